@@ -1,0 +1,106 @@
+"""SoftCAM (Djoumessi & Berens, MIDL 2026): read the class evidence map out of a SoftCAM model.
+
+Special: nothing is estimated. The map is a step of the model's own computation, and its mean is the logit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from captum.attr import LayerAttribution, PerturbationAttribution
+from captum.log import log_usage
+from torch import Tensor, nn
+
+from captum_softcam._captum import format_additional_forward_args, format_tensor_into_tuples, run_forward, select_targets
+from captum_softcam._layers import layer_name, record, refuse_flat_layer
+
+__all__ = ["LayerSoftCam"]
+
+
+class LayerSoftCam(LayerAttribution, PerturbationAttribution):
+    r"""Evidence of the class at every position of a SoftCAM model :cite:p:`djoumessi2026softcam`.
+
+    .. math:: S(p) = E_c(p), \qquad y_c = \frac{1}{hw} \sum_p S(p)
+
+    with the evidence :math:`E` (N, K, h, w) that ``layer`` gives and the logits :math:`y` (N, K).
+
+    Departures from the paper: the map is raw and signed; the paper shows its positive part.
+    Cost: one forward.
+
+    Args:
+        forward_func (callable): a SoftCAM model, or a function around it such as a softmax.
+        layer (torch.nn.Module): the evidence head, ``SoftCamModel.evidence``; any layer will do that gives one map per
+            class whose means are the logits.
+        device_ids (list of int): kept for Captum's signature. Default: None
+
+    Example::
+
+        >>> soft_cam = LayerSoftCam(model, model.evidence)
+        >>> soft_cam.attribute(images, target=3).shape
+        torch.Size([2, 1, 7, 7])
+    """
+
+    def __init__(
+        self, forward_func: Callable[..., Tensor], layer: nn.Module, device_ids: list[int] | None = None
+    ) -> None:
+        LayerAttribution.__init__(self, forward_func, layer, device_ids)
+        PerturbationAttribution.__init__(self, forward_func)
+
+    @log_usage()
+    @torch.no_grad()
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Any = None,
+        additional_forward_args: Any = None,
+        relu_attributions: bool = False,
+    ) -> Tensor:
+        """Evidence maps of the class ``target``.
+
+        Args:
+            inputs (Tensor or tuple of Tensor): model inputs, examples first.
+            target (int, Tensor (N,) or list of int): the class. Default: None
+            additional_forward_args (any): passed to ``forward_func``. Default: None
+            relu_attributions (bool): set negative evidence to 0, as the paper's figures do. Default: False
+
+        Returns:
+            Tensor: (N, 1, h, w), raw and signed, in units of the logit.
+
+        Raises:
+            ValueError: if the layer gives no spatial map, if the model is in train mode, or if the means of the maps are
+                not the model's logits (or their softmax or sigmoid).
+            AssertionError, IndexError: for a target that does not fit the scores, as Captum raises them.
+        """
+        inputs = format_tensor_into_tuples(inputs)
+        args = format_additional_forward_args(additional_forward_args)
+        recording = record(lambda: run_forward(self.forward_func, inputs, None, args), self.layer)
+        evidence = recording.features
+        refuse_flat_layer(evidence, type(self).__name__, self.forward_func, self.layer, inputs)
+        if not _explains(evidence, recording.result):
+            raise ValueError(
+                f"layer {layer_name(self.forward_func, self.layer)} gives {tuple(evidence.shape)}, whose means over the "
+                "positions are not the model's logits; LayerSoftCam needs the evidence head of a SoftCAM model. "
+                "Convert the model with convert_to_softcam(model) and give its 'evidence'."
+            )
+        maps = evidence[torch.arange(len(evidence)), _classes(target, evidence)].unsqueeze(1)
+        return maps.relu() if relu_attributions else maps
+
+
+def _explains(evidence: Tensor, scores: Any) -> bool:
+    """Whether the means of the maps are the model's scores, as logits, softmax or sigmoid."""
+    logits = evidence.flatten(2).mean(2)
+    if not isinstance(scores, Tensor) or scores.shape != logits.shape:
+        return False
+    scale = 1e-3 * (1 + logits.abs().max())
+    return any(torch.allclose(scores, form, atol=float(scale)) for form in (logits, logits.softmax(1), logits.sigmoid()))
+
+
+def _classes(target: Any, evidence: Tensor) -> Tensor:
+    """Class of each example (N,), picked and checked by Captum's own rules from the K class numbers."""
+    numbers = torch.arange(evidence.shape[1], device=evidence.device).expand(len(evidence), -1)
+    classes = select_targets(numbers, target)
+    if classes.dim() != 1:
+        raise ValueError(f"LayerSoftCam needs one class per example as target; got {target!r}.")
+    return classes

@@ -1,0 +1,19 @@
+"""Compare attribution methods under the same metrics on the same samples."""
+
+from captum_softcam.evaluation.accuracy import accuracy
+from captum_softcam.evaluation.adapter import LayerExplainFunc
+from captum_softcam.evaluation.comparison import Comparison, Example
+from captum_softcam.evaluation.controls import CONTROLS, CentredGaussian, RandomMap
+from captum_softcam.evaluation.runner import compare_methods, explain_sample
+
+__all__ = [
+    "CONTROLS",
+    "CentredGaussian",
+    "Comparison",
+    "Example",
+    "LayerExplainFunc",
+    "RandomMap",
+    "accuracy",
+    "compare_methods",
+    "explain_sample",
+]

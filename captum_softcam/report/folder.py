@@ -1,0 +1,57 @@
+"""The folder of a comparison, written as a whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from captum_softcam.evaluation import Comparison
+from captum_softcam.report.panels import plot_panel
+from captum_softcam.report.table import make_table, table_notes
+
+__all__ = ["print_table", "refuse_existing", "write_folder"]
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise FileExistsError if ``path`` is taken: results are never overwritten."""
+    if path.exists():
+        raise FileExistsError(f"'{path}' exists already and is not overwritten; choose another --out or move it away.")
+
+
+def write_folder(comparison: Comparison, folder: Path, classes: Sequence[str] | None = None) -> None:
+    """Write ``scores.csv``, ``manifest.json``, ``table.txt`` and ``panel.png`` into a new folder.
+
+    The files are written beside it first and moved there at last, so that a folder that exists is complete.
+
+    Raises:
+        FileExistsError: if ``folder`` exists.
+    """
+    refuse_existing(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        comparison.save(draft)
+        with (draft / "table.txt").open("w", encoding="utf-8") as file:
+            print_table(comparison, Console(file=file, width=_width(comparison)))
+        plot_panel(comparison.examples, classes).savefig(draft / "panel.png", dpi=120)
+        draft.chmod(0o755)
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def print_table(comparison: Comparison, console: Console | None = None) -> None:
+    """Print the table and its notes; on a terminal that is too narrow, or none, the table keeps its full width."""
+    console = console or Console()
+    console.width = max(console.width, _width(comparison))
+    console.print(make_table(comparison))
+    for note in table_notes(comparison):
+        console.print(note, highlight=False)
+
+
+def _width(comparison: Comparison) -> int:
+    return 40 + 18 * len(comparison.metrics)

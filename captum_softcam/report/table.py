@@ -1,0 +1,63 @@
+"""The table of a comparison: methods x metrics, each cell a mean with its interval."""
+
+from __future__ import annotations
+
+import pandas as pd
+from rich.table import Table
+from rich.text import Text
+
+from captum_softcam.evaluation import CONTROLS, Comparison
+from captum_softcam.metrics import METRICS
+
+__all__ = ["make_table", "table_notes"]
+
+
+def make_table(comparison: Comparison) -> Table:
+    """A table for the terminal: means above their 95 % intervals, the best of each column starred and bold.
+
+    Arrows show the direction of each metric; the last column is the time of the method in units of a plain forward.
+    """
+    summary = comparison.summary()
+    table = Table(show_lines=True, title="mean and 95 % interval; ↑ higher is better, ↓ lower; * best")
+    table.add_column("method", no_wrap=True)
+    for name in comparison.metrics:
+        arrow = "↑" if METRICS[name].higher_is_better else "↓"
+        table.add_column(f"{METRICS[name].title} {arrow}", justify="center", min_width=13)
+    table.add_column("cost\n(forwards)", justify="right")
+    for method in comparison.methods:
+        cells = [_cell(summary.loc[(method, metric)]) for metric in comparison.metrics]
+        label = f"{method}\n(control)" if method in CONTROLS else method
+        table.add_row(label, *cells, f"{comparison.costs[method]:.1f}")
+    return table
+
+
+def _cell(cell: pd.Series) -> Text:
+    if not cell["count"]:
+        return Text("undefined")
+    mean = f"{cell['mean']:.3f}" + ("*" if cell["best"] else "")
+    text = Text(mean, style="bold" if cell["best"] else "")
+    return text.append(f"\n[{cell['low']:.3f}, {cell['high']:.3f}]", style="not bold")
+
+
+def table_notes(comparison: Comparison) -> list[str]:
+    """What a reader of the table has to know: how many samples stand behind each column, and what is undefined."""
+    total = comparison.scores["sample"].nunique()
+    masked = _masked(comparison)
+    notes = [f"{total} samples; cost: time of the method over time of a plain forward of the same images."]
+    if masked is not None and masked < total:
+        notes.append(f"localisation: over the {masked} samples that have a mask.")
+    summary = comparison.summary()
+    for (method, metric), cell in summary.iterrows():
+        expected = masked if METRICS[metric].category == "localisation" and masked is not None else total
+        if cell["count"] < expected:
+            notes.append(f"{method}, {metric}: {expected - int(cell['count'])} of {expected} scores are undefined (NaN).")
+    return notes
+
+
+def _masked(comparison: Comparison) -> int | None:
+    """Number of samples with a mask, if localisation was measured."""
+    return comparison.manifest["samples_with_mask"] if _localises(comparison) else None
+
+
+def _localises(comparison: Comparison) -> bool:
+    return any(METRICS[name].category == "localisation" for name in comparison.metrics)

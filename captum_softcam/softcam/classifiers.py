@@ -1,0 +1,157 @@
+"""Classifiers by name: a torchvision architecture with a checkpoint or with torchvision's own weights."""
+
+from __future__ import annotations
+
+import difflib
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+__all__ = ["Classifier", "load_classifier"]
+
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A model with what is needed to feed it and to read its answer.
+
+    Args:
+        name (str): for tables and manifests.
+        model (torch.nn.Module): gives logits (N, K), in eval mode.
+        classes (tuple of str): K names, in the order of the logits.
+        image_size (int): side of the square input, in pixels.
+        mean (tuple of float): subtracted from each channel of an image in [0, 1]. Default: 0
+        std (tuple of float): each channel is divided by it afterwards. Default: 1
+    """
+
+    name: str
+    model: nn.Module
+    classes: tuple[str, ...]
+    image_size: int
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Images (N, 3, H, W) in [0, 1] as the model expects them."""
+        mean, std = (torch.tensor(v, dtype=images.dtype, device=images.device) for v in (self.mean, self.std))
+        return (images - mean[:, None, None]) / std[:, None, None]
+
+
+def load_classifier(
+    name: str,
+    *,
+    checkpoint: str | Path | None = None,
+    weights: str | None = None,
+    classes: Sequence[str] | None = None,
+) -> Classifier:
+    """Build a torchvision classifier and load its weights.
+
+    Args:
+        name (str): a classification model of torchvision, e.g. ``"resnet18"``.
+        checkpoint (path): state dict written by ``torch.save``, read with ``weights_only=True``; a dictionary that
+            holds it under ``"state_dict"`` or ``"model"`` will do, as will names that start with ``"module."``.
+        weights (str): torchvision's own weights, e.g. ``"DEFAULT"``; downloaded unless cached.
+        classes (sequence of str): class names in the order of the logits; required with ``checkpoint``. With
+            ``weights`` the names are torchvision's.
+
+    Returns:
+        Classifier: in eval mode; ImageNet normalisation, 224 pixels unless the weights say otherwise.
+
+    Raises:
+        ValueError: for an unknown model or weights, for neither or both of ``checkpoint`` and ``weights``, or for a
+            checkpoint that does not fit (missing, unexpected and misshapen entries are summarised).
+        FileNotFoundError: if there is no such checkpoint.
+        ConnectionError: if torchvision's weights cannot be downloaded; the message says what to do.
+    """
+    if name not in _classifier_names():
+        raise ValueError(f"model {name!r} is unknown to torchvision.{_closest(name, _classifier_names())}")
+    if (checkpoint is None) == (weights is None):
+        raise ValueError(f"model {name!r} needs either a checkpoint or weights='DEFAULT'; got neither or both.")
+    if weights is not None:
+        return _with_torchvision_weights(name, weights)
+    if classes is None:
+        raise ValueError("classes are needed with a checkpoint: one name per logit, in their order.")
+    model = torchvision.models.get_model(name, weights=None, num_classes=len(classes))
+    _load_checkpoint(model, Path(str(checkpoint)), name)
+    return Classifier(name, model.eval(), tuple(classes), 224, _IMAGENET_MEAN, _IMAGENET_STD)
+
+
+def _classifier_names() -> list[str]:
+    return torchvision.models.list_models(module=torchvision.models)
+
+
+def _closest(name: str, known: list[str]) -> str:
+    closest = difflib.get_close_matches(name, known, n=3)
+    return f" Closest: {', '.join(closest)}." if closest else " torchvision.models.list_models() lists them all."
+
+
+def _with_torchvision_weights(name: str, weights: str) -> Classifier:
+    try:
+        entry = torchvision.models.get_weight(f"{torchvision.models.get_model_weights(name).__name__}.{weights}")
+    except (ValueError, AttributeError, KeyError):
+        known = [w.name for w in torchvision.models.get_model_weights(name)]
+        raise ValueError(
+            f"weights {weights!r} are unknown for {name}; expected DEFAULT or {', '.join(known)}."
+        ) from None
+    try:
+        model = torchvision.models.get_model(name, weights=entry)
+    except (URLError, OSError) as error:
+        raise ConnectionError(
+            f"the weights {weights} of {name} could not be downloaded ({error}). Download {entry.url} on a machine with "
+            f"a network, put it into {torch.hub.get_dir()}/checkpoints, and run again; or pass a checkpoint of your own."
+        ) from error
+    preset = entry.transforms()
+    size = preset.crop_size[0]
+    return Classifier(name, model.eval(), tuple(entry.meta["categories"]), size, tuple(preset.mean), tuple(preset.std))
+
+
+def _load_checkpoint(model: nn.Module, path: Path, name: str) -> None:
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint '{path}' is not a file.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise ValueError(
+            f"checkpoint '{path}' cannot be read as weights only ({str(error).splitlines()[0]}); save it with "
+            "torch.save(model.state_dict(), path)."
+        ) from error
+    state = _state_dict(content, path)
+    problems = _misfit(model.state_dict(), state)
+    if problems:
+        raise ValueError(f"checkpoint '{path}' does not fit {name}: {'; '.join(problems)}.")
+    model.load_state_dict(state)
+
+
+def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
+    """The state dict itself, taken out of the wrappings that training scripts put around it."""
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ValueError(f"checkpoint '{path}' holds {type(content).__name__}; expected a state dict of tensors.")
+    return {str(key).removeprefix("module."): value for key, value in content.items()}
+
+
+def _misfit(expected: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
+    """What keeps ``given`` from being loaded, each kind in a few words."""
+    missing = [key for key in expected if key not in given]
+    unexpected = [key for key in given if key not in expected]
+    misshapen = [
+        f"{key} {tuple(given[key].shape)} instead of {tuple(value.shape)}"
+        for key, value in expected.items()
+        if key in given and given[key].shape != value.shape
+    ]
+    kinds = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
+    return [f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in kinds.items() if keys]
+
+
+def _first(keys: list[str], count: int = 3) -> str:
+    return ", ".join(keys[:count]) + (", …" if len(keys) > count else "")

@@ -1,0 +1,107 @@
+"""Sphinx configuration. Builds without a network; DOCS_INTERSPHINX=1 adds links into other projects' documentation."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective
+
+import captum_softcam
+
+HERE = Path(__file__).parent
+
+project = "captum_softcam"
+author = "The captum_softcam founders"
+copyright = f"2026, {author}"
+version = release = captum_softcam.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinxcontrib.bibtex",
+]
+exclude_patterns = ["_build", "jupyter_execute"]
+html_theme = "furo"
+html_title = f"captum_softcam {release}"
+
+# What is documented is what each package names in __all__, in that order.
+autodoc_default_options = {"members": True, "undoc-members": True, "show-inheritance": True}
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+napoleon_numpy_docstring = False
+napoleon_custom_sections = [
+    ("Departures from the paper", "notes_style"),
+    ("Cost", "notes_style"),
+]
+
+bibtex_bibfiles = ["references.bib"]
+bibtex_default_style = "plain"
+
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "force"
+nb_execution_timeout = 300
+nb_execution_raise_on_error = True
+
+copybutton_prompt_text = "$ "
+
+# Without intersphinx nothing outside this package can be resolved, so nitpicking is for our own names.
+nitpick_ignore_regex = [
+    (r"py:.*", r"(captum|matplotlib|numpy|pandas|pathlib|PIL|quantus|rich|torch|torchvision)\..*"),
+    (r"py:.*", r"(collections|os|typing)\..*"),
+    # Unqualified names from annotations and from docstrings that follow Captum's "name (type): text".
+    (r"py:class", r"(Any|Callable|Dataset|Figure|Iterable|Iterator|Mapping|Module|NDArray|Path|PathLike|Sequence|Tensor)"),
+    (r"py:class", r"(np|nn|pd|plt)\..*"),
+    (r"py:class", r"[a-z][a-z ]*"),  # prose: "tensor", "optional", "callable"
+]
+
+if os.environ.get("DOCS_INTERSPHINX"):
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {
+        "matplotlib": ("https://matplotlib.org/stable", None),
+        "numpy": ("https://numpy.org/doc/stable", None),
+        "pandas": ("https://pandas.pydata.org/docs", None),
+        "python": ("https://docs.python.org/3", None),
+        "torch": ("https://docs.pytorch.org/docs/stable", None),
+    }
+
+
+def copy_tutorials(app: Sphinx) -> None:
+    """Sphinx reads below docs/ only: bring the notebooks from the top level in, into a folder that git ignores."""
+    copies = HERE / "tutorials"
+    shutil.rmtree(copies, ignore_errors=True)
+    shutil.copytree(HERE.parent / "tutorials", copies, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+
+
+class CommandHelp(SphinxDirective):
+    """Shows what ``captum-softcam ARGUMENTS --help`` prints."""
+
+    optional_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        arguments = self.arguments[0].split() if self.arguments else []
+        done = subprocess.run(
+            [sys.executable, "-m", "captum_softcam", *arguments, "--help"],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"COLUMNS": "96", "NO_COLOR": "1", "PYTHON_COLORS": "0"},
+        )
+        if done.returncode:
+            raise ExtensionError(f"captum-softcam {' '.join(arguments)} --help failed: {done.stderr}")
+        return [nodes.literal_block(done.stdout, done.stdout, language="none")]
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("builder-inited", copy_tutorials, priority=1)
+    app.add_directive("command-help", CommandHelp)
