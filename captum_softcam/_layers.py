@@ -25,7 +25,7 @@ __all__ = ["Recording", "get_layer", "last_spatial_layer", "layer_name", "record
 
 def get_layer(model: nn.Module, name: str) -> nn.Module:
     """The submodule called ``name``; a wrong name raises ValueError and lists the closest ones."""
-    layers = dict(model.named_modules())
+    layers: dict[str, nn.Module] = dict(model.named_modules())
     if name in layers and name:
         return layers[name]
     closest = difflib.get_close_matches(name, [key for key in layers if key], n=3)
@@ -184,8 +184,7 @@ def _replay(recording: Recording, layer: nn.Module, features: Tensor, row: int, 
         return seen.clone() if recording.written or len(features) == 1 else seen
 
     answers = {
-        module: deque(_map_tensors(spread, output) for output in outputs)
-        for module, outputs in recording.outputs.items()
+        module: deque(_map_tensors(spread, output) for output in outputs) for module, outputs in recording.outputs.items()
     }
     with ExitStack() as stack:
         for module in {*answers, layer}:
@@ -209,9 +208,7 @@ def run_tail(
     return run_tail(recording, layer, features, row, forward, at_input=at_input)
 
 
-def _answer(
-    module: nn.Module, recorded: deque[Any], features: Tensor | None, at_input: bool
-) -> Callable[..., Any]:
+def _answer(module: nn.Module, recorded: deque[Any], features: Tensor | None, at_input: bool) -> Callable[..., Any]:
     """A forward for ``module``: first its recorded outputs, then the given features, then its own forward."""
     forward = module.forward
     pending = [] if features is None else [features]

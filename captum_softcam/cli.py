@@ -107,6 +107,8 @@ def _names(text: str) -> list[str]:
 
 
 def _compare(options: argparse.Namespace) -> None:
+    from torch.utils.data import Subset
+
     from captum_softcam.evaluation import compare_methods
     from captum_softcam.report import print_table, refuse_existing, write_folder
 
@@ -118,7 +120,7 @@ def _compare(options: argparse.Namespace) -> None:
         _print_held_out()
     comparison = compare_methods(
         classifier.model,
-        _First(samples, options.samples),
+        Subset(samples, range(min(options.samples or len(samples), len(samples)))),
         options.methods,
         options.metrics,
         layer=options.layer,
@@ -159,20 +161,6 @@ def _explain(options: argparse.Namespace) -> None:
     print(f"picture: {out}")
 
 
-class _First:
-    """The first samples of a data set, all of them if ``count`` is None."""
-
-    def __init__(self, samples: ImageFolderSamples | RetinalLesions, count: int | None) -> None:
-        self.samples = samples
-        self.count = len(samples) if count is None else min(count, len(samples))
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> Any:
-        return self.samples[index]
-
-
 def _classifier(options: argparse.Namespace) -> Classifier:
     from captum_softcam.softcam import EMBEDDED, load_classifier, load_embedded
 
@@ -192,11 +180,13 @@ def _classifier(options: argparse.Namespace) -> Classifier:
 
 def _samples(options: argparse.Namespace, classifier: Classifier) -> ImageFolderSamples | RetinalLesions:
     from captum_softcam.data import ImageFolderSamples, RetinalLesions
+    from captum_softcam.metrics import METRICS
     from captum_softcam.softcam import EMBEDDED
 
     if options.images is not None:
         samples = ImageFolderSamples(options.images, options.masks, classifier.image_size, classifier.classes)
-        if not samples.masked:
+        if not samples.masked and options.metrics is None:
+            options.metrics = [name for name, metric in METRICS.items() if metric.category != "localisation"]
             print("No masks: the localisation metrics are left out.")
         return samples
     if options.masks is not None:
@@ -243,4 +233,5 @@ def _class_number(text: str, classes: Sequence[str]) -> int:
 def _new_name(stem: str) -> Path:
     """A folder name that is free, from the time of the run."""
     base = f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
-    return next(path for path in (Path(base + suffix) for suffix in ("", *(f"-{i}" for i in range(2, 100)))) if not path.exists())
+    names = (base, *(f"{base}-{i}" for i in range(2, 1000)))
+    return next(path for path in map(Path, names) if not path.exists())

@@ -1,6 +1,8 @@
 """Sphinx configuration. Builds without a network; DOCS_INTERSPHINX=1 adds links into other projects' documentation."""
 
+import importlib
 import os
+import pkgutil
 import shutil
 import subprocess
 import sys
@@ -9,6 +11,8 @@ from pathlib import Path
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
+from sphinx.pycode import ModuleAnalyzer
+from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 import captum_softcam
@@ -59,9 +63,11 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(captum|matplotlib|numpy|pandas|pathlib|PIL|quantus|rich|torch|torchvision)\..*"),
     (r"py:.*", r"(collections|os|typing)\..*"),
     # Unqualified names from annotations and from docstrings that follow Captum's "name (type): text".
-    (r"py:class", r"(Any|Callable|Dataset|Figure|Iterable|Iterator|Mapping|Module|NDArray|Path|PathLike|Sequence|Tensor)"),
+    (r"py:class", r"(Any|Callable|Iterable|Iterator|Mapping|Path|PathLike|Sequence)"),
+    (r"py:class", r"(DataFrame|Dataset|Figure|Module|NDArray|Series|Tensor)"),
     (r"py:class", r"(np|nn|pd|plt)\..*"),
     (r"py:class", r"[a-z][a-z ]*"),  # prose: "tensor", "optional", "callable"
+    (r"py:class", r"[CHKNW]"),  # shapes: "Tensor (N,)"
 ]
 
 if os.environ.get("DOCS_INTERSPHINX"):
@@ -75,7 +81,7 @@ if os.environ.get("DOCS_INTERSPHINX"):
     }
 
 
-def copy_tutorials(app: Sphinx) -> None:
+def copy_tutorials(_app: Sphinx) -> None:
     """Sphinx reads below docs/ only: bring the notebooks from the top level in, into a folder that git ignores."""
     copies = HERE / "tutorials"
     shutil.rmtree(copies, ignore_errors=True)
@@ -89,6 +95,7 @@ class CommandHelp(SphinxDirective):
     final_argument_whitespace = True
 
     def run(self) -> list[nodes.Node]:
+        """Called by docutils."""
         arguments = self.arguments[0].split() if self.arguments else []
         done = subprocess.run(
             [sys.executable, "-m", "captum_softcam", *arguments, "--help"],
@@ -101,7 +108,31 @@ class CommandHelp(SphinxDirective):
         return [nodes.literal_block(done.stdout, done.stdout, language="none")]
 
 
+def skip_fields(_app: Sphinx, what: str, _name: str, member: object, _skip: bool, _options: object) -> bool | None:
+    """Leaves the fields of classes to the class docstrings, which list them with their types."""
+    origin = str(getattr(getattr(member, "fget", member), "__module__", ""))
+    return True if what == "class" and not origin.startswith("captum_softcam") else None
+
+
+def adopt_constants(_app: Sphinx) -> None:
+    """Lets autodoc find the text below a constant that a package takes from one of its modules, and hides its value."""
+    for package in pkgutil.iter_modules(captum_softcam.__path__, "captum_softcam."):
+        if not package.ispkg:
+            continue
+        module = importlib.import_module(package.name)
+        texts = ModuleAnalyzer.for_module(package.name).find_attr_docs()  # cached: what is added here, autodoc reads
+        for file in pkgutil.iter_modules(module.__path__, f"{package.name}."):
+            texts.update(ModuleAnalyzer.for_module(file.name).find_attr_docs())
+        for name in module.__all__:
+            if ("", name) in texts:
+                texts["", name] = [*texts["", name], "", ":meta hide-value:"]
+            elif not callable(getattr(module, name)):
+                logging.getLogger(__name__).warning("%s.%s has no description below it", package.name, name)
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("builder-inited", copy_tutorials, priority=1)
+    app.connect("builder-inited", adopt_constants)
+    app.connect("autodoc-skip-member", skip_fields)
     app.add_directive("command-help", CommandHelp)

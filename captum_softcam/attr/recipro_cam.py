@@ -49,9 +49,7 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
         torch.Size([2, 1, 7, 7])
     """
 
-    def __init__(
-        self, forward_func: Callable[..., Tensor], layer: nn.Module, device_ids: list[int] | None = None
-    ) -> None:
+    def __init__(self, forward_func: Callable[..., Tensor], layer: nn.Module, device_ids: list[int] | None = None) -> None:
         LayerAttribution.__init__(self, forward_func, layer, device_ids)
         PerturbationAttribution.__init__(self, forward_func)
 
@@ -111,9 +109,7 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
         maps = torch.cat(scores).view(len(features), 1, *features.shape[2:])
         return maps.relu() if relu_attributions else maps
 
-    def _scores(
-        self, recording: Recording, row: int, example: Any, chunk: Tensor, at_input: bool, bar: tqdm[Any]
-    ) -> Tensor:
+    def _scores(self, recording: Recording, row: int, example: Any, chunk: Tensor, at_input: bool, bar: tqdm[Any]) -> Tensor:
         """Scores (P,) of one example with only the positions of ``chunk`` kept, one at a time."""
         kept, count = _keep_one(recording.features[row], chunk), len(chunk)
         inputs, args, target = example
@@ -122,7 +118,7 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
         def forward() -> Any:
             return run_forward(self.forward_func, inputs, target, args)
 
-        scores = run_tail(recording, self.layer, kept, row, forward, at_input=at_input)
+        scores: Tensor = run_tail(recording, self.layer, kept, row, forward, at_input=at_input)
         bar.update()
         return scores
 

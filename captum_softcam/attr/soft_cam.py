@@ -42,9 +42,7 @@ class LayerSoftCam(LayerAttribution, PerturbationAttribution):
         torch.Size([2, 1, 7, 7])
     """
 
-    def __init__(
-        self, forward_func: Callable[..., Tensor], layer: nn.Module, device_ids: list[int] | None = None
-    ) -> None:
+    def __init__(self, forward_func: Callable[..., Tensor], layer: nn.Module, device_ids: list[int] | None = None) -> None:
         LayerAttribution.__init__(self, forward_func, layer, device_ids)
         PerturbationAttribution.__init__(self, forward_func)
 
@@ -84,7 +82,7 @@ class LayerSoftCam(LayerAttribution, PerturbationAttribution):
                 "positions are not the model's logits; LayerSoftCam needs the evidence head of a SoftCAM model. "
                 "Convert the model with convert_to_softcam(model) and give its 'evidence'."
             )
-        maps = evidence[torch.arange(len(evidence)), _classes(target, evidence)].unsqueeze(1)
+        maps: Tensor = evidence[torch.arange(len(evidence)), _classes(target, evidence)].unsqueeze(1)
         return maps.relu() if relu_attributions else maps
 
 

@@ -2,6 +2,6 @@
 
 from captum_softcam.data.lesions import RetinalLesions
 from captum_softcam.data.readers import ImageFolderSamples, read_image
-from captum_softcam.data.samples import Sample
+from captum_softcam.data.samples import Sample, Samples
 
-__all__ = ["ImageFolderSamples", "RetinalLesions", "Sample", "read_image"]
+__all__ = ["ImageFolderSamples", "RetinalLesions", "Sample", "Samples", "read_image"]

@@ -4,10 +4,11 @@ It is special in one point only: the mask is part of the sample, so that localis
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
-__all__ = ["Sample"]
+__all__ = ["Sample", "Samples"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,3 +36,11 @@ class Sample:
     target: int
     mask: Tensor | None
     identifier: str
+
+
+class Samples(Protocol):
+    """Whatever has a length and gives samples by number: a list, a data set of this package, a ``Subset`` of one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Sample: ...

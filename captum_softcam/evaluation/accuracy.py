@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from scipy.stats import binomtest
 
 if TYPE_CHECKING:
-    from captum_softcam.data import Sample
+    from captum_softcam.data import Samples
     from captum_softcam.softcam import Classifier
 
 __all__ = ["accuracy"]
 
 
 @torch.no_grad()
-def accuracy(classifier: Classifier, samples: Sequence[Sample], batch_size: int = 50) -> tuple[float, float, float]:
+def accuracy(classifier: Classifier, samples: Samples, batch_size: int = 50) -> tuple[float, float, float]:
     """Share of ``samples`` whose class is predicted, with the 95 % Wilson interval.
 
     Args:
         classifier (Classifier): in eval mode.
-        samples (sequence of Sample): images (3, H, W) in [0, 1] with their classes.
+        samples (Samples): images (3, H, W) in [0, 1] with their classes.
         batch_size (int): images per forward. Default: 50
 
     Returns:

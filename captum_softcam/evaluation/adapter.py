@@ -56,12 +56,10 @@ class LayerExplainFunc:
             layer = "evidence"
         if issubclass(self.method, LayerAttribution) and layer is None:
             raise ValueError(f"{self.method.__name__} needs the name of a layer; got None.")
-        self.layer = layer
+        self.layer = layer if issubclass(self.method, LayerAttribution) else None
         self.arguments = arguments
 
-    def __call__(
-        self, model: nn.Module, inputs: NDArray[Any], targets: NDArray[Any], **_: Any
-    ) -> NDArray[np.float32]:
+    def __call__(self, model: nn.Module, inputs: NDArray[Any], targets: NDArray[Any], **_: Any) -> NDArray[np.float32]:
         """Maps (N, 1, H, W) for images (N, C, H, W) and classes (N,); Quantus' further arguments are not needed."""
         device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
         images = torch.as_tensor(inputs, dtype=torch.float32, device=device)
@@ -71,11 +69,8 @@ class LayerExplainFunc:
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         """The same for tensors: (N, 1, H, W) on the device of ``images``."""
         arguments = {**_default_arguments(self.method, images), **self.arguments}
-        if issubclass(self.method, LayerAttribution):
-            explainer = self.method(model, get_layer(model, str(self.layer)))
-        else:
-            explainer = self.method(model)
-        maps = explainer.attribute(images, target=targets, **arguments).detach()
+        layer = () if self.layer is None else (get_layer(model, self.layer),)
+        maps: Tensor = self.method(model, *layer).attribute(images, target=targets, **arguments).detach()
         return upsample(maps.sum(1, keepdim=True), tuple(images.shape[2:]))
 
 

@@ -2,57 +2,39 @@
 
 from __future__ import annotations
 
-import difflib
 import platform
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
-from captum.attr import LayerAttribution
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from captum_softcam._layers import get_layer, last_spatial_layer, refuse_flat_layer
 from captum_softcam._maps import is_flat
-from captum_softcam.attr import METHODS, LayerSoftCam
-from captum_softcam.data import Sample
+from captum_softcam.attr import LayerSoftCam
+from captum_softcam.data import Sample, Samples
 from captum_softcam.evaluation.adapter import LayerExplainFunc, find_method
+from captum_softcam.evaluation.batches import Batch, device_of, load_batch, timed
+from captum_softcam.evaluation.checks import check_layer, check_model, check_names, default_methods, default_metrics
 from captum_softcam.evaluation.comparison import Comparison, Example
-from captum_softcam.evaluation.controls import CONTROLS
 from captum_softcam.metrics import METRICS, Metric, PatchGame
-from captum_softcam.softcam import SoftCamModel
 
-__all__ = ["PATCHES", "check_layer", "check_names", "compare_methods", "default_methods", "explain_sample"]
+__all__ = ["PATCHES", "compare_methods", "explain_sample"]
 
 PATCHES = 8
 """Patches per image side in the faithfulness metrics."""
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """Samples on their way through the run."""
-
-    samples: list[Sample]
-    images: Tensor
-    labels: Tensor
-    targets: Tensor
-    predictions: Tensor
-    masks: NDArray[np.bool_]
-    has_mask: NDArray[np.bool_]
-    forward_seconds: float
-
-
 def compare_methods(
     model: nn.Module,
-    samples: Sequence[Sample],
+    samples: Samples,
     methods: Sequence[str] | None = None,
     metrics: Sequence[str] | None = None,
     *,
@@ -74,7 +56,7 @@ def compare_methods(
 
     Args:
         model (torch.nn.Module): classifier in eval mode, images (N, C, H, W) -> logits (N, K).
-        samples (sequence of Sample): images of one size.
+        samples (Samples): a list of ``Sample`` or a data set, images of one size.
         methods (sequence of str): names in ``METHODS`` and ``CONTROLS``. Default: all that the model allows
         metrics (sequence of str): names in ``METRICS``. Default: all; without any mask, the faithfulness metrics
         layer (str): where layer methods look; SoftCAM always reads the evidence. Default: the last spatial layer (for a
@@ -94,11 +76,13 @@ def compare_methods(
         ValueError: for unknown names, no samples, images or masks of different sizes, a class the model does not have, a
             layer without a spatial map, SoftCAM on a model without evidence, or a model in train mode.
     """
-    _check_model(model)
+    check_model(model)
     normalize = normalize or (lambda images: images)
-    first = normalize(_check_samples(samples)[None].to(_device(model)))
+    if not len(samples):
+        raise ValueError("there are no samples to compare on; give at least one.")
+    first = normalize(samples[0].image[None].to(device_of(model)))
     methods = list(methods) if methods else default_methods(model)
-    metrics = list(metrics) if metrics else _default_metrics(samples)
+    metrics = list(metrics) if metrics else default_metrics(samples)
     check_names(methods, metrics, model)
     layer = check_layer(model, layer, first)
     explainers = {name: _explainer(name, layer) for name in methods}
@@ -110,13 +94,13 @@ def compare_methods(
     kept: list[Example] = []
     with tqdm(total=steps, disable=not show_progress, unit="step", dynamic_ncols=True) as bar:
         for start in range(0, len(samples), batch_size):
-            batch = _load(model, samples, start, batch_size, normalize, explain)
+            batch = load_batch(model, samples, start, batch_size, normalize, explain)
             plain += batch.forward_seconds
             masked += int(batch.has_mask.sum())
             maps = {}
             for name, explainer in explainers.items():
                 bar.set_description(f"{name}: map")
-                maps[name], spent = _timed(lambda e=explainer, b=batch: e.explain(model, b.images, b.targets))
+                maps[name], spent = timed(partial(explainer.explain, model, batch.images, batch.targets))
                 seconds[name] += spent
                 bar.update()
             rows += list(_score(model, batch, maps, [METRICS[name] for name in metrics], seed, bar))
@@ -140,158 +124,23 @@ def explain_sample(
     Returns:
         Example: ready for :func:`captum_softcam.report.plot_panel`.
     """
-    _check_model(model)
+    check_model(model)
     normalize = normalize or (lambda images: images)
     methods = list(methods) if methods else default_methods(model)
     check_names(methods, (), model)
-    batch = _load(model, [sample], 0, 1, normalize, "true")
+    batch = load_batch(model, [sample], 0, 1, normalize, "true")
     layer = check_layer(model, layer, batch.images)
     maps = {name: _explainer(name, layer).explain(model, batch.images, batch.targets) for name in methods}
     return Example(sample, sample.target, {name: attribution[0].float().cpu() for name, attribution in maps.items()})
 
 
-def default_methods(model: nn.Module) -> list[str]:
-    """All methods and controls that fit the model."""
-    return [name for name in {**METHODS, **CONTROLS} if name != "soft_cam" or isinstance(model, SoftCamModel)]
-
-
-def _default_metrics(samples: Sequence[Sample]) -> list[str]:
-    masks = any(sample.mask is not None for sample in samples)
-    return [name for name, metric in METRICS.items() if masks or metric.category != "localisation"]
-
-
-def check_names(methods: Sequence[str], metrics: Sequence[str], model: nn.Module) -> None:
-    """Raise ValueError for an unknown method or metric, or for SoftCAM on a model that has no evidence."""
-    for name in methods:
-        if find_method(name) is LayerSoftCam and not isinstance(model, SoftCamModel):
-            raise ValueError(
-                f"method 'soft_cam' needs a SoftCAM model; got {type(model).__name__}. Convert it with "
-                "convert_to_softcam(model), or leave the method out."
-            )
-    for name in metrics:
-        if name not in METRICS:
-            closest = difflib.get_close_matches(name, METRICS, n=3) or list(METRICS)
-            raise ValueError(f"metric {name!r} is unknown. The closest are {', '.join(map(repr, closest))}.")
-
-
-def _check_model(model: nn.Module) -> None:
-    training = [name or type(model).__name__ for name, module in model.named_modules() if module.training]
-    if training:
-        raise ValueError(
-            f"the model is in train mode ({len(training)} modules, first '{training[0]}'): dropout and batch statistics "
-            "would change the scores. Call model.eval() first."
-        )
-
-
-def _check_samples(samples: Sequence[Sample]) -> Tensor:
-    """The first image; further ones are checked as they come."""
-    if not len(samples):
-        raise ValueError("there are no samples to compare on; give at least one.")
-    return samples[0].image
-
-
-@torch.no_grad()
-def check_layer(model: nn.Module, layer: str | None, images: Tensor) -> str:
-    """The layer to look at: the one asked for if it gives a spatial map, the last spatial one if none was asked for."""
-    if layer is None:
-        last = ("backbone",) if isinstance(model, SoftCamModel) else last_spatial_layer(model, images)
-        if last is None:
-            raise ValueError(f"{type(model).__name__} has no layer that gives a spatial map (N, C, h, w).")
-        return last[0]
-    seen: list[Any] = []
-    module = get_layer(model, layer)
-    handle = module.register_forward_hook(lambda _module, _args, output: seen.append(output))
-    try:
-        model(images)
-    finally:
-        handle.remove()
-    refuse_flat_layer(seen[-1] if seen else None, "a comparison of layer methods", model, module, (images,))
-    return layer
-
-
 def _explainer(name: str, layer: str) -> LayerExplainFunc:
     method = find_method(name)
-    is_free = method is LayerSoftCam or not issubclass(method, LayerAttribution)
-    return LayerExplainFunc(method, None if is_free else layer)
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-
-
-@torch.no_grad()
-def _load(
-    model: nn.Module,
-    samples: Sequence[Sample],
-    start: int,
-    batch_size: int,
-    normalize: Callable[[Tensor], Tensor],
-    explain: str,
-) -> _Batch:
-    """The next samples, checked, with what the model says of them."""
-    part = [samples[i] for i in range(start, min(start + batch_size, len(samples)))]
-    size = part[0].image.shape[1:]
-    for sample in part:
-        _check_sizes(sample, size)
-    images = normalize(torch.stack([sample.image for sample in part]).to(_device(model)))
-    logits, seconds = _timed(lambda: model(images))
-    for sample in part:
-        _check_class(sample, logits)
-    labels = torch.tensor([sample.target for sample in part], device=images.device)
-    predictions = logits.argmax(1)
-    return _Batch(
-        samples=part,
-        images=images,
-        labels=labels,
-        targets=labels if explain == "true" else predictions,
-        predictions=predictions,
-        masks=np.stack([_mask(sample, size) for sample in part]),
-        has_mask=np.array([sample.mask is not None for sample in part]),
-        forward_seconds=seconds,
-    )
-
-
-def _check_sizes(sample: Sample, size: torch.Size) -> None:
-    if sample.image.shape[1:] != size:
-        raise ValueError(
-            f"sample '{sample.identifier}' is {tuple(sample.image.shape[1:])} pixels, the ones before {tuple(size)}; "
-            "resize them to one size."
-        )
-    if sample.mask is None:
-        return
-    if sample.mask.shape[1:] != size:
-        raise ValueError(
-            f"the mask of sample '{sample.identifier}' is {tuple(sample.mask.shape[1:])} pixels, its image {tuple(size)}."
-        )
-    if not sample.mask.any():
-        raise ValueError(
-            f"the mask of sample '{sample.identifier}' is empty; give None where there is nothing to localise."
-        )
-
-
-def _check_class(sample: Sample, logits: Tensor) -> None:
-    if not 0 <= sample.target < logits.shape[1]:
-        raise ValueError(
-            f"sample '{sample.identifier}' has class {sample.target}; the model gives {logits.shape[1]} logits, "
-            f"so classes 0 to {logits.shape[1] - 1}."
-        )
-
-
-def _mask(sample: Sample, size: torch.Size) -> NDArray[np.bool_]:
-    return np.zeros((1, *size), bool) if sample.mask is None else sample.mask.cpu().numpy().astype(bool)
-
-
-def _timed(work: Callable[[], Tensor]) -> tuple[Tensor, float]:
-    """What ``work`` gives and the seconds it took, waiting for the device."""
-    start = time.perf_counter()
-    result = work()
-    if result.is_cuda:
-        torch.cuda.synchronize(result.device)
-    return result, time.perf_counter() - start
+    return LayerExplainFunc(method, None if method is LayerSoftCam else layer)
 
 
 def _score(
-    model: nn.Module, batch: _Batch, maps: dict[str, Tensor], metrics: list[Metric], seed: int, bar: tqdm[Any]
+    model: nn.Module, batch: Batch, maps: dict[str, Tensor], metrics: list[Metric], seed: int, bar: tqdm[Any]
 ) -> Iterator[pd.DataFrame]:
     """Scores of one batch, a table per method and metric; the game is shared by all of them."""
     with closing(PatchGame(model, batch.images, PATCHES)) as game:
@@ -313,7 +162,7 @@ def _score(
                 bar.update()
 
 
-def _scores(metric: Metric, maps: Tensor, batch: _Batch, game: PatchGame, seed: int) -> NDArray[np.float64]:
+def _scores(metric: Metric, maps: Tensor, batch: Batch, game: PatchGame, seed: int) -> NDArray[np.float64]:
     """Scores (N,); NaN where the map is flat, or where there is no mask to find."""
     flat = is_flat(maps).cpu().numpy()
     # a flat map goes along as a slope, for the game needs all its images; its score is thrown away
@@ -328,7 +177,7 @@ def _scores(metric: Metric, maps: Tensor, batch: _Batch, game: PatchGame, seed: 
     return scores
 
 
-def _choose_examples(samples: Sequence[Sample], count: int) -> list[Sample]:
+def _choose_examples(samples: Samples, count: int) -> list[Sample]:
     """The first samples with a mask, class after class in turn; without any mask, the first samples."""
     by_class: dict[int, list[Sample]] = defaultdict(list)
     masked = False
@@ -343,7 +192,7 @@ def _choose_examples(samples: Sequence[Sample], count: int) -> list[Sample]:
     return turns[:count]
 
 
-def _examples(batch: _Batch, maps: dict[str, Tensor], chosen: set[str]) -> Iterator[Example]:
+def _examples(batch: Batch, maps: dict[str, Tensor], chosen: set[str]) -> Iterator[Example]:
     for i, sample in enumerate(batch.samples):
         if sample.identifier in chosen:
             yield Example(sample, int(batch.targets[i]), {name: m[i].float().cpu() for name, m in maps.items()})
@@ -351,7 +200,7 @@ def _examples(batch: _Batch, maps: dict[str, Tensor], chosen: set[str]) -> Itera
 
 def _manifest(
     model: nn.Module,
-    samples: Sequence[Sample],
+    samples: Samples,
     methods: list[str],
     metrics: list[str],
     layer: str,

@@ -19,7 +19,7 @@ _RUNS = 200
 def area_over_curve(drops: Any) -> NDArray[Any]:
     """Mean drop of the score over the steps (N, steps), the untouched image included as the first."""
     curves = np.asarray(drops, dtype=np.float64)
-    return curves.sum(axis=1) / (curves.shape[1] + 1)
+    return np.asarray(curves.sum(axis=1) / (curves.shape[1] + 1))
 
 
 FAITHFULNESS = (

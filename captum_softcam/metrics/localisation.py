@@ -20,7 +20,8 @@ __all__ = ["LOCALISATION", "positive_part", "ranks", "unit_range"]
 
 def unit_range(maps: NDArray[Any]) -> NDArray[Any]:
     """Each map on [0, 1] by its own least and greatest value."""
-    return rescale(torch.from_numpy(maps.astype(np.float64))).numpy()
+    scaled: NDArray[Any] = rescale(torch.from_numpy(maps.astype(np.float64))).numpy()
+    return scaled
 
 
 def positive_part(maps: NDArray[Any]) -> NDArray[Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from itertools import product
+from typing import Any
+
 from rich.table import Table
 from rich.text import Text
 
@@ -25,18 +27,18 @@ def make_table(comparison: Comparison) -> Table:
         table.add_column(f"{METRICS[name].title} {arrow}", justify="center", min_width=13)
     table.add_column("cost\n(forwards)", justify="right")
     for method in comparison.methods:
-        cells = [_cell(summary.loc[(method, metric)]) for metric in comparison.metrics]
+        cells = [_cell(summary.xs((method, metric))) for metric in comparison.metrics]
         label = f"{method}\n(control)" if method in CONTROLS else method
         table.add_row(label, *cells, f"{comparison.costs[method]:.1f}")
     return table
 
 
-def _cell(cell: pd.Series) -> Text:
+def _cell(cell: Any) -> Text:
     if not cell["count"]:
         return Text("undefined")
-    mean = f"{cell['mean']:.3f}" + ("*" if cell["best"] else "")
-    text = Text(mean, style="bold" if cell["best"] else "")
-    return text.append(f"\n[{cell['low']:.3f}, {cell['high']:.3f}]", style="not bold")
+    mean, low, high = (f"{round(cell[key], 3) + 0.0:.3f}" for key in ("mean", "low", "high"))  # + 0.0: no -0.000
+    text = Text(mean + "*" if cell["best"] else mean, style="bold" if cell["best"] else "")
+    return text.append(f"\n[{low}, {high}]", style="not bold")
 
 
 def table_notes(comparison: Comparison) -> list[str]:
@@ -46,18 +48,16 @@ def table_notes(comparison: Comparison) -> list[str]:
     notes = [f"{total} samples; cost: time of the method over time of a plain forward of the same images."]
     if masked is not None and masked < total:
         notes.append(f"localisation: over the {masked} samples that have a mask.")
-    summary = comparison.summary()
-    for (method, metric), cell in summary.iterrows():
+    counts: dict[Any, int] = comparison.summary()["count"].to_dict()
+    for method, metric in product(comparison.methods, comparison.metrics):
         expected = masked if METRICS[metric].category == "localisation" and masked is not None else total
-        if cell["count"] < expected:
-            notes.append(f"{method}, {metric}: {expected - int(cell['count'])} of {expected} scores are undefined (NaN).")
+        undefined = expected - counts[method, metric]
+        if undefined:
+            notes.append(f"{method}, {metric}: {undefined} of {expected} scores are undefined (NaN).")
     return notes
 
 
 def _masked(comparison: Comparison) -> int | None:
     """Number of samples with a mask, if localisation was measured."""
-    return comparison.manifest["samples_with_mask"] if _localises(comparison) else None
-
-
-def _localises(comparison: Comparison) -> bool:
-    return any(METRICS[name].category == "localisation" for name in comparison.metrics)
+    localises = any(METRICS[name].category == "localisation" for name in comparison.metrics)
+    return int(comparison.manifest["samples_with_mask"]) if localises else None

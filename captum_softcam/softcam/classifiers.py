@@ -98,9 +98,7 @@ def _with_torchvision_weights(name: str, weights: str) -> Classifier:
         entry = torchvision.models.get_weight(f"{torchvision.models.get_model_weights(name).__name__}.{weights}")
     except (ValueError, AttributeError, KeyError):
         known = [w.name for w in torchvision.models.get_model_weights(name)]
-        raise ValueError(
-            f"weights {weights!r} are unknown for {name}; expected DEFAULT or {', '.join(known)}."
-        ) from None
+        raise ValueError(f"weights {weights!r} are unknown for {name}; expected DEFAULT or {', '.join(known)}.") from None
     try:
         model = torchvision.models.get_model(name, weights=entry)
     except (URLError, OSError) as error:

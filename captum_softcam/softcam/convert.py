@@ -81,7 +81,7 @@ class _HeadTracer(fx.Tracer):
         super().__init__()
         self.opened = opened
 
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002 (torch.fx's signature)
         return module_qualified_name not in self.opened
 
 
@@ -191,14 +191,14 @@ def _per_location(layers: list[nn.Module], dims: int) -> Iterator[nn.Module]:
 def _convolution(linear: nn.Linear, dims: int) -> nn.Module:
     """The 1x1 convolution with the weights of ``linear``."""
     weight: Tensor = linear.weight
+    bias: Tensor | None = linear.bias
     kind = _CONVOLUTIONS[dims]
-    conv = kind(
-        linear.in_features, linear.out_features, 1, bias=linear.bias is not None, device=weight.device, dtype=weight.dtype
-    )
+    outputs, inputs = weight.shape
+    conv = kind(inputs, outputs, 1, bias=bias is not None, device=weight.device, dtype=weight.dtype)
     with torch.no_grad():
         conv.weight.copy_(weight.reshape(conv.weight.shape))
-        if linear.bias is not None and conv.bias is not None:
-            conv.bias.copy_(linear.bias)
+        if bias is not None and conv.bias is not None:
+            conv.bias.copy_(bias)
     conv.requires_grad_(weight.requires_grad)
     return conv
 

@@ -61,7 +61,8 @@ class TestSample:
         assert isinstance(sample, Sample)
         assert sample.image.shape == (3, size, size)
         assert sample.image.dtype == torch.float32
-        assert sample.image.min() >= 0 and sample.image.max() <= 1
+        assert sample.image.min() >= 0
+        assert sample.image.max() <= 1
         assert sample.target == index
         assert sample.identifier == f"val-3-{index:06d}"
         assert (sample.mask is None) == (index == 0)
@@ -72,7 +73,8 @@ class TestSample:
         assert all(mask.shape == (1, 160, 160) and mask.dtype == torch.bool for mask in masks)
         areas = np.array([mask.float().mean().item() for mask in masks])
         # Measured over 1,200 samples: 0.25 % to 8.7 % of the crop, 2.5 % in the middle.
-        assert 0.001 < areas.min() and areas.max() < 0.12
+        assert areas.min() > 0.001
+        assert areas.max() < 0.12
         assert 0.015 < np.median(areas) < 0.04
 
     def test_classes_are_balanced(self):
@@ -81,11 +83,9 @@ class TestSample:
         assert len(data.classes) == 4
 
     def test_crops_stay_in_the_illuminated_circle(self):
-        # Outside the circle the photograph is black: the reddest percent of the darkest pixels would be near zero.
+        # Outside the circle the photograph is black; inside, red is above 0.2 even in the fovea and in vessels.
         reds = [
-            torch.from_numpy(lesions._crop(view, 32))[0].min()
-            for split in ("train", "test")
-            for view in views(split, 200)
+            torch.from_numpy(lesions._crop(view, 32))[0].min() for split in ("train", "test") for view in views(split, 200)
         ]
         assert min(reds) > 0.2
 
@@ -147,18 +147,15 @@ class TestReproducibility:
         assert float(done.stdout) == image_sum("val", 7)
 
     def test_split_and_seed_matter(self):
-        sums = {
-            RetinalLesions(s, length=4, seed=k)[2].image.sum().item() for s in ("train", "val", "test") for k in (0, 1)
-        }
+        sums = {RetinalLesions(s, length=4, seed=k)[2].image.sum().item() for s in ("train", "val", "test") for k in (0, 1)}
         assert len(sums) == 6
 
 
 class TestSplits:
     def test_no_row_of_the_photograph_is_shared(self):
-        spans = {
-            split: np.array([source_rows(view) for view in views(split, 1500)]) for split in ("train", "val", "test")
-        }
-        assert spans["train"].min() >= 0 and spans["test"].max() <= 1411
+        spans = {split: np.array([source_rows(view) for view in views(split, 1500)]) for split in ("train", "val", "test")}
+        assert spans["train"].min() >= 0
+        assert spans["test"].max() <= 1411
         rounding = 1e-9
         assert max(spans["train"].max(), spans["val"].max()) - rounding <= 688 <= spans["test"].min() + rounding
 
@@ -184,11 +181,9 @@ class TestSplits:
 
 
 def test_colour_histograms_do_not_solve_it():
-    accuracy = linear_accuracy(
-        colour_histogram, RetinalLesions("train", length=600), RetinalLesions("test", length=400)
-    )
+    accuracy = linear_accuracy(colour_histogram, RetinalLesions("train", length=600), RetinalLesions("test", length=400))
     # Chance is 0.25 and 0.25 to 0.30 is what comes: gain, colour and gamma vary more than the lesions shift them.
-    assert accuracy < 0.45
+    assert accuracy < 0.35
 
 
 class TestArguments:
@@ -214,8 +209,3 @@ class TestArguments:
     def test_wrong_arguments(self, arguments, message):
         with pytest.raises(ValueError, match=message):
             RetinalLesions(**arguments)
-
-    def test_missing_scikit_image_is_explained(self, monkeypatch):
-        monkeypatch.setitem(sys.modules, "skimage.data", None)
-        with pytest.raises(ImportError, match="pip install"):
-            lesions._photograph.__wrapped__((0, 688))

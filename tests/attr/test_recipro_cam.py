@@ -1,0 +1,196 @@
+"""Recipro-CAM against its literal version, and what a user can do wrong."""
+
+from __future__ import annotations
+
+import oracles
+import pytest
+import torch
+import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from captum_softcam.attr import LayerReciproCam
+
+TARGETS = [1, 3, 0]
+
+
+def expected(net: nn.Module, images: Tensor) -> Tensor:
+    """The oracle at the end of the residual block of ``PooledNet``."""
+    with torch.no_grad():
+        stem = net.stem(images)
+        features = net.relu(stem + net.block(stem))
+        maps = [oracles.recipro_cam(f, lambda z: net.fc(z.mean((2, 3))), t) for f, t in zip(features, TARGETS, strict=True)]
+    return torch.stack(maps)[:, None]
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 35, 64])
+def test_equals_the_oracle_for_any_chunk(net, images, chunk):
+    maps = LayerReciproCam(net, net.relu).attribute(images, target=TARGETS, perturbations_per_eval=chunk)
+    torch.testing.assert_close(maps, expected(net, images), atol=1e-12, rtol=0)
+
+
+def test_skip_connection_around_the_layer_stays_unmasked(net, images):
+    def tail(image: Tensor):
+        stem = net.stem(image)
+        return lambda z: net.fc(F.relu(stem + z).mean((2, 3)))
+
+    with torch.no_grad():
+        features = net.block(net.stem(images))
+        maps = [oracles.recipro_cam(f, tail(x[None]), 2) for f, x in zip(features, images, strict=True)]
+    got = LayerReciproCam(net, net.block).attribute(images, target=2)
+    torch.testing.assert_close(got[:, 0], torch.stack(maps), atol=1e-12, rtol=0)
+
+
+def test_layer_input(net, images):
+    with torch.no_grad():
+        features = net.stem[1](net.stem[0](images))
+        tail = lambda z: net.fc((lambda s: F.relu(s + net.block(s)))(F.relu(z)).mean((2, 3)))  # noqa: E731
+        maps = [oracles.recipro_cam(f, tail, 1) for f in features]
+    got = LayerReciproCam(net, net.stem[2]).attribute(images, target=1, attribute_to_layer_input=True)
+    torch.testing.assert_close(got[:, 0], torch.stack(maps), atol=1e-12, rtol=0)
+
+
+def test_is_cam_behind_pooling_and_a_linear_head(net, images):
+    with torch.no_grad():
+        stem = net.stem(images)
+        features = net.relu(stem + net.block(stem))
+        cam = torch.stack([oracles.class_activation_map(f, net.fc.weight, 2) for f in features])
+    got = LayerReciproCam(net, net.relu).attribute(images, target=2)[:, 0]
+    torch.testing.assert_close(got, cam / cam[0].numel() + net.fc.bias[2], atol=1e-12, rtol=0)
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(1, 4), st.integers(2, 12), st.integers(1, 9), st.integers(0, 3), st.integers(0, 2**16))
+def test_a_batch_is_a_stack_of_singles(count, height, chunk, target, seed):
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), nn.ReLU(True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 4))
+    net = net.double().eval()
+    images = torch.rand(count, 3, height, 5, dtype=torch.float64)
+    explain = LayerReciproCam(net, net[1]).attribute
+    batch = explain(images, target=target, perturbations_per_eval=chunk)
+    singles = torch.cat([explain(image[None], target=target) for image in images])
+    torch.testing.assert_close(batch, singles, atol=1e-12, rtol=0)
+
+
+def test_the_prefix_runs_once(net, images):
+    calls = {"stem": 0, "fc": 0}
+    net.stem[0].register_forward_hook(lambda *_: calls.__setitem__("stem", calls["stem"] + 1))
+    net.fc.register_forward_hook(lambda *_: calls.__setitem__("fc", calls["fc"] + 1))
+    LayerReciproCam(net, net.relu).attribute(images, target=0, perturbations_per_eval=7)
+    assert calls == {"stem": 1, "fc": 1 + 3 * 5}, "35 positions in chunks of 7, three images, one forward"
+
+
+class Reused(nn.Module):
+    """Calls one ReLU three times and writes in place between modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(c, 4, 3, padding=1) for c in (3, 4))
+        self.relu = nn.ReLU(inplace=True)
+        self.fc = nn.Linear(4, 3)
+
+    def tail(self, x: Tensor) -> Tensor:
+        return self.fc(x.mean((2, 3)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.first(self.relu(x)), inplace=True)
+        y = self.relu(self.second(x))
+        x.add_(y)
+        return self.tail(self.relu(x))
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_module_called_again_and_in_place_writes(mode):
+    torch.manual_seed(3)
+    net, images = Reused().double().eval(), torch.rand(2, 3, 4, 5, dtype=torch.float64)
+    with torch.no_grad():
+        x = F.relu(net.first(images))
+        y = net.second(x)
+        last = F.relu(x + F.relu(y))
+        relu = torch.stack([oracles.recipro_cam(f, net.tail, 1) for f in last])
+        tails = [lambda z, x=x[i : i + 1]: net.tail(F.relu(x + F.relu(z))) for i in range(2)]
+        second = torch.stack([oracles.recipro_cam(y[i], tails[i], 1) for i in range(2)])
+    with mode():
+        for layer, want in ((net.relu, relu), (net.second, second)):
+            for chunk in (1, 6):
+                got = LayerReciproCam(net, layer).attribute(images, target=1, perturbations_per_eval=chunk)
+                torch.testing.assert_close(got[:, 0].clone(), want, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("dims", [1, 3])
+def test_other_dimensions(dims):
+    conv = {1: nn.Conv1d, 3: nn.Conv3d}[dims]
+    net = nn.Sequential(conv(2, 4, 1), nn.Flatten(2)).double().eval()
+    images = torch.rand(2, 2, *[3, 2, 4][:dims], dtype=torch.float64)
+    maps = LayerReciproCam(lambda x: net(x).square().sum(2), net[0]).attribute(images, target=1)
+    assert maps.shape == (2, 1, *images.shape[2:])
+
+
+def test_forward_function_with_arguments(net, images):
+    scale = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+
+    def forward(x: Tensor, factor: Tensor, power: int) -> Tensor:
+        return net(x) ** power * factor[:, None]
+
+    maps = LayerReciproCam(forward, net.relu).attribute(images, target=TARGETS, additional_forward_args=(scale, 1))
+    torch.testing.assert_close(maps, expected(net, images) * scale.view(-1, 1, 1, 1), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("resnet18", "layer4.0.conv2"),
+        ("densenet121", "features.denseblock4.denselayer3.conv2"),
+        ("googlenet", "inception5a.branch2"),
+        ("mobilenet_v2", "features.12"),
+        ("shufflenet_v2_x0_5", "stage4.1.branch2"),
+    ],
+)
+def test_torchvision_networks_at_inner_layers(name, layer):
+    torch.manual_seed(0)
+    arguments = {"init_weights": False} if name == "googlenet" else {}
+    net = torchvision.models.get_model(name, weights=None, **arguments).eval()
+    images = torch.rand(2, 3, 64, 64)
+    module = net.get_submodule(layer)
+    got = LayerReciproCam(net, module).attribute(images, target=5)
+    want = torch.cat([_by_rerunning(net, module, image[None], 5) for image in images])
+    torch.testing.assert_close(got[:, 0], want, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def _by_rerunning(net: nn.Module, layer: nn.Module, image: Tensor, target: int) -> Tensor:
+    """The whole model once per position, with a hook that masks: slow, and free of everything that may go wrong."""
+    position: list[int | None] = [None]
+    shape: list[torch.Size] = []
+
+    def mask(_module: nn.Module, _args: object, output: Tensor) -> Tensor | None:
+        shape[:] = [output.shape]
+        if position[0] is None:
+            return None
+        keep = torch.zeros(output.shape[2:]).flatten()
+        keep[position[0]] = 1
+        return output * keep.view(output.shape[2:])
+
+    with layer.register_forward_hook(mask):
+        net(image)
+        scores = []
+        for position[0] in range(shape[0][2:].numel()):
+            scores.append(net(image)[0, target])
+    return torch.stack(scores).view(1, *shape[0][2:])
+
+
+def test_errors_say_what_to_do(net, images):
+    with pytest.raises(ValueError, match=r"layer 'fc' gives \(3, 4\); LayerReciproCam needs a spatial map \(N, C, h, w\)"):
+        LayerReciproCam(net, net.fc).attribute(images, target=0)
+    with pytest.raises(ValueError, match=r"The last spatial layer is 'relu' \(3, 6, 5, 7\)\."):
+        LayerReciproCam(net, net.fc).attribute(images, target=0)
+    with pytest.raises(ValueError, match="perturbations_per_eval must be at least 1; got 0"):
+        LayerReciproCam(net, net.relu).attribute(images, target=0, perturbations_per_eval=0)
+    with pytest.raises(ValueError, match=r"the model gives \(3, 4\) for this target.*Give the class as target"):
+        LayerReciproCam(net, net.relu).attribute(images)
+    with pytest.raises(ValueError, match="is not called by the model"):
+        LayerReciproCam(net, nn.Conv2d(3, 3, 1)).attribute(images, target=0)
+    with pytest.raises(ValueError, match=r"in train mode.*Call model.eval\(\) first"):
+        LayerReciproCam(net.train(), net.relu).attribute(images, target=0)

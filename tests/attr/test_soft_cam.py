@@ -1,0 +1,48 @@
+"""SoftCAM maps against their literal version."""
+
+from __future__ import annotations
+
+import oracles
+import pytest
+import torch
+
+from captum_softcam.attr import LayerSoftCam
+from captum_softcam.softcam import convert_to_softcam
+
+TARGETS = [1, 3, 0]
+
+
+def test_equals_the_oracle(net, images):
+    with torch.no_grad():
+        stem = net.stem(images)
+        features = net.relu(stem + net.block(stem))
+        want = [oracles.soft_cam(f, net.fc.weight, net.fc.bias, t) for f, t in zip(features, TARGETS, strict=True)]
+    model = convert_to_softcam(net)
+    maps = LayerSoftCam(model, model.evidence).attribute(images, target=TARGETS)
+    torch.testing.assert_close(maps[:, 0], torch.stack(want), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("around", [lambda y: y, lambda y: y.softmax(1), torch.sigmoid])
+def test_the_mean_is_the_logit_whatever_stands_around_the_model(net, images, around):
+    model = convert_to_softcam(net)
+    maps = LayerSoftCam(lambda x: around(model(x)), model.evidence).attribute(images, target=torch.tensor(TARGETS))
+    logits = net(images).detach()[range(3), TARGETS]
+    torch.testing.assert_close(maps.mean((1, 2, 3)), logits, atol=1e-12, rtol=0)
+
+
+def test_relu_attributions(net, images):
+    model = convert_to_softcam(net)
+    soft_cam = LayerSoftCam(model, model.evidence)
+    signed = soft_cam.attribute(images, target=1)
+    assert (signed < 0).any(), "the test needs negative evidence"
+    assert torch.equal(soft_cam.attribute(images, target=1, relu_attributions=True), signed.relu())
+
+
+def test_errors_say_what_to_do(net, images):
+    model = convert_to_softcam(net)
+    with pytest.raises(ValueError, match=r"layer 'relu' gives \(3, 6, 5, 7\), whose means .* are not the model's logits"):
+        LayerSoftCam(net, net.relu).attribute(images, target=0)
+    with pytest.raises(ValueError, match="needs one class per example as target; got None"):
+        LayerSoftCam(model, model.evidence).attribute(images)
+    with pytest.raises(ValueError, match="in train mode"):
+        LayerSoftCam(model.train(), model.evidence).attribute(images, target=0)
