@@ -20,15 +20,16 @@ __all__ = ["LOCALISATION", "positive_part", "ranks", "unit_range"]
 
 def unit_range(maps: NDArray[Any]) -> NDArray[Any]:
     """Each map on [0, 1] by its own least and greatest value."""
-    scaled: NDArray[Any] = rescale(torch.from_numpy(maps.astype(np.float64))).numpy()
-    return scaled
+    return np.asarray(rescale(torch.from_numpy(maps.astype(np.float64))).numpy(), dtype=np.float64)
 
 
 def positive_part(maps: NDArray[Any]) -> NDArray[Any]:
     """Each map without its negative values, as shares of its own sum; NaN where nothing is positive."""
     positive = np.maximum(maps.astype(np.float64), 0)
     total = positive.sum(axis=(1, 2, 3), keepdims=True)
-    return np.divide(positive, total, where=total > 0, out=np.full_like(positive, np.nan))
+    shares = np.full_like(positive, np.nan)
+    np.divide(positive, total, where=total > 0, out=shares)
+    return shares
 
 
 def ranks(maps: NDArray[Any]) -> NDArray[Any]:
