@@ -96,23 +96,23 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
         features = recording.features
         refuse_flat_layer(features, type(self).__name__, self.forward_func, self.layer, inputs)
         _refuse_wrong_scores(recording.result, len(features))
-        examples = [(row, _row((inputs, args, target), row, len(features))) for row in range(len(features))]
+        count = len(features)
+        examples = [(_row((inputs, args), row, count), _target_row(target, row, count)) for row in range(count)]
         positions = features[0, 0].numel()
         chunks = torch.arange(positions, device=features.device).split(perturbations_per_eval)
-        bar = tqdm(total=len(examples) * len(chunks), desc=self.get_name(), disable=not show_progress)
-        scores = [
-            self._scores(recording, row, example, chunk, attribute_to_layer_input, bar)
-            for row, example in examples
-            for chunk in chunks
-        ]
-        bar.close()
+        with tqdm(total=count * len(chunks), desc=self.get_name(), disable=not show_progress) as bar:
+            scores = [
+                self._scores(recording, row, example, chunk, attribute_to_layer_input, bar)
+                for row, example in enumerate(examples)
+                for chunk in chunks
+            ]
         maps = torch.cat(scores).view(len(features), 1, *features.shape[2:])
         return maps.relu() if relu_attributions else maps
 
     def _scores(self, recording: Recording, row: int, example: Any, chunk: Tensor, at_input: bool, bar: tqdm[Any]) -> Tensor:
         """Scores (P,) of one example with only the positions of ``chunk`` kept, one at a time."""
         kept, count = _keep_one(recording.features[row], chunk), len(chunk)
-        inputs, args, target = example
+        (inputs, args), target = example
         inputs, args, target = (_copies(inputs, count), _copies(args, count), _target_copies(target, count))
 
         def forward() -> Any:
@@ -132,14 +132,18 @@ def _keep_one(features: Tensor, positions: Tensor) -> Tensor:
 
 
 def _row(value: Any, row: int, count: int) -> Any:
-    """One example of inputs, arguments or targets; what is not given per example stays as it is."""
-    if isinstance(value, tuple) and not all(isinstance(part, int) for part in value):
+    """One example of inputs or arguments; what is no tensor with one row per example stays as it is."""
+    if isinstance(value, tuple):
         return tuple(_row(part, row, count) for part in value)
     if isinstance(value, Tensor) and value.dim() and len(value) == count:
         return value[row : row + 1]
-    if isinstance(value, list) and len(value) == count:
-        return value[row : row + 1]
     return value
+
+
+def _target_row(target: Any, row: int, count: int) -> Any:
+    """The target of one example; a target that holds for all of them stays as it is."""
+    per_example = isinstance(target, (list, Tensor)) and not (isinstance(target, Tensor) and target.numel() == 1)
+    return target[row : row + 1] if per_example and len(target) == count else target
 
 
 def _copies(values: tuple[Any, ...] | None, count: int) -> Any:
