@@ -25,8 +25,9 @@ from captum_softcam.softcam import Classifier, ElasticNetEvidenceLoss, SoftCamMo
 ARCHITECTURE = "mobilenet_v2"
 ARGUMENTS = {
     "num_classes": len(RetinalLesions.classes),
-    # expansion, channels, repeats, stride: four halvings in all, so that 160 pixels end in a grid of 10 x 10
-    "inverted_residual_setting": [[1, 16, 1, 2], [4, 24, 2, 2], [4, 40, 3, 2], [4, 80, 3, 1]],
+    # Expansion, channels, repeats, stride: four halvings, so that 160 pixels end in a grid of 10 x 10. Few layers on
+    # purpose: a cell sees 63 pixels. A network whose cells see the whole image spreads its evidence over all of it.
+    "inverted_residual_setting": [[1, 16, 1, 2], [4, 32, 3, 2], [6, 64, 1, 2]],
 }
 SIZE = 160
 
@@ -53,7 +54,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=8000, help="training samples")
     parser.add_argument("--epochs", type=int, default=8, help="epochs of the black box")
     parser.add_argument("--softcam-epochs", type=int, default=4, help="epochs of the SoftCAM model")
-    parser.add_argument("--lambda-l1", type=float, default=2e-4)
+    parser.add_argument("--lambda-l1", type=float, default=1e-3)
     parser.add_argument("--lambda-l2", type=float, default=4e-5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("captum_softcam/softcam/weights"))

@@ -9,7 +9,6 @@ several times.
 
 from __future__ import annotations
 
-import difflib
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
+from captum_softcam._names import closest
+
 __all__ = ["Recording", "get_layer", "last_spatial_layer", "layer_name", "record", "refuse_flat_layer", "run_tail"]
 
 
@@ -28,13 +29,7 @@ def get_layer(model: nn.Module, name: str) -> nn.Module:
     layers: dict[str, nn.Module] = dict(model.named_modules())
     if name in layers and name:
         return layers[name]
-    closest = difflib.get_close_matches(name, [key for key in layers if key], n=3)
-    hint = f"The closest are {', '.join(map(repr, closest))}." if closest else f"It has {_children(model)}."
-    raise ValueError(f"layer {name!r} is not in {type(model).__name__}. {hint}")
-
-
-def _children(model: nn.Module) -> str:
-    return ", ".join(repr(name) for name, _ in model.named_children()) or "no layers"
+    raise ValueError(f"layer {name!r} is not in {type(model).__name__}. {closest(name, layers)}")
 
 
 def layer_name(forward_func: object, layer: nn.Module) -> str:

@@ -116,8 +116,6 @@ def _compare(options: argparse.Namespace) -> None:
     refuse_existing(out)
     classifier = _classifier(options)
     samples = _samples(options, classifier)
-    if options.images is None:
-        _print_held_out()
     comparison = compare_methods(
         classifier.model,
         Subset(samples, range(min(options.samples or len(samples), len(samples)))),
@@ -132,6 +130,8 @@ def _compare(options: argparse.Namespace) -> None:
     )
     comparison = replace(comparison, manifest={**comparison.manifest, **_provenance(options, classifier)})
     write_folder(comparison, out, classifier.classes)
+    if options.images is None:
+        _print_held_out()
     print_table(comparison)
     print(f"Scores per sample, settings, table and picture: {out}/")
 

@@ -125,8 +125,7 @@ def adopt_constants(_app: Sphinx) -> None:
             texts.update(ModuleAnalyzer.for_module(file.name).find_attr_docs())
         for name in module.__all__:
             if ("", name) in texts:
-                # the empty line in front: napoleon takes a first line with a colon for "type: text"
-                texts["", name] = ["", *texts["", name], "", ":meta hide-value:"]
+                texts["", name] = [*texts["", name], "", ":meta hide-value:"]
             elif not callable(getattr(module, name)):
                 logging.getLogger(__name__).warning("%s.%s has no description below it", package.name, name)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from captum_softcam._layers import get_layer
 from captum_softcam._maps import upsample
+from captum_softcam._names import closest
 from captum_softcam.attr import METHODS, LayerSoftCam
 from captum_softcam.evaluation.controls import CONTROLS
 
@@ -23,8 +23,7 @@ def find_method(name: str) -> type[Attribution]:
     """The class of a method or control; a wrong name raises ValueError and lists the closest ones."""
     known = {**METHODS, **CONTROLS}
     if name not in known:
-        closest = difflib.get_close_matches(name, known, n=3) or list(known)
-        raise ValueError(f"method {name!r} is unknown. The closest are {', '.join(map(repr, closest))}.")
+        raise ValueError(f"method {name!r} is unknown. {closest(name, known)}")
     return known[name]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_softcam._layers import get_layer, last_spatial_layer, refuse_flat_layer
+from captum_softcam._names import closest
 from captum_softcam.attr import METHODS, LayerSoftCam
 from captum_softcam.data import Samples
 from captum_softcam.evaluation.adapter import find_method
@@ -41,8 +41,7 @@ def check_names(methods: Sequence[str], metrics: Sequence[str], model: nn.Module
             )
     for name in metrics:
         if name not in METRICS:
-            closest = difflib.get_close_matches(name, METRICS, n=3) or list(METRICS)
-            raise ValueError(f"metric {name!r} is unknown. The closest are {', '.join(map(repr, closest))}.")
+            raise ValueError(f"metric {name!r} is unknown. {closest(name, METRICS)}")
 
 
 def check_model(model: nn.Module) -> None:

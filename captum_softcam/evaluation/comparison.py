@@ -59,7 +59,7 @@ class Comparison:
 
         Returns:
             DataFrame: indexed by method and metric; columns ``mean, low, high, count`` (defined scores) and ``best``
-            (whether no other method's mean is better; controls may be).
+            (whether no other mean of the metric, to three digits, is better; ties are all best).
         """
         rows = {
             (method, metric): _interval(self.scores.query("method == @method and metric == @metric")["score"])
@@ -69,7 +69,7 @@ class Comparison:
         table = pd.DataFrame.from_dict(rows, orient="index")
         table.index = pd.MultiIndex.from_tuples(table.index, names=["method", "metric"])
         direction = table.index.get_level_values("metric").map(lambda name: 1 if METRICS[name].higher_is_better else -1)
-        signed = table["mean"] * direction
+        signed = (table["mean"] * direction).round(3)  # as shown: what reads alike is equally good
         table["best"] = signed == signed.groupby("metric").transform("max")
         return table
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from urllib.error import URLError
 import torch
 import torchvision
 from torch import Tensor, nn
+
+from captum_softcam._names import closest
 
 __all__ = ["Classifier", "load_classifier"]
 
@@ -72,7 +73,7 @@ def load_classifier(
         ConnectionError: if torchvision's weights cannot be downloaded; the message says what to do.
     """
     if name not in _classifier_names():
-        raise ValueError(f"model {name!r} is unknown to torchvision.{_closest(name, _classifier_names())}")
+        raise ValueError(f"model {name!r} is unknown to torchvision. {closest(name, _classifier_names())}")
     if (checkpoint is None) == (weights is None):
         raise ValueError(f"model {name!r} needs either a checkpoint or weights='DEFAULT'; got neither or both.")
     if weights is not None:
@@ -86,11 +87,6 @@ def load_classifier(
 
 def _classifier_names() -> list[str]:
     return torchvision.models.list_models(module=torchvision.models)
-
-
-def _closest(name: str, known: list[str]) -> str:
-    closest = difflib.get_close_matches(name, known, n=3)
-    return f" Closest: {', '.join(closest)}." if closest else " torchvision.models.list_models() lists them all."
 
 
 def _with_torchvision_weights(name: str, weights: str) -> Classifier:
