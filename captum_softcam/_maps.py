@@ -17,9 +17,12 @@ def upsample(maps: Tensor, size: tuple[int, ...]) -> Tensor:
 
 
 def is_flat(maps: Tensor) -> Tensor:
-    """Whether each map (N, ...) says nothing: all of its values equal, or one of them not finite. Returns (N,) bool."""
+    """Whether each map (N, ...) says nothing: all of its values equal, or one of them not finite. Returns (N,) bool.
+
+    Equal to a millionth of the greatest magnitude, for upsampling a constant map leaves rounding errors behind.
+    """
     cells = maps.flatten(1)
-    return (cells.amax(1) == cells.amin(1)) | ~cells.isfinite().all(1)
+    return (cells.amax(1) - cells.amin(1) <= 1e-6 * cells.abs().amax(1)) | ~cells.isfinite().all(1)
 
 
 def rescale(maps: Tensor) -> Tensor:

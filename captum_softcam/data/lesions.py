@@ -75,7 +75,7 @@ class RetinalLesions(Dataset[Sample]):
 
     classes: ClassVar[tuple[str, ...]] = ("healthy", "hard exudates", "haemorrhages", "cotton-wool spots")
 
-    def __init__(self, split: Split = "test", *, length: int, seed: int = 0, size: int = 160) -> None:
+    def __init__(self, split: Split = "test", *, length: int = 1000, seed: int = 0, size: int = 160) -> None:
         _check(split, length, seed, size)
         self.split: Split = split
         self.length = length

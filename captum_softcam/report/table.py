@@ -43,9 +43,9 @@ def _cell(cell: Any) -> Text:
 
 def table_notes(comparison: Comparison) -> list[str]:
     """What a reader of the table has to know: how many samples stand behind each column, and what is undefined."""
-    total = comparison.scores["sample"].nunique()
-    masked = _masked(comparison)
-    right = comparison.scores.drop_duplicates("sample").eval("label == prediction").sum()
+    samples = comparison.scores.drop_duplicates("sample")
+    total, masked = len(samples), _masked(comparison)
+    right = int((samples["label"] == samples["prediction"]).sum())
     notes = [
         f"{total} samples, {right} of them predicted right.",
         "cost: time of the method over time of a plain forward of the same images.",

@@ -22,7 +22,7 @@ from captum_softcam.softcam.model import SoftCamModel
 __all__ = ["EMBEDDED", "load_embedded", "save_embedded"]
 
 EMBEDDED = ("lesions_softcam", "lesions_black_box")
-"""Names of the embedded classifiers: the SoftCAM model and the black box it was made from."""
+"""Names of the embedded classifiers, the SoftCAM model and the black box it was made from."""
 
 _FOLDER = Path(__file__).parent / "weights"
 
@@ -83,4 +83,5 @@ def save_embedded(classifier: Classifier, architecture: str, arguments: dict[str
     }
     path = folder / f"{classifier.name}.safetensors"
     save_file(weights, path, metadata={"captum_softcam": json.dumps(header)})
+    path.chmod(0o644)  # safetensors leaves files that only their owner can read
     return path

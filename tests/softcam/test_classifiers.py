@@ -1,0 +1,241 @@
+"""Classifiers by name: what a checkpoint may look like, and the sentence for each that does not fit."""
+
+import os
+import pickle
+import re
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from captum_softcam.softcam import Classifier, load_classifier
+
+NAME = "shufflenet_v2_x0_5"
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+@pytest.fixture(scope="module")
+def state():
+    """Weights of a two-class model, batch statistics included."""
+    torch.manual_seed(0)
+    return torchvision.models.get_model(NAME, num_classes=2).state_dict()
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    return tmp_path / "checkpoint.pt"
+
+
+def load(checkpoint, classes=("cat", "dog")):
+    return load_classifier(NAME, checkpoint=checkpoint, classes=classes)
+
+
+def message(error, call):
+    with pytest.raises(error) as caught:
+        call()
+    return str(caught.value)
+
+
+class TestCheckpoint:
+    @pytest.mark.parametrize("key", [None, "state_dict", "model"])
+    @pytest.mark.parametrize("prefix", ["", "module."])
+    def test_wrappings(self, state, checkpoint, key, prefix):
+        content = {prefix + name: value for name, value in state.items()}
+        torch.save(content if key is None else {key: content, "epoch": 7}, checkpoint)
+        classifier = load(checkpoint)
+        assert all(torch.equal(value, state[name]) for name, value in classifier.model.state_dict().items())
+
+    def test_what_comes_with_it(self, state, checkpoint):
+        torch.save(state, checkpoint)
+        classifier = load(str(checkpoint), ["cat", "dog"])
+        assert (classifier.name, classifier.classes, classifier.image_size) == (NAME, ("cat", "dog"), 224)
+        assert {"mean": classifier.mean, "std": classifier.std} == IMAGENET
+        assert not any(module.training for module in classifier.model.modules())
+        assert classifier.model(torch.zeros(1, 3, 64, 64)).shape == (1, 2)
+
+
+class Intruder:
+    """A pickle that runs code when it is loaded."""
+
+    def __reduce__(self):
+        return os.mkdir, ("intruded",)
+
+
+class TestUnreadableCheckpoint:
+    @pytest.mark.parametrize("write", [torch.save, lambda x, path: path.write_bytes(pickle.dumps(x))], ids=["torch", "pickle"])
+    @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+    def test_code_is_refused_and_not_run(self, checkpoint, tmp_path, monkeypatch, write):
+        monkeypatch.chdir(tmp_path)
+        write({"fc.weight": torch.zeros(1), "fc.bias": Intruder()}, checkpoint)
+        text = message(ValueError, lambda: load(checkpoint))
+        assert not Path("intruded").exists()
+        assert text.startswith(f"checkpoint '{checkpoint}' cannot be read as weights only")
+        assert text.endswith("save it with torch.save(model.state_dict(), path).")
+        torch.load(checkpoint, weights_only=False) if write is torch.save else pickle.loads(checkpoint.read_bytes())
+        assert Path("intruded").exists(), "the pickle must be able to do harm, or this test shows nothing"
+
+    def test_no_advice_to_run_the_code(self, checkpoint):
+        torch.save({"fc.bias": Intruder()}, checkpoint)
+        text = message(ValueError, lambda: load(checkpoint))
+        assert "weights_only" not in text
+        assert "arbitrary code" not in text
+
+    def test_a_whole_model(self, checkpoint):
+        torch.save(torchvision.models.get_model(NAME, num_classes=2), checkpoint)
+        text = message(ValueError, lambda: load(checkpoint))
+        assert "save it with torch.save(model.state_dict(), path)" in text
+        assert "\x1b" not in text, "colour codes have no place in a message"
+
+    @pytest.mark.parametrize("content", [b"", b".", b"hello world", b"PK\x03\x04", b"\x89PNG\r\n\x1a\n", "half", "cut"])
+    def test_broken_files(self, state, checkpoint, content):
+        torch.save(state, checkpoint)
+        whole = checkpoint.read_bytes()
+        checkpoint.write_bytes({"half": whole[: len(whole) // 2], "cut": whole[:-10]}.get(content, content))
+        text = message(ValueError, lambda: load(checkpoint))
+        assert text.startswith(f"checkpoint '{checkpoint}' cannot be read")
+
+    def test_missing_file(self, checkpoint):
+        text = message(FileNotFoundError, lambda: load(checkpoint))
+        assert text == f"checkpoint '{checkpoint}' is not a file."
+
+    @pytest.mark.parametrize(
+        ("content", "what"), [(torch.zeros(3), "Tensor"), ([1, 2], "list"), ({"state_dict": None, "epoch": 3}, "dict")]
+    )
+    def test_no_state_dict(self, checkpoint, content, what):
+        torch.save(content, checkpoint)
+        text = message(ValueError, lambda: load(checkpoint))
+        assert text == f"checkpoint '{checkpoint}' holds {what}; expected a state dict of tensors."
+
+
+class TestMisfit:
+    def test_all_kinds_are_summarised(self, state, checkpoint):
+        kept = {name: value for name, value in state.items() if not name.startswith("conv1.")}
+        torch.save({**kept, "head.weight": torch.zeros(2), "fc.bias": torch.zeros(5)}, checkpoint)
+        missing = [name for name in state if name.startswith("conv1.")]
+        assert message(ValueError, lambda: load(checkpoint)) == (
+            f"checkpoint '{checkpoint}' does not fit {NAME}: {len(missing)} missing ({', '.join(missing[:3])}, …); "
+            "1 unexpected (head.weight); 1 misshapen (fc.bias (5,) instead of (2,))."
+        )
+
+    def test_kinds_without_entries_are_not_mentioned(self, state, checkpoint):
+        torch.save({**state, "a": torch.zeros(1)}, checkpoint)
+        text = message(ValueError, lambda: load(checkpoint))
+        assert text == f"checkpoint '{checkpoint}' does not fit {NAME}: 1 unexpected (a)."
+
+    def test_another_number_of_classes(self, state, checkpoint):
+        torch.save(state, checkpoint)
+        text = message(ValueError, lambda: load(checkpoint, ["a", "b", "c"]))
+        assert "does not fit" in text
+        assert "fc.bias (2,) instead of (3,)" in text
+        assert "3 classes" in text, "the user gave class names, not shapes"
+
+    def test_another_architecture(self, checkpoint):
+        torch.save(nn.Linear(2, 2).state_dict(), checkpoint)
+        text = message(ValueError, lambda: load(checkpoint))
+        assert re.search(r": \d+ missing \(conv1\.0\.weight, .+, …\); 2 unexpected \(weight, bias\)\.$", text)
+
+
+class TestArguments:
+    def test_unknown_model(self):
+        text = message(ValueError, lambda: load_classifier("resnt18", weights="DEFAULT"))
+        assert text.startswith("model 'resnt18' is unknown to torchvision. Closest: 'resnet18', ")
+
+    @pytest.mark.parametrize("name", ["fasterrcnn_resnet50_fpn", "fcn_resnet50", "r3d_18", "raft_small"])
+    def test_models_that_do_not_classify_images_are_unknown(self, name):
+        assert "unknown" in message(ValueError, lambda: load_classifier(name, weights="DEFAULT"))
+
+    def test_neither_checkpoint_nor_weights(self):
+        text = message(ValueError, lambda: load_classifier(NAME))
+        assert text.startswith(f"model '{NAME}' needs ")
+        assert "neither" in text
+        assert "both" not in text
+
+    def test_both_checkpoint_and_weights(self, checkpoint):
+        text = message(ValueError, lambda: load_classifier(NAME, checkpoint=checkpoint, weights="DEFAULT"))
+        assert text.startswith(f"model '{NAME}' needs ")
+        assert "both" in text
+        assert "neither" not in text
+
+    def test_classes_are_needed_with_a_checkpoint(self, checkpoint):
+        text = message(ValueError, lambda: load(checkpoint, None))
+        assert text == "classes are needed with a checkpoint: one name per logit, in their order."
+
+    @pytest.mark.parametrize("weights", ["DEFALT", "", "url", "__class__"])
+    def test_unknown_weights(self, weights):
+        text = message(ValueError, lambda: load_classifier(NAME, weights=weights))
+        assert text == f"weights '{weights}' are unknown for {NAME}; expected DEFAULT or IMAGENET1K_V1."
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """An empty cache of torch.hub, and no network."""
+
+    def fail(*_arguments, **_options):
+        raise URLError("no route to host")
+
+    monkeypatch.setattr("torch.hub.urlopen", fail)
+    before = torch.hub.get_dir()
+    torch.hub.set_dir(str(tmp_path / "hub"))
+    yield tmp_path / "hub"
+    torch.hub.set_dir(before)
+
+
+class TestTorchvisionWeights:
+    def test_without_network_the_error_says_what_to_do(self, hub):
+        url = torchvision.models.get_model_weights(NAME).DEFAULT.url
+        text = message(ConnectionError, lambda: load_classifier(NAME, weights="DEFAULT"))
+        assert text == (
+            f"the weights DEFAULT of {NAME} could not be downloaded (<urlopen error no route to host>). Download {url} on a "
+            f"machine with a network, put it into {hub}/checkpoints, and run again; or pass a checkpoint of your own."
+        )
+
+    @pytest.mark.parametrize("error", [RuntimeError("invalid hash value"), TimeoutError("timed out"), EOFError()], ids=repr)
+    def test_a_download_that_breaks_off(self, hub, monkeypatch, error):
+        def fail(*_arguments, **_options):
+            raise error
+
+        monkeypatch.setattr("torch.hub.urlopen", fail)
+        text = message(ConnectionError, lambda: load_classifier(NAME, weights="DEFAULT"))
+        assert str(hub) in text
+
+    def test_doing_what_it_says_helps(self, hub):
+        torch.manual_seed(0)
+        state = torchvision.models.get_model(NAME).state_dict()
+        url = torchvision.models.get_model_weights(NAME).DEFAULT.url
+        (hub / "checkpoints").mkdir(parents=True)
+        torch.save(state, hub / "checkpoints" / Path(url).name)
+        classifier = load_classifier(NAME, weights="DEFAULT")
+        assert all(torch.equal(value, state[name]) for name, value in classifier.model.state_dict().items())
+        assert not classifier.model.training
+        assert (classifier.name, len(classifier.classes), classifier.classes[1]) == (NAME, 1000, "goldfish")
+        assert {"mean": classifier.mean, "std": classifier.std} == IMAGENET
+
+    @pytest.mark.parametrize(
+        ("name", "size", "mean", "std"),
+        [
+            ("inception_v3", 299, *IMAGENET.values()),
+            ("efficientnet_v2_l", 480, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        ],
+    )
+    def test_size_and_colours_are_the_presets(self, monkeypatch, name, size, mean, std):
+        monkeypatch.setattr("torchvision.models.get_model", lambda *_arguments, **_options: nn.Identity())
+        classifier = load_classifier(name, weights="IMAGENET1K_V1")
+        assert (classifier.image_size, classifier.mean, classifier.std) == (size, mean, std)
+
+
+class TestNormalize:
+    def test_each_channel_by_its_own(self):
+        classifier = Classifier("a", nn.Identity(), ("b",), 8, (0.0, 0.5, 1.0), (1.0, 0.5, 0.25))
+        images = torch.full((2, 3, 4, 5), 0.75, dtype=torch.float64)
+        got = classifier.normalize(images)
+        want = torch.tensor([0.75, 0.5, -1.0], dtype=torch.float64).view(3, 1, 1).expand(2, 3, 4, 5)
+        assert torch.equal(got, want)
+        assert got.dtype == torch.float64
+        assert torch.all(images == 0.75), "the user's images stay as they are"
+
+    def test_default_is_to_do_nothing(self):
+        images = torch.rand(1, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+        assert torch.equal(Classifier("a", nn.Identity(), ("b",), 8).normalize(images), images)
