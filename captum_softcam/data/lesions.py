@@ -59,7 +59,7 @@ class RetinalLesions(Dataset[Sample]):
 
     Args:
         split (str): ``"train"``, ``"val"`` or ``"test"``. Default: ``"test"``
-        length (int): Number of samples.
+        length (int): Number of samples. Default: 1000
         seed (int): Another seed gives other samples of the same split. Default: 0
         size (int): Height and width of the crops, at least 32 pixels. Default: 160
 

@@ -3,6 +3,7 @@
 import os
 import pickle
 import re
+from http.client import IncompleteRead
 from pathlib import Path
 from urllib.error import URLError
 
@@ -65,7 +66,9 @@ class Intruder:
 
 
 class TestUnreadableCheckpoint:
-    @pytest.mark.parametrize("write", [torch.save, lambda x, path: path.write_bytes(pickle.dumps(x))], ids=["torch", "pickle"])
+    @pytest.mark.parametrize(
+        "write", [torch.save, lambda x, path: path.write_bytes(pickle.dumps(x))], ids=["torch", "pickle"]
+    )
     @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
     def test_code_is_refused_and_not_run(self, checkpoint, tmp_path, monkeypatch, write):
         monkeypatch.chdir(tmp_path)
@@ -192,7 +195,9 @@ class TestTorchvisionWeights:
             f"machine with a network, put it into {hub}/checkpoints, and run again; or pass a checkpoint of your own."
         )
 
-    @pytest.mark.parametrize("error", [RuntimeError("invalid hash value"), TimeoutError("timed out"), EOFError()], ids=repr)
+    @pytest.mark.parametrize(
+        "error", [RuntimeError("invalid hash value"), TimeoutError("timed out"), IncompleteRead(b"")], ids=repr
+    )
     def test_a_download_that_breaks_off(self, hub, monkeypatch, error):
         def fail(*_arguments, **_options):
             raise error
@@ -200,6 +205,13 @@ class TestTorchvisionWeights:
         monkeypatch.setattr("torch.hub.urlopen", fail)
         text = message(ConnectionError, lambda: load_classifier(NAME, weights="DEFAULT"))
         assert str(hub) in text
+
+    def test_a_broken_file_in_the_cache_is_named(self, hub):
+        file = hub / "checkpoints" / Path(torchvision.models.get_model_weights(NAME).DEFAULT.url).name
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"hello world")
+        text = message((ValueError, OSError), lambda: load_classifier(NAME, weights="DEFAULT"))
+        assert str(file) in text
 
     def test_doing_what_it_says_helps(self, hub):
         torch.manual_seed(0)

@@ -8,7 +8,15 @@ from sklearn.ensemble import RandomForestClassifier
 
 from captum_softcam.data import RetinalLesions
 from captum_softcam.evaluation import accuracy
-from captum_softcam.softcam import EMBEDDED, Classifier, SoftCamModel, convert_to_softcam, embedded, load_embedded, save_embedded
+from captum_softcam.softcam import (
+    EMBEDDED,
+    Classifier,
+    SoftCamModel,
+    convert_to_softcam,
+    embedded,
+    load_embedded,
+    save_embedded,
+)
 
 every = pytest.mark.parametrize("name", EMBEDDED)
 
@@ -66,7 +74,9 @@ class TestModels:
         assert sum(path.stat().st_size for path in files) <= 6e6
 
     def test_unknown_name(self):
-        with pytest.raises(ValueError, match=r"^embedded model 'lesion' is unknown; expected one of 'lesions_softcam', 'les"):
+        with pytest.raises(
+            ValueError, match=r"^embedded model 'lesion' is unknown; expected one of 'lesions_softcam', 'les"
+        ):
             load_embedded("lesion")
 
 
@@ -105,7 +115,7 @@ class TestRoundTrip:
         images = torch.rand(2, 3, 64, 64)
         torch.testing.assert_close(after.model(images), before.model(images), rtol=0, atol=1e-2)
 
-    def test_normalisation_is_kept_or_refused(self, tmp_path, monkeypatch):
+    def test_normalisation_is_kept(self, tmp_path, monkeypatch):
         model = torchvision.models.shufflenet_v2_x0_5(num_classes=2).eval()
         before = Classifier("lesions_black_box", model, ("a", "b"), 64, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
         save_embedded(before, "shufflenet_v2_x0_5", {"num_classes": 2}, tmp_path)
