@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captum_softcam._names import closest
+
 if TYPE_CHECKING:
     from captum_softcam.data import ImageFolderSamples, RetinalLesions
     from captum_softcam.softcam import Classifier
@@ -29,11 +31,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         options.run(options)
     except (ValueError, OSError) as error:
-        print(f"captum-softcam {options.command}: {error}", file=sys.stderr)
+        print(f"captum-softcam {options.command}: {_sentence(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"captum-softcam {options.command}: interrupted; nothing was written.", file=sys.stderr)
         sys.exit(130)
+
+
+def _sentence(error: Exception) -> str:
+    """An error in words; those of the operating system come as a number, a text and a file."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{error.strerror}: '{error.filename}'."
+    return str(error)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -62,7 +71,7 @@ def _add_compare(commands: Any) -> None:
     parser.add_argument("--metrics", type=_names, metavar="A,B", help="metrics (default: all that the data allows)")
     parser.add_argument("--explain", choices=("true", "predicted"), default="true", help="the class to explain")
     parser.add_argument("--batch-size", type=_positive, default=16, metavar="N", help="samples at a time (default: 16)")
-    parser.add_argument("--seed", type=int, default=0, help="of the random subsets (default: 0)")
+    parser.add_argument("--seed", type=_seed, metavar="N", default=0, help="of the random subsets (default: 0)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="new folder for the results (default: a new one per run)")
 
 
@@ -94,8 +103,14 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
     return int(text)
 
 
@@ -141,7 +156,7 @@ def _explain(options: argparse.Namespace) -> None:
     from captum_softcam.evaluation import explain_sample
     from captum_softcam.report import plot_panel, refuse_existing
 
-    out = options.out or Path(f"{options.image.stem}-panel.png")
+    out = _picture(options.out or Path(f"{options.image.stem}-panel.png"))
     refuse_existing(out)
     classifier = _classifier(options)
     image = read_image(options.image, classifier.image_size)
@@ -161,13 +176,33 @@ def _explain(options: argparse.Namespace) -> None:
     print(f"picture: {out}")
 
 
+def _picture(path: Path) -> Path:
+    """A file that a picture can be written to; without an ending it is a PNG."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    path = path if path.suffix else path.with_suffix(".png")
+    known = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix[1:].lower() not in known:
+        raise ValueError(f"'{path}' is no picture that can be written; expected an ending of {', '.join(sorted(known))}.")
+    if not path.parent.exists():
+        raise FileNotFoundError(f"folder '{path.parent}' does not exist; make it or choose another --out.")
+    return path
+
+
 def _classifier(options: argparse.Namespace) -> Classifier:
+    import torchvision
+
     from captum_softcam.softcam import EMBEDDED, load_classifier, load_embedded
 
     if options.model in EMBEDDED:
         if options.checkpoint or options.weights:
             raise ValueError(f"model '{options.model}' brings its own weights; leave --checkpoint and --weights out.")
+        if options.classes:
+            raise ValueError(f"model '{options.model}' brings its own classes; leave --classes out.")
         return load_embedded(options.model)
+    known = [*EMBEDDED, *torchvision.models.list_models(module=torchvision.models)]
+    if options.model not in known:
+        raise ValueError(f"model '{options.model}' is unknown. {closest(options.model, known)}")
     classes = options.classes
     if classes is None and options.checkpoint is not None and getattr(options, "images", None) is not None:
         from captum_softcam.data import ImageFolderSamples
@@ -180,14 +215,12 @@ def _classifier(options: argparse.Namespace) -> Classifier:
 
 def _samples(options: argparse.Namespace, classifier: Classifier) -> ImageFolderSamples | RetinalLesions:
     from captum_softcam.data import ImageFolderSamples, RetinalLesions
-    from captum_softcam.metrics import METRICS
     from captum_softcam.softcam import EMBEDDED
 
     if options.images is not None:
         samples = ImageFolderSamples(options.images, options.masks, classifier.image_size, classifier.classes)
-        if not samples.masked and options.metrics is None:
-            options.metrics = [name for name, metric in METRICS.items() if metric.category != "localisation"]
-            print("No masks: the localisation metrics are left out.")
+        if not samples.masked:
+            _leave_localisation_out(options)
         return samples
     if options.masks is not None:
         raise ValueError("--masks needs --images: the folder of the images that the masks belong to.")
@@ -195,6 +228,19 @@ def _samples(options: argparse.Namespace, classifier: Classifier) -> ImageFolder
         raise ValueError(f"model '{options.model}' needs --images: the embedded lesions are for the embedded models.")
     options.samples = options.samples or _DEMO_SAMPLES
     return RetinalLesions("test", length=max(options.samples, _ACCURACY_SAMPLES), size=classifier.image_size)
+
+
+def _leave_localisation_out(options: argparse.Namespace) -> None:
+    """Without masks: take the other metrics, or refuse if a localisation metric was asked for."""
+    from captum_softcam.metrics import METRICS
+
+    localisation = [name for name, metric in METRICS.items() if metric.category == "localisation"]
+    asked = [name for name in options.metrics or [] if name in localisation]
+    if asked:
+        raise ValueError(f"{', '.join(asked)} cannot be measured without masks; give --masks or leave it out.")
+    if options.metrics is None:
+        options.metrics = [name for name in METRICS if name not in localisation]
+        print("No masks: the localisation metrics are left out.")
 
 
 def _print_held_out() -> None:
@@ -225,7 +271,7 @@ def _provenance(options: argparse.Namespace, classifier: Classifier) -> dict[str
 def _class_number(text: str, classes: Sequence[str]) -> int:
     if text in classes:
         return list(classes).index(text)
-    if text.isdigit() and int(text) < len(classes):
+    if text.isdecimal() and int(text) < len(classes):
         return int(text)
     raise ValueError(f"class '{text}' is none of the model's {len(classes)}: {', '.join(classes[:8])}.")
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from importlib import metadata
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -181,7 +182,7 @@ class TestRefusedWithEmbeddedModel:
 class TestRefusedWithOwnModel:
     def test_model(self, user):
         user[1] = "shufflenet_v2"
-        assert refused("compare", *user).startswith("model 'shufflenet_v2' is unknown to torchvision. Closest: 'shufflenet")
+        assert refused("compare", *user).startswith("model 'shufflenet_v2' is unknown. Closest: 'shufflenet")
 
     def test_layer_without_spatial_map(self, user):
         sentence = refused("compare", *user, "--layer", "fc", "--methods", "grad_cam")
@@ -192,20 +193,22 @@ class TestRefusedWithOwnModel:
         sentence = refused("compare", *options)
         assert sentence == f"model '{NAME}' needs --images: the embedded lesions are for the embedded models."
 
-    def test_without_checkpoint_and_weights(self, user):
+    @pytest.mark.usefixtures("user")
+    def test_without_checkpoint_and_weights(self):
         assert refused("compare", "--model", NAME, "--images", "images").startswith(f"model '{NAME}' needs ")
 
     def test_with_checkpoint_and_weights(self, user):
         assert refused("compare", *user, "--weights", "DEFAULT").startswith(f"model '{NAME}' needs ")
 
-    def test_unknown_weights(self, user):
+    @pytest.mark.usefixtures("user")
+    def test_unknown_weights(self):
         sentence = refused("compare", "--model", NAME, "--images", "images", "--weights", "DEFALT")
         assert sentence == f"weights 'DEFALT' are unknown for {NAME}; expected DEFAULT or IMAGENET1K_V1."
 
     def test_checkpoint_that_does_not_fit(self, user, files):
         user[3] = files / "linear.pt"
         sentence = refused("compare", *user)
-        assert sentence.startswith(f"checkpoint '{files}/linear.pt' does not fit {NAME}: ")
+        assert sentence.startswith(f"checkpoint '{files}/linear.pt' does not fit {NAME}")
         assert "2 unexpected (weight, bias)" in sentence
 
     def test_checkpoint_missing(self, user):
@@ -234,9 +237,8 @@ class TestRefusedData:
         return ["compare", *user, "--methods", "random", "--metrics", "region_perturbation", "--batch-size", "2"]
 
     def test_no_such_folder(self, compare):
-        compare[-7] = "nowhere"
-        assert "nowhere" in compare
         shutil.rmtree("images")
+        compare += ["--classes", "cat,dog"]
         assert refused(*compare) == "image folder 'images' is not a directory."
 
     def test_unreadable_image(self, compare):
@@ -296,11 +298,11 @@ class TestOut:
     def test_explain_into_unknown_format(self, image):
         assert "xyz" in refused("explain", image, "--out", "f.xyz", "--methods", "random")
 
-    def test_compare_below_a_file(self, here):
+    def test_compare_below_a_file(self):
         Path("file").write_text("mine")
         assert "'file'" in refused(*EMBEDDED_RUN, "--out", "file/X")
 
-    def test_nothing_is_left_when_writing_fails(self, here, monkeypatch):
+    def test_nothing_is_left_when_writing_fails(self, monkeypatch):
         def fail(*_arguments):
             raise OSError("no space left on device.")
 
@@ -318,16 +320,18 @@ class TestOut:
         assert not Path("X").exists()
 
 
-class TestCompareEmbedded:
-    @pytest.fixture(scope="class")
-    def done(self, tmp_path_factory):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.chdir(tmp_path_factory.mktemp("run"))
-            patch.setattr(cli, "_ACCURACY_SAMPLES", 8)
-            result = run(*EMBEDDED_RUN, "--out", "deep/X")
-            result.folder = Path("deep/X").absolute()
-        return result
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """One good run of the embedded model, looked at from many sides."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("run"))
+        patch.setattr(cli, "_ACCURACY_SAMPLES", 8)
+        result = run(*EMBEDDED_RUN, "--out", "deep/X")
+        result.folder = Path("deep/X").absolute()
+    return result
 
+
+class TestCompareEmbedded:
     def test_folder_is_whole(self, done):
         assert done.code == 0, done.err
         assert sorted(path.name for path in done.folder.iterdir()) == [
@@ -356,7 +360,7 @@ class TestCompareEmbedded:
         assert manifest["methods"] == ["soft_cam", "random"]
         assert list(manifest["metrics"]) == ["pointing_game", "region_perturbation"]
         assert (manifest["samples"], manifest["samples_with_mask"], manifest["seed"]) == (4, 3, 0)
-        assert manifest["versions"]["torch"] == torch.__version__
+        assert manifest["versions"]["torch"] == metadata.version("torch")
         assert "RetinalLesions" in manifest["data"]["images"]
         assert "higher_is_better" in manifest["metrics"]["pointing_game"]
         assert manifest["cost_in_forwards"].keys() == {"soft_cam", "random"}
@@ -389,13 +393,13 @@ class TestCompareEmbedded:
         assert "random: region_perturbation" in done.err
         assert "100%" in done.err
 
-    def test_the_same_run_gives_the_same_scores(self, done, here):
+    def test_the_same_run_gives_the_same_scores(self, done):
         assert run(*EMBEDDED_RUN, "--out", "Y").code == 0
         assert Path("Y/scores.csv").read_bytes() == (done.folder / "scores.csv").read_bytes()
 
 
 class TestCompareOptions:
-    def test_default_folder_is_a_new_one_each_time(self, here, monkeypatch):
+    def test_default_folder_is_a_new_one_each_time(self, here):
         names = []
         for _ in range(2):
             done = run("compare", "--samples", "2", "--methods", "random", "--metrics", "pointing_game")
@@ -405,7 +409,7 @@ class TestCompareOptions:
         assert sorted(names) == sorted(path.name for path in here.iterdir())
         assert all((here / name / "scores.csv").is_file() for name in names)
 
-    def test_default_folder_within_one_second(self, here, monkeypatch):
+    def test_default_folder_within_one_second(self, monkeypatch):
         class Stopped:
             @staticmethod
             def now():
@@ -516,7 +520,7 @@ class TestExplain:
     def test_missing_image(self):
         assert refused("explain", "nowhere.png") == "image 'nowhere.png' is not a file."
 
-    def test_unreadable_image(self, here):
+    def test_unreadable_image(self):
         Path("a.png").write_text("hello")
         assert refused("explain", "a.png").startswith("image 'a.png' cannot be read (")
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import warnings
 from importlib import metadata, resources
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,7 @@ def documented_constants():
     found = set()
     for path in Path(captum_softcam.__path__[0]).rglob("*.py"):
         body = ast.parse(path.read_text(encoding="utf-8")).body
-        for statement, below in zip(body, body[1:], strict=False):
+        for statement, below in pairwise(body):
             if isinstance(statement, (ast.Assign, ast.AnnAssign)) and isinstance(below, ast.Expr):
                 targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
                 found |= {ast.unparse(target) for target in targets if isinstance(below.value, ast.Constant)}

@@ -90,9 +90,12 @@ def read_image(path: str | Path, size: int | None = None) -> Tensor:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it cannot be read as an image.
+        ValueError: if it cannot be read as an image of 8 bits per channel.
     """
-    image = pil_to_tensor(_open(Path(path), "image").convert("RGB")).float() / 255
+    file = _open(Path(path), "image")
+    if file.mode.startswith(("I", "F")):  # Pillow would cut what is above 255
+        raise ValueError(f"image '{path}' has more than 8 bits per channel (mode {file.mode}); convert it to 8 bits.")
+    image = pil_to_tensor(file.convert("RGB")).float() / 255
     return image if size is None else _resize(image, size)
 
 
@@ -114,7 +117,7 @@ def _resize(image: Tensor, size: int) -> Tensor:
 def _class_folders(root: Path) -> list[Path]:
     if not root.is_dir():
         raise FileNotFoundError(f"image folder '{root}' is not a directory.")
-    folders = sorted(path for path in root.iterdir() if path.is_dir())
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not folders:
         raise FileNotFoundError(f"image folder '{root}' has no class folders; expected '{root}/CLASS/IMAGE'.")
     return folders
@@ -127,7 +130,7 @@ def _image_files(folder: Path) -> list[Path]:
 def _class_index(name: str, classes: tuple[str, ...], root: Path) -> int:
     if name in classes:
         return classes.index(name)
-    if name.isdigit() and int(name) < len(classes):
+    if name.isdecimal() and int(name) < len(classes):
         return int(name)
     raise ValueError(
         f"folder '{root / name}' is none of the model's {len(classes)} classes; name the folders after the classes or "

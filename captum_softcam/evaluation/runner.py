@@ -81,8 +81,8 @@ def compare_methods(
     if not len(samples):
         raise ValueError("there are no samples to compare on; give at least one.")
     first = normalize(samples[0].image[None].to(device_of(model)))
-    methods = list(methods) if methods else default_methods(model)
-    metrics = list(metrics) if metrics else default_metrics(samples)
+    methods = list(dict.fromkeys(methods or default_methods(model)))
+    metrics = list(dict.fromkeys(metrics or default_metrics(samples)))
     check_names(methods, metrics, model)
     layer = check_layer(model, layer, first)
     explainers = {name: _explainer(name, layer) for name in methods}

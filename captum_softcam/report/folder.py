@@ -17,9 +17,12 @@ __all__ = ["print_table", "refuse_existing", "write_folder"]
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise FileExistsError if ``path`` is taken: results are never overwritten."""
+    """Raise FileExistsError if ``path`` is taken, for results are never overwritten, or lies below a file."""
     if path.exists():
         raise FileExistsError(f"'{path}' exists already and is not overwritten; choose another --out or move it away.")
+    files = [parent for parent in path.parents if parent.is_file()]
+    if files:
+        raise FileExistsError(f"'{path}' lies below '{files[0]}', which is a file; choose another --out.")
 
 
 def write_folder(comparison: Comparison, folder: Path, classes: Sequence[str] | None = None) -> None:

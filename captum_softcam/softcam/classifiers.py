@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import URLError
 
 import torch
 import torchvision
@@ -75,13 +73,14 @@ def load_classifier(
     if name not in _classifier_names():
         raise ValueError(f"model {name!r} is unknown to torchvision. {closest(name, _classifier_names())}")
     if (checkpoint is None) == (weights is None):
-        raise ValueError(f"model {name!r} needs either a checkpoint or weights='DEFAULT'; got neither or both.")
+        got = "neither" if weights is None else "both"
+        raise ValueError(f"model {name!r} needs a checkpoint or weights (e.g. DEFAULT), one of the two; got {got}.")
     if weights is not None:
         return _with_torchvision_weights(name, weights)
     if classes is None:
         raise ValueError("classes are needed with a checkpoint: one name per logit, in their order.")
     model = torchvision.models.get_model(name, weights=None, num_classes=len(classes))
-    _load_checkpoint(model, Path(str(checkpoint)), name)
+    _load_checkpoint(model, Path(str(checkpoint)), f"{name} for {len(classes)} classes")
     return Classifier(name, model.eval(), tuple(classes), 224, _IMAGENET_MEAN, _IMAGENET_STD)
 
 
@@ -95,32 +94,36 @@ def _with_torchvision_weights(name: str, weights: str) -> Classifier:
     except (ValueError, AttributeError, KeyError):
         known = [w.name for w in torchvision.models.get_model_weights(name)]
         raise ValueError(f"weights {weights!r} are unknown for {name}; expected DEFAULT or {', '.join(known)}.") from None
+    cache = Path(torch.hub.get_dir()) / "checkpoints"
     try:
         model = torchvision.models.get_model(name, weights=entry)
-    except (URLError, OSError) as error:
+    except Exception as error:  # a network, a hash or a file can break in as many ways
+        file = cache / Path(entry.url).name
+        if file.exists():
+            raise ValueError(f"the weights in '{file}' cannot be read; take the file away and run again.") from error
         raise ConnectionError(
             f"the weights {weights} of {name} could not be downloaded ({error}). Download {entry.url} on a machine with "
-            f"a network, put it into {torch.hub.get_dir()}/checkpoints, and run again; or pass a checkpoint of your own."
+            f"a network, put it into {cache}, and run again; or pass a checkpoint of your own."
         ) from error
     preset = entry.transforms()
     size = preset.crop_size[0]
     return Classifier(name, model.eval(), tuple(entry.meta["categories"]), size, tuple(preset.mean), tuple(preset.std))
 
 
-def _load_checkpoint(model: nn.Module, path: Path, name: str) -> None:
+def _load_checkpoint(model: nn.Module, path: Path, what: str) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint '{path}' is not a file.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # a broken file makes torch.load raise almost anything
         raise ValueError(
-            f"checkpoint '{path}' cannot be read as weights only ({str(error).splitlines()[0]}); save it with "
-            "torch.save(model.state_dict(), path)."
+            f"checkpoint '{path}' cannot be read: it is broken, or holds more than tensors, and code in a checkpoint is "
+            "never run. Save it with torch.save(model.state_dict(), path)."
         ) from error
     state = _state_dict(content, path)
     problems = _misfit(model.state_dict(), state)
     if problems:
-        raise ValueError(f"checkpoint '{path}' does not fit {name}: {'; '.join(problems)}.")
+        raise ValueError(f"checkpoint '{path}' does not fit {what}: {'; '.join(problems)}.")
     model.load_state_dict(state)
 
 

@@ -52,7 +52,8 @@ def load_embedded(name: str = "lesions_softcam") -> Classifier:
         weights = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (not a mapping)
     model = build_embedded(header["architecture"], header["arguments"], softcam=header["softcam"])
     model.load_state_dict({key: value.to(model.state_dict()[key].dtype) for key, value in weights.items()})
-    return Classifier(name, model.eval(), tuple(header["classes"]), header["image_size"])
+    classes, mean, std = (tuple(header[key]) for key in ("classes", "mean", "std"))
+    return Classifier(name, model.eval(), classes, header["image_size"], mean, std)
 
 
 def build_embedded(architecture: str, arguments: dict[str, Any], *, softcam: bool) -> Any:
@@ -76,6 +77,8 @@ def save_embedded(classifier: Classifier, architecture: str, arguments: dict[str
         "softcam": isinstance(classifier.model, SoftCamModel),
         "classes": classifier.classes,
         "image_size": classifier.image_size,
+        "mean": classifier.mean,
+        "std": classifier.std,
     }
     weights = {
         key: (value.half() if value.is_floating_point() else value).contiguous()

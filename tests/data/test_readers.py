@@ -38,7 +38,7 @@ def images(tmp_path):
 
 
 @pytest.fixture
-def masks(tmp_path, images):
+def masks(tmp_path):
     """Masks of one cat and one dog."""
     for name in ("cat/y.png", "dog/b.png"):
         draw(tmp_path / "masks" / name, spot())
