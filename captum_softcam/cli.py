@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _sentence(error: Exception) -> str:
     """An error in words; those of the operating system come as a number, a text and a file."""
     if isinstance(error, OSError) and error.errno is not None:
-        return f"{error.strerror}: '{error.filename}'."
+        return f"{error.strerror}: '{error.filename}'." if error.filename else f"{error.strerror}."
     return str(error)
 
 
@@ -144,9 +144,9 @@ def _compare(options: argparse.Namespace) -> None:
         show_progress=True,
     )
     comparison = replace(comparison, manifest={**comparison.manifest, **_provenance(options, classifier)})
-    write_folder(comparison, out, classifier.classes)
     if options.images is None:
         _print_held_out()
+    write_folder(comparison, out, classifier.classes)
     print_table(comparison)
     print(f"Scores per sample, settings, table and picture: {out}/")
 
@@ -210,6 +210,8 @@ def _classifier(options: argparse.Namespace) -> Classifier:
         classes = ImageFolderSamples(options.images).classes
     if classes is None and options.checkpoint is not None:
         raise ValueError("--classes is needed with --checkpoint: the class names in the order of the logits.")
+    if options.weights and options.classes:
+        raise ValueError("torchvision's weights bring their own classes; leave --classes out.")
     return load_classifier(options.model, checkpoint=options.checkpoint, weights=options.weights, classes=classes)
 
 
@@ -273,7 +275,7 @@ def _class_number(text: str, classes: Sequence[str]) -> int:
         return list(classes).index(text)
     if text.isdecimal() and int(text) < len(classes):
         return int(text)
-    raise ValueError(f"class '{text}' is none of the model's {len(classes)}: {', '.join(classes[:8])}.")
+    raise ValueError(f"class '{text}' is none of the model's {len(classes)} classes: {', '.join(classes[:8])}.")
 
 
 def _new_name(stem: str) -> Path:

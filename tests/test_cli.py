@@ -141,6 +141,12 @@ class TestRefusedWithEmbeddedModel:
     def test_classes_of_its_own(self):
         assert "--classes" in refused("compare", "--samples", "4", "--classes", "a,b,c,d", "--methods", "random")
 
+    def test_classes_beside_torchvisions_weights(self, files):
+        sentence = refused(
+            "compare", "--images", files / "images", "--model", NAME, "--weights", "DEFAULT", "--classes", "a,b"
+        )
+        assert sentence == "torchvision's weights bring their own classes; leave --classes out."
+
     def test_masks_without_images(self, files):
         sentence = refused("compare", "--masks", files / "masks")
         assert sentence == "--masks needs --images: the folder of the images that the masks belong to."
@@ -302,12 +308,15 @@ class TestOut:
         Path("file").write_text("mine")
         assert "'file'" in refused(*EMBEDDED_RUN, "--out", "file/X")
 
-    def test_nothing_is_left_when_writing_fails(self, monkeypatch):
+    @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OSError("disk on fire.")], ids=repr)
+    def test_nothing_is_left_when_writing_fails(self, monkeypatch, error):
         def fail(*_arguments):
-            raise OSError("no space left on device.")
+            raise error
 
         monkeypatch.setattr("captum_softcam.evaluation.Comparison.save", fail)
-        assert refused(*EMBEDDED_RUN, "--out", "X") == "no space left on device."
+        sentence = refused(*EMBEDDED_RUN, "--out", "X")
+        assert sentence.startswith(error.strerror or str(error))
+        assert "None" not in sentence, "such an error knows no file"
 
     def test_interrupted(self, monkeypatch):
         def interrupt(*_arguments, **_options):
@@ -507,7 +516,7 @@ class TestExplain:
     @pytest.mark.parametrize("target", ["4", "-1", "²", "haemorrhage", "1.0"])
     def test_wrong_target(self, image, target):
         assert refused("explain", image, "--target", target) == (
-            f"class '{target}' is none of the model's 4: healthy, hard exudates, haemorrhages, cotton-wool spots."
+            f"class '{target}' is none of the model's 4 classes: healthy, hard exudates, haemorrhages, cotton-wool spots."
         )
 
     def test_own_model(self, files, image):

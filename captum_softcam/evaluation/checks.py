@@ -69,5 +69,5 @@ def check_layer(model: nn.Module, layer: str | None, images: Tensor) -> str:
         model(images)
     finally:
         handle.remove()
-    refuse_flat_layer(seen[-1] if seen else None, "a comparison of layer methods", model, module, (images,))
+    refuse_flat_layer(seen[-1] if seen else None, "a layer method", model, module, (images,))
     return layer

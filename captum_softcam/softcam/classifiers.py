@@ -94,16 +94,15 @@ def _with_torchvision_weights(name: str, weights: str) -> Classifier:
     except (ValueError, AttributeError, KeyError):
         known = [w.name for w in torchvision.models.get_model_weights(name)]
         raise ValueError(f"weights {weights!r} are unknown for {name}; expected DEFAULT or {', '.join(known)}.") from None
-    cache = Path(torch.hub.get_dir()) / "checkpoints"
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
     try:
         model = torchvision.models.get_model(name, weights=entry)
     except Exception as error:  # a network, a hash or a file can break in as many ways
-        file = cache / Path(entry.url).name
         if file.exists():
             raise ValueError(f"the weights in '{file}' cannot be read; take the file away and run again.") from error
         raise ConnectionError(
             f"the weights {weights} of {name} could not be downloaded ({error}). Download {entry.url} on a machine with "
-            f"a network, put it into {cache}, and run again; or pass a checkpoint of your own."
+            f"a network, save it as {file}, and run again; or pass a checkpoint of your own."
         ) from error
     preset = entry.transforms()
     size = preset.crop_size[0]
@@ -132,8 +131,11 @@ def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, dict):
         raise ValueError(f"checkpoint '{path}' holds {type(content).__name__}; expected a state dict of tensors.")
+    for key, value in content.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"entry {key!r} of checkpoint '{path}' is {type(value).__name__}; expected only tensors.")
     return {str(key).removeprefix("module."): value for key, value in content.items()}
 
 

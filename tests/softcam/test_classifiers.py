@@ -104,13 +104,16 @@ class TestUnreadableCheckpoint:
         text = message(FileNotFoundError, lambda: load(checkpoint))
         assert text == f"checkpoint '{checkpoint}' is not a file."
 
-    @pytest.mark.parametrize(
-        ("content", "what"), [(torch.zeros(3), "Tensor"), ([1, 2], "list"), ({"state_dict": None, "epoch": 3}, "dict")]
-    )
+    @pytest.mark.parametrize(("content", "what"), [(torch.zeros(3), "Tensor"), ([1, 2], "list")])
     def test_no_state_dict(self, checkpoint, content, what):
         torch.save(content, checkpoint)
         text = message(ValueError, lambda: load(checkpoint))
         assert text == f"checkpoint '{checkpoint}' holds {what}; expected a state dict of tensors."
+
+    def test_an_entry_that_is_no_tensor_is_named(self, checkpoint):
+        torch.save({"epoch": 3, "state": None}, checkpoint)
+        text = message(ValueError, lambda: load(checkpoint))
+        assert text == f"entry 'epoch' of checkpoint '{checkpoint}' is int; expected only tensors."
 
 
 class TestMisfit:
