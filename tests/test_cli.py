@@ -142,7 +142,8 @@ class TestRefusedWithEmbeddedModel:
         assert "--classes" in refused("compare", "--samples", "4", "--classes", "a,b,c,d", "--methods", "random")
 
     def test_classes_beside_torchvisions_weights(self, files):
-        sentence = refused(
+        own = ["--images", files / "images", "--model", NAME, "--weights", "DEFAULT"]
+        sentence = refused("compare", *own, "--classes", "a,b")
             "compare", "--images", files / "images", "--model", NAME, "--weights", "DEFAULT", "--classes", "a,b"
         )
         assert sentence == "torchvision's weights bring their own classes; leave --classes out."
