@@ -144,8 +144,6 @@ class TestRefusedWithEmbeddedModel:
     def test_classes_beside_torchvisions_weights(self, files):
         own = ["--images", files / "images", "--model", NAME, "--weights", "DEFAULT"]
         sentence = refused("compare", *own, "--classes", "a,b")
-            "compare", "--images", files / "images", "--model", NAME, "--weights", "DEFAULT", "--classes", "a,b"
-        )
         assert sentence == "torchvision's weights bring their own classes; leave --classes out."
 
     def test_masks_without_images(self, files):
