@@ -41,7 +41,7 @@ def layer_name(forward_func: object, layer: nn.Module) -> str:
     return type(layer).__name__
 
 
-def last_spatial_layer(model: nn.Module, inputs: Tensor) -> tuple[str, tuple[int, ...]] | None:
+def last_spatial_layer(model: nn.Module, *inputs: Any) -> tuple[str, tuple[int, ...]] | None:
     """Name and output shape of the last module that still gives a map (N, C, h, w) with more than one position.
 
     Of modules that end together the outermost is taken. Cost: one forward.
@@ -56,7 +56,7 @@ def last_spatial_layer(model: nn.Module, inputs: Tensor) -> tuple[str, tuple[int
     with ExitStack() as stack, torch.no_grad():
         for module in names:
             stack.callback(module.register_forward_hook(note).remove)
-        model(inputs)
+        model(*inputs)
     return found[-1] if found else None
 
 
@@ -67,13 +67,16 @@ def _is_spatial(output: object) -> bool:
 def refuse_flat_layer(
     features: object, method: str, forward_func: object, layer: nn.Module, inputs: tuple[Any, ...]
 ) -> None:
-    """Raise ValueError unless ``features`` is a map (N, C, h, w) with more than one position."""
+    """Raise ValueError unless ``features`` is a map (N, C, h, w) with more than one position.
+
+    The message names the last layer that is one; ``inputs`` are all arguments of the model.
+    """
     if _is_spatial(features):
         return
     what = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
     hint = "Take a layer before the pooling."
-    if isinstance(forward_func, nn.Module) and len(inputs) == 1:
-        last = last_spatial_layer(forward_func, inputs[0])
+    if isinstance(forward_func, nn.Module):
+        last = last_spatial_layer(forward_func, *inputs)
         hint = f"The last spatial layer is {last[0]!r} {last[1]}." if last else "The model has no spatial layer."
     raise ValueError(
         f"layer {layer_name(forward_func, layer)} gives {what}; {method} needs a spatial map (N, C, h, w). {hint}"
@@ -103,8 +106,11 @@ def record(forward: Callable[[], Any], layer: nn.Module, *, at_input: bool = Fal
     """Run ``forward`` and remember what :func:`run_tail` needs. Cost: one forward and a copy of what was remembered.
 
     Raises:
+        TypeError: if the layer is no module.
         ValueError: if the layer is not reached, or a module is in train mode, where scores of copies would differ.
     """
+    if not isinstance(layer, nn.Module):
+        raise TypeError(f"layer must be a module; got {layer!r}. A layer by name is model.get_submodule(name).")
     recording = Recording()
     ended: list[tuple[nn.Module, Any]] = []  # outermost calls that have ended
     running: list[tuple[bool, int]] = []  # per running call: may it contain the layer? how many had ended before it?

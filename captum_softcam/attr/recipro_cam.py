@@ -82,6 +82,7 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
             Tensor: (N, 1, h, w), raw and signed, in units of the score.
 
         Raises:
+            TypeError: if the layer is no module.
             ValueError: if the layer gives no spatial map or is not part of the model, if the model is in train mode, or
                 if ``perturbations_per_eval`` is below 1.
             AssertionError, IndexError: for a target that does not fit the scores, as Captum raises them.
@@ -94,7 +95,7 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
             lambda: run_forward(self.forward_func, inputs, target, args), self.layer, at_input=attribute_to_layer_input
         )
         features = recording.features
-        refuse_flat_layer(features, type(self).__name__, self.forward_func, self.layer, inputs)
+        refuse_flat_layer(features, type(self).__name__, self.forward_func, self.layer, (*inputs, *(args or ())))
         _refuse_wrong_scores(recording.result, len(features))
         count = len(features)
         examples = [(_row((inputs, args), row, count), _target_row(target, row, count)) for row in range(count)]

@@ -67,6 +67,7 @@ class LayerSoftCam(LayerAttribution, PerturbationAttribution):
             Tensor: (N, 1, h, w), raw and signed, in units of the logit.
 
         Raises:
+            TypeError: if the layer is no module.
             ValueError: if the layer gives no spatial map, if the model is in train mode, or if the means of the maps are
                 not the model's logits (or their softmax or sigmoid).
             AssertionError, IndexError: for a target that does not fit the scores, as Captum raises them.
@@ -75,14 +76,14 @@ class LayerSoftCam(LayerAttribution, PerturbationAttribution):
         args = format_additional_forward_args(additional_forward_args)
         recording = record(lambda: run_forward(self.forward_func, inputs, None, args), self.layer)
         evidence = recording.features
-        refuse_flat_layer(evidence, type(self).__name__, self.forward_func, self.layer, inputs)
+        refuse_flat_layer(evidence, type(self).__name__, self.forward_func, self.layer, (*inputs, *(args or ())))
         if not _explains(evidence, recording.result):
             raise ValueError(
                 f"layer {layer_name(self.forward_func, self.layer)} gives {tuple(evidence.shape)}, whose means over the "
                 "positions are not the model's logits; LayerSoftCam needs the evidence head of a SoftCAM model. "
                 "Convert the model with convert_to_softcam(model) and give its 'evidence'."
             )
-        maps: Tensor = evidence[torch.arange(len(evidence)), _classes(target, evidence)].unsqueeze(1)
+        maps: Tensor = evidence[torch.arange(len(evidence), device=evidence.device), _classes(target, evidence)].unsqueeze(1)
         return maps.relu() if relu_attributions else maps
 
 

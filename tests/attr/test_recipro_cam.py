@@ -190,7 +190,23 @@ def test_errors_say_what_to_do(net, images):
         LayerReciproCam(net, net.relu).attribute(images, target=0, perturbations_per_eval=0)
     with pytest.raises(ValueError, match=r"the model gives \(3, 4\) for this target.*Give the class as target"):
         LayerReciproCam(net, net.relu).attribute(images)
+    with pytest.raises(TypeError, match=r"layer must be a module; got 'relu'\. A layer by name is model.get_submodule"):
+        LayerReciproCam(net, "relu").attribute(images, target=0)
     with pytest.raises(ValueError, match="is not called by the model"):
         LayerReciproCam(net, nn.Conv2d(3, 3, 1)).attribute(images, target=0)
     with pytest.raises(ValueError, match=r"in train mode.*Call model.eval\(\) first"):
         LayerReciproCam(net.train(), net.relu).attribute(images, target=0)
+
+
+def test_the_last_spatial_layer_is_named_for_a_model_of_several_arguments(net, images):
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, x: Tensor, factor: float) -> Tensor:
+            return self.net(x) * factor
+
+    model = Scaled().eval()
+    with pytest.raises(ValueError, match=r"layer 'net.fc' gives \(3, 4\).*The last spatial layer is 'net.relu'"):
+        LayerReciproCam(model, net.fc).attribute(images, target=0, additional_forward_args=2.0)
