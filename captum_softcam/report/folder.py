@@ -15,6 +15,8 @@ from captum_softcam.report.table import make_table, table_notes
 
 __all__ = ["print_table", "refuse_existing", "write_folder"]
 
+_COLUMN = 19  # an interval, "[-0.456, -0.123]", and the lines around it
+
 
 def refuse_existing(path: Path) -> None:
     """Raise FileExistsError if ``path`` is taken, for results are never overwritten, or lies below a file."""
@@ -39,7 +41,7 @@ def write_folder(comparison: Comparison, folder: Path, classes: Sequence[str] | 
     try:
         comparison.save(draft)
         with (draft / "table.txt").open("w", encoding="utf-8") as file:
-            print_table(comparison, Console(file=file, width=_width(comparison)))
+            print_table(comparison, Console(file=file, width=_width(len(comparison.metrics))))
         plot_panel(comparison.examples, classes).savefig(draft / "panel.png", dpi=120)
         draft.chmod(0o755)
         draft.rename(folder)
@@ -48,13 +50,17 @@ def write_folder(comparison: Comparison, folder: Path, classes: Sequence[str] | 
 
 
 def print_table(comparison: Comparison, console: Console | None = None) -> None:
-    """Print the table and its notes; on a terminal that is too narrow, or none, the table keeps its full width."""
+    """Print the table and its notes; on a narrow terminal as several tables, in a file or a pipe as one."""
     console = console or Console()
-    console.width = max(console.width, _width(comparison))
-    console.print(make_table(comparison))
+    if not console.is_terminal:
+        console.width = max(console.width, _width(len(comparison.metrics)))
+    columns = max(1, (console.width - _width(0)) // _COLUMN)
+    for start in range(0, len(comparison.metrics), columns):
+        console.print(make_table(comparison, comparison.metrics[start : start + columns]))
     for note in table_notes(comparison):
         console.print(note, highlight=False)
 
 
-def _width(comparison: Comparison) -> int:
-    return 40 + 18 * len(comparison.metrics)
+def _width(metrics: int) -> int:
+    """Characters that a table of so many metrics takes: the longest method, the cost, and the columns between them."""
+    return 37 + _COLUMN * metrics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -14,20 +15,25 @@ from captum_softcam.metrics import METRICS
 __all__ = ["make_table", "table_notes"]
 
 
-def make_table(comparison: Comparison) -> Table:
+def make_table(comparison: Comparison, metrics: Sequence[str] | None = None) -> Table:
     """A table for the terminal: means above their 95 % intervals, the best of each column starred and bold.
 
     Arrows show the direction of each metric; the last column is the time of the method in units of a plain forward.
+
+    Args:
+        comparison (Comparison): what is shown.
+        metrics (sequence of str): the columns. Default: all metrics of the comparison
     """
+    metrics = comparison.metrics if metrics is None else metrics
     summary = comparison.summary()
     table = Table(show_lines=True, title="mean and 95 % interval; ↑ higher is better, ↓ lower; * best")
     table.add_column("method", no_wrap=True)
-    for name in comparison.metrics:
+    for name in metrics:
         arrow = "↑" if METRICS[name].higher_is_better else "↓"
-        table.add_column(f"{METRICS[name].title} {arrow}", justify="center", min_width=13)
+        table.add_column(f"{METRICS[name].title} {arrow}", justify="center", min_width=16, max_width=16)
     table.add_column("cost\n(forwards)", justify="right")
     for method in comparison.methods:
-        cells = [_cell(summary.xs((method, metric))) for metric in comparison.metrics]
+        cells = [_cell(summary.xs((method, metric))) for metric in metrics]
         label = f"{method}\n(control)" if method in CONTROLS else method
         table.add_row(label, *cells, f"{comparison.costs[method]:.1f}")
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import pandas as pd
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from captum_softcam.data import Sample
 from captum_softcam.evaluation import Comparison, Example
+from captum_softcam.metrics import METRICS
 from captum_softcam.report import folder as folder_module
 from captum_softcam.report import plot_panel, print_table, refuse_existing, table_notes, write_folder
 
@@ -44,6 +46,19 @@ def test_the_table_says_it_all_at_any_width(comparison, width):
     for part in ("soft_cam", "random", "(control)", "Pixel AUC ↑", "0.850*", "[0.800, 0.900]", "0.500", "1.0", "cost"):
         assert part in text
     assert "0.500*" not in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 150])
+def test_a_narrow_terminal_gets_tables_that_fit(comparison, width):
+    parts = [comparison.scores.assign(metric=name) for name in METRICS]
+    whole = dataclasses.replace(comparison, scores=pd.concat(parts, ignore_index=True))
+    text = io.StringIO()
+    print_table(whole, Console(file=text, width=width, force_terminal=True, color_system=None))
+    table = text.getvalue().split("2 samples")[0]
+    assert max(map(len, table.splitlines())) <= width
+    assert table.count("soft_cam") == -(-6 // ((width - 37) // 19))
+    for metric in METRICS.values():
+        assert all(word in table for word in metric.title.split())
 
 
 def test_notes_count_what_is_undefined(comparison):
