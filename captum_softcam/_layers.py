@@ -168,19 +168,11 @@ def _refuse_train_mode(module: nn.Module) -> None:
 
 @contextmanager
 def _replay(recording: Recording, layer: nn.Module, features: Tensor, row: int, *, at_input: bool) -> Iterator[None]:
-    """Within the block the layer gives ``features`` (P, ...) and modules before it answer from ``recording``.
-
-    Args:
-        recording (Recording): of a batch.
-        layer (torch.nn.Module): the recorded layer.
-        features (Tensor): what stands for the layer's output (or input), P copies.
-        row (int): the example of the batch that the copies belong to.
-        at_input (bool): whether ``features`` is the layer's input.
-    """
+    """Within the block the layer gives ``features`` (P, ...) and modules before it answer from ``recording``."""
 
     def spread(output: Tensor) -> Tensor:
-        if not output.dim():
-            return output
+        if not output.dim() or len(output) != len(recording.features):
+            return output  # the same for all examples
         seen = output[row : row + 1].expand(len(features), *output.shape[1:])
         return seen.clone() if recording.written or len(features) == 1 else seen
 
@@ -197,7 +189,16 @@ def _replay(recording: Recording, layer: nn.Module, features: Tensor, row: int, 
 def run_tail(
     recording: Recording, layer: nn.Module, features: Tensor, row: int, forward: Callable[[], Any], *, at_input: bool
 ) -> Any:
-    """What ``forward`` gives with ``features`` (P, ...) at the layer; arguments as for :func:`run_tail`."""
+    """What ``forward`` gives with other features at the layer; what lies before the layer is not run again.
+
+    Args:
+        recording (Recording): of a batch.
+        layer (torch.nn.Module): the recorded layer.
+        features (Tensor): what stands for the layer's output (or input), P copies (P, ...).
+        row (int): the example of the batch that the copies belong to.
+        forward (callable): runs the model on P copies of that example.
+        at_input (bool): whether ``features`` is the layer's input.
+    """
     try:
         with _replay(recording, layer, features, row, at_input=at_input):
             return forward()

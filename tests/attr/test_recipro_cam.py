@@ -210,3 +210,28 @@ def test_the_last_spatial_layer_is_named_for_a_model_of_several_arguments(net, i
     model = Scaled().eval()
     with pytest.raises(ValueError, match=r"layer 'net.fc' gives \(3, 4\).*The last spatial layer is 'net.relu'"):
         LayerReciproCam(model, net.fc).attribute(images, target=0, additional_forward_args=2.0)
+
+
+def test_a_module_whose_output_has_no_rows_of_examples():
+    """Its three channels' gains are no batch of one or two."""
+
+    class Gains(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.arange(1.0, 4.0, dtype=x.dtype)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gains, self.conv = Gains(), nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            gains = self.gains(x)
+            return self.conv(x).mean((2, 3)) * gains
+
+    net, images = Net().double().eval(), torch.rand(2, 3, 4, 5, dtype=torch.float64)
+    with torch.no_grad():
+        want = torch.stack(
+            [oracles.recipro_cam(f, lambda z: z.mean((2, 3)) * torch.arange(1.0, 4.0), 2) for f in net.conv(images)]
+        )
+    got = LayerReciproCam(net, net.conv).attribute(images, target=2)
+    torch.testing.assert_close(got[:, 0], want, atol=1e-12, rtol=0)
