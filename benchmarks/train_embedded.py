@@ -3,7 +3,7 @@
     python benchmarks/train_embedded.py
 
 A pooled MobileNetV2 (width and strides as below) is trained from scratch on the training split; the SoftCAM twin is its
-conversion, fine-tuned with the ElasticNet penalty. The epoch with the best validation accuracy is kept, the test split is
+conversion, fine-tuned with the ElasticNet penalty. The epoch with the best validation accuracy is kept; this script looks at the test split is
 looked at once. About ten minutes on two cores.
 """
 
@@ -26,7 +26,7 @@ ARCHITECTURE = "mobilenet_v2"
 ARGUMENTS = {
     "num_classes": len(RetinalLesions.classes),
     # Expansion, channels, repeats, stride: four halvings, so that 160 pixels end in a grid of 10 x 10. Few layers on
-    # purpose: a cell sees 63 pixels. A network whose cells see the whole image spreads its evidence over all of it.
+    # purpose: a cell sees 63 pixels, so that its evidence can only come from near by.
     "inverted_residual_setting": [[1, 16, 1, 2], [4, 32, 3, 2], [6, 64, 1, 2]],
 }
 SIZE = 160
