@@ -14,6 +14,7 @@ from captum_softcam._layers import get_layer
 from captum_softcam._maps import upsample
 from captum_softcam._names import closest
 from captum_softcam.attr import METHODS, LayerSoftCam
+from captum_softcam.evaluation.batches import device_of
 from captum_softcam.evaluation.controls import CONTROLS
 
 __all__ = ["LayerExplainFunc", "find_method"]
@@ -60,7 +61,7 @@ class LayerExplainFunc:
 
     def __call__(self, model: nn.Module, inputs: NDArray[Any], targets: NDArray[Any], **_: Any) -> NDArray[np.float32]:
         """Maps (N, 1, H, W) for images (N, C, H, W) and classes (N,); Quantus' further arguments are not needed."""
-        device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+        device = device_of(model)
         images = torch.as_tensor(inputs, dtype=torch.float32, device=device)
         maps = self.explain(model, images, torch.as_tensor(targets, dtype=torch.long, device=device))
         return maps.float().cpu().numpy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,11 @@ class Comparison:
             DataFrame: indexed by method and metric; columns ``mean, low, high, count`` (defined scores) and ``best``
             (whether no other mean of the metric, to three digits, is better; ties are all best).
         """
+        return self._summary.copy()
+
+    @cached_property
+    def _summary(self) -> pd.DataFrame:
+        """The summary, made once: table, notes and files all read it."""
         rows = {
             (method, metric): _interval(self.scores.query("method == @method and metric == @metric")["score"])
             for method in self.methods
