@@ -8,12 +8,14 @@ from torch import Tensor
 
 __all__ = ["is_flat", "rescale", "signed_scale", "upsample"]
 
+_LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
-def upsample(maps: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Maps (N, 1, h, w) at input resolution (N, 1, H, W): bilinear, pixel centres aligned, signs kept."""
+
+def upsample(maps: Tensor, size: tuple[int, ...], *, align_corners: bool = False) -> Tensor:
+    """Maps (N, 1, h, w) at input resolution (N, 1, H, W): linear in every dimension, signs kept."""
     if maps.shape[2:] == torch.Size(size):
         return maps
-    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    return F.interpolate(maps, size=size, mode=_LINEAR[len(size)], align_corners=align_corners)
 
 
 def is_flat(maps: Tensor) -> Tensor:

@@ -2,22 +2,99 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 
-def recipro_cam(features: Tensor, tail: Callable[[Tensor], Tensor], target: int) -> Tensor:
-    """Score of ``target`` when only one position of ``features`` (C, h, w) is kept; ``tail`` maps (1, C, h, w) to (1, K)."""
-    _, height, width = features.shape
+def recipro_cam(
+    features: Tensor,
+    tail: Callable[[Tensor], Tensor],
+    target: int,
+    kernel: list[list[float]] | list[list[list[float]]] = ((1.0,),),
+    spread: bool = False,
+) -> Tensor:
+    """Score of ``target`` when ``features`` (C, h, w) are kept around one position only, as the kernel weighs them.
+
+    ``tail`` maps (1, C, h, w) to (1, K); the kernel is (kh, kw) or (C, kh, kw). With ``spread`` it is the features of the
+    position itself that are spread.
+    """
+    channels, height, width = features.shape
     scores = torch.zeros(height, width, dtype=torch.float64)
     for i in range(height):
         for j in range(width):
-            mask = torch.zeros(1, height, width, dtype=torch.float64)
-            mask[0, i, j] = 1
-            scores[i, j] = tail((features * mask)[None])[0, target]
+            copy = torch.zeros(1, channels, height, width, dtype=torch.float64)
+            for c in range(channels):
+                weights = kernel[c] if isinstance(kernel[0][0], list) else kernel
+                for u, line in enumerate(weights):
+                    for v, weight in enumerate(line):
+                        y, x = i + u - len(weights) // 2, j + v - len(line) // 2
+                        if 0 <= y < height and 0 <= x < width:
+                            copy[0, c, y, x] = weight * (features[c, i, j] if spread else features[c, y, x])
+            scores[i, j] = tail(copy)[0, target]
     return scores
+
+
+GAUSSIAN = [[1 / 16, 2 / 16, 1 / 16], [2 / 16, 4 / 16, 2 / 16], [1 / 16, 2 / 16, 1 / 16]]
+
+
+def upsample(plane: list[list[float]], height: int, width: int, align_corners: bool) -> list[list[float]]:
+    """Bilinear interpolation, with the centres of the pixels or of the corner pixels aligned."""
+
+    def place(index: int, size: int, new: int) -> tuple[int, int, float]:
+        centred = max((index + 0.5) * size / new - 0.5, 0.0)
+        at = index * (size - 1) / (new - 1) if align_corners else centred
+        low = min(int(at), size - 1)
+        return low, min(low + 1, size - 1), at - low
+
+    rows = []
+    for i in range(height):
+        top, bottom, down = place(i, len(plane), height)
+        row = []
+        for j in range(width):
+            left, right, across = place(j, len(plane[0]), width)
+            above = plane[top][left] * (1 - across) + plane[top][right] * across
+            below = plane[bottom][left] * (1 - across) + plane[bottom][right] * across
+            row.append(above * (1 - down) + below * down)
+        rows.append(row)
+    return rows
+
+
+def score_cam(
+    features: Tensor,
+    image: Tensor,
+    model: Callable[[Tensor], Tensor],
+    target: int,
+    *,
+    channel_softmax: bool = True,
+    scale_first: bool = False,
+    align_corners: bool = False,
+    baseline: float = 0.0,
+) -> Tensor:
+    """Score-CAM of an image (C', H, W) from features (C, h, w), channel by channel; flat channels take no part."""
+
+    def scaled(plane: list[list[float]]) -> list[list[float]]:
+        low, high = min(map(min, plane)), max(map(max, plane))
+        return [[(cell - low) / (high - low) for cell in row] for row in plane]
+
+    scores: dict[int, float] = {}
+    for k, channel in enumerate(features.tolist()):
+        if min(map(min, channel)) == max(map(max, channel)):
+            continue
+        plane = scaled(channel) if scale_first else channel
+        plane = upsample(plane, image.shape[1], image.shape[2], align_corners)
+        mask = torch.tensor(plane if scale_first else scaled(plane), dtype=torch.float64)
+        scores[k] = float(model((image * mask)[None])[0, target]) - baseline
+    weights = scores
+    if channel_softmax:
+        total = sum(math.exp(score) for score in scores.values())
+        weights = {k: math.exp(score) / total for k, score in scores.items()}
+    total_map = torch.zeros_like(features[0])
+    for k, weight in weights.items():
+        total_map = total_map + weight * features[k]
+    return total_map.clamp(min=0)
 
 
 def class_activation_map(features: Tensor, weight: Tensor, target: int) -> Tensor:

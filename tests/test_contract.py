@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import re
+from contextlib import nullcontext
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 from captum.attr import LayerAttribution, NoiseTunnel
+from captum.attr import visualization as captum_visualization
+from captum.metrics import infidelity, sensitivity_max
 from torch import nn
+from torch.nn.modules import module as hooks
 
-from captum_softcam.attr import METHODS, LayerSoftCam
+from captum_softcam.attr import METHODS, LayerClassActivationMap, LayerReciproCam, LayerScoreCam, LayerSoftCam
 from captum_softcam.softcam import convert_to_softcam
 
 LAYER_METHODS = {name: method for name, method in METHODS.items() if issubclass(method, LayerAttribution)}
@@ -52,6 +59,33 @@ def test_bad_targets_raise(explainer, images, target):
         explainer.attribute(images, target=target)
 
 
+@ours
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (4, r"target 4 is out of range for scores \(N, 4\)\."),
+        (torch.tensor([0, 7, 1]), r"target 7 is out of range for scores \(N, 4\)\."),
+        ([0, 1], r"target has 2 entries for 3 examples; give one class for all of them, or one per example\."),
+        (None, r"no target for scores \(N, 4\): give one that picks a single score, as in target=0\."),
+        ((0, 1), r"target \(0, 1\) for scores \(N, 4\): give one that picks a single score, as in target=0\."),
+        ("cat", r"target must be an int, a tuple, a tensor or a list of them; got 'cat'\."),
+    ],
+    ids=repr,
+)
+def test_bad_targets_are_named(explainer, images, target, message):
+    with pytest.raises(AssertionError, match=message):
+        explainer.attribute(images, target=target)
+
+
+@every
+def test_scores_need_no_target_where_there_is_one(explainer, images):
+    model = explainer.forward_func
+    alone = type(explainer)(lambda x: model(x)[:, 2], explainer.layer)
+    if isinstance(explainer, (LayerSoftCam, LayerClassActivationMap)):
+        pytest.skip("reads the logits of all classes")
+    torch.testing.assert_close(alone.attribute(images), explainer.attribute(images, target=2), atol=1e-12, rtol=0)
+
+
 def _state(model: nn.Module) -> dict[str, object]:
     """Everything about a model that an explanation must leave alone."""
     modules = dict(model.named_modules())
@@ -61,9 +95,13 @@ def _state(model: nn.Module) -> dict[str, object]:
             name: (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for name, m in modules.items()
         },
         "attributes": {name: sorted(module.__dict__) for name, module in modules.items()},
-        "grad": {name: (p.requires_grad, p.grad is None) for name, p in model.named_parameters()},
+        "requires_grad": {name: p.requires_grad for name, p in model.named_parameters()},
+        "grad": {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()},
         "values": {name: value.clone() for name, value in model.state_dict().items()},
+        "buffers": {name: value.clone() for name, value in model.named_buffers()},
         "random": torch.get_rng_state(),
+        "numpy": hash(np.random.get_state()[1].tobytes()),
+        "global hooks": (len(hooks._global_forward_hooks), len(hooks._global_forward_pre_hooks)),
     }
 
 
@@ -78,32 +116,64 @@ def _assert_same(before: object, after: object) -> None:
         assert before == after
 
 
-@ours
-def test_no_side_effects_after_success_or_failure(explainer, images):
-    before, copy = _state(explainer.forward_func), images.clone()
-    explainer.attribute(images, target=1)
-    _assert_same(before, _state(explainer.forward_func))
-    with pytest.raises(IndexError):
-        explainer.attribute(images, target=99)
-    _assert_same(before, _state(explainer.forward_func))
-    assert torch.equal(images, copy)
-
-
-@pytest.mark.parametrize("explainer", ["recipro_cam"], indirect=True)
-def test_no_side_effects_when_a_chunk_fails(explainer, images):
-    model, calls = explainer.forward_func, []
+def _fails_after(module: nn.Module, calls: int):
+    """A hook that lets a number of calls pass and raises at the next."""
+    left = [calls]
 
     def fail(*_: object) -> None:
-        calls.append(1)
-        if len(calls) == 4:
+        left[0] -= 1
+        if left[0] < 0:
             raise RuntimeError("out of patience")
 
-    handle = model.evidence.register_forward_pre_hook(fail)
-    before = _state(model)
-    with pytest.raises(RuntimeError, match="out of patience"):
-        explainer.attribute(images, target=1, perturbations_per_eval=5)
+    return module.register_forward_pre_hook(fail)
+
+
+@ours
+def test_no_side_effects(explainer, images):
+    model = explainer.forward_func
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    next(model.parameters()).requires_grad_(False)
+    before, copy = _state(model), images.clone()
+    explainer.attribute(images, target=1)
+    if hasattr(explainer, "attribute_all"):
+        explainer.attribute_all(images)
     _assert_same(before, _state(model))
+    with pytest.raises(AssertionError):
+        explainer.attribute(images, target=99)
+    _assert_same(before, _state(model))
+    for module in (model.backbone, model.evidence, model.evidence[0]):
+        for calls in (0, 1):
+            handle = _fails_after(module, calls)
+            during = _state(model)
+            failing = pytest.raises(RuntimeError, match="out of patience")
+            with failing if calls == 0 or isinstance(explainer, LayerScoreCam) else nullcontext():
+                explainer.attribute(images, target=1)
+            _assert_same(during, _state(model))
+            handle.remove()
+    _assert_same(before, _state(model))
+    assert torch.equal(images, copy)
+    assert torch.overrides._len_torch_function_stack() == 0
+
+
+@pytest.mark.parametrize("method", [LayerReciproCam, LayerScoreCam])
+def test_no_side_effects_in_the_middle_of_the_chunks(net, images, method):
+    handle = _fails_after(net.fc, 4)
+    before = _state(net)
+    with pytest.raises(RuntimeError, match="out of patience"):
+        method(net, net.block).attribute(images, target=1, perturbations_per_eval=2)
+    _assert_same(before, _state(net))
     handle.remove()
+
+
+@ours
+def test_train_mode_of_any_part_is_refused_and_kept(explainer, images):
+    part = explainer.forward_func.backbone
+    part.train()
+    before = _state(explainer.forward_func)
+    with pytest.raises(ValueError, match=r"the model is in train mode .* Call model.eval\(\) first\."):
+        explainer.attribute(images, target=1)
+    _assert_same(before, _state(explainer.forward_func))
 
 
 @ours
@@ -114,8 +184,43 @@ def test_noise_tunnel_accepts_the_method(explainer, images):
 
 @ours
 def test_names_and_gradients(explainer, images):
-    assert explainer.get_name().startswith("Layer ")
-    assert "Cam" in explainer.get_name()
+    assert re.fullmatch(r"Layer (Soft Cam|Recipro Cam|Score Cam|Class Activation Map)", explainer.get_name())
     assert not explainer.attribute(images.requires_grad_(), target=0).requires_grad
     signature = inspect.signature(explainer.attribute)
     assert list(signature.parameters)[:3] == ["inputs", "target", "additional_forward_args"]
+
+
+@ours
+def test_captum_metrics_accept_the_method(explainer, images):
+    model, images = explainer.forward_func, images[:2]
+
+    def maps(inputs: object, **arguments: object) -> object:
+        given = inputs[0] if isinstance(inputs, tuple) else inputs
+        found = explainer.attribute(given, **arguments)
+        upsampled = LayerAttribution.interpolate(found, given.shape[2:], "bilinear").expand_as(given).contiguous()
+        return (upsampled,) if isinstance(inputs, tuple) else upsampled
+
+    def perturb(inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        noise = torch.full_like(inputs, 0.01)
+        return noise, inputs - noise
+
+    gap = infidelity(model, perturb, images, maps(images, target=1), target=1)
+    assert gap.shape == (2,)
+    assert gap.isfinite().all()
+    moved = sensitivity_max(maps, images, perturb_radius=0.01, n_perturb_samples=2, target=1)
+    assert moved.shape == (2,)
+    assert (moved > 0).all()
+
+
+@ours
+def test_captum_pictures_accept_the_map(explainer, images):
+    maps = LayerAttribution.interpolate(explainer.attribute(images, target=1), images.shape[2:], "bilinear")
+    figure, _ = captum_visualization.visualize_image_attr(
+        maps[0].permute(1, 2, 0).numpy(),
+        images[0].permute(1, 2, 0).numpy(),
+        "blended_heat_map",
+        sign="all",
+        use_pyplot=False,
+    )
+    assert len(figure.axes) >= 1
+    plt.close(figure)

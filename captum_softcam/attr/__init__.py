@@ -2,14 +2,19 @@
 
 from captum.attr import Attribution, IntegratedGradients, LayerGradCam, Occlusion
 
+from captum_softcam._layout import FeatureLayout
+from captum_softcam.attr.class_activation_map import LayerClassActivationMap
 from captum_softcam.attr.recipro_cam import LayerReciproCam
+from captum_softcam.attr.score_cam import LayerScoreCam
 from captum_softcam.attr.soft_cam import LayerSoftCam
 
-__all__ = ["METHODS", "LayerReciproCam", "LayerSoftCam"]
+__all__ = ["METHODS", "FeatureLayout", "LayerClassActivationMap", "LayerReciproCam", "LayerScoreCam", "LayerSoftCam"]
 
 METHODS: dict[str, type[Attribution]] = {
     "soft_cam": LayerSoftCam,
     "recipro_cam": LayerReciproCam,
+    "class_activation_map": LayerClassActivationMap,
+    "score_cam": LayerScoreCam,
     "grad_cam": LayerGradCam,
     "occlusion": Occlusion,
     "integrated_gradients": IntegratedGradients,

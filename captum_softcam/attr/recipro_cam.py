@@ -1,12 +1,13 @@
 """Recipro-CAM (Byun & Lee, CVPR Workshops 2024): keep one position of a feature map at a time and read the score.
 
-Special: no gradients, and only the part of the network behind the layer runs once per position.
+Special: no gradients, and only the part of the network behind the layer runs once per position; where that part pools
+right away, it is known for all positions from one ordinary forward.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 import torch
 from captum.attr import LayerAttribution, PerturbationAttribution
@@ -14,10 +15,17 @@ from captum.log import log_usage
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from captum_softcam._captum import expand_target, format_additional_forward_args, format_tensor_into_tuples, run_forward
-from captum_softcam._layers import Recording, record, refuse_flat_layer, run_tail
+from captum_softcam._call import Call
+from captum_softcam._layers import spatial_layouts
+from captum_softcam._layout import FeatureLayout
+from captum_softcam._masked_tail import MaskedPart, MaskedTail
+from captum_softcam._shortcut import observe_copies
+from captum_softcam._tail import map_tensors, record, unwrap
+from captum_softcam._targets import row_targets, select_all, select_score
 
 __all__ = ["LayerReciproCam"]
+
+_Choose: TypeAlias = Callable[[Any, int], Tensor]  # scores of copies (P, ...) of an example -> those that are mapped (P, R)
 
 
 class LayerReciproCam(LayerAttribution, PerturbationAttribution):
@@ -26,32 +34,46 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
     .. math:: S(p) = y_c\big(T(f \odot m_p)\big)
 
     with features :math:`f` (N, C, h, w) at ``layer``, masks :math:`m_p` that keep position :math:`p` of the h x w and
-    set all others to zero, and the rest of the model :math:`T`.
+    set all others to zero, and the rest of the model :math:`T`. What reaches the scores by another way than through the
+    layer, such as a skip connection around it, stays as it is; so do the prefix tokens of a transformer.
 
     Departures from the paper: the map is raw and signed, not min-max scaled; the score is what ``forward_func`` returns,
-    so put a softmax around the model for the paper's probabilities.
+    so put a softmax around the model for the paper's probabilities. The default mask is that of the authors' released
+    code; ``mask="gaussian_spread"`` is that of their first release, ``mask="gaussian"`` that of their code for ViT.
 
-    Cost: one forward, then the tail of the model once per position, at most ``perturbations_per_eval`` copies at a time.
-    What lies before the layer is run once per image.
+    Cost: one forward, and the model's head once per position, where the tail is pointwise -> global average pooling ->
+    head, or the last block of a transformer read at its class token. Otherwise two forwards, then the tail of the model
+    once per position, at most ``perturbations_per_eval`` copies at a time.
 
     Worth knowing: with logits, behind a global average pooling and a linear classifier, the map is CAM / (hw) + bias.
 
     Args:
-        forward_func (callable): the model or any function around it that returns scores (N, K).
+        forward_func (callable): the model or any function around it that returns scores (N, K). A compiled model runs
+            uncompiled, and one in a ``DataParallel`` on the device of its inputs.
         layer (torch.nn.Module): gives a map (N, C, h, w); 1-D and 3-D maps (N, C, ...) work alike. If it is called
             several times, the last call counts, as everywhere in Captum.
         device_ids (list of int): kept for Captum's signature. Default: None
+        layout (FeatureLayout): how the layer's output is a map, for transformers of which it is not known. Default: None
 
     Example::
 
         >>> recipro_cam = LayerReciproCam(model, model.layer4)
         >>> recipro_cam.attribute(images, target=3).shape
         torch.Size([2, 1, 7, 7])
+        >>> recipro_cam.attribute_all(images).shape
+        torch.Size([2, 1000, 7, 7])
     """
 
-    def __init__(self, forward_func: Callable[..., Tensor], layer: nn.Module, device_ids: list[int] | None = None) -> None:
+    def __init__(
+        self,
+        forward_func: Callable[..., Tensor],
+        layer: nn.Module,
+        device_ids: list[int] | None = None,
+        layout: FeatureLayout | None = None,
+    ) -> None:
         LayerAttribution.__init__(self, forward_func, layer, device_ids)
         PerturbationAttribution.__init__(self, forward_func)
+        self.layout = layout
 
     @log_usage()
     @torch.no_grad()
@@ -62,9 +84,10 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
         additional_forward_args: Any = None,
         attribute_to_layer_input: bool = False,
         relu_attributions: bool = False,
-        perturbations_per_eval: int = 64,
+        perturbations_per_eval: int | None = None,
         show_progress: bool = False,
-    ) -> Tensor:
+        mask: str | Tensor = "one_hot",
+    ) -> Tensor | tuple[Tensor, ...]:
         """Maps of the class ``target`` at layer resolution.
 
         Args:
@@ -75,99 +98,63 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
             attribute_to_layer_input (bool): mask what the layer reads, not what it gives. Default: False
             relu_attributions (bool): set negative scores to 0. Default: False
             perturbations_per_eval (int): masked copies per run of the tail; bounds the memory, does not change the map.
-                Default: 64
-            show_progress (bool): show a bar over images and chunks. Default: False
+                Default: as many as hold 32 MiB of features
+            show_progress (bool): show a bar over images and positions. Default: False
+            mask (str or Tensor): ``"one_hot"``; ``"gaussian"``, 1 2 1 / 4 along every dimension of the grid, centred at
+                the position and cut off at the border; ``"gaussian_spread"``, the features of the position spread with
+                the same weights; or a kernel (h, w) or (C, h, w) of odd sides, whose entry at u is the weight of the
+                position at u - (h // 2, w // 2) from the one that is kept. Default: ``"one_hot"``
 
         Returns:
-            Tensor: (N, 1, h, w), raw and signed, in units of the score.
+            Tensor: (N, 1, h, w), raw and signed, in units of the score; a tuple of them if the layer gives a tuple.
 
         Raises:
             TypeError: if the layer is no module.
-            ValueError: if the layer gives no spatial map or is not part of the model, if the model is in train mode, or
-                if ``perturbations_per_eval`` is below 1.
-            AssertionError, IndexError: for a target that does not fit the scores, as Captum raises them.
+            ValueError: if the layer gives no spatial map or is not part of the model, if the model is in train mode, if
+                the mask does not fit the map, or if ``perturbations_per_eval`` is below 1.
+            AssertionError: for a target that does not fit the scores, as in Captum.
         """
-        if perturbations_per_eval < 1:
-            raise ValueError(f"perturbations_per_eval must be at least 1; got {perturbations_per_eval}.")
-        inputs = format_tensor_into_tuples(inputs)
-        args = format_additional_forward_args(additional_forward_args)
-        recording = record(
-            lambda: run_forward(self.forward_func, inputs, target, args), self.layer, at_input=attribute_to_layer_input
+        call = Call.of(self.forward_func, inputs, additional_forward_args)
+        targets = row_targets(target, call.count)
+        options = (mask, attribute_to_layer_input, perturbations_per_eval, show_progress)
+        maps = self._maps(call, lambda scores, row: select_score(scores, targets[row])[:, None], *options)
+        return cast(Tensor | tuple[Tensor, ...], map_tensors(torch.relu, maps)) if relu_attributions else maps
+
+    @torch.no_grad()
+    def attribute_all(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        perturbations_per_eval: int | None = None,
+        show_progress: bool = False,
+        mask: str | Tensor = "one_hot",
+    ) -> Tensor | tuple[Tensor, ...]:
+        """Maps of all classes (N, K, h, w) at the cost of one; arguments and errors as for :meth:`attribute`."""
+        call = Call.of(self.forward_func, inputs, additional_forward_args)
+        options = (mask, attribute_to_layer_input, perturbations_per_eval, show_progress)
+        return self._maps(call, lambda scores, _: select_all(scores), *options)
+
+    def _maps(
+        self, call: Call, choose: _Choose, mask: str | Tensor, at_input: bool, chunk: int | None, show_progress: bool
+    ) -> Tensor | tuple[Tensor, ...]:
+        """Maps (N, R, h, w) of the scores (P, R) that ``choose`` picks; a tuple of them if the layer gives a tuple."""
+        layer = unwrap(self.layer)
+        trace, rows = observe_copies(call.run, layer, mask, self.layout, at_input=at_input)
+        layouts = spatial_layouts(trace, self.layout, type(self).__name__, call.model, layer, call.arguments)
+        parts = [MaskedPart.of(trace.features, place, layout, mask, chunk) for place, layout in layouts.items()]
+        if rows.found:
+            scores = [[choose(copies, row) for row, copies in enumerate(trace.result.unflatten(0, (call.count, -1)))]]
+        else:
+            for row in range(call.count):
+                choose(trace.result, row)  # what is wrong with a target is said before the work
+            recording = record(call.run, layer, call.count, at_input=at_input)
+            work = sum(call.count * part.grid.numel() for part in parts)
+            with tqdm(total=work, desc=self.get_name(), disable=not show_progress) as bar:
+                tail = MaskedTail(call, layer, at_input, recording, bar)
+                scores = [[tail.scores(part, row, choose) for row in range(call.count)] for part in parts]
+        maps = tuple(
+            torch.stack([each.T.unflatten(1, part.grid) for each in examples])
+            for examples, part in zip(scores, parts, strict=True)
         )
-        features = recording.features
-        refuse_flat_layer(features, type(self).__name__, self.forward_func, self.layer, (*inputs, *(args or ())))
-        _refuse_wrong_scores(recording.result, len(features))
-        count = len(features)
-        examples = [(_row((inputs, args), row, count), _target_row(target, row, count)) for row in range(count)]
-        positions = features[0, 0].numel()
-        chunks = torch.arange(positions, device=features.device).split(perturbations_per_eval)
-        with tqdm(total=count * len(chunks), desc=self.get_name(), disable=not show_progress) as bar:
-            scores = [
-                self._scores(recording, row, example, chunk, attribute_to_layer_input, bar)
-                for row, example in enumerate(examples)
-                for chunk in chunks
-            ]
-        maps = torch.cat(scores).view(len(features), 1, *features.shape[2:])
-        return maps.relu() if relu_attributions else maps
-
-    def _scores(self, recording: Recording, row: int, example: Any, chunk: Tensor, at_input: bool, bar: tqdm[Any]) -> Tensor:
-        """Scores (P,) of one example with only the positions of ``chunk`` kept, one at a time."""
-        kept, count = _keep_one(recording.features[row], chunk), len(chunk)
-        (inputs, args), target = example
-        inputs, args, target = (_copies(inputs, count), _copies(args, count), _target_copies(target, count))
-
-        def forward() -> Any:
-            return run_forward(self.forward_func, inputs, target, args)
-
-        scores: Tensor = run_tail(recording, self.layer, kept, row, forward, at_input=at_input)
-        bar.update()
-        return scores
-
-
-def _keep_one(features: Tensor, positions: Tensor) -> Tensor:
-    """Copies (P, C, h, w) of features (C, h, w), each zero but at one of the ``positions`` (P,)."""
-    kept = features.new_zeros(len(positions), *features.shape)
-    copies = torch.arange(len(positions), device=features.device)
-    kept.flatten(2)[copies, :, positions] = features.flatten(1)[:, positions].T
-    return kept
-
-
-def _row(value: Any, row: int, count: int) -> Any:
-    """One example of inputs or arguments; what is no tensor with one row per example stays as it is."""
-    if isinstance(value, tuple):
-        return tuple(_row(part, row, count) for part in value)
-    if isinstance(value, Tensor) and value.dim() and len(value) == count:
-        return value[row : row + 1]
-    return value
-
-
-def _target_row(target: Any, row: int, count: int) -> Any:
-    """The target of one example; a target that holds for all of them stays as it is."""
-    per_example = isinstance(target, (list, Tensor)) and not (isinstance(target, Tensor) and target.numel() == 1)
-    return target[row : row + 1] if per_example and len(target) == count else target
-
-
-def _copies(values: tuple[Any, ...] | None, count: int) -> Any:
-    """Each tensor (1, ...) seen ``count`` times, without a copy."""
-    if values is None:
-        return None
-    return tuple(
-        value.expand(count, *value.shape[1:]) if isinstance(value, Tensor) and value.dim() and len(value) == 1 else value
-        for value in values
-    )
-
-
-def _target_copies(target: Any, count: int) -> Any:
-    """The target of one example for each of its copies."""
-    if isinstance(target, Tensor) and target.numel() == 1:
-        return target.item()
-    return expand_target(target, count)
-
-
-def _refuse_wrong_scores(scores: Any, count: int) -> None:
-    if not isinstance(scores, Tensor) or scores.shape != (count,):
-        got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        raise ValueError(
-            f"the model gives {got} for this target; LayerReciproCam needs one score per example, ({count},). "
-            "Give the class as target."
-        )
+        return maps if isinstance(trace.features, tuple) else maps[0]

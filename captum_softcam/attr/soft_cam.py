@@ -13,8 +13,10 @@ from captum.attr import LayerAttribution, PerturbationAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
-from captum_softcam._captum import format_additional_forward_args, format_tensor_into_tuples, run_forward, select_targets
-from captum_softcam._layers import layer_name, record, refuse_flat_layer
+from captum_softcam._call import Call
+from captum_softcam._layers import layer_name, refuse_flat_layer
+from captum_softcam._tail import observe, unwrap
+from captum_softcam._targets import row_targets, select_score
 
 __all__ = ["LayerSoftCam"]
 
@@ -70,21 +72,33 @@ class LayerSoftCam(LayerAttribution, PerturbationAttribution):
             TypeError: if the layer is no module.
             ValueError: if the layer gives no spatial map, if the model is in train mode, or if the means of the maps are
                 not the model's logits (or their softmax or sigmoid).
-            AssertionError, IndexError: for a target that does not fit the scores, as Captum raises them.
+            AssertionError: for a target that does not fit the scores, as in Captum.
         """
-        inputs = format_tensor_into_tuples(inputs)
-        args = format_additional_forward_args(additional_forward_args)
-        recording = record(lambda: run_forward(self.forward_func, inputs, None, args), self.layer)
-        evidence = recording.features
-        refuse_flat_layer(evidence, type(self).__name__, self.forward_func, self.layer, (*inputs, *(args or ())))
-        if not _explains(evidence, recording.result):
+        call = Call.of(self.forward_func, inputs, additional_forward_args)
+        targets = row_targets(target, call.count)
+        evidence = self._evidence(call)
+        numbers = torch.arange(evidence.shape[1], device=evidence.device)[None]
+        classes = torch.cat([select_score(numbers, wanted) for wanted in targets])
+        maps = evidence[torch.arange(len(evidence), device=evidence.device), classes].unsqueeze(1)
+        return maps.relu() if relu_attributions else maps
+
+    @torch.no_grad()
+    def attribute_all(self, inputs: Tensor | tuple[Tensor, ...], additional_forward_args: Any = None) -> Tensor:
+        """Evidence maps of all classes (N, K, h, w); arguments and errors as for :meth:`attribute`."""
+        return self._evidence(Call.of(self.forward_func, inputs, additional_forward_args)).clone()
+
+    def _evidence(self, call: Call) -> Tensor:
+        layer = unwrap(self.layer)
+        trace = observe(call.run, layer)
+        evidence: Tensor = trace.features
+        refuse_flat_layer(evidence, type(self).__name__, call.model, layer, call.arguments)
+        if not _explains(evidence, trace.result):
             raise ValueError(
-                f"layer {layer_name(self.forward_func, self.layer)} gives {tuple(evidence.shape)}, whose means over the "
+                f"layer {layer_name(call.model, layer)} gives {tuple(evidence.shape)}, whose means over the "
                 "positions are not the model's logits; LayerSoftCam needs the evidence head of a SoftCAM model. "
                 "Convert the model with convert_to_softcam(model) and give its 'evidence'."
             )
-        maps: Tensor = evidence[torch.arange(len(evidence), device=evidence.device), _classes(target, evidence)].unsqueeze(1)
-        return maps.relu() if relu_attributions else maps
+        return evidence
 
 
 def _explains(evidence: Tensor, scores: Any) -> bool:
@@ -94,12 +108,3 @@ def _explains(evidence: Tensor, scores: Any) -> bool:
         return False
     scale = 1e-3 * (1 + logits.abs().max())
     return any(torch.allclose(scores, form, atol=float(scale)) for form in (logits, logits.softmax(1), logits.sigmoid()))
-
-
-def _classes(target: Any, evidence: Tensor) -> Tensor:
-    """Class of each example (N,), picked and checked by Captum's own rules from the K class numbers."""
-    numbers = torch.arange(evidence.shape[1], device=evidence.device).expand(len(evidence), -1)
-    classes = select_targets(numbers, target)
-    if classes.dim() != 1:
-        raise ValueError(f"LayerSoftCam needs one class per example as target; got {target!r}.")
-    return classes

@@ -20,9 +20,13 @@ from captum_softcam.softcam import SoftCamModel
 __all__ = ["check_layer", "check_model", "check_names", "default_methods", "default_metrics"]
 
 
+_BY_NAME_ONLY = ("class_activation_map", "score_cam")  # Recipro-CAM by another scale, and a forward per channel
+
+
 def default_methods(model: nn.Module) -> list[str]:
-    """All methods and controls that fit the model."""
-    return [name for name in {**METHODS, **CONTROLS} if name != "soft_cam" or isinstance(model, SoftCamModel)]
+    """The methods and controls that fit the model; CAM and Score-CAM take part where they are asked for."""
+    fitting = [name for name in {**METHODS, **CONTROLS} if name not in _BY_NAME_ONLY]
+    return [name for name in fitting if name != "soft_cam" or isinstance(model, SoftCamModel)]
 
 
 def default_metrics(samples: Samples) -> list[str]:

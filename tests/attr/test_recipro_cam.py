@@ -74,12 +74,128 @@ def test_a_batch_is_a_stack_of_singles(count, height, chunk, target, seed):
     torch.testing.assert_close(batch, singles, atol=1e-12, rtol=0)
 
 
-def test_the_prefix_runs_once(net, images):
+def test_what_runs_how_often(net, images):
     calls = {"stem": 0, "fc": 0}
     net.stem[0].register_forward_hook(lambda *_: calls.__setitem__("stem", calls["stem"] + 1))
     net.fc.register_forward_hook(lambda *_: calls.__setitem__("fc", calls["fc"] + 1))
     LayerReciproCam(net, net.relu).attribute(images, target=0, perturbations_per_eval=7)
-    assert calls == {"stem": 1, "fc": 1 + 3 * 5}, "35 positions in chunks of 7, three images, one forward"
+    assert calls == {"stem": 1, "fc": 1}, "behind the layer stand pooling and head: one forward tells all"
+    LayerReciproCam(net, net.block).attribute(images, target=0, perturbations_per_eval=7)
+    assert calls == {"stem": 3, "fc": 3 + 3 * 5}, "two forwards, then the tail: 35 positions in chunks of 7, three images"
+
+
+KERNELS = {
+    "one_hot": ([[1.0]], False),
+    "gaussian": (oracles.GAUSSIAN, False),
+    "gaussian_spread": (oracles.GAUSSIAN, True),
+    "kernel": ([[0.5, 0.0, -1.0, 2.0, 0.5]] * 3, False),
+    "kernel per channel": ([[[float(c + 1)], [0.0], [2.0]] for c in range(5)], False),
+}
+
+
+class Tails(nn.Module):
+    """One layer and every kind of tail behind it."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 5, 3, padding=1)
+        self.norm = nn.BatchNorm2d(5)
+        nn.init.normal_(self.norm.bias)
+        nn.init.normal_(self.norm.running_mean)
+        self.mix = nn.Conv2d(5, 5, 1)
+        self.around = nn.Conv2d(5, 5, 3, padding=1)
+        self.head = nn.Sequential(nn.LayerNorm(5), nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 4))
+        self.last_norm = nn.LayerNorm(5)
+        self.fc = nn.Linear(5, 4)
+        self.tail = getattr(self, kind)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.tail(self.layer(x))
+
+    def pooled(self, z: Tensor) -> Tensor:
+        return self.fc(z.mean((2, 3)))
+
+    def pointwise(self, z: Tensor) -> Tensor:
+        z = F.relu(self.mix(F.relu(self.norm(z), inplace=True)))
+        return self.head(F.adaptive_avg_pool2d(z, 1).flatten(1)).softmax(1)
+
+    def channels_last(self, z: Tensor) -> Tensor:
+        return self.fc(F.gelu(self.last_norm(z.permute(0, 2, 3, 1))).mean((1, 2)))
+
+    def flattened(self, z: Tensor) -> Tensor:
+        return self.fc(torch.sigmoid(z).flatten(2).transpose(1, 2).mean(dim=1)) * 2
+
+    def windowed(self, z: Tensor) -> Tensor:
+        return self.fc(F.avg_pool2d(self.mix(z), tuple(z.shape[2:]))[..., 0, 0])
+
+    def convolved(self, z: Tensor) -> Tensor:
+        return self.pooled(F.relu(self.around(z)))
+
+    def twice(self, z: Tensor) -> Tensor:
+        return self.pooled(z) + self.pooled(z * 2)
+
+    def largest(self, z: Tensor) -> Tensor:
+        return self.fc(z.amax((2, 3)))
+
+
+FOLLOWED = ["pooled", "pointwise", "channels_last", "flattened", "windowed"]
+RERUN = ["convolved", "twice", "largest"]
+
+
+@pytest.mark.parametrize("mask", KERNELS)
+@pytest.mark.parametrize("kind", FOLLOWED + RERUN)
+def test_every_mask_equals_the_oracle_before_every_tail(kind, mask):
+    torch.manual_seed(1)
+    net, images = Tails(kind).double().eval(), torch.rand(2, 3, 4, 5, dtype=torch.float64)
+    kernel, spread = KERNELS[mask]
+    calls = []
+    net.fc.register_forward_hook(lambda *_: calls.append(1))
+    asked = mask if mask in ("one_hot", "gaussian", "gaussian_spread") else torch.tensor(kernel)
+    got = LayerReciproCam(net, net.layer).attribute(images, target=[1, 3], mask=asked, perturbations_per_eval=7)
+    every = LayerReciproCam(net, net.layer).attribute_all(images, mask=asked)
+    if kind in ("pooled", "channels_last", "flattened", "windowed"):
+        assert (len(calls) == 2) == (mask != "kernel per channel"), "one forward each where the tail can be followed"
+    with torch.no_grad():
+        features = net.layer(images)
+        want = [oracles.recipro_cam(f, net.tail, t, kernel, spread) for f, t in zip(features, (1, 3), strict=True)]
+        other = torch.stack([oracles.recipro_cam(features[1], net.tail, t, kernel, spread) for t in range(4)])
+    assert torch.stack(want).std() > 1e-3, "a map that says nothing would prove nothing"
+    torch.testing.assert_close(got[:, 0], torch.stack(want), atol=1e-12, rtol=0)
+    torch.testing.assert_close(every[1], other, atol=1e-12, rtol=0)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.sampled_from(FOLLOWED + RERUN),
+    st.sampled_from(["one_hot", "gaussian", "gaussian_spread"]),
+    st.tuples(st.integers(1, 5), st.integers(2, 5)),
+    st.one_of(st.none(), st.integers(1, 30)),
+    st.integers(0, 2**16),
+)
+def test_any_chunk_any_batch_one_class_or_all(kind, mask, size, chunk, seed):
+    torch.manual_seed(seed)
+    net, images = Tails(kind).double().eval(), torch.rand(3, 3, *size, dtype=torch.float64)
+    explain = LayerReciproCam(net, net.layer)
+    every = explain.attribute_all(images, mask=mask)
+    for target in (0, 3):
+        batch = explain.attribute(images, target=target, mask=mask, perturbations_per_eval=chunk)
+        torch.testing.assert_close(batch, every[:, target : target + 1], atol=1e-12, rtol=0)
+    single = explain.attribute_all(images[1:2], mask=mask, perturbations_per_eval=chunk)
+    torch.testing.assert_close(single[0], every[1], atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "message"),
+    [
+        (torch.ones(2, 3, 3), r"the kernel has 2 channels and the layer 6; give 1 or 6\."),
+        (torch.ones(3, 2), r"the kernel is \(1, 3, 2\); its sides must be odd, so that it has a centre\."),
+        (torch.ones(3), r"the kernel is \(3,\); a grid of 2 dimensions needs one of 2, or of 2 behind C\."),
+        ("box", r"mask 'box' is unknown; take 'one_hot', 'gaussian', 'gaussian_spread' or a kernel tensor\."),
+    ],
+)
+def test_a_mask_that_does_not_fit(net, images, kernel, message):
+    with pytest.raises(ValueError, match=message):
+        LayerReciproCam(net, net.relu).attribute(images, target=0, mask=kernel)
 
 
 class Reused(nn.Module):
@@ -188,7 +304,7 @@ def test_errors_say_what_to_do(net, images):
         LayerReciproCam(net, net.fc).attribute(images, target=0)
     with pytest.raises(ValueError, match="perturbations_per_eval must be at least 1; got 0"):
         LayerReciproCam(net, net.relu).attribute(images, target=0, perturbations_per_eval=0)
-    with pytest.raises(ValueError, match=r"the model gives \(3, 4\) for this target.*Give the class as target"):
+    with pytest.raises(AssertionError, match=r"no target for scores \(N, 4\): give one that picks a single score"):
         LayerReciproCam(net, net.relu).attribute(images)
     with pytest.raises(TypeError, match=r"layer must be a module; got 'relu'\. A layer by name is model.get_submodule"):
         LayerReciproCam(net, "relu").attribute(images, target=0)

@@ -20,6 +20,9 @@ def test_equals_the_oracle(net, images):
     model = convert_to_softcam(net)
     maps = LayerSoftCam(model, model.evidence).attribute(images, target=TARGETS)
     torch.testing.assert_close(maps[:, 0], torch.stack(want), atol=1e-12, rtol=0)
+    every = LayerSoftCam(model, model.evidence).attribute_all(images)
+    torch.testing.assert_close(every.mean((2, 3)), net(images).detach(), atol=1e-12, rtol=0)
+    assert torch.equal(every[range(3), TARGETS], maps[:, 0])
 
 
 @pytest.mark.parametrize("around", [lambda y: y, lambda y: y.softmax(1), torch.sigmoid])
@@ -42,7 +45,7 @@ def test_errors_say_what_to_do(net, images):
     model = convert_to_softcam(net)
     with pytest.raises(ValueError, match=r"layer 'relu' gives \(3, 6, 5, 7\), whose means .* are not the model's logits"):
         LayerSoftCam(net, net.relu).attribute(images, target=0)
-    with pytest.raises(ValueError, match="needs one class per example as target; got None"):
+    with pytest.raises(AssertionError, match=r"no target for scores \(N, 4\): give one that picks a single score"):
         LayerSoftCam(model, model.evidence).attribute(images)
     with pytest.raises(ValueError, match="in train mode"):
         LayerSoftCam(model.train(), model.evidence).attribute(images, target=0)

@@ -1,0 +1,380 @@
+"""Tails whose masked copies need not be built: pointwise -> global pooling -> head, and attention read at one token.
+
+:func:`observe_copies` watches the functions that a model calls on a layer's features in one ordinary forward. As long as
+they act on every position alone, all masked copies are known from one map per weight of the mask: a position depends on
+nothing but its own features and the weight that the mask gives them. Where the positions come together, in a global
+pooling or in the attention of a class token, the pooled copies take the place of the examples, N*P rows instead of N,
+and the rest of the model runs on them. This is exact, and costs a forward and the head of the model on those rows.
+
+What can be followed is known by the name of each function. At any other the forward goes on as if nothing had been; or,
+where rows stand for examples already, it is broken off and run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from captum_softcam._attention import first_token_attention, plain_settings
+from captum_softcam._layout import FeatureLayout, find_layout
+from captum_softcam._masks import PositionMask, make_mask
+from captum_softcam._tail import Trace, observe
+
+__all__ = ["Rows", "observe_copies"]
+
+# names of torch's functions, which are the same as functions and as methods
+_POINTWISE = {
+    *("relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "elu", "elu_", "selu", "selu_", "celu", "gelu", "silu", "mish"),
+    *("softplus", "hardswish", "hardsigmoid", "hardtanh", "hardtanh_", "sigmoid", "sigmoid_", "tanh", "tanh_", "clamp"),
+    *("clamp_", "abs", "square", "add", "add_", "__add__", "__radd__", "__iadd__", "sub", "__sub__", "mul", "mul_"),
+    *("__mul__", "__rmul__", "__imul__", "div", "__truediv__", "clone", "contiguous", "detach", "to", "float", "double"),
+    *("half", "bfloat16"),
+}
+_DROPOUT = {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"}
+_READ = {"dim", "size", "numel", "nelement", "ndimension", "is_floating_point", "is_contiguous", "stride", "__len__"}
+
+
+class _Lost(RuntimeError):
+    """Raised within the model where rows stand for examples already and cannot be followed further."""
+
+
+@dataclass(frozen=True)
+class _Map:
+    """Features that are followed; ``pattern`` says what each dimension is: n example, c channel, s space.
+
+    ``variants`` are what they would be had the layer's features been weighted, by weight; those for weight 0 have a
+    single position and a single example.
+    """
+
+    plain: Tensor
+    pattern: str
+    variants: dict[float, Tensor]
+
+
+@dataclass(frozen=True)
+class _Token:
+    """The first token of each masked copy; the others are not known."""
+
+    plain: Tensor
+    pattern: str
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Anything computed from the pooled copies."""
+
+    plain: Tensor
+
+
+@dataclass
+class Rows:
+    """What :func:`observe_copies` came to.
+
+    Args:
+        found (bool): whether the model's result is one row per copy, the copies of an example in a row.
+        head (list of str): the functions that were called on the pooled copies.
+    """
+
+    found: bool = False
+    head: list[str] = field(default_factory=list)
+
+
+def observe_copies(
+    forward: Callable[[], Any],
+    layer: nn.Module,
+    mask: str | Tensor | None,
+    layout: FeatureLayout | None,
+    *,
+    at_input: bool = False,
+) -> tuple[Trace, Rows]:
+    """Run ``forward`` and, if there is a short way, get the result for all masked copies from that one run.
+
+    Args:
+        forward (callable): runs the model.
+        layer (torch.nn.Module): of that model.
+        mask (str, Tensor or None): makes h*w copies of each example. None stands for the positions themselves, each
+            pooled alone, and a zero vector: h*w + 1 rows per example.
+        layout (FeatureLayout or None): of the layer's features; None to find it.
+        at_input (bool): whether the layer's input is masked. Default: False
+
+    Raises:
+        TypeError, ValueError: as :func:`~captum_softcam._tail.observe` does.
+    """
+    shortcut = _Shortcut(mask, layout)
+    try:
+        trace = observe(forward, layer, at_input=at_input, follow=shortcut.start)
+        if not shortcut.rows.found:
+            return trace, shortcut.rows
+        if not shortcut.lost and _has_rows(trace, shortcut.count):
+            return trace, shortcut.rows
+    except Exception:
+        if not shortcut.rows.found:
+            raise
+    finally:
+        shortcut.stop()
+    return observe(forward, layer, at_input=at_input), Rows()
+
+
+def _has_rows(trace: Trace, count: int) -> bool:
+    return isinstance(trace.result, Tensor) and trace.result.dim() > 0 and len(trace.result) == count
+
+
+class _Shortcut(TorchFunctionMode):
+    """Follows the features through the functions that are called on them."""
+
+    def __init__(self, mask: str | Tensor | None, layout: FeatureLayout | None) -> None:
+        super().__init__()
+        self._asked = mask, layout
+        self._known: dict[int, _Map | _Token | _Row] = {}
+        self._on = False
+        self._mask: PositionMask | None = None
+        self._prefix = 0
+        self._grid: tuple[int, ...] = ()
+        self.rows = Rows()
+        self.lost = False
+        self.count = 0
+
+    def start(self, trace: Trace) -> Tensor | None:
+        """Follow the features that the layer has just given, and no others."""
+        self._known.clear()
+        self.lost = self.rows.found  # rows already, from an earlier call of the layer
+        mask, layout = self._asked
+        try:
+            layout = layout or find_layout(trace.features, trace)
+            if not layout.fits(trace.features):
+                return None
+            maps = layout.to_maps(trace.features)
+            self._mask = None if mask is None else make_mask(mask, maps)
+        except ValueError:
+            return None  # said where it counts: the layer may be called again
+        if self._mask is not None and len(self._mask.kernel) > 1:
+            return None  # every channel has weights of its own
+        self._prefix, self._grid = layout.prefix_tokens, tuple(maps.shape[2:])
+        features: Tensor = trace.features.view_as(trace.features)  # what else reads this tensor is not the layer's
+        space = "s" * (features.dim() - 2)
+        self._keep(_Map(features, f"n{space}c" if layout.channels_last else f"nc{space}", self._variants(features, layout)))
+        if not self._on:
+            self.__enter__()  # type: ignore[no-untyped-call]  # torch's
+            self._on = True
+        return features
+
+    def stop(self) -> None:
+        if self._on:
+            self._on = False
+            self.__exit__(None, None, None)  # type: ignore[no-untyped-call]  # torch's
+
+    def _variants(self, features: Tensor, layout: FeatureLayout) -> dict[float, Tensor]:
+        if self._mask is None:
+            return {}
+        channel = features.dim() - 1 if layout.channels_last else 1
+        zero = features.new_zeros([size if i == channel else 1 for i, size in enumerate(features.shape)])
+        return {0.0: zero, **{weight: features * weight for weight in self._mask.weights if weight != 1}}
+
+    def _keep(self, known: _Map | _Token | _Row) -> Tensor:
+        self._known[id(known.plain)] = known
+        return known.plain
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Called by torch for every function while the mode is on."""
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        known = [self._known[id(value)] for value in _flat((*args, *kwargs.values())) if id(value) in self._known]
+        if not known or self.lost or name in _READ:
+            return func(*args, **kwargs)
+        if name == "__get__" and not isinstance(func(*args), Tensor):
+            return func(*args)  # shape, dtype, device and their like
+        if all(isinstance(value, _Row) for value in known):
+            return self._on_rows(name, func(*args, **kwargs))
+        first = self._known.get(id(args[0])) if args else None
+        result = None
+        if isinstance(first, _Map) and not self.rows.found:
+            result = self._on_map(first, len(known), name, func, args, kwargs)
+        elif self.rows.found:
+            result = self._on_token(name, func, args, kwargs)
+        return self._lose(func, args, kwargs) if result is None else result
+
+    def _lose(self, func: Any, args: Any, kwargs: Any) -> Any:
+        self.lost = True
+        if self.rows.found:
+            raise _Lost("the model does more with the features than can be followed")
+        return func(*args, **kwargs)
+
+    def _on_rows(self, name: str, result: Any) -> Any:
+        self.rows.head.append(name)
+        return self._keep(_Row(result)) if isinstance(result, Tensor) else result
+
+    def _on_map(self, known: _Map, count: int, name: str, func: Any, args: Any, kwargs: Any) -> Any:
+        """The result of a function of followed features, or None if it cannot be followed."""
+        if name == "multi_head_attention_forward":
+            return self._attend(known, args, kwargs)
+        rest = args[1:]
+        if count > 1 or "out" in kwargs:
+            return None
+        if not self._prefix and _pools(name, known, rest, kwargs):
+            return self._pool(known, keepdim=name != "mean" or bool(_argument(rest, kwargs, 1, "keepdim", False)))
+        pattern = _pattern_after(name, known, rest, kwargs)
+        if pattern is None:
+            return None
+        variants = {weight: func(variant, *rest, **kwargs) for weight, variant in known.variants.items()}
+        return self._keep(_Map(func(args[0], *rest, **kwargs), pattern, variants))
+
+    # ---- where the positions come together
+
+    def _pool(self, known: _Map, *, keepdim: bool) -> Tensor:
+        """The pooled copies (N*P, C), with dimensions of size 1 where the space was if ``keepdim``."""
+        maps = {1.0: self._as_maps(known.plain, known.pattern)}
+        maps |= {weight: self._as_maps(variant, known.pattern) for weight, variant in known.variants.items()}
+        pooled = _positions(maps[1.0]) if self._mask is None else _pooled_copies(maps, self._mask)
+        rows: Tensor = pooled.transpose(1, 2).flatten(0, 1).contiguous()
+        if keepdim:
+            rows = rows.view([len(rows) if kind == "n" else rows.shape[1] if kind == "c" else 1 for kind in known.pattern])
+        self.rows.found, self.count = True, len(rows)
+        return self._keep(_Row(rows))
+
+    def _as_maps(self, features: Tensor, pattern: str) -> Tensor:
+        """Followed features as maps (N, C, ...) on the layer's own grid, or (1, C, 1, ...) for weight 0."""
+        maps = features.movedim(pattern.index("c"), 1).flatten(2)
+        return maps.view(*maps.shape[:2], *(self._grid if maps.shape[2] > 1 else [1] * len(self._grid)))
+
+    def _attend(self, known: _Map, args: Any, kwargs: Any) -> Any:
+        """Self-attention of the first token, and no attention weights."""
+        settings = plain_settings(args, kwargs)
+        if settings is None or self._mask is None or not self._prefix or known.pattern != "snc":
+            return None
+        positions = torch.arange(len(known.plain) - self._prefix, device=known.plain.device)
+        weights = F.pad(self._mask.on(self._grid, positions).flatten(1), (self._prefix, 0), value=1.0)
+        read = first_token_attention(known.plain, known.variants, weights, settings, spread=self._mask.spread)
+        self.rows.found, self.count = True, read.shape[1]
+        return self._keep(_Token(read, "snc")), None
+
+    def _on_token(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
+        """The result of a function that acts on every token alone or takes the first one, or None for any other."""
+        if name in ("add", "__add__", "add_", "__iadd__") and not kwargs and len(args) == 2:
+            pattern = next(known.pattern for value in args if isinstance(known := self._known.get(id(value)), _Token))
+            return self._keep(_Token(torch.add(*(self._first_token(value, pattern) for value in args)), pattern))
+        known = self._known.get(id(args[0]))
+        if not isinstance(known, _Token):
+            return None
+        if name == "__getitem__" and known.pattern == "nsc" and args[1] == (slice(None), 0):
+            return self._keep(_Row(known.plain[:, 0]))
+        after = _pattern_after(name, known, args[1:], kwargs)
+        return None if after is None else self._keep(_Token(func(*args, **kwargs), after))
+
+    def _first_token(self, value: Any, pattern: str) -> Any:
+        """The first token of every copy, from that of every example: no mask has changed it before the attention."""
+        if isinstance(self._known.get(id(value)), _Token) or not isinstance(value, Tensor):
+            return value
+        if value.dim() != 3:
+            raise _Lost("tokens are added to what are no tokens")
+        examples, tokens = pattern.index("n"), pattern.index("s")
+        return value.narrow(tokens, 0, 1).repeat_interleave(self.count // value.shape[examples], examples)
+
+
+def _flat(values: Iterable[Any]) -> Iterable[Any]:
+    for value in values:
+        if isinstance(value, (tuple, list)):
+            yield from _flat(value)
+        else:
+            yield value
+
+
+def _positions(maps: Tensor) -> Tensor:
+    """Maps (N, C, ...) as positions, and a zero vector behind them: (N, C, P + 1)."""
+    return F.pad(maps.flatten(2), (0, 1))
+
+
+def _pooled_copies(maps: dict[float, Tensor], mask: PositionMask) -> Tensor:
+    """The mean over the positions of every masked copy (N, C, P), from the maps (N, C, ...) by weight."""
+    plain = maps[1.0]
+    kept, weighted = torch.zeros_like(plain[:1, :1]), torch.zeros_like(plain)
+    for weight in mask.weights:
+        neighbours = mask.gather(torch.ones_like(kept), weight)
+        weighted = weighted + (maps[weight] * neighbours if mask.spread else mask.gather(maps[weight], weight))
+        kept = kept + neighbours
+    positions = kept.numel()
+    return ((weighted + (positions - kept) * maps[0.0]) / positions).flatten(2)
+
+
+def _argument(rest: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: str, default: Any = None) -> Any:
+    """An argument of a function by its place behind the features, or its name."""
+    return rest[place] if len(rest) > place else kwargs.get(name, default)
+
+
+def _all(value: Any, wanted: int) -> bool:
+    """Whether an int, or every entry of a tuple, is ``wanted``."""
+    return all(entry == wanted for entry in (value if isinstance(value, (tuple, list)) else (value,)))
+
+
+def _pools(name: str, known: _Map, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a function takes the mean over all positions."""
+    space = [i for i, kind in enumerate(known.pattern) if kind == "s"]
+    if name == "mean":
+        dims = _argument(rest, kwargs, 0, "dim")
+        dims = (dims,) if isinstance(dims, int) else dims
+        return dims is not None and sorted(d % len(known.pattern) for d in dims) == space
+    if not known.pattern.startswith("nc") or not name.endswith(f"{len(space)}d"):
+        return False
+    if name.startswith("adaptive_avg_pool"):
+        return _all(_argument(rest, kwargs, 0, "output_size"), 1)
+    if name.startswith("avg_pool"):
+        kernel = _argument(rest, kwargs, 0, "kernel_size")
+        sides = tuple(kernel) if isinstance(kernel, (tuple, list)) else (kernel,) * len(space)
+        plain = _all(_argument(rest, kwargs, 2, "padding", 0), 0) and _argument(rest, kwargs, 5, "divisor_override") is None
+        return plain and sides == tuple(known.plain.shape[2:])
+    return False
+
+
+def _pattern_after(name: str, known: _Map | _Token, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """The pattern after a function that acts on every position alone, or None for any other function."""
+    pattern = known.pattern
+    if name in _DROPOUT:
+        return None if _argument(rest, kwargs, 1, "training", True) else pattern
+    if name in _POINTWISE:
+        return None if any(isinstance(value, Tensor) for value in _flat((*rest, *kwargs.values()))) else pattern
+    if name == "batch_norm":
+        return pattern if pattern.startswith("nc") and not _argument(rest, kwargs, 4, "training", False) else None
+    if name == "layer_norm":
+        return pattern if pattern.endswith("c") and len(_argument(rest, kwargs, 0, "normalized_shape")) == 1 else None
+    if name == "linear":
+        return pattern if pattern.endswith("c") else None
+    if name in ("conv1d", "conv2d", "conv3d"):
+        return pattern if _is_pointwise_convolution(pattern, rest, kwargs) else None
+    if name in ("permute", "transpose"):
+        return _permuted(name, pattern, rest, kwargs)
+    if name == "flatten":
+        return _flattened(pattern, rest, kwargs)
+    return None
+
+
+def _is_pointwise_convolution(pattern: str, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    weight = _argument(rest, kwargs, 0, "weight")
+    stride, padding = _argument(rest, kwargs, 2, "stride", 1), _argument(rest, kwargs, 3, "padding", 0)
+    plain = _all(stride, 1) and (padding in ("valid", "same") or _all(padding, 0))
+    return plain and len(pattern) == weight.dim() and pattern.startswith("nc") and _all(tuple(weight.shape[2:]), 1)
+
+
+def _permuted(name: str, pattern: str, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """The pattern after a permutation that leaves the positions in their order."""
+    if kwargs and set(kwargs) != {"dims"}:
+        return None
+    dims = [d % len(pattern) for d in _flat((*rest, *kwargs.values()))]
+    if name == "transpose":
+        one, other = dims
+        dims = list(range(len(pattern)))
+        dims[one], dims[other] = other, one
+    space = [d for d in dims if pattern[d] == "s"]
+    return "".join(pattern[d] for d in dims) if space == sorted(space) else None
+
+
+def _flattened(pattern: str, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """The pattern after all dimensions of space became one."""
+    start = _argument(rest, kwargs, 0, "start_dim", 0) % len(pattern)
+    end = _argument(rest, kwargs, 1, "end_dim", -1) % len(pattern)
+    whole = pattern[start : end + 1] == "s" * pattern.count("s")
+    return pattern[:start] + "s" + pattern[end + 1 :] if whole else None

@@ -1,0 +1,140 @@
+"""CAM (Zhou et al., CVPR 2016): the classifier's weights applied at every position of the last feature map.
+
+Special: no gradients and no names. Pooling and classifier are found by watching the model run, and the classifier itself
+is asked for its scores at every position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from captum.attr import LayerAttribution, PerturbationAttribution
+from captum.log import log_usage
+from torch import Tensor, nn
+
+from captum_softcam._call import Call
+from captum_softcam._layers import layer_name, spatial_layout
+from captum_softcam._layout import FeatureLayout
+from captum_softcam._shortcut import Rows, observe_copies
+from captum_softcam._tail import unwrap
+from captum_softcam._targets import row_targets, select_all, select_score
+
+__all__ = ["LayerClassActivationMap"]
+
+_LINEAR = {
+    *("linear", "conv1d", "conv2d", "conv3d", "flatten", "view", "reshape", "squeeze", "unsqueeze", "permute", "transpose"),
+    *("contiguous", "clone", "detach", "dropout", "dropout1d", "dropout2d", "dropout3d", "to", "float", "double", "half"),
+    *("bfloat16",),
+}
+
+
+class LayerClassActivationMap(LayerAttribution, PerturbationAttribution):
+    r"""Weighted sum of the feature maps by the classifier's weights :cite:p:`zhou2016cam`.
+
+    .. math:: S(p) = \sum_k w_{ck} f_k(p), \qquad y_c = \frac{1}{hw} \sum_p S(p) + b_c
+
+    with the features :math:`f` (N, C, h, w) that enter the global average pooling and the linear classifier
+    :math:`w` (K, C), :math:`b` (K,) behind it.
+
+    Departures from the paper: the map is raw and signed. Where layers that act on every position alone stand between
+    ``layer`` and the pooling (batch normalisation, activations, 1x1 convolutions), :math:`f` is what they give.
+
+    Cost: one forward, and the classifier once per position.
+
+    Args:
+        forward_func (callable): the model, or any function around it, that returns logits (N, K).
+        layer (torch.nn.Module): gives the map (N, C, h, w) that is pooled, or a map shortly before it.
+        device_ids (list of int): kept for Captum's signature. Default: None
+        layout (FeatureLayout): how the layer's output is a map, for transformers of which it is not known. Default: None
+
+    Example::
+
+        >>> cam = LayerClassActivationMap(model, model.layer4)
+        >>> cam.attribute(images, target=3).shape
+        torch.Size([2, 1, 7, 7])
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Tensor],
+        layer: nn.Module,
+        device_ids: list[int] | None = None,
+        layout: FeatureLayout | None = None,
+    ) -> None:
+        LayerAttribution.__init__(self, forward_func, layer, device_ids)
+        PerturbationAttribution.__init__(self, forward_func)
+        self.layout = layout
+
+    @log_usage()
+    @torch.no_grad()
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Any = None,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        relu_attributions: bool = False,
+    ) -> Tensor:
+        """Maps of the class ``target`` at layer resolution.
+
+        Args:
+            inputs (Tensor or tuple of Tensor): model inputs, examples first.
+            target (int, tuple, Tensor or list): the class, in any of Captum's forms. Default: None
+            additional_forward_args (any): passed to ``forward_func``. Default: None
+            attribute_to_layer_input (bool): take what the layer reads, not what it gives. Default: False
+            relu_attributions (bool): set negative values to 0. Default: False
+
+        Returns:
+            Tensor: (N, 1, h, w), raw and signed, in units of the logit.
+
+        Raises:
+            TypeError: if the layer is no module.
+            ValueError: if the layer gives no spatial map or is not part of the model, if the model is in train mode, or if
+                what follows is not a global average pooling and a linear classifier.
+            AssertionError: for a target that does not fit the scores, as in Captum.
+        """
+        call = Call.of(self.forward_func, inputs, additional_forward_args)
+        targets = row_targets(target, call.count)
+        choose = lambda scores, row: select_score(scores, targets[row])[:, None]  # noqa: E731
+        maps = self._maps(call, choose, attribute_to_layer_input)
+        return maps.relu() if relu_attributions else maps
+
+    @torch.no_grad()
+    def attribute_all(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+    ) -> Tensor:
+        """Maps of all classes (N, K, h, w) at the cost of one; arguments and errors as for :meth:`attribute`."""
+        call = Call.of(self.forward_func, inputs, additional_forward_args)
+        return self._maps(call, lambda scores, _: select_all(scores), attribute_to_layer_input)
+
+    def _maps(self, call: Call, choose: Callable[[Tensor, int], Tensor], at_input: bool) -> Tensor:
+        """Maps (N, R, h, w) of the scores (P, R) that ``choose`` picks."""
+        layer = unwrap(self.layer)
+        trace, rows = observe_copies(call.run, layer, None, self.layout, at_input=at_input)
+        layout = spatial_layout(trace, self.layout, type(self).__name__, call.model, layer, call.arguments)
+        _refuse_other_heads(rows, layer_name(call.model, layer))
+        grid = layout.to_maps(trace.features).shape[2:]
+        examples = trace.result.unflatten(0, (call.count, -1))
+        scores = torch.stack([choose(positions, row) for row, positions in enumerate(examples)])
+        maps = (scores[:, :-1] - scores[:, -1:]).transpose(1, 2)  # the last row is the bias alone
+        return maps.reshape(*maps.shape[:2], *grid)
+
+
+def _refuse_other_heads(rows: Rows, layer: str) -> None:
+    """Raise ValueError unless pooling and linear layers are all that follows."""
+    if not rows.found:
+        raise ValueError(
+            f"behind layer {layer} the model does more than pool; LayerClassActivationMap needs global average pooling and "
+            "a linear classifier there. Take the last spatial layer, or LayerReciproCam, which needs neither."
+        )
+    other = [name for name in rows.head if name not in _LINEAR]
+    if other:
+        raise ValueError(
+            f"between pooling and scores stands {', '.join(dict.fromkeys(other))}; LayerClassActivationMap needs a linear "
+            "classifier whose logits are the scores. LayerReciproCam explains any head."
+        )
