@@ -29,7 +29,7 @@ class PositionMask:
     kernel: Tensor
     spread: bool = False
 
-    @property
+    @functools.cached_property
     def weights(self) -> list[float]:
         """The distinct weights of a kernel that all channels share, without 0."""
         return [weight for weight in self.kernel.unique().tolist() if weight]

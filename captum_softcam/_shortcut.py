@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +72,35 @@ class _Row:
     plain: Tensor
 
 
+class Choice(Protocol):
+    """Picks scores (P, R) from scores (P, K) of the copies of example ``row``, or says which columns it would pick."""
+
+    def __call__(self, scores: Tensor, row: int, /) -> Tensor: ...
+    def columns(self, classes: int, row: int, /) -> list[int]: ...
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A linear layer of the pooled copies that is not computed before something reads it.
+
+    ``output`` has the shape of the result and no memory of its own.
+    """
+
+    output: Tensor
+    inputs: Tensor
+    weight: Tensor
+    bias: Tensor | None = None
+
+    def columns(self, rows: Tensor, columns: list[int]) -> Tensor:
+        if len(columns) == len(self.weight):
+            return F.linear(rows, self.weight, self.bias)
+        return F.linear(rows, self.weight[columns], None if self.bias is None else self.bias[columns])
+
+    def compute(self) -> None:
+        """Give the output its values, in place: whoever holds it shall have them."""
+        self.output.set_(F.linear(self.inputs, self.weight, self.bias))  # type: ignore[call-overload]  # a tensor will do
+
+
 @dataclass
 class Rows:
     """What :func:`observe_copies` came to.
@@ -83,6 +112,20 @@ class Rows:
 
     found: bool = False
     head: list[str] = field(default_factory=list)
+    _result: Tensor | None = None
+    _pending: _Pending | None = None
+
+    def scores(self, count: int, choose: Choice) -> list[Tensor]:
+        """The scores (P, R) of the copies of each of ``count`` examples that ``choose`` picks.
+
+        If the last function of the model is a linear layer, only the columns that are picked are computed.
+        """
+        assert self._result is not None
+        examples = self._result.unflatten(0, (count, -1))
+        if self._pending is None or self._result is not self._pending.output:
+            return [choose(scores, row) for row, scores in enumerate(examples)]
+        inputs = self._pending.inputs.unflatten(0, (count, -1))
+        return [self._pending.columns(rows, choose.columns(examples.shape[-1], n)) for n, rows in enumerate(inputs)]
 
 
 def observe_copies(
@@ -112,6 +155,7 @@ def observe_copies(
         if not shortcut.rows.found:
             return trace, shortcut.rows
         if not shortcut.lost and _has_rows(trace, shortcut.count):
+            shortcut.rows._result = trace.result
             return trace, shortcut.rows
     except Exception:
         if not shortcut.rows.found:
@@ -190,7 +234,7 @@ class _Shortcut(TorchFunctionMode):
         if name == "__get__" and not isinstance(func(*args), Tensor):
             return func(*args)  # shape, dtype, device and their like
         if all(isinstance(value, _Row) for value in known):
-            return self._on_rows(name, func(*args, **kwargs))
+            return self._on_rows(name, func, args, kwargs)
         first = self._known.get(id(args[0])) if args else None
         result = None
         if isinstance(first, _Map) and not self.rows.found:
@@ -205,8 +249,19 @@ class _Shortcut(TorchFunctionMode):
             raise _Lost("the model does more with the features than can be followed")
         return func(*args, **kwargs)
 
-    def _on_rows(self, name: str, result: Any) -> Any:
+    def _on_rows(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
+        """The result of any function of the rows; a linear layer waits for someone to read it."""
         self.rows.head.append(name)
+        pending = self.rows._pending
+        in_place = name.endswith("_") or name.startswith("__i")
+        if pending and (in_place or any(value is pending.output for value in _flat((*args, *kwargs.values())))):
+            pending.compute()
+            self.rows._pending = pending = None
+        if name == "linear" and not pending and not kwargs and args[0].dim() == 2 and not _autocast(args[0]):
+            output = args[0].new_empty(1).expand(len(args[0]), len(args[1]))
+            self.rows._pending = _Pending(output, *args)
+            return self._keep(_Row(output))
+        result = func(*args, **kwargs)
         return self._keep(_Row(result)) if isinstance(result, Tensor) else result
 
     def _on_map(self, known: _Map, count: int, name: str, func: Any, args: Any, kwargs: Any) -> Any:
@@ -282,6 +337,10 @@ def _flat(values: Iterable[Any]) -> Iterable[Any]:
             yield from _flat(value)
         else:
             yield value
+
+
+def _autocast(tensor: Tensor) -> bool:
+    return torch.is_autocast_enabled(tensor.device.type)
 
 
 def _positions(maps: Tensor) -> Tensor:

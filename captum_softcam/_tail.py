@@ -21,7 +21,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-__all__ = ["Recording", "Trace", "map_tensors", "observe", "record", "run_tail", "single", "unwrap"]
+__all__ = [
+    "Recording",
+    "Trace",
+    "is_leaf",
+    "map_tensors",
+    "observe",
+    "record",
+    "refuse_train_mode",
+    "run_tail",
+    "single",
+    "unwrap",
+]
 
 
 def unwrap(module: Any) -> Any:
@@ -89,7 +100,7 @@ def observe(
         return follow(trace) if follow else None
 
     def begin(module: nn.Module, args: tuple[Any, ...]) -> Any:
-        _refuse_train_mode(module)
+        refuse_train_mode(module)
         running.append(module)
         if module is not layer or not at_input:
             return None
@@ -98,7 +109,7 @@ def observe(
 
     def end(module: nn.Module, _args: object, output: Any) -> Any:
         running.pop()
-        if _is_leaf(module):
+        if is_leaf(module):
             leaves.append(module)
         return catch(output) if module is layer and not at_input else None
 
@@ -109,9 +120,9 @@ def observe(
     return trace
 
 
-def _is_leaf(module: nn.Module) -> bool:
+def is_leaf(module: nn.Module) -> bool:
     """Whether a module has parameters of its own alone, so that its settings tell the number of channels it gives."""
-    return next(module.children(), None) is None and next(module.parameters(), None) is not None
+    return not module._modules and any(parameter is not None for parameter in module._parameters.values())
 
 
 @contextmanager
@@ -173,7 +184,7 @@ def record(forward: Callable[[], Any], layer: nn.Module, count: int, *, at_input
             recording.outputs[module].append(output)
 
     def begin(module: nn.Module, args: tuple[Any, ...]) -> None:
-        _refuse_train_mode(module)
+        refuse_train_mode(module)
         around = (not running or running[-1][0]) and any(part is layer for part in module.modules())
         running.append((around, len(ended)))
         if module is layer and at_input:
@@ -215,7 +226,8 @@ def _not_called(layer: nn.Module) -> str:
     return f"layer {type(layer).__name__} is not called by the model; give a layer of this very model."
 
 
-def _refuse_train_mode(module: nn.Module) -> None:
+def refuse_train_mode(module: nn.Module) -> None:
+    """Raise ValueError if the module itself is in train mode."""
     if module.training:
         raise ValueError(
             f"the model is in train mode ({type(module).__name__}.training is True): dropout and batch statistics would "

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
-__all__ = ["row_targets", "select_all", "select_score"]
+__all__ = ["AllScores", "OneScore", "row_targets", "select_score"]
 
 
 def row_targets(target: Any, count: int) -> list[Any]:
@@ -50,9 +51,31 @@ def select_score(scores: Any, target: Any) -> Tensor:
     return picked
 
 
-def select_all(scores: Any) -> Tensor:
-    """The scores (R, K) of all classes; ValueError if they are no such table."""
-    if isinstance(scores, Tensor) and scores.dim() == 2:
-        return scores
-    got = f"scores {tuple(scores.shape)}" if isinstance(scores, Tensor) else type(scores).__name__
-    raise ValueError(f"the model gives {got}; maps of all classes need scores (N, K).")
+class OneScore:
+    """Picks the score of each example's target from the scores of all classes."""
+
+    def __init__(self, target: Any, count: int) -> None:
+        self._targets = row_targets(target, count)
+
+    def __call__(self, scores: Any, row: int) -> Tensor:
+        """The score (R, 1) of one example's target from scores of R copies of it."""
+        return select_score(scores, self._targets[row])[:, None]
+
+    def columns(self, classes: int, row: int) -> list[int]:
+        """The columns that the call would pick from scores (R, K)."""
+        return select_score(torch.arange(classes)[None], self._targets[row]).tolist()
+
+
+class AllScores:
+    """Takes the scores of all classes."""
+
+    def __call__(self, scores: Any, _row: int) -> Tensor:
+        """The scores (R, K) as they are; ValueError if they are no such table."""
+        if isinstance(scores, Tensor) and scores.dim() == 2:
+            return scores
+        got = f"scores {tuple(scores.shape)}" if isinstance(scores, Tensor) else type(scores).__name__
+        raise ValueError(f"the model gives {got}; maps of all classes need scores (N, K).")
+
+    def columns(self, classes: int, _row: int) -> list[int]:
+        """All columns."""
+        return list(range(classes))

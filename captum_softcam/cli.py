@@ -1,4 +1,4 @@
-"""The command line: ``captum-softcam compare`` and ``captum-softcam explain``.
+"""The command line: ``captum-softcam compare``, ``explain`` and ``layers``.
 
 What a user can get wrong ends in one sentence on standard error and exit status 2, never in a traceback.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "make_parser"]
 
+_MODEL_HELP = "lesions_softcam (default), lesions_black_box, or a torchvision classifier"
 _DEMO_SAMPLES = 48
 _ACCURACY_SAMPLES = 400
 
@@ -53,6 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     _add_compare(commands)
     _add_explain(commands)
+    _add_layers(commands)
     return parser
 
 
@@ -88,13 +91,19 @@ def _add_explain(commands: Any) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="new picture (default: IMAGE-panel.png, here)")
 
 
-def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model",
-        default="lesions_softcam",
-        metavar="NAME",
-        help="lesions_softcam (default), lesions_black_box, or a torchvision classifier",
+def _add_layers(commands: Any) -> None:
+    parser = commands.add_parser(
+        "layers",
+        help="list the layers of a model that are worth a map",
+        description="List the layers of a model that are worth a map, what Recipro-CAM costs there, and which one to take.",
     )
+    parser.set_defaults(run=_layers)
+    parser.add_argument("--model", default="lesions_softcam", metavar="NAME", help=_MODEL_HELP)
+    parser.add_argument("--size", type=_positive, default=224, metavar="PIXELS", help="side of the input (default: 224)")
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="lesions_softcam", metavar="NAME", help=_MODEL_HELP)
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="state dict for a torchvision classifier")
     parser.add_argument("--weights", metavar="NAME", help="torchvision's own weights, e.g. DEFAULT")
     parser.add_argument("--classes", type=_names, metavar="A,B", help="class names in the order of the logits")
@@ -189,9 +198,41 @@ def _picture(path: Path) -> Path:
     return path
 
 
-def _classifier(options: argparse.Namespace) -> Classifier:
+def _layers(options: argparse.Namespace) -> None:
+    import torch
+    import torchvision
+    from rich.console import Console
+
+    from captum_softcam.attr import suggest_layers
+    from captum_softcam.report import make_layer_table
+    from captum_softcam.softcam import EMBEDDED, load_embedded
+
+    if options.model in EMBEDDED:
+        model = load_embedded(options.model).model
+    else:
+        _refuse_unknown_model(options.model)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of GoogLeNet and Inception, about weights that nobody reads
+            model = torchvision.models.get_model(options.model, weights=None).eval()
+    try:
+        choices = suggest_layers(model, torch.rand(1, 3, options.size, options.size))
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"model '{options.model}' does not run at {options.size} pixels: {reason}") from error
+    Console().print(make_layer_table(choices))
+
+
+def _refuse_unknown_model(name: str) -> None:
     import torchvision
 
+    from captum_softcam.softcam import EMBEDDED
+
+    known = [*EMBEDDED, *torchvision.models.list_models(module=torchvision.models)]
+    if name not in known:
+        raise ValueError(f"model '{name}' is unknown. {closest(name, known)}")
+
+
+def _classifier(options: argparse.Namespace) -> Classifier:
     from captum_softcam.softcam import EMBEDDED, load_classifier, load_embedded
 
     if options.model in EMBEDDED:
@@ -200,9 +241,7 @@ def _classifier(options: argparse.Namespace) -> Classifier:
         if options.classes:
             raise ValueError(f"model '{options.model}' brings its own classes; leave --classes out.")
         return load_embedded(options.model)
-    known = [*EMBEDDED, *torchvision.models.list_models(module=torchvision.models)]
-    if options.model not in known:
-        raise ValueError(f"model '{options.model}' is unknown. {closest(options.model, known)}")
+    _refuse_unknown_model(options.model)
     classes = options.classes
     if classes is None and options.checkpoint is not None and getattr(options, "images", None) is not None:
         from captum_softcam.data import ImageFolderSamples

@@ -3,12 +3,22 @@
 from captum.attr import Attribution, IntegratedGradients, LayerGradCam, Occlusion
 
 from captum_softcam._layout import FeatureLayout
+from captum_softcam._suggest import LayerChoice, suggest_layers
 from captum_softcam.attr.class_activation_map import LayerClassActivationMap
 from captum_softcam.attr.recipro_cam import LayerReciproCam
 from captum_softcam.attr.score_cam import LayerScoreCam
 from captum_softcam.attr.soft_cam import LayerSoftCam
 
-__all__ = ["METHODS", "FeatureLayout", "LayerClassActivationMap", "LayerReciproCam", "LayerScoreCam", "LayerSoftCam"]
+__all__ = [
+    "METHODS",
+    "FeatureLayout",
+    "LayerChoice",
+    "LayerClassActivationMap",
+    "LayerReciproCam",
+    "LayerScoreCam",
+    "LayerSoftCam",
+    "suggest_layers",
+]
 
 METHODS: dict[str, type[Attribution]] = {
     "soft_cam": LayerSoftCam,

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from captum_softcam._call import Call
 from captum_softcam._layers import layer_name, spatial_layout
 from captum_softcam._layout import FeatureLayout
-from captum_softcam._shortcut import Rows, observe_copies
+from captum_softcam._shortcut import Choice, Rows, observe_copies
 from captum_softcam._tail import unwrap
-from captum_softcam._targets import row_targets, select_all, select_score
+from captum_softcam._targets import AllScores, OneScore
 
 __all__ = ["LayerClassActivationMap"]
 
@@ -96,9 +96,7 @@ class LayerClassActivationMap(LayerAttribution, PerturbationAttribution):
             AssertionError: for a target that does not fit the scores, as in Captum.
         """
         call = Call.of(self.forward_func, inputs, additional_forward_args)
-        targets = row_targets(target, call.count)
-        choose = lambda scores, row: select_score(scores, targets[row])[:, None]  # noqa: E731
-        maps = self._maps(call, choose, attribute_to_layer_input)
+        maps = self._maps(call, OneScore(target, call.count), attribute_to_layer_input)
         return maps.relu() if relu_attributions else maps
 
     @torch.no_grad()
@@ -110,17 +108,16 @@ class LayerClassActivationMap(LayerAttribution, PerturbationAttribution):
     ) -> Tensor:
         """Maps of all classes (N, K, h, w) at the cost of one; arguments and errors as for :meth:`attribute`."""
         call = Call.of(self.forward_func, inputs, additional_forward_args)
-        return self._maps(call, lambda scores, _: select_all(scores), attribute_to_layer_input)
+        return self._maps(call, AllScores(), attribute_to_layer_input)
 
-    def _maps(self, call: Call, choose: Callable[[Tensor, int], Tensor], at_input: bool) -> Tensor:
+    def _maps(self, call: Call, choose: Choice, at_input: bool) -> Tensor:
         """Maps (N, R, h, w) of the scores (P, R) that ``choose`` picks."""
         layer = unwrap(self.layer)
         trace, rows = observe_copies(call.run, layer, None, self.layout, at_input=at_input)
         layout = spatial_layout(trace, self.layout, type(self).__name__, call.model, layer, call.arguments)
         _refuse_other_heads(rows, layer_name(call.model, layer))
         grid = layout.to_maps(trace.features).shape[2:]
-        examples = trace.result.unflatten(0, (call.count, -1))
-        scores = torch.stack([choose(positions, row) for row, positions in enumerate(examples)])
+        scores = torch.stack(rows.scores(call.count, choose))
         maps = (scores[:, :-1] - scores[:, -1:]).transpose(1, 2)  # the last row is the bias alone
         return maps.reshape(*maps.shape[:2], *grid)
 

@@ -7,7 +7,7 @@ right away, it is known for all positions from one ordinary forward.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import torch
 from captum.attr import LayerAttribution, PerturbationAttribution
@@ -19,13 +19,11 @@ from captum_softcam._call import Call
 from captum_softcam._layers import spatial_layouts
 from captum_softcam._layout import FeatureLayout
 from captum_softcam._masked_tail import MaskedPart, MaskedTail
-from captum_softcam._shortcut import observe_copies
+from captum_softcam._shortcut import Choice, observe_copies
 from captum_softcam._tail import map_tensors, record, unwrap
-from captum_softcam._targets import row_targets, select_all, select_score
+from captum_softcam._targets import AllScores, OneScore
 
 __all__ = ["LayerReciproCam"]
-
-_Choose: TypeAlias = Callable[[Any, int], Tensor]  # scores of copies (P, ...) of an example -> those that are mapped (P, R)
 
 
 class LayerReciproCam(LayerAttribution, PerturbationAttribution):
@@ -115,9 +113,8 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
             AssertionError: for a target that does not fit the scores, as in Captum.
         """
         call = Call.of(self.forward_func, inputs, additional_forward_args)
-        targets = row_targets(target, call.count)
         options = (mask, attribute_to_layer_input, perturbations_per_eval, show_progress)
-        maps = self._maps(call, lambda scores, row: select_score(scores, targets[row])[:, None], *options)
+        maps = self._maps(call, OneScore(target, call.count), *options)
         return cast(Tensor | tuple[Tensor, ...], map_tensors(torch.relu, maps)) if relu_attributions else maps
 
     @torch.no_grad()
@@ -133,10 +130,10 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
         """Maps of all classes (N, K, h, w) at the cost of one; arguments and errors as for :meth:`attribute`."""
         call = Call.of(self.forward_func, inputs, additional_forward_args)
         options = (mask, attribute_to_layer_input, perturbations_per_eval, show_progress)
-        return self._maps(call, lambda scores, _: select_all(scores), *options)
+        return self._maps(call, AllScores(), *options)
 
     def _maps(
-        self, call: Call, choose: _Choose, mask: str | Tensor, at_input: bool, chunk: int | None, show_progress: bool
+        self, call: Call, choose: Choice, mask: str | Tensor, at_input: bool, chunk: int | None, show_progress: bool
     ) -> Tensor | tuple[Tensor, ...]:
         """Maps (N, R, h, w) of the scores (P, R) that ``choose`` picks; a tuple of them if the layer gives a tuple."""
         layer = unwrap(self.layer)
@@ -144,7 +141,7 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
         layouts = spatial_layouts(trace, self.layout, type(self).__name__, call.model, layer, call.arguments)
         parts = [MaskedPart.of(trace.features, place, layout, mask, chunk) for place, layout in layouts.items()]
         if rows.found:
-            scores = [[choose(copies, row) for row, copies in enumerate(trace.result.unflatten(0, (call.count, -1)))]]
+            scores = [rows.scores(call.count, choose)]
         else:
             for row in range(call.count):
                 choose(trace.result, row)  # what is wrong with a target is said before the work

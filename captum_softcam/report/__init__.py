@@ -2,6 +2,6 @@
 
 from captum_softcam.report.folder import print_table, refuse_existing, write_folder
 from captum_softcam.report.panels import plot_panel
-from captum_softcam.report.table import make_table, table_notes
+from captum_softcam.report.table import make_layer_table, make_table, table_notes
 
-__all__ = ["make_table", "plot_panel", "print_table", "refuse_existing", "table_notes", "write_folder"]
+__all__ = ["make_layer_table", "make_table", "plot_panel", "print_table", "refuse_existing", "table_notes", "write_folder"]

@@ -9,10 +9,11 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from captum_softcam.attr import LayerChoice
 from captum_softcam.evaluation import CONTROLS, Comparison
 from captum_softcam.metrics import METRICS
 
-__all__ = ["make_table", "table_notes"]
+__all__ = ["make_layer_table", "make_table", "table_notes"]
 
 
 def make_table(comparison: Comparison, metrics: Sequence[str] | None = None) -> Table:
@@ -71,3 +72,23 @@ def _masked(comparison: Comparison) -> int | None:
     """Number of samples with a mask, if localisation was measured."""
     localises = any(METRICS[name].category == "localisation" for name in comparison.metrics)
     return int(comparison.manifest["samples_with_mask"]) if localises else None
+
+
+def make_layer_table(choices: Sequence[LayerChoice]) -> Table:
+    """A table of layers for the terminal; the recommended one is starred and bold.
+
+    Args:
+        choices (sequence of LayerChoice): from :func:`~captum_softcam.attr.suggest_layers`.
+    """
+    table = Table(title="* recommended; passes: runs of the tail that Recipro-CAM needs, 0 where one forward tells all")
+    table.add_column("layer", overflow="fold")
+    for name in ("shape", "grid", "stride", "passes"):
+        table.add_column(name, justify="right")
+    table.add_column("reason")
+    for choice in choices:
+        grid, shape = (" x ".join(map(str, sizes)) for sizes in (choice.grid, choice.shape))
+        stride = " x ".join(f"{side:g}" for side in choice.stride) if choice.stride else ""
+        style = "bold" if choice.recommended else ""
+        name = f"{choice.name}*" if choice.recommended else choice.name
+        table.add_row(name, shape, grid, stride, str(choice.passes), choice.reason, style=style)
+    return table

@@ -1,0 +1,61 @@
+"""Which layers are suggested, and what is said of them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torchvision
+
+from captum_softcam.attr import LayerReciproCam, suggest_layers
+
+
+def test_the_stages_of_a_resnet():
+    net = torchvision.models.resnet18(weights=None).eval()
+    choices = suggest_layers(net, torch.rand(1, 3, 64, 96))
+    assert [choice.name for choice in choices] == ["relu", "layer1", "layer2", "layer3", "layer4"]
+    assert [choice.grid for choice in choices][-2:] == [(4, 6), (2, 3)]
+    assert [choice.stride for choice in choices][-2:] == [(16.0, 16.0), (32.0, 32.0)]
+    assert [choice.passes for choice in choices] == [32 * 48, 16 * 24, 8 * 12, 4 * 6, 0]
+    assert [choice.recommended for choice in choices] == [False] * 4 + [True]
+    assert choices[-1].reason == "the last map, known from one forward"
+    assert choices[-1].shape == (1, 512, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "best", "passes"),
+    [
+        ("vgg11", "features", 9),
+        ("densenet121", "features", 0),
+        ("mobilenet_v3_small", "features", 0),
+        ("shufflenet_v2_x0_5", "conv5", 0),
+        ("squeezenet1_1", "features", 0),
+        ("convnext_tiny", "features", 0),
+        ("swin_t", "norm", 0),
+    ],
+)
+def test_the_recommended_layer_can_be_explained(name, best, passes):
+    net, images = torchvision.models.get_model(name, weights=None).eval(), torch.rand(1, 3, 96, 96)
+    choices = suggest_layers(net, images)
+    choice = next(choice for choice in choices if choice.recommended)
+    assert (choice.name, choice.passes) == (best, passes)
+    assert len({choice.grid for choice in choices}) == len(choices) >= 4
+    maps = LayerReciproCam(net, net.get_submodule(choice.name)).attribute(images, target=0)
+    assert maps.shape == (1, 1, *choice.grid)
+
+
+def test_a_transformer_is_masked_before_its_attentions():
+    net = torchvision.models.VisionTransformer(32, 8, 3, 2, 16, 32, num_classes=5).eval()
+    choices = suggest_layers(net, torch.rand(1, 3, 32, 32))
+    assert [choice.name for choice in choices] == [f"encoder.layers.encoder_layer_{i}.ln_1" for i in range(3)]
+    assert [choice.passes for choice in choices] == [16, 16, 0]
+    assert choices[-1].recommended
+    assert choices[-1].grid == (4, 4)
+
+
+def test_models_without_a_map_and_in_train_mode(net, images):
+    flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(420, 3)).eval()
+    assert suggest_layers(flat, images.float()) == []
+    before = net.stem[1].running_mean.clone()
+    with pytest.raises(ValueError, match=r"in train mode"):
+        suggest_layers(net.train(), images)
+    assert torch.equal(net.stem[1].running_mean, before)
