@@ -134,6 +134,7 @@ def observe_copies(
     mask: str | Tensor | None,
     layout: FeatureLayout | None,
     *,
+    model: object = None,
     at_input: bool = False,
 ) -> tuple[Trace, Rows]:
     """Run ``forward`` and, if there is a short way, get the result for all masked copies from that one run.
@@ -144,6 +145,7 @@ def observe_copies(
         mask (str, Tensor or None): makes h*w copies of each example. None stands for the positions themselves, each
             pooled alone, and a zero vector: h*w + 1 rows per example.
         layout (FeatureLayout or None): of the layer's features; None to find it.
+        model (torch.nn.Module): what ``forward`` runs, if it is a module. Default: None
         at_input (bool): whether the layer's input is masked. Default: False
 
     Raises:
@@ -151,7 +153,7 @@ def observe_copies(
     """
     shortcut = _Shortcut(mask, layout)
     try:
-        trace = observe(forward, layer, at_input=at_input, follow=shortcut.start)
+        trace = observe(forward, layer, model=model, at_input=at_input, follow=shortcut.start)
         if not shortcut.rows.found:
             return trace, shortcut.rows
         if not shortcut.lost and _has_rows(trace, shortcut.count):
@@ -162,7 +164,7 @@ def observe_copies(
             raise
     finally:
         shortcut.stop()
-    return observe(forward, layer, at_input=at_input), Rows()
+    return observe(forward, layer, model=model, at_input=at_input), Rows()
 
 
 def _has_rows(trace: Trace, count: int) -> bool:

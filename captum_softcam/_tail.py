@@ -35,6 +35,9 @@ __all__ = [
 ]
 
 
+_CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.MultiheadAttention, nn.Embedding)
+
+
 def unwrap(module: Any) -> Any:
     """The model or layer itself, where it is compiled or stands in a ``DataParallel``; all else as it is."""
     while True:
@@ -73,6 +76,7 @@ def observe(
     forward: Callable[[], Any],
     layer: nn.Module,
     *,
+    model: object = None,
     at_input: bool = False,
     follow: Callable[[Trace], Any] | None = None,
 ) -> Trace:
@@ -81,6 +85,8 @@ def observe(
     Args:
         forward (callable): runs the model.
         layer (torch.nn.Module): of that model.
+        model (torch.nn.Module): what ``forward`` runs, if it is a module: saves watching modules that say nothing about
+            the layout of the features. Default: None
         at_input (bool): whether to catch what the layer reads. Default: False
         follow (callable): called with the trace whenever the layer has given (or read) features; what it returns, if
             anything, takes their place. For a layer's input it is called before the first of its own modules begins.
@@ -99,21 +105,30 @@ def observe(
         trace.features, trace.containers, trace.leaf = features, tuple(running), leaves[0] if leaves else None
         return follow(trace) if follow else None
 
+    def before_layer(_module: nn.Module, args: tuple[Any, ...]) -> Any:
+        given = catch(single(args)) if at_input else None
+        return None if given is None else (given,)
+
+    def after_layer(_module: nn.Module, _args: object, output: Any) -> Any:
+        return None if at_input else catch(output)
+
     def begin(module: nn.Module, args: tuple[Any, ...]) -> Any:
         refuse_train_mode(module)
         running.append(module)
-        if module is not layer or not at_input:
-            return None
-        given = catch(single(args))
-        return None if given is None else (given,)
+        return before_layer(module, args) if module is layer else None
 
-    def end(module: nn.Module, _args: object, output: Any) -> Any:
+    def end(module: nn.Module, args: object, output: Any) -> Any:
         running.pop()
         if is_leaf(module):
             leaves.append(module)
-        return catch(output) if module is layer and not at_input else None
+        return after_layer(module, args, output) if module is layer else None
 
-    with _every_module(begin, end):
+    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    if _is_channels_first(modules, layer):
+        watched = _one_module(modules, layer, before_layer, after_layer)
+    else:
+        watched = _every_module(begin, end)
+    with watched:
         trace.result = forward()
     if trace.features is None:
         raise ValueError(_not_called(layer))
@@ -123,6 +138,30 @@ def observe(
 def is_leaf(module: nn.Module) -> bool:
     """Whether a module has parameters of its own alone, so that its settings tell the number of channels it gives."""
     return not module._modules and any(parameter is not None for parameter in module._parameters.values())
+
+
+def _is_channels_first(modules: list[nn.Module], layer: nn.Module) -> bool:
+    """Whether nothing in the layer, or defined before it, puts the channels last."""
+    for module in modules:
+        if module is layer:
+            return not any(isinstance(part, _CHANNELS_LAST) for part in layer.modules())
+        if isinstance(module, _CHANNELS_LAST):
+            return False
+    return False  # the layer is none of the model's
+
+
+@contextmanager
+def _one_module(
+    modules: list[nn.Module], layer: nn.Module, before: Callable[..., Any], after: Callable[..., Any]
+) -> Iterator[None]:
+    """Within the block ``before`` and ``after`` are called around the layer, before any hooks of the user's."""
+    for module in modules:
+        refuse_train_mode(module)
+    with ExitStack() as stack:
+        stack.enter_context(_uncompiled())
+        stack.callback(layer.register_forward_pre_hook(before, prepend=True).remove)
+        stack.callback(layer.register_forward_hook(after, prepend=True).remove)
+        yield
 
 
 @contextmanager

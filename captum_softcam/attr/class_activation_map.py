@@ -113,7 +113,7 @@ class LayerClassActivationMap(LayerAttribution, PerturbationAttribution):
     def _maps(self, call: Call, choose: Choice, at_input: bool) -> Tensor:
         """Maps (N, R, h, w) of the scores (P, R) that ``choose`` picks."""
         layer = unwrap(self.layer)
-        trace, rows = observe_copies(call.run, layer, None, self.layout, at_input=at_input)
+        trace, rows = observe_copies(call.run, layer, None, self.layout, model=call.model, at_input=at_input)
         layout = spatial_layout(trace, self.layout, type(self).__name__, call.model, layer, call.arguments)
         _refuse_other_heads(rows, layer_name(call.model, layer))
         grid = layout.to_maps(trace.features).shape[2:]

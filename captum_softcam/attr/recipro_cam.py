@@ -137,7 +137,7 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
     ) -> Tensor | tuple[Tensor, ...]:
         """Maps (N, R, h, w) of the scores (P, R) that ``choose`` picks; a tuple of them if the layer gives a tuple."""
         layer = unwrap(self.layer)
-        trace, rows = observe_copies(call.run, layer, mask, self.layout, at_input=at_input)
+        trace, rows = observe_copies(call.run, layer, mask, self.layout, model=call.model, at_input=at_input)
         layouts = spatial_layouts(trace, self.layout, type(self).__name__, call.model, layer, call.arguments)
         parts = [MaskedPart.of(trace.features, place, layout, mask, chunk) for place, layout in layouts.items()]
         if rows.found:

@@ -116,7 +116,7 @@ class LayerScoreCam(LayerAttribution, PerturbationAttribution):
         """
         call, layer = Call.of(self.forward_func, inputs, additional_forward_args), unwrap(self.layer)
         targets = row_targets(target, call.count)
-        trace = observe(call.run, layer, at_input=attribute_to_layer_input)
+        trace = observe(call.run, layer, model=call.model, at_input=attribute_to_layer_input)
         layouts = spatial_layouts(trace, self.layout, type(self).__name__, call.model, layer, call.arguments)
         for wanted in targets:
             select_score(trace.result, wanted)  # what is wrong with the target is said before the work

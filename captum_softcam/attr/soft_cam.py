@@ -89,7 +89,7 @@ class LayerSoftCam(LayerAttribution, PerturbationAttribution):
 
     def _evidence(self, call: Call) -> Tensor:
         layer = unwrap(self.layer)
-        trace = observe(call.run, layer)
+        trace = observe(call.run, layer, model=call.model)
         evidence: Tensor = trace.features
         refuse_flat_layer(evidence, type(self).__name__, call.model, layer, call.arguments)
         if not _explains(evidence, trace.result):
@@ -107,4 +107,5 @@ def _explains(evidence: Tensor, scores: Any) -> bool:
     if not isinstance(scores, Tensor) or scores.shape != logits.shape:
         return False
     scale = 1e-3 * (1 + logits.abs().max())
-    return any(torch.allclose(scores, form, atol=float(scale)) for form in (logits, logits.softmax(1), logits.sigmoid()))
+    forms = (lambda: logits, lambda: logits.softmax(1), logits.sigmoid)
+    return any(torch.allclose(scores, form(), atol=float(scale)) for form in forms)
