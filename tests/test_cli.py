@@ -538,12 +538,33 @@ class TestExplain:
         )
 
 
-@pytest.mark.parametrize("command", ["compare", "explain"])
+class TestLayers:
+    def test_table(self):
+        done = run("layers", "--model", NAME, "--size", "96")
+        assert done.code == 0, done.err
+        rows = [line.split("│")[1:4] for line in done.out.splitlines() if line.startswith("│")]
+        names = [name.strip() for name, *_ in rows if name.strip()]
+        assert names == ["conv1", "stage2", "stage3", "conv5*"]
+        assert "3 x 3" in done.out
+
+    def test_embedded_model(self):
+        assert "evidence*" in run("layers").out
+
+    def test_a_size_that_does_not_fit(self):
+        sentence = refused("layers", "--model", "vit_b_16", "--size", "160")
+        assert "model 'vit_b_16' does not run at 160 pixels: Wrong image height! Expected 224 but got 160" in sentence
+
+    def test_an_unknown_model(self):
+        assert "model 'resnet5' is unknown. Closest: 'resnet50'" in refused("layers", "--model", "resnet5")
+
+
+
+@pytest.mark.parametrize("command", ["compare", "explain", "layers"])
 def test_help_names_every_option(command):
     done = run(command, "--help")
     assert done.code == 0
     options = [action for action in _parser(command)._actions if action.option_strings]
-    assert len(options) > 5
+    assert len(options) >= 3
     assert all(action.option_strings[-1] in done.out and action.help for action in options)
 
 

@@ -107,5 +107,5 @@ def _explains(evidence: Tensor, scores: Any) -> bool:
     if not isinstance(scores, Tensor) or scores.shape != logits.shape:
         return False
     scale = 1e-3 * (1 + logits.abs().max())
-    forms = (lambda: logits, lambda: logits.softmax(1), logits.sigmoid)
-    return any(torch.allclose(scores, form(), atol=float(scale)) for form in forms)
+    forms: tuple[Callable[[Tensor], Tensor], ...] = (lambda y: y, lambda y: y.softmax(1), torch.sigmoid)
+    return any(torch.allclose(scores, form(logits), atol=float(scale)) for form in forms)
