@@ -82,7 +82,7 @@ def spatial_layouts(
     Raises:
         ValueError: if one of them is no map with more than one position, or tokens whose grid is not known.
     """
-    values = trace.features if isinstance(trace.features, (tuple, list)) else (trace.features,)
+    values = trace.features if isinstance(trace.features, tuple) else (trace.features,)
     found: dict[int, FeatureLayout] = {}
     for place, value in enumerate(values):
         if value is None:
@@ -102,7 +102,7 @@ def spatial_layout(
 ) -> FeatureLayout:
     """The same for a method that reads one map."""
     layouts = spatial_layouts(trace, layout, method, forward_func, layer, inputs)
-    if isinstance(trace.features, (tuple, list)):
+    if isinstance(trace.features, tuple):
         raise ValueError(
             f"layer {layer_name(forward_func, layer)} gives {len(trace.features)} values; {method} needs a single map."
         )

@@ -313,8 +313,9 @@ class _Shortcut(TorchFunctionMode):
     def _on_token(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
         """The result of a function that acts on every token alone or takes the first one, or None for any other."""
         if name in ("add", "__add__", "add_", "__iadd__") and not kwargs and len(args) == 2:
-            pattern = next(known.pattern for value in args if isinstance(known := self._known.get(id(value)), _Token))
-            return self._keep(_Token(torch.add(*(self._first_token(value, pattern) for value in args)), pattern))
+            patterns = [known.pattern for value in args if isinstance(known := self._known.get(id(value)), _Token)]
+            added = [self._first_token(value, pattern) for value in args for pattern in patterns[:1]]
+            return self._keep(_Token(torch.add(*added), patterns[0])) if patterns else None
         known = self._known.get(id(args[0]))
         if not isinstance(known, _Token):
             return None
@@ -375,7 +376,7 @@ def _all(value: Any, wanted: int) -> bool:
 def _pools(name: str, known: _Map, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether a function takes the mean over all positions."""
     space = [i for i, kind in enumerate(known.pattern) if kind == "s"]
-    if name == "mean":
+    if name == "mean" and kwargs.get("dtype") is None:
         dims = _argument(rest, kwargs, 0, "dim")
         dims = (dims,) if isinstance(dims, int) else dims
         return dims is not None and sorted(d % len(known.pattern) for d in dims) == space

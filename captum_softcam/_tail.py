@@ -106,6 +106,8 @@ def observe(
         return follow(trace) if follow else None
 
     def before_layer(_module: nn.Module, args: tuple[Any, ...]) -> Any:
+        if at_input and not args:
+            raise ValueError(f"layer {type(layer).__name__} is called with keyword arguments alone; take its output.")
         given = catch(single(args)) if at_input else None
         return None if given is None else (given,)
 

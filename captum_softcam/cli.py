@@ -217,8 +217,10 @@ def _layers(options: argparse.Namespace) -> None:
     try:
         choices = suggest_layers(model, torch.rand(1, 3, options.size, options.size))
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"model '{options.model}' does not run at {options.size} pixels: {reason}") from error
+        reason = str(error).splitlines()[0].rstrip(".!")
+        raise ValueError(
+            f"model '{options.model}' does not run at {options.size} pixels ({reason}); try another --size."
+        ) from error
     Console().print(make_layer_table(choices))
 
 

@@ -224,3 +224,24 @@ def test_captum_pictures_accept_the_map(explainer, images):
     )
     assert len(figure.axes) >= 1
     plt.close(figure)
+
+
+@pytest.mark.parametrize("method", [LayerReciproCam, LayerScoreCam, LayerClassActivationMap, LayerSoftCam])
+def test_a_single_position_is_no_map(method):
+    net = nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    wanted = re.escape(
+        f"layer '1' gives (2, 5, 1, 1); {method.__name__} needs a spatial map (N, C, h, w). "
+        "The last spatial layer is '0' (2, 5, 4, 4)."
+    )
+    with pytest.raises(ValueError, match=f"^{wanted}$"):
+        method(net, net[1]).attribute(torch.rand(2, 3, 6, 6), target=0)
+
+
+@pytest.mark.parametrize("method", [LayerReciproCam, LayerScoreCam])
+def test_progress_is_shown_on_demand(net, images, method, capsys):
+    method(net, net.block).attribute(images, target=0)
+    assert capsys.readouterr().err == ""
+    method(net, net.block).attribute(images, target=0, show_progress=True)
+    shown = capsys.readouterr().err
+    assert method(net, net.block).get_name() in shown
+    assert "100%" in shown

@@ -143,6 +143,31 @@ def test_layers_that_give_or_read_several_maps(at_input):
         LayerClassActivationMap(net, net.split).attribute(images, target=1)
 
 
+class ByName(nn.Module):
+    """Calls its layer with a keyword argument."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(input=x).mean((2, 3))
+
+
+def test_a_layer_that_is_called_by_keyword():
+    net, images = ByName().eval(), torch.rand(2, 3, 4, 5)
+    assert LayerReciproCam(net, net.conv).attribute(images, target=1).shape == (2, 1, 4, 5)
+    with pytest.raises(ValueError, match="layer Conv2d is called with keyword arguments alone; take its output"):
+        LayerReciproCam(net, net.conv).attribute(images, target=1, attribute_to_layer_input=True)
+
+
+def test_a_layer_of_another_model(net, images):
+    for layer in (nn.Conv2d(3, 3, 1), nn.Sequential(nn.ReLU())):
+        for method in METHODS:
+            with pytest.raises(ValueError, match="is not called by the model; give a layer of this very model"):
+                method(net, layer).attribute(images, target=1)
+
+
 class Around(nn.Module):
     """A block whose input goes through the layer and past it, as one and the same tensor."""
 
