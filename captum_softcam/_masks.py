@@ -58,6 +58,8 @@ class PositionMask:
 
     def gather(self, maps: Tensor, weight: float) -> Tensor:
         """Sum of the neighbours of each position that the kernel gives ``weight``, zero beyond the border (N, C, ...)."""
+        if self.kernel[0].numel() == 1:
+            return maps
         padded = F.pad(maps, [side // 2 for side in reversed(self.kernel.shape[1:]) for _ in range(2)])
         total = torch.zeros_like(maps)
         for offset in self._offsets(weight):

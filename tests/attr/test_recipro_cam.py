@@ -104,6 +104,7 @@ class Tails(nn.Module):
         nn.init.normal_(self.norm.running_mean)
         self.mix = nn.Conv2d(5, 5, 1)
         self.around = nn.Conv2d(5, 5, 3, padding=1)
+        self.stride = nn.Conv2d(5, 5, 1, stride=2)
         self.head = nn.Sequential(nn.LayerNorm(5), nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 4))
         self.last_norm = nn.LayerNorm(5)
         self.fc = nn.Linear(5, 4)
@@ -134,12 +135,18 @@ class Tails(nn.Module):
     def twice(self, z: Tensor) -> Tensor:
         return self.pooled(z) + self.pooled(z * 2)
 
+    def strided(self, z: Tensor) -> Tensor:
+        return self.pooled(self.stride(z))
+
+    def noisy(self, z: Tensor) -> Tensor:
+        return self.pooled(F.dropout(z, 0.0))  # in training: nobody can know what it does to the copies
+
     def largest(self, z: Tensor) -> Tensor:
         return self.fc(z.amax((2, 3)))
 
 
 FOLLOWED = ["pooled", "pointwise", "channels_last", "flattened", "windowed"]
-RERUN = ["convolved", "twice", "largest"]
+RERUN = ["convolved", "strided", "twice", "noisy", "largest"]
 
 
 @pytest.mark.parametrize("mask", KERNELS)
@@ -155,6 +162,7 @@ def test_every_mask_equals_the_oracle_before_every_tail(kind, mask):
     every = LayerReciproCam(net, net.layer).attribute_all(images, mask=asked)
     if kind in ("pooled", "channels_last", "flattened", "windowed"):
         assert (len(calls) == 2) == (mask != "kernel per channel"), "one forward each where the tail can be followed"
+    assert kind in FOLLOWED or len(calls) > 2
     with torch.no_grad():
         features = net.layer(images)
         want = [oracles.recipro_cam(f, net.tail, t, kernel, spread) for f, t in zip(features, (1, 3), strict=True)]
