@@ -6,7 +6,6 @@ Special: no gradients. Each channel that is not flat costs one forward of the wh
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,10 +14,10 @@ from captum.log import log_usage
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from captum_softcam._call import Call, chunk_size
+from captum_softcam._call import Call
 from captum_softcam._layers import spatial_layouts
 from captum_softcam._layout import FeatureLayout
-from captum_softcam._maps import rescale, upsample
+from captum_softcam._masked_inputs import MaskedInputs
 from captum_softcam._tail import observe, unwrap
 from captum_softcam._targets import row_targets, select_score
 
@@ -40,8 +39,8 @@ class LayerScoreCam(LayerAttribution, PerturbationAttribution):
     other libraries let its mask be 0, and their map differs where there is one. The score is what ``forward_func``
     returns; the paper takes logits.
 
-    Variants: ``channel_softmax=False`` with ``torch.softmax`` around the model is the authors' released code.
-    ``scale_first=True`` is torchcam 0.5. ``align_corners=True`` is grad-cam 1.5.7.
+    Variants: ``channel_softmax=False`` weighs by the scores themselves, as the paper's definition has it where its algorithm
+    has the softmax. ``scale_first=True`` equals torchcam 0.5, ``align_corners=True`` grad-cam 1.5.7 before it resizes.
 
     Cost: one forward, and one per channel that is not flat.
 
@@ -102,8 +101,8 @@ class LayerScoreCam(LayerAttribution, PerturbationAttribution):
                 Default: True
             scale_first (bool): scale channels to [0, 1] before they are upsampled, not after. Default: False
             align_corners (bool): upsampling aligns the centres of the corner pixels, not their corners. Default: False
-            baselines (Tensor or float): input whose score is subtracted from each; without effect under the softmax over
-                the channels. Default: None, which subtracts nothing
+            baselines (Tensor or float): input, (1, ...) or one per example, whose score is subtracted from each; without
+                effect under the softmax over the channels. Default: None, which subtracts nothing
 
         Returns:
             Tensor: (N, 1, h, w), not scaled, 0 if all channels are flat; a tuple of them if the layer gives a tuple.
@@ -124,69 +123,28 @@ class LayerScoreCam(LayerAttribution, PerturbationAttribution):
         parts = [layout.to_maps(values[place]) for place, layout in layouts.items()]
         work = sum(int(_is_alive(part.flatten(0, 1)).sum()) for part in parts)
         with tqdm(total=work, desc=self.get_name(), disable=not show_progress) as bar:
-            options = (perturbations_per_eval, scale_first, align_corners, bar)
-            maps = tuple(
-                torch.stack(
-                    [
-                        _Masked(call, targets[row], row, part.dim(), *options).map(part[row], channel_softmax, baselines)
-                        for row in range(call.count)
-                    ]
-                )
-                for part in parts
-            )
+
+            def explain(part: Tensor, row: int) -> Tensor:
+                options = (perturbations_per_eval, scale_first, align_corners, bar)
+                masked = MaskedInputs(call, targets[row], row, part.dim(), *options)
+                return _weighted_sum(part[row], masked, channel_softmax, call.rows((baselines,), row, 1)[0])
+
+            maps = tuple(torch.stack([explain(part, row) for row in range(call.count)]) for part in parts)
         maps = tuple(m.relu() for m in maps) if relu_attributions else maps
         return maps if isinstance(trace.features, tuple) else maps[0]
 
 
-@dataclass(frozen=True)
-class _Masked:
-    """The model, run on one example that is seen through channels."""
-
-    call: Call
-    target: Any
-    row: int
-    dims: int
-    chunk: int | None
-    scale_first: bool
-    align_corners: bool
-    bar: tqdm[Any]
-
-    def map(self, features: Tensor, channel_softmax: bool, baselines: Tensor | float | None) -> Tensor:
-        """The map (1, h, w) of the example's features (C, h, w), before the ReLU."""
-        channels = features[_is_alive(features)]
-        if not len(channels):
-            return torch.zeros_like(features[:1])
-        weights = self._scores(channels)
-        if channel_softmax:
-            weights = weights.softmax(0)
-        elif baselines is not None:
-            weights = weights - self._score(lambda image: torch.zeros_like(image) + baselines, 1)
-        return torch.einsum("k,k...->...", weights.to(channels), channels)[None]
-
-    def _scores(self, channels: Tensor) -> Tensor:
-        """The score (C,) of the example seen through each of the channels (C, h, w)."""
-        image = next((value[:1] for value in self.call.inputs if value.dim() == self.dims), None)
-        if image is None:
-            shapes = ", ".join(str(tuple(value.shape)) for value in self.call.inputs)
-            raise ValueError(f"no input can be masked: inputs are {shapes}, and the map has {self.dims} dimensions.")
-        masks = (rescale(channels) if self.scale_first else channels)[:, None]
-        return torch.cat([self._seen_through(part) for part in masks.split(chunk_size(self.chunk, image))])
-
-    def _seen_through(self, channels: Tensor) -> Tensor:
-        """The same for a chunk of channels (P, 1, h, w)."""
-
-        def mask(image: Tensor) -> Tensor:
-            masks = upsample(channels, tuple(image.shape[2:]), align_corners=self.align_corners)
-            return image * (masks if self.scale_first else rescale(masks))
-
-        self.bar.update(len(channels))
-        return self._score(mask, len(channels))
-
-    def _score(self, change: Callable[[Tensor], Tensor], number: int) -> Tensor:
-        """The score (P,) of copies of the example of which every input with as many dimensions as the map is changed."""
-        copies = self.call.copies(self.row, number)
-        inputs = tuple(change(value) if value.dim() == self.dims else value for value in copies.inputs)
-        return select_score(replace(copies, inputs=inputs).run(), self.target)
+def _weighted_sum(features: Tensor, masked: MaskedInputs, channel_softmax: bool, baselines: Tensor | float | None) -> Tensor:
+    """The map (1, h, w) of one example's features (C, h, w), before the ReLU."""
+    channels = features[_is_alive(features)]
+    if not len(channels):
+        return torch.zeros_like(features[:1])
+    weights = masked.scores(channels)
+    if channel_softmax:
+        weights = weights.softmax(0)
+    elif baselines is not None:
+        weights = weights - masked.score(lambda image: torch.zeros_like(image) + baselines, 1)
+    return torch.einsum("k,k...->...", weights.to(channels), channels)[None]
 
 
 def _is_alive(channels: Tensor) -> Tensor:

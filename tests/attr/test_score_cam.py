@@ -70,6 +70,16 @@ def test_a_map_of_flat_channels_is_zero():
     assert torch.equal(maps, torch.zeros(2, 1, 4, 4))
 
 
+def test_baselines_of_every_example(net, images):
+    explain = LayerScoreCam(net, net.relu)
+    baselines = torch.rand_like(images)
+    got = explain.attribute(images, target=1, channel_softmax=False, baselines=baselines)
+    for row in range(3):
+        one = slice(row, row + 1)
+        single = explain.attribute(images[one], target=1, channel_softmax=False, baselines=baselines[one])
+        torch.testing.assert_close(got[one], single, atol=1e-12, rtol=0)
+
+
 def test_signed_maps_and_what_is_masked(net, images):
     signed = LayerScoreCam(net, net.stem[0]).attribute(images, target=0, relu_attributions=False)
     assert (signed < 0).any()
