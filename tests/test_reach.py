@@ -231,6 +231,10 @@ def test_a_declared_layout():
                     x = layer(x)
                 want[row, 0, p // 3, p % 3] = net.fc(x[:, 1])[0, 1]
     torch.testing.assert_close(got, want, atol=1e-12, rtol=0)
+    net.num_prefix_tokens, net.patch_embed = 2, nn.Identity()
+    net.patch_embed.grid_size = (2, 3)  # what timm's models tell of themselves
+    assert torch.equal(LayerReciproCam(net, net.embed).attribute(tokens, target=1, perturbations_per_eval=4), got)
+    del net.num_prefix_tokens
     with pytest.raises(ValueError, match=r"the layer gives tokens \(2, 8, 8\), of which the grid is not known; declare it"):
         LayerReciproCam(net, net.embed).attribute(tokens, target=1)
     with pytest.raises(ValueError, match=r"layer 'embed' gives \(2, 8, 8\), which is no map in the layout FeatureLayout\("):
