@@ -166,6 +166,15 @@ def test_no_side_effects_in_the_middle_of_the_chunks(net, images, method):
     handle.remove()
 
 
+def test_a_forward_of_its_own_stays_with_a_module(net, images):
+    for module in (net.stem, net.block):
+        module.forward = forward = module.forward  # as those have whom somebody patched
+        want = LayerReciproCam(net, net.block).attribute(images, target=1)
+        assert module.__dict__["forward"] is forward
+        del module.forward
+        assert torch.equal(LayerReciproCam(net, net.block).attribute(images, target=1), want)
+
+
 @ours
 def test_train_mode_of_any_part_is_refused_and_kept(explainer, images):
     part = explainer.forward_func.backbone

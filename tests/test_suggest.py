@@ -52,6 +52,13 @@ def test_a_transformer_is_masked_before_its_attentions():
     assert choices[-1].grid == (4, 4)
 
 
+def test_a_grid_that_only_inner_modules_have_is_no_stage():
+    inner = torch.nn.Sequential(torch.nn.Conv2d(4, 4, 3, stride=3), torch.nn.Upsample((8, 8)))
+    block = torch.nn.Sequential(torch.nn.Sequential(inner))
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), block, torch.nn.Conv2d(4, 4, 2, stride=2)).eval()
+    assert [choice.name for choice in suggest_layers(net, torch.rand(1, 3, 8, 8))] == ["1", "2"]
+
+
 def test_models_without_a_map_and_in_train_mode(net, images):
     flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(420, 3)).eval()
     assert suggest_layers(flat, images.float()) == []
