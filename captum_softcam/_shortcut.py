@@ -12,7 +12,7 @@ where rows stand for examples already, it is broken off and run again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -24,19 +24,11 @@ from torch.overrides import TorchFunctionMode
 from captum_softcam._attention import first_token_attention, plain_settings
 from captum_softcam._layout import FeatureLayout, find_layout
 from captum_softcam._masks import PositionMask, make_mask
+from captum_softcam._positionwise import argument, flat, pattern_after, pools
 from captum_softcam._tail import Trace, observe
 
 __all__ = ["Rows", "observe_copies"]
 
-# names of torch's functions, which are the same as functions and as methods
-_POINTWISE = {
-    *("relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "elu", "elu_", "selu", "selu_", "celu", "gelu", "silu", "mish"),
-    *("softplus", "hardswish", "hardsigmoid", "hardtanh", "hardtanh_", "sigmoid", "sigmoid_", "tanh", "tanh_", "clamp"),
-    *("clamp_", "abs", "square", "add", "add_", "__add__", "__radd__", "__iadd__", "sub", "__sub__", "mul", "mul_"),
-    *("__mul__", "__rmul__", "__imul__", "div", "__truediv__", "clone", "contiguous", "detach", "to", "float", "double"),
-    *("half", "bfloat16"),
-}
-_DROPOUT = {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"}
 _READ = {"dim", "size", "numel", "nelement", "ndimension", "is_floating_point", "is_contiguous", "stride", "__len__"}
 
 
@@ -124,8 +116,11 @@ class Rows:
         examples = self._result.unflatten(0, (count, -1))
         if self._pending is None or self._result is not self._pending.output:
             return [choose(scores, row) for row, scores in enumerate(examples)]
+        columns = [choose.columns(examples.shape[-1], row) for row in range(count)]
+        if all(each == columns[0] for each in columns):  # one product is faster than many
+            return list(self._pending.columns(self._pending.inputs, columns[0]).unflatten(0, (count, -1)))
         inputs = self._pending.inputs.unflatten(0, (count, -1))
-        return [self._pending.columns(rows, choose.columns(examples.shape[-1], n)) for n, rows in enumerate(inputs)]
+        return [self._pending.columns(rows, each) for rows, each in zip(inputs, columns, strict=True)]
 
 
 def observe_copies(
@@ -230,7 +225,7 @@ class _Shortcut(TorchFunctionMode):
         """Called by torch for every function while the mode is on."""
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        known = [self._known[id(value)] for value in _flat((*args, *kwargs.values())) if id(value) in self._known]
+        known = [self._known[id(value)] for value in flat((*args, *kwargs.values())) if id(value) in self._known]
         if not known or self.lost or name in _READ:
             return func(*args, **kwargs)
         if name == "__get__" and not isinstance(func(*args), Tensor):
@@ -256,7 +251,7 @@ class _Shortcut(TorchFunctionMode):
         self.rows.head.append(name)
         pending = self.rows._pending
         in_place = name.endswith("_") or name.startswith("__i")
-        if pending and (in_place or any(value is pending.output for value in _flat((*args, *kwargs.values())))):
+        if pending and (in_place or any(value is pending.output for value in flat((*args, *kwargs.values())))):
             pending.compute()
             self.rows._pending = pending = None
         if name == "linear" and not pending and not kwargs and args[0].dim() == 2 and not _autocast(args[0]):
@@ -273,9 +268,9 @@ class _Shortcut(TorchFunctionMode):
         rest = args[1:]
         if count > 1 or "out" in kwargs:
             return None
-        if not self._prefix and _pools(name, known, rest, kwargs):
-            return self._pool(known, keepdim=name != "mean" or bool(_argument(rest, kwargs, 1, "keepdim", False)))
-        pattern = _pattern_after(name, known, rest, kwargs)
+        if not self._prefix and pools(name, known.pattern, tuple(known.plain.shape[2:]), rest, kwargs):
+            return self._pool(known, keepdim=name != "mean" or bool(argument(rest, kwargs, 1, "keepdim", False)))
+        pattern = pattern_after(name, known.pattern, rest, kwargs)
         if pattern is None:
             return None
         variants = {weight: func(variant, *rest, **kwargs) for weight, variant in known.variants.items()}
@@ -321,7 +316,7 @@ class _Shortcut(TorchFunctionMode):
             return None
         if name == "__getitem__" and known.pattern == "nsc" and args[1] == (slice(None), 0):
             return self._keep(_Row(known.plain[:, 0]))
-        after = _pattern_after(name, known, args[1:], kwargs)
+        after = pattern_after(name, known.pattern, args[1:], kwargs)
         return None if after is None else self._keep(_Token(func(*args, **kwargs), after))
 
     def _first_token(self, value: Any, pattern: str) -> Any:
@@ -332,14 +327,6 @@ class _Shortcut(TorchFunctionMode):
             raise _Lost("tokens are added to what are no tokens")
         examples, tokens = pattern.index("n"), pattern.index("s")
         return value.narrow(tokens, 0, 1).repeat_interleave(self.count // value.shape[examples], examples)
-
-
-def _flat(values: Iterable[Any]) -> Iterable[Any]:
-    for value in values:
-        if isinstance(value, (tuple, list)):
-            yield from _flat(value)
-        else:
-            yield value
 
 
 def _autocast(tensor: Tensor) -> bool:
@@ -361,82 +348,3 @@ def _pooled_copies(maps: dict[float, Tensor], mask: PositionMask) -> Tensor:
         kept = kept + neighbours
     positions = kept.numel()
     return ((weighted + (positions - kept) * maps[0.0]) / positions).flatten(2)
-
-
-def _argument(rest: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: str, default: Any = None) -> Any:
-    """An argument of a function by its place behind the features, or its name."""
-    return rest[place] if len(rest) > place else kwargs.get(name, default)
-
-
-def _all(value: Any, wanted: int) -> bool:
-    """Whether an int, or every entry of a tuple, is ``wanted``."""
-    return all(entry == wanted for entry in (value if isinstance(value, (tuple, list)) else (value,)))
-
-
-def _pools(name: str, known: _Map, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether a function takes the mean over all positions."""
-    space = [i for i, kind in enumerate(known.pattern) if kind == "s"]
-    if name == "mean" and kwargs.get("dtype") is None:
-        dims = _argument(rest, kwargs, 0, "dim")
-        dims = (dims,) if isinstance(dims, int) else dims
-        return dims is not None and sorted(d % len(known.pattern) for d in dims) == space
-    if not known.pattern.startswith("nc") or not name.endswith(f"{len(space)}d"):
-        return False
-    if name.startswith("adaptive_avg_pool"):
-        return _all(_argument(rest, kwargs, 0, "output_size"), 1)
-    if name.startswith("avg_pool"):
-        kernel = _argument(rest, kwargs, 0, "kernel_size")
-        sides = tuple(kernel) if isinstance(kernel, (tuple, list)) else (kernel,) * len(space)
-        plain = _all(_argument(rest, kwargs, 2, "padding", 0), 0) and _argument(rest, kwargs, 5, "divisor_override") is None
-        return plain and sides == tuple(known.plain.shape[2:])
-    return False
-
-
-def _pattern_after(name: str, known: _Map | _Token, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-    """The pattern after a function that acts on every position alone, or None for any other function."""
-    pattern = known.pattern
-    if name in _DROPOUT:
-        return None if _argument(rest, kwargs, 1, "training", True) else pattern
-    if name in _POINTWISE:
-        return None if any(isinstance(value, Tensor) for value in _flat((*rest, *kwargs.values()))) else pattern
-    if name == "batch_norm":
-        return pattern if pattern.startswith("nc") and not _argument(rest, kwargs, 4, "training", False) else None
-    if name == "layer_norm":
-        return pattern if pattern.endswith("c") and len(_argument(rest, kwargs, 0, "normalized_shape")) == 1 else None
-    if name == "linear":
-        return pattern if pattern.endswith("c") else None
-    if name in ("conv1d", "conv2d", "conv3d"):
-        return pattern if _is_pointwise_convolution(pattern, rest, kwargs) else None
-    if name in ("permute", "transpose"):
-        return _permuted(name, pattern, rest, kwargs)
-    if name == "flatten":
-        return _flattened(pattern, rest, kwargs)
-    return None
-
-
-def _is_pointwise_convolution(pattern: str, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    weight = _argument(rest, kwargs, 0, "weight")
-    stride, padding = _argument(rest, kwargs, 2, "stride", 1), _argument(rest, kwargs, 3, "padding", 0)
-    plain = _all(stride, 1) and (padding in ("valid", "same") or _all(padding, 0))
-    return plain and len(pattern) == weight.dim() and pattern.startswith("nc") and _all(tuple(weight.shape[2:]), 1)
-
-
-def _permuted(name: str, pattern: str, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-    """The pattern after a permutation that leaves the positions in their order."""
-    if kwargs and set(kwargs) != {"dims"}:
-        return None
-    dims = [d % len(pattern) for d in _flat((*rest, *kwargs.values()))]
-    if name == "transpose":
-        one, other = dims
-        dims = list(range(len(pattern)))
-        dims[one], dims[other] = other, one
-    space = [d for d in dims if pattern[d] == "s"]
-    return "".join(pattern[d] for d in dims) if space == sorted(space) else None
-
-
-def _flattened(pattern: str, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-    """The pattern after all dimensions of space became one."""
-    start = _argument(rest, kwargs, 0, "start_dim", 0) % len(pattern)
-    end = _argument(rest, kwargs, 1, "end_dim", -1) % len(pattern)
-    whole = pattern[start : end + 1] == "s" * pattern.count("s")
-    return pattern[:start] + "s" + pattern[end + 1 :] if whole else None
