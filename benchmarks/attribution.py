@@ -64,7 +64,7 @@ def table(title: str, seconds: dict[str, list[float]], base: str) -> str:
     """A Markdown table of medians and of their ratios to the median of ``base``."""
     unit = statistics.median(seconds[base])
     lines = [
-        f"\n### {title}\n",
+        f"\n## {title}\n",
         f"| candidate | median, s | ratio to {base} | middle half of the ratios |",
         "|---|---:|---:|---:|",
     ]
@@ -246,7 +246,7 @@ MEMORY = {
 
 def memory(options: argparse.Namespace) -> str:
     """Peak resident memory of a fresh process, with and without an explanation."""
-    lines = ["\n### Peak memory of a process (CPU)\n", "| process | peak, MiB |", "|---|---:|"]
+    lines = ["\n## Peak memory of a process (CPU)\n", "| process | peak, MiB |", "|---|---:|"]
     for name in MEMORY:
         command = [sys.executable, __file__, "--peak", name, "--threads", str(options.threads)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
