@@ -177,6 +177,7 @@ class _Shortcut(TorchFunctionMode):
         self._mask: PositionMask | None = None
         self._prefix = 0
         self._grid: tuple[int, ...] = ()
+        self._examples = 0
         self.rows = Rows()
         self.lost = False
         self.count = 0
@@ -196,7 +197,7 @@ class _Shortcut(TorchFunctionMode):
             return None  # said where it counts: the layer may be called again
         if self._mask is not None and len(self._mask.kernel) > 1:
             return None  # every channel has weights of its own
-        self._prefix, self._grid = layout.prefix_tokens, tuple(maps.shape[2:])
+        self._prefix, self._grid, self._examples = layout.prefix_tokens, tuple(maps.shape[2:]), len(maps)
         features: Tensor = trace.features.view_as(trace.features)  # what else reads this tensor is not the layer's
         space = "s" * (features.dim() - 2)
         self._keep(_Map(features, f"n{space}c" if layout.channels_last else f"nc{space}", self._variants(features, layout)))
@@ -231,7 +232,8 @@ class _Shortcut(TorchFunctionMode):
         if name == "__get__" and not isinstance(func(*args), Tensor):
             return func(*args)  # shape, dtype, device and their like
         if all(isinstance(value, _Row) for value in known):
-            return self._on_rows(name, func, args, kwargs)
+            result = self._on_rows(name, func, args, kwargs)
+            return self._lose(func, args, kwargs) if result is None else result
         first = self._known.get(id(args[0])) if args else None
         result = None
         if isinstance(first, _Map) and not self.rows.found:
@@ -247,7 +249,9 @@ class _Shortcut(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _on_rows(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
-        """The result of any function of the rows; a linear layer waits for someone to read it."""
+        """The result of a function of rows, or None if it reads examples too; a linear layer waits for a reader."""
+        if any(self._is_foreign(value) for value in flat((*args, *kwargs.values()))):
+            return None
         self.rows.head.append(name)
         pending = self.rows._pending
         in_place = name.endswith("_") or name.startswith("__i")
@@ -260,6 +264,12 @@ class _Shortcut(TorchFunctionMode):
             return self._keep(_Row(output))
         result = func(*args, **kwargs)
         return self._keep(_Row(result)) if isinstance(result, Tensor) else result
+
+    def _is_foreign(self, value: Any) -> bool:
+        """Whether it may be computed from examples: a single one would be spread over all rows without a word."""
+        if not isinstance(value, Tensor) or isinstance(value, nn.Parameter) or id(value) in self._known:
+            return False
+        return value.dim() > 0 and len(value) == self._examples
 
     def _on_map(self, known: _Map, count: int, name: str, func: Any, args: Any, kwargs: Any) -> Any:
         """The result of a function of followed features, or None if it cannot be followed."""

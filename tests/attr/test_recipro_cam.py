@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import oracles
 import pytest
 import torch
@@ -170,6 +172,24 @@ def test_every_mask_equals_the_oracle_before_every_tail(kind, mask):
     assert torch.stack(want).std() > 1e-3, "a map that says nothing would prove nothing"
     torch.testing.assert_close(got[:, 0], torch.stack(want), atol=1e-12, rtol=0)
     torch.testing.assert_close(every[1], other, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_branch_that_no_mode_can_see_is_not_forgotten(count):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scripting is on its way out
+        clipped = torch.jit.script(nn.Hardtanh().eval())
+    torch.manual_seed(0)
+    net = Tails("pooled").double().eval()
+    images = torch.rand(count, 3, 3, 4, dtype=torch.float64)
+
+    def tail(z: Tensor) -> Tensor:
+        return net.fc(z.mean((2, 3))) + net.fc(clipped(z).mean((2, 3)))
+
+    got = LayerReciproCam(lambda x: tail(net.layer(x)), net.layer).attribute(images, target=1)
+    with torch.no_grad():
+        want = torch.stack([oracles.recipro_cam(f, tail, 1) for f in net.layer(images)])
+    torch.testing.assert_close(got[:, 0], want, atol=1e-12, rtol=0)
 
 
 @settings(deadline=None, max_examples=25)
