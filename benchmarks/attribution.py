@@ -69,7 +69,7 @@ def table(title: str, seconds: dict[str, list[float]], base: str) -> str:
         "|---|---:|---:|---:|",
     ]
     for name, values in seconds.items():
-        low, _, high = statistics.quantiles(values, n=4) if len(values) > 1 else (values[0],) * 3
+        low, _, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else (values[0],) * 3
         median = statistics.median(values)
         lines.append(f"| {name} | {median:.4f} | {median / unit:.3f} | {low / unit:.2f} to {high / unit:.2f} |")
     return "\n".join(lines)
@@ -114,7 +114,7 @@ def last_layer(batch: int, options: argparse.Namespace) -> str:
 def _peers_at_the_end(model: nn.Module, images: Tensor) -> Candidates:
     """Peers hook their model for good, so each gets one of its own."""
     found: Candidates = {}
-    if _installed("torchcam") and len(images) == 1:
+    if _installed("torchcam"):
         from torchcam.methods import CAM
 
         peer = copy.deepcopy(model)
@@ -122,7 +122,7 @@ def _peers_at_the_end(model: nn.Module, images: Tensor) -> Candidates:
 
         def torchcam() -> object:
             with torch.no_grad():
-                return extractor(TARGET, peer(images))
+                return extractor([TARGET] * len(images), peer(images))
 
         found["torchcam's CAM, one class"] = torchcam
     if _installed("pytorch_grad_cam"):
@@ -131,7 +131,8 @@ def _peers_at_the_end(model: nn.Module, images: Tensor) -> Candidates:
 
         other = copy.deepcopy(model)
         grad_cam = GradCAM(other, [other.layer4])
-        found["grad-cam's GradCAM, one class"] = lambda: grad_cam(images, [ClassifierOutputTarget(TARGET)] * len(images))
+        targets = [ClassifierOutputTarget(TARGET)] * len(images)
+        found["grad-cam's GradCAM, one class (backward through all parameters)"] = lambda: grad_cam(images, targets)
     return found
 
 
@@ -143,12 +144,13 @@ def earlier_layer(options: argparse.Namespace) -> str:
     prefix = nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool, model.layer1, model.layer2, model.layer3)
     chunk = 2**25 // (1024 * 14 * 14 * 4)
 
+    copies = torch.rand(chunk, 1024, 14, 14, device=options.device)
+
     @torch.no_grad()
     def dense() -> None:
-        features = prefix(image)
-        copies = features.expand(196, -1, -1, -1).contiguous()
-        for part in copies.split(chunk):
-            tail(part)
+        prefix(image)
+        for start in range(0, 196, chunk):
+            tail(copies[: 196 - start])
 
     candidates: Candidates = {
         f"prefix and 196 tails, {chunk} at a time": dense,

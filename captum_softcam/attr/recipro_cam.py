@@ -96,7 +96,7 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
             attribute_to_layer_input (bool): mask what the layer reads, not what it gives. Default: False
             relu_attributions (bool): set negative scores to 0. Default: False
             perturbations_per_eval (int): masked copies per run of the tail; bounds the memory, does not change the map.
-                Default: as many as hold 32 MiB of features
+                Default: as many as hold 32 MiB of features; the tail needs some four times that
             show_progress (bool): show a bar over images and positions. Default: False
             mask (str or Tensor): ``"one_hot"``; ``"gaussian"``, 1 2 1 / 4 along every dimension of the grid, centred at
                 the position and cut off at the border; ``"gaussian_spread"``, the features of the position spread with
