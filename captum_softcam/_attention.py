@@ -51,16 +51,17 @@ def first_token_attention(
     query = _heads(F.linear(tokens[:1], query_weight, query_bias), heads)  # (N, heads, 1, d)
     masks, prefix = len(weights), length - len(weights)
     logits = query.new_full((count, heads, masks, length), -torch.inf)
+    # which token's content stands where: its own, or that of the mask's position; a token before the grid is never spread
+    own = torch.arange(length, device=tokens.device)
+    source = own.repeat(masks, 1)
+    if spread:
+        source[:, prefix:] = own[prefix:, None]
     values: list[tuple[Tensor, Tensor]] = []
     for weight, variant in {**variants, 1.0: tokens}.items():
-        key, value = (_heads(part, heads) for part in F.linear(variant, key_value_weight, key_value_bias).chunk(2, -1))
         here = weights == weight
         if not here.any():
             continue
-        # a token before the grid is never spread
-        source = torch.arange(length, device=tokens.device).expand(masks, -1).clone()
-        if spread:
-            source[:, prefix:] = torch.arange(prefix, length, device=tokens.device)[:, None]
+        key, value = (_heads(part, heads) for part in F.linear(variant, key_value_weight, key_value_bias).chunk(2, -1))
         scores = (query @ key.transpose(-1, -2)).expand(count, -1, 1, length)[:, :, 0]
         logits = torch.where(here, scores[:, :, source], logits)
         values.append((here, value.expand(count, -1, length, -1)))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from captum_softcam._layout import FeatureLayout, find_layout
 from captum_softcam._names import closest
-from captum_softcam._tail import Trace
+from captum_softcam._tail import Trace, values_of
 
 __all__ = ["get_layer", "last_spatial_layer", "layer_name", "refuse_flat_layer", "spatial_layout", "spatial_layouts"]
 
@@ -82,9 +82,8 @@ def spatial_layouts(
     Raises:
         ValueError: if one of them is no map with more than one position, or tokens whose grid is not known.
     """
-    values = trace.features if isinstance(trace.features, tuple) else (trace.features,)
     found: dict[int, FeatureLayout] = {}
-    for place, value in enumerate(values):
+    for place, value in enumerate(values_of(trace.features)):
         if value is None:
             continue
         found[place] = layout or find_layout(value, trace)

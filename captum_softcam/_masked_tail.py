@@ -13,7 +13,7 @@ from tqdm import tqdm
 from captum_softcam._call import Call, chunk_size
 from captum_softcam._layout import FeatureLayout
 from captum_softcam._masks import PositionMask, make_mask
-from captum_softcam._tail import Recording, run_tail
+from captum_softcam._tail import Recording, run_tail, values_of
 
 __all__ = ["MaskedPart", "MaskedTail"]
 
@@ -30,7 +30,7 @@ class MaskedPart:
 
     @classmethod
     def of(cls, features: Any, place: int, layout: FeatureLayout, mask: str | Tensor, chunk: int | None) -> MaskedPart:
-        value = features[place] if isinstance(features, tuple) else features
+        value = values_of(features)[place]
         maps = layout.to_maps(value)
         return cls(place, layout, make_mask(mask, maps), maps.shape[2:], chunk_size(chunk, value[:1]))
 
@@ -66,5 +66,4 @@ class MaskedTail:
 
     def _values(self, row: int, number: int) -> tuple[Any, ...]:
         """What the layer gave for one example, seen ``number`` times."""
-        features = self.recording.features
-        return self.call.rows(features if isinstance(features, tuple) else (features,), row, number)
+        return self.call.rows(values_of(self.recording.features), row, number)

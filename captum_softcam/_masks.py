@@ -39,7 +39,7 @@ class PositionMask:
         index: list[Tensor] = []
         inside = torch.ones((), dtype=torch.bool, device=positions.device)
         for d, (place, size, side) in enumerate(
-            zip(_coordinates(positions, grid), grid, self.kernel.shape[1:], strict=True)
+            zip(torch.unravel_index(positions, grid), grid, self.kernel.shape[1:], strict=True)
         ):
             offset = torch.arange(size, device=positions.device) - place[:, None] + side // 2
             offset = offset.view(-1, *[size if i == d else 1 for i in range(len(grid))])
@@ -71,15 +71,6 @@ class PositionMask:
         for offset in itertools.product(*map(range, self.kernel.shape[1:])):
             if self.kernel[(0, *offset)].item() == weight:
                 yield offset
-
-
-def _coordinates(positions: Tensor, grid: tuple[int, ...]) -> list[Tensor]:
-    """Per dimension, the coordinate of each position."""
-    places: list[Tensor] = []
-    for size in reversed(grid):
-        places.insert(0, positions % size)
-        positions = positions // size
-    return places
 
 
 def make_mask(mask: str | Tensor, maps: Tensor) -> PositionMask:

@@ -32,8 +32,8 @@ __all__ = [
     "run_tail",
     "single",
     "unwrap",
+    "values_of",
 ]
-
 
 _CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.MultiheadAttention, nn.Embedding)
 
@@ -52,6 +52,11 @@ def unwrap(module: Any) -> Any:
 def single(values: tuple[Any, ...]) -> Any:
     """The only value of a tuple of one, or the tuple."""
     return values[0] if len(values) == 1 else values
+
+
+def values_of(features: Any) -> tuple[Any, ...]:
+    """The values that a layer gives or reads: those of a tuple, or the only one."""
+    return features if isinstance(features, tuple) else (features,)
 
 
 @dataclass
@@ -343,7 +348,7 @@ def _answer(module: nn.Module, recorded: deque[Any], features: Any, at_input: bo
             given = pending.pop()
             if not at_input:
                 return given
-            return forward(*(given if isinstance(given, tuple) else (given,)), **kwargs)
+            return forward(*values_of(given), **kwargs)
         return forward(*args, **kwargs)
 
     return call

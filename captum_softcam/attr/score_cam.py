@@ -18,7 +18,7 @@ from captum_softcam._call import Call
 from captum_softcam._layers import spatial_layouts
 from captum_softcam._layout import FeatureLayout
 from captum_softcam._masked_inputs import MaskedInputs
-from captum_softcam._tail import observe, unwrap
+from captum_softcam._tail import observe, unwrap, values_of
 from captum_softcam._targets import row_targets, select_score
 
 __all__ = ["LayerScoreCam"]
@@ -119,7 +119,7 @@ class LayerScoreCam(LayerAttribution, PerturbationAttribution):
         layouts = spatial_layouts(trace, self.layout, type(self).__name__, call.model, layer, call.arguments)
         for wanted in targets:
             select_score(trace.result, wanted)  # what is wrong with the target is said before the work
-        values = trace.features if isinstance(trace.features, tuple) else (trace.features,)
+        values = values_of(trace.features)
         parts = [layout.to_maps(values[place]) for place, layout in layouts.items()]
         work = sum(int(_is_alive(part.flatten(0, 1)).sum()) for part in parts)
         with tqdm(total=work, desc=self.get_name(), disable=not show_progress) as bar:
@@ -148,6 +148,6 @@ def _weighted_sum(features: Tensor, masked: MaskedInputs, channel_softmax: bool,
 
 
 def _is_alive(channels: Tensor) -> Tensor:
-    """Whether each channel (C, ...) takes more than one value (C,)."""
+    """Whether each channel (C, ...) takes more than one value (C,): exactly, for a mask can be made of any other."""
     cells = channels.flatten(1)
     return cells.amax(1) > cells.amin(1)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from captum_softcam._call import Call
 from captum_softcam._layers import layer_name, refuse_flat_layer
 from captum_softcam._tail import observe, unwrap
-from captum_softcam._targets import row_targets, select_score
+from captum_softcam._targets import OneScore
 
 __all__ = ["LayerSoftCam"]
 
@@ -75,11 +75,9 @@ class LayerSoftCam(LayerAttribution, PerturbationAttribution):
             AssertionError: for a target that does not fit the scores, as in Captum.
         """
         call = Call.of(self.forward_func, inputs, additional_forward_args)
-        targets = row_targets(target, call.count)
+        choose = OneScore(target, call.count)
         evidence = self._evidence(call)
-        numbers = torch.arange(evidence.shape[1], device=evidence.device)[None]
-        classes = torch.cat([select_score(numbers, wanted) for wanted in targets])
-        maps = evidence[torch.arange(len(evidence), device=evidence.device), classes].unsqueeze(1)
+        maps = torch.stack([each[choose.columns(len(each), row)] for row, each in enumerate(evidence)])
         return maps.relu() if relu_attributions else maps
 
     @torch.no_grad()
