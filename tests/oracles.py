@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -164,3 +165,73 @@ def localisation_auc(attribution: list[float], mask: list[bool]) -> float:
     outside = [a for a, m in zip(attribution, mask, strict=True) if not m]
     wins = sum((a > b) + 0.5 * (a == b) for a in inside for b in outside)
     return wins / (len(inside) * len(outside))
+
+
+def evidence(model: Callable[[Tensor], Tensor], layer: torch.nn.Module, images: Tensor) -> Tensor:
+    """Class evidence of a classifier that pools behind ``layer``: what it says of one position's features alone.
+
+    The model is run once per position, and once for the features; (N, K, ...).
+    """
+    kept: list[Tensor] = []
+    handle = layer.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+    model(images)
+    handle.remove()
+    grid = kept[0].shape[2:]
+    columns = []
+    for place in itertools.product(*map(range, grid)):
+        one = kept[0][(..., *[slice(i, i + 1) for i in place])]
+        handle = layer.register_forward_hook(lambda _module, _inputs, _output, one=one: one)
+        columns.append(model(images))
+        handle.remove()
+    return torch.stack(columns, 2).reshape(*columns[0].shape, *grid)
+
+
+def patch_order(values: list[list[float]], patches: int) -> list[tuple[int, int]]:
+    """Patches of a map, the one with the greatest mean first, equal ones from the top left."""
+    height, width = len(values), len(values[0])
+    means = {}
+    for a in range(patches):
+        for b in range(patches):
+            cells = [
+                values[i][j]
+                for i in range(height)
+                for j in range(width)
+                if i * patches // height == a and j * patches // width == b
+            ]
+            means[a, b] = sum(cells) / len(cells)
+    return sorted(means, key=lambda place: -means[place])
+
+
+def perturbation_curve(
+    model: Callable[[Tensor], Tensor],
+    image: Tensor,
+    values: list[list[float]],
+    target: int,
+    baseline: Tensor,
+    patches: int,
+    steps: int,
+    inserted: bool,
+) -> list[float]:
+    """Probability of the class while patches of one image (C, H, W) are taken away, or added to the baseline."""
+    order = patch_order(values, patches)
+    points = []
+    for step in range(steps + 1):
+        touched = order[: round(step * len(order) / steps)]
+        shown = (baseline if inserted else image).clone()
+        for i in range(image.shape[1]):
+            for j in range(image.shape[2]):
+                if (i * patches // image.shape[1], j * patches // image.shape[2]) in touched:
+                    shown[:, i, j] = (image if inserted else baseline)[:, i, j]
+        scores = [math.exp(v) for v in model(shown[None])[0].tolist()]
+        points.append(scores[target] / sum(scores))
+    return points
+
+
+def activation_scores(values: list[list[float]], mask: list[list[bool]]) -> tuple[float, float]:
+    """Activation precision and sensitivity of one map."""
+    positive = [max(v, 0.0) for row in values for v in row]
+    low, high = min(positive), max(positive)
+    scaled = [(v - low) / (high - low) for v in positive]
+    inside = [m for row in mask for m in row]
+    common = sum(s for s, m in zip(scaled, inside, strict=True) if m)
+    return common / sum(scaled), common / sum(inside)

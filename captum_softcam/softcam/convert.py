@@ -1,34 +1,37 @@
 """Turn a pooled classifier into a SoftCAM model by moving the pooling behind the classifier.
 
-The model is traced with :mod:`torch.fx`; pooling and classifier are found by what they compute, never by name. Only the
-modules that hold a part of the head are opened: everything before the pooling stays the module it was, with its name, so
-that ``backbone.layer4`` of a converted ResNet can be hooked like ``layer4`` of the original.
+The model is traced with :mod:`torch.fx`; pooling and classifier are found by what they compute, never by name. Everything
+before them stays what it was, with its name, so that ``backbone.layer4`` of a converted ResNet can be hooked like
+``layer4`` of the original.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from typing import Any
+import math
+from dataclasses import replace
+from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from captum_softcam.softcam.conversion import Conversion
+from captum_softcam.softcam.dilation import set_output_stride
+from captum_softcam.softcam.head import Head, find_head, is_linear
 from captum_softcam.softcam.model import EvidenceHead, SoftCamModel
+from captum_softcam.softcam.shapes import spatial_dims
+from captum_softcam.softcam.twins import new_classifier, twin
 
 __all__ = ["convert_to_softcam"]
 
-_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.SiLU, nn.GELU, nn.LeakyReLU, nn.ELU, nn.Tanh)
-_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
-_POOLS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
-_POOL_FUNCTIONS = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
-_RESHAPES = (torch.flatten, torch.squeeze, "flatten", "squeeze")
-_MEANS = (torch.mean, "mean")
-_CONVOLUTIONS: dict[int, type[nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
-
-def convert_to_softcam(model: nn.Module) -> SoftCamModel:
+def convert_to_softcam(
+    model: nn.Module,
+    example: Tensor | None = None,
+    *,
+    num_classes: int | None = None,
+    output_stride: int | None = None,
+) -> SoftCamModel:
     r"""Give a pooled CNN classifier its evidence maps; needs no training :cite:p:`djoumessi2026softcam,djoumessi2026ttecam`.
 
     .. math:: W\,\Big(\frac{1}{hw} \sum_p f(p)\Big) + b = \frac{1}{hw} \sum_p \big(W f(p) + b\big)
@@ -36,21 +39,33 @@ def convert_to_softcam(model: nn.Module) -> SoftCamModel:
     with features :math:`f` (C, h, w) and the classifier :math:`W` (K, C), :math:`b` (K,): what stands between the global
     average pooling and the logits is applied at every position, and the pooling comes last.
 
-    A linear head (dropout allowed) is converted exactly: the logits stay what they were, up to rounding (1e-5). A head
-    with an activation between pooling and logits (MobileNetV3) becomes the per-location head of the paper; its logits do
-    change, and ``SoftCamModel.exact`` is False.
+    Linear layers, batch normalisation and dropout are converted exactly: in eval mode the logits stay what they were, up to
+    rounding (1e-5). Activations and layer normalisation behind the pooling (MobileNetV3, ConvNeXt) act at every position
+    instead, and fully connected layers that read a whole grid (AlexNet, VGG) become 1x1 convolutions with their weights
+    summed over the grid; such logits change, ``SoftCamModel.conversion`` says so, and by how much on an ``example``.
 
-    The original is left untouched; weights are copied, and mode, dtype and device are kept.
+    The original is left untouched; weights are copied, and mode, dtype and device are kept. Auxiliary heads, which serve
+    training only, are left out. Of a model that returns a dictionary or tuple, the one entry with a pooled head is taken.
+
+    Departures from the paper: the head of VGG starts from the weights of the fully connected layers, not at random.
 
     Args:
-        model (torch.nn.Module): classifier with global average pooling that torch.fx can trace to its logits (N, K).
+        model (torch.nn.Module): classifier that torch.fx can trace to its logits (N, K).
+        example (Tensor): an input (N, C, ...), at least one. With it the change of the logits is measured, and poolings of
+            a fixed size and flattened maps can be converted. Default: None
+        num_classes (int): for a new, untrained last layer. Default: that of the model
+        output_stride (int): input pixels per position of the evidence, at most; 16 or 8 where most CNNs have 32. The last
+            stages give up their stride and are dilated instead, with the same weights: at the positions that were there
+            before, the evidence stays what it was (but for squeeze-and-excitation, which sees other means), at four times
+            the cost of those stages per halving. Default: that of the model
 
     Returns:
-        SoftCamModel: ``backbone`` up to the pooling, ``evidence`` the head.
+        SoftCamModel: ``backbone`` up to the pooling, ``evidence`` the head, ``conversion`` what was done.
 
     Raises:
         TypeError: if ``model`` is not a module, or is a SoftCAM model already.
-        ValueError: if no global average pooling followed by a linear head is found; the message says what stands there.
+        ValueError: if no global average pooling followed by such a head is found (the message says what stands there), if
+            ``num_classes`` is no positive number, or if ``output_stride`` cannot be reached.
 
     Example::
 
@@ -59,153 +74,157 @@ def convert_to_softcam(model: nn.Module) -> SoftCamModel:
         >>> torch.allclose(softcam(images), model(images), atol=1e-5)
         True
     """
+    _check(model, num_classes)
+    original = copy.deepcopy(model).eval()
+    head = find_head(original, example)
+    logits = None if example is None else _logits(original, head, example)
+    backbone, evidence, twins = _cut(original, head)
+    strided = [] if output_stride is None else set_output_stride(backbone, output_stride)
+    if num_classes is not None:
+        _renew(evidence, num_classes)
+    reason = _reason(head, strided, num_classes)
+    conversion = Conversion(
+        source=f"{type(model).__module__}.{type(model).__qualname__}",
+        pooling=head.pooling.name,
+        replaced=tuple(twins),
+        exact=not reason,
+        reason=reason,
+        strided=tuple(strided),
+        left_out=_left_out(original, backbone, head),
+        num_classes=num_classes,
+        output_stride=output_stride,
+    )
+    softcam = SoftCamModel(backbone, evidence).eval()
+    softcam.conversion = conversion
+    if example is not None and logits is not None:
+        softcam.conversion = _measured(conversion, softcam, example, logits)
+    _restore_modes(softcam, model, [layer.name for layer in (*head.before, *head.after)])
+    return softcam
+
+
+def _check(model: nn.Module, num_classes: int | None) -> None:
     if not isinstance(model, nn.Module):
         raise TypeError(f"convert_to_softcam needs a torch.nn.Module; got {type(model).__name__}.")
     if isinstance(model, SoftCamModel):
         raise TypeError("the model is a SoftCamModel already; use it as it is.")
-    original = copy.deepcopy(model)
-    graph, head = _trace_head(original)
-    layers = [original.get_submodule(str(node.target)) for node in head if node.op == "call_module"]
-    pool = head[0]
-    evidence = EvidenceHead(*_per_location(layers, _spatial_dims(pool, original)))
-    _cut_before(graph, head)
-    backbone = fx.GraphModule(original, graph, f"{type(model).__name__}Backbone")
-    exact = not any(isinstance(layer, _ACTIVATIONS) for layer in layers)
-    return SoftCamModel(backbone, evidence, exact).train(model.training)
+    if num_classes is not None and num_classes < 1:
+        raise ValueError(f"num_classes {num_classes!r} is no positive number of classes.")
 
 
-class _HeadTracer(fx.Tracer):
-    """Trace a model with all of its children closed but those named in ``opened``."""
-
-    def __init__(self, opened: set[str]) -> None:
-        super().__init__()
-        self.opened = opened
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002 (torch.fx's signature)
-        return module_qualified_name not in self.opened
-
-
-def _trace_head(model: nn.Module) -> tuple[fx.Graph, list[fx.Node]]:
-    """Graph of ``model`` and its nodes from the pooling to the logits, opening only modules that the head reaches into."""
-    opened: set[str] = set()
-    while True:
-        graph = _trace(model, opened)
-        head: list[fx.Node] = []
-        for node in _back_from_output(graph):
-            head.insert(0, node)
-            if _is_global_pool(node, model):
-                return graph, head
-            if not _is_pointwise(node, model):
-                break
-        closed = head[0]
-        if closed.op != "call_module" or not list(model.get_submodule(str(closed.target)).children()):
-            raise ValueError(_no_head(closed, model))
-        opened.add(str(closed.target))
+def _cut(model: nn.Module, head: Head) -> tuple[nn.Module, EvidenceHead, list[str]]:
+    """Backbone and evidence head, and what became of the layers."""
+    dims = _map_dims(model, head)
+    grid, layers, changes = head.pooling.grid, [layer.module for layer in head.before], []
+    for layer in head.after:
+        layers.append(twin(layer, dims, grid if isinstance(layer.module, nn.Linear) else ()))
+        grid = () if isinstance(layer.module, nn.Linear) else grid
+        if layers[-1] is not layer.module:
+            changes.append(f"{layer.name}: {_short(layer.module)} -> {_short(layers[-1])}")
+    _return_features(head, dims)
+    backbone = fx.GraphModule(model, head.graph, f"{type(model).__name__}Backbone")
+    backbone.graph.eliminate_dead_code()
+    backbone.delete_all_unused_submodules()
+    backbone.recompile()
+    return backbone, EvidenceHead(*layers), changes
 
 
-def _trace(model: nn.Module, opened: set[str]) -> fx.Graph:
+def _map_dims(model: nn.Module, head: Head) -> int:
+    """Dimensions of the evidence: those of the features, but of images where their positions are a row of tokens."""
+    return 2 if head.pooling.dims == 1 and spatial_dims(model) == 2 else head.pooling.dims
+
+
+def _return_features(head: Head, dims: int) -> None:
+    """Let the graph return the features, channels first and on their grid."""
+    graph, features = head.graph, head.features
+    output = next(node for node in graph.nodes if node.op == "output")
+    with graph.inserting_before(output):
+        if head.pooling.channels_last:
+            features = graph.call_function(torch.movedim, (features, -1, 1))
+        if dims != head.pooling.dims:
+            image = next(node for node in graph.nodes if node.op == "placeholder")
+            features = graph.call_function(rows_to_grid, (features, image))
+    output.args = (features,)
+
+
+def rows_to_grid(features: Tensor, images: Tensor) -> Tensor:
+    """Features (N, C, T) of patches in rows on the grid (N, C, h, w) that has the proportions of the images (N, C, H, W)."""
+    count, proportion = features.shape[2], images.shape[2] / images.shape[3]
+    rows = round(math.sqrt(count * proportion))
+    if rows == 0 or count % rows:
+        raise ValueError(f"{count} tokens make no grid with the proportions of images {tuple(images.shape[2:])}.")
+    return torch.unflatten(features, 2, (rows, count // rows))
+
+
+def _short(module: nn.Module) -> str:
+    """A layer in a few words: its kind and its sizes."""
+    if isinstance(module, nn.Linear):
+        return f"Linear({module.in_features}, {module.out_features})"
+    if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        return f"{type(module).__name__}({module.in_channels}, {module.out_channels}, 1)"
+    return type(module).__name__
+
+
+def _renew(evidence: EvidenceHead, num_classes: int) -> None:
+    """Replace the last convolution by a fresh one."""
+    places = [i for i, layer in enumerate(evidence) if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d))]
+    if not places:
+        raise ValueError("num_classes cannot be changed: the head has no linear layer.")
+    evidence[places[-1]] = new_classifier(evidence[places[-1]], num_classes)
+
+
+def _reason(head: Head, strided: list[str], num_classes: int | None) -> str:
+    """Why the logits are no longer those of the source; empty if they are."""
+    reasons = []
+    if head.pooling.grid:
+        reasons.append(f"its classifier tells {' x '.join(map(str, head.pooling.grid))} positions apart")
+    bent = sorted({type(layer.module).__name__ for layer in head.after if not is_linear(layer.module)})
+    if bent:
+        reasons.append(f"{' and '.join(bent)} now act at every position")
+    if strided:
+        reasons.append("the evidence is finer")
+    if num_classes is not None:
+        reasons.append("the last layer is new")
+    return "; ".join(reasons)
+
+
+def _left_out(model: nn.Module, backbone: nn.Module, head: Head) -> tuple[str, ...]:
+    """Children of the model with parameters of which nothing is left."""
+    kept = {name.partition(".")[0] for name, _ in backbone.named_parameters()}
+    kept |= {layer.name.partition(".")[0] for layer in (*head.before, *head.after)}
+    return tuple(name for name, child in model.named_children() if name not in kept and list(child.parameters()))
+
+
+@torch.no_grad()
+def _logits(model: nn.Module, head: Head, example: Tensor) -> Tensor:
+    """Logits of the source, taken out of whatever else it returns."""
+    next(node for node in head.graph.nodes if node.op == "output").args = (head.logits,)
     try:
-        return _HeadTracer(opened).trace(model)
-    except Exception as error:  # torch.fx raises whatever the traced code raises on a proxy
+        return cast(Tensor, fx.GraphModule(model, head.graph)(example))
+    except RuntimeError as error:
         raise ValueError(
-            f"{type(model).__name__} cannot be traced by torch.fx ({error}); convert_to_softcam needs a model without "
-            "control flow that depends on the input. Build a SoftCamModel from its backbone and an EvidenceHead instead."
+            f"{type(model).__name__} does not run on the example {tuple(example.shape)}: {str(error).splitlines()[0]}"
         ) from error
 
 
-def _back_from_output(graph: fx.Graph) -> Iterator[fx.Node]:
-    """Nodes from the output backwards, along first arguments, as long as the value has no other reader."""
-    node: Any = next(node for node in graph.nodes if node.op == "output").args[0]
-    while isinstance(node, fx.Node) and len(node.users) == 1:
-        yield node
-        node = node.args[0] if node.args else None
-    if isinstance(node, fx.Node):
-        yield node
-
-
-def _is_global_pool(node: fx.Node, model: nn.Module) -> bool:
-    if node.op == "call_module":
-        module = model.get_submodule(str(node.target))
-        return isinstance(module, _POOLS) and _is_one(module.output_size)
-    if node.target in _POOL_FUNCTIONS:
-        return _is_one(_argument(node, "output_size"))
-    return node.target in _MEANS and len(_mean_dims(node)) > 0
-
-
-def _is_one(size: object) -> bool:
-    return all(s == 1 for s in size) if isinstance(size, (tuple, list)) else size == 1
-
-
-def _argument(node: fx.Node, name: str) -> Any:
-    """The second argument of a call, given by place or by name."""
-    return node.args[1] if len(node.args) > 1 else node.kwargs.get(name)
-
-
-def _mean_dims(node: fx.Node) -> list[int]:
-    """Spatial dimensions that ``mean`` runs over: all behind the channels, counted from either end; else none."""
-    dims = _argument(node, "dim")
-    dims = [dims] if isinstance(dims, int) else list(dims or [])
-    count = len(dims)
-    spatial = [*range(2, 2 + count)], [*range(-count, 0)]
-    return dims if sorted(dims) in spatial else []
-
-
-def _is_pointwise(node: fx.Node, model: nn.Module) -> bool:
-    """Whether the node keeps positions apart, so that it can stand before the pooling."""
-    if node.op == "call_module":
-        return isinstance(
-            model.get_submodule(str(node.target)), (nn.Linear, nn.Flatten, nn.Identity, *_DROPOUTS, *_ACTIVATIONS)
-        )
-    return node.target in _RESHAPES
-
-
-def _no_head(node: fx.Node, model: nn.Module) -> str:
-    what = str(node.target)
-    if node.op == "call_module":
-        what = f"'{node.target}' ({str(model.get_submodule(str(node.target))).splitlines()[0]})"
-    return (
-        f"no global average pooling was found before the classifier of {type(model).__name__}: going back from the logits, "
-        f"{what} stands in the way. convert_to_softcam needs: features (N, C, h, w) -> global average pooling -> "
-        "linear layers -> logits (N, K)."
+@torch.no_grad()
+def _measured(conversion: Conversion, softcam: SoftCamModel, example: Tensor, logits: Tensor) -> Conversion:
+    """The record with what the example shows."""
+    evidence = softcam.evidence_maps(example)
+    comparable = conversion.num_classes is None
+    return replace(
+        conversion,
+        difference=(evidence.flatten(2).mean(2) - logits).abs().max().item() if comparable else None,
+        largest=logits.abs().max().item() if comparable else None,
+        input_size=tuple(example.shape[2:]),
+        grid=tuple(evidence.shape[2:]),
     )
 
 
-def _spatial_dims(pool: fx.Node, model: nn.Module) -> int:
-    """Number of spatial dimensions, read off the pooling."""
-    if pool.op == "call_module":
-        return 1 + next(i for i, kind in enumerate(_POOLS) if isinstance(model.get_submodule(str(pool.target)), kind))
-    if pool.target in _POOL_FUNCTIONS:
-        return 1 + _POOL_FUNCTIONS.index(pool.target)
-    return len(_mean_dims(pool))
-
-
-def _per_location(layers: list[nn.Module], dims: int) -> Iterator[nn.Module]:
-    """The layers of the head as layers that act at every position."""
-    for layer in layers:
-        if isinstance(layer, nn.Linear):
-            yield _convolution(layer, dims)
-        elif not isinstance(layer, (*_POOLS, nn.Flatten, nn.Identity)):
-            yield layer
-
-
-def _convolution(linear: nn.Linear, dims: int) -> nn.Module:
-    """The 1x1 convolution with the weights of ``linear``."""
-    weight: Tensor = linear.weight
-    bias: Tensor | None = linear.bias
-    kind = _CONVOLUTIONS[dims]
-    outputs, inputs = weight.shape
-    conv = kind(inputs, outputs, 1, bias=bias is not None, device=weight.device, dtype=weight.dtype)
-    with torch.no_grad():
-        conv.weight.copy_(weight.reshape(conv.weight.shape))
-        if bias is not None and conv.bias is not None:
-            conv.bias.copy_(bias)
-    conv.requires_grad_(weight.requires_grad)
-    return conv
-
-
-def _cut_before(graph: fx.Graph, head: list[fx.Node]) -> None:
-    """Take ``head`` out of ``graph``, which then returns what the pooling would have read."""
-    output = next(node for node in graph.nodes if node.op == "output")
-    output.args = (head[0].args[0],)
-    for node in reversed(head):
-        graph.erase_node(node)
+def _restore_modes(softcam: SoftCamModel, model: nn.Module, names: list[str]) -> None:
+    """Give every part the mode of its source; what has none, that of the model."""
+    modes = {name: module.training for name, module in model.named_modules()}
+    softcam.train(model.training)
+    for name, module in softcam.backbone.named_modules():
+        module.training = modes.get(name, model.training)
+    for name, module in zip(names, softcam.evidence, strict=True):
+        module.training = modes.get(name, model.training)

@@ -18,13 +18,21 @@ class ElasticNetEvidenceLoss(nn.Module):
 
     Departures from the paper: every image of the batch is penalised (the released code takes the first only), and the
     second term is the ridge penalty, the *squared* 2-norm that gives the elastic net its name (the paper prints the norm,
-    the released code leaves it unsquared), so its ``lambda_l2`` does not carry over.
+    the released code leaves it unsquared).
+
+    The paper's weights in ours, with ``reduction="mean"``. A sum over cells grows with them: for evidence of :math:`n`
+    positions multiply by :math:`256 / n`, for theirs had 256 (512 pixels at stride 32). ``lambda_l1`` then carries over as
+    it is. :math:`\lambda \lVert E \rVert` pulls at the evidence as strongly as :math:`\lambda' \lVert E \rVert^2` where
+    :math:`\lambda' = \lambda / (2 \lVert E \rVert)`: divide their 4e-5 by twice the norm that your evidence has.
+
+    The reductions: ``"mean"`` over the examples does not depend on the batch size, and DistributedDataParallel, which
+    averages the gradients of equally large parts, gives the gradient of the whole batch. ``"sum"`` grows with the batch; there the
+    average over *r* processes is one *r*-th of the sum over the whole. ``"none"`` gives one value per example.
 
     Args:
-        lambda_l1 (float): weight of the lasso term, >= 0. The paper takes 5e-5 to 1.5e-3. Default: 0.0
+        lambda_l1 (float): weight of the lasso term, >= 0. The paper takes 5e-5 to 1.5e-3 for 256 positions. Default: 0.0
         lambda_l2 (float): weight of the ridge term, >= 0. Default: 0.0
-        reduction (str): ``"mean"`` over the examples (independent of the batch size), ``"sum"``, or ``"none"`` (N,).
-            Default: ``"mean"``
+        reduction (str): ``"mean"`` over the examples, ``"sum"``, or ``"none"`` (N,). Default: ``"mean"``
 
     Raises:
         ValueError: on a negative weight or an unknown reduction.

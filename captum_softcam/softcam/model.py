@@ -6,10 +6,15 @@ A pooled classifier reads ``features -> pool -> head -> logits``. SoftCAM swaps 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+
+from captum_softcam.softcam.conversion import Conversion
+from captum_softcam.softcam.shapes import input_channels, run_on_meta
 
 __all__ = ["EvidenceHead", "SoftCamModel"]
 
@@ -35,7 +40,8 @@ class SoftCamModel(nn.Module):
     Args:
         backbone (torch.nn.Module): gives the feature map (N, C, h, w).
         evidence (EvidenceHead): turns it into class evidence (N, K, h, w).
-        exact (bool): whether the logits equal those of the classifier it was made from. Default: True
+
+    ``conversion`` holds what :func:`convert_to_softcam` did; None for a model that was built by hand.
 
     Example::
 
@@ -44,11 +50,11 @@ class SoftCamModel(nn.Module):
         torch.Size([2, 1000, 7, 7])
     """
 
-    def __init__(self, backbone: nn.Module, evidence: EvidenceHead, exact: bool = True) -> None:
+    def __init__(self, backbone: nn.Module, evidence: EvidenceHead) -> None:
         super().__init__()
         self.backbone = backbone
         self.evidence = evidence
-        self.exact = exact
+        self.conversion: Conversion | None = None
 
     def evidence_maps(self, inputs: Tensor) -> Tensor:
         """Class evidence of ``inputs`` (N, ...) for every class at once.
@@ -57,6 +63,61 @@ class SoftCamModel(nn.Module):
             Tensor: (N, K, h, w), signed, in units of the logit.
         """
         return cast(Tensor, self.evidence(self.backbone(inputs)))
+
+    def evidence_grid(self, *size: int) -> tuple[int, ...]:
+        """Positions (h, w) of the evidence for an input of ``size`` (H, W), found without computing anything.
+
+        Raises:
+            ValueError: if the input is too small, or the network does not tell how many channels it reads.
+        """
+        channels = input_channels(self.backbone)
+        if channels is None:
+            raise ValueError("the backbone has no convolution that would tell its input; call evidence_maps instead.")
+        try:
+            return tuple(run_on_meta(self.backbone, (1, channels, *size)).shape[2:])
+        except RuntimeError as error:
+            sides = " x ".join(map(str, size))
+            raise ValueError(f"the network does not run at {sides} pixels: {str(error).splitlines()[0]}") from error
+
+    def save(
+        self,
+        path: str | Path,
+        *,
+        classes: Sequence[str] | None = None,
+        image_size: int | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> Path:
+        """Write the model as one safetensors file with a JSON header; see :meth:`Classifier.save`, which tells more.
+
+        Args:
+            path (path): the file; one that exists is replaced, once the new one is whole.
+            classes (sequence of str): names in the order of the logits. Default: not told
+            image_size (int): side of the square input, in pixels. Default: not told
+            mean (sequence of float): subtracted from each channel of an image in [0, 1]. Default: not told
+            std (sequence of float): what each channel is divided by afterwards. Default: not told
+
+        Returns:
+            Path: the file.
+        """
+        from captum_softcam.softcam.files import save_model  # which converts, and so needs this class
+
+        name = type(self).__name__
+        return save_model(self, path, name=name, classes=classes, image_size=image_size, mean=mean, std=std)
+
+    @classmethod
+    def load(cls, path: str | Path, model: nn.Module | None = None) -> SoftCamModel:
+        """Read what :meth:`save` wrote, in eval mode, on the CPU; see :meth:`Classifier.load` for arguments and errors.
+
+        Raises:
+            ValueError: also if the file holds a black box.
+        """
+        from captum_softcam.softcam.files import load_model
+
+        found, _ = load_model(path, model)
+        if not isinstance(found, cls):
+            raise ValueError(f"'{path}' holds a black box; read it with Classifier.load, or convert it.")
+        return found
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits (N, K): the mean of each evidence map."""

@@ -33,3 +33,15 @@ def test_wrong_settings_are_refused():
         ElasticNetEvidenceLoss(-1, 0)
     with pytest.raises(ValueError, match="reduction 'batch' is unknown"):
         ElasticNetEvidenceLoss(reduction="batch")
+
+
+def test_equal_parts_average_to_the_whole(evidence):
+    penalty = ElasticNetEvidenceLoss(0.3, 0.2)
+    torch.testing.assert_close((penalty(evidence[:2]) + penalty(evidence[2:])) / 2, penalty(evidence))
+
+
+def test_the_papers_norm_pulls_as_the_docstring_says(evidence):
+    one, weight = evidence[:1].requires_grad_(), 4e-5
+    (theirs,) = torch.autograd.grad(weight * one.norm(), one)
+    (ours,) = torch.autograd.grad(ElasticNetEvidenceLoss(0.0, weight / (2 * one.norm().item()))(one), one)
+    torch.testing.assert_close(ours, theirs)

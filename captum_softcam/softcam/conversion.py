@@ -1,0 +1,72 @@
+"""What a conversion to a SoftCAM model found, replaced and changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Conversion"]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """The record that ``SoftCamModel.conversion`` holds; ``print`` it.
+
+    Args:
+        source (str): class of the model, with its module.
+        pooling (str): the step that moved behind the classifier.
+        replaced (tuple of str): each layer of the head and what it became.
+        exact (bool): whether the logits are those of the source, up to rounding.
+        reason (str): why not, if not; else empty.
+        difference (float): largest logit difference on the example, in eval mode. None without example, or for new classes.
+        largest (float): largest logit of the source there, for comparison.
+        input_size (tuple of int): (H, W) of the example. None without
+        grid (tuple of int): (h, w) of its evidence. None without
+        strided (tuple of str): layers that gave up their stride for ``output_stride``.
+        left_out (tuple of str): children of the source that the converted model has no use for, such as auxiliary heads.
+        num_classes (int): asked for, as a new head. None if the source's were kept
+        output_stride (int): asked for. None if not
+    """
+
+    source: str
+    pooling: str
+    replaced: tuple[str, ...]
+    exact: bool
+    reason: str = ""
+    difference: float | None = None
+    largest: float | None = None
+    input_size: tuple[int, ...] | None = None
+    grid: tuple[int, ...] | None = None
+    strided: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    num_classes: int | None = None
+    output_stride: int | None = None
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> Conversion:
+        """A conversion from the JSON of a file, in which tuples have become lists."""
+        known: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
+        return cls(**known)
+
+    def __str__(self) -> str:
+        lines = [
+            ("source", self.source),
+            ("pooling", f"{self.pooling}, now last"),
+            *(("head", change) for change in self.replaced),
+            *(("no stride", name) for name in self.strided),
+            ("left out", ", ".join(self.left_out)),
+            ("evidence", self._evidence()),
+            ("logits", "unchanged up to rounding" if self.exact else f"changed: {self.reason}"),
+            ("difference", self._difference()),
+        ]
+        return "\n".join(f"{title:<11}{text}" for title, text in lines if text)
+
+    def _difference(self) -> str:
+        if self.difference is None:
+            return ""
+        return f"{self.difference:.2g} at most on the example, whose largest logit is {self.largest:.2g}"
+
+    def _evidence(self) -> str:
+        if self.grid is None or self.input_size is None:
+            return ""
+        return f"{' x '.join(map(str, self.grid))} for an input of {' x '.join(map(str, self.input_size))}"

@@ -1,0 +1,183 @@
+"""A finer grid from the same weights: strides of the last stages become dilations.
+
+A convolution that no longer skips every other position hands over a map twice as fine; those behind it then read every
+other position of that map, so that each of them computes, at the positions that were there before, what it computed before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from captum_softcam.softcam.shapes import CONVOLUTIONS, input_channels, run_on_meta, spatial_dims
+
+__all__ = ["DilatedAvgPool", "set_output_stride"]
+
+_SIDE = 2**14  # of the measured input: so large that what unpadded layers cut off does not count
+_MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+_AVERAGE_POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+_PADS = {1: nn.ConstantPad1d, 2: nn.ConstantPad2d, 3: nn.ConstantPad3d}
+_STRIDED = (*CONVOLUTIONS.values(), *_MAX_POOLS, *_AVERAGE_POOLS)
+
+
+class DilatedAvgPool(nn.Module):
+    """Average over a window of positions that lie ``dilation`` apart: (N, C, ...) -> (N, C, ...).
+
+    What torch's average pools lack; with a dilation of 1 it is one of them.
+
+    Args:
+        pool (torch.nn.Module): the pool whose window, stride, padding and ways of counting are taken over.
+        stride (sequence of int): in the place of its own.
+        dilation (sequence of int): along each dimension.
+    """
+
+    def __init__(self, pool: nn.Module, stride: Sequence[int], dilation: Sequence[int]) -> None:
+        super().__init__()
+        dims = len(dilation)
+        self.stride, self.dilation = tuple(stride), tuple(dilation)
+        self.kernel_size, self.padding = tuple(_sides(pool, "kernel_size", dims)), tuple(_sides(pool, "padding", dims))
+        self.beyond = tuple(side - 1 if pool.ceil_mode else 0 for side in _sides(pool, "stride", dims))
+        self.count_include_pad = bool(pool.count_include_pad)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Average along one dimension after the other."""
+        for d in range(len(self.kernel_size)):
+            features = self._average(features.movedim(d + 2, -1), d).movedim(-1, d + 2)
+        return features
+
+    def _average(self, rows: Tensor, d: int) -> Tensor:
+        """Average the last dimension of ``rows`` by the window along dimension ``d``."""
+        reach = self.dilation[d] * (self.kernel_size[d] - 1)
+        margin = self.padding[d] * self.dilation[d]
+        beyond = self.beyond[d] * self.dilation[d]
+        counted = pad(rows.new_ones(rows.shape[-1:]), (margin, margin), value=float(self.count_include_pad))
+        cells, counted = pad(rows, (margin, margin + beyond)), pad(counted, (0, beyond))
+        starts = torch.arange(0, cells.shape[-1] - reach, self.stride[d], device=rows.device)
+        window = starts + torch.arange(0, reach + 1, self.dilation[d], device=rows.device)[:, None]
+        return torch.stack([cells[..., places] for places in window]).sum(0) / counted[window].sum(0)
+
+    def extra_repr(self) -> str:
+        """Settings, as ``print(module)`` shows them."""
+        return f"{self.kernel_size}, stride={self.stride}, padding={self.padding}, dilation={self.dilation}"
+
+
+def set_output_stride(backbone: nn.Module, output_stride: int) -> list[str]:
+    """Make the map of ``backbone`` as fine as one position per ``output_stride`` input pixels, in place.
+
+    Returns:
+        list of str: the layers whose stride went. Empty if the map was as fine already.
+
+    Raises:
+        ValueError: if the stride is no positive number, cannot be reached, or hides in calls that are no layers.
+    """
+    if output_stride < 1:
+        raise ValueError(f"output_stride {output_stride!r} is no positive number of pixels; 16 and 8 are usual.")
+    before, reached = _measure(backbone, "the strides cannot be measured")
+    changed = [name for name, strides in reached.items() if _dilate(backbone, name, strides, output_stride)]
+    wanted = [min(stride, output_stride) for stride in before]
+    after, _ = _measure(backbone, f"output_stride={output_stride} takes its branches apart")
+    if after != wanted:
+        raise ValueError(
+            f"output_stride={output_stride} cannot be reached: the map has strides {after}, where {wanted} were wanted. "
+            "The rest comes from calls that are no layers, like a functional pooling, or from a stride it does not divide."
+        )
+    return changed
+
+
+def _measure(backbone: nn.Module, problem: str) -> tuple[list[int], dict[str, list[int]]]:
+    """Strides of the map, and strides of what each convolution and pool reads, by name."""
+    dims, channels = spatial_dims(backbone), input_channels(backbone)
+    if dims is None or channels is None:
+        raise ValueError("output_stride needs a network of convolutions; this one has none.")
+    reached: dict[str, list[int]] = {}
+    with ExitStack() as stack:
+        for name, module in backbone.named_modules():
+            if isinstance(module, _STRIDED):
+                stack.callback(module.register_forward_pre_hook(_noting(reached, name, dims)).remove)
+        try:
+            features = run_on_meta(backbone, (1, channels, *[_SIDE] * dims))
+        except (RuntimeError, ValueError, NotImplementedError, AssertionError) as error:
+            raise ValueError(f"{problem}: on an input of {_SIDE} pixels, {str(error).splitlines()[0]}") from error
+    return _strides(features), reached
+
+
+def _noting(reached: dict[str, list[int]], name: str, dims: int) -> Callable[..., None]:
+    """A hook that notes the strides of what a layer reads."""
+
+    def note(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        if args[0].dim() != dims + 2:
+            return
+        if reached.setdefault(name, _strides(args[0])) != _strides(args[0]):
+            raise ValueError(f"layer '{name}' is called at strides {reached[name]} and {_strides(args[0])}.")
+
+    return note
+
+
+def _strides(features: Tensor) -> list[int]:
+    return [round(_SIDE / side) for side in features.shape[2:]]
+
+
+def _dilate(backbone: nn.Module, name: str, reached: list[int], limit: int) -> bool:
+    """Limit the stride of a layer that reads a map of strides ``reached``, and widen it to match what it will read.
+
+    Returns:
+        bool: whether anything had to change.
+    """
+    module = backbone.get_submodule(name)
+    kernel, stride, padding, dilation = (
+        _sides(module, part, len(reached)) for part in ("kernel_size", "stride", "padding", "dilation")
+    )
+    now = [max(1, min(r * s, limit) // min(r, limit)) for r, s in zip(reached, stride, strict=True)]
+    wider = [r // min(r, limit) if k > 1 else 1 for r, k in zip(reached, kernel, strict=True)]
+    if now == stride and max(wider) == 1:
+        return False
+    if getattr(module, "padding_mode", "zeros") != "zeros":
+        raise ValueError(f"layer '{name}' pads with {module.padding_mode!r}, for which output_stride is not written.")
+    padding = [p * w for p, w in zip(padding, wider, strict=True)]
+    dilation = [d * w for d, w in zip(dilation, wider, strict=True)]
+    if isinstance(module, _AVERAGE_POOLS):
+        if getattr(module, "divisor_override", None):
+            raise ValueError(f"layer '{name}' has a divisor of its own, for which output_stride is not written.")
+        _replace(backbone, name, DilatedAvgPool(module, now, wider))
+        return True
+    if isinstance(module, _MAX_POOLS):
+        beyond = [w * (s - 1) if module.ceil_mode else 0 for w, s in zip(wider, stride, strict=True)]
+        _replace(backbone, name, _max_pool(type(module), kernel, now, padding, dilation, beyond))
+        return True
+    module.stride = tuple(now)  # type: ignore[assignment]  # of a convolution or pool, which mypy sees as any module
+    if max(wider) > 1:
+        module.dilation = tuple(dilation)  # type: ignore[assignment]
+        module.padding = module.padding if isinstance(module.padding, str) else tuple(padding)  # type: ignore[assignment]
+    return True
+
+
+def _max_pool(
+    kind: Any, kernel: list[int], stride: list[int], padding: list[int], dilation: list[int], beyond: list[int]
+) -> nn.Sequential:
+    """A max pool with a padding of its own: torch's may be half the window at most, as it is without dilation.
+
+    A pool that rounds sizes up reads on ``beyond`` the border, and so does its dilated twin.
+    """
+    margins = [side for p, b in zip(reversed(padding), reversed(beyond), strict=True) for side in (p, p + b)]
+    pool = kind(tuple(kernel), tuple(stride), 0, tuple(dilation))
+    padding_layer: Any = _PADS[len(kernel)]
+    return nn.Sequential(padding_layer(tuple(margins), -math.inf), pool)
+
+
+def _sides(module: nn.Module, name: str, dims: int) -> list[int]:
+    """An attribute of a convolution or pool along each dimension; what it lacks is 1, and padding in words is 0."""
+    value = getattr(module, name, 1)
+    if isinstance(value, str):
+        return [0] * dims
+    return [value] * dims if isinstance(value, int) else list(value)
+
+
+def _replace(root: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(root.get_submodule(parent), child, module)

@@ -1,0 +1,394 @@
+"""Find the global pooling and the classifier behind it in a model's torch.fx graph: by what they compute, never by name.
+
+Only the modules that hold a part of the head are opened: everything before the pooling stays the module it was.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from captum_softcam.softcam.shapes import spatial_dims
+
+__all__ = ["Head", "Layer", "Pooling", "find_head", "is_linear"]
+
+_ONE_OUTPUT = "convert_to_softcam needs one: wrap the model so that it returns logits (N, K)."
+
+_ACTIVATIONS = (
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish),
+    *(nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Tanh, nn.Softplus),
+)
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_ADAPTIVE = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
+_ADAPTIVE_FUNCTIONS = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
+_FIXED = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+_FIXED_FUNCTIONS = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
+_MEANS = (torch.mean, "mean")
+_FLATTENS = (torch.flatten, "flatten", torch.reshape, "reshape", "view")
+_PASSING = (torch.squeeze, "squeeze", "contiguous")
+_DROPOUT_FUNCTIONS = {F.dropout: nn.Dropout, F.dropout1d: nn.Dropout1d, F.dropout2d: nn.Dropout2d, F.dropout3d: nn.Dropout3d}
+_FUNCTIONS = {
+    F.relu: nn.ReLU,
+    torch.relu: nn.ReLU,
+    "relu": nn.ReLU,
+    F.relu6: nn.ReLU6,
+    F.gelu: nn.GELU,
+    F.silu: nn.SiLU,
+    F.hardswish: nn.Hardswish,
+    F.hardsigmoid: nn.Hardsigmoid,
+    F.leaky_relu: nn.LeakyReLU,
+    F.elu: nn.ELU,
+    F.mish: nn.Mish,
+    torch.tanh: nn.Tanh,
+    F.tanh: nn.Tanh,
+    "tanh": nn.Tanh,
+}
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """The step that takes the positions together.
+
+    Args:
+        name (str): for the user, such as ``avgpool: AdaptiveAvgPool2d(output_size=1)``.
+        dims (int): dimensions of the positions.
+        channels_last (bool): whether the features are (N, ..., C). Default: False
+        grid (tuple of int): positions that the classifier tells apart, for a pooling that leaves several. Default: ()
+        keeps_dims (bool): whether the pooled features are (N, C, 1, ...), not (N, C). Default: True
+    """
+
+    name: str
+    dims: int
+    channels_last: bool = False
+    grid: tuple[int, ...] = ()
+    keeps_dims: bool = True
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of the head: its name in the model (or that of the call), itself, and whether it reads (N, C)."""
+
+    name: str
+    module: nn.Module
+    flat: bool
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where a model's graph is to be cut, and what stands behind the cut.
+
+    Args:
+        graph (torch.fx.Graph): of the whole model.
+        features (torch.fx.Node): what the head reads.
+        pooling (Pooling): in its middle, or at its start.
+        before (list of Layer): layers before the pooling that act at every position already.
+        after (list of Layer): layers behind it.
+        logits (torch.fx.Node): what the last of them gives.
+    """
+
+    graph: fx.Graph
+    features: fx.Node
+    pooling: Pooling
+    before: list[Layer]
+    after: list[Layer]
+    logits: fx.Node
+
+
+def find_head(model: nn.Module, example: Tensor | None) -> Head:
+    """The head of ``model``.
+
+    Args:
+        model (torch.nn.Module): in eval mode; torch.fx can trace it.
+        example (Tensor or None): an input, which tells the shapes that a graph alone does not.
+
+    Raises:
+        ValueError: if there is none, or more than one; the message says what stands in the way.
+    """
+    opened: set[str] = set()
+    while True:
+        search = _Search(model, _trace(model, opened), example)
+        heads = [head for head in map(search.follow, search.outputs()) if isinstance(head, Head)]
+        if len(heads) == 1:
+            return heads[0]
+        if heads:
+            raise ValueError(f"{type(model).__name__} returns {len(heads)} outputs with a pooled head; {_ONE_OUTPUT}")
+        closed = search.closed()
+        if closed is None:
+            raise ValueError(search.problem())
+        opened.add(closed)
+
+
+class _Tracer(fx.Tracer):
+    """Trace a model with all of its children closed but those named in ``opened``."""
+
+    def __init__(self, opened: set[str]) -> None:
+        super().__init__()
+        self.opened = opened
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002 (torch.fx's signature)
+        return module_qualified_name not in self.opened
+
+
+def _trace(model: nn.Module, opened: set[str]) -> fx.Graph:
+    try:
+        graph = _Tracer(opened).trace(model)
+    except Exception as error:  # torch.fx raises whatever the traced code raises on a proxy
+        raise ValueError(
+            f"{type(model).__name__} cannot be traced by torch.fx ({error}); convert_to_softcam needs a model without "
+            "control flow that depends on the input. Build a SoftCamModel from its backbone and an EvidenceHead instead."
+        ) from error
+    for number, node in enumerate([node for node in graph.nodes if node.target in _DROPOUT_FUNCTIONS]):
+        name = f"functional_dropout_{number}"
+        model.add_module(name, _DROPOUT_FUNCTIONS[node.target](float(_argument(node, 1, "p", 0.5))).eval())
+        with graph.inserting_before(node):
+            node.replace_all_uses_with(graph.call_module(name, (node.args[0],)))
+        graph.erase_node(node)
+    return graph
+
+
+class _Search:
+    """The way back from the outputs of a graph."""
+
+    def __init__(self, model: nn.Module, graph: fx.Graph, example: Tensor | None) -> None:
+        self.model = model
+        self.graph = graph
+        self.shapes = {} if example is None else _shapes(model, graph, example)
+        self.blocks: list[fx.Node] = []
+
+    def outputs(self) -> list[fx.Node]:
+        """What the model returns, taken out of dictionaries and tuples."""
+        found: list[fx.Node] = []
+        fx.node.map_arg(next(node for node in self.graph.nodes if node.op == "output").args[0], found.append)
+        return found
+
+    def follow(self, node: fx.Node) -> Head | None:
+        """The head that ends in ``node``; None if there is none, or one in a module that is closed as yet."""
+        steps: list[fx.Node] = []
+        logits = node
+        while (pooling := self._pooling(node)) is None:
+            before = self._source(node)
+            if before is None or self._layer(node) is None:
+                self.blocks.append(node)
+                return None
+            steps.insert(0, node)
+            node = before
+        features, pooling = self._whole(node.all_input_nodes[0], pooling)
+        return self._head(features, pooling, steps, logits)
+
+    def closed(self) -> str | None:
+        """A module that stands in the way and could be opened."""
+        for node in self.blocks:
+            if node.op == "call_module" and not _is_leaf(self._module(node)):
+                return str(node.target)
+        return None
+
+    def problem(self) -> str:
+        """What stands in the way, in words."""
+        if not self.blocks:
+            return f"{type(self.model).__name__} returns no tensor that torch.fx can see; {_ONE_OUTPUT}"
+        node, hint = self.blocks[0], ""
+        if self._fixed_pool(node) or not self.shapes:
+            hint = " If the pooling has a fixed size, or the classifier reads a flattened map, give an example of the input."
+        return (
+            f"no global average pooling was found before the classifier of {type(self.model).__name__}: going back from the "
+            f"logits, {self._describe(node)} stands in the way. convert_to_softcam needs: features (N, C, h, w) -> global "
+            f"average pooling -> layers that read the pooled channels -> logits (N, K).{hint}"
+        )
+
+    def _head(self, features: fx.Node, pooling: Pooling, steps: list[fx.Node], logits: fx.Node) -> Head:
+        after, flat = [], not pooling.keeps_dims
+        for step in steps:
+            layer = self._layer(step)
+            if isinstance(layer, nn.Module):
+                after.append(Layer(str(step.target) if step.op == "call_module" else step.name, layer, flat))
+            flat = flat or self._flattens(step)
+        before: list[Layer] = []
+        while not any(list(layer.module.parameters()) for layer in [*before, *after]):
+            layer, source = self._layer(features), self._source(features)
+            if source is None or layer is None or isinstance(layer, nn.Linear):
+                break
+            if isinstance(layer, nn.Module):
+                before.insert(0, Layer(str(features.target), layer, False))
+            features = source
+        return Head(self.graph, features, pooling, before, after, logits)
+
+    def _module(self, node: fx.Node) -> nn.Module:
+        return self.model.get_submodule(str(node.target))
+
+    def _source(self, node: fx.Node) -> fx.Node | None:
+        """The node that this one reads; None for the input of the model, or where several are read."""
+        first = node.args[0] if node.args else None
+        return first if isinstance(first, fx.Node) and node.op not in ("placeholder", "output") else None
+
+    def _layer(self, node: fx.Node) -> nn.Module | bool | None:
+        """The layer that a step of the head calls, True for one that only reshapes, None for what is no step of a head."""
+        if node.op == "call_module":
+            module = self._module(node)
+            if isinstance(module, (nn.Flatten, nn.Identity)):
+                return True
+            known = isinstance(module, (nn.Linear, *_ACTIVATIONS, *_DROPOUTS, *_NORMS)) or _is_pointwise_convolution(module)
+            return module if known else None
+        if node.target in _FUNCTIONS:
+            return _function_module(node)
+        reshapes = node.target in (*_FLATTENS, *_PASSING) or (node.target is operator.getitem and _takes_only_one(node))
+        return True if reshapes else None
+
+    def _flattens(self, node: fx.Node) -> bool:
+        if node.op == "call_module":
+            return isinstance(self._module(node), nn.Flatten)
+        return node.target in (*_FLATTENS, *_PASSING, operator.getitem) and node.target != "contiguous"
+
+    def _pooling(self, node: fx.Node) -> Pooling | None:
+        return self._adaptive_pool(node) or self._fixed_pool_of_all(node) or self._mean(node) or self._flattened_map(node)
+
+    def _adaptive_pool(self, node: fx.Node) -> Pooling | None:
+        if node.op == "call_module" and isinstance(self._module(node), _ADAPTIVE):
+            module = self._module(node)
+            dims = 1 + next(i for i, kind in enumerate(_ADAPTIVE) if isinstance(module, kind))
+            size = module.output_size
+        elif node.target in _ADAPTIVE_FUNCTIONS:
+            dims, size = 1 + _ADAPTIVE_FUNCTIONS.index(node.target), _argument(node, 1, "output_size")
+        else:
+            return None
+        sides = tuple(size) if isinstance(size, (tuple, list)) else (size,) * dims
+        if any(side is None for side in sides):
+            return None  # a side that is left as it comes: not a pooling of all positions
+        return Pooling(self._describe(node), dims, grid=() if set(sides) == {1} else cast("tuple[int, ...]", sides))
+
+    def _fixed_pool(self, node: fx.Node) -> bool:
+        return isinstance(self._module(node), _FIXED) if node.op == "call_module" else node.target in _FIXED_FUNCTIONS
+
+    def _fixed_pool_of_all(self, node: fx.Node) -> Pooling | None:
+        """An average pool whose window is known to hold the whole map."""
+        shape = self.shapes.get(node.name)
+        if shape is None or not self._fixed_pool(node) or set(shape[2:]) != {1}:
+            return None
+        return Pooling(self._describe(node), len(shape) - 2)
+
+    def _mean(self, node: fx.Node) -> Pooling | None:
+        """A mean over all dimensions but the first and that of the channels, counted from either end."""
+        if node.target not in _MEANS:
+            return None
+        given = _argument(node, 1, "dim")
+        dims = sorted([given] if isinstance(given, int) else given or [])
+        keeps_dims = bool(_argument(node, 2, "keepdim", False))
+        count = len(dims)
+        if count and dims in ([*range(2, 2 + count)], [*range(-count, 0)]):
+            return Pooling(self._describe(node), count, keeps_dims=keeps_dims)
+        if count and dims in ([*range(1, 1 + count)], [*range(-count - 1, -1)]):
+            return Pooling(self._describe(node), count, channels_last=True, keeps_dims=keeps_dims)
+        return None
+
+    def _flattened_map(self, node: fx.Node) -> Pooling | None:
+        """A map that is flattened as it is, for layers that tell its positions apart."""
+        source = self._source(node)
+        if source is None or not self._flattens(node) or self._adaptive_pool(source):
+            return None
+        shape, flat = self.shapes.get(source.name, ()), self.shapes.get(node.name)
+        if len(shape) < 3 or max(shape[2:]) == 1 or flat != (shape[0], math.prod(shape[1:])):
+            return None
+        return Pooling(self._describe(node), len(shape) - 2, grid=tuple(shape[2:]), keeps_dims=False)
+
+    def _whole(self, features: fx.Node, pooling: Pooling) -> tuple[fx.Node, Pooling]:
+        """Features and pooling in their own dimensions, where the positions were flattened first, or pooled in two steps."""
+        if pooling.dims != 1 or pooling.channels_last or (source := self._source(features)) is None:
+            return features, pooling
+        if features.target in ("flatten", torch.flatten) and _argument(features, 1, "start_dim", 0) == 2:
+            return source, replace(pooling, dims=spatial_dims(self.model) or 1)
+        first = self._mean(features)
+        if (first and not first.channels_last and not first.keeps_dims) or _is_mean_of_columns(features):
+            return source, replace(pooling, dims=2)
+        return features, pooling
+
+    def _describe(self, node: fx.Node) -> str:
+        """A step for the user: the module as it prints itself, or the call."""
+        if node.op == "call_module":
+            return f"'{node.target}' ({str(self._module(node)).splitlines()[0].removesuffix('(')})"
+        if node.op == "placeholder":
+            return f"the input '{node.target}'"
+        if node.target is operator.getitem:
+            return "an index that picks single positions or tokens, where their mean is needed,"
+        return f"{getattr(node.target, '__name__', node.target)}()"
+
+
+def _shapes(model: nn.Module, graph: fx.Graph, example: Tensor) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors of a graph, by the names of its nodes."""
+    seen = _ShapeRecorder(fx.GraphModule(model, graph))
+    try:
+        with torch.no_grad():
+            seen.run(example)
+    except Exception:  # the model does not run on the example, which is said later, or not in torch.fx's interpreter
+        return {}
+    return seen.shapes
+
+
+class _ShapeRecorder(fx.Interpreter):
+    """Runs a graph and notes the shapes of its tensors."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.shapes: dict[str, tuple[int, ...]] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if isinstance(result, Tensor):
+            self.shapes[n.name] = tuple(result.shape)
+        return result
+
+
+def _argument(node: fx.Node, place: int, name: str, default: Any = None) -> Any:
+    """An argument of a call, given by place or by name."""
+    return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Whether a layer of a head commutes with the pooling, in eval mode; subclasses of normalisations may do more."""
+    norm = any(type(module).forward is kind.forward for kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d))
+    return norm or isinstance(module, (nn.Linear, *_CONVOLUTIONS, *_DROPOUTS))
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    """Whether a module is one of torch's layers, and no container, so that there is nothing inside to be seen."""
+    return type(module).__module__.startswith("torch.nn.modules.") and not list(module.children())
+
+
+def _is_pointwise_convolution(module: nn.Module) -> bool:
+    return isinstance(module, _CONVOLUTIONS) and {*module.kernel_size, *module.stride} == {1} and not _pads(module)
+
+
+def _pads(module: nn.Module) -> bool:
+    padding = module.padding
+    return padding not in ("same", "valid") and any(padding)  # type: ignore[arg-type]  # of a convolution
+
+
+def _function_module(node: fx.Node) -> nn.Module | None:
+    """The module of a functional activation; None for settings that we do not carry over."""
+    settings = {name: value for name, value in node.kwargs.items() if name != "inplace"}
+    if len(node.args) > 1:
+        return None
+    try:
+        return _FUNCTIONS[node.target](**settings)  # type: ignore[no-any-return]  # its target is one of them
+    except TypeError:
+        return None
+
+
+def _takes_only_one(node: fx.Node) -> bool:
+    """Whether an index takes the only position of pooled features, as in ``x[:, :, 0, 0]``."""
+    index = node.args[1]
+    if not isinstance(index, tuple) or len(index) < 2:
+        return False
+    kept = 1 if index[0] is Ellipsis else 2
+    return all(entry in (slice(None), Ellipsis) for entry in index[:kept]) and all(entry == 0 for entry in index[kept:])
+
+
+def _is_mean_of_columns(node: fx.Node) -> bool:
+    """Whether a node is the mean over the last dimension of images (N, C, h, w), counted from the front."""
+    return node.target in _MEANS and _argument(node, 1, "dim") == 3 and not _argument(node, 2, "keepdim", False)
