@@ -11,11 +11,13 @@ import torchvision
 from torch import Tensor, nn
 
 from captum_softcam._names import closest
+from captum_softcam.softcam.architectures import Architecture
+from captum_softcam.softcam.files import fill, load_model, misfit, save_model
 
 __all__ = ["Classifier", "load_classifier"]
 
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Classifier:
         image_size (int): side of the square input, in pixels.
         mean (tuple of float): subtracted from each channel of an image in [0, 1]. Default: 0
         std (tuple of float): each channel is divided by it afterwards. Default: 1
+        architecture (Architecture): builder and arguments of the network before any conversion; needed only to save one with
+            settings of its own. Default: found on saving, if torchvision builds it with its own settings
     """
 
     name: str
@@ -37,11 +41,68 @@ class Classifier:
     image_size: int
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    architecture: Architecture | None = None
 
     def normalize(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) in [0, 1] as the model expects them."""
         mean, std = (torch.tensor(v, dtype=images.dtype, device=images.device) for v in (self.mean, self.std))
         return (images - mean[:, None, None]) / std[:, None, None]
+
+    def save(self, path: str | Path, *, half: bool = False) -> Path:
+        """Write the classifier as one safetensors file with a JSON header; no code, no pickle.
+
+        The header holds the architecture, the conversion, classes, input size and normalisation. A network that torchvision
+        builds is recognised, and can be loaded without the code that trained it; any other asks for its own on loading.
+
+        Args:
+            path (path): the file; one that exists is replaced, once the new one is whole.
+            half (bool): store weights as float16: half the size, three digits. Default: False
+
+        Returns:
+            Path: the file.
+
+        Raises:
+            FileNotFoundError: if its folder does not exist.
+            ValueError: if the weights do not fit ``architecture``.
+        """
+        return save_model(
+            self.model,
+            path,
+            name=self.name,
+            classes=self.classes,
+            image_size=self.image_size,
+            mean=self.mean,
+            std=self.std,
+            architecture=self.architecture,
+            half=half,
+        )
+
+    @classmethod
+    def load(cls, path: str | Path, model: nn.Module | None = None) -> Classifier:
+        """Read what :meth:`save` wrote; in eval mode, on the CPU.
+
+        Args:
+            path (path): the file.
+            model (torch.nn.Module): the network before its conversion, for architectures that torchvision does not build;
+                its weights are replaced. Default: built by torchvision
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is cut off, not ours, of a newer format, holds weights only, or does not fit the network.
+        """
+        network, header = load_model(path, model)
+        if header["classes"] is None or header["image_size"] is None:
+            raise ValueError(f"'{path}' holds a network without classes and input size; read it with SoftCamModel.load.")
+        mean, std = header["mean"] or (0.0,) * 3, header["std"] or (1.0,) * 3
+        return cls(
+            name=header["name"],
+            model=network,
+            classes=tuple(header["classes"]),
+            image_size=header["image_size"],
+            mean=tuple(mean),
+            std=tuple(std),
+            architecture=Architecture(**header["architecture"]) if header["architecture"] else None,
+        )
 
 
 def load_classifier(
@@ -81,7 +142,7 @@ def load_classifier(
         raise ValueError("classes are needed with a checkpoint: one name per logit, in their order.")
     model = torchvision.models.get_model(name, weights=None, num_classes=len(classes))
     _load_checkpoint(model, Path(str(checkpoint)), f"{name} for {len(classes)} classes")
-    return Classifier(name, model.eval(), tuple(classes), 224, _IMAGENET_MEAN, _IMAGENET_STD)
+    return Classifier(name, model.eval(), tuple(classes), 224, IMAGENET_MEAN, IMAGENET_STD)
 
 
 def _classifier_names() -> list[str]:
@@ -120,10 +181,10 @@ def _load_checkpoint(model: nn.Module, path: Path, what: str) -> None:
             "never run. Save it with torch.save(model.state_dict(), path)."
         ) from error
     state = _state_dict(content, path)
-    problems = _misfit(model.state_dict(), state)
+    problems = misfit(model.state_dict(), state)
     if problems:
         raise ValueError(f"checkpoint '{path}' does not fit {what}: {'; '.join(problems)}.")
-    model.load_state_dict(state)
+    fill(model, state)
 
 
 def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
@@ -137,20 +198,3 @@ def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
         if not isinstance(value, Tensor):
             raise ValueError(f"entry {key!r} of checkpoint '{path}' is {type(value).__name__}; expected only tensors.")
     return {str(key).removeprefix("module."): value for key, value in content.items()}
-
-
-def _misfit(expected: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
-    """What keeps ``given`` from being loaded, each kind in a few words."""
-    missing = [key for key in expected if key not in given]
-    unexpected = [key for key in given if key not in expected]
-    misshapen = [
-        f"{key} {tuple(given[key].shape)} instead of {tuple(value.shape)}"
-        for key, value in expected.items()
-        if key in given and given[key].shape != value.shape
-    ]
-    kinds = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
-    return [f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in kinds.items() if keys]
-
-
-def _first(keys: list[str], count: int = 3) -> str:
-    return ", ".join(keys[:count]) + (", …" if len(keys) > count else "")

@@ -3,19 +3,15 @@
 import numpy as np
 import pytest
 import torch
-import torchvision
 from sklearn.ensemble import RandomForestClassifier
 
 from captum_softcam.data import RetinalLesions
 from captum_softcam.evaluation import accuracy
 from captum_softcam.softcam import (
     EMBEDDED,
-    Classifier,
     SoftCamModel,
-    convert_to_softcam,
     embedded,
     load_embedded,
-    save_embedded,
 )
 
 every = pytest.mark.parametrize("name", EMBEDDED)
@@ -90,35 +86,3 @@ class TestAccuracy:
 
     def test_the_shortcut_knows_something(self, shortcut):
         assert shortcut > 0.4, "a shortcut at chance would be no opponent"
-
-
-class TestRoundTrip:
-    @pytest.mark.parametrize("name", EMBEDDED)
-    @torch.no_grad()
-    def test_within_the_precision_of_float16(self, name, tmp_path, monkeypatch):
-        torch.manual_seed(0)
-        model = torchvision.models.shufflenet_v2_x0_5(num_classes=3)
-        model.train()(torch.rand(4, 3, 32, 32))  # batch statistics that are not the default ones
-        model = convert_to_softcam(model) if name == "lesions_softcam" else model
-        before = Classifier(name, model.eval(), ("a", "b", "ü"), 64)
-        path = save_embedded(before, "shufflenet_v2_x0_5", {"num_classes": 3}, tmp_path)
-        assert path == tmp_path / f"{name}.safetensors"
-        monkeypatch.setattr(embedded, "_FOLDER", tmp_path)
-        after = load_embedded(name)
-        assert (after.name, after.classes, after.image_size) == (name, ("a", "b", "ü"), 64)
-        assert type(after.model) is type(before.model)
-        want, got = before.model.state_dict(), after.model.state_dict()
-        assert want.keys() == got.keys()
-        for key, value in want.items():
-            assert got[key].dtype == value.dtype
-            torch.testing.assert_close(got[key], value, rtol=2**-11, atol=2**-25)
-        images = torch.rand(2, 3, 64, 64)
-        torch.testing.assert_close(after.model(images), before.model(images), rtol=0, atol=1e-2)
-
-    def test_normalisation_is_kept(self, tmp_path, monkeypatch):
-        model = torchvision.models.shufflenet_v2_x0_5(num_classes=2).eval()
-        before = Classifier("lesions_black_box", model, ("a", "b"), 64, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
-        save_embedded(before, "shufflenet_v2_x0_5", {"num_classes": 2}, tmp_path)
-        monkeypatch.setattr(embedded, "_FOLDER", tmp_path)
-        after = load_embedded("lesions_black_box")
-        assert (after.mean, after.std) == (before.mean, before.std)
