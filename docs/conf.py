@@ -60,7 +60,7 @@ copybutton_prompt_text = "$ "
 
 # Without intersphinx nothing outside this package can be resolved, so nitpicking is for our own names.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(captum|matplotlib|numpy|pandas|pathlib|PIL|quantus|rich|torch|torchvision)\..*"),
+    (r"py:.*", r"(captum|lightning|matplotlib|numpy|pandas|pathlib|PIL|quantus|rich|torch|torchvision)\..*"),
     (r"py:.*", r"(collections|os|typing)\..*"),
     # Unqualified names from annotations and from docstrings that follow Captum's "name (type): text".
     (r"py:class", r"(Any|Callable|Iterable|Iterator|Mapping|Path|PathLike|Sequence)"),

@@ -1,7 +1,19 @@
-"""Samples with masks: the embedded retinal lesions and the user's own folders."""
+"""Samples with masks: the embedded retinal lesions and the user's own folders; and labelled images to train on."""
 
+from captum_softcam.data.augmentation import make_transforms
+from captum_softcam.data.labelled import LabelledImages, balanced_class_weights, split_samples
 from captum_softcam.data.lesions import RetinalLesions
 from captum_softcam.data.readers import ImageFolderSamples, read_image
 from captum_softcam.data.samples import Sample, Samples
 
-__all__ = ["ImageFolderSamples", "RetinalLesions", "Sample", "Samples", "read_image"]
+__all__ = [
+    "ImageFolderSamples",
+    "LabelledImages",
+    "RetinalLesions",
+    "Sample",
+    "Samples",
+    "balanced_class_weights",
+    "make_transforms",
+    "read_image",
+    "split_samples",
+]

@@ -56,7 +56,7 @@ class ImageFolderSamples(Dataset[Sample]):
     ) -> None:
         self.root = Path(images)
         self.size = size
-        folders = {folder.name: _image_files(folder) for folder in _class_folders(self.root)}
+        folders = {folder.name: image_files(folder) for folder in class_folders(self.root)}
         if not any(folders.values()):
             raise FileNotFoundError(f"no class folder of '{self.root}' holds an image ({', '.join(IMG_EXTENSIONS)}).")
         self.classes = tuple(classes) if classes is not None else tuple(folders)
@@ -114,7 +114,8 @@ def _resize(image: Tensor, size: int) -> Tensor:
     return resize(image, [size, size], antialias=True).clamp(0, 1)
 
 
-def _class_folders(root: Path) -> list[Path]:
+def class_folders(root: Path) -> list[Path]:
+    """The folders below ``root``, hidden ones left out, sorted; FileNotFoundError if there are none."""
     if not root.is_dir():
         raise FileNotFoundError(f"image folder '{root}' is not a directory.")
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -123,7 +124,8 @@ def _class_folders(root: Path) -> list[Path]:
     return folders
 
 
-def _image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
+    """All image files below ``folder``, sorted."""
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
 
 

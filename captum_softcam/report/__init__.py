@@ -1,7 +1,17 @@
-"""Show a comparison: the table, the picture, the folder."""
+"""Show a comparison: the table, the picture, the folder; and the curves of a training."""
 
+from captum_softcam.report.curves import plot_history
 from captum_softcam.report.folder import print_table, refuse_existing, write_folder
 from captum_softcam.report.panels import plot_panel
 from captum_softcam.report.table import make_layer_table, make_table, table_notes
 
-__all__ = ["make_layer_table", "make_table", "plot_panel", "print_table", "refuse_existing", "table_notes", "write_folder"]
+__all__ = [
+    "make_layer_table",
+    "make_table",
+    "plot_history",
+    "plot_panel",
+    "print_table",
+    "refuse_existing",
+    "table_notes",
+    "write_folder",
+]

@@ -1,0 +1,58 @@
+"""Curves of a training: what was logged, against the epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+__all__ = ["plot_history"]
+
+_PANELS = {
+    "classification loss": ("train_loss", "val_loss"),
+    "score on the validation set": ("val_accuracy", "val_auc"),
+    "penalty on the evidence": ("train_penalty", "val_penalty"),
+    "sparsity of the evidence (Hoyer)": ("val_sparsity",),
+}
+_STYLES = (("#0072b2", "-", "o"), ("#d55e00", "--", "s"))  # a blue and an orange that all eyes tell apart; dashes besides
+
+
+def plot_history(history: Sequence[Mapping[str, float]]) -> Figure:
+    """Losses, scores, penalty and sparsity against the epochs, with the best epoch marked.
+
+    Curves differ in dash and marker as well as in colour. A panel is left out where nothing was logged for it, as the
+    penalty of a black box.
+
+    Args:
+        history (sequence of mapping): one entry per epoch, as :func:`~captum_softcam.softcam.train_classifier` returns.
+
+    Returns:
+        matplotlib.figure.Figure: one row of panels; save it with ``savefig``.
+
+    Raises:
+        ValueError: if there are no epochs.
+    """
+    if not history:
+        raise ValueError("there are no epochs to draw; give at least one.")
+    panels = {title: names for title, names in _PANELS.items() if any(name in history[0] for name in names)}
+    figure = Figure(figsize=(4 * len(panels), 3.2), layout="constrained")
+    best = max(history, key=lambda row: row["val_score"])["epoch"]
+    for axis, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        _draw(axis, title, [name for name in names if name in history[0]], history)
+        axis.axvline(best, color="0.5", linestyle=":", label=f"best: epoch {best:g}")
+        axis.legend(fontsize=8)
+    return figure
+
+
+def _draw(axis: Any, title: str, names: Sequence[str], history: Sequence[Mapping[str, float]]) -> None:
+    epochs = [row["epoch"] for row in history]
+    every = max(1, len(epochs) // 10)
+    for name, (colour, dashes, marker) in zip(names, _STYLES, strict=False):
+        values = [row[name] for row in history]
+        label = name.replace("val_", "validation ").replace("train_", "training ").replace("auc", "AUC")
+        axis.plot(epochs, values, dashes, color=colour, marker=marker, markersize=4, markevery=every, label=label)
+    axis.set_title(title, fontsize=10)
+    axis.set_xlabel("epoch", fontsize=9)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -1,0 +1,114 @@
+"""Loss and scores of a classifier over a set of examples: pure functions of logits, targets and evidence.
+
+Three kinds of targets: ``"multiclass"``, one of K classes (N,) of whole numbers; ``"multilabel"``, any of K labels
+(N, K) of 0 and 1; ``"binary"``, a single logit for yes or no, (N,) of 0 and 1.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["KINDS", "accuracy", "classification_loss", "hoyer_sparsity", "one_vs_rest_auc", "refuse_misfit"]
+
+KINDS = ("multiclass", "multilabel", "binary")
+"""The kinds of targets."""
+
+
+def refuse_misfit(logits: object, targets: Tensor, kind: str) -> None:
+    """Raise ValueError unless logits and targets have the shapes that the kind asks for."""
+    if not isinstance(logits, Tensor):
+        raise ValueError(f"the model gives {type(logits).__name__}; training needs logits (N, K), one tensor.")
+    size, given = tuple(logits.shape), tuple(targets.shape)
+    wanted = {"multiclass": size[:1], "multilabel": size, "binary": size[:1]}[kind]
+    if len(size) != 2 or given != wanted or (kind == "binary" and size[1] != 1):
+        raise ValueError(
+            f"logits {size} and targets {given} do not go together as {kind}; expected "
+            + {"multiclass": "(N, K) and (N,)", "multilabel": "(N, K) and (N, K)", "binary": "(N, 1) and (N,)"}[kind]
+            + "."
+        )
+
+
+def classification_loss(logits: Tensor, targets: Tensor, kind: str, class_weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy of logits (N, K); a scalar, the mean over the examples.
+
+    Args:
+        logits (Tensor): (N, K); (N, 1) where ``kind`` is binary.
+        targets (Tensor): as ``kind`` asks for.
+        kind (str): softmax cross-entropy for multiclass, sigmoid cross-entropy for multilabel and binary.
+        class_weights (Tensor): (K,). Multiclass: each example counts by the weight of its class, and the mean is a weighted
+            one. Otherwise: the factor that the presence of a label counts more than its absence. Default: all 1
+    """
+    class_weights = None if class_weights is None else class_weights.to(logits.dtype)
+    if kind == "multiclass":
+        return F.cross_entropy(logits, targets, class_weights)
+    targets = targets.reshape(logits.shape).to(logits.dtype)
+    return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=class_weights)
+
+
+def accuracy(logits: Tensor, targets: Tensor, kind: str) -> Tensor:
+    """Share of right answers, a scalar: the greatest logit for multiclass, otherwise the sign of every logit."""
+    if kind == "multiclass":
+        return (logits.argmax(1) == targets).double().mean()
+    return ((logits > 0) == (targets.reshape(logits.shape) > 0.5)).double().mean()
+
+
+def one_vs_rest_auc(logits: Tensor, targets: Tensor, kind: str) -> Tensor:
+    r"""Area under the ROC curve of every class against the rest, (K,); NaN for a class that all or no examples belong to.
+
+    .. math:: \mathrm{AUC}_k = P(s_k(x^+) > s_k(x^-)) + \tfrac12 P(s_k(x^+) = s_k(x^-))
+
+    over all pairs of an example :math:`x^+` of the class and one :math:`x^-` without it. Scores :math:`s` are the log-odds
+    of the softmax probabilities for multiclass, logits otherwise, in float64: probabilities near 1 would be rounded to ties.
+    """
+    scores = logits.double()
+    if kind == "multiclass":
+        members = F.one_hot(targets, logits.shape[1]).bool()
+        return _areas(_log_odds(scores), members)
+    return _areas(scores, targets.reshape(logits.shape) > 0.5)
+
+
+def _log_odds(logits: Tensor) -> Tensor:
+    """log(p / (1 - p)) of softmax probabilities; that of the greatest, which may be near 1, from the sum of the others."""
+    top = logits.argmax(1, keepdim=True)
+    others = logits.scatter(1, top, -math.inf).logsumexp(1, keepdim=True)
+    log_p = logits.log_softmax(1)
+    odds = log_p - torch.log1p(-log_p.exp())
+    return odds.scatter(1, top, logits.gather(1, top) - others)
+
+
+def _areas(scores: Tensor, members: Tensor) -> Tensor:
+    return torch.stack([_area(column[inside], column[~inside]) for column, inside in zip(scores.T, members.T, strict=True)])
+
+
+def _area(inside: Tensor, outside: Tensor) -> Tensor:
+    """Share of pairs in the right order, ties counted half, by sorting instead of pairing; NaN without pairs."""
+    if not len(inside) or not len(outside):
+        return inside.new_tensor(math.nan)
+    ordered, inside = outside.sort().values, inside.contiguous()
+    below = torch.searchsorted(ordered, inside)
+    not_above = torch.searchsorted(ordered, inside, right=True)
+    return (below + not_above).double().mean() / (2 * len(outside))
+
+
+def hoyer_sparsity(evidence: Tensor) -> Tensor:
+    r"""Hoyer's sparsity of the evidence of each example :cite:p:`hoyer2004sparseness`.
+
+    .. math:: \frac{\sqrt n - \lVert E \rVert_1 / \lVert E \rVert_2}{\sqrt n - 1}
+
+    over the :math:`n = Khw` cells: 0 where all have the same magnitude, 1 where a single one is not zero. Whatever the unit
+    of the logits, it needs no threshold. Evidence that is zero everywhere counts as 1, for the penalty has taken it all.
+
+    Args:
+        evidence (Tensor): (N, K, ...) with more than one cell per example.
+
+    Returns:
+        Tensor: (N,), in [0, 1].
+    """
+    cells = evidence.flatten(1).abs()
+    root = math.sqrt(cells.shape[1])
+    ratio = cells.sum(1) / cells.square().sum(1).sqrt()
+    return ((root - ratio) / (root - 1)).nan_to_num(nan=1.0).clamp(0, 1)
