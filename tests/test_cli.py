@@ -20,6 +20,7 @@ import torchvision
 from PIL import Image
 
 from captum_softcam import cli
+from captum_softcam.cli import compare
 from captum_softcam.softcam import EMBEDDED
 
 NAME = "shufflenet_v2_x0_5"
@@ -88,7 +89,7 @@ def files(tmp_path_factory):
 def here(tmp_path, monkeypatch):
     """An empty working directory, and a small held-out split."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "_ACCURACY_SAMPLES", 8)
+    monkeypatch.setattr(compare, "_ACCURACY_SAMPLES", 8)
     return tmp_path
 
 
@@ -333,7 +334,7 @@ def done(tmp_path_factory):
     """One good run of the embedded model, looked at from many sides."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("run"))
-        patch.setattr(cli, "_ACCURACY_SAMPLES", 8)
+        patch.setattr(compare, "_ACCURACY_SAMPLES", 8)
         result = run(*EMBEDDED_RUN, "--out", "deep/X")
         result.folder = Path("deep/X").absolute()
     return result
@@ -426,9 +427,9 @@ class TestCompareOptions:
             def __format__(self, _spec):
                 return "now"
 
-        monkeypatch.setattr(cli, "datetime", Stopped)
+        monkeypatch.setattr(compare, "datetime", Stopped)
         for name in ("comparison-now", "comparison-now-2", "comparison-now-3"):
-            assert cli._new_name("comparison") == Path(name)
+            assert compare._new_name("comparison") == Path(name)
             Path(name).mkdir()
 
     def test_a_name_given_twice_counts_once(self):

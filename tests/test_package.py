@@ -50,8 +50,39 @@ def test_import_is_cheap(tmp_path):
     assert done.returncode == 0, done.stderr
     loaded = {name.partition(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
     assert "captum" in loaded
-    heavy = loaded & {"quantus", "lightning", "skimage", "pandas", "sklearn", "onnx", "ray"}
+    heavy = loaded & {"quantus", "lightning", "torchmetrics", "skimage", "pandas", "sklearn", "onnx", "ray"}
     assert not heavy, f"import captum_softcam loads {sorted(heavy)}"
+
+
+TRAINING = ["SoftCamTask", "TrainingResult", "train_classifier"]
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_training_loads_lightning_when_it_is_asked_for(tmp_path, name):
+    code = f"""
+import sys
+from captum_softcam import softcam
+assert "{name}" in dir(softcam)
+assert "lightning" not in sys.modules
+softcam.{name}
+assert "lightning" in sys.modules
+"""
+    done = python(code, tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_training_without_lightning_says_what_to_install(tmp_path, name):
+    code = f"import sys; sys.modules['lightning'] = None; from captum_softcam.softcam import {name}"
+    done = python(code, tmp_path)
+    assert done.returncode == 1
+    sentence = f"ImportError: {name} needs lightning; run: pip install 'captum-softcam[train]'."
+    assert done.stderr.splitlines()[-1] == sentence
+
+
+def test_unknown_names_are_attribute_errors():
+    with pytest.raises(AttributeError, match=r"module 'captum_softcam\.softcam' has no attribute 'SoftCam'"):
+        _ = importlib.import_module("captum_softcam.softcam").SoftCam
 
 
 def test_import_says_nothing(tmp_path):

@@ -1,0 +1,56 @@
+"""The command line: ``captum-softcam compare``, ``convert``, ``explain``, ``layers`` and ``train``.
+
+What a user can get wrong ends in one sentence on standard error and exit status 2, never in a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from captum_softcam.cli.compare import add_compare
+from captum_softcam.cli.convert import add_convert
+from captum_softcam.cli.explain import add_explain
+from captum_softcam.cli.layers import add_layers
+from captum_softcam.cli.train import add_train
+
+__all__ = ["main", "make_parser"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line with ``arguments``, by default those of the process."""
+    options = make_parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (ValueError, OSError) as error:
+        print(f"captum-softcam {options.command}: {_sentence(error)}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt as interrupt:
+        print(f"captum-softcam {options.command}: interrupted; {str(interrupt) or 'nothing was written'}.", file=sys.stderr)
+        sys.exit(130)
+
+
+def _sentence(error: Exception) -> str:
+    """An error in words.
+
+    Those of the operating system come as a number, a text and a file, those of a process that loads data as a traceback.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{error.strerror}: '{error.filename}'." if error.filename else f"{error.strerror}."
+    text = str(error)
+    return text.rstrip().rpartition("\n")[2].partition(": ")[2] if "Original Traceback" in text else text
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="captum-softcam", description="Explain image classifiers, and measure which explanation can be trusted."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    add_compare(commands)
+    add_convert(commands)
+    add_explain(commands)
+    add_layers(commands)
+    add_train(commands)
+    return parser

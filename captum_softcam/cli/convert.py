@@ -1,0 +1,101 @@
+"""``captum-softcam convert``: a SoftCAM model from a classifier, as a file of ours or as ONNX."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from captum_softcam.cli.options import load_model, names, positive, untrained
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from captum_softcam.softcam import Classifier, SoftCamModel
+
+__all__ = ["add_convert"]
+
+_MODEL_HELP = "lesions_black_box (default), a torchvision classifier, or a .safetensors file of train or convert"
+
+
+def add_convert(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "convert",
+        help="turn a classifier into a SoftCAM model; write it as a file or as ONNX",
+        description="Turn a classifier into a SoftCAM model without training, and say what changed. A torchvision "
+        "classifier without weights is tried out only; with weights, or from a file, the result can be written.",
+    )
+    parser.set_defaults(run=_convert)
+    parser.add_argument("--model", default="lesions_black_box", metavar="NAME", help=_MODEL_HELP)
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="state dict for a torchvision classifier")
+    parser.add_argument("--weights", metavar="NAME", help="torchvision's own weights, e.g. DEFAULT")
+    parser.add_argument("--classes", type=names, metavar="A,B", help="class names in the order of the logits")
+    parser.add_argument("--num-classes", type=positive, metavar="N", help="outputs of a new, untrained last layer")
+    parser.add_argument("--output-stride", type=int, choices=(16, 8), help="input pixels per cell of the evidence")
+    parser.add_argument("--size", type=positive, metavar="PIXELS", help="side of the probe (default: the model's input)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="new file of the converted model (safetensors)")
+    parser.add_argument("--onnx", type=Path, metavar="FILE", help="new ONNX file with logits and evidence")
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from captum_softcam.report import refuse_existing
+
+    for path in filter(None, (options.out, options.onnx)):
+        refuse_existing(path)
+    classifier = _converted(options, _source(options))
+    print(classifier.model.conversion)
+    if options.out is not None:
+        print(f"model: {classifier.save(options.out)}")
+    if options.onnx is not None:
+        print(f"ONNX: {_exported(classifier, options.onnx)}")
+
+
+def _source(options: argparse.Namespace) -> Classifier:
+    """The classifier to convert, with random weights if none are given and nothing is to be written."""
+    from captum_softcam.softcam import EMBEDDED
+
+    named = options.model in EMBEDDED or options.model.endswith(".safetensors")
+    if named or options.checkpoint or options.weights:
+        return load_model(options)
+    if options.out or options.onnx:
+        raise ValueError(f"model '{options.model}' has no weights yet; give --checkpoint or --weights to write it.")
+    return untrained(options.model)
+
+
+def _converted(options: argparse.Namespace, classifier: Classifier) -> Classifier:
+    from captum_softcam.softcam import SoftCamModel, convert_to_softcam
+
+    if isinstance(classifier.model, SoftCamModel):
+        if options.num_classes or options.output_stride:
+            raise ValueError(f"model '{options.model}' is converted already; leave --num-classes and --output-stride out.")
+        return classifier
+    size = options.size or classifier.image_size
+    model = convert_to_softcam(
+        classifier.model,
+        _probe(replace(classifier, image_size=size)),
+        num_classes=options.num_classes,
+        output_stride=options.output_stride,
+    )
+    classes = map(str, range(options.num_classes)) if options.num_classes else classifier.classes
+    return replace(classifier, model=model, classes=tuple(classes), image_size=size)
+
+
+def _probe(classifier: Classifier) -> Tensor:
+    """Two images of noise, the same in every run, as the model takes them."""
+    import torch
+
+    noise = torch.rand(2, 3, *[classifier.image_size] * 2, generator=torch.Generator().manual_seed(0))
+    return classifier.normalize(noise)
+
+
+def _exported(classifier: Classifier, path: Path) -> Path:
+    from captum_softcam.softcam import export_onnx
+
+    model = cast("SoftCamModel", classifier.model)
+    classes, mean, std = classifier.classes, classifier.mean, classifier.std
+    try:
+        return export_onnx(model, path, _probe(classifier), classes=classes, mean=mean, std=std)
+    except ImportError as error:
+        raise ValueError(str(error)) from error

@@ -1,0 +1,44 @@
+"""``captum-softcam layers``: the layers of a model that are worth a map."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from captum_softcam.cli.options import MODEL_HELP, positive, untrained
+
+__all__ = ["add_layers"]
+
+
+def add_layers(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "layers",
+        help="list the layers of a model that are worth a map",
+        description="List the layers of a model that are worth a map, what Recipro-CAM costs there, and which one to take.",
+    )
+    parser.set_defaults(run=_layers)
+    parser.add_argument("--model", default="lesions_softcam", metavar="NAME", help=MODEL_HELP)
+    parser.add_argument("--size", type=positive, default=224, metavar="PIXELS", help="side of the input (default: 224)")
+
+
+def _layers(options: argparse.Namespace) -> None:
+    import torch
+    from rich.console import Console
+
+    from captum_softcam.attr import suggest_layers
+    from captum_softcam.report import make_layer_table
+    from captum_softcam.softcam import EMBEDDED, Classifier, load_embedded
+
+    if options.model.endswith(".safetensors"):
+        model = Classifier.load(options.model).model
+    else:
+        model = (load_embedded if options.model in EMBEDDED else untrained)(options.model).model
+    try:
+        choices = suggest_layers(model, torch.rand(1, 3, options.size, options.size))
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].rstrip(".!")
+        raise ValueError(
+            f"model '{options.model}' does not run at {options.size} pixels ({reason}); try another --size."
+        ) from error
+    Console().print(make_layer_table(choices))

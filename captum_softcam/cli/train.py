@@ -1,0 +1,331 @@
+"""``captum-softcam train``: a SoftCAM model, or a black box beside it, from a folder or a table of labelled images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from captum_softcam.cli.options import positive, refuse_unknown_model, seed, untrained
+
+if TYPE_CHECKING:
+    from captum_softcam.data import LabelledImages
+    from captum_softcam.softcam import Classifier, SoftCamTask, TrainingResult
+
+__all__ = ["add_train"]
+
+_OF_THE_MACHINE = ("accelerator", "devices", "strategy", "workers")  # may differ when a run goes on elsewhere
+_NOT_STORED = ("command", "run", "resume", "out")
+
+
+def add_train(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "train",
+        help="train a SoftCAM model or a black box on your own images",
+        description="Train a torchvision classifier as a SoftCAM model, or as it is with --black-box, by the recipe of the "
+        "SoftCAM paper. Images are augmented: cropped to 70-100 %% of their area, flipped left to right, and slightly "
+        "changed in colour. An interrupted run goes on with: captum-softcam train --resume --out DIR",
+    )
+    parser.set_defaults(run=partial(_train, parser))
+    _add_data_options(parser)
+    _add_network_options(parser)
+    _add_recipe_options(parser)
+    _add_machine_options(parser)
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, with its settings")
+    parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="new folder for settings, model and curves")
+
+
+def _add_data_options(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--images", type=Path, metavar="DIR", help="images in one folder per class")
+    source.add_argument("--csv", type=Path, metavar="FILE", help="table with columns path, label and, if wanted, split")
+    parser.add_argument("--val-images", type=Path, metavar="DIR", help="validation images in one folder per class")
+    share = "validation images set aside where there are none (default: 0.2)"
+    parser.add_argument("--val-share", type=_number, default=0.2, metavar="SHARE", help=share)
+    kinds = ("multiclass", "multilabel", "binary")
+    parser.add_argument("--kind", choices=kinds, default="multiclass", help="labels per image (default: multiclass)")
+    parser.add_argument("--size", type=positive, default=512, metavar="PIXELS", help="side of the input (default: 512)")
+    parser.add_argument("--vertical-flips", action="store_true", help="augment by flipping upside down, too")
+
+
+def _add_network_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="resnet50", metavar="NAME", help="torchvision classifier (default: resnet50)")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--weights", metavar="NAME", help="start from torchvision's own weights, e.g. DEFAULT")
+    start.add_argument("--checkpoint", type=Path, metavar="FILE", help="start from a state dict of the classifier")
+    parser.add_argument("--black-box", action="store_true", help="do not convert; for the comparison")
+    strides = "input pixels per cell of the evidence (default: the model's)"
+    parser.add_argument("--output-stride", type=int, choices=(16, 8), help=strides)
+    parser.add_argument("--l1", type=_number, default=0.0, metavar="L", help="lasso penalty on the evidence (default: 0)")
+    parser.add_argument("--l2", type=_number, default=0.0, metavar="L", help="ridge penalty on the evidence (default: 0)")
+
+
+def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--epochs", type=positive, default=50, metavar="N", help="passes over the images (default: 50)")
+    parser.add_argument("--batch-size", type=positive, default=12, metavar="N", help="images per step (default: 12)")
+    parser.add_argument("--lr", type=_number, default=1e-3, help="learning rate, falls to a tenth (default: 0.001)")
+    parser.add_argument("--weight-decay", type=_number, default=5e-4, metavar="W", help="(default: 0.0005)")
+    parser.add_argument("--class-weights", choices=("balanced",), help="let rare classes count as much as frequent ones")
+    scores = "what the best epoch is chosen by (default: auc)"
+    parser.add_argument("--score", choices=("auc", "accuracy", "loss"), default="auc", help=scores)
+    parser.add_argument("--patience", type=positive, metavar="N", help="stop after N epochs without a better score")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of every random choice (default: 0)")
+
+
+def _add_machine_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--precision", default="32-true", help="e.g. 16-mixed on a GPU (default: 32-true)")
+    parser.add_argument("--accelerator", default="auto", metavar="NAME", help="cpu, gpu, mps (default: the best)")
+    parser.add_argument("--devices", default="1", metavar="N", help="number of devices, or auto (default: 1)")
+    parser.add_argument("--strategy", default="auto", metavar="NAME", help="of several devices, e.g. ddp (default: auto)")
+    parser.add_argument("--workers", type=_count, default=2, metavar="N", help="processes that load images (default: 2)")
+
+
+def _number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
+    return number
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
+
+
+def _train(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    _refuse_missing_extra()
+    from captum_softcam.report import refuse_existing
+    from captum_softcam.softcam.training import is_main_process
+
+    if options.resume:
+        _take_stored(parser, options)
+    elif is_main_process():  # the other processes of a training come here when the folder is there already
+        refuse_existing(options.out)
+    _refuse_combinations(options)
+    train, validation = _sets(options)
+    classifier = _untrained(options, train)
+    train, validation = _transformed(options, classifier, train, validation)
+    task = _task(options, classifier, train)
+    if is_main_process():
+        options.out.mkdir(parents=True, exist_ok=True)
+        _write_settings(parser, options, train, validation)
+    result = _run(options, task, train, validation)
+    if is_main_process():
+        print(f"best epoch: {result.epoch} (validation {options.score}: {abs(result.score):.3f})")
+        classifier.save(options.out / "model.safetensors")
+        print(f"Model, settings, metrics and curves: {options.out}/")
+
+
+def _refuse_missing_extra() -> None:
+    try:
+        from captum_softcam.softcam import SoftCamTask  # noqa: F401 (tried, not used)
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+
+
+def _refuse_combinations(options: argparse.Namespace) -> None:
+    if options.images is None and options.csv is None:
+        raise ValueError("--images DIR or --csv FILE is needed: the images to train on.")
+    if options.black_box and (options.l1 or options.l2 or options.output_stride):
+        raise ValueError("--black-box has no evidence; leave --l1, --l2 and --output-stride out.")
+    if options.val_images is not None and options.kind == "multilabel":
+        raise ValueError("--val-images cannot tell several labels apart; give --csv a column split instead.")
+    refuse_unknown_model(options.model)
+    if options.model.startswith("lesions_"):
+        raise ValueError(f"model '{options.model}' is trained already; choose a torchvision classifier.")
+
+
+def _sets(options: argparse.Namespace) -> tuple[LabelledImages, LabelledImages]:
+    """Images to train on and to validate on."""
+    from captum_softcam.data import LabelledImages, split_samples
+    from captum_softcam.data.labelled import names_splits
+
+    read = LabelledImages.from_folders if options.csv is None else LabelledImages.from_csv
+    train = read(options.images or options.csv, kind=options.kind)
+    if options.val_images is not None:
+        validation = LabelledImages.from_folders(options.val_images, train.classes, options.kind)
+    elif options.csv is not None and names_splits(options.csv):
+        parts = (LabelledImages.from_csv(options.csv, split, train.classes, options.kind) for split in ("train", "val"))
+        train, validation = parts
+    else:
+        train, validation = split_samples(train, options.val_share, options.seed)
+    train.refuse_missing_classes()
+    return train, validation
+
+
+def _untrained(options: argparse.Namespace, train: LabelledImages) -> Classifier:
+    """The network to train, with as many outputs as the data asks for."""
+    import torch
+
+    from captum_softcam.softcam import Classifier, convert_to_softcam
+    from captum_softcam.softcam.new_head import fit_head
+
+    torch.manual_seed(options.seed)
+    classes = train.classes[1:] if options.kind == "binary" else train.classes
+    if len(classes) < 1 or (options.kind == "multiclass" and len(classes) < 2):
+        raise ValueError(f"{options.kind} needs two classes or more; got {', '.join(train.classes)}.")
+    start = _start(options, len(classes))
+    model = start.model
+    fit_head(model, len(classes))
+    if not options.black_box:
+        model = convert_to_softcam(model, output_stride=options.output_stride)
+    return Classifier(options.model, model, classes, options.size, start.mean, start.std)
+
+
+def _start(options: argparse.Namespace, count: int) -> Classifier:
+    """The torchvision classifier that training starts from."""
+    from captum_softcam.softcam import load_classifier
+    from captum_softcam.softcam.new_head import last_layer
+
+    if options.weights is not None:
+        return load_classifier(options.model, weights=options.weights)
+    fresh = untrained(options.model)
+    if options.checkpoint is None:
+        return fresh
+    outputs = _outputs_of(options.checkpoint, last_layer(fresh.model)[0]) or count
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of GoogLeNet and Inception, about weights that nobody reads
+        return load_classifier(options.model, checkpoint=options.checkpoint, classes=[str(k) for k in range(outputs)])
+
+
+def _outputs_of(checkpoint: Path, layer: str) -> int | None:
+    """Number of outputs of the network that a checkpoint was made of, by its last layer; None if it does not show."""
+    import torch
+
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except Exception:  # a broken file makes torch.load raise almost anything; load_classifier says so in words
+        return None
+    return _rows(content, f"{layer}.weight")
+
+
+def _rows(content: Any, key: str) -> int | None:
+    """Length of the entry ``key`` of a state dict, or of one that lies within."""
+    if not isinstance(content, dict):
+        return None
+    found = [len(value) for name, value in content.items() if str(name).removeprefix("module.") == key]
+    found += [rows for value in content.values() if (rows := _rows(value, key))]
+    return found[0] if found else None
+
+
+def _transformed(
+    options: argparse.Namespace, classifier: Classifier, train: LabelledImages, validation: LabelledImages
+) -> tuple[LabelledImages, LabelledImages]:
+    from captum_softcam.data import make_transforms
+
+    augmented, plain = make_transforms(options.size, classifier.mean, classifier.std, vertical_flips=options.vertical_flips)
+    return train.with_transform(augmented), validation.with_transform(plain)
+
+
+def _task(options: argparse.Namespace, classifier: Classifier, train: LabelledImages) -> SoftCamTask:
+    from captum_softcam.data import balanced_class_weights
+    from captum_softcam.softcam import ElasticNetEvidenceLoss, SoftCamTask
+
+    return SoftCamTask(
+        classifier.model,
+        ElasticNetEvidenceLoss(options.l1, options.l2) if options.l1 or options.l2 else None,
+        kind=options.kind,
+        class_weights=balanced_class_weights(train.targets) if options.class_weights else None,
+        score=options.score,
+        lr=options.lr,
+        weight_decay=options.weight_decay,
+    )
+
+
+def _run(
+    options: argparse.Namespace, task: SoftCamTask, train: LabelledImages, validation: LabelledImages
+) -> TrainingResult:
+    """Train, and draw the curves whatever the end."""
+    from captum_softcam.softcam import train_classifier
+
+    try:
+        return train_classifier(
+            task,
+            train,
+            validation,
+            options.out,
+            epochs=options.epochs,
+            batch_size=options.batch_size,
+            patience=options.patience,
+            seed=options.seed,
+            workers=options.workers,
+            precision=options.precision,
+            accelerator=options.accelerator,
+            devices=options.devices,
+            strategy=options.strategy,
+            resume=options.resume and (options.out / "checkpoints" / "last.ckpt").is_file(),
+        )
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(f"go on with: captum-softcam train --resume --out {options.out}") from stop
+    except ValueError:
+        _clear(options.out)
+        raise
+    finally:
+        _draw_curves(options.out)
+
+
+def _clear(out: Path) -> None:
+    """Take the folder away if no training has begun in it, so that the corrected command finds its place free."""
+    if not (out / "checkpoints").exists():
+        (out / "settings.json").unlink(missing_ok=True)
+        out.rmdir()
+
+
+def _draw_curves(out: Path) -> None:
+    from captum_softcam.report import plot_history
+    from captum_softcam.softcam.training import is_main_process, read_history
+
+    history = read_history(out)
+    if history and is_main_process():
+        plot_history(history).savefig(out / "curves.png", dpi=120)
+
+
+def _write_settings(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, train: LabelledImages, validation: LabelledImages
+) -> None:
+    """What the run was asked for and what it met, for the reader and for ``--resume``."""
+    settings = {
+        "options": _plain(parser, options),
+        "classes": list(train.classes),
+        "images": {"training": train.counts(), "validation": validation.counts()},
+        "augmentation": str(train.transform).split("\n"),
+        "versions": {name: metadata.version(name) for name in ("captum-softcam", "lightning", "torch", "torchvision")},
+    }
+    path = options.out / "settings.json"
+    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def _plain(parser: argparse.ArgumentParser, options: argparse.Namespace) -> dict[str, Any]:
+    """The options of the parser as JSON can hold them; files by their full name, for a run may go on from elsewhere."""
+    names = [action.dest for action in parser._actions if action.dest not in ("help", *_NOT_STORED)]
+    values = {name: getattr(options, name) for name in names}
+    return {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in values.items()}
+
+
+def _take_stored(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Put the settings of the run in ``--out`` in place; what is given besides must be the same, but for the machine."""
+    path = options.out / "settings.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"'{path}' does not exist, so there is no run to resume; leave --resume out.")
+    stored = json.loads(path.read_text(encoding="utf-8"))["options"]
+    for name, given in _plain(parser, options).items():
+        if given == parser.get_default(name):
+            setattr(options, name, _parsed(parser, name, stored[name]))
+        elif given != stored[name] and name not in _OF_THE_MACHINE:
+            flag = "--" + name.replace("_", "-")
+            raise ValueError(f"{flag} {given} is not what the run was started with ({stored[name]}); leave it out.")
+
+
+def _parsed(parser: argparse.ArgumentParser, name: str, value: Any) -> Any:
+    """A stored value as the parser would have given it."""
+    kinds = {action.dest: action.type for action in parser._actions}
+    return Path(value) if kinds[name] is Path and value is not None else value

@@ -1,0 +1,422 @@
+"""``captum-softcam train``: what a run leaves behind, how it goes on, and one sentence for everything that is wrong."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from torch._utils import ExceptionWrapper
+
+from captum_softcam import cli
+from captum_softcam.softcam import Classifier, SoftCamModel
+from captum_softcam.softcam.new_head import fit_head, last_layer
+
+NAME = "shufflenet_v2_x0_5"
+QUICK = ["--model", NAME, "--size", "32", "--epochs", "2", "--lr", "0.01", "--workers", "0", "--accelerator", "cpu"]
+CLASSES = ("cat", "dog", "eel")
+
+
+def run(*arguments):
+    """Exit status and what was printed; a traceback would be an error of the test."""
+    out, err = StringIO(), StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            cli.main(["train", *map(str, arguments)])
+            code = 0
+        except SystemExit as end:
+            code = end.code
+    return SimpleNamespace(code=code, out=out.getvalue(), err=err.getvalue())
+
+
+def refused(*arguments):
+    """The sentence that a run is refused with; nothing may be left in the working directory."""
+    before = sorted(Path().rglob("*"))
+    done = run(*arguments)
+    assert done.code == 2, done.err
+    (line,) = done.err.splitlines()
+    assert line.startswith("captum-softcam train: ")
+    assert line.endswith(".")
+    assert sorted(Path().rglob("*")) == before
+    return line.removeprefix("captum-softcam train: ")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """Three classes of five images, told apart by their colour."""
+    root = tmp_path_factory.mktemp("pictures")
+    random = np.random.default_rng(0)
+    for channel, name in enumerate(CLASSES):
+        (root / name).mkdir()
+        for number in range(5):
+            pixels = random.integers(0, 120, (24, 30, 3), dtype=np.uint8)
+            pixels[..., channel] += 100
+            Image.fromarray(pixels).save(root / name / f"{number}.png")
+    return root
+
+
+@pytest.fixture
+def images(pictures, here):
+    """A copy that a test may spoil."""
+    shutil.copytree(pictures, here / "images")
+    return ["--images", "images"]
+
+
+def table(pictures, *rows, header="path,label", path="table.csv"):
+    lines = [f"{pictures}/{file},{','.join(rest)}" for file, *rest in rows]
+    Path(path).write_text("\n".join((header, *lines)) + "\n")
+    return ["--csv", path]
+
+
+def settings(out="run"):
+    return json.loads((Path(out) / "settings.json").read_text())
+
+
+def rows(out="run"):
+    with (Path(out) / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def done(pictures, tmp_path_factory):
+    """One good run, looked at from many sides."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("done"))
+        result = run("--images", pictures, *QUICK, "--l1", "1e-3", "--class-weights", "balanced", "--out", "deep/run")
+        result.folder = Path("deep/run").absolute()
+    return result
+
+
+class TestRun:
+    def test_folder_is_whole(self, done):
+        assert done.code == 0, done.err
+        assert sorted(path.relative_to(done.folder).as_posix() for path in done.folder.rglob("*") if path.is_file()) == [
+            "checkpoints/best.ckpt",
+            "checkpoints/last.ckpt",
+            "curves.png",
+            "metrics.csv",
+            "model.safetensors",
+            "settings.json",
+        ]
+
+    def test_model_is_the_best_one_and_loads_on_its_own(self, done):
+        classifier = Classifier.load(done.folder / "model.safetensors")
+        assert (classifier.classes, classifier.image_size) == (CLASSES, 32)
+        assert classifier.mean == pytest.approx((0.485, 0.456, 0.406))
+        assert isinstance(classifier.model, SoftCamModel)
+        best = torch.load(done.folder / "checkpoints/best.ckpt", weights_only=True)["state_dict"]
+        state = {f"model.{name}": value for name, value in classifier.model.state_dict().items()}
+        assert state.keys() == best.keys()
+        assert all(torch.equal(value, best[name]) for name, value in state.items())
+
+    def test_settings(self, done):
+        found = settings(done.folder)
+        assert found["classes"] == list(CLASSES)
+        assert found["images"] == {"training": dict.fromkeys(CLASSES, 4), "validation": dict.fromkeys(CLASSES, 1)}
+        assert (found["options"]["l1"], found["options"]["seed"], found["options"]["batch_size"]) == (1e-3, 0, 12)
+        assert any("RandomResizedCrop" in line for line in found["augmentation"])
+        assert set(found["versions"]) == {"captum-softcam", "lightning", "torch", "torchvision"}
+
+    def test_metrics(self, done):
+        found = rows(done.folder)
+        assert [row["epoch"] for row in found] == ["0", "1"]
+        assert {"train_penalty", "val_sparsity", "val_auc"} <= found[0].keys()
+
+    def test_curves(self, done):
+        with Image.open(done.folder / "curves.png") as picture:
+            assert picture.format == "PNG"
+            assert picture.width > 4 * 300, "four panels"
+
+    def test_words(self, done):
+        lines = done.out.splitlines()
+        assert re.fullmatch(r"best epoch: [01] \(validation auc: [01]\.\d{3}\)", lines[-2])
+        assert lines[-1] == "Model, settings, metrics and curves: deep/run/"
+
+    def test_weights_are_not_those_of_the_start(self, done):
+        torch.manual_seed(0)
+        start = torchvision.models.get_model(NAME).conv1[0].weight
+        trained = Classifier.load(done.folder / "model.safetensors").model.backbone.conv1[0].weight
+        assert 1e-6 < (trained - start).abs().max() < 0.5
+
+
+class TestVariants:
+    def test_black_box(self, images):
+        done = run(*images, *QUICK, "--black-box", "--score", "loss", "--out", "run")
+        assert done.code == 0, done.err
+        classifier = Classifier.load("run/model.safetensors")
+        assert not isinstance(classifier.model, SoftCamModel)
+        assert classifier.model(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
+        assert not any("penalty" in name or "sparsity" in name for name in rows()[0])
+
+    def test_output_stride(self, images):
+        assert run(*images, *QUICK, "--epochs", "1", "--size", "64", "--output-stride", "16", "--out", "run").code == 0
+        model = Classifier.load("run/model.safetensors").model
+        assert model.evidence_maps(torch.zeros(1, 3, 64, 64)).shape == (1, 3, 4, 4)
+
+    def test_own_validation_folder(self, images):
+        shutil.rmtree("images/eel")
+        shutil.copytree("images", "val")
+        assert run(*images, "--val-images", "val", *QUICK, "--epochs", "1", "--out", "run").code == 0
+        assert settings()["images"] == {"training": {"cat": 5, "dog": 5}, "validation": {"cat": 5, "dog": 5}}
+
+    def test_table_with_splits_and_several_labels(self, pictures):
+        entries = [("cat/0.png", "a", "train"), ("cat/1.png", "a|b", "train"), ("dog/0.png", "", "train")]
+        entries += [("cat/2.png", "a", "val"), ("dog/1.png", "b", "val"), ("dog/2.png", "", "test")]
+        source = table(pictures, *entries, header="path,label,split")
+        done = run(*source, "--kind", "multilabel", "--class-weights", "balanced", *QUICK, "--epochs", "1", "--out", "run")
+        assert done.code == 0, done.err
+        assert settings()["images"] == {"training": {"a": 2, "b": 1}, "validation": {"a": 1, "b": 1}}
+        assert Classifier.load("run/model.safetensors").classes == ("a", "b")
+
+    def test_binary_has_one_logit(self, pictures):
+        entries = [(f"{name}/{number}.png", label) for name, label in (("cat", "no"), ("dog", "yes")) for number in range(5)]
+        done = run(*table(pictures, *entries), "--kind", "binary", *QUICK, "--epochs", "1", "--out", "run")
+        assert done.code == 0, done.err
+        classifier = Classifier.load("run/model.safetensors")
+        assert classifier.classes == ("yes",)
+        assert classifier.model(torch.zeros(2, 3, 32, 32)).shape == (2, 1)
+
+    @pytest.mark.parametrize("classes", [3, 7])
+    def test_starts_from_a_checkpoint(self, images, classes):
+        """With the head, where it has as many outputs as there are classes; otherwise without."""
+        torch.manual_seed(1)
+        model = torchvision.models.get_model(NAME, num_classes=classes)
+        torch.save({"state_dict": model.state_dict()}, "own.pt")
+        still = ["--lr", "1e-12", "--weight-decay", "0", "--epochs", "1"]
+        done = run(*images, *QUICK, *still, "--checkpoint", "own.pt", "--out", "run")
+        assert done.code == 0, done.err
+        trained = Classifier.load("run/model.safetensors").model
+        assert torch.allclose(trained.backbone.conv5[0].weight, model.conv5[0].weight, atol=1e-6)
+        if classes == 3:
+            assert torch.allclose(trained.evidence[0].weight.flatten(1), model.fc.weight, atol=1e-6)
+
+
+class TestHead:
+    @pytest.mark.parametrize(
+        ("name", "layer"),
+        [
+            ("resnet18", "fc"),
+            ("mobilenet_v3_small", "classifier.3"),
+            ("squeezenet1_1", "classifier.1"),
+            ("densenet121", "classifier"),
+        ],
+    )
+    def test_last_layer(self, name, layer):
+        with torch.device("meta"):
+            model = torchvision.models.get_model(name)
+            assert last_layer(model)[0] == layer
+            fit_head(model, 5)
+            assert str(model) == str(torchvision.models.get_model(name, num_classes=5))
+
+    def test_a_head_that_fits_is_kept(self):
+        model = torchvision.models.get_model(NAME, num_classes=5)
+        head = model.fc
+        fit_head(model, 5)
+        assert model.fc is head
+
+    def test_auxiliary_heads_go(self):
+        with torch.device("meta"):
+            model = torchvision.models.googlenet(init_weights=False)
+            fit_head(model, 5)
+            assert str(model) == str(torchvision.models.googlenet(num_classes=5, aux_logits=False, init_weights=False))
+            assert model.train()(torch.zeros(2, 3, 64, 64)).shape == (2, 5)
+
+
+class TestResume:
+    def interrupted(self, images, monkeypatch, visits):
+        """A run that Ctrl-C met when so many images had been read."""
+        from captum_softcam.data import labelled
+
+        plain, count = labelled.read_image, [0]
+
+        def read(*arguments):
+            count[0] += 1
+            if count[0] == visits:
+                signal.raise_signal(signal.SIGINT)
+            return plain(*arguments)
+
+        monkeypatch.setattr(labelled, "read_image", read)
+        return run(*images, *QUICK, "--out", "run")
+
+    @pytest.mark.parametrize("visits", [3, 20], ids=["first epoch", "second epoch"])
+    def test_after_ctrl_c(self, images, here, monkeypatch, visits):
+        stopped = self.interrupted(images, monkeypatch, visits)
+        assert stopped.code == 130
+        words = "captum-softcam train: interrupted; go on with: captum-softcam train --resume --out run."
+        assert stopped.err.splitlines()[-1] == words
+        assert Path("run/curves.png").is_file() == (visits == 20), "of the epochs that ended"
+        assert run(*images, *QUICK, "--out", "whole").code == 0
+        monkeypatch.chdir(here.parent)
+        assert run("--resume", "--out", here / "run").code == 0, "from another folder, and with no other option"
+        assert rows(here / "run") == rows(here / "whole")
+        assert Path(here / "run/model.safetensors").read_bytes() == Path(here / "whole/model.safetensors").read_bytes()
+
+    def test_before_anything_was_saved(self, images):
+        """A machine that died between writing the settings and the first checkpoint."""
+        assert run(*images, *QUICK, "--out", "run").code == 0
+        shutil.rmtree("run/checkpoints")
+        assert run("--resume", "--out", "run").code == 0
+
+    def test_the_same_options_may_be_given_again(self, images):
+        assert run(*images, *QUICK, "--out", "run").code == 0
+        assert run(*images, *QUICK, "--resume", "--out", "run").code == 0
+
+    def test_other_options_may_not(self, images):
+        assert run(*images, *QUICK, "--out", "run").code == 0
+        sentence = refused("--resume", "--lr", "0.5", "--out", "run")
+        assert sentence == "--lr 0.5 is not what the run was started with (0.01); leave it out."
+
+    def test_nothing_to_resume(self):
+        sentence = refused("--resume", "--out", "run")
+        assert sentence == "'run/settings.json' does not exist, so there is no run to resume; leave --resume out."
+
+
+class TestRefused:
+    def test_no_images(self):
+        assert refused("--out", "run") == "--images DIR or --csv FILE is needed: the images to train on."
+
+    def test_a_folder_that_is_taken(self, images):
+        Path("run").mkdir()
+        assert refused(*images, "--out", "run").startswith("'run' exists already and is not overwritten")
+
+    @pytest.mark.parametrize(
+        "option", [["--l1", "0.1"], ["--l2", "0.1"], ["--output-stride", "16"]], ids=lambda option: option[0]
+    )
+    def test_penalty_of_a_black_box(self, images, option):
+        sentence = refused(*images, "--black-box", *option, "--out", "run")
+        assert sentence == "--black-box has no evidence; leave --l1, --l2 and --output-stride out."
+
+    @pytest.mark.parametrize(("name", "words"), [("resnet51", "Closest: 'resnet"), ("lesions_softcam", "trained already")])
+    def test_model(self, images, name, words):
+        assert words in refused(*images, "--model", name, "--out", "run")
+
+    def test_model_that_does_not_convert(self, images):
+        assert refused(*images, *QUICK, "--model", "vit_b_32", "--out", "run")
+
+    def test_several_labels_in_folders(self, images):
+        assert "need a CSV file" in refused(*images, "--kind", "multilabel", "--out", "run")
+
+    def test_three_classes_for_binary(self, images):
+        assert refused(*images, "--kind", "binary", "--out", "run").startswith("binary needs two classes; got 3")
+
+    def test_one_class(self, images):
+        shutil.rmtree("images/cat")
+        shutil.rmtree("images/dog")
+        assert refused(*images, *QUICK, "--out", "run") == "multiclass needs two classes or more; got eel."
+
+    def test_a_class_without_training_images(self, images):
+        Path("images/ant").mkdir()
+        sentence = refused(*images, *QUICK, "--out", "run")
+        assert sentence == "class 'ant' has no training images; add some, or leave the class out."
+
+    def test_unknown_class_in_the_validation_folder(self, images):
+        shutil.copytree("images", "val")
+        Path("val/cat").rename("val/cow")
+        sentence = refused(*images, "--val-images", "val", *QUICK, "--out", "run")
+        assert sentence.startswith("folder 'val/cow' has the unknown class 'cow'.")
+
+    def test_table(self, pictures):
+        assert "expected path, label" in refused(*table(pictures, ("cat/0.png", "a"), header="file,label"), "--out", "run")
+        assert refused("--csv", "nowhere.csv", "--out", "run") == "table 'nowhere.csv' is not a file."
+
+    def test_checkpoint(self, images):
+        Path("own.pt").write_bytes(b"half")
+        assert refused(*images, *QUICK, "--checkpoint", "own.pt", "--out", "run").startswith(
+            "checkpoint 'own.pt' cannot be read"
+        )
+        assert refused(*images, *QUICK, "--checkpoint", "no.pt", "--out", "run") == "checkpoint 'no.pt' is not a file."
+
+    def test_weights(self, images):
+        assert refused(*images, *QUICK, "--weights", "DEFALT", "--out", "run").startswith("weights 'DEFALT' are unknown")
+
+    def test_accelerator(self, images):
+        sentence = refused(*images, *QUICK, "--accelerator", "abacus", "--out", "run")
+        assert sentence.startswith("these settings cannot be trained with: ")
+
+    def test_precision(self, images):
+        assert "'17-mixed'" in refused(*images, *QUICK, "--precision", "17-mixed", "--out", "run")
+
+    @pytest.mark.parametrize(
+        ("option", "words"),
+        [
+            (["--l1", "-1"], "argument --l1: '-1' is not a number of 0 or more"),
+            (["--lr", "nan"], "argument --lr: 'nan' is not a number of 0 or more"),
+            (["--workers", "-1"], "argument --workers: '-1' is not a whole number of 0 or more"),
+            (["--epochs", "0"], "argument --epochs: '0' is not a whole number above 0"),
+            (["--output-stride", "4"], "argument --output-stride: invalid choice: 4"),
+            (["--csv", "x.csv"], "argument --csv: not allowed with argument --images"),
+        ],
+    )
+    def test_numbers_and_choices(self, images, option, words):
+        done = run(*images, "--out", "run", *option)
+        assert done.code == 2
+        assert words in done.err
+        assert not Path("run").exists()
+
+    def test_corrupt_image(self, images):
+        """Found while training: the run can go on once the image is repaired."""
+        path = Path("images/cat/2.png")
+        whole = path.read_bytes()
+        path.write_text("no picture")
+        done = run(*images, *QUICK, "--out", "run")
+        assert done.code == 2
+        words = rf"captum-softcam train: image '{path}' cannot be read \(.+\); repair it or take it away\."
+        assert re.fullmatch(words, done.err.splitlines()[-1])
+        path.write_bytes(whole)
+        assert run("--resume", "--out", "run").code == 0
+
+    def test_corrupt_image_in_a_process_that_loads(self):
+        """Torch wraps the error into its traceback; the end of such a process would take five seconds here."""
+        try:
+            raise ValueError("image 'a: b.png' cannot be read.")
+        except ValueError:
+            wrapped = ExceptionWrapper(where="in DataLoader worker process 0")
+        with pytest.raises(ValueError, match="Original Traceback") as raised:
+            wrapped.reraise()
+        assert cli._sentence(raised.value) == "image 'a: b.png' cannot be read."
+
+    def test_loss_that_is_not_finite(self, images):
+        done = run(*images, *QUICK, "--lr", "1e30", "--epochs", "3", "--out", "run")
+        assert done.code == 2
+        assert re.search(r"train: the loss is (nan|inf) in epoch \d, step \d; try a smaller learning rate", done.err)
+
+    def test_without_lightning(self, images):
+        code = "import sys; sys.modules['lightning'] = None; from captum_softcam.cli import main; main(sys.argv[1:])"
+        done = subprocess.run(
+            [sys.executable, "-c", code, "train", *images, "--out", "run"],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        )
+        assert done.returncode == 2
+        assert (
+            done.stderr == "captum-softcam train: SoftCamTask needs lightning; run: pip install 'captum-softcam[train]'.\n"
+        )
+
+
+def test_help_names_every_option():
+    done = run("--help")
+    assert done.code == 0
+    parser = cli.make_parser()._subparsers._group_actions[0].choices["train"]
+    options = [action for action in parser._actions if action.option_strings]
+    assert len(options) > 25
+    assert all(action.option_strings[-1] in done.out and action.help for action in options)
