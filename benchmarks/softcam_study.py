@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from softcam_study_page import Plan, Results, write_page
 from torch import Tensor, nn
 from torchvision.models import get_model
 from torchvision.transforms.v2.functional import gaussian_blur
@@ -40,7 +41,7 @@ from captum_softcam.metrics.functional import (
     insertion_curve,
     pointing_game,
 )
-from captum_softcam.softcam import ElasticNetEvidenceLoss, SoftCamModel, convert_to_softcam
+from captum_softcam.softcam import Architecture, Classifier, ElasticNetEvidenceLoss, SoftCamModel, convert_to_softcam
 from captum_softcam.softcam.scores import hoyer_sparsity, one_vs_rest_auc
 
 ARCHITECTURE = "mobilenet_v2"
@@ -59,6 +60,8 @@ GRID = {
 }
 POST_HOC = ("grad_cam", "recipro_cam", "score_cam", "occlusion")
 MAP_SCORES = ("precision", "sensitivity", "pointing", "deletion", "insertion")
+PAGE, FIGURE = Path("explanation/softcam_study.md"), Path("images/softcam_study.png")
+WEIGHTS = Path("captum_softcam/softcam/weights")
 MARGIN = 0.01  # of accuracy that a setting may lose on the validation data
 
 Scores = dict[str, Any]
@@ -74,6 +77,11 @@ def main() -> None:
     for seed in options.seeds:
         study.measure(seed, chosen)
     print(json.dumps(chosen, indent=2))
+    if options.publish:
+        names = {penalty: model_name(chosen[penalty]) for penalty in GRID}
+        plan = Plan(options, GRID, chosen, names, MARGIN, OUTPUT_STRIDE)
+        write_page(Results(options.work, options.seeds), plan, options.docs / PAGE, options.docs / FIGURE)
+        study.ship(chosen["chosen"])
 
 
 def _options() -> argparse.Namespace:
@@ -86,6 +94,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--test-samples", type=int, default=1000, help="for the accuracy")
     parser.add_argument("--map-samples", type=int, default=96, help="with lesions, for the maps")
     parser.add_argument("--score-cam-samples", type=int, default=24, help="of them, for Score-CAM: 1,280 forwards each")
+    parser.add_argument("--publish", action="store_true", help="write page and figure, and replace the embedded models")
+    parser.add_argument("--docs", type=Path, default=Path("docs"), help="where page and figure belong")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--work", type=Path, default=Path("build/softcam_study"), help="where finished steps are kept")
@@ -113,7 +123,7 @@ class Study:
         return {**best, "chosen": best[winner]}
 
     def _validated(self, seed: int, weights: tuple[float, float]) -> Scores:
-        return self.step(f"validation-{_name(weights)}-{seed}", lambda: self.validate(self.softcam(seed, weights)))
+        return self.step(f"validation-{model_name(weights)}-{seed}", lambda: self.validate(self.softcam(seed, weights)))
 
     def measure(self, seed: int, settings: dict[str, tuple[float, float]]) -> None:
         """Test every model of a seed, the native map of each, and post-hoc maps of the chosen one and of the black box."""
@@ -121,8 +131,8 @@ class Study:
         self.step(f"test-black_box-{seed}", lambda: self.accuracy(black_box))
         for weights in dict.fromkeys(settings.values()):
             model = self.softcam(seed, weights)
-            self.step(f"test-{_name(weights)}-{seed}", lambda model=model: self.accuracy(model))
-            self.step(f"maps-{_name(weights)}-soft_cam-{seed}", lambda model=model: self.maps(model, "soft_cam"))
+            self.step(f"test-{model_name(weights)}-{seed}", lambda model=model: self.accuracy(model))
+            self.step(f"maps-{model_name(weights)}-soft_cam-{seed}", lambda model=model: self.maps(model, "soft_cam"))
         chosen = settings["chosen"]
         coarse = self.softcam(seed, chosen, coarse=True)
         self.step(f"test-coarse-{seed}", lambda: self.accuracy(coarse))
@@ -157,7 +167,7 @@ class Study:
     def softcam(self, seed: int, weights: tuple[float, float], coarse: bool = False) -> SoftCamModel:
         """The base of a seed, converted and fine-tuned with a penalty."""
         model = convert_to_softcam(self.base(seed), output_stride=None if coarse else OUTPUT_STRIDE)
-        name = f"{'coarse' if coarse else _name(weights)}-{seed}"
+        name = f"{'coarse' if coarse else model_name(weights)}-{seed}"
         # a sum over cells: a grid with a quarter of the positions gives a quarter of the penalty
         penalty = ElasticNetEvidenceLoss(*(4 * weight if coarse else weight for weight in weights))
         return self._tuned(name, model, penalty)
@@ -182,6 +192,15 @@ class Study:
 
     def _validation(self) -> tuple[Tensor, Tensor]:
         return _tensors("val", 800, self.options.device)
+
+    def ship(self, weights: tuple[float, float]) -> None:
+        """Replace the embedded models by those of the first seed."""
+        seed = self.options.seeds[0]
+        for name, model in (("softcam", self.softcam(seed, weights)), ("black_box", self.black_box(seed))):
+            architecture = Architecture(ARCHITECTURE, ARGUMENTS)
+            classifier = Classifier(f"lesions_{name}", model.cpu(), RetinalLesions.classes, SIZE, architecture=architecture)
+            path = classifier.save(WEIGHTS / f"{classifier.name}.safetensors", half=True)
+            print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
     def validate(self, model: nn.Module) -> Scores:
         """Accuracy and, of a SoftCAM model, precision of the native map, on validation data."""
@@ -239,7 +258,8 @@ def _merit(scores: Scores, reference: Scores) -> tuple[bool, float]:
     return kept, scores["precision"] if kept else scores["accuracy"]
 
 
-def _name(weights: tuple[float, float]) -> str:
+def model_name(weights: tuple[float, float]) -> str:
+    """The name of a SoftCAM model in the files of the study."""
     return "softcam_{:g}_{:g}".format(*weights)
 
 

@@ -32,7 +32,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinxcontrib.bibtex",
 ]
-exclude_patterns = ["_build", "jupyter_execute", "reference/costs_measured.md"]  # the last is included by a page
+exclude_patterns = ["_build", "jupyter_execute", "reference/*_measured.md"]  # the last are included by pages
 html_theme = "furo"
 html_title = f"captum_softcam {release}"
 

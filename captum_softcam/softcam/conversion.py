@@ -22,7 +22,7 @@ class Conversion:
         largest (float): largest logit of the source there, for comparison.
         input_size (tuple of int): (H, W) of the example. None without
         grid (tuple of int): (h, w) of its evidence. None without
-        strided (tuple of str): layers that gave up their stride for ``output_stride``.
+        dilated (tuple of str): layers that gave up their stride for ``output_stride``, or read a finer map.
         left_out (tuple of str): children of the source that the converted model has no use for, such as auxiliary heads.
         num_classes (int): asked for, as a new head. None if the source's were kept
         output_stride (int): asked for. None if not
@@ -37,7 +37,7 @@ class Conversion:
     largest: float | None = None
     input_size: tuple[int, ...] | None = None
     grid: tuple[int, ...] | None = None
-    strided: tuple[str, ...] = ()
+    dilated: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     num_classes: int | None = None
     output_stride: int | None = None
@@ -53,13 +53,17 @@ class Conversion:
             ("source", self.source),
             ("pooling", f"{self.pooling}, now last"),
             *(("head", change) for change in self.replaced),
-            *(("no stride", name) for name in self.strided),
+            ("dilated", self._dilated()),
             ("left out", ", ".join(self.left_out)),
             ("evidence", self._evidence()),
             ("logits", "unchanged up to rounding" if self.exact else f"changed: {self.reason}"),
             ("difference", self._difference()),
         ]
         return "\n".join(f"{title:<11}{text}" for title, text in lines if text)
+
+    def _dilated(self) -> str:
+        shown = ", ".join(self.dilated[:3])
+        return shown if len(self.dilated) <= 3 else f"{shown}, … ({len(self.dilated)} layers)"
 
     def _difference(self) -> str:
         if self.difference is None:

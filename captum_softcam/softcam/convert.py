@@ -79,17 +79,17 @@ def convert_to_softcam(
     head = find_head(original, example)
     logits = None if example is None else _logits(original, head, example)
     backbone, evidence, twins = _cut(original, head)
-    strided = [] if output_stride is None else set_output_stride(backbone, output_stride)
+    dilated = [] if output_stride is None else set_output_stride(backbone, output_stride)
     if num_classes is not None:
         _renew(evidence, num_classes)
-    reason = _reason(head, strided, num_classes)
+    reason = _reason(head, dilated, num_classes)
     conversion = Conversion(
         source=f"{type(model).__module__}.{type(model).__qualname__}",
         pooling=head.pooling.name,
         replaced=tuple(twins),
         exact=not reason,
         reason=reason,
-        strided=tuple(strided),
+        dilated=tuple(dilated),
         left_out=_left_out(original, backbone, head),
         num_classes=num_classes,
         output_stride=output_stride,
@@ -172,7 +172,7 @@ def _renew(evidence: EvidenceHead, num_classes: int) -> None:
     evidence[places[-1]] = new_classifier(evidence[places[-1]], num_classes)
 
 
-def _reason(head: Head, strided: list[str], num_classes: int | None) -> str:
+def _reason(head: Head, dilated: list[str], num_classes: int | None) -> str:
     """Why the logits are no longer those of the source; empty if they are."""
     reasons = []
     if head.pooling.grid:
@@ -180,7 +180,7 @@ def _reason(head: Head, strided: list[str], num_classes: int | None) -> str:
     bent = sorted({type(layer.module).__name__ for layer in head.after if not is_linear(layer.module)})
     if bent:
         reasons.append(f"{' and '.join(bent)} now act at every position")
-    if strided:
+    if dilated:
         reasons.append("the evidence is finer")
     if num_classes is not None:
         reasons.append("the last layer is new")

@@ -71,7 +71,7 @@ def set_output_stride(backbone: nn.Module, output_stride: int) -> list[str]:
     """Make the map of ``backbone`` as fine as one position per ``output_stride`` input pixels, in place.
 
     Returns:
-        list of str: the layers whose stride went. Empty if the map was as fine already.
+        list of str: the layers that changed. Empty if the map was as fine already.
 
     Raises:
         ValueError: if the stride is no positive number, cannot be reached, or hides in calls that are no layers.

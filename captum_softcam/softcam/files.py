@@ -71,6 +71,14 @@ def load_model(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Mod
     """A network in eval mode, on the CPU, and the header of its file; errors as for :meth:`Classifier.load`."""
     path = Path(path)
     header, state = _read(path)
+    try:
+        return _rebuilt(header, state, model, path), header
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"the header of '{path}' is damaged ({type(error).__name__}: {error}).") from error
+
+
+def _rebuilt(header: dict[str, Any], state: dict[str, Tensor], model: nn.Module | None, path: Path) -> nn.Module:
+    """The network that a header describes, with the weights."""
     if model is None and header["architecture"] is None:
         raise ValueError(
             f"'{path}' holds a network that torchvision does not build; give the untrained one: load(path, model=MyNet())."
@@ -82,7 +90,7 @@ def load_model(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Mod
     fill(built.to(getattr(torch, header["dtype"])), state)
     if isinstance(built, SoftCamModel):
         built.conversion = conversion
-    return built.eval(), header
+    return built.eval()
 
 
 def _stored(value: Tensor, half: bool) -> Tensor:

@@ -26,8 +26,8 @@ class ElasticNetEvidenceLoss(nn.Module):
     :math:`\lambda' = \lambda / (2 \lVert E \rVert)`: divide their 4e-5 by twice the norm that your evidence has.
 
     The reductions: ``"mean"`` over the examples does not depend on the batch size, and DistributedDataParallel, which
-    averages the gradients of equally large parts, gives the gradient of the whole batch. ``"sum"`` grows with the batch; there the
-    average over *r* processes is one *r*-th of the sum over the whole. ``"none"`` gives one value per example.
+    averages the gradients of equally large parts, gives the gradient of the whole batch. ``"sum"`` grows with the batch;
+    there the average over *r* processes is one *r*-th of the sum over the whole. ``"none"`` gives one value per example.
 
     Args:
         lambda_l1 (float): weight of the lasso term, >= 0. The paper takes 5e-5 to 1.5e-3 for 256 positions. Default: 0.0

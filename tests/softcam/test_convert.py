@@ -111,7 +111,7 @@ def test_output_stride_leaves_what_was_there(name, stride):
     before, after = coarse.evidence_maps(images), fine.evidence_maps(images)
     assert after.shape[2:] == fine.conversion.grid == fine.evidence_grid(*images.shape[2:])
     steps = STRIDES.get(name, (32, 32))
-    assert (max(steps) > stride) == bool(fine.conversion.strided) == (not torch.equal(before, after))
+    assert (max(steps) > stride) == bool(fine.conversion.dilated) == (not torch.equal(before, after))
     if name not in OTHER_MEANS:
         every = tuple(slice(None, None, max(1, step // stride)) for step in steps)
         shared = after[(..., *every)][(..., *map(slice, before.shape[2:]))]

@@ -210,6 +210,14 @@ class TestForeignFiles:
             small.save(tmp_path / "nowhere" / "model")
 
 
+@pytest.mark.parametrize("changes", [{"dtype": "float33"}, {"conversion": {"no_such": 1}}, {"architecture": {"nom": "x"}}])
+def test_a_damaged_header(changes, evident, tmp_path):
+    path = evident.save(tmp_path / "model.safetensors")
+    _rewrite(path, **changes)
+    with pytest.raises(ValueError, match=r"the header of '.*' is damaged"):
+        Classifier.load(path)
+
+
 def test_a_black_box_is_no_softcam_model(small, tmp_path):
     path = small.save(tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match=r"holds a black box; read it with Classifier.load, or convert it"):

@@ -1,0 +1,101 @@
+"""Convert every classifier of torchvision, with random weights, and write the table of what happens.
+
+    python benchmarks/conversion_table.py > docs/reference/conversion_measured.md
+
+Normalisations see one batch first, as they would in training, so that logits are of a size that means something.
+About ten minutes on two cores; the largest network takes 10 GB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+
+import torch
+import torchvision
+from torch import nn
+
+from captum_softcam.softcam import Conversion, convert_to_softcam
+
+HEADER = ("model", "logits", "largest difference", "largest logit", "evidence", "output stride 16", "8")
+
+
+def main() -> None:
+    """Print the table, model by model."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", help="names of models (default: all)")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    warnings.simplefilter("ignore", FutureWarning)  # of GoogLeNet and Inception, about how they draw their weights
+    print(f"Measured with torch {torch.__version__}, torchvision {torchvision.__version__}.\n")
+    print(f"| {' | '.join(HEADER)} |\n|---|---|---:|---:|---|---|---|")
+    for name in options.only or _names():
+        print(f"| {' | '.join(_row(name))} |", flush=True)
+        print(name, file=sys.stderr)
+
+
+def _names() -> list[str]:
+    images = torchvision.models.list_models(module=torchvision.models)
+    return [*images, *torchvision.models.list_models(module=torchvision.models.video)]
+
+
+def _row(name: str) -> list[str]:
+    """What the conversion of one model does, or why it is refused."""
+    model, images = _network(name)
+    try:
+        conversion = convert_to_softcam(model, images).conversion
+    except ValueError as error:
+        return [name, f"refused: {_reason(error)}", *[""] * (len(HEADER) - 2)]
+    size, grid = (" x ".join(map(str, sides)) for sides in (conversion.input_size, conversion.grid))
+    figures = [f"{conversion.difference:.1e}", f"{conversion.largest:.2g}", f"{grid} of {size}"]
+    return [name, _logits(conversion), *figures, *(_finer(model, images, stride) for stride in (16, 8))]
+
+
+def _network(name: str) -> tuple[nn.Module, torch.Tensor]:
+    torch.manual_seed(0)
+    arguments = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    model = torchvision.models.get_model(name, weights=None, **arguments)
+    images = torch.rand(2, *_size(name))
+    if hasattr(model, "aux_logits"):
+        model.aux_logits, model.AuxLogits, model.aux1, model.aux2 = False, None, None, None
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = 1.0
+    with torch.no_grad():
+        model(images)
+    return model.eval(), images
+
+
+def _size(name: str) -> tuple[int, ...]:
+    """Small, but as large as the model needs."""
+    if name.startswith("mvit"):
+        return (3, 16, 224, 224)
+    if name == "s3d":
+        return (3, 16, 224, 224)
+    if name in torchvision.models.list_models(module=torchvision.models.video):
+        return (3, 8, 64, 64)
+    fixed = {"inception_v3": 139, "maxvit_t": 224, "vit_h_14": 224}
+    return (3, *[fixed.get(name, 224 if name.startswith("vit") else 96)] * 2)
+
+
+def _logits(conversion: Conversion) -> str:
+    return "unchanged" if conversion.exact else f"changed: {conversion.reason}"
+
+
+def _finer(model: nn.Module, images: torch.Tensor, stride: int) -> str:
+    """The grid at a finer stride; a dash where the strides are no layers."""
+    try:
+        grid = convert_to_softcam(model, output_stride=stride).evidence_grid(*images.shape[2:])
+    except ValueError:
+        return "—"
+    return " x ".join(map(str, grid))
+
+
+def _reason(error: ValueError) -> str:
+    return "reads a class token" if "single positions or tokens" in str(error) else str(error).splitlines()[0]
+
+
+if __name__ == "__main__":
+    main()

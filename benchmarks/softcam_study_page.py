@@ -1,0 +1,295 @@
+"""The page and the figure of the study: tables with intervals, and what they say, from the files of its steps."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+TITLES = {
+    "precision": "precision ↑",
+    "sensitivity": "sensitivity ↑",
+    "pointing": "pointing ↑",
+    "deletion": "deletion ↓",
+    "insertion": "insertion ↑",
+}
+LOWER_IS_BETTER = {"deletion"}
+METHODS = {
+    "soft_cam": "SoftCAM",
+    "grad_cam": "Grad-CAM",
+    "recipro_cam": "Recipro-CAM",
+    "score_cam": "Score-CAM",
+    "occlusion": "Occlusion",
+}
+MARKERS = "osD^v"
+
+
+class Interval(NamedTuple):
+    """A mean over seeds and samples, with the 95 % interval of both."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def interval(values: Array, resamples: int = 4000) -> Interval:
+    """Mean of values (seeds, samples) with a bootstrap of two levels: seeds are drawn, then samples within each.
+
+    Values that are not defined are left out.
+    """
+    random = np.random.default_rng(0)
+    seeds, samples = values.shape
+    drawn = random.integers(seeds, size=(resamples, seeds))
+    means = np.empty((resamples, seeds))
+    for place in range(seeds):
+        index = random.integers(samples, size=(resamples, samples))
+        means[:, place] = np.nanmean(values[drawn[:, place, None], index], axis=1)
+    low, high = np.nanpercentile(means.mean(1), [2.5, 97.5])
+    return Interval(float(np.nanmean(values)), float(low), float(high))
+
+
+class Results:
+    """The files of a work folder as arrays (seeds, samples)."""
+
+    def __init__(self, work: Path, seeds: Sequence[int]) -> None:
+        self.work, self.seeds = work, seeds
+
+    def of(self, step: str, name: str) -> Array:
+        """One value per seed and sample."""
+        return np.array([np.atleast_1d(self._read(f"{step}-{seed}")[name]) for seed in self.seeds], dtype=float)
+
+    def validation(self, model: str) -> dict[str, Any]:
+        """The scores on validation data, of the first seed."""
+        return self._read(f"validation-{model}-{self.seeds[0]}")
+
+    def hours(self) -> float:
+        """What all steps took together."""
+        return sum(json.loads(path.read_text())["seconds"] for path in self.work.glob("*.json")) / 3600
+
+    def _read(self, step: str) -> dict[str, Any]:
+        return json.loads((self.work / f"{step}.json").read_text())
+
+
+class Plan(NamedTuple):
+    """What the study did.
+
+    Args:
+        options (Namespace): its numbers.
+        grid (dict): by penalty the weights that were tried.
+        settings (dict): by penalty the weights that were taken; under ``"chosen"`` those of all.
+        names (dict): by penalty the name of its model in the files.
+        margin (float): of accuracy that a setting might lose.
+        output_stride (int): of the SoftCAM models.
+    """
+
+    options: argparse.Namespace
+    grid: dict[str, list[tuple[float, float]]]
+    settings: dict[str, tuple[float, float]]
+    names: dict[str, str]
+    margin: float
+    output_stride: int
+
+    @property
+    def chosen(self) -> str:
+        """The penalty that was chosen."""
+        return next(penalty for penalty in self.names if self.settings[penalty] == self.settings["chosen"])
+
+
+def write_page(results: Results, plan: Plan, page: Path, figure: Path) -> None:
+    """Write the Markdown page and its figure."""
+    _figure(results, plan.names).savefig(figure, dpi=150)
+    name = plan.names[plan.chosen]
+    parts = [
+        "# What SoftCAM keeps of its promise: a study",
+        "% written by benchmarks/softcam_study.py; change it there",
+        _about(plan),
+        f"All steps together took {results.hours():.1f} hours on two CPU cores, which were shared with other work.",
+        "## Accuracy, and the map that decides",
+        _models(results, plan),
+        f"```{{image}} ../images/{figure.name}\n:alt: accuracy against sparsity and precision of the evidence\n```",
+        _accuracy_sentence(results, name, plan.chosen),
+        "## The native map against post-hoc maps",
+        _maps(results, name, plan.chosen),
+        "## Where SoftCAM is ahead, and where it is not",
+        _differences(results, name),
+        _verdict(results, name),
+        "## The choice of the penalty",
+        _choice(results, plan),
+    ]
+    page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+_ABOUT = """\
+A small CNN classifies crops of a fundus photograph with painted lesions ({{class}}`~captum_softcam.data.RetinalLesions`,
+four classes). There is one eye, and the lesions are painted: the study tells what SoftCAM does to a network and to its
+maps, and nothing about patients.
+
+For each of {seeds} seeds a network is trained from scratch ({samples:,} samples, {epochs} epochs). From it come the black
+box and the SoftCAM models, all fine-tuned for the same {tuning_epochs} epochs on {tuning_samples:,} of these samples. The
+SoftCAM models have `output_stride={output_stride}`, 20 x 20 cells where the black box has 10 x 10, and no penalty, lasso,
+ridge or elastic net. Accuracy is measured on {test_samples:,} test samples, maps of the true class on {map_samples} with a
+lesion; Score-CAM, at 1,280 forwards per map, on the first {score_cam_samples}. No choice was made on these samples.
+Intervals are 95 % bootstrap intervals over seeds and samples.
+
+*Precision* is the share of the positive evidence that lies on the lesion, *sensitivity* the share of the lesion that it
+covers, *pointing* how often the maximum lies on it. *Deletion* and *insertion* are areas under the curve of the class's
+probability while 16 x 16 patches are blurred, or restored, in the order of the map. *Sparsity* is Hoyer's, over all cells
+of all classes. The class activation maps of the black box have its coarser cells: what of a lead is due to the finer grid
+alone, the row *10 x 10 cells* tells.
+
+```bash
+python benchmarks/softcam_study.py --publish
+```"""
+
+
+def _about(plan: Plan) -> str:
+    """How the study was made."""
+    numbers = {**vars(plan.options), "seeds": len(plan.options.seeds), "output_stride": plan.output_stride}
+    return _ABOUT.format(**numbers)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def _models(results: Results, plan: Plan) -> str:
+    header = ["model", "λ₁", "λ₂", "accuracy", "AUC", "sparsity", *TITLES.values()]
+    correct = interval(results.of("test-black_box", "correct"))
+    rows = [["black box", "", "", correct, _auc(results, "black_box"), "", *[""] * len(TITLES)]]
+    entries = [(f"SoftCAM, {penalty}", plan.settings[penalty], name) for penalty, name in plan.names.items()]
+    entries.append((f"SoftCAM, {plan.chosen}, 10 x 10 cells", plan.settings["chosen"], "coarse"))
+    for title, weights, name in entries:
+        scores = [interval(results.of(f"maps-{name}-soft_cam", score)) for score in TITLES]
+        correct, sparsity = (interval(results.of(f"test-{name}", what)) for what in ("correct", "sparsity"))
+        rows.append([title, *(f"{weight:g}" for weight in weights), correct, _auc(results, name), sparsity, *scores])
+    return _table(header, rows)
+
+
+def _auc(results: Results, name: str) -> str:
+    values = results.of(f"test-{name}", "auc")
+    return f"{values.mean():.4f} ({values.min():.4f} to {values.max():.4f})"
+
+
+def _accuracy_sentence(results: Results, name: str, chosen: str) -> str:
+    gap = interval(100 * (results.of(f"test-{name}", "correct") - results.of("test-black_box", "correct")))
+    within = "lies" if gap.low >= -1 else "does not lie" if gap.high < -1 else "may or may not lie"
+    return (
+        f"Accuracy of SoftCAM ({chosen}) minus that of the black box, on the same samples: {gap.mean:+.1f} points "
+        f"[{gap.low:+.1f}, {gap.high:+.1f}]. It {within} within one point of the black box, or above."
+    )
+
+
+def _maps(results: Results, name: str, chosen: str) -> str:
+    rows = [[f"SoftCAM ({chosen}): its native map", *_scores(results, f"maps-{name}-soft_cam")]]
+    rows += [
+        [f"SoftCAM ({chosen}): {title}", *_scores(results, f"maps-chosen-{method}")]
+        for method, title in METHODS.items()
+        if method != "soft_cam"
+    ]
+    rows.append(["black box, converted without training", *_scores(results, "maps-black_box-soft_cam")])
+    rows += [
+        [f"black box: {title}", *_scores(results, f"maps-black_box-{method}")]
+        for method, title in METHODS.items()
+        if method != "soft_cam"
+    ]
+    return _table(["map", "n", *TITLES.values()], rows)
+
+
+def _scores(results: Results, step: str) -> list[object]:
+    values = [results.of(step, score) for score in TITLES]
+    return [values[0].size, *map(interval, values)]
+
+
+def _compared(results: Results, name: str) -> dict[tuple[str, str, str], Interval]:
+    """By model, method and score: the native map minus the post-hoc one on the same samples, above 0 where it is better."""
+    found = {}
+    for model, title in (("black_box", "black box"), ("chosen", "same model")):
+        for method, label in METHODS.items():
+            if method == "soft_cam":
+                continue
+            for score in TITLES:
+                other = results.of(f"maps-{model}-{method}", score)
+                own = results.of(f"maps-{name}-soft_cam", score)[:, : other.shape[1]]
+                found[title, label, score] = interval((own - other) * (-1 if score in LOWER_IS_BETTER else 1))
+    return found
+
+
+def _differences(results: Results, name: str) -> str:
+    compared = _compared(results, name)
+    rows = [
+        [f"{method}, {model}", *(_signed(compared[model, method, score]) for score in TITLES)]
+        for model, method in dict.fromkeys((model, method) for model, method, _ in compared)
+    ]
+    note = (
+        "The native map minus each post-hoc map on the same samples, turned so that above 0 SoftCAM is better; **bold** "
+        "where the interval excludes 0."
+    )
+    return note + "\n\n" + _table(["native map minus", *(title[:-2] for title in TITLES.values())], rows)
+
+
+def _signed(found: Interval) -> str:
+    text = f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+    return f"**{text}**" if found.low > 0 or found.high < 0 else text
+
+
+def _verdict(results: Results, name: str) -> str:
+    compared = _compared(results, name)
+    kinds: dict[str, list[str]] = {"ahead of": [], "behind": [], "not to be told from": []}
+    for (model, method, score), found in compared.items():
+        kind = "ahead of" if found.low > 0 else "behind" if found.high < 0 else "not to be told from"
+        kinds[kind].append(f"{method} ({model}) in {score}")
+    return "\n".join(f"- **{kind[0].upper() + kind[1:]}** {'; '.join(each) or 'none'}." for kind, each in kinds.items())
+
+
+def _choice(results: Results, plan: Plan) -> str:
+    rows = [["black box", "", "", f"{results.validation('black_box')['accuracy']:.3f}", ""]]
+    for penalty, grid in plan.grid.items():
+        for weights in grid:
+            scores = results.validation("softcam_{:g}_{:g}".format(*weights))
+            mark = " (chosen)" if weights == plan.settings["chosen"] else ""
+            figures = [f"{scores[score]:.3f}" for score in ("accuracy", "precision")]
+            rows.append([penalty + mark, *(f"{weight:g}" for weight in weights), *figures])
+    rule = (
+        "On the validation data of the first seed, among the settings whose accuracy is within "
+        f"{100 * plan.margin:.0f} point of that of the black box, the one with the best precision was taken, per penalty "
+        "and of all. The other seeds do not change the choice."
+    )
+    return rule + "\n\n" + _table(["penalty", "λ₁", "λ₂", "accuracy", "precision"], rows)
+
+
+def _figure(results: Results, names: dict[str, str]) -> Figure:
+    """Accuracy against sparsity and precision: a point per penalty, the black box as a band."""
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    band = interval(100 * results.of("test-black_box", "correct"))
+    for panel, (label, step, name) in zip(
+        panels,
+        (
+            ("sparsity of the evidence (Hoyer)", "test-{}", "sparsity"),
+            ("precision of the map", "maps-{}-soft_cam", "precision"),
+        ),
+        strict=True,
+    ):
+        panel.axhspan(band.low, band.high, color="0.9")
+        panel.axhline(band.mean, color="0.5", linewidth=1, label="black box")
+        for marker, (penalty, model) in zip(MARKERS, names.items(), strict=False):
+            across = interval(results.of(step.format(model), name))
+            up = interval(100 * results.of(f"test-{model}", "correct"))
+            errors = [[[mid - low], [high - mid]] for mid, low, high in (across, up)]
+            panel.errorbar(across.mean, up.mean, errors[1], errors[0], fmt=marker, capsize=3, label=penalty)
+        panel.set_xlabel(label)
+    panels[0].set_ylabel("accuracy in %")
+    panels[1].legend(frameon=False, fontsize="small")
+    return figure
