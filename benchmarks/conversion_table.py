@@ -18,7 +18,7 @@ from torch import nn
 
 from captum_softcam.softcam import Conversion, convert_to_softcam
 
-HEADER = ("model", "logits", "largest difference", "largest logit", "evidence", "output stride 16", "8")
+HEADER = ("model", "logits", "largest difference", "largest logit", "evidence", "stride 16", "stride 8")
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def _row(name: str) -> list[str]:
         conversion = convert_to_softcam(model, images).conversion
     except ValueError as error:
         return [name, f"refused: {_reason(error)}", *[""] * (len(HEADER) - 2)]
-    size, grid = (" x ".join(map(str, sides)) for sides in (conversion.input_size, conversion.grid))
+    size, grid = ("×".join(map(str, sides)) for sides in (conversion.input_size, conversion.grid))
     figures = [f"{conversion.difference:.1e}", f"{conversion.largest:.2g}", f"{grid} of {size}"]
     return [name, _logits(conversion), *figures, *(_finer(model, images, stride) for stride in (16, 8))]
 
@@ -90,7 +90,7 @@ def _finer(model: nn.Module, images: torch.Tensor, stride: int) -> str:
         grid = convert_to_softcam(model, output_stride=stride).evidence_grid(*images.shape[2:])
     except ValueError:
         return "—"
-    return " x ".join(map(str, grid))
+    return "×".join(map(str, grid))
 
 
 def _reason(error: ValueError) -> str:

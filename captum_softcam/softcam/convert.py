@@ -179,7 +179,7 @@ def _reason(head: Head, dilated: list[str], num_classes: int | None) -> str:
         reasons.append(f"its classifier tells {' x '.join(map(str, head.pooling.grid))} positions apart")
     bent = sorted({type(layer.module).__name__ for layer in head.after if not is_linear(layer.module)})
     if bent:
-        reasons.append(f"{' and '.join(bent)} now act at every position")
+        reasons.append(f"{' and '.join(bent)} {'acts' if len(bent) == 1 else 'act'} at every position")
     if dilated:
         reasons.append("the evidence is finer")
     if num_classes is not None:
