@@ -6,17 +6,15 @@ import re
 import shutil
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
 from importlib import metadata
-from io import StringIO
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import torchvision
+from command import run
 from PIL import Image
 
 from captum_softcam import cli
@@ -33,18 +31,6 @@ EMBEDDED_RUN = [
     "--metrics",
     "pointing_game,region_perturbation",
 ]
-
-
-def run(*arguments):
-    """Exit status and what was printed; a traceback would be an error of the test."""
-    out, err = StringIO(), StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        try:
-            cli.main([str(argument) for argument in arguments])
-            code = 0
-        except SystemExit as end:
-            code = end.code
-    return SimpleNamespace(code=code, out=out.getvalue(), err=err.getvalue())
 
 
 def refused(*arguments):

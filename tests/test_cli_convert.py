@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import json
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torchvision
+from command import run
 from PIL import Image
 
-from captum_softcam import cli
 from captum_softcam.softcam import Classifier, SoftCamModel, load_embedded
 
 NAME = "shufflenet_v2_x0_5"
-
-
-def run(*arguments):
-    """Exit status and what was printed; a traceback would be an error of the test."""
-    out, err = StringIO(), StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        try:
-            cli.main([str(argument) for argument in arguments])
-            code = 0
-        except SystemExit as end:
-            code = end.code
-    return SimpleNamespace(code=code, out=out.getvalue(), err=err.getvalue())
 
 
 def refused(*arguments):

@@ -8,11 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
 from pathlib import Path
-from types import SimpleNamespace
 
+import command
 import numpy as np
 import pytest
 import torch
@@ -30,15 +28,7 @@ CLASSES = ("cat", "dog", "eel")
 
 
 def run(*arguments):
-    """Exit status and what was printed; a traceback would be an error of the test."""
-    out, err = StringIO(), StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        try:
-            cli.main(["train", *map(str, arguments)])
-            code = 0
-        except SystemExit as end:
-            code = end.code
-    return SimpleNamespace(code=code, out=out.getvalue(), err=err.getvalue())
+    return command.run("train", *arguments)
 
 
 def refused(*arguments):

@@ -265,8 +265,10 @@ def _run(
             resume=options.resume and (options.out / "checkpoints" / "last.ckpt").is_file(),
         )
     except KeyboardInterrupt as stop:
+        print()  # what comes next does not belong behind the progress bar
         raise KeyboardInterrupt(f"go on with: captum-softcam train --resume --out {options.out}") from stop
     except ValueError:
+        print()
         _clear(options.out)
         raise
     finally:

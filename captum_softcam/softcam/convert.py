@@ -15,6 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor, fx, nn
 
+from captum_softcam._tail import unwrap
 from captum_softcam.softcam.conversion import Conversion
 from captum_softcam.softcam.dilation import set_output_stride
 from captum_softcam.softcam.head import Head, find_head, is_linear
@@ -74,6 +75,7 @@ def convert_to_softcam(
         >>> torch.allclose(softcam(images), model(images), atol=1e-5)
         True
     """
+    model = unwrap(model)
     _check(model, num_classes)
     original = copy.deepcopy(model).eval()
     head = find_head(original, example)

@@ -432,6 +432,11 @@ def test_a_converted_model_can_be_trained_and_copied(net, images):
     assert twin.conversion == model.conversion
 
 
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda model: torch.compile(model, backend="eager")])
+def test_wrapped_models_are_unwrapped(wrap, net, images):
+    torch.testing.assert_close(convert_to_softcam(wrap(net))(images), net(images))
+
+
 def test_what_was_done_in_words(net, images):
     model = convert_to_softcam(net, images, output_stride=1)
     text = str(model.conversion)
