@@ -142,8 +142,9 @@ For each of {seeds} seeds a network is trained from scratch ({samples:,} samples
 box and the SoftCAM models, all fine-tuned for the same {tuning_epochs} epochs on {tuning_samples:,} of these samples. The
 SoftCAM models have `output_stride={output_stride}`, 20×20 cells where the black box has 10×10, and no penalty, lasso,
 ridge or elastic net. Accuracy is measured on {test_samples:,} test samples, maps of the true class on {map_samples} with a
-lesion; Score-CAM, at 1,280 forwards per map, on the first {score_cam_samples}. No choice was made on these samples.
-Intervals are 95 % bootstrap intervals over seeds and samples.
+lesion; Score-CAM, at 1,280 forwards per map, on the first {score_cam_samples}. No choice was made on these samples; how far
+a cell of the network sees (63 pixels) had been set before, after a look at maps of other test samples. Intervals are 95 %
+bootstrap intervals over seeds and samples.
 
 *Precision* is the share of the positive evidence that lies on the lesion, *sensitivity* the share of the lesion that it
 covers, *pointing* how often the maximum lies on it. *Deletion* and *insertion* are areas under the curve of the class's
