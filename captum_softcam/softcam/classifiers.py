@@ -83,8 +83,8 @@ class Classifier:
 
         Args:
             path (path): the file.
-            model (torch.nn.Module): the network before its conversion, for architectures that torchvision does not build;
-                its weights are replaced. Default: built by torchvision
+            model (torch.nn.Module): the network, for architectures that torchvision does not build, as it was before its
+                conversion, or a SoftCamModel built by hand; its weights are replaced. Default: built by torchvision
 
         Raises:
             FileNotFoundError: if there is no such file.

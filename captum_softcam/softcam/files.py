@@ -85,7 +85,8 @@ def _rebuilt(header: dict[str, Any], state: dict[str, Tensor], model: nn.Module 
         )
     source = model if model is not None else Architecture(**header["architecture"]).build()
     conversion = Conversion.of(header["conversion"]) if header["conversion"] else None
-    built = _converted(source, conversion, len(_last(state))) if header["softcam"] else source
+    convert = header["softcam"] and not isinstance(source, SoftCamModel)
+    built = _converted(source, conversion, len(_last(state))) if convert else source
     _refuse_misfit(built, state, f"'{path}'")
     fill(built.to(getattr(torch, header["dtype"])), state)
     if isinstance(built, SoftCamModel):

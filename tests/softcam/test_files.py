@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from captum_softcam.softcam import Architecture, Classifier, SoftCamModel, convert_to_softcam
+from captum_softcam.softcam import Architecture, Classifier, EvidenceHead, SoftCamModel, convert_to_softcam
 
 NAMES = [
     *("alexnet", "vgg11_bn", "resnet34", "wide_resnet50_2", "squeezenet1_0", "densenet121", "googlenet", "inception_v3"),
@@ -132,6 +132,17 @@ def test_a_network_of_ones_own_asks_for_its_code(net, images, tmp_path):
     assert torch.equal(after(images), model(images)), "float64 as it was"
     with pytest.raises(ValueError, match=r"do not fit '.*': .* instead of"):
         SoftCamModel.load(path, model=PooledNet(channels=7))
+
+
+@torch.no_grad()
+def test_a_model_built_by_hand(tmp_path):
+    def by_hand():
+        return SoftCamModel(nn.Conv2d(3, 4, 3), EvidenceHead(nn.Conv2d(4, 2, 1))).eval()
+
+    model, images = by_hand(), torch.rand(1, 3, 9, 9)
+    after = SoftCamModel.load(model.save(tmp_path / "model.safetensors"), model=by_hand())
+    assert torch.equal(after.evidence_maps(images), model.evidence_maps(images))
+    assert after.conversion is None
 
 
 @torch.no_grad()
