@@ -35,7 +35,7 @@ def twin(layer: Layer, dims: int, grid: Sequence[int] = ()) -> nn.Module:
     module = layer.module
     if isinstance(module, nn.Linear):
         return convolution(module, dims, grid)
-    if isinstance(module, nn.BatchNorm1d) and layer.flat and dims > 1:
+    if isinstance(module, nn.BatchNorm1d) and dims > 1:
         return _like(_BATCH_NORMS[dims](module.num_features, module.eps, module.momentum, module.affine), module)
     if isinstance(module, nn.LayerNorm) and layer.flat:
         shape = list(module.normalized_shape)

@@ -369,10 +369,12 @@ def test_the_original_is_untouched_and_shares_nothing(net):
 def test_mode_dtype_and_layers_are_kept(net, training):
     net.train(training)
     net.block.requires_grad_(False)
+    net.fc.weight.requires_grad_(False)
     converted = convert_to_softcam(net)
     assert {module.training for module in converted.modules()} == {training}
     assert {parameter.dtype for parameter in converted.parameters()} == {torch.float64}
     assert not converted.backbone.get_submodule("block").weight.requires_grad
+    assert [parameter.requires_grad for parameter in converted.evidence.parameters()] == [False, True]
     assert isinstance(converted.backbone.get_submodule("stem"), nn.Sequential)
 
 
