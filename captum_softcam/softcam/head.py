@@ -372,8 +372,6 @@ def _pads(module: nn.Module) -> bool:
 def _function_module(node: fx.Node) -> nn.Module | None:
     """The module of a functional activation; None for settings that we do not carry over."""
     settings = {name: value for name, value in node.kwargs.items() if name != "inplace"}
-    if len(node.args) > 1:
-        return None
     try:
         return _FUNCTIONS[node.target](**settings)  # type: ignore[no-any-return]  # its target is one of them
     except TypeError:
