@@ -58,7 +58,7 @@ class TestModels:
         model = load_embedded("lesions_softcam").model
         images = torch.stack([sample.image for sample in held_out[:3]])
         evidence = model.evidence_maps(images)
-        assert evidence.shape == (3, 4, 10, 10)
+        assert evidence.shape == (3, 4, 20, 20)
         torch.testing.assert_close(evidence.mean((2, 3)), model(images), atol=1e-5, rtol=0)
 
     def test_default_is_the_softcam_model(self):
