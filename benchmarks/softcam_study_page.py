@@ -147,10 +147,11 @@ a cell of the network sees (63 pixels) had been set before, after a look at maps
 bootstrap intervals over seeds and samples.
 
 *Precision* is the share of the positive evidence that lies on the lesion, *sensitivity* the share of the lesion that it
-covers, *pointing* how often the maximum lies on it. *Deletion* and *insertion* are areas under the curve of the class's
-probability while 16×16 patches are blurred, or restored, in the order of the map. *Sparsity* is Hoyer's, over all cells
-of all classes. The class activation maps of the black box have its coarser cells: what of a lead is due to the finer grid
-alone, the row *10×10 cells* tells.
+covers, *pointing* how often the maximum lies on it; of equally high positions, which Occlusion's windows leave, the share
+that does, where the `pointing_game` of `captum-softcam compare` counts one for all. *Deletion* and *insertion* are areas
+under the curve of the class's probability while 16×16 patches are blurred, or restored, in the order of the map. *Sparsity*
+is Hoyer's, over all cells of all classes. The class activation maps of the black box have its coarser cells: what of a
+lead is due to the finer grid alone, the row *10×10 cells* tells.
 
 ```bash
 python benchmarks/softcam_study.py --publish
