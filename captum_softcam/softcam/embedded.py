@@ -1,7 +1,8 @@
 """The two classifiers of retinal lesions that the package carries.
 
-They were trained on :class:`captum_softcam.data.RetinalLesions` by ``benchmarks/softcam_study.py``, the first seed of it with
-the penalty that it chose, and serve as a demonstration: they have seen one photograph with painted lesions and know nothing about patients.
+They were trained on :class:`captum_softcam.data.RetinalLesions` by ``benchmarks/softcam_study.py``: its first seed, with the
+penalty that it chose. They serve as a demonstration: they have seen one photograph with painted lesions and know
+nothing about patients.
 """
 
 from __future__ import annotations

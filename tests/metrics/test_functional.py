@@ -21,7 +21,7 @@ LOCALISATION = (activation_precision, activation_sensitivity, pointing_game)
 
 
 def _classifier(images: torch.Tensor) -> torch.Tensor:
-    """Three classes, each fond of another corner; their probabilities stay away from 0 and 1, where all curves look alike."""
+    """Three classes, each fond of another corner; probabilities stay away from 0 and 1, where all curves are alike."""
     flat = images.double().flatten(1)
     weights = torch.linspace(-0.3, 0.3, flat.shape[1], dtype=torch.float64)
     return torch.stack([flat @ weights, flat @ weights.flip(0), flat @ weights.square()], 1)
