@@ -1,14 +1,18 @@
-"""Samples with masks: the embedded retinal lesions and the user's own folders; and labelled images to train on."""
+"""Samples with masks: the embedded retinal lesions and the user's own data; and labelled images to train on."""
 
 from captum_softcam.data.augmentation import make_transforms
+from captum_softcam.data.images import read_image
 from captum_softcam.data.labelled import LabelledImages, balanced_class_weights, split_samples
 from captum_softcam.data.lesions import RetinalLesions
-from captum_softcam.data.readers import ImageFolderSamples, read_image
+from captum_softcam.data.masked_images import ImageEntry, MaskedImages
+from captum_softcam.data.readers import ImageFolderSamples
 from captum_softcam.data.samples import Sample, Samples
 
 __all__ = [
+    "ImageEntry",
     "ImageFolderSamples",
     "LabelledImages",
+    "MaskedImages",
     "RetinalLesions",
     "Sample",
     "Samples",
