@@ -7,6 +7,7 @@ from captum_softcam.data.lesions import RetinalLesions
 from captum_softcam.data.masked_images import ImageEntry, MaskedImages
 from captum_softcam.data.readers import ImageFolderSamples
 from captum_softcam.data.samples import Sample, Samples
+from captum_softcam.data.voc import VOCSamples
 
 __all__ = [
     "ImageEntry",
@@ -16,6 +17,7 @@ __all__ = [
     "RetinalLesions",
     "Sample",
     "Samples",
+    "VOCSamples",
     "balanced_class_weights",
     "make_transforms",
     "read_image",
