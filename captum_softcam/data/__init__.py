@@ -6,6 +6,7 @@ from captum_softcam.data.images import read_image
 from captum_softcam.data.labelled import LabelledImages, balanced_class_weights, split_samples
 from captum_softcam.data.lesions import RetinalLesions
 from captum_softcam.data.masked_images import ImageEntry, MaskedImages
+from captum_softcam.data.pets import OxfordPetSamples
 from captum_softcam.data.readers import ImageFolderSamples
 from captum_softcam.data.samples import Sample, Samples
 from captum_softcam.data.voc import VOCSamples
@@ -16,6 +17,7 @@ __all__ = [
     "ImageFolderSamples",
     "LabelledImages",
     "MaskedImages",
+    "OxfordPetSamples",
     "RetinalLesions",
     "Sample",
     "Samples",
