@@ -1,6 +1,7 @@
 """Samples with masks: the embedded retinal lesions and the user's own data; and labelled images to train on."""
 
 from captum_softcam.data.augmentation import make_transforms
+from captum_softcam.data.box_table import BoxTableSamples
 from captum_softcam.data.coco import CocoSamples
 from captum_softcam.data.images import read_image
 from captum_softcam.data.labelled import LabelledImages, balanced_class_weights, split_samples
@@ -12,6 +13,7 @@ from captum_softcam.data.samples import Sample, Samples
 from captum_softcam.data.voc import VOCSamples
 
 __all__ = [
+    "BoxTableSamples",
     "CocoSamples",
     "ImageEntry",
     "ImageFolderSamples",
