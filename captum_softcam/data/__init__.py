@@ -3,6 +3,7 @@
 from captum_softcam.data.augmentation import make_transforms
 from captum_softcam.data.box_table import BoxTableSamples
 from captum_softcam.data.coco import CocoSamples
+from captum_softcam.data.imagenet import ImageNetSamples
 from captum_softcam.data.images import read_image
 from captum_softcam.data.labelled import LabelledImages, balanced_class_weights, split_samples
 from captum_softcam.data.lesions import RetinalLesions
@@ -17,6 +18,7 @@ __all__ = [
     "CocoSamples",
     "ImageEntry",
     "ImageFolderSamples",
+    "ImageNetSamples",
     "LabelledImages",
     "MaskedImages",
     "OxfordPetSamples",
