@@ -54,7 +54,7 @@ class ImageNetSamples(MaskedImages):
         files = image_files(existing_folder(images, "image folder"))
         if not files:
             raise FileNotFoundError(f"image folder '{images}' has no images; expected '{images}/NAME.JPEG'.")
-        found = [_read(file, images, annotations) for file in sorted(files, key=lambda file: file.name)]
+        found = [_read(file, images, annotations) for file in files]
         classes = _all_classes(found) if classes is None else tuple(classes)
         super().__init__((_entry(image, classes) for image in found), classes, size)
 

@@ -49,7 +49,7 @@ def read_pascal_xml(path: Path, first_pixel: int) -> PascalAnnotation:
         raise ValueError(f"annotation '{path}' cannot be read as XML ({error}).") from error
     if root.tag != "annotation":
         raise ValueError(f"annotation '{path}' begins with <{root.tag}>; expected <annotation>.")
-    objects = enumerate(root.findall("object"), 1)  # the direct children: parts of a body lie deeper
+    objects = enumerate(root.findall("object"), 1)
     return PascalAnnotation(
         _size(root, path), [_object(element, f"object {i} of '{path}'", first_pixel) for i, element in objects]
     )
