@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +13,9 @@ from torch.utils.data import Dataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from captum_softcam._names import closest
-from captum_softcam.data.readers import class_folders, image_files, read_image
+from captum_softcam.data.classes import class_number
+from captum_softcam.data.images import class_folders, existing_image, image_files, read_image
+from captum_softcam.data.tables import Row, read_table
 
 __all__ = ["LabelledImages", "balanced_class_weights", "names_splits", "split_samples"]
 
@@ -94,7 +94,7 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
             raise FileNotFoundError(f"no class folder of '{root}' holds an image ({', '.join(IMG_EXTENSIONS)}).")
         names = tuple(folders) if classes is None else tuple(classes)
         pairs = [(file, name, f"folder '{root / name}'") for name, files in folders.items() for file in files]
-        labels = [(_class_number(name, names, where),) for _, name, where in pairs]
+        labels = [(class_number(name, names, where),) for _, name, where in pairs]
         return cls([file for file, *_ in pairs], labels, names, kind, transform)
 
     @classmethod
@@ -126,8 +126,8 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         known = sorted({label for row in rows for label in _labels(row)})
         names = tuple(known) if classes is None else tuple(classes)
         chosen = _of_split(rows, split, path)
-        labels = [[_class_number(label, names, _place(row, path)) for label in _labels(row)] for row in chosen]
-        files = [_existing(path.parent / row["path"], _place(row, path)) for row in chosen]
+        labels = [[class_number(label, names, row.place) for label in _labels(row)] for row in chosen]
+        files = [existing_image(path.parent / row.cells["path"], row.place) for row in chosen]
         return cls(files, labels, names, kind, transform)
 
     def __len__(self) -> int:
@@ -208,7 +208,7 @@ def split_samples(data: LabelledImages, share: float = 0.2, seed: int = 0) -> tu
 
 def names_splits(path: str | Path) -> bool:
     """Whether a table has the column ``split``."""
-    return "split" in _read_rows(Path(path))[0]
+    return "split" in _read_rows(Path(path))[0].cells
 
 
 def balanced_class_weights(targets: Tensor, num_classes: int | None = None) -> Tensor:
@@ -261,23 +261,15 @@ def _check_kind(data: LabelledImages) -> None:
             raise ValueError(f"image '{file}' has {len(entry)} labels; {data.kind} needs one, multilabel takes any number.")
 
 
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of the table with their line numbers, its columns checked."""
-    if not path.is_file():
-        raise FileNotFoundError(f"table '{path}' is not a file.")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            columns = reader.fieldnames or []
-            rows = [{**row, "line": reader.line_num} for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"table '{path}' cannot be read as CSV in UTF-8 ({error}).") from error
+def _read_rows(path: Path) -> list[Row]:
+    """The rows of the table, its columns checked."""
+    columns, rows = read_table(path)
     _check_columns(columns, path)
     if not rows:
         raise ValueError(f"table '{path}' has no rows; expected one per image below the header.")
     for row in rows:
-        if not row["path"] or row["label"] is None or None in row:
-            raise ValueError(f"{_place(row, path)} does not have the {len(columns)} columns of the header.")
+        if not row.cells["path"]:
+            raise ValueError(f"{row.place} does not have the {len(columns)} columns of the header.")
     return rows
 
 
@@ -290,35 +282,19 @@ def _check_columns(columns: Sequence[str], path: Path) -> None:
         )
 
 
-def _labels(row: dict[str, Any]) -> list[str]:
-    return [label.strip() for label in row["label"].split("|") if label.strip()]
+def _labels(row: Row) -> list[str]:
+    return [label.strip() for label in row.cells["label"].split("|") if label.strip()]
 
 
-def _of_split(rows: list[dict[str, Any]], split: str | None, path: Path) -> list[dict[str, Any]]:
+def _of_split(rows: list[Row], split: str | None, path: Path) -> list[Row]:
     if split is None:
         return rows
-    if "split" not in rows[0]:
+    if "split" not in rows[0].cells:
         raise ValueError(f"table '{path}' has no column split; without it all rows are one set.")
     for row in rows:
-        if row["split"] not in _SPLITS:
-            raise ValueError(f"{_place(row, path)} has the split {row['split']!r}; expected {', '.join(_SPLITS)}.")
-    chosen = [row for row in rows if row["split"] == split]
+        if row.cells["split"] not in _SPLITS:
+            raise ValueError(f"{row.place} has the split {row.cells['split']!r}; expected {', '.join(_SPLITS)}.")
+    chosen = [row for row in rows if row.cells["split"] == split]
     if not chosen:
         raise ValueError(f"table '{path}' has no rows of the split {split!r}.")
     return chosen
-
-
-def _place(row: dict[str, Any], path: Path) -> str:
-    return f"line {row['line']} of '{path}'"
-
-
-def _existing(file: Path, where: str) -> Path:
-    if not file.is_file():
-        raise FileNotFoundError(f"{where} names the image '{file}', which is not a file.")
-    return file
-
-
-def _class_number(name: str, classes: tuple[str, ...], where: str) -> int:
-    if name not in classes:
-        raise ValueError(f"{where} has the unknown class {name!r}. {closest(name, classes)}")
-    return classes.index(name)

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import zip_longest
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torch.nn.functional import adaptive_max_pool2d
-from torch.utils.data import Dataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
-from torchvision.transforms.v2.functional import pil_to_tensor, resize
 
-from captum_softcam.data.samples import Sample
+from captum_softcam.data.images import check_same_size, class_folders, existing_folder, image_files, open_image
+from captum_softcam.data.masked_images import ImageEntry, MaskedImages
 
-__all__ = ["ImageFolderSamples", "read_image"]
+__all__ = ["ImageFolderSamples"]
 
 
-class ImageFolderSamples(Dataset[Sample]):
+class ImageFolderSamples(MaskedImages):
     """Images in one folder per class, with masks of the same relative names in another tree.
 
     ``images/CLASS/NAME.jpg`` goes with ``masks/CLASS/NAME.*``; an image without a mask has nothing to localise. Images
@@ -54,79 +51,20 @@ class ImageFolderSamples(Dataset[Sample]):
         size: int = 224,
         classes: Sequence[str] | None = None,
     ) -> None:
-        self.root = Path(images)
-        self.size = size
-        folders = {folder.name: image_files(folder) for folder in class_folders(self.root)}
+        root = Path(images)
+        folders = {folder.name: image_files(folder) for folder in class_folders(root)}
         if not any(folders.values()):
-            raise FileNotFoundError(f"no class folder of '{self.root}' holds an image ({', '.join(IMG_EXTENSIONS)}).")
-        self.classes = tuple(classes) if classes is not None else tuple(folders)
-        labels = {name: _class_index(name, self.classes, self.root) for name in folders}
-        turns = zip_longest(*([(file, labels[name]) for file in files] for name, files in folders.items()))
-        self._files = [entry for turn in turns for entry in turn if entry is not None]
-        self._masks = {} if masks is None else _mask_files(Path(masks), self.root, [file for file, _ in self._files])
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def __getitem__(self, index: int) -> Sample:
-        file, target = self._files[index]
-        image = read_image(file)
-        mask = _read_mask(self._masks[file], file, image) if file in self._masks else None
-        return Sample(
-            image=_resize(image, self.size),
-            target=target,
-            mask=None if mask is None else adaptive_max_pool2d(mask.float(), self.size) > 0,
-            identifier=file.relative_to(self.root).as_posix(),
-        )
-
-    @property
-    def masked(self) -> int:
-        """Number of images that have a mask."""
-        return len(self._masks)
+            raise FileNotFoundError(f"no class folder of '{root}' holds an image ({', '.join(IMG_EXTENSIONS)}).")
+        names = tuple(folders) if classes is None else tuple(classes)
+        labels = {name: _class_index(name, names, root) for name in folders}
+        labelled = {file: labels[name] for name, files in folders.items() for file in files}
+        found = {} if masks is None else _mask_files(Path(masks), root, list(labelled))
+        super().__init__((_entry(file, root, label, found.get(file)) for file, label in labelled.items()), names, size)
 
 
-def read_image(path: str | Path, size: int | None = None) -> Tensor:
-    """An image file as (3, H, W) in [0, 1], resized to a square of ``size`` pixels if given.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it cannot be read as an image of 8 bits per channel.
-    """
-    file = _open(Path(path), "image")
-    if file.mode.startswith(("I", "F")):  # Pillow would cut what is above 255
-        raise ValueError(f"image '{path}' has more than 8 bits per channel (mode {file.mode}); convert it to 8 bits.")
-    image = pil_to_tensor(file.convert("RGB")).float() / 255
-    return image if size is None else _resize(image, size)
-
-
-def _open(path: Path, kind: str) -> Image.Image:
-    if not path.is_file():
-        raise FileNotFoundError(f"{kind} '{path}' is not a file.")
-    try:
-        with Image.open(path) as file:
-            file.load()
-            return file
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"{kind} '{path}' cannot be read ({error}); repair it or take it away.") from error
-
-
-def _resize(image: Tensor, size: int) -> Tensor:
-    return resize(image, [size, size], antialias=True).clamp(0, 1)
-
-
-def class_folders(root: Path) -> list[Path]:
-    """The folders below ``root``, hidden ones left out, sorted; FileNotFoundError if there are none."""
-    if not root.is_dir():
-        raise FileNotFoundError(f"image folder '{root}' is not a directory.")
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not folders:
-        raise FileNotFoundError(f"image folder '{root}' has no class folders; expected '{root}/CLASS/IMAGE'.")
-    return folders
-
-
-def image_files(folder: Path) -> list[Path]:
-    """All image files below ``folder``, sorted."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
+def _entry(file: Path, root: Path, label: int, mask: Path | None) -> ImageEntry:
+    identifier = file.relative_to(root).as_posix()
+    return ImageEntry(file, label, identifier, None if mask is None else partial(_read_mask, mask, file))
 
 
 def _class_index(name: str, classes: tuple[str, ...], root: Path) -> int:
@@ -142,9 +80,8 @@ def _class_index(name: str, classes: tuple[str, ...], root: Path) -> int:
 
 def _mask_files(root: Path, images: Path, files: list[Path]) -> dict[Path, Path]:
     """The mask of every image that has one: the same relative name, whatever the ending."""
-    if not root.is_dir():
-        raise FileNotFoundError(f"mask folder '{root}' is not a directory.")
-    by_name = {path.relative_to(root).with_suffix(""): path for path in sorted(_files(root))}
+    existing_folder(root, "mask folder")
+    by_name = {path.relative_to(root).with_suffix(""): path for path in image_files(root)}
     pairs = {file: by_name.get(file.relative_to(images).with_suffix("")) for file in files}
     found = {file: mask for file, mask in pairs.items() if mask is not None}
     if not found:
@@ -153,18 +90,10 @@ def _mask_files(root: Path, images: Path, files: list[Path]) -> dict[Path, Path]
     return found
 
 
-def _files(root: Path) -> Iterator[Path]:
-    return (path for path in root.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
-
-
 def _read_mask(path: Path, image_path: Path, image: Tensor) -> Tensor:
     """A mask file as (1, H, W) bool, checked against its image (3, H, W)."""
-    values: np.ndarray[Any, Any] = np.asarray(_open(path, "mask").convert("L"))
-    if values.shape != tuple(image.shape[1:]):
-        raise ValueError(
-            f"mask '{path}' is {values.shape[1]}x{values.shape[0]} pixels, its image '{image_path}' "
-            f"{image.shape[2]}x{image.shape[1]}; both must have the same size."
-        )
+    values: np.ndarray[Any, Any] = np.asarray(open_image(path, "mask").convert("L"))
+    check_same_size(values, f"mask '{path}'", image, image_path)
     if not values.any():
         raise ValueError(f"mask '{path}' is empty; take the file away if the image has nothing to localise.")
     return torch.from_numpy(values > 0)[None]

@@ -1,0 +1,179 @@
+"""Samples from a table of boxes, such as that of RSNA's pneumonia detection challenge."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from captum_softcam.data.boxes import Box, box_mask
+from captum_softcam.data.classes import class_number
+from captum_softcam.data.images import existing_folder
+from captum_softcam.data.masked_images import ImageEntry, MaskedImages
+from captum_softcam.data.tables import Row, read_table
+
+__all__ = ["BoxTableSamples"]
+
+_DICOM = ".dcm"
+
+
+class BoxTableSamples(MaskedImages):
+    """A folder of images with one CSV file of boxes, in the columns of RSNA's pneumonia detection challenge or in others.
+
+    A row is an image, a label, and the left edge, top edge, width and height of a box in pixels from the corner of the
+    first one; a row with four empty cells has no box. One sample is one image and one label of it; the mask is the union
+    of the boxes in its rows, which take every pixel that they cover a part of and are cut off at the border. Samples
+    without a box have no mask, as healthy patients do.
+
+    An image is named with or without its ending. DICOM files are refused; the how-to guide on your own data converts them.
+
+    Order: label by label in turn, each in the order of the table. Cost: the table and the names in the folder are read at
+    construction; images are read one by one, when asked for.
+
+    Args:
+        images (path): the folder of images.
+        table (path): the CSV file, with a header.
+        size (int): side of the samples in pixels. Default: 224
+        classes (sequence of str): labels in the order of the model's logits. Default: from 0 to the greatest if
+            they are numbers, else the table's, sorted
+        image_column (str): Default: ``"patientId"``
+        label_column (str): Default: ``"Target"``
+        box_columns (sequence of str): left edge, top edge, width and height. Default: ``("x", "y", "width", "height")``
+
+    Raises:
+        FileNotFoundError: if the folder, the table or an image is missing.
+        ValueError: if a column is missing, a row cannot be understood or has an unknown label, an image is DICOM or could be
+            either of two files, a label of an image has rows with and without a box, or the table has no rows. Reading a
+            sample raises it for an unreadable image and a box wholly outside.
+
+    Example::
+
+        >>> samples = BoxTableSamples("stage_2_train_images", "stage_2_train_labels.csv")
+        >>> samples[0].mask, samples[1].mask.shape, samples[1].identifier
+        (None, torch.Size([1, 224, 224]), '00436515-870c-4b36-a041-de91049b9ab4/1')
+    """
+
+    def __init__(
+        self,
+        images: str | Path,
+        table: str | Path,
+        size: int = 224,
+        classes: Sequence[str] | None = None,
+        image_column: str = "patientId",
+        label_column: str = "Target",
+        box_columns: Sequence[str] = ("x", "y", "width", "height"),
+    ) -> None:
+        if len(box_columns) != 4:
+            raise ValueError(f"box_columns are left edge, top edge, width and height; got {len(box_columns)} names.")
+        folder, path = existing_folder(Path(images), "image folder"), Path(table)
+        groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+        for row in _rows(path, (image_column, label_column, *box_columns)):
+            groups[_cell(row, image_column), _cell(row, label_column)].append(row)
+        classes = _classes({label for _, label in groups}) if classes is None else tuple(classes)
+        files = _files(folder)
+        super().__init__(
+            [
+                ImageEntry(
+                    _find(image, files, folder, rows[0].place),
+                    class_number(label, classes, rows[0].place),
+                    f"{image}/{label}",
+                    _mask(_boxes(rows, box_columns), f"image '{image}' in '{path}'"),
+                )
+                for (image, label), rows in groups.items()
+            ],
+            classes,
+            size,
+        )
+
+
+def _rows(path: Path, needed: Sequence[str]) -> list[Row]:
+    columns, rows = read_table(path)
+    missing = [name for name in needed if name not in columns]
+    if missing:
+        raise ValueError(
+            f"table '{path}' has no column {', '.join(map(repr, missing))} but {', '.join(map(repr, columns)) or 'none'}. "
+            "Name its own with image_column, label_column and box_columns."
+        )
+    if not rows:
+        raise ValueError(f"table '{path}' has no rows; expected one per box below the header.")
+    return rows
+
+
+def _classes(labels: set[str]) -> tuple[str, ...]:
+    """All labels in order; numbers keep their own places, whether or not a smaller one is missing."""
+    if all(label.isdecimal() for label in labels):
+        return tuple(map(str, range(max(map(int, labels)) + 1)))
+    return tuple(sorted(labels))
+
+
+def _cell(row: Row, column: str) -> str:
+    text = row.cells[column].strip()
+    if not text:
+        raise ValueError(f"{row.place} has nothing in the column {column!r}.")
+    return text
+
+
+def _boxes(rows: list[Row], columns: Sequence[str]) -> list[Box]:
+    """The boxes of one image and label; none if its rows have none."""
+    boxes = [_box(row, columns) for row in rows]
+    for row, box in zip(rows, boxes, strict=True):
+        if (box is None) != (boxes[0] is None):
+            raise ValueError(
+                f"{row.place} has {'no' if box is None else 'a'} box and {rows[0].place} {'none' if box else 'has one'}, "
+                "for the same image and label; leave one out."
+            )
+    return [box for box in boxes if box is not None]
+
+
+def _box(row: Row, columns: Sequence[str]) -> Box | None:
+    texts = [row.cells[column].strip() for column in columns]
+    if not any(texts):
+        return None
+    x, y, width, height = (_number(text, column, row) for text, column in zip(texts, columns, strict=True))
+    if min(width, height) < 0:
+        raise ValueError(f"{row.place} has a box of {width:g} x {height:g} pixels; expected none below 0.")
+    return Box(x, y, x + width, y + height)
+
+
+def _number(text: str, column: str, row: Row) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{row.place} has {text!r} in the column {column!r}; expected a number, or four empty cells.")
+    return value
+
+
+def _mask(boxes: list[Box], source: str) -> Callable[[Tensor], Tensor] | None:
+    return partial(box_mask, boxes, source, None) if boxes else None
+
+
+def _files(folder: Path) -> dict[str, list[Path]]:
+    """The images and DICOM files of a folder, by name with and without the ending."""
+    found: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in (*IMG_EXTENSIONS, _DICOM):
+            found[path.name].append(path)
+            found[path.stem].append(path)
+    return found
+
+
+def _find(image: str, files: dict[str, list[Path]], folder: Path, place: str) -> Path:
+    """The file that a row names; a converted copy goes before the DICOM file it was made from."""
+    named = files.get(image, [])
+    readable = [path for path in named if path.suffix.lower() != _DICOM]
+    if len(readable) > 1:
+        raise ValueError(f"{place} names the image '{image}', which could be {' or '.join(map(repr, map(str, readable)))}.")
+    if named and not readable:
+        raise ValueError(f"{place} names the image '{named[0]}', which is DICOM; convert it to PNG, see the how-to guide.")
+    if not named:
+        raise FileNotFoundError(
+            f"{place} names the image '{image}', but there is no '{folder / image}.png' nor another ending."
+        )
+    return readable[0]

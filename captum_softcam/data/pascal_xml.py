@@ -1,0 +1,100 @@
+"""Annotations in the XML of PASCAL VOC, which ImageNet and many tools write as well.
+
+They disagree on one thing, the number of the first pixel. Both corners belong to the box.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+from captum_softcam.data.boxes import Box
+
+__all__ = ["PascalAnnotation", "PascalObject", "read_pascal_xml"]
+
+
+class PascalObject(NamedTuple):
+    """One object: the name of its class, its box, and whether it is marked as difficult."""
+
+    name: str
+    box: Box
+    difficult: bool
+
+
+class PascalAnnotation(NamedTuple):
+    """What a file says: width and height of the image, or None, and the objects."""
+
+    size: tuple[int, int] | None
+    objects: list[PascalObject]
+
+
+def read_pascal_xml(path: Path, first_pixel: int) -> PascalAnnotation:
+    """Read an annotation.
+
+    Args:
+        path (path): the XML file.
+        first_pixel (int): the number of the first pixel of a row or column: 1 in PASCAL VOC, 0 in ImageNet.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no XML, or a part is missing or wrong; the file and the place are named.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"annotation '{path}' is not a file.")
+    try:
+        root = ElementTree.parse(path).getroot()
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
+        raise ValueError(f"annotation '{path}' cannot be read as XML ({error}).") from error
+    if root.tag != "annotation":
+        raise ValueError(f"annotation '{path}' begins with <{root.tag}>; expected <annotation>.")
+    objects = enumerate(root.findall("object"), 1)
+    return PascalAnnotation(
+        _size(root, path), [_object(element, f"object {i} of '{path}'", first_pixel) for i, element in objects]
+    )
+
+
+def _size(root: ElementTree.Element, path: Path) -> tuple[int, int] | None:
+    """Width and height; None without them or with zeros, which some tools write."""
+    size = root.find("size")
+    if size is None:
+        return None
+    width, height = (int(_number(size, name, f"the size in '{path}'")) for name in ("width", "height"))
+    return (width, height) if width and height else None
+
+
+def _object(element: ElementTree.Element, where: str, first_pixel: int) -> PascalObject:
+    name = _text(element, "name", where)
+    difficult = element.findtext("difficult", "0").strip()
+    if difficult not in ("0", "1"):
+        raise ValueError(f"{where} has <difficult>{difficult}</difficult>; expected 0 or 1.")
+    return PascalObject(name, _box(element, where, first_pixel), difficult == "1")
+
+
+def _box(element: ElementTree.Element, where: str, first_pixel: int) -> Box:
+    corners = element.find("bndbox")
+    if corners is None:
+        raise ValueError(f"{where} has no <bndbox>.")
+    left, top, right, bottom = (_number(corners, name, where) for name in ("xmin", "ymin", "xmax", "ymax"))
+    if right < left or bottom < top:
+        raise ValueError(f"{where} has the corners ({left:g}, {top:g}) and ({right:g}, {bottom:g}), which is no box.")
+    return Box(left - first_pixel, top - first_pixel, right - first_pixel + 1, bottom - first_pixel + 1)
+
+
+def _number(element: ElementTree.Element, name: str, where: str) -> float:
+    text = _text(element, name, where)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{where} has <{name}>{text}</{name}>; expected a number.")
+    return value
+
+
+def _text(element: ElementTree.Element, name: str, where: str) -> str:
+    text = element.findtext(name, "").strip()
+    if not text:
+        raise ValueError(f"{where} has no <{name}>.")
+    return text

@@ -1,0 +1,109 @@
+"""Samples from the Oxford-IIIT Pet data set, whose trimaps outline cats and dogs to the pixel."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from captum_softcam._names import closest
+from captum_softcam.data.images import check_same_size, existing_folder, existing_image, open_image
+from captum_softcam.data.masked_images import ImageEntry, MaskedImages
+from captum_softcam.data.tables import Line, read_lines
+
+__all__ = ["OxfordPetSamples"]
+
+_SPECIES = ("cat", "dog")
+_BREEDS = (
+    *("Abyssinian", "american_bulldog", "american_pit_bull_terrier", "basset_hound", "beagle", "Bengal", "Birman"),
+    *("Bombay", "boxer", "British_Shorthair", "chihuahua", "Egyptian_Mau", "english_cocker_spaniel", "english_setter"),
+    *("german_shorthaired", "great_pyrenees", "havanese", "japanese_chin", "keeshond", "leonberger", "Maine_Coon"),
+    *("miniature_pinscher", "newfoundland", "Persian", "pomeranian", "pug", "Ragdoll", "Russian_Blue", "saint_bernard"),
+    *("samoyed", "scottish_terrier", "shiba_inu", "Siamese", "Sphynx", "staffordshire_bull_terrier", "wheaten_terrier"),
+    "yorkshire_terrier",
+)
+_CLASSES = {"breed": _BREEDS, "species": _SPECIES}
+_FOREGROUND, _BACKGROUND, _BORDER = 1, 2, 3
+
+
+class OxfordPetSamples(MaskedImages):
+    """The Oxford-IIIT Pet data set as it is unpacked, and as ``torchvision.datasets.OxfordIIITPet`` downloads it.
+
+    ``root`` holds ``images/NAME.jpg``, ``annotations/trimaps/NAME.png`` and the lists ``annotations/SPLIT.txt``. The mask is
+    the animal, without the seam between it and the background that the trimaps leave undecided.
+
+    Order: class by class in turn, each in the order of the list. Cost: one list of 3,700 lines is read at construction,
+    and looked whether the files are there; images and trimaps are read one by one, when asked for.
+
+    Args:
+        root (path): the folder of the data set, such as ``"oxford-iiit-pet"``.
+        split (str): ``"test"``, ``"trainval"``, or ``"list"`` for both. Default: ``"test"``
+        size (int): side of the samples in pixels. Default: 224
+        target (str): ``"breed"`` (37 classes, named as in the files, in the order of their numbers) or ``"species"``
+            (``"cat"`` 0 and ``"dog"`` 1). Default: ``"breed"``
+        border (bool): whether the undecided seam is part of the mask. Default: False
+
+    Raises:
+        FileNotFoundError: if a folder, the list, an image or a trimap is missing.
+        ValueError: if ``target`` is unknown, or a line of the list is not an image, its class and its species. Reading a
+            sample raises it for an unreadable file, and a trimap of another size, with other values or without an animal.
+
+    Example::
+
+        >>> samples = OxfordPetSamples("oxford-iiit-pet", target="species")
+        >>> samples[0].image.shape, samples[0].identifier
+        (torch.Size([3, 224, 224]), 'Abyssinian_201')
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "test",
+        size: int = 224,
+        target: Literal["breed", "species"] = "breed",
+        border: bool = False,
+    ) -> None:
+        if target not in _CLASSES:
+            raise ValueError(f"target {target!r} is unknown. {closest(target, _CLASSES)}")
+        root = existing_folder(Path(root), "pet folder")
+        lines = read_lines(root / "annotations" / f"{split}.txt")
+        super().__init__((_entry(line, root, target, border) for line in lines), _CLASSES[target], size)
+
+
+def _entry(line: Line, root: Path, target: str, border: bool) -> ImageEntry:
+    name, breed, species = _parse(line)
+    file = existing_image(root / "images" / f"{name}.jpg", line.place)
+    trimap = root / "annotations" / "trimaps" / f"{name}.png"
+    if not trimap.is_file():
+        raise FileNotFoundError(f"{line.place} needs the trimap '{trimap}', which is not a file.")
+    return ImageEntry(file, breed if target == "breed" else species, name, partial(_trimap_mask, trimap, border, file))
+
+
+def _parse(line: Line) -> tuple[str, int, int]:
+    """The name of the image, its breed from 0 to 36 and its species, 0 or 1."""
+    name, *numbers = line.words
+    breeds = {breed.lower(): i for i, breed in enumerate(_BREEDS)}
+    breed = breeds.get(name.rpartition("_")[0].lower())
+    if breed is None or numbers[:1] != [str(breed + 1)] or numbers[1:2] not in (["1"], ["2"]):
+        raise ValueError(
+            f"{line.place} is '{' '.join(line.words)}'; expected BREED_NUMBER, the number of the breed from 1 to 37, and "
+            "the species, 1 for a cat or 2 for a dog."
+        )
+    return name, breed, int(numbers[1]) - 1
+
+
+def _trimap_mask(path: Path, border: bool, image_path: Path, image: Tensor) -> Tensor:
+    """Where a trimap shows the animal, (1, H, W) bool."""
+    values: np.ndarray[Any, Any] = np.asarray(open_image(path, "trimap"))
+    check_same_size(values, f"trimap '{path}'", image, image_path)
+    unknown = np.setdiff1d(values, (_FOREGROUND, _BACKGROUND, _BORDER))
+    if unknown.size:
+        raise ValueError(f"trimap '{path}' has the value {unknown[0]}; expected 1 (animal), 2 (background) and 3 (border).")
+    mask = (values == _FOREGROUND) | (border & (values == _BORDER))
+    if not mask.any():
+        raise ValueError(f"trimap '{path}' shows no animal{'' if border else '; border=True counts its border as well'}.")
+    return torch.from_numpy(mask)[None]

@@ -1,0 +1,122 @@
+"""ImageNet's validation images and their boxes, in the layout of ILSVRC's localisation task."""
+
+import pytest
+from image_files import SIDE, block, draw, message, pascal_xml, same, write
+
+from captum_softcam.data import ImageNetSamples
+
+TENCH, HEN, RAY = "n01440764", "n01514859", "n01496331"
+
+
+def add(root, number, *objects, folder="", **options):
+    name = f"ILSVRC2012_val_{number:08}"
+    draw(root / "Data/CLS-LOC/val" / folder / f"{name}.JPEG")
+    return write(root / f"Annotations/CLS-LOC/val/{name}.xml", pascal_xml(*objects, **options))
+
+
+@pytest.fixture
+def root(tmp_path):
+    root = tmp_path / "ILSVRC"
+    add(root, 3, (TENCH, (0, 0, 1, 2)))
+    add(root, 1, (HEN, (5, 5, 5, 5)), (HEN, (8, 9, SIDE - 1, SIDE)))
+    add(root, 2, (TENCH, (2, 2, 3, 3)))
+    return root
+
+
+def read(root, **options):
+    return ImageNetSamples(root, size=SIDE, **{"classes": [TENCH, RAY, HEN]} | options)
+
+
+class TestReading:
+    def test_classes_in_turn(self, root):
+        data = read(root)
+        want = [(2, 0), (1, 2), (3, 0)]
+        assert [(sample.identifier, sample.target) for sample in data] == [
+            (f"ILSVRC2012_val_{number:08}", target) for number, target in want
+        ]
+        assert data.masked == 3
+        assert data[0].image.shape == (3, SIDE, SIDE)
+
+    def test_corners_count_from_zero_and_belong_to_the_box(self, root):
+        data = read(root)
+        assert same(data[2].mask, block((0, 3, 0, 2)))
+        assert same(data[1].mask, block((5, 6, 5, 6), (9, 12, 8, 12)))
+
+    def test_images_in_folders_of_classes(self, root):
+        (root / "Data/CLS-LOC/val/ILSVRC2012_val_00000001.JPEG").unlink()
+        add(root, 1, (HEN, (5, 5, 5, 5)), folder=HEN)
+        assert [sample.target for sample in read(root)] == [0, 2, 0]
+
+    def test_a_part_of_the_images(self, root):
+        (root / "Data/CLS-LOC/val/ILSVRC2012_val_00000001.JPEG").unlink()
+        assert len(read(root)) == 2
+
+    def test_all_thousand_classes_need_no_list(self, tmp_path):
+        for number in range(1000, 0, -1):
+            add(tmp_path, number, (f"n{10 * number:08}", (0, 0, 1, 1)))
+        data = ImageNetSamples(tmp_path, SIDE)
+        assert len(data) == 1000
+        assert [data[i].target for i in (0, 1, 999)] == [0, 1, 999]
+        assert data.classes == tuple(sorted(data.classes))
+
+
+class TestMessages:
+    def test_missing(self, root, tmp_path):
+        text = message(FileNotFoundError, lambda: read(tmp_path))
+        assert text == f"annotation folder '{tmp_path}/Annotations/CLS-LOC/val' is not a directory."
+        path = root / "Annotations/CLS-LOC/val/ILSVRC2012_val_00000002.xml"
+        path.unlink()
+        assert message(FileNotFoundError, lambda: read(root)) == f"annotation '{path}' is not a file."
+        images = root / "Data/CLS-LOC/val"
+        for file in images.iterdir():
+            file.unlink()
+        text = message(FileNotFoundError, lambda: read(root))
+        assert text == f"image folder '{images}' has no images; expected '{images}/NAME.JPEG'."
+        images.rmdir()
+        assert message(FileNotFoundError, lambda: read(root)) == f"image folder '{images}' is not a directory."
+
+    def test_classes_are_needed(self, root):
+        assert message(ValueError, lambda: read(root, classes=None)) == (
+            "the images show 2 classes, so their numbers among the 1000 of ImageNet are unknown; give all WordNet ids as "
+            "classes, in the order of the model's logits."
+        )
+
+    def test_unknown_class(self, root):
+        path = root / "Annotations/CLS-LOC/val/ILSVRC2012_val_00000001.xml"
+        text = message(ValueError, lambda: read(root, classes=[TENCH, RAY]))
+        assert text.startswith(f"annotation '{path}' has the unknown class '{HEN}'. ")
+
+    def test_one_class_per_image(self, root):
+        path = add(root, 2, (TENCH, (2, 2, 3, 3)), (HEN, (2, 2, 3, 3)))
+        text = message(ValueError, lambda: read(root))
+        assert text == f"annotation '{path}' names 2 classes ({TENCH}, {HEN}); expected one."
+        add(root, 2)
+        text = message(ValueError, lambda: read(root))
+        assert text == f"annotation '{path}' names 0 classes (no object); expected one."
+
+    def test_a_folder_of_another_class(self, root):
+        path = add(root, 4, (TENCH, (2, 2, 3, 3)), folder=RAY)
+        assert message(ValueError, lambda: read(root)) == (
+            f"annotation '{path}' has the class '{TENCH}', but its image is "
+            f"'{root}/Data/CLS-LOC/val/{RAY}/ILSVRC2012_val_00000004.JPEG'; one is wrong."
+        )
+
+    def test_xml(self, root):
+        path = write(root / "Annotations/CLS-LOC/val/ILSVRC2012_val_00000001.xml", "<annotation>")
+        text = message(ValueError, lambda: read(root))
+        assert text == f"annotation '{path}' cannot be read as XML (no element found: line 1, column 12)."
+
+    def test_outside(self, root):
+        path = add(root, 2, (TENCH, (12, 2, 13, 3)))
+        data = read(root)
+        assert message(ValueError, lambda: data[0]) == (
+            f"annotation '{path}': the box with the edges left 12, top 2, right 14, bottom 4 lies outside its image of "
+            "12x12 pixels."
+        )
+
+    def test_another_size(self, root):
+        path = add(root, 2, (TENCH, (2, 2, 3, 3)), size=(500, 375))
+        data = read(root)
+        assert message(ValueError, lambda: data[0]) == (
+            f"annotation '{path}' is for an image of 500x375 pixels, its image has 12x12; its places are wrong."
+        )
