@@ -20,6 +20,7 @@ which does not depend on the other samples of the batch. Decided once, for all o
 Not one of the functions runs a model, but those that ask for ``forward_func``: their cost is given in forwards.
 """
 
+from captum_softcam.metrics.functional.baselines import black_baseline, blur_baseline, mean_baseline
 from captum_softcam.metrics.functional.localisation import (
     activation_precision,
     activation_sensitivity,
@@ -45,6 +46,8 @@ __all__ = [
     "activation_precision",
     "activation_sensitivity",
     "area_under_curve",
+    "black_baseline",
+    "blur_baseline",
     "boxes_to_masks",
     "confidence",
     "deletion_curve",
@@ -53,6 +56,7 @@ __all__ = [
     "iou_at_best_threshold",
     "masked_confidence",
     "masked_images",
+    "mean_baseline",
     "pixel_auc",
     "pointing_game",
     "relevance_mass_accuracy",
