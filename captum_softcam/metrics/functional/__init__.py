@@ -21,6 +21,14 @@ Not one of the functions runs a model, but those that ask for ``forward_func``: 
 """
 
 from captum_softcam.metrics.functional.baselines import black_baseline, blur_baseline, mean_baseline
+from captum_softcam.metrics.functional.coherence import (
+    adcc,
+    adcc_of_means,
+    average_drop,
+    coherency,
+    increase_in_confidence,
+    map_complexity,
+)
 from captum_softcam.metrics.functional.localisation import (
     activation_precision,
     activation_sensitivity,
@@ -45,15 +53,21 @@ from captum_softcam.metrics.functional.perturbation import (
 __all__ = [
     "activation_precision",
     "activation_sensitivity",
+    "adcc",
+    "adcc_of_means",
     "area_under_curve",
+    "average_drop",
     "black_baseline",
     "blur_baseline",
     "boxes_to_masks",
+    "coherency",
     "confidence",
     "deletion_curve",
     "energy_based_pointing_game",
+    "increase_in_confidence",
     "insertion_curve",
     "iou_at_best_threshold",
+    "map_complexity",
     "masked_confidence",
     "masked_images",
     "mean_baseline",
