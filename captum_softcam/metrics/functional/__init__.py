@@ -29,6 +29,7 @@ from captum_softcam.metrics.functional.coherence import (
     increase_in_confidence,
     map_complexity,
 )
+from captum_softcam.metrics.functional.concentration import sparseness
 from captum_softcam.metrics.functional.localisation import (
     activation_precision,
     activation_sensitivity,
@@ -75,6 +76,7 @@ __all__ = [
     "pointing_game",
     "relevance_mass_accuracy",
     "relevance_rank_accuracy",
+    "sparseness",
     "step_fractions",
     "top_k_intersection",
     "top_k_localisation_precision",
