@@ -235,3 +235,163 @@ def activation_scores(values: list[list[float]], mask: list[list[bool]]) -> tupl
     inside = [m for row in mask for m in row]
     common = sum(s for s, m in zip(scaled, inside, strict=True) if m)
     return common / sum(scaled), common / sum(inside)
+
+
+def _positions(size: list[int]) -> list[tuple[int, ...]]:
+    return list(itertools.product(*map(range, size)))
+
+
+def pointing(values: Tensor, mask: Tensor, tolerance: float) -> float:
+    """Share of the highest positions of a map (any number of dimensions) that have the mask within reach."""
+    places = _positions(list(values.shape))
+    peak = max(float(values[p]) for p in places)
+    highest = [p for p in places if float(values[p]) == peak]
+    hits = 0
+    for p in highest:
+        hits += any(math.dist(p, q) <= tolerance for q in places if bool(mask[q]))
+    return hits / len(highest)
+
+
+def top_share(values: list[float], mask: list[bool], count: int) -> float:
+    """Share of the ``count`` highest values on the mask, the mean over every way to choose among equal ones."""
+    last = sorted(values, reverse=True)[count - 1]
+    sure = [i for i, v in enumerate(values) if v > last]
+    equal = [i for i, v in enumerate(values) if v == last]
+    choices = list(itertools.combinations(equal, count - len(sure)))
+    shares = [sum(mask[i] for i in (*sure, *choice)) / count for choice in choices]
+    return sum(shares) / len(shares)
+
+
+def patch_top_share(values: list[list[float]], mask: list[list[bool]], patches: int, count: int) -> float:
+    """The same for patches, each with its mean; a patch is on the mask if one of its positions is."""
+    height, width = len(values), len(values[0])
+    means, touching = [], []
+    for a in range(patches):
+        for b in range(patches):
+            places = [
+                (i, j)
+                for i in range(height)
+                for j in range(width)
+                if i * patches // height == a and j * patches // width == b
+            ]
+            means.append(sum(values[i][j] for i, j in places) / len(places))
+            touching.append(any(mask[i][j] for i, j in places))
+    return top_share(means, touching, count)
+
+
+def best_iou(values: list[float], mask: list[bool]) -> float:
+    """Greatest intersection over union of the mask and what lies at or above a threshold, over all thresholds."""
+    best = 0.0
+    for threshold in values:
+        both = sum(v >= threshold and m for v, m in zip(values, mask, strict=True))
+        either = sum(v >= threshold or m for v, m in zip(values, mask, strict=True))
+        best = max(best, both / either)
+    return best
+
+
+def gini(values: list[float]) -> float:
+    """Half the mean absolute difference of all pairs of magnitudes, over their mean."""
+    sizes = [abs(v) for v in values]
+    differences = sum(abs(a - b) for a in sizes for b in sizes)
+    return differences / len(sizes) ** 2 / 2 / (sum(sizes) / len(sizes))
+
+
+def shown_shares(values: list[float]) -> list[float]:
+    """S of the ADCC family: the positive part of a map, from 0 to 1."""
+    positive = [v if v > 0 else 0.0 for v in values]
+    return [(v - min(positive)) / (max(positive) - min(positive)) for v in positive]
+
+
+def probability(model: Callable[[Tensor], Tensor], image: Tensor, target: int) -> float:
+    """Softmax probability of the target in one image (C, ...)."""
+    scores = [math.exp(v) for v in model(image[None])[0].tolist()]
+    return scores[target] / sum(scores)
+
+
+def masked_image(image: Tensor, values: Tensor) -> Tensor:
+    """Image (C, ...) times the S of its map (...), position by position."""
+    shares = shown_shares(values.flatten().tolist())
+    shown = image.clone()
+    for share, place in zip(shares, _positions(list(values.shape)), strict=True):
+        for c in range(image.shape[0]):
+            shown[(c, *place)] = image[(c, *place)] * share
+    return shown
+
+
+def average_drop(whole: float, masked: float) -> float:
+    """Share of the probability that is lost."""
+    return max(0.0, whole - masked) / whole
+
+
+def coherency(values: list[float], masked_values: list[float]) -> float:
+    """Pearson correlation of S of both maps, from 0 to 1."""
+    one, other = shown_shares(values), shown_shares(masked_values)
+    mean_one, mean_other = sum(one) / len(one), sum(other) / len(other)
+    covariance = sum((a - mean_one) * (b - mean_other) for a, b in zip(one, other, strict=True))
+    spread = math.sqrt(sum((a - mean_one) ** 2 for a in one) * sum((b - mean_other) ** 2 for b in other))
+    return (1 + covariance / spread) / 2
+
+
+def adcc(drop: float, coherency: float, complexity: float) -> float:
+    """Harmonic mean of coherency, 1 - complexity and 1 - drop; 0 where one of them is."""
+    parts = [coherency, 1 - complexity, 1 - drop]
+    return 0.0 if 0.0 in parts else 3 / sum(1 / part for part in parts)
+
+
+def pixel_curve(
+    model: Callable[[Tensor], Tensor],
+    image: Tensor,
+    values: Tensor,
+    target: int,
+    baseline: Tensor,
+    steps: int,
+    inserted: bool,
+) -> list[float]:
+    """Probability of the class while positions of one image (C, ...) are taken away, or added to the baseline."""
+    places = sorted(_positions(list(values.shape)), key=lambda place: -float(values[place]))
+    points = []
+    for step in range(steps + 1):
+        shown = (baseline if inserted else image).clone()
+        for place in places[: round(step * len(places) / steps)]:
+            for c in range(image.shape[0]):
+                shown[(c, *place)] = (image if inserted else baseline)[(c, *place)]
+        points.append(probability(model, shown, target))
+    return points
+
+
+def blur(image: Tensor, sigma: float) -> Tensor:
+    """Gaussian mean over the neighbourhood of every position of one channel, mirrored at the borders."""
+    size = list(image.shape)
+    radii = [min(math.ceil(3 * sigma), side - 1) for side in size]
+    result = torch.zeros_like(image)
+    for place in _positions(size):
+        total, weights = 0.0, 0.0
+        for offsets in itertools.product(*[range(-radius, radius + 1) for radius in radii]):
+            seen = []
+            for at, offset, side in zip(place, offsets, size, strict=True):
+                index = abs(at + offset)
+                seen.append(index if index < side else 2 * (side - 1) - index)
+            weight = math.exp(-sum(offset**2 for offset in offsets) / (2 * sigma**2))
+            total += weight * float(image[tuple(seen)])
+            weights += weight
+        result[place] = total / weights
+    return result
+
+
+def in_boxes(boxes: list[list[float]], size: list[int]) -> Tensor:
+    """Whether the centre of each position lies in one of the boxes, x (along the last dimension) first."""
+    mask = torch.zeros(size, dtype=torch.bool)
+    for place in _positions(size):
+        for box in boxes:
+            lower, upper = box[: len(size)], box[len(size) :]
+            centre = [index + 0.5 for index in reversed(place)]
+            mask[place] |= all(a <= c < b for a, c, b in zip(lower, centre, upper, strict=True))
+    return mask
+
+
+def trapezoids(points: list[float], places: list[float]) -> float:
+    """Area under a curve."""
+    area = 0.0
+    for i in range(1, len(points)):
+        area += (points[i] + points[i - 1]) / 2 * (places[i] - places[i - 1])
+    return area

@@ -1,0 +1,75 @@
+"""What all scores do with maps and masks before they read them, and where there is nothing to read."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from captum_softcam._maps import is_flat, rescale
+
+__all__ = [
+    "activation",
+    "cells",
+    "nan_if_flat",
+    "nan_if_nothing_to_find",
+    "refuse_other_images",
+    "refuse_other_maps",
+    "refuse_other_masks",
+    "wide",
+]
+
+
+def cells(maps: Tensor) -> Tensor:
+    """Values of each map (N, positions), in float32 at least: half precision and whole numbers do not add up."""
+    return maps.flatten(1).to(torch.promote_types(maps.dtype, torch.float32))
+
+
+def wide(maps: Tensor) -> Tensor:
+    """Maps in the widest floating point numbers of their device; MPS has no float64."""
+    return maps.to(torch.float32 if maps.device.type == "mps" else torch.float64)
+
+
+def activation(maps: Tensor) -> Tensor:
+    """Positive evidence on [0, 1], (N, positions)."""
+    return rescale(cells(maps).relu())
+
+
+def nan_if_flat(scores: Tensor, maps: Tensor) -> Tensor:
+    """Scores (N, ...), NaN where the map ranks nothing."""
+    flat = is_flat(cells(maps))
+    return scores.masked_fill(flat.view(-1, *[1] * (scores.dim() - 1)), math.nan)
+
+
+def nan_if_nothing_to_find(scores: Tensor, maps: Tensor, masks: Tensor) -> Tensor:
+    """Scores (N,), NaN where the map ranks nothing or the mask is empty."""
+    return nan_if_flat(scores, maps).masked_fill(~masks.flatten(1).any(1), math.nan)
+
+
+def refuse_other_maps(maps: Tensor) -> None:
+    """Raise ValueError unless the maps are (N, 1, ...)."""
+    if maps.dim() < 3 or maps.shape[1] != 1:
+        raise ValueError(f"maps are {tuple(maps.shape)}; expected (N, 1, ...), one map per sample: sum over the channels.")
+
+
+def refuse_other_masks(maps: Tensor, masks: Tensor) -> None:
+    """Raise ValueError unless maps (N, 1, ...) and masks have one shape, TypeError unless the masks are bool."""
+    refuse_other_maps(maps)
+    if masks.shape != maps.shape:
+        raise ValueError(
+            f"masks are {tuple(masks.shape)} and maps {tuple(maps.shape)}; expected one shape: "
+            "bring the maps to input resolution by LayerAttribution.interpolate."
+        )
+    if masks.dtype != torch.bool:
+        raise TypeError(f"masks are {masks.dtype}; expected torch.bool: say what counts as evidence, as in masks > 0.")
+
+
+def refuse_other_images(images: Tensor, maps: Tensor) -> None:
+    """Raise ValueError unless each of the images (N, C, ...) has a map (N, 1, ...) of its size."""
+    refuse_other_maps(maps)
+    if len(images) != len(maps) or images.shape[2:] != maps.shape[2:]:
+        raise ValueError(
+            f"images are {tuple(images.shape)} and maps {tuple(maps.shape)}; expected (N, C, ...) and (N, 1, ...) of one "
+            "size: bring the maps to input resolution by LayerAttribution.interpolate."
+        )

@@ -1,0 +1,43 @@
+"""Maps seen as patches: as many per side as asked for, as equal as can be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from captum_softcam.metrics.functional._edges import wide
+
+__all__ = ["expand_patches", "grid", "patch_means"]
+
+
+def grid(size: Sequence[int], patches: int | None) -> list[int]:
+    """Patches along each dimension; every position is a patch of its own where ``patches`` is None."""
+    for side in size:
+        if patches is not None and not 1 <= patches <= side:
+            raise ValueError(f"a side of {side} positions cannot be cut into {patches} patches.")
+    return [patches or side for side in size]
+
+
+def patch_means(maps: Tensor, counts: Sequence[int]) -> Tensor:
+    """Mean of each map (N, 1, ...) over its patches, (N, *counts)."""
+    means = wide(maps[:, 0])
+    for d, count in enumerate(counts, start=1):
+        owners = _owners(means.shape[d], count, means.device)
+        sums = means.new_zeros(*means.shape[:d], count, *means.shape[d + 1 :])
+        sides = means.new_zeros(count).index_add(0, owners, means.new_ones(len(owners)))
+        means = sums.index_add(d, owners, means) / sides.view(-1, *[1] * (means.dim() - 1 - d))
+    return means
+
+
+def expand_patches(values: Tensor, size: Sequence[int]) -> Tensor:
+    """Values of patches (N, *counts) at every position, (N, 1, *size)."""
+    for d, side in enumerate(size, start=1):
+        values = values.index_select(d, _owners(side, values.shape[d], values.device))
+    return values[:, None]
+
+
+def _owners(side: int, patches: int, device: torch.device) -> Tensor:
+    """The patch that each position along one dimension belongs to."""
+    return torch.arange(side, device=device) * patches // side

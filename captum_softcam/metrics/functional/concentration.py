@@ -1,0 +1,34 @@
+"""How few positions carry the map?"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from captum_softcam.metrics.functional._edges import cells, nan_if_flat, refuse_other_maps
+
+__all__ = ["sparseness"]
+
+
+def sparseness(maps: Tensor) -> Tensor:
+    r"""Gini index of the magnitudes :cite:p:`hurley2009sparsity,chalasani2020concise`; higher is sparser.
+
+    .. math:: \frac{\sum_{i=1}^{n} (2 i - n - 1)\, a_{(i)}}{n \sum_{i=1}^{n} a_{(i)}}
+
+    with the magnitudes :math:`a_{(1)} \le \dots \le a_{(n)}` of a map's *n* values. 0 where all of them are equal,
+    :math:`1 - 1/n` where one position has everything. (Quantus adds 1e-7 to every value, which drowns small ones.)
+
+    Args:
+        maps (Tensor): (N, 1, ...).
+
+    Returns:
+        Tensor: (N,), in [0, 1).
+
+    Raises:
+        ValueError: if the maps are not (N, 1, ...).
+    """
+    refuse_other_maps(maps)
+    values = cells(maps).abs().sort(1).values
+    n = values.shape[1]
+    weights = 2 * torch.arange(1, n + 1, device=maps.device, dtype=values.dtype) - n - 1
+    return nan_if_flat((values * (weights / n)).sum(1) / values.sum(1), maps)

@@ -1,0 +1,318 @@
+"""Does the map lie on the mask?"""
+
+from __future__ import annotations
+
+import math
+from functools import reduce
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captum_softcam.metrics.functional._edges import activation, cells, nan_if_nothing_to_find, refuse_other_masks
+from captum_softcam.metrics.functional._grid import grid, patch_means
+
+__all__ = [
+    "activation_precision",
+    "activation_sensitivity",
+    "energy_based_pointing_game",
+    "iou_at_best_threshold",
+    "pixel_auc",
+    "pointing_game",
+    "relevance_mass_accuracy",
+    "relevance_rank_accuracy",
+    "top_k_intersection",
+    "top_k_localisation_precision",
+]
+
+
+def activation_precision(maps: Tensor, masks: Tensor) -> Tensor:
+    r"""Share of the activation that falls on the mask :cite:p:`djoumessi2026softcam`; higher is better.
+
+    .. math:: \frac{\sum_p S_p M_p}{\sum_p S_p}, \qquad S = \mathrm{minmax}(\max(A, 0))
+
+    with map :math:`A` and mask :math:`M`. NaN where no evidence is positive. Differs from
+    :func:`relevance_mass_accuracy` where all evidence is positive: its least value counts as none here.
+
+    Args:
+        maps (Tensor): (N, 1, ...).
+        masks (Tensor): (N, 1, ...) bool.
+
+    Returns:
+        Tensor: (N,), in [0, 1].
+
+    Raises:
+        ValueError: if maps and masks differ in shape.
+        TypeError: if the masks are not bool.
+    """
+    refuse_other_masks(maps, masks)
+    return _share_of_mass(activation(maps), maps, masks)
+
+
+def activation_sensitivity(maps: Tensor, masks: Tensor) -> Tensor:
+    r"""Share of the mask that is activated :cite:p:`djoumessi2026softcam`; :math:`S` as for the precision.
+
+    .. math:: \frac{\sum_p S_p M_p}{\sum_p M_p}
+
+    Higher is better, but a map that lights up everywhere reaches 1: read it beside the precision. 0 where no evidence is
+    positive.
+
+    Args:
+        maps (Tensor): (N, 1, ...).
+        masks (Tensor): (N, 1, ...) bool.
+
+    Returns:
+        Tensor: (N,), in [0, 1].
+
+    Raises:
+        ValueError: if maps and masks differ in shape.
+        TypeError: if the masks are not bool.
+    """
+    refuse_other_masks(maps, masks)
+    inside = masks.flatten(1)
+    return nan_if_nothing_to_find((activation(maps) * inside).sum(1) / inside.sum(1), maps, masks)
+
+
+def pointing_game(maps: Tensor, masks: Tensor, *, tolerance: float = 0.0) -> Tensor:
+    """Whether the highest value of the map lies on the mask, 1 or 0 :cite:p:`zhang2018pointing`; higher is better.
+
+    Of several equally high positions one would be drawn at random: the score is the share of them on the mask. (Quantus
+    counts a hit if any of them is, and a flat map is one.)
+
+    Args:
+        maps (Tensor): (N, 1, ...).
+        masks (Tensor): (N, 1, ...) bool.
+        tolerance (float): how far beside the mask still is a hit, as the Euclidean distance in positions to the nearest
+            position of the mask. The paper takes 15 on images of their own size. Default: 0.0
+
+    Returns:
+        Tensor: (N,), in [0, 1].
+
+    Raises:
+        ValueError: if maps and masks differ in shape, or the tolerance is negative.
+        TypeError: if the masks are not bool.
+    """
+    refuse_other_masks(maps, masks)
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance must be >= 0; got {tolerance}.")
+    one = torch.ones(len(maps), dtype=torch.long, device=maps.device)
+    shares = _share_of_highest(cells(maps), _near(masks, tolerance).flatten(1), one)
+    return nan_if_nothing_to_find(shares, maps, masks)
+
+
+def relevance_mass_accuracy(maps: Tensor, masks: Tensor) -> Tensor:
+    r"""Share of the positive evidence that lies on the mask :cite:p:`arras2022clevr`; higher is better.
+
+    .. math:: \frac{\sum_p R_p M_p}{\sum_p R_p}, \qquad R = \max(A, 0)
+
+    with map :math:`A` and mask :math:`M`. NaN where no evidence is positive. (Quantus adds negative evidence up as it is:
+    hand it the positive part.)
+
+    Args:
+        maps (Tensor): (N, 1, ...).
+        masks (Tensor): (N, 1, ...) bool.
+
+    Returns:
+        Tensor: (N,), in [0, 1].
+
+    Raises:
+        ValueError: if maps and masks differ in shape.
+        TypeError: if the masks are not bool.
+    """
+    refuse_other_masks(maps, masks)
+    return _share_of_mass(cells(maps).relu(), maps, masks)
+
+
+def energy_based_pointing_game(maps: Tensor, masks: Tensor) -> Tensor:
+    """Share of the positive evidence that lies on the mask :cite:p:`wang2020scorecam`; higher is better.
+
+    The same number as :func:`relevance_mass_accuracy`, under the name that the literature of class activation maps knows.
+    The paper counts within the bounding boxes of the class: see :func:`boxes_to_masks`.
+
+    Args:
+        maps (Tensor): (N, 1, ...).
+        masks (Tensor): (N, 1, ...) bool.
+
+    Returns:
+        Tensor: (N,), in [0, 1].
+
+    Raises:
+        ValueError: if maps and masks differ in shape.
+        TypeError: if the masks are not bool.
+    """
+    return relevance_mass_accuracy(maps, masks)
+
+
+def relevance_rank_accuracy(maps: Tensor, masks: Tensor) -> Tensor:
+    r"""Share of the highest positions, as many as the mask has, that lie on it :cite:p:`arras2022clevr`; higher is better.
+
+    .. math:: \frac{|\mathrm{top}_{|M|}(A) \cap M|}{|M|}
+
+    with map :math:`A` and mask :math:`M`. The expected value where equal values leave the order open.
+
+    Args:
+        maps (Tensor): (N, 1, ...).
+        masks (Tensor): (N, 1, ...) bool.
+
+    Returns:
+        Tensor: (N,), in [0, 1].
+
+    Raises:
+        ValueError: if maps and masks differ in shape.
+        TypeError: if the masks are not bool.
+    """
+    return top_k_intersection(maps, masks, k=1.0)
+
+
+def top_k_intersection(maps: Tensor, masks: Tensor, *, k: float = 0.5) -> Tensor:
+    r"""Share of the *k* highest positions that lie on the mask :cite:p:`theiner2022geolocation`; higher is better.
+
+    .. math:: \frac{|\mathrm{top}_K(A) \cap M|}{K}, \qquad K = \mathrm{round}(k |M|)
+
+    with map :math:`A` and mask :math:`M`. :math:`K`, at least 1, grows with the mask: a fixed number of positions, as in
+    Quantus, is more than a small mask has and says little about a large one. The expected value where equal values leave
+    the order open.
+
+    Args:
+        maps (Tensor): (N, 1, ...).
+        masks (Tensor): (N, 1, ...) bool.
+        k (float): positions to look at, as a multiple of the positions of the mask; 1 is the
+            :func:`relevance_rank_accuracy`. Default: 0.5
+
+    Returns:
+        Tensor: (N,), in [0, 1].
+
+    Raises:
+        ValueError: if maps and masks differ in shape, or ``k`` is not positive.
+        TypeError: if the masks are not bool.
+    """
+    refuse_other_masks(maps, masks)
+    if not k > 0:
+        raise ValueError(f"k must be > 0, a multiple of the size of the mask; got {k}.")
+    inside = masks.flatten(1)
+    counts = (inside.sum(1) * k + 0.5).long().clamp(1, inside.shape[1])
+    return nan_if_nothing_to_find(_share_of_highest(cells(maps), inside, counts), maps, masks)
+
+
+def top_k_localisation_precision(maps: Tensor, masks: Tensor, *, k: int = 10, patches: int | None = 16) -> Tensor:
+    """Share of the *k* highest patches that touch the mask, as in :cite:t:`djoumessi2026softcam`; higher is better.
+
+    The map is cut into patches and each of them scored by its mean; it touches the mask if one of its positions lies on
+    it. The paper's patches are the cells of its evidence map: take as many per side. The expected value where equal
+    values leave the order open.
+
+    Args:
+        maps (Tensor): (N, 1, ...).
+        masks (Tensor): (N, 1, ...) bool.
+        k (int): patches to look at. Default: 10
+        patches (int): per side; None for single positions. Default: 16
+
+    Returns:
+        Tensor: (N,), in [0, 1].
+
+    Raises:
+        ValueError: if maps and masks differ in shape, if a side has fewer positions than patches, or ``k`` is not a number
+            of patches.
+        TypeError: if the masks are not bool.
+    """
+    refuse_other_masks(maps, masks)
+    counts = grid(maps.shape[2:], patches)
+    if not 1 <= k <= math.prod(counts):
+        raise ValueError(f"k must be from 1 to the number of patches, {math.prod(counts)}; got {k}.")
+    means, touching = patch_means(maps, counts).flatten(1), patch_means(masks, counts).flatten(1) > 0
+    shares = _share_of_highest(means, touching, torch.full((len(maps),), k, device=maps.device))
+    return nan_if_nothing_to_find(shares.to(cells(maps).dtype), maps, masks)
+
+
+def iou_at_best_threshold(maps: Tensor, masks: Tensor) -> Tensor:
+    r"""Intersection over union of the mask and the map, cut where they agree best :cite:p:`choe2020wsol`; higher is better.
+
+    .. math:: \max_t \frac{|\{A \ge t\} \cap M|}{|\{A \ge t\} \cup M|}
+
+    with map :math:`A`, mask :math:`M` and all values of the map as :math:`t`. The threshold is chosen per sample, not for
+    the whole data set as in the paper: an upper bound of what one threshold reaches, and at least the mask's share of all
+    positions, which the lowest threshold gives.
+
+    Args:
+        maps (Tensor): (N, 1, ...).
+        masks (Tensor): (N, 1, ...) bool.
+
+    Returns:
+        Tensor: (N,), in (0, 1].
+
+    Raises:
+        ValueError: if maps and masks differ in shape.
+        TypeError: if the masks are not bool.
+    """
+    refuse_other_masks(maps, masks)
+    values, order = cells(maps).sort(1, descending=True)
+    inside = masks.flatten(1)
+    both = inside.gather(1, order).cumsum(1).to(values.dtype)
+    taken = torch.arange(1, values.shape[1] + 1, device=maps.device)
+    split = F.pad(values[:, :-1] == values[:, 1:], (0, 1))  # between equal values no threshold passes
+    ratios = both / (taken + inside.sum(1, keepdim=True) - both)
+    return nan_if_nothing_to_find(ratios.masked_fill(split, 0).amax(1), maps, masks)
+
+
+def pixel_auc(maps: Tensor, masks: Tensor) -> Tensor:
+    r"""Chance that a position of the mask is higher than one beside it :cite:p:`fawcett2006roc`; higher is better.
+
+    .. math:: \frac{1}{|M| |\bar M|} \sum_{p \in M} \sum_{q \notin M} \left([A_p > A_q] + \tfrac12 [A_p = A_q]\right)
+
+    with map :math:`A` and mask :math:`M`: the area under the ROC curve of the map as a classifier of positions. 0.5 is
+    chance. NaN for a full mask as well.
+
+    Args:
+        maps (Tensor): (N, 1, ...).
+        masks (Tensor): (N, 1, ...) bool.
+
+    Returns:
+        Tensor: (N,), in [0, 1].
+
+    Raises:
+        ValueError: if maps and masks differ in shape.
+        TypeError: if the masks are not bool.
+    """
+    refuse_other_masks(maps, masks)
+    values, inside = cells(maps), masks.flatten(1)
+    ranked = values.sort(1).values
+    below, not_above = (torch.searchsorted(ranked, values, right=right) for right in (False, True))
+    within = inside.sum(1)
+    # twice the wins, in whole numbers: against all positions, less those of the mask among themselves
+    wins = ((below + not_above) * inside).sum(1) - within**2
+    return nan_if_nothing_to_find(wins.to(values.dtype) / (2 * within * (~inside).sum(1)), maps, masks)
+
+
+def _share_of_mass(mass: Tensor, maps: Tensor, masks: Tensor) -> Tensor:
+    """Share of the mass (N, positions) that lies on the mask."""
+    return nan_if_nothing_to_find((mass * masks.flatten(1)).sum(1) / mass.sum(1), maps, masks)
+
+
+def _share_of_highest(values: Tensor, inside: Tensor, counts: Tensor) -> Tensor:
+    """Expected share of the ``counts`` (N,) highest values (N, positions) that are inside, equal ones in random order."""
+    lowest = values.sort(1, descending=True).values.gather(1, counts[:, None] - 1)
+    above, equal = values > lowest, values == lowest
+    sure = (above & inside).sum(1)
+    drawn = (counts - above.sum(1)) * (equal & inside).sum(1).to(values.dtype) / equal.sum(1)
+    return (sure + drawn) / counts
+
+
+def _near(masks: Tensor, tolerance: float) -> Tensor:
+    """Positions not farther than the tolerance from the mask.
+
+    The square of the distance is a sum over dimensions, so that its least value can be found one dimension at a time.
+    """
+    if tolerance < 1:
+        return masks
+    squares = torch.zeros(masks.shape, device=masks.device).masked_fill(~masks, math.inf)
+    for d in range(2, masks.dim()):
+        squares = _nearest_along(squares, d, math.floor(tolerance))
+    return squares <= tolerance**2
+
+
+def _nearest_along(squares: Tensor, dim: int, reach: int) -> Tensor:
+    """The least sum of a neighbour's square and its squared distance, over neighbours within reach along one dimension."""
+    side = squares.shape[dim]
+    reach = min(reach, side - 1)
+    padded = F.pad(squares, [0, 0] * (squares.dim() - 1 - dim) + [reach, reach], value=math.inf)
+    return reduce(torch.minimum, (padded.narrow(dim, k, side) + (k - reach) ** 2 for k in range(2 * reach + 1)))

@@ -1,0 +1,159 @@
+"""Does the model need what the map marks? Curves of its confidence while evidence goes or comes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from captum_softcam.metrics.functional._edges import nan_if_flat, refuse_other_images
+from captum_softcam.metrics.functional._grid import expand_patches, grid, patch_means
+from captum_softcam.metrics.functional.masking import confidence
+
+__all__ = ["area_under_curve", "deletion_curve", "insertion_curve", "step_fractions"]
+
+
+def deletion_curve(
+    forward_func: Callable[[Tensor], Tensor],
+    images: Tensor,
+    maps: Tensor,
+    targets: Tensor,
+    baseline: Tensor,
+    *,
+    patches: int | None = 16,
+    steps: int = 16,
+) -> Tensor:
+    """Probability of the class while its evidence is taken away, the strongest first :cite:p:`petsiuk2018rise`.
+
+    The image is cut into ``patches`` per side, of which ``1 / steps`` are replaced by the baseline at a time, ordered by the
+    mean of the map over the patch (equal ones from the top left). A good map lets the curve fall soon: of its
+    :func:`area_under_curve`, lower is better.
+
+    Args:
+        forward_func (callable): images (N, C, ...) -> logits (N, K).
+        images (Tensor): (N, C, ...).
+        maps (Tensor): (N, 1, ...), of the size of the images.
+        targets (Tensor): (N,), the class of each image.
+        baseline (Tensor): what replaces the images, (N, C, ...) or broadcastable to it: :func:`black_baseline`,
+            :func:`mean_baseline`, :func:`blur_baseline`.
+        patches (int): per side; None for single positions, all channels together. Default: 16
+        steps (int): from all to nothing. Default: 16
+
+    Returns:
+        Tensor: (N, steps + 1), softmax probabilities, the untouched image first; NaN for maps that rank nothing.
+        Cost: ``steps + 1`` forwards.
+
+    Raises:
+        ValueError: if maps and images differ in number or size, a side has fewer positions than patches, there is no step,
+            or the scores are not (N, K).
+    """
+    return _curve(forward_func, images, maps, targets, baseline, patches, steps, inserted=False)
+
+
+def insertion_curve(
+    forward_func: Callable[[Tensor], Tensor],
+    images: Tensor,
+    maps: Tensor,
+    targets: Tensor,
+    baseline: Tensor,
+    *,
+    patches: int | None = 16,
+    steps: int = 16,
+) -> Tensor:
+    """Probability of the class while its evidence is added to the baseline; as :func:`deletion_curve`, the other way round.
+
+    A good map lets the curve rise soon: of its :func:`area_under_curve`, higher is better.
+
+    Args:
+        forward_func (callable): images (N, C, ...) -> logits (N, K).
+        images (Tensor): (N, C, ...).
+        maps (Tensor): (N, 1, ...), of the size of the images.
+        targets (Tensor): (N,), the class of each image.
+        baseline (Tensor): what the images grow from, (N, C, ...) or broadcastable to it.
+        patches (int): per side; None for single positions, all channels together. Default: 16
+        steps (int): from nothing to all. Default: 16
+
+    Returns:
+        Tensor: (N, steps + 1), softmax probabilities, the untouched image last; NaN for maps that rank nothing.
+        Cost: ``steps + 1`` forwards.
+
+    Raises:
+        ValueError: as :func:`deletion_curve` does.
+    """
+    return _curve(forward_func, images, maps, targets, baseline, patches, steps, inserted=True)
+
+
+def step_fractions(size: Sequence[int], *, patches: int | None = 16, steps: int = 16) -> Tensor:
+    """Share of all patches that is replaced at each point of a curve.
+
+    Args:
+        size (sequence of int): of the images, (H, W).
+        patches (int): per side, as for the curve. Default: 16
+        steps (int): as for the curve. Default: 16
+
+    Returns:
+        Tensor: (steps + 1,) from 0 to 1, evenly spaced where the steps divide the number of patches.
+
+    Raises:
+        ValueError: if a side has fewer positions than patches, or there is no step.
+    """
+    total = math.prod(grid(size, patches))
+    return torch.tensor(_replaced(total, steps), dtype=torch.get_default_dtype()) / total
+
+
+def area_under_curve(curves: Tensor, fractions: Tensor | None = None) -> Tensor:
+    """Area under curves over the fraction from 0 to 1, by the trapezoid rule.
+
+    Args:
+        curves (Tensor): (N, steps + 1).
+        fractions (Tensor): (steps + 1,), of :func:`step_fractions`. Default: evenly spaced
+
+    Returns:
+        Tensor: (N,).
+
+    Raises:
+        ValueError: if the curves are not (N, points) of two points or more, or the fractions not one for each of them.
+    """
+    if curves.dim() != 2 or curves.shape[1] < 2:
+        raise ValueError(f"curves are {tuple(curves.shape)}; expected (N, steps + 1), with one step at least.")
+    if fractions is None:
+        return torch.trapezoid(curves, dx=1 / (curves.shape[1] - 1), dim=1)
+    if fractions.shape != curves.shape[1:]:
+        raise ValueError(f"fractions are {tuple(fractions.shape)}; expected {tuple(curves.shape[1:])}, one for each point.")
+    return torch.trapezoid(curves, fractions.to(curves), dim=1)
+
+
+@torch.no_grad()
+def _curve(
+    forward_func: Callable[[Tensor], Tensor],
+    images: Tensor,
+    maps: Tensor,
+    targets: Tensor,
+    baseline: Tensor,
+    patches: int | None,
+    steps: int,
+    inserted: bool,
+) -> Tensor:
+    refuse_other_images(images, maps)
+    size = maps.shape[2:]
+    places = _ranks(patch_means(maps, grid(size, patches)))
+    points = []
+    for replaced in _replaced(places[0].numel(), steps):
+        touched = expand_patches(places < replaced, size)
+        points.append(confidence(forward_func, torch.where(touched == inserted, images, baseline), targets))
+    return nan_if_flat(torch.stack(points, 1), maps)
+
+
+def _replaced(patches: int, steps: int) -> list[int]:
+    """Number of replaced patches at each point."""
+    if steps < 1:
+        raise ValueError(f"steps must be >= 1; got {steps}.")
+    return [round(step * patches / steps) for step in range(steps + 1)]
+
+
+def _ranks(means: Tensor) -> Tensor:
+    """The place of each patch (N, ...) in the order of its mean, 0 for the strongest."""
+    order = means.flatten(1).argsort(dim=1, descending=True, stable=True)
+    return order.argsort(dim=1).view_as(means)
