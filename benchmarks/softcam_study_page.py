@@ -147,11 +147,12 @@ a cell of the network sees (63 pixels) had been set before, after a look at maps
 bootstrap intervals over seeds and samples.
 
 *Precision* is the share of the positive evidence that lies on the lesion, *sensitivity* the share of the lesion that it
-covers, *pointing* how often the maximum lies on it; of equally high positions, which Occlusion's windows leave, the share
-that does, where the `pointing_game` of `captum-softcam compare` counts one for all. *Deletion* and *insertion* are areas
-under the curve of the class's probability while 16×16 patches are blurred, or restored, in the order of the map. *Sparsity*
-is Hoyer's, over all cells of all classes. The class activation maps of the black box have its coarser cells: what of a
-lead is due to the finer grid alone, the row *10×10 cells* tells.
+covers (a map without positive evidence has neither, and is left out of these two, as *n* tells), *pointing* how often
+the maximum lies on it; of equally high positions, which Occlusion's windows leave, the share that does, where the
+`pointing_game` of `captum-softcam compare` counts one for all. *Deletion* and *insertion* are areas under the curve of
+the class's probability while 16×16 patches are blurred, or restored, in the order of the map. *Sparsity* is Hoyer's,
+over all cells of all classes. The class activation maps of the black box have its coarser cells: what of a lead is due
+to the finer grid alone, the row *10×10 cells* tells.
 
 ```bash
 python benchmarks/softcam_study.py --publish
@@ -220,7 +221,8 @@ def _maps(results: Results, name: str, chosen: str) -> str:
 
 def _scores(results: Results, step: str) -> list[object]:
     values = [results.of(step, score) for score in TITLES]
-    return [values[0].size, *map(interval, values)]
+    defined = int(np.isfinite(values[0]).sum())
+    return [f"{defined} of {values[0].size}" if defined < values[0].size else defined, *map(interval, values)]
 
 
 def _compared(results: Results, name: str) -> dict[tuple[str, str, str], Interval]:
