@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from captum_softcam.cli.options import load_model, names, positive, untrained
+from captum_softcam.cli.options import brings_weights, load_model, names, positive, untrained
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,10 +54,7 @@ def _convert(options: argparse.Namespace) -> None:
 
 def _source(options: argparse.Namespace) -> Classifier:
     """The classifier to convert, with random weights if none are given and nothing is to be written."""
-    from captum_softcam.softcam import EMBEDDED
-
-    named = options.model in EMBEDDED or options.model.endswith(".safetensors")
-    if named or options.checkpoint or options.weights:
+    if brings_weights(options.model) or options.checkpoint or options.weights:
         return load_model(options)
     if options.out or options.onnx:
         raise ValueError(f"model '{options.model}' has no weights yet; give --checkpoint or --weights to write it.")

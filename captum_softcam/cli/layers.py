@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from captum_softcam.cli.options import MODEL_HELP, positive, untrained
+from captum_softcam.cli.options import MODEL_HELP, brings_weights, load_whole, positive, untrained
 
 __all__ = ["add_layers"]
 
@@ -28,12 +28,8 @@ def _layers(options: argparse.Namespace) -> None:
 
     from captum_softcam.attr import suggest_layers
     from captum_softcam.report import make_layer_table
-    from captum_softcam.softcam import EMBEDDED, Classifier, load_embedded
 
-    if options.model.endswith(".safetensors"):
-        model = Classifier.load(options.model).model
-    else:
-        model = (load_embedded if options.model in EMBEDDED else untrained)(options.model).model
+    model = (load_whole if brings_weights(options.model) else untrained)(options.model).model
     try:
         choices = suggest_layers(model, torch.rand(1, 3, options.size, options.size))
     except (RuntimeError, AssertionError) as error:

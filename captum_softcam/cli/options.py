@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 __all__ = [
     "MODEL_HELP",
     "add_model_options",
+    "brings_weights",
     "load_model",
+    "load_whole",
     "names",
     "positive",
     "refuse_unknown_model",
@@ -69,16 +71,30 @@ def refuse_unknown_model(name: str) -> None:
         raise ValueError(f"model '{name}' is unknown. {closest(name, known)}")
 
 
+def brings_weights(name: str) -> bool:
+    """Whether a model comes with weights and classes: an embedded one, or a file of ours."""
+    from captum_softcam.softcam import EMBEDDED
+
+    return name in EMBEDDED or name.endswith(".safetensors")
+
+
+def load_whole(name: str) -> Classifier:
+    """A model that comes with weights and classes."""
+    from captum_softcam.softcam import EMBEDDED, Classifier, load_embedded
+
+    return load_embedded(name) if name in EMBEDDED else Classifier.load(name)
+
+
 def load_model(options: argparse.Namespace) -> Classifier:
     """The classifier that the options ask for, with its weights."""
-    from captum_softcam.softcam import EMBEDDED, Classifier, load_classifier, load_embedded
+    from captum_softcam.softcam import load_classifier
 
-    if options.model in EMBEDDED or options.model.endswith(".safetensors"):
+    if brings_weights(options.model):
         if options.checkpoint or options.weights:
             raise ValueError(f"model '{options.model}' brings its own weights; leave --checkpoint and --weights out.")
         if options.classes:
             raise ValueError(f"model '{options.model}' brings its own classes; leave --classes out.")
-        return load_embedded(options.model) if options.model in EMBEDDED else Classifier.load(options.model)
+        return load_whole(options.model)
     refuse_unknown_model(options.model)
     classes = options.classes
     if classes is None and options.checkpoint is not None and getattr(options, "images", None) is not None:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import gaussian_blur
 
+from captum_softcam.metrics.functional._grid import owners_of
+
 __all__ = ["PatchGame"]
 
 
@@ -65,8 +67,7 @@ def _membership(side: int, patches: int) -> Tensor:
     """Which pixel belongs to which patch, (patches, side): patches as equal as can be."""
     if side < patches:
         raise ValueError(f"an image side of {side} pixels cannot be cut into {patches} patches.")
-    owner = torch.arange(side) * patches // side
-    return (owner == torch.arange(patches)[:, None]).float()
+    return (owners_of(side, patches) == torch.arange(patches)[:, None]).float()
 
 
 def _blur(images: Tensor, patches: int) -> Tensor:

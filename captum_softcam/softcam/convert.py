@@ -19,8 +19,8 @@ from captum_softcam._tail import unwrap
 from captum_softcam.softcam.conversion import Conversion
 from captum_softcam.softcam.dilation import set_output_stride
 from captum_softcam.softcam.head import Head, find_head, is_linear
-from captum_softcam.softcam.model import EvidenceHead, SoftCamModel
-from captum_softcam.softcam.shapes import spatial_dims
+from captum_softcam.softcam.model import EvidenceHead, SoftCamModel, pooled
+from captum_softcam.softcam.shapes import CONVOLUTIONS, spatial_dims
 from captum_softcam.softcam.twins import new_classifier, twin
 
 __all__ = ["convert_to_softcam"]
@@ -161,14 +161,14 @@ def _short(module: nn.Module) -> str:
     """A layer in a few words: its kind and its sizes."""
     if isinstance(module, nn.Linear):
         return f"Linear({module.in_features}, {module.out_features})"
-    if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+    if isinstance(module, CONVOLUTIONS):
         return f"{type(module).__name__}({module.in_channels}, {module.out_channels}, 1)"
     return type(module).__name__
 
 
 def _renew(evidence: EvidenceHead, num_classes: int) -> None:
     """Replace the last convolution by a fresh one."""
-    places = [i for i, layer in enumerate(evidence) if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d))]
+    places = [i for i, layer in enumerate(evidence) if isinstance(layer, CONVOLUTIONS)]
     if not places:
         raise ValueError("num_classes cannot be changed: the head has no linear layer.")
     evidence[places[-1]] = new_classifier(evidence[places[-1]], num_classes)
@@ -215,7 +215,7 @@ def _measured(conversion: Conversion, softcam: SoftCamModel, example: Tensor, lo
     comparable = conversion.num_classes is None
     return replace(
         conversion,
-        difference=(evidence.flatten(2).mean(2) - logits).abs().max().item() if comparable else None,
+        difference=(pooled(evidence) - logits).abs().max().item() if comparable else None,
         largest=logits.abs().max().item() if comparable else None,
         input_size=tuple(example.shape[2:]),
         grid=tuple(evidence.shape[2:]),

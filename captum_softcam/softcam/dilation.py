@@ -23,7 +23,7 @@ _SIDE = 2**14  # of the measured input: so large that what unpadded layers cut o
 _MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 _AVERAGE_POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 _PADS = {1: nn.ConstantPad1d, 2: nn.ConstantPad2d, 3: nn.ConstantPad3d}
-_STRIDED = (*CONVOLUTIONS.values(), *_MAX_POOLS, *_AVERAGE_POOLS)
+_STRIDED = (*CONVOLUTIONS, *_MAX_POOLS, *_AVERAGE_POOLS)
 
 
 class DilatedAvgPool(nn.Module):

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_softcam.softcam.model import SoftCamModel
+from captum_softcam.softcam.model import SoftCamModel, pooled
 
 __all__ = ["export_onnx"]
 
@@ -122,7 +122,7 @@ class _TwoOutputs(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         evidence = self.model.evidence_maps(images)
-        return torch.flatten(evidence, 2).mean(dim=2), evidence
+        return pooled(evidence), evidence
 
 
 def _check_model(model: object) -> None:

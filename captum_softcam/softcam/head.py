@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import operator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from captum_softcam.softcam.shapes import spatial_dims
+from captum_softcam.softcam.shapes import CONVOLUTIONS, spatial_dims
 
 __all__ = ["Head", "Layer", "Pooling", "find_head", "is_linear"]
 
@@ -26,14 +27,12 @@ _ACTIVATIONS = (
 )
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm)
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _ADAPTIVE = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
 _ADAPTIVE_FUNCTIONS = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
 _FIXED = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 _FIXED_FUNCTIONS = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
 _MEANS = (torch.mean, "mean")
-_FLATTENS = (torch.flatten, "flatten", torch.reshape, "reshape", "view")
-_PASSING = (torch.squeeze, "squeeze", "contiguous")
+_FLATTENS = (torch.flatten, "flatten", torch.reshape, "reshape", "view", torch.squeeze, "squeeze")
 _DROPOUT_FUNCTIONS = {F.dropout: nn.Dropout, F.dropout1d: nn.Dropout1d, F.dropout2d: nn.Dropout2d, F.dropout3d: nn.Dropout3d}
 _FUNCTIONS = {
     F.relu: nn.ReLU,
@@ -160,8 +159,13 @@ class _Search:
     def __init__(self, model: nn.Module, graph: fx.Graph, example: Tensor | None) -> None:
         self.model = model
         self.graph = graph
-        self.shapes = {} if example is None else _shapes(model, graph, example)
+        self.example = example
         self.blocks: list[fx.Node] = []
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the tensors by the names of their nodes, from a run that is made when a step asks for them."""
+        return {} if self.example is None else _shapes(self.model, self.graph, self.example)
 
     def outputs(self) -> list[fx.Node]:
         """What the model returns, taken out of dictionaries and tuples."""
@@ -238,13 +242,13 @@ class _Search:
             return module if known else None
         if node.target in _FUNCTIONS:
             return _function_module(node)
-        reshapes = node.target in (*_FLATTENS, *_PASSING) or (node.target is operator.getitem and _takes_only_one(node))
+        reshapes = node.target in (*_FLATTENS, "contiguous") or (node.target is operator.getitem and _takes_only_one(node))
         return True if reshapes else None
 
     def _flattens(self, node: fx.Node) -> bool:
         if node.op == "call_module":
             return isinstance(self._module(node), nn.Flatten)
-        return node.target in (*_FLATTENS, *_PASSING, operator.getitem) and node.target != "contiguous"
+        return node.target in (*_FLATTENS, operator.getitem)
 
     def _pooling(self, node: fx.Node) -> Pooling | None:
         return self._adaptive_pool(node) or self._fixed_pool_of_all(node) or self._mean(node) or self._flattened_map(node)
@@ -352,7 +356,7 @@ def _argument(node: fx.Node, place: int, name: str, default: Any = None) -> Any:
 def is_linear(module: nn.Module) -> bool:
     """Whether a layer of a head commutes with the pooling, in eval mode; subclasses of normalisations may do more."""
     norm = any(type(module).forward is kind.forward for kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d))
-    return norm or isinstance(module, (nn.Linear, *_CONVOLUTIONS, *_DROPOUTS))
+    return norm or isinstance(module, (nn.Linear, *CONVOLUTIONS, *_DROPOUTS))
 
 
 def _is_leaf(module: nn.Module) -> bool:
@@ -361,7 +365,7 @@ def _is_leaf(module: nn.Module) -> bool:
 
 
 def _is_pointwise_convolution(module: nn.Module) -> bool:
-    return isinstance(module, _CONVOLUTIONS) and {*module.kernel_size, *module.stride} == {1} and not _pads(module)
+    return isinstance(module, CONVOLUTIONS) and {*module.kernel_size, *module.stride} == {1} and not _pads(module)
 
 
 def _pads(module: nn.Module) -> bool:

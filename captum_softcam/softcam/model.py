@@ -121,4 +121,9 @@ class SoftCamModel(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits (N, K): the mean of each evidence map."""
-        return torch.flatten(self.evidence_maps(inputs), 2).mean(dim=2)
+        return pooled(self.evidence_maps(inputs))
+
+
+def pooled(evidence: Tensor) -> Tensor:
+    """Logits (N, K) of evidence maps (N, K, ...)."""
+    return torch.flatten(evidence, 2).mean(dim=2)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from captum_softcam.softcam.twins import new_classifier
+
 __all__ = ["fit_head", "last_layer"]
 
 _AUXILIARY = ("aux1", "aux2", "AuxLogits")  # of GoogLeNet and Inception v3
@@ -26,16 +28,9 @@ def fit_head(model: nn.Module, num_classes: int) -> None:
     name, layer = last_layer(model)
     if len(layer.weight) != num_classes:
         parent, _, own_name = name.rpartition(".")
-        setattr(model.get_submodule(parent), own_name, _alike(layer, num_classes))
+        setattr(model.get_submodule(parent), own_name, new_classifier(layer, num_classes))
     for auxiliary in _AUXILIARY:
         if hasattr(model, auxiliary):
             delattr(model, auxiliary)  # or it would stay in the list of layers, empty
             setattr(model, auxiliary, None)
             model.aux_logits = False  # type: ignore[assignment] # nn.Module declares its attributes as tensors and modules
-
-
-def _alike(layer: nn.Linear | nn.Conv2d, outputs: int) -> nn.Module:
-    bias = layer.bias is not None
-    if isinstance(layer, nn.Linear):
-        return nn.Linear(layer.in_features, outputs, bias)
-    return nn.Conv2d(layer.in_channels, outputs, layer.kernel_size, layer.stride, layer.padding, bias=bias)  # type: ignore[arg-type] # sizes are tuples

@@ -8,26 +8,26 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-__all__ = ["CONVOLUTIONS", "input_channels", "run_on_meta"]
+__all__ = ["CONVOLUTIONS", "input_channels", "run_on_meta", "spatial_dims"]
 
-CONVOLUTIONS: dict[int, type[nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-"""Convolutions by the number of their spatial dimensions."""
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""Convolutions in the order of their spatial dimensions."""
 
 
-def first_convolution(module: nn.Module) -> nn.Conv1d | nn.Conv2d | nn.Conv3d | None:
+def _first_convolution(module: nn.Module) -> nn.Conv1d | nn.Conv2d | nn.Conv3d | None:
     """The first convolution in the order of registration, which for all but exotic networks reads the input."""
-    return next((m for m in module.modules() if isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d))), None)
+    return next((m for m in module.modules() if isinstance(m, CONVOLUTIONS)), None)
 
 
 def input_channels(module: nn.Module) -> int | None:
     """Channels of the input (N, C, ...) of ``module``, read off its first convolution; None if it has none."""
-    first = first_convolution(module)
+    first = _first_convolution(module)
     return None if first is None else first.in_channels
 
 
 def spatial_dims(module: nn.Module) -> int | None:
     """Spatial dimensions of the input of ``module``, read off its first convolution; None if it has none."""
-    first = first_convolution(module)
+    first = _first_convolution(module)
     return None if first is None else first.weight.dim() - 2
 
 

@@ -17,7 +17,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from captum_softcam._names import closest
 from captum_softcam.softcam.loss import ElasticNetEvidenceLoss
-from captum_softcam.softcam.model import SoftCamModel
+from captum_softcam.softcam.model import SoftCamModel, pooled
 from captum_softcam.softcam.scores import (
     KINDS,
     accuracy,
@@ -176,7 +176,7 @@ class SoftCamTask(LightningModule):
         evidence = self.model.evidence_maps(inputs) if isinstance(self.model, SoftCamModel) else None
         if evidence is not None:
             evidence = _at_least_single(evidence)
-        logits = self.model(inputs) if evidence is None else evidence.flatten(2).mean(2)
+        logits = self.model(inputs) if evidence is None else pooled(evidence)
         refuse_misfit(logits, targets, self.kind)
         return _at_least_single(logits), targets, evidence
 

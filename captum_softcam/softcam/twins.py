@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,8 @@ def twin(layer: Layer, dims: int, grid: Sequence[int] = ()) -> nn.Module:
     if isinstance(module, nn.Linear):
         return convolution(module, dims, grid)
     if isinstance(module, nn.BatchNorm1d) and dims > 1:
-        return _like(_BATCH_NORMS[dims](module.num_features, module.eps, module.momentum, module.affine), module)
+        settings = module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats
+        return _like(_BATCH_NORMS[dims](*settings), module)
     if isinstance(module, nn.LayerNorm) and layer.flat:
         shape = list(module.normalized_shape)
         return _like(ChannelNorm(shape, module.eps, module.elementwise_affine, bias=module.bias is not None), module)
@@ -51,7 +53,7 @@ def convolution(linear: nn.Linear, dims: int, grid: Sequence[int] = ()) -> nn.Mo
     """
     outputs, inputs = linear.out_features, linear.in_features // math.prod(grid)
     weight = linear.weight.view(outputs, inputs, -1).sum(2)
-    conv = CONVOLUTIONS[dims](inputs, outputs, 1, bias=linear.bias is not None).to(weight)
+    conv = CONVOLUTIONS[dims - 1](inputs, outputs, 1, bias=linear.bias is not None).to(weight)
     with torch.no_grad():
         conv.weight.copy_(weight.view_as(conv.weight))
         if conv.bias is not None:
@@ -62,20 +64,21 @@ def convolution(linear: nn.Linear, dims: int, grid: Sequence[int] = ()) -> nn.Mo
 
 
 def new_classifier(last: nn.Module, num_classes: int) -> nn.Module:
-    """A fresh last convolution for other classes, with torch's own initial weights."""
-    kind = type(last)
-    fresh: nn.Module = kind(last.in_channels, num_classes, 1, bias=last.bias is not None)
+    """A fresh last layer, linear or a convolution, for other classes, with torch's own initial weights."""
+    bias = last.bias is not None
+    if isinstance(last, nn.Linear):
+        fresh: nn.Module = nn.Linear(last.in_features, num_classes, bias)
+    else:
+        kind: Any = type(last)
+        fresh = kind(last.in_channels, num_classes, last.kernel_size, last.stride, last.padding, bias=bias)
     return fresh.to(next(last.parameters())).train(last.training)
 
 
 def _like(fresh: nn.Module, module: nn.Module) -> nn.Module:
     """``fresh`` with the parameters, buffers, dtype, device and mode of ``module``."""
-    fresh = fresh.to(next(iter(module.state_dict().values()), torch.zeros(())).device)
-    for name, parameter in module.named_parameters():
-        setattr(fresh, name, nn.Parameter(parameter.detach().clone(), parameter.requires_grad))
-    for name, buffer in module.named_buffers():
-        setattr(fresh, name, buffer.clone())
-    if isinstance(module, nn.BatchNorm1d) and not module.track_running_stats:
-        fresh.track_running_stats = False  # type: ignore[assignment]
-        fresh.running_mean = fresh.running_var = fresh.num_batches_tracked = None  # type: ignore[assignment]
+    state = module.state_dict()
+    fresh = fresh.to(next((value for value in state.values() if value.is_floating_point()), torch.zeros(())))
+    fresh.load_state_dict(state)
+    for name, parameter in fresh.named_parameters():
+        parameter.requires_grad_(getattr(module, name).requires_grad)
     return fresh.train(module.training)

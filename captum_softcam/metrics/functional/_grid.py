@@ -9,7 +9,7 @@ from torch import Tensor
 
 from captum_softcam.metrics.functional._edges import wide
 
-__all__ = ["expand_patches", "grid", "patch_means"]
+__all__ = ["expand_patches", "grid", "owners_of", "patch_means"]
 
 
 def grid(size: Sequence[int], patches: int | None) -> list[int]:
@@ -24,7 +24,7 @@ def patch_means(maps: Tensor, counts: Sequence[int]) -> Tensor:
     """Mean of each map (N, 1, ...) over its patches, (N, *counts)."""
     means = wide(maps[:, 0])
     for d, count in enumerate(counts, start=1):
-        owners = _owners(means.shape[d], count, means.device)
+        owners = owners_of(means.shape[d], count, means.device)
         sums = means.new_zeros(*means.shape[:d], count, *means.shape[d + 1 :])
         sides = means.new_zeros(count).index_add(0, owners, means.new_ones(len(owners)))
         means = sums.index_add(d, owners, means) / sides.view(-1, *[1] * (means.dim() - 1 - d))
@@ -34,10 +34,10 @@ def patch_means(maps: Tensor, counts: Sequence[int]) -> Tensor:
 def expand_patches(values: Tensor, size: Sequence[int]) -> Tensor:
     """Values of patches (N, *counts) at every position, (N, 1, *size)."""
     for d, side in enumerate(size, start=1):
-        values = values.index_select(d, _owners(side, values.shape[d], values.device))
+        values = values.index_select(d, owners_of(side, values.shape[d], values.device))
     return values[:, None]
 
 
-def _owners(side: int, patches: int, device: torch.device) -> Tensor:
+def owners_of(side: int, patches: int, device: torch.device | None = None) -> Tensor:
     """The patch that each position along one dimension belongs to."""
     return torch.arange(side, device=device) * patches // side
