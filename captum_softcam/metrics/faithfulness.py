@@ -1,52 +1,43 @@
-"""Does the model need what the map marks? Two Quantus metrics, played on patches instead of single channel values."""
+"""Does the model need what the map marks? Perturbation on patches of whole pixels, and the ADCC family."""
 
 from __future__ import annotations
 
-from typing import Any
+import torch
+from torch import Tensor
 
-import numpy as np
-from numpy.typing import NDArray
+from captum_softcam.metrics import functional
+from captum_softcam.metrics.metric import Curve, Metric
+from captum_softcam.metrics.trial import Explained
 
-from captum_softcam.metrics.localisation import ranks, unit_range
-from captum_softcam.metrics.metric import Metric
+__all__ = ["COMPLEXITY", "FAITHFULNESS"]
 
-__all__ = ["FAITHFULNESS", "area_over_curve"]
-
-_STEPS = 32
-_RUNS = 200
+_STEPS = 16
 
 
-def area_over_curve(drops: Any) -> NDArray[Any]:
-    """Mean drop of the score over the steps (N, steps), the untouched image included as the first."""
-    curves = np.asarray(drops, dtype=np.float64)
-    return np.asarray(curves.sum(axis=1) / (curves.shape[1] + 1))
+def _deletion(explained: Explained, steps: int) -> Curve:
+    return _curve(functional.deletion_curve, explained, steps)
+
+
+def _insertion(explained: Explained, steps: int) -> Curve:
+    return _curve(functional.insertion_curve, explained, steps)
+
+
+def _curve(function: object, explained: Explained, steps: int) -> Curve:
+    game = explained.trial.game
+    board = game.full_board
+    points = function(  # type: ignore[operator]
+        game, board, explained.patch_means, explained.trial.targets, torch.zeros_like(board), patches=None, steps=steps
+    )
+    return Curve(points, functional.step_fractions(board.shape[2:], patches=None, steps=steps))
+
+
+def _average_drop(explained: Explained) -> Tensor:
+    return functional.average_drop(explained.trial.confidence, explained.masked_confidence)
 
 
 FAITHFULNESS = (
-    Metric(
-        name="region_perturbation",
-        title="Region perturbation",
-        category="faithfulness",
-        # Quantus declares lower as better; with the most relevant first, a large drop is what a good map causes
-        higher_is_better=True,
-        source="samek2017evaluating",
-        forwards=_STEPS,
-        quantus_class="RegionPerturbation",
-        settings={"patch_size": 1, "order": "morf", "regions_evaluation": _STEPS, "perturb_baseline": 0.0},
-        prepare=ranks,
-        reduce=area_over_curve,
-        call={"softmax": True},
-    ),
-    Metric(
-        name="faithfulness_correlation",
-        title="Faithfulness correlation",
-        category="faithfulness",
-        higher_is_better=True,
-        source="bhatt2020evaluating",
-        forwards=_RUNS,
-        quantus_class="FaithfulnessCorrelation",
-        settings={"nr_runs": _RUNS, "subset_size": 16, "perturb_baseline": 0.0},
-        prepare=unit_range,
-        call={"softmax": False},
-    ),
+    Metric("deletion", "Deletion", "faithfulness", False, "petsiuk2018rise", _STEPS, _deletion, {"steps": _STEPS}, default=True),
+    Metric("insertion", "Insertion", "faithfulness", True, "petsiuk2018rise", _STEPS, _insertion, {"steps": _STEPS}, default=True),
+    Metric("average_drop", "Average drop", "faithfulness", False, "chattopadhay2018gradcampp", 1, _average_drop),
 )
+COMPLEXITY: tuple[Metric, ...] = ()

@@ -1,89 +1,35 @@
-"""Does the map lie on the mask? Four Quantus metrics, with the maps handed over in the form each one reads rightly.
-
-A map may be signed. The pointing game and the AUC read its order alone; the rank accuracy too, with ties in reading
-order; the mass accuracy reads the positive part, for negative evidence speaks against the class.
-"""
+"""Does the map lie on the mask? Functions of maps and masks as metrics of the comparison."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
-from captum_softcam._maps import rescale
+from captum_softcam.metrics import functional
 from captum_softcam.metrics.metric import Metric
+from captum_softcam.metrics.trial import Explained
 
-__all__ = ["LOCALISATION", "positive_part", "ranks", "unit_range"]
-
-
-def unit_range(maps: NDArray[Any]) -> NDArray[Any]:
-    """Each map on [0, 1] by its own least and greatest value."""
-    return np.asarray(rescale(torch.from_numpy(maps.astype(np.float64))).numpy(), dtype=np.float64)
+__all__ = ["LOCALISATION"]
 
 
-def positive_part(maps: NDArray[Any]) -> NDArray[Any]:
-    """Each map without its negative values, as shares of its own sum; NaN where nothing is positive."""
-    positive = np.maximum(maps.astype(np.float64), 0)
-    total = positive.sum(axis=(1, 2, 3), keepdims=True)
-    shares = np.full_like(positive, np.nan)
-    np.divide(positive, total, where=total > 0, out=shares)
-    return shares
+def _localisation(function: Callable[..., Tensor], title: str, source: str, *, default: bool = False, **more: Any) -> Metric:
+    def score(explained: Explained, **settings: Any) -> Tensor:
+        return function(explained.maps, explained.trial.masks, **settings)
 
-
-def ranks(maps: NDArray[Any]) -> NDArray[Any]:
-    """Each map by rank: the greatest value gets the number of positions, the least 1; ties in reading order."""
-    cells = maps.reshape(len(maps), -1)
-    order = np.argsort(-cells, axis=1, kind="stable")
-    numbers = np.empty(cells.shape)
-    np.put_along_axis(numbers, order, np.arange(cells.shape[1], 0, -1)[None], axis=1)
-    return numbers.reshape(maps.shape)
+    return Metric(function.__name__, title, "localisation", True, source, 0, score, default=default, **more)
 
 
 LOCALISATION = (
-    Metric(
-        name="pointing_game",
-        title="Pointing game",
-        category="localisation",
-        higher_is_better=True,
-        source="zhang2018pointing",
-        forwards=0,
-        quantus_class="PointingGame",
-        settings={"weighted": False},
-        prepare=unit_range,
-    ),
-    Metric(
-        name="relevance_mass_accuracy",
-        title="Relevance mass",
-        category="localisation",
-        higher_is_better=True,
-        source="arras2022clevr",
-        forwards=0,
-        quantus_class="RelevanceMassAccuracy",
-        settings={},
-        prepare=positive_part,
-    ),
-    Metric(
-        name="relevance_rank_accuracy",
-        title="Relevance rank",
-        category="localisation",
-        higher_is_better=True,
-        source="arras2022clevr",
-        forwards=0,
-        quantus_class="RelevanceRankAccuracy",
-        settings={},
-        prepare=ranks,
-    ),
-    Metric(
-        name="pixel_auc",
-        title="Pixel AUC",
-        category="localisation",
-        higher_is_better=True,
-        source="hedstrom2023quantus",
-        forwards=0,
-        quantus_class="AUC",
-        settings={},
-        prepare=unit_range,
-    ),
+    _localisation(functional.pointing_game, "Pointing game", "zhang2018pointing", default=True, origin="corrected"),
+    _localisation(functional.relevance_mass_accuracy, "Relevance mass", "arras2022clevr", default=True, origin="corrected"),
+    _localisation(functional.relevance_rank_accuracy, "Relevance rank", "arras2022clevr", default=True, origin="corrected"),
+    _localisation(functional.pixel_auc, "Pixel AUC", "fawcett2006roc", default=True),
+    _localisation(functional.energy_based_pointing_game, "Energy pointing", "wang2020scorecam"),
+    _localisation(functional.top_k_intersection, "Top-k intersection", "theiner2022geolocation", origin="corrected"),
+    _localisation(functional.activation_precision, "Activation precision", "djoumessi2026softcam"),
+    _localisation(functional.activation_sensitivity, "Activation sensitivity", "djoumessi2026softcam"),
+    _localisation(functional.top_k_localisation_precision, "Top-k precision", "djoumessi2026softcam"),
+    _localisation(functional.iou_at_best_threshold, "Best IoU", "choe2020wsol"),
 )

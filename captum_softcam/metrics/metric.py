@@ -1,22 +1,35 @@
-"""What a metric of the comparison is: a Quantus class with settings that mean something for images and maps."""
+"""What a metric of the comparison is: a function of one method's maps of a batch, with all that a table says of it."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import ConstantInputWarning
+from torch import Tensor
 
-from captum_softcam.metrics.patches import PatchGame
+from captum_softcam.metrics.functional import area_under_curve
+from captum_softcam.metrics.trial import Explained
 
-__all__ = ["Metric"]
+__all__ = ["Curve", "Metric"]
 
-Array = NDArray[Any]
+
+@dataclass(frozen=True)
+class Curve:
+    """Probability of the class while evidence goes or comes; its area is the score.
+
+    Args:
+        points (Tensor): (N, S + 1).
+        fractions (Tensor): share of the patches that is replaced at each point, (S + 1,).
+    """
+
+    points: Tensor
+    fractions: Tensor
+
+    @property
+    def area(self) -> Tensor:
+        """Area under each curve, (N,)."""
+        return area_under_curve(self.points, self.fractions)
 
 
 @dataclass(frozen=True)
@@ -27,69 +40,30 @@ class Metric:
         name (str): the metric's name in files and on the command line.
         title (str): the same for a table's head.
         category (str): ``"localisation"`` asks whether the map lies on the mask, ``"faithfulness"`` whether the model
-            needs what the map marks.
+            needs what the map marks, ``"complexity"`` how much of the image it marks.
         higher_is_better (bool): the direction.
         source (str): the citation key.
         forwards (int): model runs per image and method.
-        quantus_class (str): name of the Quantus class that does the work.
-        settings (mapping): its arguments.
-        prepare (callable): what is handed to Quantus in the place of the maps (N, 1, H, W).
-        reduce (callable): what Quantus answers -> scores (N,). Default: the answer as it is
-        call (mapping): further arguments of the Quantus call. Default: none
+        function (callable): :class:`Explained` -> scores (N,), NaN where undefined, or a :class:`Curve`.
+        settings (mapping): its keyword arguments, as JSON can hold them. Default: none
+        origin (str): ``"ours"``; ``"quantus"`` if a class of Quantus does the work; ``"corrected"`` if Quantus has the
+            metric but gets it wrong. Default: ``"ours"``
+        attributions (int): further maps per image and method. Default: 0
+        default (bool): whether a comparison takes it unasked. Default: False
     """
 
     name: str
     title: str
-    category: Literal["localisation", "faithfulness"]
+    category: Literal["localisation", "faithfulness", "complexity"]
     higher_is_better: bool
     source: str
     forwards: int
-    quantus_class: str
-    settings: Mapping[str, Any]
-    prepare: Callable[[Array], Array]
-    reduce: Callable[[Any], Array] = np.asarray
-    call: Mapping[str, Any] | None = None
+    function: Callable[..., Tensor | Curve]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    origin: Literal["ours", "quantus", "corrected"] = "ours"
+    attributions: int = 0
+    default: bool = False
 
-    def localise(self, maps: Array, masks: Array) -> Array:
-        """Scores (N,) of maps (N, 1, H, W) against masks (N, 1, H, W); no model is run."""
-        blank = np.zeros_like(maps)
-        return self._ask(None, blank, np.zeros(len(maps), int), self.prepare(maps), masks, seed=0)
-
-    def test(self, maps: Array, targets: Array, game: PatchGame, seed: int) -> Array:
-        """Scores (N,) of maps (N, 1, H, W) by what the model says when patches are taken away."""
-        patches = self.prepare(game.shares(maps))
-        return self._ask(game, np.ones_like(patches), targets, patches, None, seed)
-
-    def _ask(
-        self, model: PatchGame | None, inputs: Array, targets: Array, maps: Array, masks: Array | None, seed: int
-    ) -> Array:
-        import quantus  # takes seconds
-
-        metric = getattr(quantus, self.quantus_class)(
-            **self.settings, abs=False, normalise=False, return_aggregate=False, disable_warnings=True
-        )
-        maps.flags.writeable = False  # some Quantus metrics write into what they are given
-        with _numpy_seed(seed), warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConstantInputWarning)  # a score that never moves: NaN says so
-            answer = metric(
-                model=model,
-                x_batch=inputs,
-                y_batch=targets,
-                a_batch=maps,
-                s_batch=masks,
-                channel_first=True,
-                batch_size=len(maps),
-                **self.call or {},
-            )
-        return self.reduce(answer).astype(np.float64)
-
-
-@contextmanager
-def _numpy_seed(seed: int) -> Iterator[None]:
-    """Quantus draws from numpy's global stream: start it at ``seed``, and give it back as it was."""
-    state = np.random.get_state()
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
+    def measure(self, explained: Explained) -> Tensor | Curve:
+        """Scores (N,) or curves of the maps."""
+        return self.function(explained, **self.settings)

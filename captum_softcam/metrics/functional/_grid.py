@@ -9,7 +9,7 @@ from torch import Tensor
 
 from captum_softcam.metrics.functional._edges import wide
 
-__all__ = ["expand_patches", "grid", "owners_of", "patch_means"]
+__all__ = ["expand_patches", "grid", "owners_of", "patch_means", "patch_sums"]
 
 
 def grid(size: Sequence[int], patches: int | None) -> list[int]:
@@ -20,15 +20,18 @@ def grid(size: Sequence[int], patches: int | None) -> list[int]:
     return [patches or side for side in size]
 
 
+def patch_sums(maps: Tensor, counts: Sequence[int]) -> Tensor:
+    """Sum of each map (N, 1, ...) over its patches, (N, *counts)."""
+    sums = wide(maps[:, 0])
+    for d, count in enumerate(counts, start=1):
+        owners = owners_of(sums.shape[d], count, sums.device)
+        sums = sums.new_zeros(*sums.shape[:d], count, *sums.shape[d + 1 :]).index_add(d, owners, sums)
+    return sums
+
+
 def patch_means(maps: Tensor, counts: Sequence[int]) -> Tensor:
     """Mean of each map (N, 1, ...) over its patches, (N, *counts)."""
-    means = wide(maps[:, 0])
-    for d, count in enumerate(counts, start=1):
-        owners = owners_of(means.shape[d], count, means.device)
-        sums = means.new_zeros(*means.shape[:d], count, *means.shape[d + 1 :])
-        sides = means.new_zeros(count).index_add(0, owners, means.new_ones(len(owners)))
-        means = sums.index_add(d, owners, means) / sides.view(-1, *[1] * (means.dim() - 1 - d))
-    return means
+    return patch_sums(maps, counts) / patch_sums(torch.ones_like(maps[:1]), counts)
 
 
 def expand_patches(values: Tensor, size: Sequence[int]) -> Tensor:

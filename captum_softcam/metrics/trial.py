@@ -1,0 +1,116 @@
+"""One batch of images as all metrics see it, and one method's maps of it: what several metrics need is computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from captum_softcam.metrics import functional
+from captum_softcam.metrics.functional._grid import grid, patch_means, patch_sums
+from captum_softcam.metrics.patches import PatchGame
+
+__all__ = ["PATCHES", "Explained", "Trial"]
+
+PATCHES = 8
+"""Patches per image side in the faithfulness metrics."""
+
+
+class Trial:
+    """A batch with its model, the same for all methods.
+
+    Args:
+        model (torch.nn.Module): images (N, C, ...) -> logits (N, K), in eval mode.
+        images (Tensor): (N, C, ...), as the model takes them.
+        targets (Tensor): (N,), the class that is explained of each.
+        masks (Tensor): (N, 1, ...) bool, all False where a sample has none. Default: None, no sample has one
+        logits (Tensor): what the model says of the images, (N, K), if it has been asked. Default: None
+        patches (int): patches per side in the faithfulness metrics. Default: 8
+        seed (int): of random subsets and noise, the same for every method and sample. Default: 0
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        targets: Tensor,
+        masks: Tensor | None = None,
+        *,
+        logits: Tensor | None = None,
+        patches: int = PATCHES,
+        seed: int = 0,
+    ) -> None:
+        self.model = model
+        self.images = images
+        self.targets = targets
+        self.masks = images.new_zeros(len(images), 1, *images.shape[2:], dtype=torch.bool) if masks is None else masks
+        self.patches = patches
+        self.seed = seed
+        self._logits = logits
+
+    @cached_property
+    @torch.no_grad()
+    def logits(self) -> Tensor:
+        """What the model says of the untouched images, (N, K)."""
+        return self.model(self.images) if self._logits is None else self._logits
+
+    @cached_property
+    def confidence(self) -> Tensor:
+        """Probability of the class in the untouched images, (N,)."""
+        return functional.confidence(lambda _: self.logits, self.images, self.targets)
+
+    @cached_property
+    def game(self) -> PatchGame:
+        """The images as a game of patches; a taken patch is blurred: all finer than a patch goes, colour and light stay."""
+        sigma = max(1.0, max(self.images.shape[2:]) / self.patches)
+        baseline = functional.blur_baseline(self.images, sigma=sigma)
+        return PatchGame(self.model, self.images, baseline, self.patches, self.logits)
+
+    def close(self) -> None:
+        """Let go of what was remembered."""
+        if "game" in self.__dict__:
+            self.game.close()
+
+
+class Explained:
+    """A trial with the maps of one method.
+
+    Args:
+        trial (Trial): the batch.
+        maps (Tensor): (N, 1, ...) at input resolution, signed.
+        explain (callable): images (N, C, ...) -> maps by the same method for the same classes, for metrics that look at
+            the map of another image.
+    """
+
+    def __init__(self, trial: Trial, maps: Tensor, explain: Callable[[Tensor], Tensor]) -> None:
+        self.trial = trial
+        self.maps = maps
+        self.explain = explain
+
+    @cached_property
+    def patch_means(self) -> Tensor:
+        """Mean of each map over its patches, (N, 1, g, g): their order."""
+        return patch_means(self.maps, grid(self.maps.shape[2:], self.trial.patches))[:, None]
+
+    @cached_property
+    def patch_sums(self) -> Tensor:
+        """Sum of each map over its patches, (N, 1, g, g): what they contribute."""
+        return patch_sums(self.maps, grid(self.maps.shape[2:], self.trial.patches))[:, None]
+
+    @cached_property
+    def masked_images(self) -> Tensor:
+        """The images where their maps are, (N, C, ...)."""
+        return functional.masked_images(self.trial.images, self.maps)
+
+    @cached_property
+    def masked_confidence(self) -> Tensor:
+        """Probability of the class in the masked images, (N,)."""
+        model = lambda _: self.trial.model(self.masked_images)  # noqa: E731
+        return functional.masked_confidence(model, self.trial.images, self.maps, self.trial.targets)
+
+    @cached_property
+    def masked_maps(self) -> Tensor:
+        """The method's maps of the masked images, (N, 1, ...). Cost: one attribution."""
+        return self.explain(self.masked_images)
