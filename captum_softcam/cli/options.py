@@ -97,10 +97,6 @@ def load_model(options: argparse.Namespace) -> Classifier:
         return load_whole(options.model)
     refuse_unknown_model(options.model)
     classes = options.classes
-    if classes is None and options.checkpoint is not None and getattr(options, "images", None) is not None:
-        from captum_softcam.data import ImageFolderSamples
-
-        classes = ImageFolderSamples(options.images).classes
     if classes is None and options.checkpoint is not None:
         raise ValueError("--classes is needed with --checkpoint: the class names in the order of the logits.")
     if options.weights and options.classes:
