@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captum_softcam.cli.data import add_data_options, load_samples, names_data
-from captum_softcam.cli.options import add_model_options, brings_weights, load_model, names, positive, seed
+from captum_softcam.cli.options import add_model_options, brings_weights, count, in_words, load_model, names, positive, seed
 from captum_softcam.cli.resuming import plain_options, take_stored
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def add_compare(commands: Any) -> None:
     parser.add_argument("--gallery", type=positive, metavar="N", help=f"samples shown in the report (default: {_GALLERY})")
     parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="samples at a time (default: 16)")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: a GPU if there is one)")
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read images, or Ray's workers")
+    parser.add_argument("--workers", type=count, default=0, metavar="N", help="processes that read images, or Ray's workers")
     parser.add_argument("--engine", choices=("local", "ray"), default="local", help="where the work is done")
     parser.add_argument("--address", metavar="ADDRESS", help="of the Ray cluster (default: one on this machine)")
 
@@ -100,8 +100,13 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Compar
             notes={**_provenance(options, classifier), "command": plain_options(parser, options)},
             show_progress=True,
         )
-    except KeyboardInterrupt as stop:
-        raise KeyboardInterrupt(f"go on with: captum-softcam compare --resume --out {options.out}") from stop
+    except (KeyboardInterrupt, OSError, ValueError) as stop:
+        if not options.out.exists():
+            raise
+        command = f"captum-softcam compare --resume --out {options.out}"
+        if isinstance(stop, KeyboardInterrupt):
+            raise KeyboardInterrupt(f"go on with: {command}") from stop
+        raise ValueError(f"{in_words(stop).rstrip('.')}. What is done is kept; go on with: {command}") from stop
 
 
 def _show(options: argparse.Namespace, comparison: Comparison) -> None:

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captum_softcam.cli.options import positive, refuse_unknown_model, seed, untrained
+from captum_softcam.cli.options import count, positive, refuse_unknown_model, seed, untrained
 from captum_softcam.cli.resuming import plain_options, take_stored
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _add_machine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--accelerator", default="auto", metavar="NAME", help="cpu, gpu, mps (default: the best)")
     parser.add_argument("--devices", default="1", metavar="N", help="number of devices, or auto (default: 1)")
     parser.add_argument("--strategy", default="auto", metavar="NAME", help="of several devices, e.g. ddp (default: auto)")
-    parser.add_argument("--workers", type=_count, default=2, metavar="N", help="processes that load images (default: 2)")
+    parser.add_argument("--workers", type=count, default=2, metavar="N", help="processes that load images (default: 2)")
 
 
 def _number(text: str) -> float:
@@ -93,12 +93,6 @@ def _number(text: str) -> float:
     if not 0 <= number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
     return number
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
-    return int(text)
 
 
 def _train(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

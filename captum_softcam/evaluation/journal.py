@@ -63,6 +63,12 @@ class Journal:
         """Put the results of a batch on the disk."""
         part.save(self.folder / _PARTS / f"{part.indices[0]:09d}-{len(part.indices)}.npz")
 
+    def discard_if_empty(self) -> None:
+        """Leave no folder behind where nothing was done."""
+        if not any((self.folder / _PARTS).glob("*.npz")):
+            self.close()
+            self.folder.rmdir()
+
     def close(self) -> None:
         """The comparison is complete and saved: let go of what it was made of."""
         (self.folder / _SETTINGS).unlink(missing_ok=True)

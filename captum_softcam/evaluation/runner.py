@@ -128,10 +128,15 @@ def compare_methods(
     manifest = _manifest(work, samples, layer, baseline, dict(notes or {}))
     journal = None if folder is None else Journal(Path(folder), _settings(work, manifest), notes or {}, resume=resume)
     parts = list(Journal.read_parts(journal.folder)) if journal else []
-    for part in _run(work, samples, parts, batch_size, engine or LocalEngine(), show_progress):
-        parts.append(part)
+    try:
+        for part in _run(work, samples, parts, batch_size, engine or LocalEngine(), show_progress):
+            parts.append(part)
+            if journal:
+                journal.add(part)
+    except BaseException:
         if journal:
-            journal.add(part)
+            journal.discard_if_empty()
+        raise
     names = [metric.name for metric in work.metrics]
     comparison = assemble(parts, list(work.methods), names, {**manifest, "batch_size": batch_size})
     if journal:
