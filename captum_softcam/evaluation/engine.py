@@ -86,13 +86,19 @@ class RayEngine:
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
         except ray.exceptions.ActorDiedError as error:
-            raise ChildProcessError(
-                f"a worker died more than {self.retries} times on the same samples; too little memory? A comparison with a "
-                f"folder can be resumed. Ray says: {str(error).splitlines()[0]}"
-            ) from error
+            raise ChildProcessError(self._words(str(error))) from error
         finally:
             if started:
                 ray.shutdown()
+
+    def _words(self, error: str) -> str:
+        """What happened to a worker that is no more."""
+        if "creation task" in error:
+            return f"a worker could not be started: {error.strip().splitlines()[-1]}"
+        return (
+            f"a worker died more than {self.retries} times in a row; is there too little memory for its samples? A comparison "
+            f"with a folder can be resumed. Ray says: {error.splitlines()[0]}"
+        )
 
     def _count(self, ray: Any, units: int) -> int:
         if self.workers is not None:

@@ -121,7 +121,7 @@ class Part:
             ValueError: if the file is not one of ours.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 return _read(dict(file))
         except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"'{path}' holds no results of a comparison ({error}); delete it, and resume.") from error

@@ -103,7 +103,8 @@ def compare_methods(
         ValueError: for unknown names, no samples, images or masks of different sizes, a class the model does not have, a
             layer without a spatial map, SoftCAM on a model without evidence, a model in train mode, every method failing on
             the first batch, or a folder that was started with other settings.
-        FileExistsError: if the folder exists and is not to be resumed, or is complete.
+        FileExistsError: if the folder exists and is not to be resumed.
+        FileNotFoundError: if there is nothing to resume.
         OSError: if the folder cannot be written to.
     """
     check_model(model)
@@ -125,12 +126,17 @@ def compare_methods(
     )
     _refuse_unknown_baseline(baseline, work)
     manifest = _manifest(work, samples, layer, baseline, dict(notes or {}))
-    journal = None if folder is None else Journal(Path(folder), _settings(work, manifest), resume=resume)
-    parts = list(journal.parts()) if journal else []
-    for part in _run(work, samples, parts, batch_size, engine or LocalEngine(), show_progress):
-        parts.append(part)
+    journal = None if folder is None else Journal(Path(folder), _settings(work, manifest), notes or {}, resume=resume)
+    parts = list(Journal.read_parts(journal.folder)) if journal else []
+    try:
+        for part in _run(work, samples, parts, batch_size, engine or LocalEngine(), show_progress):
+            parts.append(part)
+            if journal:
+                journal.add(part)
+    except BaseException:
         if journal:
-            journal.add(part)
+            journal.discard_if_empty()
+        raise
     names = [metric.name for metric in work.metrics]
     comparison = assemble(parts, list(work.methods), names, {**manifest, "batch_size": batch_size})
     if journal:
@@ -150,7 +156,7 @@ def _run(
     with tqdm(total=len(samples), initial=len(finished), disable=not show_progress, bar_format=form, dynamic_ncols=True) as bar:
 
         def tick(text: str, count: float) -> None:
-            bar.set_description(text, refresh=False)
+            bar.set_description_str(text, refresh=False)
             bar.update(count)
 
         for part in engine.run(work, samples, units, tick):
