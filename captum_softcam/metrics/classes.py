@@ -1,268 +1,284 @@
-"""The metrics as classes of Quantus, to be dropped into a script that speaks Quantus.
-
-They take what Quantus' own classes take and give one float per sample, the one that a comparison shows: channels first, one
-map (N, 1, ...) per image, signed, of any number of dimensions. Maps without positive evidence are measured and not refused.
-"""
+"""The metrics as classes of Quantus, to be dropped into a script that speaks Quantus."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, ClassVar, cast
+from captum_softcam.metrics.quantus_metric import QuantusMetric
 
-import numpy as np
-import quantus
-import torch
-from numpy.typing import NDArray
-from quantus.helpers.enums import DataType, EvaluationCategory, ModelType, ScoreDirection
-from quantus.helpers.model.model_interface import ModelInterface
-from torch import Tensor, nn
+__all__ = [
+    "ADCC",
+    "ActivationPrecision",
+    "ActivationSensitivity",
+    "AverageDrop",
+    "Coherency",
+    "Deletion",
+    "EnergyBasedPointingGame",
+    "FaithfulnessCorrelation",
+    "FaithfulnessEstimate",
+    "IncreaseInConfidence",
+    "Infidelity",
+    "Insertion",
+    "IouAtBestThreshold",
+    "Irof",
+    "MapComplexity",
+    "Monotonicity",
+    "MonotonicityCorrelation",
+    "PixelAuc",
+    "PixelFlipping",
+    "PointingGame",
+    "RegionPerturbation",
+    "RelevanceMassAccuracy",
+    "RelevanceRankAccuracy",
+    "Road",
+    "Selectivity",
+    "SensitivityN",
+    "Sparseness",
+    "TopKIntersection",
+    "TopKLocalisationPrecision",
+]
 
-from captum_softcam._names import closest
-from captum_softcam._tail import refuse_train_mode
-from captum_softcam.metrics import METRICS
-from captum_softcam.metrics.metric import Curve, Metric
-from captum_softcam.metrics.trial import PATCHES, Explained, Trial
 
-Array = NDArray[Any]
+class PointingGame(QuantusMetric, of="pointing_game"):
+    """Whether the highest position lies on the mask :cite:p:`zhang2018pointing`.
 
-
-class QuantusMetric(quantus.Metric[list[float]]):
-    """What the metrics as classes of Quantus share: one of ``METRICS`` behind Quantus' way to call it.
+    Higher is better. Cost: no forward.
 
     Args:
-        patches (int): per side, where a metric takes patches away. Default: 8
-        seed (int): of random subsets and noise, the same for every sample. Default: 0
-        abs (bool): measure the magnitudes of the maps; negative evidence then counts as evidence. Default: False
-        normalise (bool): pass each map through ``normalise_func`` first. Default: False
-        normalise_func (callable): of Quantus. Default: its ``normalise_by_max``
-        normalise_func_kwargs (dict): its further arguments. Default: none
-        return_aggregate (bool): give one number for all samples, NaN if one score is. Default: False
-        aggregate_func (callable): what makes that number. Default: ``numpy.mean``
-        default_plot_func (callable): for ``plot``. Default: none
-        disable_warnings (bool): changes nothing, for there are none. Default: True
-        display_progressbar (bool): over the batches. Default: False
-        **settings: of the metric; its class lists them.
-
-    Raises:
-        ValueError: for a setting that the metric does not have.
+        tolerance (float): positions beside the mask that still are a hit. Default: 0.0
     """
 
-    row: ClassVar[Metric]
-    data_applicability = {DataType.IMAGE, DataType.TIMESERIES}  # noqa: RUF012 - as Quantus declares it
-    model_applicability = {ModelType.TORCH}  # noqa: RUF012 - as Quantus declares it
 
-    def __init_subclass__(cls, *, row: str) -> None:
-        super().__init_subclass__()
-        cls.row = METRICS[row]
-        cls.name = cls.row.title
-        cls.score_direction = ScoreDirection.HIGHER if cls.row.higher_is_better else ScoreDirection.LOWER
-        cls.evaluation_category = EvaluationCategory[cls.row.category.upper()]
+class EnergyBasedPointingGame(QuantusMetric, of="energy_based_pointing_game"):
+    """Share of the positive evidence that lies on the mask :cite:p:`wang2020scorecam`.
 
-    def __init__(
-        self,
-        *,
-        patches: int = PATCHES,
-        seed: int = 0,
-        abs: bool = False,
-        normalise: bool = False,
-        normalise_func: Callable[..., Array] | None = None,
-        normalise_func_kwargs: dict[str, Any] | None = None,
-        return_aggregate: bool = False,
-        aggregate_func: Callable[..., Any] | None = None,
-        default_plot_func: Callable[..., Any] | None = None,
-        disable_warnings: bool = True,
-        display_progressbar: bool = False,
-        **settings: Any,
-    ) -> None:
-        super().__init__(
-            abs=abs,
-            normalise=normalise,
-            normalise_func=normalise_func,
-            normalise_func_kwargs=normalise_func_kwargs,
-            return_aggregate=return_aggregate,
-            aggregate_func=aggregate_func or np.mean,
-            default_plot_func=default_plot_func,
-            disable_warnings=disable_warnings,
-            display_progressbar=display_progressbar,
-        )
-        self._refuse_unknown(settings)
-        self.settings = {**self.row.settings, **settings}
-        self.patches = patches
-        self.seed = seed
-        self.a_axes = ()  # so that Quantus does not work out, for want of it, which axes of the images a map has
-
-    def _refuse_unknown(self, settings: dict[str, Any]) -> None:
-        for name in settings.keys() - self.row.settings.keys():
-            known = [*self.row.settings, *inspect.signature(QuantusMetric).parameters]
-            raise ValueError(f"{type(self).__name__} has no setting {name!r}. {closest(name, known)}")
-
-    def __call__(
-        self,
-        model: nn.Module | None,
-        x_batch: Array,
-        y_batch: Array,
-        a_batch: Array | None = None,
-        s_batch: Array | None = None,
-        channel_first: bool | None = True,
-        explain_func: Callable[..., Array] | None = None,
-        explain_func_kwargs: dict[str, Any] | None = None,
-        model_predict_kwargs: dict[str, Any] | None = None,
-        softmax: bool | None = None,
-        device: str | None = None,
-        batch_size: int = 64,
-    ) -> list[float]:
-        """Scores of the samples, one float each, NaN where undefined.
-
-        Args:
-            model (torch.nn.Module): images -> logits (N, K), in eval mode; None will do where it costs no forward.
-            x_batch (ndarray): images (N, C, ...).
-            y_batch (ndarray): the class that is explained of each, (N,).
-            a_batch (ndarray): maps (N, 1, ...) or (N, ...). Default: those of ``explain_func``, batch by batch
-            s_batch (ndarray): masks (N, 1, ...) or (N, ...), above 0 where the evidence lies; localisation needs them.
-            channel_first (bool): None lets Quantus guess. Default: True
-            explain_func (callable): ``(model=, inputs=, targets=, **explain_func_kwargs)`` -> maps.
-            explain_func_kwargs (dict): its further arguments. Default: none
-            model_predict_kwargs (dict): further arguments of the model. Default: none
-            softmax (bool): changes nothing: a metric takes logits or probabilities as its formula has it.
-            device (str): passed on to ``explain_func``; images go to where the model is.
-            batch_size (int): samples at a time; no score depends on it. Default: 64
-
-        Raises:
-            ValueError: if model, masks or ``explain_func`` are needed and missing, or the model is in train mode.
-        """
-        self._refuse_missing(model, a_batch, s_batch, explain_func)
-        scores: list[float] = super().__call__(
-            model=model,
-            x_batch=np.asarray(x_batch),
-            y_batch=np.asarray(y_batch),
-            a_batch=None,  # Quantus would refuse maps without positive evidence: custom_preprocess hands them on
-            s_batch=None if s_batch is None else np.asarray(s_batch),
-            channel_first=channel_first,
-            explain_func=explain_func or _refuse_to_explain,
-            explain_func_kwargs=dict(explain_func_kwargs or {}),
-            model_predict_kwargs=model_predict_kwargs,
-            softmax=False,
-            device=device,
-            batch_size=batch_size,
-            custom_batch=None if a_batch is None else np.asarray(a_batch),
-        )
-        return scores
-
-    def _refuse_missing(self, model: nn.Module | None, *needed: object) -> None:
-        maps, masks, explain_func = needed
-        name = type(self).__name__
-        if maps is None and explain_func is None:
-            raise ValueError(f"{name} has nothing to measure; give maps as a_batch, or an explain_func that makes them.")
-        if masks is None and self.row.category == "localisation":
-            raise ValueError(f"{name} compares maps with masks; give them as s_batch (N, 1, ...).")
-        if model is None and self.row.forwards:
-            raise ValueError(f"{name} asks the model; got None.")
-        if model is not None:
-            refuse_train_mode(model)
-
-    def custom_preprocess(
-        self,
-        *,
-        model: ModelInterface[nn.Module] | None,
-        x_batch: Array,
-        y_batch: Array,
-        custom_batch: Array | None,
-        **_: Any,
-    ) -> dict[str, Any]:
-        """Called by Quantus: hands on the maps that were given, or makes them batch by batch."""
-        made = _Maps(lambda part: self._explain(_module(model), x_batch[part], y_batch[part]), len(x_batch))
-        return {"a_batch": made if custom_batch is None else custom_batch, "custom_batch": None}
-
-    def evaluate_batch(
-        self,
-        model: ModelInterface[nn.Module] | None,
-        x_batch: Array,
-        y_batch: Array,
-        a_batch: Array,
-        s_batch: Array | None = None,
-        **_: Any,
-    ) -> list[float]:
-        """Called by Quantus: scores of a batch."""
-        module = _module(model)
-        like = next(module.parameters(), torch.empty(0))
-
-        def maps(values: Array) -> Tensor:
-            return torch.tensor(self._prepared(_with_channel(values, x_batch))).to(like.device)
-
-        def explain(images: Tensor) -> Tensor:
-            return maps(self._explain(module, images.cpu().numpy(), y_batch))
-
-        trial = Trial(
-            _filled_in(module, model),
-            torch.tensor(x_batch).to(like),
-            torch.tensor(y_batch).to(like.device, torch.long),
-            None if s_batch is None else torch.tensor(_with_channel(s_batch, x_batch) > 0).to(like.device),
-            patches=self.patches,
-            seed=self.seed,
-        )
-        scores = self.row.function(Explained(trial, maps(a_batch), explain), **self.settings)
-        trial.close()
-        return list((scores.area if isinstance(scores, Curve) else scores).tolist())
-
-    def interpret_scores(self) -> None:
-        """Print what the metric measures."""
-        print(inspect.getdoc(type(self)))
-
-    def _explain(self, module: nn.Module, images: Array, targets: Array) -> Array:
-        return np.asarray(self.explain_func(model=module, inputs=images, targets=targets, **self.explain_func_kwargs))
-
-    def _prepared(self, maps: Array) -> Array:
-        """Maps as ``normalise`` and ``abs`` want them, each by itself, so that no score depends on the batch."""
-        if self.normalise and self.normalise_func:
-            maps = np.concatenate([self.normalise_func(maps[i : i + 1]) for i in range(len(maps))])
-        return np.abs(maps) if self.abs else maps
+    Higher is better. Cost: no forward.
+    """
 
 
-class _Maps(Sequence[Array]):
-    """Maps that are made when a batch of them is asked for."""
+class RelevanceMassAccuracy(QuantusMetric, of="relevance_mass_accuracy"):
+    """Share of the positive evidence that lies on the mask :cite:p:`arras2022clevr`.
 
-    def __init__(self, make: Callable[[slice], Array], count: int) -> None:
-        self._make = make
-        self._count = count
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, part: Any) -> Any:
-        return self._make(part)
+    Higher is better. Cost: no forward.
+    """
 
 
-def _module(model: ModelInterface[nn.Module] | None) -> nn.Module:
-    """The model that Quantus has wrapped; one that is never asked where there is none."""
-    return nn.Identity() if model is None else model.get_model()
+class RelevanceRankAccuracy(QuantusMetric, of="relevance_rank_accuracy"):
+    """Share of the highest positions, as many as the mask has, that lie on it :cite:p:`arras2022clevr`.
+
+    Higher is better. Cost: no forward.
+    """
 
 
-def _filled_in(module: nn.Module, model: ModelInterface[nn.Module] | None) -> nn.Module:
-    """The model with the further arguments that Quantus was given for it."""
-    further = model.model_predict_kwargs if model else {}
-    return cast("nn.Module", partial(module, **further)) if further else module
+class TopKIntersection(QuantusMetric, of="top_k_intersection"):
+    """Share of the highest positions that lie on the mask :cite:p:`theiner2022geolocation`.
+
+    Higher is better. Cost: no forward.
+
+    Args:
+        k (float): how many, as a multiple of the positions of the mask. Default: 0.5
+    """
 
 
-def _with_channel(values: Array, images: Array) -> Array:
-    """Maps or masks (N, ...) as (N, 1, ...)."""
-    return values[:, None] if values.ndim == images.ndim - 1 else values
+class PixelAuc(QuantusMetric, of="pixel_auc"):
+    """Chance that a position of the mask is higher than one beside it :cite:p:`fawcett2006roc`.
+
+    Higher is better. Cost: no forward.
+    """
 
 
-def _refuse_to_explain(**_: Any) -> Array:
-    raise ValueError("the metric looks at maps of other images, too; give the explain_func that makes them.")
+class ActivationPrecision(QuantusMetric, of="activation_precision"):
+    """Share of the activation that falls on the mask :cite:p:`djoumessi2026softcam`.
+
+    Higher is better. Cost: no forward.
+    """
 
 
-# ruff: noqa
+class ActivationSensitivity(QuantusMetric, of="activation_sensitivity"):
+    """Share of the mask that is activated :cite:p:`djoumessi2026softcam`.
 
-class PointingGame(QuantusMetric, row="pointing_game"):
-    """x"""
-
-
-class Deletion(QuantusMetric, row="deletion"):
-    """x"""
+    Higher is better. Cost: no forward.
+    """
 
 
-class AverageDrop(QuantusMetric, row="average_drop"):
-    """x"""
+class TopKLocalisationPrecision(QuantusMetric, of="top_k_localisation_precision"):
+    """Share of the highest patches that touch the mask :cite:p:`djoumessi2026softcam`.
+
+    Higher is better. Cost: no forward.
+
+    Args:
+        k (int): how many. Default: 10
+        patches (int): per side; None for single positions. Default: 16
+    """
+
+
+class IouAtBestThreshold(QuantusMetric, of="iou_at_best_threshold"):
+    """Intersection over union of mask and map, cut where they agree best :cite:p:`choe2020wsol`.
+
+    Higher is better. Cost: no forward.
+    """
+
+
+class Deletion(QuantusMetric, of="deletion"):
+    """Area under the probability while the strongest patches are taken away :cite:p:`petsiuk2018rise`.
+
+    Lower is better. Cost: 16 forwards.
+
+    Args:
+        steps (int): from all to nothing. Default: 16
+    """
+
+
+class Insertion(QuantusMetric, of="insertion"):
+    """Area under the probability while the strongest patches are put in :cite:p:`petsiuk2018rise`.
+
+    Higher is better. Cost: 16 forwards.
+
+    Args:
+        steps (int): from nothing to all. Default: 16
+    """
+
+
+class RegionPerturbation(QuantusMetric, of="region_perturbation"):
+    """Mean fall of the probability while the strongest patches are taken away :cite:p:`samek2017evaluating`.
+
+    Higher is better. Cost: 32 forwards.
+
+    Args:
+        regions_evaluation (int): patches to take, one at a time. Default: 32
+    """
+
+
+class PixelFlipping(QuantusMetric, of="pixel_flipping"):
+    """Area under the probability while patch by patch is taken away :cite:p:`bach2015pixelwise`.
+
+    Lower is better. Cost: 64 forwards.
+    """
+
+
+class Selectivity(QuantusMetric, of="selectivity"):
+    """Area under the probability while squares of patches are taken away :cite:p:`montavon2018methods`.
+
+    Lower is better. Cost: 16 forwards.
+
+    Args:
+        patch_size (int): side of the squares, in patches. Default: 2
+    """
+
+
+class FaithfulnessCorrelation(QuantusMetric, of="faithfulness_correlation"):
+    """Whether the logit falls more, the more evidence a random set of patches holds :cite:p:`bhatt2020evaluating`.
+
+    Higher is better. Cost: 200 forwards.
+
+    Args:
+        subset_size (int): patches taken at a time. Default: 16
+        runs (int): number of subsets. Default: 200
+    """
+
+
+class FaithfulnessEstimate(QuantusMetric, of="faithfulness_estimate"):
+    """Whether the logit falls more without a patch, the more evidence it holds :cite:p:`alvarezmelis2018towards`.
+
+    Higher is better. Cost: 64 forwards.
+    """
+
+
+class SensitivityN(QuantusMetric, of="sensitivity_n"):
+    """The faithfulness correlation, mean over several sizes of the subsets :cite:p:`ancona2018towards`.
+
+    Higher is better. Cost: 200 forwards.
+
+    Args:
+        sizes (sequence of int): patches taken at a time. Default: [1, 4, 16, 48]
+        runs (int): number of subsets of each size. Default: 50
+    """
+
+
+class Infidelity(QuantusMetric, of="infidelity"):
+    """How far the fall of the logit is from what the map says, squares of patches taken away :cite:p:`yeh2019infidelity`.
+
+    Lower is better. Cost: 138 forwards.
+
+    Args:
+        sides (sequence of int): of the squares, in patches. Default: [1, 2, 4]
+        scaled (bool): False to take the map in its own units. Default: True
+    """
+
+
+class Monotonicity(QuantusMetric, of="monotonicity"):
+    """Share of steps at which the probability does not fall while patches come in :cite:p:`arya2019explanation`.
+
+    Higher is better. Cost: 16 forwards.
+
+    Args:
+        steps (int): from nothing to all. Default: 16
+    """
+
+
+class MonotonicityCorrelation(QuantusMetric, of="monotonicity_correlation"):
+    """Whether the logit moves more without a patch, the greater its value :cite:p:`nguyen2020quantitative`.
+
+    Higher is better. Cost: 64 forwards.
+    """
+
+
+class Road(QuantusMetric, of="road"):
+    """Share of right answers while the strongest positions are imputed, remove and debias :cite:p:`rong2022road`.
+
+    Lower is better. Cost: 9 forwards.
+
+    Args:
+        shares (sequence of float): of the positions, taken away. Default: [0.1, 0.2, ... 0.9]
+        noise (float): standard deviation of the noise on them. Default: 0.01
+    """
+
+
+class Irof(QuantusMetric, of="irof"):
+    """Area over the probability while the strongest superpixels are taken away :cite:p:`rieger2020irof`.
+
+    Higher is better. Cost: 17 forwards.
+
+    Args:
+        steps (int): from all to nothing. Default: 16
+    """
+
+
+class AverageDrop(QuantusMetric, of="average_drop"):
+    """Share of the probability that is lost when only what the map marks is seen :cite:p:`chattopadhay2018gradcampp`.
+
+    Lower is better. Cost: 1 forward.
+    """
+
+
+class IncreaseInConfidence(QuantusMetric, of="increase_in_confidence"):
+    """Whether the probability rises when only what the map marks is seen :cite:p:`chattopadhay2018gradcampp`.
+
+    Higher is better. Cost: 1 forward.
+    """
+
+
+class Coherency(QuantusMetric, of="coherency"):
+    """Whether the map stays when the model sees what it marks alone :cite:p:`poppi2021adcc`.
+
+    Higher is better. Cost: 1 map.
+    """
+
+
+class ADCC(QuantusMetric, of="adcc"):
+    """Harmonic mean of the probability kept, the coherency, and what the map leaves out :cite:p:`poppi2021adcc`.
+
+    Higher is better. Cost: 1 forward, 1 map.
+    """
+
+
+class MapComplexity(QuantusMetric, of="map_complexity"):
+    """How much of the image the map marks; not ``quantus.Complexity``, an entropy :cite:p:`poppi2021adcc`.
+
+    Lower is better. Cost: no forward.
+    """
+
+
+class Sparseness(QuantusMetric, of="sparseness"):
+    """Gini index of the map's magnitudes :cite:p:`chalasani2020concise`.
+
+    Higher is better. Cost: no forward.
+    """
