@@ -50,9 +50,9 @@ class LayerExplainFunc:
     by image, with random numbers that belong to the image: no map depends on its batch, or on what was drawn before.
 
     What Captum leaves to the caller is filled in unless it is given. Occlusion slides a window of an eighth of the image by
-    half its side. Methods that remove features of the input remove patches, 8 per side, all channels together; Lime and
-    Kernel SHAP remove 512 random sets of them. Path integrals take 32 steps, ``Saliency`` keeps the sign, and about 64
-    images go through the model at a time.
+    half its side. Methods that remove features of the input remove patches, 8 per side, all channels together, those of a
+    layer its positions; Lime and Kernel SHAP remove 512 random sets of them. Path integrals take 32 steps, ``Saliency``
+    keeps the sign, and about 64 images go through the model at a time.
 
     Args:
         method (str, type, Attribution or callable): a name in ``METHODS`` or ``CONTROLS``, a Captum attribution class or
@@ -172,7 +172,8 @@ class LayerExplainFunc:
             model = copy.deepcopy(model)  # Captum leaves what it noted at the layers, tensors among it
         layer = () if self.layer is None else (get_layer(model, self.layer),)
         known = parameters_of(self.method)
-        return self.method(model, *layer, **{name: value for name, value in self.arguments.items() if name in known})
+        explainer: Attribution = self.method(model, *layer, **{k: v for k, v in self.arguments.items() if k in known})
+        return explainer
 
 
 def _find(name: str) -> type[Attribution]:

@@ -11,6 +11,8 @@ from captum.attr import (
     Attribution,
     DataLoaderAttribution,
     FeaturePermutation,
+    LayerActivation,
+    LayerFeatureAblation,
     LayerFeaturePermutation,
     LimeBase,
     NoiseTunnel,
@@ -47,13 +49,13 @@ def check_class(method: type[Attribution]) -> None:
         )
     if issubclass(method, _OF_A_BATCH):
         raise ValueError(
-            f"{name} shuffles features among the images of a batch: no map of its belongs to an image alone. Take the "
-            "class that ablates features instead."
+            f"{name} shuffles features among the images of a batch, so that the map of one depends on the others: take "
+            "FeatureAblation or LayerFeatureAblation."
         )
 
 
-def check_arguments(method: type[Attribution] | Attribution, given: Mapping[str, Any]) -> None:
-    """Raise if ``attribute`` takes no images (TypeError), an argument is unknown (TypeError) or missing (ValueError)."""
+def check_arguments(method: Any, given: Mapping[str, Any]) -> None:
+    """Raise TypeError if ``attribute`` takes no images or an argument is unknown, ValueError if one is missing."""
     cls = method if isinstance(method, type) else type(method)
     attribute = parameters_of(method.attribute) if hasattr(method, "attribute") else {}
     if "inputs" not in attribute:
@@ -81,19 +83,19 @@ def _needed(method: Any, known: Mapping[str, inspect.Parameter]) -> list[str]:
 def default_arguments(explainer: Attribution, images: Tensor) -> dict[str, Any]:
     """What Captum leaves to the caller, or sets for inputs of a few numbers."""
     known = parameters_of(explainer.attribute)
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"abs": False} if "abs" in known else {}
     if isinstance(explainer, Occlusion):
         found |= _windows(images)
     if isinstance(explainer, LimeBase):
         found["n_samples"] = _SAMPLES
+    if isinstance(explainer, LayerFeatureAblation):  # a pass of several does not get on with a class for each image
+        return {"layer_mask": _numbered(LayerActivation(explainer.forward_func, explainer.layer).attribute(images[:1]))}
     if "feature_mask" in known:
-        found["feature_mask"] = _patches(images)
+        found["feature_mask"] = _numbered(images, _PATCHES)
     if "n_steps" in known:
         found |= {"n_steps": _STEPS, "internal_batch_size": max(_IMAGES, 2 * len(images))}
     if "perturbations_per_eval" in known and known["perturbations_per_eval"].default == 1:
         found["perturbations_per_eval"] = max(1, _IMAGES // len(images))
-    if "abs" in known:
-        found["abs"] = False
     return found
 
 
@@ -104,10 +106,10 @@ def _windows(images: Tensor) -> dict[str, Any]:
     return {"sliding_window_shapes": (images.shape[1], *window), "strides": (images.shape[1], *strides)}
 
 
-def _patches(images: Tensor) -> Tensor:
-    """The number of the patch at every position, (1, 1, ...)."""
+def _numbered(images: Tensor, patches: int | None = None) -> Tensor:
+    """The number of the patch at every position, (1, 1, ...); without ``patches``, each position is one."""
     numbers = torch.zeros((), dtype=torch.long, device=images.device)
     for side in images.shape[2:]:
-        count = min(_PATCHES, side)
+        count = min(patches or side, side)
         numbers = numbers[..., None] * count + torch.arange(side, device=images.device) * count // side
     return numbers[None, None]

@@ -69,9 +69,7 @@ class CostMeter:
         self._start = time.perf_counter()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.close()
         self._synchronise()
         self.seconds = time.perf_counter() - self._start
@@ -107,7 +105,7 @@ class _LiveStorages(TorchDispatchMode):
     """Follows every storage that an operation makes until it is freed."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # PyTorch's own
         self.peak = 0
         self._bytes: dict[int, int] = {}
         self._alive: dict[int, weakref.ref[Any]] = {}
