@@ -71,7 +71,8 @@ def irof(
         steps (int): from all to nothing. Default: 16
 
     Returns:
-        Tensor: (N,), up to 1; NaN for maps that rank nothing. Cost: ``steps + 1`` forwards.
+        Tensor: (N,), up to 1; NaN for maps that rank nothing, and where an image is one segment. Cost: ``steps + 1``
+        forwards.
 
     Raises:
         ValueError: if images, maps and segments differ in number or size, there is no step, or the scores are not (N, K).
@@ -89,7 +90,8 @@ def irof(
         points.append(confidence(forward_func, torch.where(gone, baseline, images), targets))
     curves = torch.stack(points, 1)
     shares = (taken / counts[:, None]).to(curves)
-    return nan_if_flat(1 - torch.trapezoid(curves / curves[:, :1], shares, dim=1), maps)
+    areas = torch.trapezoid(curves / curves[:, :1], shares, dim=1)
+    return nan_if_flat(1 - areas, maps).masked_fill(counts < 2, torch.nan)
 
 
 def _segment_means(maps: Tensor, segments: Tensor) -> Tensor:
