@@ -197,7 +197,8 @@ class QuantusMetric(Base[list[float]]):
         print(inspect.getdoc(type(self)))
 
     def _explain(self, module: nn.Module, images: NDArray[Any], targets: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray(self.explain_func(model=module, inputs=images, targets=targets, **self.explain_func_kwargs))
+        own = {"inputs": images.copy(), "targets": targets.copy()}  # the caller's arrays are not to be written into
+        return np.asarray(self.explain_func(model=module, **own, **self.explain_func_kwargs))
 
     def _prepare(self, maps: NDArray[Any]) -> NDArray[Any]:
         """Maps as ``normalise`` and ``abs`` want them, each by itself, so that no score depends on the batch."""
