@@ -35,8 +35,9 @@ _FAITHFULNESS = (
     Verdict(
         "FaithfulnessCorrelation",
         "faithfulness",
-        "runs",
-        f"{_APART} 224 of 150,528 values, its default, are noise; one number for all samples unless return_aggregate=False.",
+        "corrected",
+        "Draws other subsets for each sample of a batch, so that a score depends on its place there. By default it "
+        "perturbs 224 single channel values, which is noise, and gives one number for all samples.",
         "faithfulness_correlation",
     ),
     Verdict("FaithfulnessEstimate", "faithfulness", "runs", _APART, "faithfulness_estimate"),
@@ -91,6 +92,9 @@ _FAITHFULNESS = (
         "faithfulness",
         "refused",
         "The score of a sample depends on the other samples of its batch: on which of them have similar maps.",
+    ),
+    Verdict(
+        "BatchSufficiency", "faithfulness", "refused", "Sufficiency once more, which raises on a batch of several images."
     ),
 )
 
