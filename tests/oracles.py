@@ -515,3 +515,41 @@ def irof(
         shares.append(len(taken) / len(order))
         points.append(probability(model, shown, target))
     return 1 - trapezoids([point / points[0] for point in points], shares)
+
+
+def resampled_means(values: list[float]) -> list[float]:
+    """The means of the defined values in every possible resample of a few values, in ascending order."""
+    means = []
+    for drawn in itertools.product(values, repeat=len(values)):
+        total, count = 0.0, 0
+        for value in drawn:
+            if not math.isnan(value):
+                total, count = total + value, count + 1
+        if count:
+            means.append(total / count)
+    return sorted(means)
+
+
+def paired_difference(scores: list[float], baseline: list[float], higher_is_better: bool) -> tuple[float, float, int]:
+    """Mean difference, share of wins (a tie is half a win) and number of the pairs where both are defined."""
+    total, wins, count = 0.0, 0.0, 0
+    for ours, theirs in zip(scores, baseline, strict=True):
+        if math.isnan(ours) or math.isnan(theirs):
+            continue
+        total, count = total + ours - theirs, count + 1
+        if ours == theirs:
+            wins += 0.5
+        elif (ours > theirs) == higher_is_better:
+            wins += 1
+    return total / count, wins / count, count
+
+
+def rank(values: list[float], index: int, higher_is_better: bool) -> float:
+    """The rank of one of the values, 1 for the best; equal values share the mean of their places."""
+    better, equal = 0, 0
+    for value in values:
+        if value == values[index]:
+            equal += 1
+        elif (value > values[index]) == higher_is_better and not math.isnan(value):
+            better += 1
+    return better + (equal + 1) / 2
