@@ -132,7 +132,7 @@ def test_imputation_equals_quantus():
     removed = torch.rand(9, 8, generator=generator) < 0.6
     theirs = noisy_linear_imputation(image.numpy(), removed.flatten().nonzero()[:, 0].numpy(), noise=0.0)
     got = ours.noisy_linear_imputation(image[None], removed[None, None], noise=0.0)[0]
-    np.testing.assert_allclose(got, theirs, atol=1e-5)
+    np.testing.assert_allclose(got, theirs, atol=1e-4)
 
 
 def test_road_equals_quantus_for_one_channel_in_one_batch(model, boards, maps):
@@ -186,7 +186,7 @@ def _after_the_first_segment(model, image: Tensor, maps: Tensor, target: Tensor,
 def test_quantus_irof_fails_on_colour(model, monkeypatch):
     images = picture(3)
     monkeypatch.setattr(np, "trapz", getattr(np, "trapezoid", getattr(np, "trapz", None)), raising=False)
-    with pytest.raises((ValueError, IndexError, AssertionError)):
+    with pytest.raises(AssertionError, match="shape of arr must be the same as the mask"):
         quantus("IROF", model, images, images[:, :1].double(), TARGETS[:3], softmax=True)
     game = (model, images, images[:, :1], TARGETS[:3], ours.mean_baseline(images), ours.superpixels(images))
     assert ours.irof(*game).isfinite().all()
