@@ -3,13 +3,14 @@
 from captum_softcam.evaluation.accuracy import accuracy
 from captum_softcam.evaluation.adapter import LayerExplainFunc
 from captum_softcam.evaluation.comparison import Comparison, Example
-from captum_softcam.evaluation.controls import CONTROLS, CentredGaussian, RandomMap
+from captum_softcam.evaluation.controls import CONTROLS, CentredGaussian, EdgeMap, RandomMap
 from captum_softcam.evaluation.runner import compare_methods, explain_sample
 
 __all__ = [
     "CONTROLS",
     "CentredGaussian",
     "Comparison",
+    "EdgeMap",
     "Example",
     "LayerExplainFunc",
     "RandomMap",
