@@ -16,9 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import pandas as pd
 
-from captum_softcam.evaluation.example import Example, read_examples, write_examples
+from captum_softcam.evaluation.example import Example, pack_examples, unpack_examples
 
 __all__ = ["FORMAT", "read_folder", "replacing", "write_folder"]
 
@@ -71,7 +72,7 @@ def write_folder(
     written = [name for name in _TABLES if f"{name}.csv" in _REQUIRED or len(tables[name])]
     writers: dict[str, Callable[[BinaryIO], None]] = {f"{name}.csv": partial(_write_table, tables[name]) for name in written}
     if examples:
-        writers["examples.npz"] = partial(write_examples, examples)
+        writers["examples.npz"] = partial(np.savez_compressed, allow_pickle=False, **pack_examples(examples))
     for name, write in writers.items():
         with replacing(folder / name) as file:
             write(file)
@@ -105,7 +106,12 @@ def read_folder(folder: Path) -> tuple[dict[str, pd.DataFrame], dict[str, Any], 
     for name in dict.fromkeys((*_REQUIRED, *files)):
         _check(folder / name, files.get(name))
     tables = {name: _read_table(folder / f"{name}.csv") for name in _TABLES if f"{name}.csv" in files}
-    return tables, manifest, read_examples(folder / "examples.npz") if "examples.npz" in files else []
+    return tables, manifest, _read_examples(folder / "examples.npz") if "examples.npz" in files else []
+
+
+def _read_examples(path: Path) -> list[Example]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return unpack_examples(arrays)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
