@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from captum_softcam.evaluation.example import Example, pack_examples, unpack_examples
 
@@ -143,8 +144,14 @@ def _check(path: Path, expected: Mapping[str, Any] | None) -> None:
 
 def _read_table(path: Path) -> pd.DataFrame:
     """Text stays text ("007", "NA", "1e5"), numbers keep every digit, an empty number is NaN."""
-    options: dict[str, Any] = {"encoding": "utf-8", "encoding_errors": "surrogateescape"}
-    columns = list(pd.read_csv(path, nrows=0, **options).columns)
-    text = {name: str for name in columns if name in _WORDS}
-    empty = {name: [""] for name in columns if name not in _WORDS}
-    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=empty, float_precision="round_trip", **options)
+    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8", encoding_errors="surrogateescape")
+    for name in table.columns.difference(_WORDS):
+        table[name] = _numbers(table[name].to_numpy(dtype=object))
+    return table
+
+
+def _numbers(texts: NDArray[Any]) -> NDArray[Any]:
+    """Texts as whole numbers if all of them are, else as floating point ones, to the last digit."""
+    if all(text.removeprefix("-").isdecimal() for text in texts):
+        return texts.astype(np.int64)
+    return np.where(texts == "", "nan", texts).astype(np.float64)
