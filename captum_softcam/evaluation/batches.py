@@ -2,70 +2,67 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from captum_softcam.data import Sample, Samples
+from captum_softcam.data import Sample
+from captum_softcam.evaluation.costs import CostMeter
 
-__all__ = ["Batch", "device_of", "load_batch", "timed"]
+__all__ = ["Batch", "device_of", "make_batch"]
 
 
 @dataclass(frozen=True)
 class Batch:
     """A few samples with what the model says of them; masks (N, 1, H, W), False where a sample has none."""
 
-    samples: list[Sample]
+    samples: Sequence[Sample]
     images: Tensor
-    labels: Tensor
+    masks: Tensor
+    logits: Tensor
     targets: Tensor
-    predictions: Tensor
-    masks: NDArray[np.bool_]
-    has_mask: NDArray[np.bool_]
-    forward_seconds: float
+    seconds: float
 
 
 @torch.no_grad()
-def load_batch(
+def make_batch(
     model: nn.Module,
-    samples: Samples,
-    start: int,
-    batch_size: int,
+    samples: Sequence[Sample],
+    size: tuple[int, ...],
     normalize: Callable[[Tensor], Tensor],
-    explain: str,
+    explain: Literal["true", "predicted"],
 ) -> Batch:
-    """The next samples, checked, with what the model says of them."""
-    part = [samples[i] for i in range(start, min(start + batch_size, len(samples)))]
-    size = part[0].image.shape[1:]
-    for sample in part:
+    """Samples of one size, checked, on the model's device, with what the model says of them and the seconds it took.
+
+    Raises:
+        ValueError: for an image or a mask of another size, an empty mask, or a class the model does not have.
+    """
+    for sample in samples:
         _check_sizes(sample, size)
-    images = normalize(torch.stack([sample.image for sample in part]).to(device_of(model)))
-    logits, seconds = timed(lambda: model(images))
-    for sample in part:
+    device = device_of(model)
+    images = normalize(torch.stack([sample.image for sample in samples]).to(device))
+    with CostMeter(model) as meter:
+        logits = model(images)
+    for sample in samples:
         _check_class(sample, logits)
-    labels = torch.tensor([sample.target for sample in part], device=images.device)
-    predictions = logits.argmax(1)
+    labels = torch.tensor([sample.target for sample in samples], device=device)
     return Batch(
-        samples=part,
+        samples=samples,
         images=images,
-        labels=labels,
-        targets=labels if explain == "true" else predictions,
-        predictions=predictions,
-        masks=np.stack([_mask(sample, size) for sample in part]),
-        has_mask=np.array([sample.mask is not None for sample in part]),
-        forward_seconds=seconds,
+        masks=torch.stack([_mask(sample, size) for sample in samples]).to(device),
+        logits=logits,
+        targets=labels if explain == "true" else logits.argmax(1),
+        seconds=meter.seconds,
     )
 
 
-def _check_sizes(sample: Sample, size: torch.Size) -> None:
+def _check_sizes(sample: Sample, size: tuple[int, ...]) -> None:
     if sample.image.shape[1:] != size:
         raise ValueError(
-            f"sample '{sample.identifier}' is {tuple(sample.image.shape[1:])} pixels, the ones before {tuple(size)}; "
+            f"sample '{sample.identifier}' is {tuple(sample.image.shape[1:])} pixels, the first one {tuple(size)}; "
             "resize them to one size."
         )
     if sample.mask is None:
@@ -86,19 +83,10 @@ def _check_class(sample: Sample, logits: Tensor) -> None:
         )
 
 
-def _mask(sample: Sample, size: torch.Size) -> NDArray[np.bool_]:
-    return np.zeros((1, *size), bool) if sample.mask is None else sample.mask.cpu().numpy().astype(bool)
+def _mask(sample: Sample, size: tuple[int, ...]) -> Tensor:
+    return torch.zeros(1, *size, dtype=torch.bool) if sample.mask is None else sample.mask.bool()
 
 
 def device_of(model: nn.Module) -> torch.device:
     """Where the model's parameters are."""
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-
-
-def timed(work: Callable[[], Tensor]) -> tuple[Tensor, float]:
-    """What ``work`` gives and the seconds it took, waiting for the device."""
-    start = time.perf_counter()
-    result = work()
-    if result.is_cuda:
-        torch.cuda.synchronize(result.device)
-    return result, time.perf_counter() - start

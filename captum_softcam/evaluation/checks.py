@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,15 +12,16 @@ from captum_softcam._layers import get_layer, last_spatial_layer, refuse_flat_la
 from captum_softcam._names import closest
 from captum_softcam.attr import METHODS, LayerSoftCam
 from captum_softcam.data import Samples
-from captum_softcam.evaluation.adapter import find_method
+from captum_softcam.evaluation.adapter import LayerExplainFunc
 from captum_softcam.evaluation.controls import CONTROLS
-from captum_softcam.metrics import METRICS
+from captum_softcam.metrics import METRICS, Metric
 from captum_softcam.softcam import SoftCamModel
 
-__all__ = ["check_layer", "check_model", "check_names", "default_methods", "default_metrics"]
+__all__ = ["check_layer", "check_model", "default_methods", "default_metrics", "find_methods", "find_metrics"]
 
 
 _BY_NAME_ONLY = ("class_activation_map", "score_cam")  # Recipro-CAM by another scale, and a forward per channel
+_LOOKED_AT = 64  # samples that are searched for a mask where the data set does not say
 
 
 def default_methods(model: nn.Module) -> list[str]:
@@ -30,22 +31,60 @@ def default_methods(model: nn.Module) -> list[str]:
 
 
 def default_metrics(samples: Samples) -> list[str]:
-    """All metrics, or the faithfulness metrics if no sample has a mask."""
-    masks = any(samples[i].mask is not None for i in range(len(samples)))
-    return [name for name, metric in METRICS.items() if masks or metric.category != "localisation"]
+    """The metrics that are taken unasked, without those that need a mask if none of the first samples has one."""
+    masks = any(samples[i].mask is not None for i in range(min(len(samples), _LOOKED_AT)))
+    return [name for name, metric in METRICS.items() if metric.default and (masks or metric.category != "localisation")]
 
 
-def check_names(methods: Sequence[str], metrics: Sequence[str], model: nn.Module) -> None:
-    """Raise ValueError for an unknown method or metric, or for SoftCAM on a model that has no evidence."""
-    for name in methods:
-        if find_method(name) is LayerSoftCam and not isinstance(model, SoftCamModel):
-            raise ValueError(
-                f"method 'soft_cam' needs a SoftCAM model; got {type(model).__name__}. Convert it with "
-                "convert_to_softcam(model), or leave the method out."
-            )
-    for name in metrics:
-        if name not in METRICS:
-            raise ValueError(f"metric {name!r} is unknown. {closest(name, METRICS)}")
+def find_methods(
+    methods: Sequence[Any] | Mapping[str, Any], layer: str | None, model: nn.Module
+) -> dict[str, LayerExplainFunc]:
+    """How each method is called, by its name.
+
+    Raises:
+        ValueError: for an unknown name, two methods of one name, no method, or SoftCAM on a model without evidence.
+    """
+    if not methods:
+        raise ValueError("there are no methods to compare; give at least one.")
+    if isinstance(methods, Mapping):
+        return {name: _explainer(method, layer, model) for name, method in methods.items()}
+    found: dict[str, LayerExplainFunc] = {}
+    for method in dict.fromkeys(methods):
+        explainer = _explainer(method, layer, model)
+        if explainer.name in found:
+            raise ValueError(f"two methods are called '{explainer.name}'; give them names: {{'one': ..., 'other': ...}}.")
+        found[explainer.name] = explainer
+    return found
+
+
+def _explainer(method: Any, layer: str | None, model: nn.Module) -> LayerExplainFunc:
+    if isinstance(method, LayerExplainFunc):
+        return method
+    softcam = method == "soft_cam" or method is LayerSoftCam
+    if softcam and not isinstance(model, SoftCamModel):
+        raise ValueError(
+            f"method 'soft_cam' needs a SoftCAM model; got {type(model).__name__}. Convert it with "
+            "convert_to_softcam(model), or leave the method out."
+        )
+    return LayerExplainFunc(method, None if softcam else layer)
+
+
+def find_metrics(metrics: Sequence[str | Metric]) -> list[Metric]:
+    """The metrics that are asked for, each once.
+
+    Raises:
+        ValueError: for an unknown name, two metrics of one name, or no metric.
+    """
+    if not metrics:
+        raise ValueError("there are no metrics to compare under; give at least one.")
+    unknown = [metric for metric in metrics if isinstance(metric, str) and metric not in METRICS]
+    if unknown:
+        raise ValueError(f"metric {unknown[0]!r} is unknown. {closest(unknown[0], METRICS)}")
+    found: dict[str, Metric] = {}
+    for metric in [METRICS[metric] if isinstance(metric, str) else metric for metric in metrics]:
+        if found.setdefault(metric.name, metric) is not metric:
+            raise ValueError(f"two metrics are called '{metric.name}'; give one of them another name.")
+    return list(found.values())
 
 
 def check_model(model: nn.Module) -> None:

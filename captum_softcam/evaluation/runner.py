@@ -2,119 +2,184 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from captum_softcam._maps import is_flat
 from captum_softcam.attr import LayerSoftCam
 from captum_softcam.data import Sample, Samples
-from captum_softcam.evaluation.adapter import LayerExplainFunc, find_method
-from captum_softcam.evaluation.batches import Batch, device_of, load_batch, timed
-from captum_softcam.evaluation.checks import check_layer, check_model, check_names, default_methods, default_metrics
+from captum_softcam.evaluation.adapter import LayerExplainFunc
+from captum_softcam.evaluation.assembly import assemble
+from captum_softcam.evaluation.batches import device_of, make_batch
+from captum_softcam.evaluation.checks import (
+    check_layer,
+    check_model,
+    default_methods,
+    default_metrics,
+    find_methods,
+    find_metrics,
+)
 from captum_softcam.evaluation.comparison import Comparison, Example
-from captum_softcam.metrics import METRICS, Metric, PatchGame
+from captum_softcam.evaluation.engine import Engine, LocalEngine
+from captum_softcam.evaluation.journal import Journal
+from captum_softcam.evaluation.part import Part
+from captum_softcam.evaluation.work import Work
+from captum_softcam.metrics import PATCHES, Metric
 
-__all__ = ["PATCHES", "compare_methods", "explain_sample"]
-
-PATCHES = 8
-"""Patches per image side in the faithfulness metrics."""
+__all__ = ["compare_methods", "explain_sample"]
 
 
 def compare_methods(
     model: nn.Module,
     samples: Samples,
-    methods: Sequence[str] | None = None,
-    metrics: Sequence[str] | None = None,
+    methods: Sequence[Any] | Mapping[str, Any] | None = None,
+    metrics: Sequence[str | Metric] | None = None,
     *,
     layer: str | None = None,
     normalize: Callable[[Tensor], Tensor] | None = None,
     explain: Literal["true", "predicted"] = "true",
+    baseline: str | None = None,
     batch_size: int = 16,
     seed: int = 0,
     examples: int = 4,
+    rivals: bool = False,
+    folder: str | Path | None = None,
+    resume: bool = False,
+    engine: Engine | None = None,
+    notes: Mapping[str, Any] | None = None,
     show_progress: bool = False,
 ) -> Comparison:
     """Score attribution methods under the same metrics on the same samples.
 
-    All methods see the same images, classes, resolution, baselines and random subsets. A flat or non-finite map ranks
-    nothing: its scores are NaN and counted as undefined, as are localisation scores of samples without a mask.
+    All methods see the same images, classes, resolution, baselines and random subsets, and a score does not depend on the
+    batch that its sample came in. A flat or non-finite map ranks nothing: its scores are NaN and counted as undefined, as are
+    localisation scores of samples without a mask. A method or metric that raises an error on a batch is recorded in
+    ``failures``, its scores there are NaN, and the others go on.
 
-    Cost: per image, each method's own cost, ``Metric.forwards`` for every method and faithfulness metric, less what is the
-    same for all methods and therefore run once; one plain forward.
+    With a ``folder``, results go to the disk batch by batch, and ``resume`` goes on with a run that was cut off at any moment.
+
+    Cost: per image, each method's own cost, ``Metric.forwards`` for every method and metric, less what is the same for all
+    methods and therefore run once; one plain forward.
 
     Args:
         model (torch.nn.Module): classifier in eval mode, images (N, C, H, W) -> logits (N, K).
-        samples (Samples): a list of ``Sample`` or a data set, images of one size.
-        methods (sequence of str): names in ``METHODS`` and ``CONTROLS``. Default: all that the model allows
-        metrics (sequence of str): names in ``METRICS``. Default: all; without any mask, the faithfulness metrics
+        samples (Samples): a list of ``Sample`` or a data set, images of one size, each with an identifier of its own.
+        methods (sequence or dict): names in ``METHODS`` and ``CONTROLS``, Captum attribution classes or instances, or
+            functions of model, images and classes; a dict gives them names. Default: all that the model allows
+        metrics (sequence): names in ``METRICS``, or instances of ``Metric``. Default: those with ``default`` set; without any
+            mask, those that need none
         layer (str): where layer methods look; SoftCAM always reads the evidence. Default: the last spatial layer (for a
             SoftCAM model its backbone)
         normalize (callable): turns images in [0, 1] into what the model takes. Default: none needed
         explain (str): the class that is explained: the sample's own (``"true"``) or the ``"predicted"`` one.
             Default: ``"true"``
+        baseline (str): the method that the others are compared with, pair by pair. Default: ``"grad_cam"`` if it takes part,
+            else the first
         batch_size (int): samples at a time. Default: 16
         seed (int): of the random subsets, the same for every method. Default: 0
         examples (int): samples whose maps are kept for a picture, those with a mask first, class by class. Default: 4
-        show_progress (bool): show a bar that names method and metric. Default: False
+        rivals (bool): keep the maps of the strongest other class with them; one more attribution for each of the examples.
+            Default: False
+        folder (path): new folder for the results, see :meth:`Comparison.save`. Default: None, nothing is written
+        resume (bool): go on with the comparison in ``folder``. Default: False
+        engine (Engine): where the work is done: ``LocalEngine(workers)`` or ``RayEngine(address)``. Default: here, one batch
+            after the other
+        notes (mapping): further facts for the manifest, such as where model and data came from; JSON. Default: none
+        show_progress (bool): show a bar with the time left. Default: False
 
     Returns:
         Comparison: scores per sample, costs, settings and examples.
 
     Raises:
         ValueError: for unknown names, no samples, images or masks of different sizes, a class the model does not have, a
-            layer without a spatial map, SoftCAM on a model without evidence, or a model in train mode.
+            layer without a spatial map, SoftCAM on a model without evidence, a model in train mode, every method failing on
+            the first batch, or a folder that was started with other settings.
+        FileExistsError: if the folder exists and is not to be resumed.
+        FileNotFoundError: if there is nothing to resume.
+        OSError: if the folder cannot be written to.
     """
     check_model(model)
-    normalize = normalize or (lambda images: images)
+    normalize = normalize or _as_it_is
     if not len(samples):
         raise ValueError("there are no samples to compare on; give at least one.")
-    first = normalize(samples[0].image[None].to(device_of(model)))
-    methods = list(dict.fromkeys(methods or default_methods(model)))
-    metrics = list(dict.fromkeys(metrics or default_metrics(samples)))
-    check_names(methods, metrics, model)
-    layer = check_layer(model, layer, first)
-    explainers = {name: _explainer(name, layer) for name in methods}
-    chosen = {sample.identifier for sample in _choose_examples(samples, examples)}
-    steps = -(-len(samples) // batch_size) * len(methods) * (1 + len(metrics))
-    rows: list[pd.DataFrame] = []
-    seconds: dict[str, float] = defaultdict(float)
-    plain, masked = 0.0, 0
-    kept: list[Example] = []
-    with tqdm(total=steps, disable=not show_progress, unit="step", dynamic_ncols=True) as bar:
-        for start in range(0, len(samples), batch_size):
-            batch = load_batch(model, samples, start, batch_size, normalize, explain)
-            plain += batch.forward_seconds
-            masked += int(batch.has_mask.sum())
-            maps = {}
-            for name, explainer in explainers.items():
-                bar.set_description(f"{name}: map")
-                maps[name], spent = timed(partial(explainer.explain, model, batch.images, batch.targets))
-                seconds[name] += spent
-                bar.update()
-            rows += list(_score(model, batch, maps, [METRICS[name] for name in metrics], seed, bar))
-            kept += _examples(batch, maps, chosen)
-    costs = {name: seconds[name] / plain for name in methods}
-    manifest = _manifest(model, samples, methods, metrics, layer, explain, batch_size, seed)
-    manifest["samples_with_mask"] = masked
-    return Comparison(pd.concat(rows, ignore_index=True), costs, manifest, kept)
+    first = samples[0]
+    layer = check_layer(model, layer, normalize(first.image[None].to(device_of(model))))
+    work = Work(
+        model=model,
+        methods=find_methods(default_methods(model) if methods is None else methods, layer, model),
+        metrics=tuple(find_metrics(default_metrics(samples) if metrics is None else metrics)),
+        size=tuple(first.image.shape[1:]),
+        normalize=normalize,
+        explain=explain,
+        seed=seed,
+        kept=frozenset(_choose_examples(samples, examples)),
+        rivals=rivals,
+    )
+    _refuse_unknown_baseline(baseline, work)
+    manifest = _manifest(work, samples, layer, baseline, dict(notes or {}))
+    journal = None if folder is None else Journal(Path(folder), _settings(work, manifest), notes or {}, resume=resume)
+    parts = list(Journal.read_parts(journal.folder)) if journal else []
+    try:
+        for part in _run(work, samples, parts, batch_size, engine or LocalEngine(), show_progress):
+            parts.append(part)
+            if journal:
+                journal.add(part)
+    except BaseException:
+        if journal:
+            journal.discard_if_empty()
+        raise
+    names = [metric.name for metric in work.metrics]
+    comparison = assemble(parts, list(work.methods), names, {**manifest, "batch_size": batch_size})
+    if journal:
+        comparison.save(journal.folder)
+        journal.close()
+    return comparison
+
+
+def _run(
+    work: Work, samples: Samples, done: Sequence[Part], batch_size: int, engine: Engine, show_progress: bool
+) -> Iterator[Part]:
+    """The parts that are missing, with a bar; a run in which nothing works ends after the first."""
+    finished = {index for part in done for index in part.indices}
+    missing = iter(index for index in range(len(samples)) if index not in finished)
+    units = list(iter(lambda: list(islice(missing, batch_size)), []))
+    form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
+    with tqdm(total=len(samples), initial=len(finished), disable=not show_progress, bar_format=form, dynamic_ncols=True) as bar:
+
+        def tick(text: str, count: float) -> None:
+            bar.set_description_str(text, refresh=False)
+            bar.update(count)
+
+        for part in engine.run(work, samples, units, tick):
+            if not finished:
+                _refuse_nothing_but_failures(part, work)
+            finished.update(part.indices)
+            yield part
+
+
+def _refuse_nothing_but_failures(part: Part, work: Work) -> None:
+    failed = [failure for failure in part.failures if not failure.metric]
+    if len(failed) == len(work.methods):
+        raise ValueError(f"every method failed on the first batch; {failed[0].method} with {failed[0].error}")
+
+
+def _as_it_is(images: Tensor) -> Tensor:
+    return images
 
 
 def explain_sample(
     model: nn.Module,
     sample: Sample,
-    methods: Sequence[str] | None = None,
+    methods: Sequence[Any] | Mapping[str, Any] | None = None,
     *,
     layer: str | None = None,
     normalize: Callable[[Tensor], Tensor] | None = None,
@@ -125,108 +190,84 @@ def explain_sample(
         Example: ready for :func:`captum_softcam.report.plot_panel`.
     """
     check_model(model)
-    normalize = normalize or (lambda images: images)
-    methods = list(methods) if methods else default_methods(model)
-    check_names(methods, (), model)
-    batch = load_batch(model, [sample], 0, 1, normalize, "true")
+    batch = make_batch(model, [sample], tuple(sample.image.shape[1:]), normalize or _as_it_is, "true")
     layer = check_layer(model, layer, batch.images)
-    maps = {name: _explainer(name, layer).explain(model, batch.images, batch.targets) for name in methods}
-    return Example(sample, sample.target, {name: attribution[0].float().cpu() for name, attribution in maps.items()})
+    explainers = find_methods(methods or default_methods(model), layer, model)
+    maps = {name: explainer.explain(model, batch.images, batch.targets) for name, explainer in explainers.items()}
+    return Example(
+        sample,
+        sample.target,
+        {name: attribution[0].float().cpu() for name, attribution in maps.items()},
+        probabilities=batch.logits[0].softmax(0).cpu(),
+    )
 
 
-def _explainer(name: str, layer: str) -> LayerExplainFunc:
-    method = find_method(name)
-    return LayerExplainFunc(method, None if method is LayerSoftCam else layer)
-
-
-def _score(
-    model: nn.Module, batch: Batch, maps: dict[str, Tensor], metrics: list[Metric], seed: int, bar: tqdm[Any]
-) -> Iterator[pd.DataFrame]:
-    """Scores of one batch, a table per method and metric; the game is shared by all of them."""
-    with closing(PatchGame(model, batch.images, PATCHES)) as game:
-        for metric in metrics:
-            for name, attribution in maps.items():
-                bar.set_description(f"{name}: {metric.name}")
-                scores = _scores(metric, attribution, batch, game, seed)
-                yield pd.DataFrame(
-                    {
-                        "sample": [sample.identifier for sample in batch.samples],
-                        "label": batch.labels.tolist(),
-                        "target": batch.targets.tolist(),
-                        "prediction": batch.predictions.tolist(),
-                        "method": name,
-                        "metric": metric.name,
-                        "score": scores,
-                    }
-                )
-                bar.update()
-
-
-def _scores(metric: Metric, maps: Tensor, batch: Batch, game: PatchGame, seed: int) -> NDArray[np.float64]:
-    """Scores (N,); NaN where the map is flat, or where there is no mask to find."""
-    flat = is_flat(maps).cpu().numpy()
-    # a flat map goes along as a slope, for the game needs all its images; its score is thrown away
-    slope = torch.linspace(0, 1, maps[0].numel(), device=maps.device).view(maps[0].shape).to(maps)
-    array = torch.where(torch.from_numpy(flat).to(maps.device).view(-1, 1, 1, 1), slope, maps).cpu().numpy()
-    scores = np.full(len(array), np.nan)
-    if metric.category == "faithfulness":
-        scores[:] = metric.test(array, batch.targets.cpu().numpy(), game, seed)
-    elif batch.has_mask.any():
-        scores[batch.has_mask] = metric.localise(array[batch.has_mask], batch.masks[batch.has_mask])
-    scores[flat] = np.nan
-    return scores
-
-
-def _choose_examples(samples: Samples, count: int) -> list[Sample]:
-    """The first samples with a mask, class after class in turn; without any mask, the first samples."""
-    by_class: dict[int, list[Sample]] = defaultdict(list)
+def _choose_examples(samples: Samples, count: int) -> list[int]:
+    """Places of the first samples with a mask, class after class in turn; without any mask, of the first samples."""
+    by_class: dict[int, list[int]] = defaultdict(list)
     masked = False
-    for i in range(min(len(samples), 16 * max(count, 1))):
+    for i in range(min(len(samples), max(4 * count, 64)) if count else 0):
         sample = samples[i]
         if sample.mask is not None and not masked:
             masked = True
             by_class.clear()
         if (sample.mask is not None) == masked:
-            by_class[sample.target].append(sample)
+            by_class[sample.target].append(i)
     turns = [queue[i] for i in range(count) for queue in by_class.values() if i < len(queue)]
     return turns[:count]
 
 
-def _examples(batch: Batch, maps: dict[str, Tensor], chosen: set[str]) -> Iterator[Example]:
-    for i, sample in enumerate(batch.samples):
-        if sample.identifier in chosen:
-            yield Example(sample, int(batch.targets[i]), {name: m[i].float().cpu() for name, m in maps.items()})
+def _refuse_unknown_baseline(baseline: str | None, work: Work) -> None:
+    if baseline is not None and baseline not in work.methods:
+        raise ValueError(f"the baseline '{baseline}' does not take part; the methods are {', '.join(work.methods)}.")
 
 
-def _manifest(
-    model: nn.Module,
-    samples: Samples,
-    methods: list[str],
-    metrics: list[str],
-    layer: str,
-    explain: str,
-    batch_size: int,
-    seed: int,
-) -> dict[str, Any]:
+def _manifest(work: Work, samples: Samples, layer: str, baseline: str | None, notes: dict[str, Any]) -> dict[str, Any]:
     """Everything that is needed to run the comparison again."""
     packages = ("captum-softcam", "captum", "quantus", "torch", "torchvision", "numpy")
     return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
-        "seed": seed,
-        "model": type(model).__name__,
+        "seed": work.seed,
+        "model": type(work.model).__name__,
+        "device": str(device_of(work.model)),
         "layer": layer,
         "samples": len(samples),
-        "image_size": list(samples[0].image.shape[1:]),
-        "explained_class": explain,
-        "batch_size": batch_size,
-        "methods": methods,
-        "metrics": {
-            name: {
-                "quantus_class": METRICS[name].quantus_class,
-                "higher_is_better": METRICS[name].higher_is_better,
-                "settings": dict(METRICS[name].settings),
-                "patches": PATCHES if METRICS[name].category == "faithfulness" else None,
-            }
-            for name in metrics
-        },
+        "image_size": list(work.size),
+        "explained_class": work.explain,
+        "baseline": baseline or ("grad_cam" if "grad_cam" in work.methods else next(iter(work.methods))),
+        "patches": PATCHES,
+        "methods": {name: method.description for name, method in work.methods.items()},
+        "metrics": {metric.name: _description(metric) for metric in work.metrics},
+        **notes,
     }
+
+
+def _description(metric: Metric) -> dict[str, Any]:
+    """What a table and a reader need of a metric."""
+    return {
+        "title": metric.title,
+        "category": metric.category,
+        "higher_is_better": metric.higher_is_better,
+        "forwards": metric.forwards,
+        "attributions": metric.attributions,
+        "origin": metric.origin,
+        "source": metric.source,
+        "settings": dict(metric.settings),
+    }
+
+
+def _settings(work: Work, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What a resumed run must have in common with the one that was cut off; the batch size is free."""
+    shared = ("seed", "layer", "samples", "image_size", "explained_class", "patches", "methods", "metrics")
+    kept = {"examples": sorted(work.kept), "rivals": work.rivals}
+    return {**{name: manifest[name] for name in shared}, **kept, "weights": _digest(work.model)}
+
+
+@torch.no_grad()
+def _digest(model: nn.Module) -> str:
+    """A fingerprint of the model's weights and buffers."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,133 @@
+"""The parts of a comparison put together: tidy tables in the order of the samples."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from captum_softcam.evaluation.comparison import Comparison
+from captum_softcam.evaluation.part import COSTS, Part
+
+__all__ = ["assemble"]
+
+
+def assemble(parts: Iterable[Part], methods: Sequence[str], metrics: Sequence[str], manifest: dict[str, Any]) -> Comparison:
+    """The comparison that the parts are pieces of, each sample once.
+
+    Raises:
+        ValueError: if two samples have the same identifier.
+    """
+    ordered = _each_sample_once(parts)
+    _refuse_twins(ordered)
+    manifest = {**manifest, "samples_with_mask": sum(sum(part.masked) for part in ordered)}
+    return Comparison(
+        scores=_scores(ordered, methods, metrics),
+        costs=_costs(ordered, methods),
+        manifest=manifest,
+        curves=_curves(ordered, methods, metrics),
+        failures=_failures(ordered),
+        examples=[part.examples[index] for part in ordered for index in part.indices if index in part.examples],
+    )
+
+
+def _each_sample_once(parts: Iterable[Part]) -> list[Part]:
+    """The parts in the order of their samples; of two that share a sample, as two runs of one folder leave, the first."""
+    seen: set[int] = set()
+    chosen = []
+    for part in sorted(parts, key=lambda part: part.indices):
+        fresh = [place for place, index in enumerate(part.indices) if index not in seen]
+        seen.update(part.indices)
+        if fresh:
+            chosen.append(part if len(fresh) == len(part.indices) else part.only(fresh))
+    return chosen
+
+
+def _refuse_twins(parts: Iterable[Part]) -> None:
+    counts = Counter(name for part in parts for name in part.identifiers)
+    twins = [name for name, count in counts.most_common(1) if count > 1]
+    if twins:
+        raise ValueError(f"{counts[twins[0]]} samples are called '{twins[0]}'; give every sample an identifier of its own.")
+
+
+def _scores(parts: Sequence[Part], methods: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+    """A row per sample, method and metric."""
+    cells = len(methods) * len(metrics)
+
+    def every(name: str) -> NDArray[Any]:
+        return np.repeat(np.array([value for part in parts for value in getattr(part, name)], dtype=_TYPES[name]), cells)
+
+    count = sum(len(part.indices) for part in parts)
+    return pd.DataFrame(
+        {
+            "sample": every("identifiers"),
+            "label": every("labels"),
+            "target": every("targets"),
+            "prediction": every("predictions"),
+            "method": np.tile(np.repeat(np.array(methods, dtype=object), len(metrics)), count),
+            "metric": np.tile(np.array(metrics, dtype=object), count * len(methods)),
+            "score": np.concatenate([part.scores.ravel() for part in parts]),
+        }
+    )
+
+
+_TYPES = {"identifiers": object, "labels": int, "targets": int, "predictions": int}
+
+
+def _costs(parts: Sequence[Part], methods: Sequence[str]) -> pd.DataFrame:
+    """Means of what is counted, and medians of the seconds over the batches, for a machine has bad moments.
+
+    Where memory was measured the clock ran slow: that batch is timed only where there is no other.
+    """
+    rows = [
+        {"method": method, **dict(zip(COSTS, costs, strict=True)), "images": len(part.indices), "plain": part.plain_seconds}
+        for part in parts
+        for method, costs in zip(methods, part.costs, strict=True)
+    ]
+    table = pd.DataFrame(rows)
+    timed = table[table["peak_bytes"].isna()] if table["peak_bytes"].isna().any() else table
+    costs = pd.DataFrame(index=pd.Index(methods, name="method"))
+    for name in ("forwards", "backwards"):
+        measured = table.dropna(subset=[name])
+        costs[name] = (measured[name] * measured["images"]).groupby(measured["method"]).sum() / measured.groupby("method")[
+            "images"
+        ].sum()
+    costs["seconds"] = timed.groupby("method")["seconds"].median()
+    costs["relative"] = costs["seconds"] / timed["plain"].median()
+    costs["peak_bytes"] = table.groupby("method")["peak_bytes"].max()
+    return costs
+
+
+def _curves(parts: Sequence[Part], methods: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+    """A row per sample, method and metric that draws a curve; a column per fraction."""
+    tables = [
+        pd.DataFrame(
+            part.curves[metric].reshape(-1, part.curves[metric].shape[-1]),
+            columns=[f"{fraction:.6g}" for fraction in part.fractions[metric]],
+        ).assign(sample=np.repeat(np.array(part.identifiers, dtype=object), len(methods)), metric=metric)
+        .assign(method=lambda table: np.tile(np.array(methods, dtype=object), len(table) // len(methods)))
+        for metric in metrics
+        for part in parts
+        if metric in part.curves
+    ]
+    keys = ["sample", "method", "metric"]
+    if not tables:
+        return pd.DataFrame(columns=keys)
+    table = pd.concat(tables, ignore_index=True)
+    points = sorted((name for name in table.columns if name not in keys), key=float)
+    return table[[*keys, *points]]
+
+
+def _failures(parts: Sequence[Part]) -> pd.DataFrame:
+    """A row per sample and error."""
+    rows = [
+        (identifier, failure.method, failure.metric, failure.error)
+        for part in parts
+        for failure in part.failures
+        for identifier in part.identifiers
+    ]
+    return pd.DataFrame(rows, columns=["sample", "method", "metric", "error"])

@@ -1,0 +1,129 @@
+"""Where the units of work run: here, one after the other, or on the workers of a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from torch.utils.data import DataLoader
+
+from captum_softcam.data import Samples
+from captum_softcam.evaluation.part import Part
+from captum_softcam.evaluation.work import Tick, Work
+
+__all__ = ["Engine", "LocalEngine", "RayEngine"]
+
+Units = Sequence[Sequence[int]]
+
+
+class Engine(Protocol):
+    """Whatever runs units of work, each exactly once, in any order."""
+
+    def run(self, work: Work, samples: Samples, units: Units, tick: Tick) -> Iterator[Part]:
+        """The parts, as they are done; ``tick`` hears what is done and the number of samples that it is worth."""
+        ...
+
+
+@dataclass(frozen=True)
+class LocalEngine:
+    """One unit after the other in this process, on the device of the model.
+
+    Args:
+        workers (int): processes that read samples ahead; 0 reads them here. Default: 0
+    """
+
+    workers: int = 0
+
+    def run(self, work: Work, samples: Samples, units: Units, tick: Tick) -> Iterator[Part]:
+        """The parts, in the order of the units."""
+        loader: Any = DataLoader(
+            samples,  # type: ignore[arg-type]  # whatever has a length and gives samples by number
+            batch_sampler=units,  # type: ignore[arg-type]  # any sequence of lists does
+            collate_fn=list,
+            num_workers=self.workers,
+        )
+        for unit, batch in zip(units, loader, strict=True):
+            yield work.run(unit, batch, lambda text, share, n=len(unit): tick(text, share * n))
+
+
+@dataclass(frozen=True)
+class RayEngine:
+    """Units on the workers of a Ray cluster, which runs a unit again when its worker dies (extra ``ray``).
+
+    Every worker holds a copy of the model and reads its samples itself, so that files must lie where all machines see them.
+
+    Args:
+        address (str): of the cluster, as ``ray.init`` takes it; None starts one on this machine, or joins the one that the
+            environment names. Default: None
+        workers (int): Default: as many as the cluster has room for
+        cpus (float): per worker; PyTorch takes as many threads. Default: 1
+        gpus (float): per worker; above 0 the model is moved to the worker's GPU. Default: 0
+        retries (int): how often a worker may die before the comparison gives up. Default: 3
+    """
+
+    address: str | None = None
+    workers: int | None = None
+    cpus: float = 1
+    gpus: float = 0
+    retries: int = 3
+
+    def run(self, work: Work, samples: Samples, units: Units, tick: Tick) -> Iterator[Part]:
+        """The parts, in the order in which they are done."""
+        ray = _import_ray()
+        started = not ray.is_initialized()
+        if started:
+            ray.init(address=self.address, log_to_driver=False, include_dashboard=False)
+        try:
+            worker = ray.remote(
+                num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=self.retries, max_task_retries=self.retries
+            )(_Worker)
+            held = ray.put((work, samples))
+            pool = ray.util.ActorPool([worker.remote(held, self.gpus > 0) for _ in range(self._count(ray, len(units)))])
+            for part in pool.map_unordered(lambda actor, unit: actor.run.remote(unit), units):
+                tick("on the cluster", len(part.indices))
+                yield part
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        except ray.exceptions.ActorDiedError as error:
+            raise ChildProcessError(self._words(str(error))) from error
+        finally:
+            if started:
+                ray.shutdown()
+
+    def _words(self, error: str) -> str:
+        """What happened to a worker that is no more."""
+        if "creation task" in error:
+            return f"a worker could not be started: {error.strip().splitlines()[-1]}"
+        return (
+            f"a worker died more than {self.retries} times in a row; is there too little memory for its samples? A comparison "
+            f"with a folder can be resumed. Ray says: {error.splitlines()[0]}"
+        )
+
+    def _count(self, ray: Any, units: int) -> int:
+        if self.workers is not None:
+            return min(self.workers, units)
+        room = ray.cluster_resources()
+        fits = [room.get("CPU", 0) / self.cpus if self.cpus else units, room.get("GPU", 0) / self.gpus if self.gpus else units]
+        return max(1, min(units, int(min(fits))))
+
+
+class _Worker:
+    """A process of the cluster with its copy of the model."""
+
+    def __init__(self, held: tuple[Work, Samples], on_gpu: bool) -> None:
+        work, self.samples = held
+        self.work = replace(work, model=work.model.to("cuda")) if on_gpu else work
+
+    def run(self, unit: Sequence[int]) -> Part:
+        """The part of one unit."""
+        return self.work.run(unit, [self.samples[index] for index in unit])
+
+
+def _import_ray() -> Any:
+    try:
+        import ray
+        import ray.util
+    except ImportError as error:
+        raise ImportError(f"{error}. The Ray engine needs the extra: pip install 'captum-softcam[ray]'.") from error
+    return ray

@@ -1,0 +1,146 @@
+"""What one unit of work leaves: the scores, curves, costs and errors of a few samples, in one file that is whole or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captum_softcam.evaluation.comparison import Example
+from captum_softcam.evaluation.examples import pack, unpack
+
+__all__ = ["COSTS", "Failure", "Part"]
+
+Array = NDArray[Any]
+
+COSTS = ("forwards", "backwards", "seconds", "peak_bytes")
+"""What is measured of a method, per image but for the memory."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error of a method, or of a metric on a method's maps, that concerns all samples of a part."""
+
+    method: str
+    metric: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """Results of N samples under M methods and K metrics.
+
+    Args:
+        indices (tuple of int): places of the samples in the data set.
+        identifiers, labels, targets, predictions, masked (lists): one entry per sample.
+        scores (array): (N, M, K), NaN where undefined.
+        curves (dict): points (N, M, S + 1) of each metric that draws a curve.
+        fractions (dict): their places, (S + 1,).
+        costs (array): (M, 4), see :data:`COSTS`; NaN where it was not measured.
+        plain_seconds (float): of a plain forward, per image.
+        failures (list of Failure): errors.
+        examples (dict): examples by the place of their sample.
+    """
+
+    indices: tuple[int, ...]
+    identifiers: list[str]
+    labels: list[int]
+    targets: list[int]
+    predictions: list[int]
+    masked: list[bool]
+    scores: Array
+    curves: dict[str, Array]
+    fractions: dict[str, Array]
+    costs: Array
+    plain_seconds: float
+    failures: list[Failure] = field(default_factory=list)
+    examples: dict[int, Example] = field(default_factory=dict)
+
+    def only(self, places: Sequence[int]) -> Part:
+        """The same for some of the samples, by their places in the part."""
+        indices = tuple(self.indices[place] for place in places)
+        lists = ("identifiers", "labels", "targets", "predictions", "masked")
+        return replace(
+            self,
+            indices=indices,
+            **{name: [getattr(self, name)[place] for place in places] for name in lists},
+            scores=self.scores[list(places)],
+            curves={name: points[list(places)] for name, points in self.curves.items()},
+            examples={index: example for index, example in self.examples.items() if index in indices},
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the file; it appears under its name only when it is whole and on the disk.
+
+        Raises:
+            OSError: if the disk is full or the folder cannot be written to; nothing is left behind then.
+        """
+        arrays = {"scores": self.scores, "costs": self.costs, "record": np.frombuffer(self._record(), np.uint8)}
+        arrays |= {f"curve {name}": points for name, points in self.curves.items()}
+        arrays |= {f"fractions {name}": places for name, places in self.fractions.items()}
+        for index, example in self.examples.items():
+            arrays |= {f"example {index} {key}": value for key, value in pack(example).items()}
+        handle, draft = tempfile.mkstemp(prefix=".draft-", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez_compressed(file, **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, path)
+        except BaseException:
+            Path(draft).unlink(missing_ok=True)
+            raise
+
+    def _record(self) -> bytes:
+        return json.dumps(
+            {
+                "indices": self.indices,
+                "identifiers": self.identifiers,
+                "labels": self.labels,
+                "targets": self.targets,
+                "predictions": self.predictions,
+                "masked": self.masked,
+                "plain_seconds": self.plain_seconds,
+                "failures": [[failure.method, failure.metric, failure.error] for failure in self.failures],
+            }
+        ).encode()
+
+    @classmethod
+    def load(cls, path: Path) -> Part:
+        """The part that was written to ``path``.
+
+        Raises:
+            ValueError: if the file is not one of ours.
+        """
+        try:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+                return _read(dict(file))
+        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"'{path}' holds no results of a comparison ({error}); delete it, and resume.") from error
+
+
+def _read(arrays: dict[str, Array]) -> Part:
+    record = json.loads(bytes(arrays["record"]))
+    failures = [Failure(*failure) for failure in record.pop("failures")]
+    return Part(
+        **{**record, "indices": tuple(record["indices"])},
+        scores=arrays["scores"],
+        costs=arrays["costs"],
+        curves=_under("curve ", arrays),
+        fractions=_under("fractions ", arrays),
+        failures=failures,
+        examples={index: unpack(_under(f"example {index} ", arrays)) for index in record["indices"]
+                  if f"example {index} image" in arrays},
+    )
+
+
+def _under(prefix: str, arrays: dict[str, Array]) -> dict[str, Array]:
+    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}

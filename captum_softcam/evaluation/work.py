@@ -1,0 +1,172 @@
+"""The unit of work: a few samples under all methods and metrics, the same on one machine and on many.
+
+Every map is made once and shared by all metrics, every clean forward once and shared by all methods, and what a metric asks of
+the model is asked once where it does not depend on the map. One method or metric that fails is recorded, and the others go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from captum_softcam.data import Sample
+from captum_softcam.evaluation.adapter import LayerExplainFunc
+from captum_softcam.evaluation.batches import Batch, make_batch
+from captum_softcam.evaluation.comparison import Example
+from captum_softcam.evaluation.costs import CostMeter
+from captum_softcam.evaluation.examples import rounded
+from captum_softcam.evaluation.part import COSTS, Failure, Part
+from captum_softcam.metrics import Curve, Explained, Metric, Trial
+
+__all__ = ["Work"]
+
+Tick = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Everything that is needed to score any samples of a comparison.
+
+    Args:
+        model (torch.nn.Module): classifier in eval mode.
+        methods (dict): how each method is called, by name.
+        metrics (tuple of Metric): what is measured.
+        size (tuple of int): of the images.
+        normalize (callable): turns images in [0, 1] into what the model takes.
+        explain (str): ``"true"`` or ``"predicted"`` class.
+        seed (int): of random subsets.
+        kept (frozenset of int): places of the samples whose maps are kept.
+        rivals (bool): whether the maps of another class are kept with them.
+    """
+
+    model: nn.Module
+    methods: dict[str, LayerExplainFunc]
+    metrics: tuple[Metric, ...]
+    size: tuple[int, ...]
+    normalize: Callable[[Tensor], Tensor]
+    explain: Literal["true", "predicted"]
+    seed: int
+    kept: frozenset[int]
+    rivals: bool
+
+    def run(self, indices: Sequence[int], samples: Sequence[Sample], tick: Tick = lambda *_: None) -> Part:
+        """Score samples; ``tick`` hears what is done and what share of the samples' work that was.
+
+        Raises:
+            ValueError: if the samples do not fit the model or each other.
+        """
+        batch = make_batch(self.model, samples, self.size, self.normalize, self.explain)
+        trial = Trial(self.model, batch.images, batch.targets, batch.masks, logits=batch.logits, seed=self.seed)
+        bench = _Bench(self, batch, trial, [i for i, index in enumerate(indices) if index in self.kept], 0 in indices, tick)
+        try:
+            for name in self.methods:
+                bench.score(name)
+        finally:
+            trial.close()
+        return bench.part(tuple(indices))
+
+
+class _Bench:
+    """One batch while it is worked on."""
+
+    def __init__(self, work: Work, batch: Batch, trial: Trial, kept: list[int], memory: bool, tick: Tick) -> None:
+        self.work, self.batch, self.trial, self.kept, self.memory = work, batch, trial, kept, memory
+        self.tick = partial(self._tick, tick, 1 / (len(work.methods) * (1 + len(work.metrics))))
+        self.scores = np.full((len(batch.samples), len(work.methods), len(work.metrics)), np.nan)
+        self.costs = np.full((len(work.methods), len(COSTS)), np.nan)
+        self.curves: dict[str, NDArray[Any]] = {}
+        self.fractions: dict[str, NDArray[Any]] = {}
+        self.failures: list[Failure] = []
+        self.maps: dict[str, Tensor] = {}
+        self.rivals = batch.logits.scatter(1, batch.targets[:, None], -torch.inf).argmax(1)
+        self.rival_maps: dict[str, Tensor] = {}
+
+    @staticmethod
+    def _tick(tick: Tick, share: float, text: str) -> None:
+        tick(text, share)
+
+    def score(self, name: str) -> None:
+        """All metrics of one method."""
+        explain = self.work.methods[name]
+        place = list(self.work.methods).index(name)
+        maps = self._attempt(name, "", lambda: self._explain(name, place))
+        self.tick(f"{name}: map")
+        if maps is None:
+            return
+        again = partial(explain.explain, self.work.model, targets=self.batch.targets)
+        explained = Explained(self.trial, maps, again)
+        for k, metric in enumerate(self.work.metrics):
+            result = self._attempt(name, metric.name, partial(metric.measure, explained))
+            if result is not None:
+                self.scores[:, place, k] = self._numbers(result, metric.name, place)
+            self.tick(f"{name}: {metric.name}")
+
+    def _explain(self, name: str, place: int) -> Tensor:
+        """Maps of the batch by one method, with what they cost; and those that are kept."""
+        explain, model, count = self.work.methods[name], self.work.model, len(self.batch.samples)
+        with CostMeter(model, memory=self.memory) as meter:
+            maps = explain.explain(model, self.batch.images, self.batch.targets)
+        peak = np.nan if meter.peak_bytes is None else meter.peak_bytes
+        self.costs[place] = meter.forwards / count, meter.backwards / count, meter.seconds / count, peak
+        if self.kept:
+            self.maps[name] = maps[self.kept].float().cpu()
+            if self.work.rivals and self.batch.logits.shape[1] > 1:
+                rivals = explain.explain(model, self.batch.images[self.kept], self.rivals[self.kept])
+                self.rival_maps[name] = rivals.float().cpu()
+        return maps
+
+    def _attempt(self, method: str, metric: str, work: Callable[[], Any]) -> Any:
+        """What ``work`` gives; None if it fails, for the reader of the table."""
+        try:
+            return work()
+        except Exception as error:
+            self.failures.append(Failure(method, metric, f"{type(error).__name__}: {error}"))
+            return None
+
+    def _numbers(self, result: Tensor | Curve, metric: str, place: int) -> NDArray[Any]:
+        """Scores as an array; the points of a curve are put aside."""
+        if not isinstance(result, Curve):
+            return result.double().cpu().numpy()
+        points = result.points.double().cpu().numpy()
+        empty = np.full((len(points), len(self.work.methods), points.shape[1]), np.nan)
+        self.curves.setdefault(metric, empty)[:, place] = points
+        self.fractions[metric] = result.fractions.double().cpu().numpy()
+        return result.area.double().cpu().numpy()
+
+    def part(self, indices: tuple[int, ...]) -> Part:
+        """What has been found."""
+        batch = self.batch
+        return Part(
+            indices=indices,
+            identifiers=[sample.identifier for sample in batch.samples],
+            labels=[sample.target for sample in batch.samples],
+            targets=batch.targets.tolist(),
+            predictions=batch.logits.argmax(1).tolist(),
+            masked=[sample.mask is not None for sample in batch.samples],
+            scores=self.scores,
+            curves=self.curves,
+            fractions=self.fractions,
+            costs=self.costs,
+            plain_seconds=batch.seconds / len(batch.samples),
+            failures=self.failures,
+            examples={indices[i]: example for i, example in self._examples()},
+        )
+
+    def _examples(self) -> Iterator[tuple[int, Example]]:
+        probabilities = self.batch.logits.softmax(1).cpu()
+        for j, i in enumerate(self.kept):
+            yield i, rounded(Example(
+                sample=self.batch.samples[i],
+                target=int(self.batch.targets[i]),
+                maps={name: maps[j] for name, maps in self.maps.items()},
+                probabilities=probabilities[i],
+                rival=int(self.rivals[i]) if self.rival_maps else None,
+                rival_maps={name: maps[j] for name, maps in self.rival_maps.items()},
+            ))
