@@ -42,7 +42,7 @@ def write_report(comparison: Comparison, path: str | Path, classes: Sequence[str
     if path.exists():
         raise FileExistsError(f"'{path}' exists already and is not overwritten; choose another name or move it away.")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder '{path.parent}' of the report does not exist; make it first, or choose another.")
+        raise FileNotFoundError(f"the report's folder '{path.parent}' does not exist; make it first, or choose another.")
     page = make_page(Facts(comparison, classes))
     try:
         _write_whole(page, path)

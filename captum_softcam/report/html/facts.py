@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
-
-import numpy as np
+from typing import Any, cast
 
 from captum_softcam.evaluation import Comparison
-from captum_softcam.evaluation.statistics import decimals
 
-__all__ = ["Facts", "count", "number"]
+__all__ = ["DASH", "Facts", "count", "number"]
+
+DASH = "\N{EN DASH}"
+"""What stands for no number."""
+
+_MOST_DECIMALS = 6
+_MINUS, _SPACE = "\N{MINUS SIGN}", "\N{NARROW NO-BREAK SPACE}"
 
 Cells = dict[tuple[str, str], dict[str, Any]]
 
@@ -30,8 +33,10 @@ class Facts:
         self.manifest = comparison.manifest
         self.classes = list(classes or self.manifest.get("classes") or ())
         self.methods: list[str] = list(comparison.methods)
+        self.controls: list[str] = comparison.controls
         self.baseline: str = comparison.baseline
-        self.summary: Cells = comparison.summary().to_dict("index")
+        self.decimals: dict[str, int] = comparison.decimals
+        self.summary = cast("Cells", comparison.summary().to_dict("index"))
 
     @cached_property
     def metrics(self) -> list[str]:
@@ -46,12 +51,6 @@ class Facts:
         return self.against(self.baseline)
 
     @cached_property
-    def controls(self) -> list[str]:
-        """Methods that know nothing of the model."""
-        methods = self.manifest.get("methods", {})
-        return [name for name in self.methods if methods.get(name, {}).get("control")]
-
-    @cached_property
     def rivals(self) -> list[str]:
         """Methods that could be ahead of the baseline: all but itself and the controls."""
         return [name for name in self.methods if name != self.baseline and name not in self.controls]
@@ -59,8 +58,7 @@ class Facts:
     @cached_property
     def mean_rank(self) -> dict[str, float]:
         """Mean rank over the metrics by method."""
-        ranks: dict[str, float] = self.comparison.ranks()["mean_rank"].to_dict()
-        return ranks
+        return {str(name): float(rank) for name, rank in self.comparison.ranks()["mean_rank"].items()}
 
     @cached_property
     def samples(self) -> int:
@@ -69,8 +67,7 @@ class Facts:
 
     def against(self, baseline: str) -> Cells:
         """Paired differences of all other methods to ``baseline``."""
-        cells: Cells = self.comparison.differences(baseline).to_dict("index") if len(self.methods) > 1 else {}
-        return cells
+        return cast("Cells", self.comparison.differences(baseline).to_dict("index")) if len(self.methods) > 1 else {}
 
     def verdict(self, method: str, metric: str) -> int | None:
         """1 if the method is better than the baseline, -1 if worse, 0 if that is open; None for the baseline."""
@@ -83,43 +80,37 @@ class Facts:
 
     def title(self, metric: str) -> str:
         """The metric as the head of a column names it."""
-        return str(self._metric(metric).get("title") or metric)
+        return self.comparison.titles[metric]
 
     def category(self, metric: str) -> str:
         """What the metric asks for; empty if the manifest does not say."""
-        return str(self._metric(metric).get("category") or "")
+        metrics = self.manifest.get("metrics")
+        return str(metrics.get(metric, {}).get("category") or "") if isinstance(metrics, dict) else ""
 
     def higher_is_better(self, metric: str) -> bool:
         """The direction."""
-        return bool(self._metric(metric).get("higher_is_better", True))
-
-    def decimals(self, metric: str) -> int:
-        """Decimals that tell the means of this metric apart."""
-        means = [self.summary[method, metric]["mean"] for method in self.methods if (method, metric) in self.summary]
-        return decimals(np.asarray(means, dtype=np.float64))
+        return self.comparison.directions[metric] > 0
 
     def cost(self, method: str) -> dict[str, float]:
         """Costs by name; none if the method was not measured."""
-        costs = self.comparison.costs
-        return {str(name): float(costs.at[method, name]) for name in costs.columns} if method in costs.index else {}
+        costs = self.comparison.costs.to_dict("index").get(method, {})
+        return {str(name): float(cost) for name, cost in costs.items()}
 
     def class_name(self, index: int) -> str:
         """The class as a reader knows it."""
         return str(self.classes[index]) if 0 <= index < len(self.classes) else f"class {index}"
 
-    def _metric(self, metric: str) -> dict[str, Any]:
-        known: dict[str, Any] = self.manifest.get("metrics", {}).get(metric, {})
-        return known
-
 
 def number(value: float | None, places: int = 3, *, signed: bool = False) -> str:
     """A number with a true minus and no -0.000; a dash for none."""
     if value is None or not math.isfinite(value):
-        return "–"
+        return DASH
+    if places > _MOST_DECIMALS:
+        return f"{value:{'+' if signed else ''}.2e}".replace("-", _MINUS)
     rounded = round(value, places) + 0.0
-    return f"{rounded:{'+' if signed and rounded else ''},.{places}f}".replace("-", "\N{MINUS SIGN}").replace(",", "\N{THIN SPACE}")
+    return f"{rounded:{'+' if signed and rounded else ''},.{places}f}".replace("-", _MINUS).replace(",", _SPACE)
 
 
 def count(amount: int, noun: str) -> str:
     """``1 sample``, ``2 samples``."""
-    return f"{amount:,} {noun if amount == 1 else noun + 's'}".replace(",", "\N{THIN SPACE}")
+    return f"{amount:,} {noun if amount == 1 else noun + 's'}".replace(",", _SPACE)

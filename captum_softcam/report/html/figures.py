@@ -25,11 +25,11 @@ def curve_data(facts: Facts) -> list[dict[str, Any]]:
 
 def _figure(facts: Facts, metric: str, curves: pd.DataFrame) -> dict[str, Any]:
     points = curves.drop(columns=list(_KEYS)).dropna(axis=1, how="all")
-    points = points[sorted(points.columns, key=float)]
+    points = points[sorted(points.columns, key=lambda name: float(str(name)))]
     lines = [_line(name, points[(curves["method"] == name).to_numpy()]) for name in facts.methods]
     return {
         "metric": metric,
-        "fractions": [float(name) for name in points.columns],
+        "fractions": [float(str(name)) for name in points.columns],
         "lines": [line for line in lines if line],
     }
 
@@ -52,5 +52,5 @@ def cost_data(facts: Facts) -> dict[str, Any]:
 
 
 def _quality(facts: Facts, method: str, metric: str) -> list[float] | None:
-    cell = facts.summary.get((method, metric))
-    return [float(cell[key]) for key in ("mean", "low", "high")] if cell and cell["count"] else None
+    cell = facts.summary[method, metric]
+    return [float(cell[key]) for key in ("mean", "low", "high")] if cell["count"] else None

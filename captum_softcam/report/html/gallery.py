@@ -101,7 +101,7 @@ def _jpeg(image: Tensor) -> str:
 
 
 def _bits(mask: Tensor) -> str:
-    """The mask, one bit per pixel; where it is made smaller, a pixel is set if any of its part is, so that no lesion goes."""
+    """The mask, one bit per pixel; made smaller, a pixel is set if any of its part is, so that no lesion goes."""
     smaller = adaptive_max_pool2d(mask[None].float().cpu(), _fitting(mask.shape[1:], _MASK_SIDE))
     return _packed(np.packbits(smaller[0, 0].numpy() > 0))
 
@@ -149,6 +149,6 @@ def _packed(values: NDArray[Any]) -> str:
 
 
 def _colours() -> list[list[int]]:
-    """Red, green and blue of 255 steps from against the class to for it, without the dark ends that vanish on photographs."""
+    """Red, green and blue of 255 steps, against the class to for it, without the dark ends that vanish on photographs."""
     steps = 0.5 + 0.32 * np.linspace(-1, 1, 255)
     return [[round(255 * part) for part in colour[:3]] for colour in matplotlib.colormaps[COLOURS](steps).tolist()]

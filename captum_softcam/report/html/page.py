@@ -79,15 +79,19 @@ def _subtitle(facts: Facts) -> Html:
 def _names(facts: Facts) -> dict[str, object]:
     """Methods and metrics as the script needs them."""
     return {
-        "methods": [{"name": name, "control": name in facts.controls, "baseline": name == facts.baseline} for name in facts.methods],
+        "methods": [_method(facts, name) for name in facts.methods],
         "metrics": [
             {
                 "name": name,
                 "title": facts.title(name),
                 "higher": facts.higher_is_better(name),
-                "decimals": facts.decimals(name),
+                "decimals": facts.decimals[name],
             }
             for name in facts.metrics
         ],
         "classes": facts.classes,
     }
+
+
+def _method(facts: Facts, name: str) -> dict[str, object]:
+    return {"name": name, "control": name in facts.controls, "baseline": name == facts.baseline}

@@ -133,11 +133,12 @@ function drawCurves(curve, metric, width, host) {
     label: `${metric.title}: mean curves of ${lines.map((line) => line.method).join(", ")}; their areas stand in the table.`,
   });
   const path = (values) => values.map((value, place) => `${px(curve.fractions[place])} ${py(value)}`).join("L");
+  const faint = Math.min(0.15, 0.5 / lines.length); // bands lie on one another
   for (const line of lines) {
     const { colour, dash, marker } = methodOf(line.method);
     const back = line.low.map((value, place) => `${px(curve.fractions[place])} ${py(value)}`).reverse().join("L");
     const series = make("g", { class: "series", "data-method": line.method });
-    series.append(make("path", { class: "band", fill: colour, d: `M${path(line.high)}L${back}z` }));
+    series.append(make("path", { class: "band", fill: colour, "fill-opacity": faint, d: `M${path(line.high)}L${back}z` }));
     series.append(make("path", { class: "line", stroke: colour, "stroke-dasharray": dash, d: `M${path(line.mean)}` }));
     line.mean.forEach((value, place) => {
       const at = `translate(${px(curve.fractions[place])} ${py(value)}) scale(0.8)`;

@@ -12,6 +12,13 @@ from captum_softcam.report.html.summary import MARKS, verdict_mark
 
 __all__ = ["scores_section"]
 
+_COSTS = (
+    ("forwards", 1.0, "forwards per image"),
+    ("backwards", 1.0, "backwards per image"),
+    ("seconds", 1e3, "ms per image"),
+    ("peak_bytes", 1e-6, "MB of memory"),
+)
+
 
 def scores_section(facts: Facts) -> Html:
     """The table in a box of its own, which scrolls if it has to."""
@@ -48,12 +55,14 @@ def _key(facts: Facts) -> list[object]:
 def _categories(facts: Facts) -> Html:
     groups = [(name, len(list(members))) for name, members in itertools.groupby(facts.metrics, facts.category)]
     cells = [element("th", name, colspan=length, scope="colgroup") for name, length in groups]
-    return element("tr", element("td", class_="first"), *cells, element("th", "overall", colspan=2, scope="colgroup"), class_="groups")
+    overall = element("th", "overall", colspan=2, scope="colgroup")
+    return element("tr", element("td", class_="first"), *cells, overall, class_="groups")
 
 
 def _heads(facts: Facts) -> Html:
     metrics = [_head(facts.title(metric), facts.higher_is_better(metric)) for metric in facts.metrics]
-    return element("tr", _head("method", None, "first"), *metrics, _head("mean rank", False), _head("cost, in forwards", False))
+    overall = _head("mean rank", False), _head("cost, in forwards", False)
+    return element("tr", _head("method", None, "first"), *metrics, *overall)
 
 
 def _head(title: str, higher: bool | None, class_: str | None = None) -> Html:
@@ -68,15 +77,14 @@ def _head(title: str, higher: bool | None, class_: str | None = None) -> Html:
 def _row(facts: Facts, method: str) -> Html:
     control, baseline = method in facts.controls, method == facts.baseline and len(facts.methods) > 1
     tags = [element("small", word, class_="tag") for word, holds in (("control", control), ("baseline", baseline)) if holds]
-    head = element("th", element("span", Html(text(method).replace("_", "_<wbr>")), class_="method"), *tags, scope="row", class_="first", data_value=method)
+    name = element("span", Html(text(method).replace("_", "_<wbr>")), class_="method")
+    head = element("th", name, *tags, scope="row", class_="first", data_value=method)
     cells = [_cell(facts, method, metric) for metric in facts.metrics]
     return element("tr", head, *cells, _rank(facts, method), _cost(facts, method), class_="control" if control else None)
 
 
 def _cell(facts: Facts, method: str, metric: str) -> Html:
-    cell, places = facts.summary.get((method, metric)), facts.decimals(metric)
-    if cell is None:
-        return element("td", "not measured", class_="empty", data_value="")
+    cell, places = facts.summary[method, metric], facts.decimals[metric]
     if not cell["count"]:
         return element("td", "undefined", _gaps(cell), _detail(facts, method, metric), class_="empty", data_value="")
     verdict = facts.verdict(method, metric)
@@ -110,16 +118,16 @@ def _bar(facts: Facts, cell: dict[str, Any], metric: str) -> Html:
 
     left, right = place(cell["low"]), place(cell["high"])
     parts = [element("rect", x=f"{left:.1f}", y=3, width=f"{max(right - left, 1):.1f}", height=4, class_="range")]
-    reference = facts.summary.get((facts.baseline, metric), {}).get("mean", math.nan)
+    reference = facts.summary[facts.baseline, metric]["mean"]
     if math.isfinite(reference):
         parts.insert(0, element("rect", x=f"{place(reference) - 0.4:.1f}", y=0, width=0.8, height=10, class_="reference"))
     parts.append(element("rect", x=f"{place(cell['mean']) - 1:.1f}", y=1, width=2, height=8, class_="dot"))
-    return Html('<svg class="bar" viewBox="-2 0 104 10" preserveAspectRatio="none" aria-hidden="true">' + "".join(parts) + "</svg>")
+    return element("svg", *parts, class_="bar", viewBox="-2 0 104 10", preserveAspectRatio="none", aria_hidden="true")
 
 
 def _span(facts: Facts, metric: str) -> tuple[float, float]:
     """From the least to the greatest end of an interval in the column."""
-    cells = [facts.summary[method, metric] for method in facts.methods if (method, metric) in facts.summary]
+    cells = [facts.summary[method, metric] for method in facts.methods]
     ends = [float(cell[key]) for cell in cells for key in ("low", "high", "mean") if math.isfinite(cell[key])]
     return min(ends), max(ends)
 
@@ -139,7 +147,7 @@ def _difference(facts: Facts, method: str, metric: str) -> list[str]:
         return ["The baseline"] if len(facts.methods) > 1 else []
     if not pair["count"]:
         return [f"No sample where it and {facts.baseline} are both defined"]
-    places = facts.decimals(metric)
+    places = facts.decimals[metric]
     mean, low, high = (number(pair[key], places, signed=True) for key in ("mean", "low", "high"))
     return [
         f"Against {facts.baseline}: {mean} [{low}, {high}], {MARKS[verdict][1]}",
@@ -149,30 +157,24 @@ def _difference(facts: Facts, method: str, metric: str) -> list[str]:
 
 def _rank(facts: Facts, method: str) -> Html:
     rank = facts.mean_rank.get(method, math.nan)
-    return element("td", element("span", number(rank, 1), class_="mean"), data_value=_key_of(rank))
+    return element("td", element("span", number(rank, 1), class_="mean"), data_value=_sortable(rank))
 
 
 def _cost(facts: Facts, method: str) -> Html:
     cost = facts.cost(method)
     relative = cost.get("relative", math.nan)
-    lines = [f"{method}: {number(relative, 1)} times the time of a plain forward", *cost_words(cost)]
+    lines = [f"{method}: {number(relative, 1)} times the time of a plain forward", *_cost_words(cost)]
     detail = element("span", *(element("span", line + ". ") for line in lines), class_="unseen detail")
     value = element("span", "<0.1" if relative < 0.05 else number(relative, 1), class_="mean")
-    return element("td", value, detail, data_value=_key_of(relative))
+    return element("td", value, detail, data_value=_sortable(relative))
 
 
-def cost_words(cost: dict[str, float]) -> list[str]:
+def _cost_words(cost: dict[str, float]) -> list[str]:
     """Forwards, backwards, time and memory, those that are known."""
-    words = {
-        "forwards": ("", " forwards per image", 1.0),
-        "backwards": ("", " backwards per image", 1.0),
-        "seconds": ("", " ms per image", 1e3),
-        "peak_bytes": ("", " MB of memory", 1e-6),
-    }
-    known = {name: cost[name] for name in words if math.isfinite(cost.get(name, math.nan))}
-    return [f"{known[name] * words[name][2]:.4g}{words[name][1]}" for name in known]
+    known = [entry for entry in _COSTS if math.isfinite(cost.get(entry[0], math.nan))]
+    return [f"{cost[name] * scale:.4g} {words}" for name, scale, words in known]
 
 
-def _key_of(value: float) -> str:
-    """The value by which the column is sorted, empty for none."""
+def _sortable(value: float) -> str:
+    """The value by which a column is sorted, empty for none."""
     return repr(float(value)) if math.isfinite(value) else ""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from captum_softcam.report.html.facts import Facts, count
+from captum_softcam.report.html.facts import DASH, Facts, count
 from captum_softcam.report.html.markup import Html, element
 
 __all__ = ["failures_section", "settings_section"]
@@ -34,6 +35,7 @@ _KNOWN = {
 }
 _EXPLAINED = {"true": "the sample's own", "predicted": "the predicted one"}
 _SHOWN_SAMPLES = 5
+_ELSEWHERE = ("address", "engine", "gallery", "out", "report", "resume", "workers")
 
 
 def failures_section(facts: Facts) -> Html | None:
@@ -42,7 +44,7 @@ def failures_section(facts: Facts) -> Html | None:
     if not len(failures):
         return None
     groups = failures.fillna({"metric": ""}).groupby(["method", "metric", "error"], sort=False)["sample"]
-    rows = [_failure(facts, *map(str, key), list(samples)) for key, samples in groups]  # type: ignore[arg-type]
+    rows = [_failure(facts, tuple(map(str, key)), list(samples)) for key, samples in groups]
     return element(
         "section",
         element("h2", "Failures"),
@@ -52,11 +54,12 @@ def failures_section(facts: Facts) -> Html | None:
     )
 
 
-def _failure(facts: Facts, method: str, metric: str, error: str, samples: Sequence[object]) -> Sequence[object]:
+def _failure(facts: Facts, what: tuple[str, ...], samples: Sequence[object]) -> Sequence[object]:
+    method, metric, error = what
     more = ", …" if len(samples) > _SHOWN_SAMPLES else ""
     names = ", ".join(map(str, samples[:_SHOWN_SAMPLES])) + more
-    what = facts.title(metric) if metric else "the map itself"
-    return element("b", method), what, element("code", error), f"{len(samples)}: {names}"
+    part = facts.title(metric) if metric else "the map itself"
+    return element("b", method), part, element("code", error), f"{len(samples)}: {names}"
 
 
 def settings_section(facts: Facts) -> Html:
@@ -71,15 +74,20 @@ def settings_section(facts: Facts) -> Html:
         _versions(manifest.get("versions", {})),
         element("h3", "Run it again"),
         element("p", "With the same versions, model and samples, this gives the same scores on the same kind of device:"),
-        element("pre", element("code", _call(facts)), tabindex="0"),
+        _code(_command(manifest["command"]) if "command" in manifest else _call(facts)),
         _download(facts),
         element(
             "details",
             element("summary", "The whole manifest"),
-            element("pre", element("code", json.dumps(manifest, indent=2, default=str)), tabindex="0"),
+            _code(json.dumps(manifest, indent=2, default=str)),
         ),
         id="settings",
     )
+
+
+def _code(lines: str) -> Html:
+    """Lines as they stand, in a box that scrolls and that the tab key reaches."""
+    return element("pre", element("code", lines), tabindex="0")
 
 
 def _known(manifest: dict[str, Any]) -> Html:
@@ -93,7 +101,7 @@ def _words(title: str, value: Any) -> str:
     if title == "explained class":
         return _EXPLAINED.get(value, str(value))
     if title == "image size":
-        return " × ".join(map(str, value)) + " pixels"
+        return " \N{MULTIPLICATION SIGN} ".join(map(str, value)) + " pixels"
     return _plain(value)
 
 
@@ -104,11 +112,13 @@ def _plain(value: Any) -> str:
 
 
 def _methods(methods: dict[str, Any]) -> Html | None:
-    rows = [
-        (element("b", name), element("code", entry.get("class", "")), entry.get("layer") or "–", _plain(entry.get("arguments", {})))
-        for name, entry in methods.items()
-    ]
+    rows = [_method(name, entry) for name, entry in methods.items()]
     return _table("Methods", ("method", "class", "layer", "arguments"), rows) if rows else None
+
+
+def _method(name: str, entry: dict[str, Any]) -> Sequence[object]:
+    place, arguments = entry.get("layer") or DASH, _plain(entry.get("arguments", {}))
+    return element("b", name), element("code", entry.get("class", "")), place, arguments
 
 
 def _metrics(facts: Facts) -> Html | None:
@@ -147,6 +157,19 @@ def _table(title: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) -
     return element("div", table, class_="scroll", tabindex="0", role="region", aria_label=title)
 
 
+def _command(options: Mapping[str, Any]) -> str:
+    """The command line with the options that say what is measured, not where the result goes."""
+    given = {name: value for name, value in options.items() if value not in (None, False) and name not in _ELSEWHERE}
+    parts = [_option(name, value) for name, value in given.items()]
+    return " \\\n    ".join(["captum-softcam compare", *parts])
+
+
+def _option(name: str, value: Any) -> str:
+    flag = "--" + name.replace("_", "-")
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return flag if value is True else f"{flag} {shlex.quote(text)}"
+
+
 def _call(facts: Facts) -> str:
     """The call in Python that the manifest describes."""
     manifest = facts.manifest
@@ -162,7 +185,7 @@ def _download(facts: Facts) -> Html:
     rows = count(len(scores), "row")
     table = scores.to_csv(index=False).encode("utf-8", "replace") if len(scores) < _LARGEST_TABLE else b""
     if not table or len(table) > _LARGEST_TABLE:
-        return element("p", f"The scores of every sample, {rows}, are too many for this file: they lie beside the comparison.")
+        return element("p", f"The scores of every sample, {rows}, are too many for this file; Comparison.save keeps them.")
     address = "data:text/csv;charset=utf-8;base64," + base64.b64encode(table).decode()
     link = element("a", "Download the scores of every sample", href=address, download="scores.csv", id="download")
     return element("p", link, f" (CSV, {rows})")

@@ -72,9 +72,17 @@ def _lead(facts: Facts) -> list[Sequence[object]]:
         return [["No method is clearly ahead of the baseline ", _name(facts.baseline), " on any metric."]]
     leaders = [name for name in facts.rivals if tallies[name] == best]
     verb, each = ("is", "") if len(leaders) == 1 else ("are", " each")
-    numbers = f" on {better} of {count(len(facts.metrics), 'metric')}{each}{_which(facts, leaders)}, behind on {worse or 'none'}"
+    ahead = f" on {better} of {count(len(facts.metrics), 'metric')}{each}{_which(facts, leaders)}"
     rest = f"; {still_open} {'is' if still_open == 1 else 'are'} open." if still_open else "."
-    return [[*_names(leaders), f" {verb} ahead of the baseline ", _name(facts.baseline), numbers, rest]]
+    return [
+        [
+            *_names(leaders),
+            f" {verb} ahead of the baseline ",
+            _name(facts.baseline),
+            f"{ahead}, behind on {worse or 'none'}",
+            rest,
+        ]
+    ]
 
 
 def _which(facts: Facts, leaders: Sequence[str]) -> str:
@@ -104,9 +112,10 @@ def _ranks(facts: Facts) -> list[Sequence[object]]:
     ranks = {name: rank for name, rank in facts.mean_rank.items() if rank == rank}
     if len(facts.methods) < 2 or len(facts.metrics) < 2 or not ranks:
         return []
-    first = [name for name, rank in ranks.items() if rank == min(ranks.values())]
+    least = min(ranks.values())
+    first = [name for name, rank in ranks.items() if rank == least]
     verb = "comes" if len(first) == 1 else "come"
-    return [["By mean rank, which knows nothing of intervals, ", *_names(first), f" {verb} first ({min(ranks.values()):.1f})."]]
+    return [["By mean rank, which knows nothing of intervals, ", *_names(first), f" {verb} first ({least:.1f})."]]
 
 
 def _openness(facts: Facts) -> list[Sequence[object]]:
