@@ -145,7 +145,7 @@ def _shorter(values: NDArray[np.int8]) -> tuple[str, bool]:
 
 
 def _packed(values: NDArray[Any]) -> str:
-    return base64.b64encode(zlib.compress(values.tobytes(), 9)).decode()
+    return base64.b64encode(zlib.compress(values.tobytes())).decode()
 
 
 def _colours() -> list[list[int]]:

@@ -159,8 +159,9 @@ def _table(title: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) -
 
 def _command(options: Mapping[str, Any]) -> str:
     """The command line with the options that say what is measured, not where the result goes."""
-    given = {name: value for name, value in options.items() if value not in (None, False) and name not in _ELSEWHERE}
-    parts = [_option(name, value) for name, value in given.items()]
+    absent = (name for name, value in options.items() if value is None or value is False)  # 0 is present
+    given = [name for name in options if name not in {*absent, *_ELSEWHERE}]
+    parts = [_option(name, options[name]) for name in given]
     return " \\\n    ".join(["captum-softcam compare", *parts])
 
 
