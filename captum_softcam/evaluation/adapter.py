@@ -1,48 +1,70 @@
-"""One way to call every method: by name or class, at input resolution, as Quantus wants it."""
+"""One way to call every method: by name, class, instance or function, at input resolution, as Quantus wants it."""
 
 from __future__ import annotations
 
+import copy
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from captum.attr import Attribution, IntegratedGradients, LayerAttribution, Occlusion
+from captum.attr import (
+    LRP,
+    Attribution,
+    GradientAttribution,
+    GradientShap,
+    LayerGradientShap,
+    LimeBase,
+    NeuronGradientShap,
+    NoiseTunnel,
+    ShapleyValueSampling,
+)
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from captum_softcam._layers import get_layer
+from captum_softcam._layers import get_layer, layer_name, refuse_flat_layer
 from captum_softcam._maps import upsample
 from captum_softcam._names import closest
 from captum_softcam.attr import METHODS, LayerSoftCam
+from captum_softcam.evaluation.arguments import check_arguments, check_class, default_arguments, parameters_of
 from captum_softcam.evaluation.batches import device_of
-from captum_softcam.evaluation.controls import CONTROLS
+from captum_softcam.evaluation.controls import CONTROLS, image_seed
 
-__all__ = ["LayerExplainFunc", "find_method"]
+__all__ = ["LayerExplainFunc"]
 
-
-def find_method(name: str) -> type[Attribution]:
-    """The class of a method or control; a wrong name raises ValueError and lists the closest ones."""
-    known = {**METHODS, **CONTROLS}
-    if name not in known:
-        raise ValueError(f"method {name!r} is unknown. {closest(name, known)}")
-    return known[name]
+_RANDOM = (LimeBase, ShapleyValueSampling, GradientShap, LayerGradientShap, NeuronGradientShap, NoiseTunnel)
 
 
 class LayerExplainFunc:
     """A method as a Quantus ``explain_func``: signed maps at input resolution from whatever model is handed in.
 
-    The layer is looked up *by name* in that model, for Quantus' randomisation metrics hand in altered copies. Layer
-    maps are upsampled bilinearly; input attributions (N, C, H, W) are summed over the channels.
+    The layer is looked up *by name* in that model, for Quantus' randomisation metrics hand in altered copies. An instance
+    is used as it is: it explains *its own* model and layer, which is of no use there. Layer maps are upsampled linearly,
+    several channels summed; signals (N, C, L) and volumes (N, C, D, H, W) go like images.
+
+    The model's mode and gradients are left as they were. Methods that draw at random (Lime, SHAP, ``NoiseTunnel``) go image
+    by image, with random numbers that belong to the image: no map depends on its batch, or on what was drawn before.
+
+    What Captum leaves to the caller is filled in unless it is given. Occlusion slides a window of an eighth of the image by
+    half its side. Methods that remove features of the input remove patches, 8 per side, all channels together, those of a
+    layer its positions; Lime and Kernel SHAP remove 512 random sets of them. Path integrals take 32 steps, ``Saliency``
+    keeps the sign, and about 64 images go through the model at a time.
 
     Args:
-        method (str or type): a name in ``METHODS`` or ``CONTROLS``, or any Captum attribution class.
-        layer (str): name of the layer, for layer methods; ``LayerSoftCam`` takes ``"evidence"`` if none is given.
+        method (str, type, Attribution or callable): a name in ``METHODS`` or ``CONTROLS``, a Captum attribution class or
+            instance, or a function ``(model, images, targets) -> maps`` (N, C, ...).
+        layer (str): name of the layer, for classes that look at one; ``LayerSoftCam`` takes ``"evidence"`` if none is given.
             Default: None
-        **arguments: further arguments of the method's ``attribute``. Occlusion slides a window of an eighth of the image
-            by half its side, Integrated Gradients takes 32 steps, unless told otherwise.
+        **arguments: of the class's constructor or its ``attribute``, or of the function.
 
     Raises:
-        ValueError: for an unknown method, or a layer method without a layer.
+        TypeError: for what is no method, and for arguments that the method does not know.
+        ValueError: for an unknown name, a class without its layer or another argument that it needs, one that wraps a method
+            (``NoiseTunnel``), and one whose maps depend on the other images of a batch (``FeaturePermutation``).
 
     Example::
 
@@ -50,38 +72,231 @@ class LayerExplainFunc:
         >>> quantus.MaxSensitivity()(model, x_batch, y_batch, explain_func=explain)
     """
 
-    def __init__(self, method: str | type[Attribution], layer: str | None = None, **arguments: Any) -> None:
-        self.method = find_method(method) if isinstance(method, str) else method
-        if self.method is LayerSoftCam and layer is None:
-            layer = "evidence"
-        if issubclass(self.method, LayerAttribution) and layer is None:
-            raise ValueError(f"{self.method.__name__} needs the name of a layer; got None.")
-        self.layer = layer if issubclass(self.method, LayerAttribution) else None
+    def __init__(
+        self,
+        method: str | type[Attribution] | Attribution | Callable[..., Tensor],
+        layer: str | None = None,
+        **arguments: Any,
+    ) -> None:
+        self.method: Any = _find(method) if isinstance(method, str) else method
         self.arguments = arguments
+        self.layer = _layer_for(self.method, layer) if isinstance(self.method, type) else None
+        if _is_captum(self.method):
+            check_arguments(self.method, arguments)
+
+    @property
+    def name(self) -> str:
+        """The registry's name of the method, else its class's or function's own."""
+        for name, known in {**METHODS, **CONTROLS}.items():
+            if self.method is known:
+                return name
+        inner = getattr(self.method, "attribution_method", None)  # what a NoiseTunnel smooths
+        return "_".join(_snake(_source(method).__name__) for method in (self.method, inner) if method is not None)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What a manifest says of the method, as JSON can hold it: ``class``, ``layer``, ``arguments``, ``control``."""
+        source = _source(self.method)
+        return {
+            "class": f"{source.__module__}.{source.__qualname__}",
+            "layer": self.layer or _own_layer(self.method),
+            "arguments": {name: _as_json(value) for name, value in self.arguments.items()},
+            "control": source in CONTROLS.values(),
+        }
 
     def __call__(self, model: nn.Module, inputs: NDArray[Any], targets: NDArray[Any], **_: Any) -> NDArray[np.float32]:
-        """Maps (N, 1, H, W) for images (N, C, H, W) and classes (N,); Quantus' further arguments are not needed."""
-        device = device_of(model)
-        images = torch.as_tensor(inputs, dtype=torch.float32, device=device)
-        maps = self.explain(model, images, torch.as_tensor(targets, dtype=torch.long, device=device))
+        """Maps (N, 1, ...) for images (N, C, ...) and classes (N,), as arrays.
+
+        Args:
+            model (torch.nn.Module): the classifier to explain.
+            inputs (ndarray): images, cast to the precision of the model.
+            targets (ndarray): classes.
+            **_: Quantus' further arguments, which are not needed.
+
+        Returns:
+            ndarray: maps in single precision. Raises and costs what :meth:`explain` does.
+        """
+        images = torch.as_tensor(inputs, dtype=_precision_of(model), device=device_of(model))
+        maps = self.explain(model, images, torch.as_tensor(targets, dtype=torch.long, device=images.device))
         return maps.float().cpu().numpy()
 
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        """The same for tensors: (N, 1, H, W) on the device of ``images``."""
-        arguments = {**_default_arguments(self.method, images), **self.arguments}
+        """Maps (N, 1, ...) for images (N, C, ...) and classes (N,).
+
+        Args:
+            model (torch.nn.Module): the classifier to explain, in eval mode.
+            images (Tensor): as the model takes them.
+            targets (Tensor): classes.
+
+        Returns:
+            Tensor: signed, at input resolution, like ``images`` in precision and device. Cost: the method's own.
+
+        Raises:
+            TypeError: if the method gives no tensor.
+            ValueError: if the model has no such layer, the layer no spatial map, or the method no maps of the images.
+        """
+        with _as_found(model), _without_announcements(), torch.enable_grad():
+            if not _draws(self.method):
+                return self._maps(model, images, targets)
+            return torch.cat([self._drawn(model, images[i : i + 1], targets[i : i + 1]) for i in range(len(images))])
+
+    def _drawn(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
+        with _random_numbers_of(image):
+            return self._maps(model, image, target)
+
+    def _maps(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        given = images.detach().clone()
+        call = self._attribute if _is_captum(self.method) else partial(self.method, **self.arguments)
+        maps = _only_tensor(call(model, given, targets), self.name)
+        if self.layer is not None and maps.dim() <= images.dim():
+            refuse_flat_layer(maps, _source(self.method).__name__, model, get_layer(model, self.layer), (images,))
+        if maps.dim() != images.dim() or len(maps) != len(images):
+            raise ValueError(
+                f"{self.name} gives {tuple(maps.shape)} for images {tuple(images.shape)}; maps have as many dimensions, and "
+                "there is one for each image."
+            )
+        return upsample(maps.detach().to(images).sum(1, keepdim=True), tuple(images.shape[2:]))
+
+    def _attribute(self, model: nn.Module, images: Tensor, targets: Tensor) -> Any:
+        explainer = self._explainer(model) if isinstance(self.method, type) else self.method
+        built = parameters_of(self.method) if isinstance(self.method, type) else {}
+        arguments = {name: value for name, value in self.arguments.items() if name not in built}
+        if "target" in parameters_of(explainer.attribute) or isinstance(explainer, NoiseTunnel):
+            arguments["target"] = targets
+        if isinstance(explainer, GradientAttribution):
+            images.requires_grad_()  # Captum warns when it has to do so
+        return explainer.attribute(images, **{**default_arguments(explainer, images), **arguments})
+
+    def _explainer(self, model: nn.Module) -> Attribution:
+        if issubclass(self.method, LRP):
+            model = copy.deepcopy(model)  # Captum leaves what it noted at the layers, tensors among it
         layer = () if self.layer is None else (get_layer(model, self.layer),)
-        maps: Tensor = self.method(model, *layer).attribute(images, target=targets, **arguments).detach()
-        return upsample(maps.sum(1, keepdim=True), tuple(images.shape[2:]))
+        known = parameters_of(self.method)
+        explainer: Attribution = self.method(model, *layer, **{k: v for k, v in self.arguments.items() if k in known})
+        return explainer
 
 
-def _default_arguments(method: type[Attribution], images: Tensor) -> dict[str, Any]:
-    """What Captum leaves to the caller."""
-    if method is Occlusion:
-        window = [max(2, side // 8) for side in images.shape[2:]]
-        return {
-            "sliding_window_shapes": (images.shape[1], *window),
-            "strides": (images.shape[1], *(side // 2 for side in window)),
-        }
-    if method is IntegratedGradients:
-        return {"n_steps": 32, "internal_batch_size": max(64, len(images))}
-    return {}
+def _find(name: str) -> type[Attribution]:
+    known = {**METHODS, **CONTROLS}
+    if name not in known:
+        raise ValueError(f"method {name!r} is unknown. {closest(name, known)}")
+    return known[name]
+
+
+def _layer_for(method: type, layer: str | None) -> str | None:
+    """The layer that the class looks at, None if it looks at none."""
+    check_class(method)
+    if "layer" not in parameters_of(method):
+        return None
+    if layer is None and method is LayerSoftCam:
+        return "evidence"
+    if layer is None:
+        raise ValueError(f"{method.__name__} needs the name of a layer; got None.")
+    return layer
+
+
+def _is_captum(method: Any) -> bool:
+    """Whether it is a class or instance of Captum's kind; a function is none. Raises TypeError for what is no method."""
+    if isinstance(method, Attribution) or (isinstance(method, type) and issubclass(method, Attribution)):
+        return True
+    if isinstance(method, type) or not callable(method):
+        raise TypeError(
+            "a method is a name, a Captum attribution class or instance, or a function (model, images, targets) -> maps; "
+            f"got {method!r}."
+        )
+    return False
+
+
+def _draws(method: Any) -> bool:
+    """Whether it is one of Captum's methods that draw at random."""
+    return isinstance(method, _RANDOM) or (isinstance(method, type) and issubclass(method, _RANDOM))
+
+
+def _source(method: Any) -> Any:
+    """The class or function that a method is made from."""
+    while isinstance(method, partial):
+        method = method.func
+    return method if hasattr(method, "__name__") else type(method)
+
+
+def _snake(name: str) -> str:
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", re.sub(r"\W", "", name))
+    return words.lower()
+
+
+def _own_layer(method: Any) -> str | None:
+    """The layer that an instance, or the one that it wraps, was built with."""
+    method = getattr(method, "attribution_method", method)
+    layer = getattr(method, "layer", None)
+    return layer_name(method.forward_func, layer).strip("'") if isinstance(layer, nn.Module) else None
+
+
+def _as_json(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_as_json(entry) for entry in value]
+    if isinstance(value, Mapping):
+        return {str(name): _as_json(entry) for name, entry in value.items()}
+    if isinstance(value, Tensor):
+        return f"tensor {tuple(value.shape)}"
+    source = _source(value)
+    return f"{source.__module__}.{source.__qualname__}"
+
+
+def _only_tensor(result: Any, name: str) -> Tensor:
+    if isinstance(result, (tuple, list)) and len(result) != 1:
+        raise ValueError(f"{name} gives {len(result)} values; maps are a single tensor (N, C, ...).")
+    maps = result[0] if isinstance(result, (tuple, list)) else result
+    if not isinstance(maps, Tensor):
+        raise TypeError(f"{name} gives {type(maps).__name__}; maps are a tensor (N, C, ...).")
+    return maps
+
+
+def _precision_of(model: nn.Module) -> torch.dtype:
+    return next((parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()), torch.float32)
+
+
+@contextmanager
+def _as_found(model: nn.Module) -> Iterator[None]:
+    """Whatever a method does to them, the modes of the modules and the gradients of the parameters are what they were."""
+    modes = [(module, module.training) for module in model.modules()]
+    gradients = [(parameter, parameter.grad, parameter.requires_grad) for parameter in model.parameters()]
+    for parameter, _, _ in gradients:
+        parameter.grad = None
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter, gradient, required in gradients:
+            parameter.grad = gradient
+            parameter.requires_grad_(required)
+
+
+@contextmanager
+def _without_announcements() -> Iterator[None]:
+    """Without Captum's warnings that it will set hooks and remove them again."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Setting (forward, )?backward hooks", UserWarning)
+        yield
+
+
+@contextmanager
+def _random_numbers_of(image: Tensor) -> Iterator[None]:
+    """Random numbers that belong to the image; the generators of PyTorch and NumPy stand afterwards where they stood."""
+    state = np.random.get_state()
+    with torch.random.fork_rng([image.device] if image.is_cuda else []):
+        try:
+            _seed(image_seed(image), image.device)
+            yield
+        finally:
+            np.random.set_state(state)
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every other device, too
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)

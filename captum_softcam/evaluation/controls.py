@@ -1,4 +1,4 @@
-"""Two maps that know nothing of the model: a method that does not beat them says nothing."""
+"""Three maps that know nothing of the model: a method that does not beat them says nothing."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor
 
-__all__ = ["CONTROLS", "CentredGaussian", "RandomMap"]
+__all__ = ["CONTROLS", "CentredGaussian", "EdgeMap", "RandomMap", "image_seed"]
 
 
 class RandomMap(Attribution):
-    """Independent normal noise at every pixel, the same for the same image whatever batch it is in.
+    """Independent normal noise at every position, the same for the same image whatever batch it is in.
 
     Cost: no forward.
 
@@ -28,12 +28,12 @@ class RandomMap(Attribution):
         self.seed = seed
 
     def attribute(self, inputs: Tensor, target: Any = None) -> Tensor:  # noqa: ARG002 (Captum's signature)
-        """Noise (N, 1, H, W) for images (N, C, H, W)."""
+        """Noise (N, 1, ...) for signals, images or volumes (N, C, ...)."""
         return torch.stack([self._noise(image) for image in inputs]).to(inputs)
 
     def _noise(self, image: Tensor) -> Tensor:
-        key = zlib.crc32(image.detach().cpu().numpy().tobytes())
-        return torch.randn(1, *image.shape[1:], generator=torch.Generator().manual_seed(key ^ self.seed))
+        generator = torch.Generator().manual_seed(image_seed(image) ^ self.seed)
+        return torch.randn(1, *image.shape[1:], generator=generator)
 
 
 class CentredGaussian(Attribution):
@@ -46,10 +46,56 @@ class CentredGaussian(Attribution):
     """
 
     def attribute(self, inputs: Tensor, target: Any = None) -> Tensor:  # noqa: ARG002 (Captum's signature)
-        """The same bell (N, 1, H, W) for all images (N, C, H, W)."""
-        bells = [torch.exp(-0.5 * (torch.linspace(-1, 1, side) / 0.5).square()) for side in inputs.shape[2:]]
-        return torch.outer(*bells).expand(len(inputs), 1, -1, -1).to(inputs)
+        """The same bell (N, 1, ...) for all signals, images or volumes (N, C, ...)."""
+        bell = torch.ones(())
+        for side in inputs.shape[2:]:
+            bell = bell[..., None] * torch.exp(-0.5 * (torch.linspace(-1, 1, side) / 0.5).square())
+        return bell.expand(len(inputs), 1, *bell.shape).to(inputs)
 
 
-CONTROLS: dict[str, type[Attribution]] = {"centred_gaussian": CentredGaussian, "random": RandomMap}
+class EdgeMap(Attribution):
+    r"""Edges of the image: what a detector that has never seen the model would earn :cite:p:`adebayo2018sanity`.
+
+    .. math:: S(p) = \sqrt{\sum_d (s_d * \bar x)(p)^2}
+
+    with the mean :math:`\bar x` of the channels and, for every dimension :math:`d`, the Sobel filter :math:`s_d`: the
+    difference (-1, 0, 1) / 2 along it, smoothed by (1, 2, 1) / 4 along all others; the image goes on beyond its border as
+    it ends there.
+
+    Cost: no forward.
+
+    Args:
+        forward_func (callable): not used; kept for Captum's signature.
+    """
+
+    def attribute(self, inputs: Tensor, target: Any = None) -> Tensor:  # noqa: ARG002 (Captum's signature)
+        """Magnitude of the slope (N, 1, ...) of signals, images or volumes (N, C, ...)."""
+        mean = inputs.detach().mean(1, keepdim=True)
+        return torch.stack([_slope(mean, dim).square() for dim in range(2, mean.dim())]).sum(0).sqrt()
+
+
+CONTROLS: dict[str, type[Attribution]] = {
+    "centred_gaussian": CentredGaussian,
+    "random": RandomMap,
+    "edge_map": EdgeMap,
+}
 """The controls by name."""
+
+
+def image_seed(image: Tensor) -> int:
+    """A seed that belongs to the image, whatever batch it is in."""
+    return zlib.crc32(image.detach().float().cpu().numpy().tobytes())
+
+
+def _slope(images: Tensor, along: int) -> Tensor:
+    for dim in range(2, images.dim()):
+        images = _filtered(images, dim, (-0.5, 0.0, 0.5) if dim == along else (0.25, 0.5, 0.25))
+    return images
+
+
+def _filtered(images: Tensor, dim: int, weights: tuple[float, float, float]) -> Tensor:
+    """Three neighbours along one dimension, weighted; the first and the last have themselves beside them."""
+    side = images.shape[dim]
+    padded = torch.cat([images.narrow(dim, 0, 1), images, images.narrow(dim, side - 1, 1)], dim)
+    before, at, after = weights
+    return before * padded.narrow(dim, 0, side) + at * images + after * padded.narrow(dim, 2, side)

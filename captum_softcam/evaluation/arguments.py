@@ -1,0 +1,115 @@
+"""What Captum's classes are called with: which arguments they know, what is filled in, and what is refused beforehand."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from captum.attr import (
+    Attribution,
+    DataLoaderAttribution,
+    FeaturePermutation,
+    LayerActivation,
+    LayerFeatureAblation,
+    LayerFeaturePermutation,
+    LimeBase,
+    NoiseTunnel,
+    Occlusion,
+    ShapleyValues,
+)
+from torch import Tensor
+
+from captum_softcam._names import closest
+
+__all__ = ["check_arguments", "check_class", "default_arguments", "parameters_of"]
+
+_IMAGES = 64  # at a time, where a method runs many for each image
+_PATCHES = 8  # features per side, where a method would take every number of the image for one
+_SAMPLES = 512  # sets of patches for Lime and Kernel SHAP: eight per patch
+_STEPS = 32  # of a path integral
+
+_OF_A_BATCH = (FeaturePermutation, LayerFeaturePermutation)
+_WRAPPERS = (NoiseTunnel, DataLoaderAttribution)
+
+
+def parameters_of(function: Any) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a class's constructor or a function, by name."""
+    return inspect.signature(function).parameters
+
+
+def check_class(method: type[Attribution]) -> None:
+    """Raise ValueError for a class that cannot explain a model by itself, or not one image by itself."""
+    name = method.__name__
+    if issubclass(method, _WRAPPERS):
+        raise ValueError(
+            f"{name} works on another method, not on a model: give an instance of it, which explains its own model, or a "
+            "function (model, images, targets) -> maps that builds one."
+        )
+    if issubclass(method, _OF_A_BATCH):
+        raise ValueError(
+            f"{name} shuffles features among the images of a batch, so that the map of one depends on the others: take "
+            "FeatureAblation or LayerFeatureAblation."
+        )
+
+
+def check_arguments(method: Any, given: Mapping[str, Any]) -> None:
+    """Raise TypeError if ``attribute`` takes no images or an argument is unknown, ValueError if one is missing."""
+    cls = method if isinstance(method, type) else type(method)
+    attribute = parameters_of(method.attribute) if hasattr(method, "attribute") else {}
+    if "inputs" not in attribute:
+        raise TypeError(f"{cls.__name__} has no attribute(inputs, ...) to call with images; take a class that has.")
+    known = {**attribute, **(parameters_of(cls) if isinstance(method, type) else {})}
+    for name in given:
+        if name not in known and not _takes_any(attribute):
+            raise TypeError(f"{cls.__name__} takes no argument {name!r}. {closest(name, known)}")
+    missing = [name for name in _needed(method, known) if name not in given]
+    if missing:
+        raise ValueError(f"{cls.__name__} needs the argument {missing[0]!r}; give it as {missing[0]}=...")
+
+
+def _takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+
+
+def _needed(method: Any, known: Mapping[str, inspect.Parameter]) -> list[str]:
+    """Arguments that only the caller can know."""
+    filled = {"self", "forward_func", "model", "layer", "inputs", "target", "sliding_window_shapes"}
+    needed = [n for n, p in known.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD and n not in filled]
+    return [*needed, "feature_mask"] if method is ShapleyValues else needed  # all orders of 64 patches are too many
+
+
+def default_arguments(explainer: Attribution, images: Tensor) -> dict[str, Any]:
+    """What Captum leaves to the caller, or sets for inputs of a few numbers."""
+    known = parameters_of(explainer.attribute)
+    found: dict[str, Any] = {"abs": False} if "abs" in known else {}
+    if isinstance(explainer, Occlusion):
+        found |= _windows(images)
+    if isinstance(explainer, LimeBase):
+        found["n_samples"] = _SAMPLES
+    if isinstance(explainer, LayerFeatureAblation):  # a pass of several does not get on with a class for each image
+        return {"layer_mask": _numbered(LayerActivation(explainer.forward_func, explainer.layer).attribute(images[:1]))}
+    if "feature_mask" in known:
+        found["feature_mask"] = _numbered(images, _PATCHES)
+    if "n_steps" in known:
+        found |= {"n_steps": _STEPS, "internal_batch_size": max(_IMAGES, 2 * len(images))}
+    if "perturbations_per_eval" in known and known["perturbations_per_eval"].default == 1:
+        found["perturbations_per_eval"] = max(1, _IMAGES // len(images))
+    return found
+
+
+def _windows(images: Tensor) -> dict[str, Any]:
+    """A window of an eighth of the image, all channels, that slides by half its side."""
+    window = [min(side, max(2, side // 8)) for side in images.shape[2:]]
+    strides = [max(1, side // 2) for side in window]
+    return {"sliding_window_shapes": (images.shape[1], *window), "strides": (images.shape[1], *strides)}
+
+
+def _numbered(images: Tensor, patches: int | None = None) -> Tensor:
+    """The number of the patch at every position, (1, 1, ...); without ``patches``, each position is one."""
+    numbers = torch.zeros((), dtype=torch.long, device=images.device)
+    for side in images.shape[2:]:
+        count = min(patches or side, side)
+        numbers = numbers[..., None] * count + torch.arange(side, device=images.device) * count // side
+    return numbers[None, None]

@@ -1,0 +1,133 @@
+"""What a block of code costs: images through the model, gradients back, seconds, memory."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+__all__ = ["CostMeter"]
+
+
+class CostMeter:
+    """Measures the block that it is wrapped around.
+
+    A **forward** is one image that went through the whole model, a **backward** one image for whose scores a gradient was
+    asked. Methods that run parts of the model, as Recipro-CAM runs what follows the layer, are not charged for the parts;
+    their seconds are. A gradient that stops at the layer, as Grad-CAM's does, counts as one.
+
+    The peak of memory is what tensors took at once beyond what there was at the start. On a CUDA device the allocator says
+    it, at no cost. On the CPU the storages are followed from operation to operation, which takes time (a third of a
+    millisecond per layer or so) and does not see what an operation needs inside itself: measure seconds without.
+
+    Args:
+        model (torch.nn.Module): whose forwards are counted, also those of copies made within the block.
+        memory (bool): measure the peak of memory; on CPU and CUDA devices. Default: False
+
+    Attributes:
+        forwards (int): images that went through the model.
+        backwards (int): images for whose scores a gradient was asked.
+        seconds (float): wall time, the device waited for.
+        peak_bytes (int): peak of memory; None where it is not measured.
+
+    Raises:
+        TypeError: in the block, if the model gives no tensor.
+
+    Example::
+
+        >>> with CostMeter(model) as meter:
+        ...     maps = LayerExplainFunc("grad_cam", layer="layer4").explain(model, images, targets)
+        >>> meter.forwards, meter.backwards
+        (16, 16)
+    """
+
+    def __init__(self, model: nn.Module, memory: bool = False) -> None:
+        self.model = model
+        self.memory = memory
+        self.forwards = 0
+        self.backwards = 0
+        self.seconds = 0.0
+        self.peak_bytes: int | None = None
+        self._device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+    def __enter__(self) -> CostMeter:
+        self._stack = ExitStack()
+        self._stack.callback(self.model.register_forward_hook(_counter(self)).remove)
+        if self.memory and self._device.type == "cpu":
+            self._followed = self._stack.enter_context(_LiveStorages())
+        self._synchronise()
+        if self.memory and self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+            self._allocated = torch.cuda.memory_allocated(self._device)
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+        self._synchronise()
+        self.seconds = time.perf_counter() - self._start
+        if self.memory and self._device.type == "cpu":
+            self.peak_bytes = self._followed.peak
+        if self.memory and self._device.type == "cuda":
+            self.peak_bytes = torch.cuda.max_memory_allocated(self._device) - self._allocated
+
+    def _synchronise(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        elif self._device.type != "cpu":
+            getattr(torch, self._device.type).synchronize()
+
+
+def _counter(meter: CostMeter) -> Any:
+    """A forward hook; a function, so that copies of the model, which copy their hooks, count for the same meter."""
+
+    def returned(gradient: Tensor) -> None:
+        meter.backwards += len(gradient)
+
+    def ran(model: nn.Module, _inputs: Any, output: Any) -> None:
+        if not isinstance(output, Tensor):
+            raise TypeError(f"{type(model).__name__} gives {type(output).__name__}; a cost is counted for a tensor (N, K).")
+        meter.forwards += len(output)
+        if output.requires_grad:
+            output.register_hook(returned)
+
+    return ran
+
+
+class _LiveStorages(TorchDispatchMode):
+    """Follows every storage that an operation makes until it is freed."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # PyTorch's own
+        self.peak = 0
+        self._bytes: dict[int, int] = {}
+        self._alive: dict[int, weakref.ref[Any]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = {id(storage): storage for storage in _storages((args, kwargs))}  # views of them are nothing new
+        result = func(*args, **(kwargs or {}))
+        for storage in _storages(result):
+            if id(storage) not in given or id(storage) in self._bytes:
+                self._follow(storage)
+        self.peak = max(self.peak, sum(self._bytes.values()))
+        return result
+
+    def _follow(self, storage: torch.UntypedStorage) -> None:
+        key = id(storage)
+        if key not in self._alive:
+            self._alive[key] = weakref.ref(storage, lambda _: self._forget(key))
+        self._bytes[key] = storage.nbytes()  # anew, for an operation may have made it larger
+
+    def _forget(self, key: int) -> None:
+        del self._bytes[key], self._alive[key]
+
+
+def _storages(values: Any) -> list[torch.UntypedStorage]:
+    return [leaf.untyped_storage() for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
