@@ -515,3 +515,61 @@ def irof(
         shares.append(len(taken) / len(order))
         points.append(probability(model, shown, target))
     return 1 - trapezoids([point / points[0] for point in points], shares)
+
+
+def resampled_means(values: list[float]) -> list[float]:
+    """The means of the defined values in every possible resample of a few values, in ascending order."""
+    means = []
+    for drawn in itertools.product(values, repeat=len(values)):
+        total, count = 0.0, 0
+        for value in drawn:
+            if not math.isnan(value):
+                total, count = total + value, count + 1
+        if count:
+            means.append(total / count)
+    return sorted(means)
+
+
+def paired_difference(scores: list[float], baseline: list[float], higher_is_better: bool) -> tuple[float, float, int]:
+    """Mean difference, share of wins (a tie is half a win) and number of the pairs where both are defined."""
+    total, wins, count = 0.0, 0.0, 0
+    for ours, theirs in zip(scores, baseline, strict=True):
+        if math.isnan(ours) or math.isnan(theirs):
+            continue
+        total, count = total + ours - theirs, count + 1
+        if ours == theirs:
+            wins += 0.5
+        elif (ours > theirs) == higher_is_better:
+            wins += 1
+    return total / count, wins / count, count
+
+
+def rank(values: list[float], index: int, higher_is_better: bool) -> float:
+    """The rank of one of the values, 1 for the best; equal values share the mean of their places."""
+    better, equal = 0, 0
+    for value in values:
+        if value == values[index]:
+            equal += 1
+        elif (value > values[index]) == higher_is_better and not math.isnan(value):
+            better += 1
+    return better + (equal + 1) / 2
+
+
+def edge_magnitude(image: Tensor) -> Tensor:
+    """Slope of the mean of the channels of one image (C, ...), by Sobel's filters in all dimensions; the border repeats."""
+    size = list(image.shape[1:])
+    result = torch.zeros(size, dtype=torch.float64)
+    for place in _positions(size):
+        squares = 0.0
+        for along in range(len(size)):
+            slope = 0.0
+            for offsets in itertools.product((-1, 0, 1), repeat=len(size)):
+                weight = 1.0
+                for d, offset in enumerate(offsets):
+                    weight *= offset / 2 if d == along else (2 - abs(offset)) / 4
+                seen = [min(max(at + o, 0), side - 1) for at, o, side in zip(place, offsets, size, strict=True)]
+                mean = sum(float(image[(c, *seen)]) for c in range(image.shape[0])) / image.shape[0]
+                slope += weight * mean
+            squares += slope**2
+        result[place] = math.sqrt(squares)
+    return result

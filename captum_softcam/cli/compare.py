@@ -150,9 +150,7 @@ def _model_and_samples(options: argparse.Namespace) -> tuple[Classifier, Samples
         raise ValueError(f"model '{options.model}' needs --images: the embedded lesions are for the embedded models.")
     options.samples = options.samples or _DEMO_SAMPLES
     classifier = load_model(options)
-    return classifier, RetinalLesions(
-        "test", length=max(options.samples, _ACCURACY_SAMPLES), size=classifier.image_size
-    )
+    return classifier, RetinalLesions("test", length=max(options.samples, _ACCURACY_SAMPLES), size=classifier.image_size)
 
 
 def _metrics(options: argparse.Namespace) -> list[str] | None:

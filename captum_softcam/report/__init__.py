@@ -1,7 +1,8 @@
-"""Show a comparison: the table, the picture, the folder; and the curves of a training."""
+"""Show a comparison: the table, the picture, the folder, the page for the browser; and the curves of a training."""
 
 from captum_softcam.report.curves import plot_history
 from captum_softcam.report.folder import print_table, refuse_existing, write_folder
+from captum_softcam.report.html import write_report
 from captum_softcam.report.metric_table import make_metric_table, make_verdict_table, print_metrics
 from captum_softcam.report.panels import plot_panel
 from captum_softcam.report.table import make_layer_table, make_table, table_notes
@@ -18,4 +19,5 @@ __all__ = [
     "refuse_existing",
     "table_notes",
     "write_folder",
+    "write_report",
 ]

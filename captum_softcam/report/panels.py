@@ -14,9 +14,9 @@ from torch import Tensor
 from captum_softcam._maps import signed_scale
 from captum_softcam.evaluation import Example
 
-__all__ = ["plot_panel"]
+__all__ = ["COLOURS", "plot_panel"]
 
-_COLOURS = "PuOr_r"  # diverging, and told apart without colour vision: orange speaks for the class, purple against it
+COLOURS = "PuOr_r"  # diverging, and told apart without colour vision: orange speaks for the class, purple against it
 _CELL = 1.5  # inches
 
 
@@ -46,7 +46,7 @@ def plot_panel(examples: Sequence[Example], classes: Sequence[str] | None = None
         _draw_row(row, example, classes)
     for axis, title in zip(axes[0], ["input", "mask", *methods], strict=True):
         axis.set_title(title.replace("_", "\n" if len(title) > 10 else " "), fontsize=9)
-    scale = ScalarMappable(Normalize(-1, 1), _COLOURS)
+    scale = ScalarMappable(Normalize(-1, 1), COLOURS)
     bar = figure.colorbar(scale, ax=axes, shrink=0.8, pad=0.01, ticks=[-1, 0, 1])
     bar.ax.set_yticklabels(["against\nthe class", "0", "for the\nclass"], fontsize=8)
     return figure
@@ -67,7 +67,7 @@ def _draw_row(row: Any, example: Example, classes: Sequence[str] | None) -> None
 
 
 def _draw_map(axis: Any, attribution: Tensor, mask: Tensor | None) -> None:
-    axis.imshow(signed_scale(attribution[None])[0, 0].numpy(), cmap=_COLOURS, vmin=-1, vmax=1)
+    axis.imshow(signed_scale(attribution[None])[0, 0].numpy(), cmap=COLOURS, vmin=-1, vmax=1)
     if mask is not None:
         axis.contour(mask[0].numpy(), levels=[0.5], colors="black", linewidths=0.7)
 

@@ -45,7 +45,8 @@ def test_one_row_per_sample_method_and_metric(model, samples):
     category = scores["metric"].map(lambda name: METRICS[name].category)
     unmasked = (scores["sample"] == "s0") & (category == "localisation")
     assert scores.loc[unmasked, "score"].isna().all()
-    assert scores.loc[~unmasked, "score"].notna().all()
+    controls = scores["method"].isin(comparison.controls)
+    assert scores.loc[~unmasked & controls, "score"].notna().all()
     assert list(comparison.costs.index) == comparison.methods
     assert comparison.manifest["samples_with_mask"] == 4
     assert comparison.failures.empty
@@ -59,7 +60,8 @@ def test_the_same_run_twice_gives_the_same_scores(model, samples):
 @pytest.mark.parametrize("name", METRICS)
 def test_the_batch_size_changes_no_score(model, samples, name):
     one, all_ = (sorted_scores(compare_methods(model, samples, FAST, [name], batch_size=size)) for size in (1, 5))
-    pd.testing.assert_series_equal(one, all_, atol=2e-5)
+    ranks = 2e-3 if name == "monotonicity_correlation" else 0  # of variances, where rounding turns near ties around
+    pd.testing.assert_series_equal(one, all_, atol=2e-5 + ranks)
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -77,7 +79,7 @@ def _count_forwards(model: nn.Module) -> list[int]:
 
 
 def test_every_forward_is_made_once(model, samples, monkeypatch):
-    """Five samples, two methods that need a forward each, one that needs none."""
+    """Five samples, one method that needs a forward, two that need none."""
     attributions = Counter()
     explain = LayerExplainFunc.explain
 
@@ -87,20 +89,21 @@ def test_every_forward_is_made_once(model, samples, monkeypatch):
 
     monkeypatch.setattr(LayerExplainFunc, "explain", count)
     forwards = _count_forwards(model)
-    fraction = METRICS["deletion"].settings["steps"]
-    compare_methods(model, samples, FAST, ["pixel_auc", "deletion", "insertion", "faithfulness_correlation", "average_drop"])
-    assert attributions == {"soft_cam": 1, "grad_cam": 1, "random": 1}
+    methods = ["soft_cam", "random", "edge_map"]  # with maps of their own, so that no board comes twice by chance
+    compare_methods(
+        model, samples, methods, ["pixel_auc", "deletion", "insertion", "faithfulness_correlation", "average_drop"]
+    )
+    assert attributions == {"soft_cam": 1, "random": 1, "edge_map": 1}
+    steps = METRICS["deletion"].settings["steps"]
     once = {
-        "layer": 1,  # of one image: which is the last spatial layer?
         "clean": 5,  # predictions, confidence, the first point of deletion and the last of insertion
         "baseline": 5,  # the last point of deletion and the first of insertion
-        "maps": 2 * 5,
+        "maps": 5,
         "subsets": METRICS["faithfulness_correlation"].settings["runs"] * 5,  # for all methods together
-        "curves": 3 * 2 * (fraction - 1) * 5,
+        "curves": 3 * 2 * (steps - 1) * 5,
         "masked images": 3 * 5,
     }
-    assert sum(forwards) <= sum(once.values())
-    assert sum(forwards) >= sum(once.values()) - 5 * 3 * 2, "less only where maps share a board"
+    assert sum(forwards) == sum(once.values())
 
 
 def test_costs_are_counted(model, samples):
@@ -176,7 +179,7 @@ class TestFailures:
     """What fails is recorded, and the others go on."""
 
     @staticmethod
-    def broken(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    def broken(_model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         if (images.flatten(1).mean(1) > images.mean()).any() and 1 in targets:
             raise RuntimeError("out of\nluck")
         return images
@@ -194,7 +197,7 @@ class TestFailures:
         assert row["failed"] == row["undefined"] == len(failed)
 
     def test_of_a_metric(self, model, samples):
-        def bad(explained: object) -> Tensor:
+        def bad(_explained: object) -> Tensor:
             raise ZeroDivisionError("nothing there")
 
         metric = Metric("bad", "Bad", "faithfulness", True, "", 0, bad)
@@ -289,7 +292,7 @@ def test_wrong_names_are_refused(model, samples):
         ({"metrics": []}, "there are no metrics to compare under; give at least one"),
         ({"metrics": ["pixel_auc", twin]}, "two metrics are called 'pixel_auc'"),
         ({"layer": "backbone.blok"}, r"layer 'backbone.blok' is not in SoftCamModel\. Closest: 'backbone.block'"),
-        ({"baseline": "occlusion", "methods": FAST}, "the baseline 'occlusion' does not take part; the methods are soft_cam"),
+        ({"baseline": "occlusion", "methods": FAST}, "the baseline 'occlusion' does not take part"),
     ):
         with pytest.raises(ValueError, match=message):
             compare_methods(model, samples, **arguments)

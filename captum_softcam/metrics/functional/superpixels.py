@@ -71,8 +71,8 @@ def irof(
         steps (int): from all to nothing. Default: 16
 
     Returns:
-        Tensor: (N,), up to 1; NaN for maps that rank nothing, and where an image is one segment. Cost: ``steps + 1``
-        forwards.
+        Tensor: (N,), up to 1; NaN for maps that rank nothing, where an image is one segment, and where there was no
+        probability to lose. Cost: ``steps + 1`` forwards.
 
     Raises:
         ValueError: if images, maps and segments differ in number or size, there is no step, or the scores are not (N, K).
@@ -91,7 +91,7 @@ def irof(
     curves = torch.stack(points, 1)
     shares = (taken / counts[:, None]).to(curves)
     areas = torch.trapezoid(curves / curves[:, :1], shares, dim=1)
-    return nan_if_flat(1 - areas, maps).masked_fill(counts < 2, torch.nan)
+    return nan_if_flat(1 - areas, maps).masked_fill((counts < 2) | (curves[:, 0] == 0), torch.nan)
 
 
 def _segment_means(maps: Tensor, segments: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ def test_imputation(shape, share):
     removed.view(2, -1)[:, 3] = False
     got = noisy_linear_imputation(images, removed, noise=0.0)
     for i in range(2):
-        torch.testing.assert_close(got[i], oracles.imputed(images[i], removed[i, 0]), atol=1e-5, rtol=0)
+        torch.testing.assert_close(got[i], oracles.imputed(images[i], removed[i, 0]), atol=2e-4, rtol=0)
 
 
 def test_imputation_keeps_planes_and_what_was_kept():

@@ -49,6 +49,12 @@ def test_an_image_of_one_segment_has_no_order(model, images, maps, targets):
     assert got.isnan().tolist() == [True, False, False, True]
 
 
+def test_where_there_is_no_probability_there_is_none_to_lose(images, maps, targets):
+    sure = lambda x: torch.stack([1e4 + x.sum((1, 2, 3)), *x.new_zeros(2, len(x))], 1)  # noqa: E731 - a model
+    got = irof(sure, images, maps, targets, images * 0, blocks((7, 9), [3] * 4))
+    assert got.isnan().tolist() == [target != 0 for target in targets.tolist()]
+
+
 def test_superpixels_are_the_images_own_parts():
     images = torch.zeros(3, 3, 20, 30)
     images[0, 0, :, 15:] = 1

@@ -1,0 +1,64 @@
+"""One self-contained HTML file of a comparison: it fetches nothing, and what users named is text, never markup."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from captum_softcam.evaluation import Comparison
+from captum_softcam.report.html.facts import Facts
+from captum_softcam.report.html.page import make_page
+
+__all__ = ["write_report"]
+
+
+def write_report(comparison: Comparison, path: str | Path, classes: Sequence[str] | None = None) -> None:
+    """Write a comparison as one HTML file that needs nothing else, neither beside it nor from the network.
+
+    It holds a summary in words, the table with intervals and what is clear against the baseline, insertion and deletion
+    curves, the maps of the samples that the comparison kept, cost against quality, failures, settings, and the scores of
+    every sample if they take less than 1 MB. The same comparison gives the same file, byte for byte. Parts that the
+    comparison lacks are left out.
+
+    Maps are kept as signed bytes, at most 112 positions a side, coarser where the file would grow beyond 10 MB.
+
+    Args:
+        comparison (Comparison): what is reported.
+        path (path): the file, a new one. It appears at once, when it is whole.
+        classes (sequence of str): names of the classes. Default: those of the manifest, else their numbers
+
+    Raises:
+        FileExistsError: if ``path`` exists; nothing is overwritten.
+        FileNotFoundError: if its folder does not exist.
+        OSError: if the file cannot be written, as on a full disk or in a folder that is read-only.
+
+    Example::
+
+        >>> write_report(comparison, "report.html")
+    """
+    path = Path(path)
+    if path.exists():
+        raise FileExistsError(f"'{path}' exists already and is not overwritten; choose another name or move it away.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the report's folder '{path.parent}' does not exist; make it first, or choose another.")
+    page = make_page(Facts(comparison, classes))
+    try:
+        _write_whole(page, path)
+    except OSError as error:
+        reason = f"the report '{path}' could not be written: {error.strerror or error}"
+        raise type(error)(f"{reason}. Free some space, or choose a folder that can be written to.") from error
+
+
+def _write_whole(page: str, path: Path) -> None:
+    """Write beside ``path`` first, then move: whoever sees the file sees all of it."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:80]}-", suffix=".part", dir=path.parent)
+    draft = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(page)
+        draft.chmod(0o644)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,500 @@
+"""The report in one file: what it says, what it leaves out, how safe, how large, and how it is written."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import errno
+import hashlib
+import json
+import math
+import re
+import tempfile
+import zlib
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from reports import (
+    CLASSES,
+    HOSTILE,
+    METHODS,
+    SAMPLES,
+    big_comparison,
+    hostile_comparison,
+    make_comparison,
+    make_example,
+    make_map,
+    with_manifest,
+    without,
+)
+
+from captum_softcam.evaluation import Comparison
+from captum_softcam.report import write_report
+from captum_softcam.report.html.facts import Facts, count, number
+from captum_softcam.report.html.gallery import gallery_data
+from captum_softcam.report.html.markup import element, json_text
+
+
+class Page(HTMLParser):
+    """What a browser would see: elements with their attributes, and the text between them."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, list[str]] = {}
+        self.path: list[str] = []
+        self.feed(source)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self.path.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        while self.path and self.path.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        self.texts.setdefault(self.path[-1] if self.path else "", []).append(data)
+
+    def ids(self) -> set[str | None]:
+        return {attributes.get("id") for _, attributes in self.elements}
+
+    @property
+    def words(self) -> str:
+        shown = (text for tag, texts in self.texts.items() if tag not in ("script", "style") for text in texts)
+        return " ".join(" ".join(shown).split())
+
+
+def _write(comparison: Comparison, folder: Path, classes: list[str] | None = None) -> str:
+    path = folder / "report.html"
+    write_report(comparison, path, classes)
+    return path.read_text(encoding="utf-8")
+
+
+def _data(source: str) -> Any:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', source, re.DOTALL)
+    assert found
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    return json.loads(found[1], parse_constant=refuse)
+
+
+def _sentences(comparison: Comparison, folder: Path) -> list[str]:
+    found = re.search(r'<ul class="sentences">(.*?)</ul>', _write(comparison, folder), re.DOTALL)
+    assert found
+    return [re.sub("<.*?>", "", item) for item in re.findall("<li>(.*?)</li>", found[1])]
+
+
+# What it says ------------------------------------------------------------------------------------------------------
+
+
+def test_all_parts_are_there(tmp_path):
+    page = Page(_write(make_comparison(), tmp_path))
+    assert {"summary", "scores", "curves", "gallery", "costs", "failures", "settings", "data", "tip"} <= page.ids()
+    links = [attributes["href"] for tag, attributes in page.elements if tag == "a"]
+    assert links[1:8] == ["#summary", "#scores", "#curves", "#gallery", "#costs", "#failures", "#settings"]
+
+
+def test_the_summary_says_what_the_intervals_allow(tmp_path):
+    sentences = _sentences(make_comparison(), tmp_path)
+    assert sentences[0] == (
+        "soft_cam is ahead of the baseline grad_cam on 2 of 3 metrics (Pixel AUC +0.10, Deletion \N{MINUS SIGN}0.010), "
+        "behind on none; 1 is open."
+    )
+    assert sentences[1] == "By mean rank, which knows nothing of intervals, soft_cam comes first (1.5)."
+    assert sentences[2].startswith("1 of 6 comparisons with the baseline is open")
+    assert sentences[3] == "No method clearly beats the control on Deletion: read that with care."
+    assert sentences[4] == "8 scores are undefined, 3 of them by an error; the cells count them."
+
+
+def test_where_a_method_is_ahead_of_chance_the_summary_says_so(tmp_path):
+    sentences = _sentences(without(make_comparison(), metrics=1), tmp_path)
+    assert sentences[2] == "soft_cam, grad_cam and occlusion beat random on Pixel AUC."
+
+
+def test_few_samples_show_nothing_and_the_summary_does_not_say_more(tmp_path):
+    comparison = make_comparison()
+    few = dataclasses.replace(comparison, scores=comparison.scores.query("sample in ('s0', 's1', 's2')"))
+    assert _sentences(few, tmp_path)[0] == "No method is clearly ahead of the baseline grad_cam on any metric."
+
+
+def test_methods_that_are_equally_far_ahead_share_the_sentence(tmp_path):
+    comparison = make_comparison()
+    twin = comparison.scores.query("method == 'soft_cam'").assign(method="occlusion")
+    scores = pd.concat([comparison.scores.query("method != 'occlusion'"), twin])
+    sentence = _sentences(dataclasses.replace(comparison, scores=scores), tmp_path)[0]
+    assert sentence == (
+        "soft_cam and occlusion are ahead of the baseline grad_cam on 2 of 3 metrics each, behind on none; 1 is open."
+    )
+
+
+def test_a_cell_holds_mean_interval_mark_and_what_stands_behind(tmp_path):
+    source = _write(make_comparison(), tmp_path)
+    rows = {name: row for row in re.findall("<tr.*?</tr>", source, re.DOTALL) for name in METHODS if f'"{name}"' in row}
+    cells = {name: re.findall("<td.*?</td>", row, re.DOTALL) for name, row in rows.items()}
+    best = cells["soft_cam"][0]
+    assert '<td class="best"' in best
+    assert '<span class="mean">0.835</span>' in best
+    assert re.search(r'class="interval">\[0\.8\d\d, 0\.8\d\d\]<', best)
+    assert 'class="mark better"' in best
+    assert "Against grad_cam: +0.100 [+0.100, +0.100], better. " in best
+    assert "Better in 100 % of 8 pairs. " in best
+    assert 'class="mark worse"' in cells["occlusion"][0]
+    assert "mark" not in cells["soft_cam"][2], "an open cell carries no mark"
+    assert 'class="mark' not in rows["grad_cam"]
+    assert "undefined<span" in cells["random"][1]
+    assert "8 undefined, 3 failed" in cells["random"][1]
+    assert 'class="tag">control' in rows["random"]
+    assert 'class="tag">baseline' in rows["grad_cam"]
+    assert "225 forwards per image. " in cells["occlusion"][-1]
+
+
+def test_the_heads_show_the_direction_and_sort_the_best_first(tmp_path):
+    source = _write(make_comparison(), tmp_path)
+    assert re.search(r'data-first="descending">Pixel AUC <small>↑ higher', source)
+    assert re.search(r'data-first="ascending">Deletion <small>↓ lower', source)
+
+
+def test_failures_that_are_alike_share_a_row(tmp_path):
+    source = _write(make_comparison(), tmp_path)
+    section = source[source.index('<section id="failures"') : source.index('<section id="settings"')]
+    assert section.count("<code>ValueError: too flat</code>") == 1
+    assert "2: s1, s2" in section
+    assert "the map itself" in section
+
+
+def test_settings_versions_and_the_call_stand_at_the_end(tmp_path):
+    words = Page(_write(make_comparison(), tmp_path)).words
+    for part in ("20 \N{MULTIPLICATION SIGN} 30 pixels", "the sample's own", "images: /data/retina", "3.12.1", "seed=3,"):
+        assert part in words
+    assert "methods=['soft_cam', 'grad_cam', 'occlusion', 'random']" in words
+
+
+def test_a_run_from_the_terminal_is_repeated_there(tmp_path):
+    command = {"images": "/my data", "methods": ["a", "b"], "masks": None, "resume": False, "out": "x", "seed": 0}
+    words = Page(_write(with_manifest(make_comparison(), command=command), tmp_path)).words
+    assert "captum-softcam compare \\ --images '/my data' \\ --methods a,b \\ --seed 0" in words
+
+
+def test_the_scores_of_every_sample_can_be_downloaded(tmp_path):
+    comparison = make_comparison()
+    page = Page(_write(comparison, tmp_path))
+    link = next(attributes for tag, attributes in page.elements if attributes.get("id") == "download")
+    table = pd.read_csv(BytesIO(base64.b64decode(str(link["href"]).split("base64,")[1])))
+    pd.testing.assert_frame_equal(table, comparison.scores, rtol=1e-12)
+
+
+def test_many_scores_are_not_carried_along(tmp_path):
+    scores = make_comparison().scores
+    many = pd.concat([scores.assign(sample=scores["sample"] + f"-{i}") for i in range(400)])
+    source = _write(make_comparison(scores=many, examples=[]), tmp_path)
+    assert 'id="download"' not in source
+    assert "too many for this file" in source
+
+
+def test_curves_are_means_with_their_bands(tmp_path):
+    curve = _data(_write(make_comparison(), tmp_path))["curves"][0]
+    assert (curve["metric"], curve["fractions"]) == ("deletion", [0, 0.5, 1])
+    line = curve["lines"][1]
+    assert line["method"] == "grad_cam"
+    assert line["mean"] == pytest.approx([0.8, 0.2 + 0.01 * (SAMPLES - 1) / 2, 0.1], abs=1e-5)
+    assert line["low"][1] < line["mean"][1] < line["high"][1]
+    assert line["count"] == SAMPLES
+
+
+def test_a_curve_with_a_hole_is_left_out_of_the_mean(tmp_path):
+    comparison = make_comparison()
+    curves = comparison.curves.copy()
+    curves.loc[(curves["method"] == "grad_cam") & (curves["sample"] == "s7"), "0.5"] = float("nan")
+    lines = _data(_write(dataclasses.replace(comparison, curves=curves), tmp_path))["curves"][0]["lines"]
+    assert lines[1]["count"] == SAMPLES - 1
+    assert lines[1]["mean"][1] == pytest.approx(0.2 + 0.01 * 3, abs=1e-5)
+
+
+def test_classes_come_from_the_call_or_the_manifest_or_are_numbers(tmp_path):
+    comparison = make_comparison()
+    assert Facts(comparison).class_name(1) == "hard exudates"
+    assert Facts(comparison, ["a", "b"]).class_name(1) == "b"
+    assert Facts(comparison, ["a", "b"]).class_name(2) == "class 2"
+    assert _data(_write(comparison, tmp_path))["classes"] == CLASSES
+
+
+@pytest.mark.parametrize(
+    ("value", "places", "signed", "shown"),
+    [
+        (-0.0001, 3, False, "0.000"),
+        (-0.5, 2, True, "\N{MINUS SIGN}0.50"),
+        (0.5, 2, True, "+0.50"),
+        (0.0, 2, True, "0.00"),
+        (12345.6, 0, False, "12\N{NARROW NO-BREAK SPACE}346"),
+        (0.00000012, 8, False, "1.20e\N{MINUS SIGN}07"),
+        (math.nan, 3, False, "\N{EN DASH}"),
+        (math.inf, 3, False, "\N{EN DASH}"),
+    ],
+)
+def test_numbers_are_written_for_readers(value, places, signed, shown):
+    assert number(value, places, signed=signed) == shown
+
+
+def test_one_is_not_many():
+    assert (count(1, "row"), count(2, "row"), count(1200, "row")) == (
+        "1 row",
+        "2 rows",
+        "1\N{NARROW NO-BREAK SPACE}200 rows",
+    )
+
+
+# What it leaves out ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "missing"),
+    [
+        ({"curves": pd.DataFrame(columns=["sample", "method", "metric"])}, "curves"),
+        ({"examples": []}, "gallery"),
+        ({"failures": pd.DataFrame(columns=["sample", "method", "metric", "error"])}, "failures"),
+    ],
+    ids=["curves", "gallery", "failures"],
+)
+def test_a_missing_part_is_left_out(tmp_path, changes, missing):
+    page = Page(_write(make_comparison(**changes), tmp_path))
+    assert missing not in page.ids()
+    assert {"summary", "scores", "costs", "settings"} <= page.ids()
+    assert f"#{missing}" not in [attributes.get("href") for _, attributes in page.elements]
+
+
+def test_one_method_and_one_metric(tmp_path):
+    sentences = _sentences(without(make_comparison(), methods=1, metrics=1), tmp_path)
+    assert sentences == ["There is no other method to compare soft_cam with."]
+
+
+def test_one_sample(tmp_path):
+    comparison = make_comparison()
+    one = dataclasses.replace(comparison, scores=comparison.scores.query("sample == 's1'"))
+    assert "1 sample" in Page(_write(one, tmp_path)).words
+
+
+def test_nothing_but_scores(tmp_path):
+    bare = Comparison(make_comparison().scores, pd.DataFrame(), with_manifest(make_comparison()).manifest)
+    data = _data(_write(bare, tmp_path))
+    assert data["costs"]["relative"] == [None] * len(METHODS)
+
+
+def test_an_example_without_probabilities_rival_or_all_maps(tmp_path):
+    example = dataclasses.replace(make_example(0), probabilities=None, rival=None, rival_maps={})
+    example.maps.pop("occlusion")
+    entry = _data(_write(make_comparison(examples=[example]), tmp_path))["gallery"]["samples"][0]
+    assert (entry["probabilities"], entry["rival"], entry["rivals"], entry["mask"]) == (None, None, [], None)
+    assert [stored is None for stored in entry["maps"]] == [False, False, True, False]
+
+
+def test_a_volume_is_no_picture():
+    example = make_example(0)
+    volume = dataclasses.replace(example, sample=dataclasses.replace(example.sample, image=torch.zeros(1, 4, 4, 4)))
+    assert gallery_data(Facts(make_comparison(examples=[volume]))) is None
+
+
+# How safe it is ----------------------------------------------------------------------------------------------------
+
+
+def test_names_of_users_are_text_and_nothing_else(tmp_path):
+    page = Page(_write(hostile_comparison(), tmp_path))
+    tags = [tag for tag, _ in page.elements]
+    assert tags.count("script") == 2
+    assert "img" not in tags
+    assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
+    for name in HOSTILE:
+        assert " ".join(name.split()) in page.words
+
+
+def test_data_comes_back_as_it_was(tmp_path):
+    source = _write(hostile_comparison(), tmp_path)
+    data = _data(source)
+    assert data["classes"] == list(HOSTILE)
+    assert [method["name"] for method in data["methods"]] == list(HOSTILE)
+    assert [sample["name"] for sample in data["gallery"]["samples"]] == list(HOSTILE[:2])
+    inside = source[source.index('id="data">') + 10 : source.rindex("</script>\n<script>")]
+    assert not set("<>&\u2028") & set(inside)
+
+
+def test_numbers_that_json_does_not_know_become_null():
+    values = {
+        "a": math.nan,
+        "b": [math.inf, -math.inf, 1.5],
+        "c": np.float64("nan"),
+        "d": np.array([1, 2]),
+        3: torch.tensor(4),
+    }
+    assert json.loads(json_text(values)) == {"a": None, "b": [None, None, 1.5], "c": None, "d": [1, 2], "3": 4}
+
+
+def test_attributes_are_escaped_too():
+    made = element("a", "<b>", title='"><script>', class_="x", hidden=True, data_value=None, aria_hidden="true")
+    assert made == '<a title="&quot;&gt;&lt;script&gt;" class="x" hidden aria-hidden="true">&lt;b&gt;</a>'
+
+
+def test_nothing_is_fetched_and_only_its_own_script_runs(tmp_path):
+    source = _write(make_comparison(), tmp_path)
+    page = Page(source)
+    policy = next(str(found["content"]) for _, found in page.elements if found.get("http-equiv"))
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    for kind, code in (("style", page.texts["style"]), ("script", page.texts["script"][-1:])):
+        digest = base64.b64encode(hashlib.sha256("".join(code).encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in policy
+    addresses = [found[key] for _, found in page.elements for key in ("src", "href") if key in found]
+    assert all(str(address).startswith(("#", "data:")) for address in addresses)
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", source), "the name space of SVG is no address"
+
+
+# How large it is ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["smooth", "noise"])
+def test_fifty_samples_with_eight_methods_take_less_than_ten_megabytes(tmp_path, kind):
+    path = tmp_path / "report.html"
+    write_report(big_comparison(kind), path)
+    assert path.stat().st_size < 10e6
+    gallery = _data(path.read_text(encoding="utf-8"))["gallery"]
+    assert (len(gallery["samples"]), gallery["left_out"]) == (50, 0)
+    assert gallery["samples"][0]["maps"][0]["size"] == ([112, 112] if kind == "smooth" else [80, 80])
+
+
+def test_what_does_not_fit_is_left_out_and_counted():
+    facts = Facts(make_comparison(examples=[make_example(i % 2) for i in range(20)]))
+    whole = gallery_data(facts)
+    assert whole is not None
+    half = gallery_data(facts, budget=len(json.dumps(whole)) // 2)
+    assert half is not None
+    assert 0 < len(half["samples"]) < 20
+    assert len(half["samples"]) + half["left_out"] == 20
+
+
+# What is stored ----------------------------------------------------------------------------------------------------
+
+
+def _unpack(stored: dict[str, Any]) -> list[list[int]]:
+    """The bytes of a map, added up by hand."""
+    rows, columns = stored["size"]
+    raw = zlib.decompress(base64.b64decode(stored["text"]))
+    grid = [[int(raw[row * columns + column]) for column in range(columns)] for row in range(rows)]
+    if stored["differences"]:
+        for row in range(rows):
+            for column in range(1, columns):
+                grid[row][column] = (grid[row][column] + grid[row][column - 1]) % 256
+        for row in range(1, rows):
+            for column in range(columns):
+                grid[row][column] = (grid[row][column] + grid[row - 1][column]) % 256
+    return [[value - 256 if value > 127 else value for value in line] for line in grid]
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+def test_maps_come_back_to_half_a_step_of_their_scale(smooth):
+    attribution = make_map(0)
+    if smooth:
+        attribution = torch.linspace(-2, 1, 600, dtype=torch.float64).view(1, 20, 30)
+    example = dataclasses.replace(make_example(0), maps={"soft_cam": attribution})
+    gallery = gallery_data(Facts(make_comparison(examples=[example])))
+    assert gallery is not None
+    stored = gallery["samples"][0]["maps"][0]
+    assert stored["differences"] == smooth
+    peak = float(attribution.abs().max())
+    assert stored["peak"] == pytest.approx(peak, rel=1e-5)
+    restored = torch.tensor(_unpack(stored), dtype=torch.float64) / 127 * stored["peak"]
+    assert float((restored - attribution[0]).abs().max()) <= peak / 254 * (1 + 1e-4)
+
+
+def test_a_large_map_is_kept_as_means_of_its_parts():
+    attribution = torch.arange(224 * 112, dtype=torch.float64).view(1, 224, 112)
+    example = dataclasses.replace(make_example(0), maps={"soft_cam": attribution})
+    gallery = gallery_data(Facts(make_comparison(examples=[example])))
+    assert gallery is not None
+    stored = gallery["samples"][0]["maps"][0]
+    assert stored["size"] == (112, 56)
+    mean = float(attribution[0, 222:, 110:].mean())
+    assert stored["peak"] == pytest.approx(mean, rel=1e-5)
+
+
+def test_what_is_not_finite_has_a_byte_of_its_own():
+    attribution = torch.tensor([[[1.0, float("nan")], [float("inf"), -0.5]]])
+    example = dataclasses.replace(make_example(0), maps={"soft_cam": attribution, "grad_cam": torch.zeros(1, 2, 2)})
+    gallery = gallery_data(Facts(make_comparison(examples=[example])))
+    assert gallery is not None
+    maps = gallery["samples"][0]["maps"]
+    assert _unpack(maps[0]) == [[127, -128], [-128, -64]]
+    assert (_unpack(maps[1]), maps[1]["peak"]) == ([[0, 0], [0, 0]], 0)
+
+
+def test_photograph_and_mask_are_what_they_were():
+    example = make_example(1)
+    gallery = gallery_data(Facts(make_comparison(examples=[example])))
+    assert gallery is not None
+    entry = gallery["samples"][0]
+    with Image.open(BytesIO(base64.b64decode(entry["image"].split(",")[1]))) as picture:
+        assert picture.size == (30, 20)
+    bits = np.unpackbits(np.frombuffer(zlib.decompress(base64.b64decode(entry["mask"])), np.uint8))[:600]
+    assert example.sample.mask is not None
+    assert np.array_equal(bits.reshape(20, 30).astype(bool), example.sample.mask[0].numpy())
+
+
+def test_a_grey_image_and_a_lesion_of_one_pixel_survive():
+    mask = torch.zeros(1, 1000, 700, dtype=torch.bool)
+    mask[0, 501, 333] = True
+    example = make_example(0)
+    sample = dataclasses.replace(example.sample, image=torch.zeros(1, 1000, 700), mask=mask)
+    gallery = gallery_data(Facts(make_comparison(examples=[dataclasses.replace(example, sample=sample)])))
+    assert gallery is not None
+    entry = gallery["samples"][0]
+    assert entry["mask_size"] == (224, 157)
+    assert sum(map(int.bit_count, zlib.decompress(base64.b64decode(entry["mask"])))) >= 1
+
+
+# How it is written -------------------------------------------------------------------------------------------------
+
+
+def test_the_same_comparison_gives_the_same_file(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    assert _write(make_comparison(), tmp_path / "a") == _write(make_comparison(), tmp_path / "b")
+
+
+def test_what_exists_is_not_overwritten(tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text("mine")
+    with pytest.raises(FileExistsError, match=r"exists already and is not overwritten; choose another name"):
+        write_report(make_comparison(), path)
+    assert path.read_text() == "mine"
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"the report's folder '.*nowhere' does not exist; make it first"):
+        write_report(make_comparison(), tmp_path / "nowhere" / "report.html")
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+def test_a_folder_that_takes_nothing_is_said_in_words(tmp_path, monkeypatch, code):
+    def refuse(**_: object) -> None:
+        raise OSError(code, "no luck")
+
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    with pytest.raises(OSError, match=r"the report '.*' could not be written: no luck\. Free some space, or choose"):
+        write_report(make_comparison(), tmp_path / "report.html")
+
+
+def test_a_disk_that_fills_up_leaves_nothing_behind(tmp_path, monkeypatch):
+    def fill(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", fill)
+    with pytest.raises(OSError, match=r"No space left on device\. Free some space"):
+        write_report(make_comparison(), tmp_path / "report.html")
+    assert list(tmp_path.iterdir()) == []

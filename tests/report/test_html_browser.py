@@ -1,0 +1,373 @@
+"""The report in a real Chromium: it loads in silence, and everything that looks like a switch switches."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from reports import HOSTILE, METHODS, hostile_comparison, make_comparison, make_map
+
+from captum_softcam.evaluation import Comparison
+from captum_softcam.report import write_report
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; it comes with the extra 'test'")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium or google-chrome on the PATH")
+
+# The contrast of every text with what lies behind it, as WCAG 2 defines it; faded parts are left to the eye.
+_CONTRASTS = """() => {
+  const light = (colour) => {
+    const [r, g, b] = colour.map((part) => part / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+  const behind = (element) => {
+    for (let each = element; each; each = each.parentElement) {
+      const colour = parse(getComputedStyle(each).backgroundColor);
+      if (colour.length === 3 || colour[3] > 0) return colour.slice(0, 3);
+    }
+    return [255, 255, 255]; // paper
+  };
+  const low = [];
+  for (const element of document.querySelectorAll("body *")) {
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    if (!own || !element.getClientRects().length || element.closest("script, style, .dimmed")) continue;
+    const style = getComputedStyle(element);
+    const ink = parse(element.closest("svg") ? style.fill : style.color).slice(0, 3);
+    const [a, b] = [light(ink), light(behind(element))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) low.push([element.tagName, element.className.toString(), element.textContent.slice(0, 30), ratio]);
+  }
+  return low;
+}"""
+
+# What each panel shows.
+_INK = """() => [...document.querySelectorAll(".view canvas")].map((canvas) => canvas.toDataURL())"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> Path:
+    return _written(make_comparison(), tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture
+def open_page(browser) -> Iterator[Any]:
+    """Opens a page; at the end no console message, error, dialog or request may have come up."""
+    noise: list[str] = []
+    contexts: list[Any] = []
+
+    def open_page(path: Path, width: int = 1280, height: int = 900, **settings: Any) -> Any:
+        settings = {"reduced_motion": "reduce", **settings}  # nothing to wait for
+        context = browser.new_context(viewport={"width": width, "height": height}, **settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(5000)
+        page.on("console", lambda message: noise.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: noise.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: (noise.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("request", lambda request: noise.append(request.url) if not _is_local(request.url, path) else None)
+        page.goto(path.as_uri())
+        if settings.get("java_script_enabled", True) and page.locator("#gallery").count():
+            page.wait_for_selector("#gallery .view canvas")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert noise == []
+
+
+def _is_local(url: str, path: Path) -> bool:
+    return url == path.as_uri() or url.startswith("data:")
+
+
+def _written(comparison: Comparison, folder: Path) -> Path:
+    path = folder / "report.html"
+    write_report(comparison, path)
+    return path
+
+
+def _column(page: Any, place: int) -> list[str]:
+    return page.locator(f"#table tbody tr > :nth-child({place + 1})").evaluate_all(
+        "cells => cells.map(c => c.dataset.value)"
+    )
+
+
+def _heading(page: Any, place: int) -> Any:
+    return page.locator("#table thead tr:last-child th").nth(place)
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_loads_in_silence_fits_and_can_be_read(open_page, report, width, scheme):
+    page = open_page(report, width, 740, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.wait_for_selector("#curves .plots svg .name")
+    assert page.evaluate(_CONTRASTS) == []
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(21, 23, 27)"
+    assert dark == (scheme == "dark")
+
+
+def test_a_click_sorts_the_best_first_and_then_the_other_way(open_page, report):
+    page = open_page(report)
+    heading = _heading(page, 1)
+    assert heading.get_attribute("aria-sort") == "none"
+    heading.locator("button").click()
+    assert heading.get_attribute("aria-sort") == "descending"
+    values = list(map(float, _column(page, 1)))
+    assert values == sorted(values, reverse=True)
+    heading.locator("button").click()
+    assert heading.get_attribute("aria-sort") == "ascending"
+    assert list(map(float, _column(page, 1))) == sorted(values)
+    _heading(page, 0).locator("button").click()
+    assert heading.get_attribute("aria-sort") == "none"
+    assert _column(page, 0) == sorted(METHODS)
+
+
+def test_the_keyboard_sorts_by_number_with_the_undefined_last(open_page, report):
+    page = open_page(report)
+    button = _heading(page, 2).locator("button")
+    button.focus()
+    for key, order in (("Enter", "ascending"), ("Space", "descending")):
+        page.keyboard.press(key)
+        assert _heading(page, 2).get_attribute("aria-sort") == order
+        *values, last = _column(page, 2)
+        assert last == "", "random has no deletion"
+        assert list(map(float, values)) == sorted(map(float, values), reverse=order == "descending")
+    cost = _heading(page, 5).locator("button")
+    cost.click()
+    assert _column(page, 5) == ["0.0", "1.0", "1.5", "130.0"], "as text, 130 would stand before 1.5"
+
+
+def test_a_cell_says_more_to_pointer_and_keyboard(open_page, report):
+    page = open_page(report)
+    tip = page.locator("#tip")
+    assert tip.is_hidden()
+    page.locator("#table tbody tr:nth-child(1) td").first.hover()
+    assert "Against grad_cam: +0.100 [+0.100, +0.100], better" in tip.inner_text()
+    assert "Better in 100 % of 8 pairs" in tip.inner_text()
+    page.mouse.move(2, 2)
+    assert tip.is_hidden()
+    page.locator("#table tbody [tabindex='0']").focus()
+    for key in ("ArrowDown", "ArrowDown", "ArrowDown", "ArrowRight", "ArrowRight", "ArrowUp", "ArrowDown"):
+        page.keyboard.press(key)
+    assert "random, Deletion" in tip.inner_text()
+    assert "8 undefined, 3 of them by an error" in tip.inner_text()
+    box = tip.bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 1280
+    page.keyboard.press("Escape")
+    assert tip.is_hidden()
+
+
+def test_method_class_and_sample_can_be_switched(open_page, report):
+    page = open_page(report)
+    assert page.locator("#place b").inner_text() == "s1", "the first sample with a mask"
+    seen = [page.evaluate(_INK)]
+    assert len(seen[0]) == 2
+    for change in (
+        lambda: page.select_option("#left", label="occlusion"),
+        lambda: page.select_option("#kind", "rivals"),
+        lambda: page.click("#next"),
+        lambda: page.select_option("#right", label="none"),
+    ):
+        change()
+        page.wait_for_function(f"before => String(({_INK})()) !== String(before)", arg=seen[-1])  # another picture
+        seen.append(page.evaluate(_INK))
+    assert len(seen[-1]) == 1
+    assert "haemorrhages (rival)" in page.locator("#kind").inner_text()
+
+
+def test_prediction_and_scores_belong_to_the_sample(open_page, report):
+    page = open_page(report)
+    assert "✗ wrong: the model says haemorrhages, the class is hard exudates." in page.locator("#prediction").inner_text()
+    assert "30.0 %" in page.locator("#prediction .target").inner_text()
+    assert page.locator("#own tbody tr").first.inner_text().split() == ["Pixel", "AUC", "↑", "0.810", "0.710"]
+    page.select_option("#filter", label="healthy (1)")
+    assert page.locator("#place").inner_text().split() == ["s0", "1", "of", "1,", "no", "mask"]
+    assert "✓ right" in page.locator("#prediction").inner_text()
+    page.select_option("#filter", "wrong")
+    assert page.locator("#place b").inner_text() == "s1"
+
+
+def test_the_arrow_keys_walk_along_the_samples(open_page, report):
+    page = open_page(report)
+    page.locator("#strip input:checked").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#place b").inner_text() == "s0"
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("#place b").inner_text() == "s1"
+
+
+def test_opacity_outline_and_grey_can_be_switched(open_page, report):
+    page = open_page(report)
+    page.locator("#opacity").focus()
+    page.keyboard.press("Home")
+    assert page.locator("#opacity-value").inner_text() == "0 %"
+    assert page.locator(".view canvas").first.evaluate("canvas => getComputedStyle(canvas).opacity") == "0"
+    outline = page.locator(".view .mask").first
+    assert outline.is_visible()
+    page.uncheck("#outline")
+    assert outline.is_hidden()
+    photograph = page.locator(".view.mapped img").first
+    assert photograph.evaluate("image => getComputedStyle(image).filter") == "grayscale(1)"
+    page.uncheck("#grey")
+    assert photograph.evaluate("image => getComputedStyle(image).filter") == "none"
+
+
+def test_the_outline_runs_around_the_mask(open_page, report):
+    page = open_page(report)
+    path = page.locator(".view .mask .edge").first.get_attribute("d")
+    assert path.count("M") == 2 * (8 + 14), "the mask is 8 x 14 pixels"
+    assert "M6 4h1" in path
+    assert "M20 11v1" in path
+
+
+def test_pointer_and_arrow_keys_read_the_values_of_both_maps(open_page, report):
+    page = open_page(report)
+    view = page.locator(".view.mapped").first
+    view.scroll_into_view_if_needed()
+    box = view.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 12.5 / 30, box["y"] + box["height"] * 7.5 / 20)
+    _check_reading(page, row=7, column=12)
+    page.mouse.move(2, 2)
+    assert "Point at a map" in page.locator("#readout").inner_text()
+    view.focus()
+    _check_reading(page, row=10, column=15)
+    for key in ("ArrowRight", "ArrowUp", "Shift+ArrowLeft"):
+        page.keyboard.press(key)
+    _check_reading(page, row=9, column=8)
+
+
+def _check_reading(page: Any, row: int, column: int) -> None:
+    words = page.locator("#readout").inner_text().replace("\N{MINUS SIGN}", "-")
+    assert words.startswith(f"At {column}, {row}: ")
+    for place, method in enumerate(METHODS[:2]):
+        attribution = make_map(10 + place)
+        value = float(words.split(f"{method} ")[1].split()[0])
+        step = float(attribution.abs().max()) / 127
+        assert value == pytest.approx(float(attribution[0, row, column]), abs=step * 0.51 + 0.005 * abs(value))
+    cursor = page.locator(".view.mapped .cursor:not(.under)").first
+    assert (cursor.get_attribute("x"), cursor.get_attribute("y")) == (str(column), str(row))
+
+
+def test_smooth_maps_are_put_together_again(open_page, tmp_path):
+    comparison = make_comparison()
+    ramp = torch.linspace(-2, 1, 600).view(1, 20, 30)
+    comparison.examples[1].maps["soft_cam"] = ramp
+    page = open_page(_written(comparison, tmp_path))
+    values = page.evaluate("[...data.gallery.samples[1].maps[0].values]")
+    assert values == (ramp / 2 * 127).round().int().flatten().tolist()
+
+
+def test_the_theme_can_be_switched(open_page, report):
+    page = open_page(report, color_scheme="light")
+    theme = page.locator("#theme")
+    colour = "getComputedStyle(document.body).backgroundColor"
+    before = page.evaluate(colour)
+    theme.click()
+    assert theme.get_attribute("aria-pressed") == "true"
+    assert page.evaluate(colour) != before
+    theme.click()
+    assert page.evaluate(colour) == before
+
+
+def test_the_legend_hides_curves_and_the_pointer_reads_them(open_page, report):
+    page = open_page(report)
+    page.wait_for_selector("#curves .plots svg")
+    series = page.locator("#curves .series")
+    assert series.count() == 3, "random has no curve"
+    button = page.locator("#curves .legend button").nth(1)
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
+    assert series.count() == 2
+    button.click()
+    assert series.count() == 3
+    dashes = [path.get_attribute("stroke-dasharray") for path in page.locator("#curves .line").all()[-3:]]
+    assert len(set(dashes)) == 3, "told apart without colour"
+    page.locator("#curves .plots svg").hover()
+    assert "At 50.0 %" in page.locator("#tip").inner_text()
+    assert "grad_cam 0.235 [" in page.locator("#tip").inner_text()
+
+
+def test_the_costs_follow_the_metric(open_page, report):
+    page = open_page(report)
+    plot = page.locator("#costs svg")
+    assert "Pixel AUC against cost: soft_cam 0.835 at 1; " in plot.get_attribute("aria-label")
+    assert plot.locator(".series").count() == 4
+    page.select_option("#quality", label="Deletion")
+    assert "Deletion against cost" in plot.get_attribute("aria-label")
+    assert plot.locator(".series").count() == 3, "random has no deletion"
+
+
+def test_names_of_users_do_not_run(open_page, tmp_path):
+    page = open_page(_written(hostile_comparison(), tmp_path))
+    assert page.locator("script").count() == 2
+    assert page.locator("#table .method").first.inner_text() == HOSTILE[0]
+    assert page.locator("#left option").nth(1).inner_text() == HOSTILE[1]
+    for name in HOSTILE[:3]:
+        page.locator("#table td").first.hover()
+        assert page.locator(f"#curves .legend button:nth-child({1 + HOSTILE.index(name)})").inner_text() == name
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+
+
+@pytest.mark.parametrize(
+    "missing", [{"curves": make_comparison().curves.iloc[:0]}, {"examples": []}], ids=["curves", "maps"]
+)
+def test_a_report_without_a_part_works(open_page, tmp_path, missing):
+    page = open_page(_written(make_comparison(**missing), tmp_path))
+    _heading(page, 1).locator("button").click()
+    assert page.locator("#costs .series").count() == 4
+
+
+def test_without_script_the_table_can_be_read(open_page, report):
+    page = open_page(report, java_script_enabled=False)
+    assert "0.835" in page.locator("#table").inner_text()
+    assert page.locator("#gallery").is_hidden()
+    assert page.locator("noscript").is_visible()
+
+
+def test_it_prints_on_a_page(open_page, report):
+    page = open_page(report, 718, color_scheme="dark")  # the width of A4 less its margins
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 718
+    assert page.locator("body > header").is_hidden()
+    assert page.evaluate(_CONTRASTS) == [], "on white paper"
+
+
+def test_the_tab_key_reaches_everything_and_shows_where_it_is(open_page, report):
+    page = open_page(report)
+    reached = set()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id || document.activeElement.className"))
+    assert {
+        "skip",
+        "theme",
+        "left",
+        "kind",
+        "filter",
+        "opacity",
+        "outline",
+        "grey",
+        "previous",
+        "next",
+        "quality",
+    } <= reached
+    assert {"view mapped", "download"} <= reached
+    page.locator("#next").focus()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Tab")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
