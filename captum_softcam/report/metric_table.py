@@ -42,12 +42,12 @@ def make_metric_table(*, narrow: bool = False) -> Table:
 
 
 def _wide_row(metric: Metric) -> list[str]:
-    return [_name(metric), metric.category, _arrow(metric), _cost(metric), _settings(metric), *_whence(metric)]
+    return [_name(metric), metric.category, _arrow(metric), metric.cost, _settings(metric), *_whence(metric)]
 
 
 def _narrow_row(metric: Metric) -> list[str | Text]:
     settings = "".join(f"\n  {name}={value}" for name, value in metric.settings.items())
-    return [Text(_name(metric)).append(settings, style="not bold"), _arrow(metric), _cost(metric), *_whence(metric)]
+    return [Text(_name(metric)).append(settings, style="not bold"), _arrow(metric), metric.cost, *_whence(metric)]
 
 
 def _name(metric: Metric) -> str:
@@ -56,12 +56,6 @@ def _name(metric: Metric) -> str:
 
 def _arrow(metric: Metric) -> str:
     return "↑" if metric.higher_is_better else "↓"
-
-
-def _cost(metric: Metric) -> str:
-    """Model runs and maps."""
-    counts = {"forward": metric.forwards, "map": metric.attributions}
-    return ", ".join(f"{count} {unit}{'s' * (count > 1)}" for unit, count in counts.items() if count) or "none"
 
 
 def _settings(metric: Metric) -> str:
