@@ -136,7 +136,7 @@ class VerdictTable(SphinxDirective):
 
 def links_to_classes() -> dict[str | None, str]:
     """By the name of the metric."""
-    return {each.metric.name: f":class:`~captum_softcam.metrics.{each.__name__}`" for each in QuantusMetric.__subclasses__()}
+    return {each.row: f":class:`~captum_softcam.metrics.{each.__name__}`" for each in QuantusMetric.__subclasses__()}
 
 
 def list_table(rows: Sequence[Sequence[str]]) -> str:

@@ -66,7 +66,7 @@ class Metric:
 
     @property
     def cost(self) -> str:
-        """Per image and method, in words: ``"1 forward, 1 map"`` or ``"none"``."""
+        """What it takes per image and method, in words such as "1 forward, 1 map"."""
         counts = {"forward": self.forwards, "map": self.attributions}
         return ", ".join(f"{count} {unit}{'s' * (count > 1)}" for unit, count in counts.items() if count) or "none"
 

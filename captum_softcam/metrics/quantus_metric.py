@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from captum_softcam._names import closest
 from captum_softcam._tail import refuse_train_mode
-from captum_softcam.metrics import METRICS, PATCHES, Curve, Explained, Metric, Trial
+from captum_softcam.metrics import METRICS, PATCHES, Curve, Explained, Trial
 
 __all__ = ["QuantusMetric"]
 
@@ -50,16 +50,20 @@ class QuantusMetric(Base[list[float]]):
         ValueError: for a setting that the metric does not have.
     """
 
-    metric: ClassVar[Metric]
+    row: ClassVar[str]
+    _defaults: ClassVar[dict[str, Any]]
+    __signature__: ClassVar[inspect.Signature]
     data_applicability = {DataType.IMAGE, DataType.TIMESERIES}  # noqa: RUF012 - Quantus' own declare it so
     model_applicability = {ModelType.TORCH}  # noqa: RUF012 - likewise
 
     def __init_subclass__(cls, *, of: str) -> None:
         super().__init_subclass__()
-        cls.metric = METRICS[of]
-        cls.name = cls.metric.title
-        cls.score_direction = ScoreDirection.HIGHER if cls.metric.higher_is_better else ScoreDirection.LOWER
-        cls.evaluation_category = EvaluationCategory[cls.metric.category.upper()]
+        metric, cls.row = METRICS[of], of
+        cls.name = metric.title
+        cls.score_direction = ScoreDirection.HIGHER if metric.higher_is_better else ScoreDirection.LOWER
+        cls.evaluation_category = EvaluationCategory[metric.category.upper()]
+        cls._defaults = {**(_TRIAL if metric.category == "faithfulness" else {}), **metric.settings}
+        cls.__signature__ = _signature(cls._defaults)  # for readers: that of __init__ tells nothing of the settings
 
     def __init__(
         self,
@@ -86,11 +90,11 @@ class QuantusMetric(Base[list[float]]):
             disable_warnings=disable_warnings,
             display_progressbar=display_progressbar,
         )
-        known = {**(_TRIAL if self.metric.category == "faithfulness" else {}), **self.metric.settings}
-        for name in settings.keys() - known.keys():
-            of_all = inspect.signature(QuantusMetric).parameters.keys() - {"settings"}
-            raise ValueError(f"{type(self).__name__} has no setting {name!r}. {closest(name, [*known, *sorted(of_all)])}")
-        self.settings = {**known, **settings}
+        for name in settings.keys() - self._defaults.keys():
+            common = inspect.signature(QuantusMetric).parameters.keys() - {"settings"}
+            known = [*self._defaults, *sorted(common)]
+            raise ValueError(f"{type(self).__name__} has no setting {name!r}. {closest(name, known)}")
+        self.settings = {**self._defaults, **settings}
         self.a_axes = ()  # which axes of the images a map has: Quantus would guess, and refuse where it cannot
 
     def __call__(
@@ -122,7 +126,7 @@ class QuantusMetric(Base[list[float]]):
             model_predict_kwargs (dict): further arguments of the model. Default: none
             softmax (bool): without effect: a metric reads logits or probabilities as its formula has it.
             device (str): for ``explain_func``; the metric itself works where the model is.
-            batch_size (int): samples at a time; no score depends on it. Default: 64
+            batch_size (int): samples at a time; but for rounding no score depends on it. Default: 64
 
         Returns:
             list of float: one for each sample.
@@ -171,7 +175,7 @@ class QuantusMetric(Base[list[float]]):
         **_: Any,
     ) -> list[float]:
         """Called by Quantus: the scores of a batch."""
-        module = _module(model)
+        metric, module = METRICS[self.row], _module(model)
         like = next(module.parameters(), torch.empty(0))
 
         def to_maps(values: NDArray[Any]) -> Tensor:
@@ -185,10 +189,10 @@ class QuantusMetric(Base[list[float]]):
             torch.tensor(x_batch).to(like),
             torch.tensor(y_batch, dtype=torch.long, device=like.device),
             None if s_batch is None else torch.tensor(_with_channel(s_batch, x_batch) > 0, device=like.device),
-            **{name: value for name, value in self.settings.items() if name not in self.metric.settings},
+            **{name: value for name, value in self.settings.items() if name not in metric.settings},
         )
-        own = {name: self.settings[name] for name in self.metric.settings}
-        scores = self.metric.function(Explained(trial, to_maps(a_batch), explain), **own)
+        own = {name: self.settings[name] for name in metric.settings}
+        scores = metric.function(Explained(trial, to_maps(a_batch), explain), **own)
         trial.close()
         return cast("list[float]", (scores.area if isinstance(scores, Curve) else scores).tolist())
 
@@ -207,14 +211,14 @@ class QuantusMetric(Base[list[float]]):
         return np.abs(maps) if self.abs else maps
 
     def _refuse_missing(self, model: nn.Module | None, maps: object, masks: object, explain_func: object) -> None:
-        name = type(self).__name__
+        name, metric = type(self).__name__, METRICS[self.row]
         if maps is None and explain_func is None:
             raise ValueError(f"{name} has nothing to measure; give maps as a_batch, or the explain_func that makes them.")
-        if masks is None and self.metric.category == "localisation":
+        if masks is None and metric.category == "localisation":
             raise ValueError(f"{name} compares maps with masks; give them as s_batch, (N, 1, ...).")
         if model is not None:
             refuse_train_mode(model)
-        elif self.metric.forwards or self.metric.attributions:
+        elif metric.forwards or metric.attributions:
             raise ValueError(f"{name} asks the model; got None.")
 
     def _refuse_to_explain(self, **_: Any) -> NDArray[Any]:
@@ -233,6 +237,13 @@ class _Maps(Sequence[NDArray[Any]]):
 
     def __getitem__(self, part: Any) -> Any:
         return self._make(part)
+
+
+def _signature(defaults: Mapping[str, Any]) -> inspect.Signature:
+    """Settings, and what all metrics share."""
+    kind = inspect.Parameter
+    settings = [kind(name, kind.KEYWORD_ONLY, default=value) for name, value in defaults.items()]
+    return inspect.Signature([*settings, kind("common", kind.VAR_KEYWORD)])
 
 
 def _module(model: ModelInterface[nn.Module] | None) -> nn.Module:

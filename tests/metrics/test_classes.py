@@ -24,7 +24,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what other packages say while Quantus imports them
     import quantus
 
-CLASSES = {cls.metric.name: cls for cls in QuantusMetric.__subclasses__()}
+CLASSES = {cls.row: cls for cls in QuantusMetric.__subclasses__()}
 EACH = pytest.mark.parametrize("name", METRICS)
 IMAGE = (24, 32)
 
@@ -92,6 +92,14 @@ def test_a_docstring_is_true(name):
     assert listed.keys() == metric.settings.keys()
     for setting, default in listed.items():
         assert default == str(metric.settings[setting]) or "..." in default
+
+
+@EACH
+def test_a_signature_shows_the_settings(name):
+    found = inspect.signature(CLASSES[name]).parameters
+    trial = {"patches": 8, "seed": 0} if METRICS[name].category == "faithfulness" else {}
+    assert {key: each.default for key, each in found.items() if key != "common"} == {**trial, **METRICS[name].settings}
+    assert CLASSES[name]().settings == {**trial, **METRICS[name].settings}
 
 
 @EACH
