@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -192,8 +193,8 @@ class QuantusMetric(Base[list[float]]):
             **{name: value for name, value in self.settings.items() if name not in metric.settings},
         )
         own = {name: self.settings[name] for name in metric.settings}
-        scores = metric.function(Explained(trial, to_maps(a_batch), explain), **own)
-        trial.close()
+        with closing(trial):  # also when it fails, for Quantus keeps every model it has seen
+            scores = metric.function(Explained(trial, to_maps(a_batch), explain), **own)
         return cast("list[float]", (scores.area if isinstance(scores, Curve) else scores).tolist())
 
     def interpret_scores(self) -> None:
