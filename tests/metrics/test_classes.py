@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -352,6 +353,15 @@ class TestFaithfulnessEqualsQuantus:
         points = np.concatenate([first[:, None], curves], 1)
         want = (points[:, 1:] + points[:, :-1]).mean(1) / 2
         np.testing.assert_allclose(cls()(Grey().eval(), **grey), want, atol=1e-6)
+
+
+def test_the_script_of_the_reference_runs():
+    page = Path(__file__).parents[2] / "docs/reference/metrics.md"
+    (block,) = re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert {len(scores) for table in names["scores"].values() for scores in table.values()} == {3}
+    assert all(np.isfinite(table["insertion"]).all() for table in names["scores"].values())
 
 
 class TestOtherData:
