@@ -397,6 +397,164 @@ def trapezoids(points: list[float], places: list[float]) -> float:
     return area
 
 
+def patch_of(place: tuple[int, ...], size: list[int], patches: int) -> tuple[int, ...]:
+    """The patch that a position belongs to, of as many per side."""
+    return tuple(index * patches // side for index, side in zip(place, size, strict=True))
+
+
+def without_patches(image: Tensor, baseline: Tensor, taken: set[tuple[int, ...]], patches: int) -> Tensor:
+    """One image (C, ...) with the baseline in the place of some of its patches."""
+    size = list(image.shape[1:])
+    shown = image.clone()
+    for place in _positions(size):
+        if patch_of(place, size, patches) in taken:
+            for c in range(image.shape[0]):
+                shown[(c, *place)] = baseline[(c, *place)]
+    return shown
+
+
+def fall_and_sum(
+    model: Callable[[Tensor], Tensor],
+    image: Tensor,
+    values: Tensor,
+    target: int,
+    baseline: Tensor,
+    taken: set[tuple[int, ...]],
+    patches: int,
+) -> tuple[float, float]:
+    """How far the target's logit falls without some patches of one image (C, ...), and the sum of its map (...) there."""
+    size = list(values.shape)
+    shown = without_patches(image, baseline, taken, patches)
+    fall = float(model(image[None])[0, target]) - float(model(shown[None])[0, target])
+    total = sum(float(values[place]) for place in _positions(size) if patch_of(place, size, patches) in taken)
+    return fall, total
+
+
+def pearson(first: list[float], second: list[float]) -> float:
+    """Covariance over the product of the standard deviations."""
+    a, b = sum(first) / len(first), sum(second) / len(second)
+    covariance = sum((x - a) * (y - b) for x, y in zip(first, second, strict=True))
+    return covariance / math.sqrt(sum((x - a) ** 2 for x in first) * sum((y - b) ** 2 for y in second))
+
+
+def spearman(first: list[float], second: list[float]) -> float:
+    """Pearson correlation of the ranks; equal values share the mean of theirs."""
+
+    def ranks(values: list[float]) -> list[float]:
+        return [sum(w < v for w in values) + (sum(w == v for w in values) - 1) / 2 for v in values]
+
+    return pearson(ranks(first), ranks(second))
+
+
+def infidelity(falls: list[float], sums: list[float], scaled: bool) -> float:
+    """Mean squared difference, the sums times the factor >= 0 that makes it least; found by halving an interval."""
+
+    def loss(factor: float) -> float:
+        return sum((factor * s - f) ** 2 for f, s in zip(falls, sums, strict=True)) / len(falls)
+
+    if not scaled:
+        return loss(1.0)
+    low, high = 0.0, 1e6
+    for _ in range(200):
+        left, right = low + (high - low) / 3, high - (high - low) / 3
+        low, high = (low, right) if loss(left) < loss(right) else (left, high)
+    return loss(low)
+
+
+def imputed(image: Tensor, removed: Tensor) -> Tensor:
+    """Removed positions (...) of one image (C, ...) as the weighted mean of their neighbours, all equations solved at once.
+
+    A neighbour weighs 1 over the number of coordinates in which it is another: the paper's 1/6 and 1/12 in two dimensions.
+    """
+    places = _positions(list(removed.shape))
+    result = image.clone()
+    for c in range(image.shape[0]):
+        matrix = torch.zeros(len(places), len(places), dtype=torch.float64)
+        right = torch.zeros(len(places), dtype=torch.float64)
+        for i, p in enumerate(places):
+            if not bool(removed[p]):
+                matrix[i, i] = 1
+                right[i] = image[(c, *p)]
+                continue
+            for j, q in enumerate(places):
+                steps = [abs(a - b) for a, b in zip(p, q, strict=True)]
+                if max(steps) == 1:
+                    matrix[i, i] += 1 / sum(steps)
+                    matrix[i, j] -= 1 / sum(steps)
+        solution = torch.linalg.solve(matrix, right)
+        for i, p in enumerate(places):
+            result[(c, *p)] = solution[i]
+    return result
+
+
+def irof(
+    model: Callable[[Tensor], Tensor],
+    image: Tensor,
+    values: Tensor,
+    target: int,
+    baseline: Tensor,
+    segments: Tensor,
+    steps: int,
+) -> float:
+    """Area over the curve of the probability, in shares of the first, while segments of one image (C, ...) go."""
+    places = _positions(list(values.shape))
+    numbers = sorted({int(segments[p]) for p in places})
+    means = {}
+    for number in numbers:
+        inside = [float(values[p]) for p in places if int(segments[p]) == number]
+        means[number] = sum(inside) / len(inside)
+    order = sorted(numbers, key=lambda number: -means[number])
+    shares, points = [], []
+    for step in range(steps + 1):
+        taken = order[: step * len(order) // steps]
+        shown = image.clone()
+        for p in places:
+            if int(segments[p]) in taken:
+                for c in range(image.shape[0]):
+                    shown[(c, *p)] = baseline[(c, *p)]
+        shares.append(len(taken) / len(order))
+        points.append(probability(model, shown, target))
+    return 1 - trapezoids([point / points[0] for point in points], shares)
+
+
+def resampled_means(values: list[float]) -> list[float]:
+    """The means of the defined values in every possible resample of a few values, in ascending order."""
+    means = []
+    for drawn in itertools.product(values, repeat=len(values)):
+        total, count = 0.0, 0
+        for value in drawn:
+            if not math.isnan(value):
+                total, count = total + value, count + 1
+        if count:
+            means.append(total / count)
+    return sorted(means)
+
+
+def paired_difference(scores: list[float], baseline: list[float], higher_is_better: bool) -> tuple[float, float, int]:
+    """Mean difference, share of wins (a tie is half a win) and number of the pairs where both are defined."""
+    total, wins, count = 0.0, 0.0, 0
+    for ours, theirs in zip(scores, baseline, strict=True):
+        if math.isnan(ours) or math.isnan(theirs):
+            continue
+        total, count = total + ours - theirs, count + 1
+        if ours == theirs:
+            wins += 0.5
+        elif (ours > theirs) == higher_is_better:
+            wins += 1
+    return total / count, wins / count, count
+
+
+def rank(values: list[float], index: int, higher_is_better: bool) -> float:
+    """The rank of one of the values, 1 for the best; equal values share the mean of their places."""
+    better, equal = 0, 0
+    for value in values:
+        if value == values[index]:
+            equal += 1
+        elif (value > values[index]) == higher_is_better and not math.isnan(value):
+            better += 1
+    return better + (equal + 1) / 2
+
+
 def edge_magnitude(image: Tensor) -> Tensor:
     """Slope of the mean of the channels of one image (C, ...), by Sobel's filters in all dimensions; the border repeats."""
     size = list(image.shape[1:])

@@ -13,6 +13,7 @@ from captum_softcam.cli.compare import add_compare
 from captum_softcam.cli.convert import add_convert
 from captum_softcam.cli.explain import add_explain
 from captum_softcam.cli.layers import add_layers
+from captum_softcam.cli.options import in_words
 from captum_softcam.cli.train import add_train
 
 __all__ = ["main", "make_parser"]
@@ -24,22 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         options.run(options)
     except (ValueError, OSError) as error:
-        print(f"captum-softcam {options.command}: {_sentence(error)}", file=sys.stderr)
+        print(f"captum-softcam {options.command}: {in_words(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as interrupt:
         print(f"captum-softcam {options.command}: interrupted; {str(interrupt) or 'nothing was written'}.", file=sys.stderr)
         sys.exit(130)
-
-
-def _sentence(error: Exception) -> str:
-    """An error in words.
-
-    Those of the operating system come as a number, a text and a file, those of a process that loads data as a traceback.
-    """
-    if isinstance(error, OSError) and error.errno is not None:
-        return f"{error.strerror}: '{error.filename}'." if error.filename else f"{error.strerror}."
-    text = str(error)
-    return text.rstrip().rpartition("\n")[2].partition(": ")[2] if "Original Traceback" in text else text
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captum_softcam.cli.options import add_model_options, load_model, names, positive, seed
+from captum_softcam.cli.data import add_data_options, load_samples, names_data
+from captum_softcam.cli.options import add_model_options, brings_weights, count, in_words, load_model, names, positive, seed
+from captum_softcam.cli.resuming import plain_options, take_stored
 
 if TYPE_CHECKING:
-    from captum_softcam.data import ImageFolderSamples, RetinalLesions
+    from captum_softcam.data import Samples
+    from captum_softcam.evaluation import Comparison, Engine
     from captum_softcam.softcam import Classifier
 
 __all__ = ["add_compare"]
 
 _DEMO_SAMPLES = 48
 _ACCURACY_SAMPLES = 400
+_EXAMPLES, _GALLERY = 4, 24
+_FREE = ("address", "batch_size", "device", "engine", "report", "workers")  # may differ when a run goes on
 
 
 def add_compare(commands: Any) -> None:
@@ -26,65 +31,132 @@ def add_compare(commands: Any) -> None:
         "compare",
         help="score attribution methods under the same metrics on the same samples",
         description="Score attribution methods under the same metrics on the same samples. Without options: the embedded "
-        "SoftCAM model on embedded retinal lesions.",
+        "SoftCAM model on embedded retinal lesions. A run that was cut off goes on with: captum-softcam compare --resume "
+        "--out DIR",
     )
-    parser.set_defaults(run=_compare)
+    parser.set_defaults(run=partial(_compare, parser))
     add_model_options(parser)
-    parser.add_argument("--images", type=Path, metavar="DIR", help="images in one folder per class")
-    parser.add_argument("--masks", type=Path, metavar="DIR", help="masks with the same relative names")
-    parser.add_argument("--samples", type=positive, metavar="N", help="number of samples (default: 48, or all of DIR)")
-    parser.add_argument("--metrics", type=names, metavar="A,B", help="metrics (default: all that the data allows)")
+    add_data_options(parser)
+    parser.add_argument("--samples", type=positive, metavar="N", help="number of samples (default: 48, or all of the data)")
+    parser.add_argument("--metrics", type=names, metavar="A,B", help="metrics, or all; see captum-softcam metrics")
     parser.add_argument("--explain", choices=("true", "predicted"), default="true", help="the class to explain")
-    parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="samples at a time (default: 16)")
+    parser.add_argument("--baseline", metavar="METHOD", help="what the others are compared with (default: grad_cam)")
     parser.add_argument("--seed", type=seed, metavar="N", default=0, help="of the random subsets (default: 0)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="new folder for the results (default: a new one per run)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, with its settings")
+    parser.add_argument("--report", type=Path, metavar="HTML", help="write a report for the browser, in one file")
+    parser.add_argument("--gallery", type=positive, metavar="N", help=f"samples shown in the report (default: {_GALLERY})")
+    parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="samples at a time (default: 16)")
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: a GPU if there is one)")
+    parser.add_argument("--workers", type=count, default=0, metavar="N", help="processes that read images, or Ray's workers")
+    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="where the work is done")
+    parser.add_argument("--address", metavar="ADDRESS", help="of the Ray cluster (default: one on this machine)")
 
 
-def _compare(options: argparse.Namespace) -> None:
+def _compare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    from captum_softcam.evaluation import Comparison, is_complete, refuse_existing
+
+    if options.report is not None:
+        refuse_existing(options.report, "--report")
+    if not options.resume:
+        options.out = options.out or _new_name("comparison")
+        refuse_existing(options.out)
+    elif options.out is None:
+        raise ValueError("--resume needs --out: the folder of the run that was cut off.")
+    elif is_complete(options.out):
+        return _show(options, Comparison.load(options.out))
+    else:
+        _take_stored(parser, options)
+    comparison = _run(parser, options)
+    _show(options, comparison)
+
+
+def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Comparison:
     from torch.utils.data import Subset
 
     from captum_softcam.evaluation import compare_methods
-    from captum_softcam.report import print_table, refuse_existing, write_folder
 
-    out = options.out or _new_name("comparison")
-    refuse_existing(out)
-    classifier = load_model(options)
-    samples = _samples(options, classifier)
-    comparison = compare_methods(
-        classifier.model,
-        Subset(samples, range(min(options.samples or len(samples), len(samples)))),
-        options.methods,
-        options.metrics,
-        layer=options.layer,
-        normalize=classifier.normalize,
-        explain=options.explain,
-        batch_size=options.batch_size,
-        seed=options.seed,
-        show_progress=True,
-    )
-    comparison = replace(comparison, manifest={**comparison.manifest, **_provenance(options, classifier)})
-    if options.images is None:
+    classifier, samples = _model_and_samples(options)
+    if not options.resume and not names_data(options):
         _print_held_out()
-    write_folder(comparison, out, classifier.classes)
+    options.samples = options.samples or len(samples)
+    try:
+        return compare_methods(
+            classifier.model.to(_device(options)),
+            Subset(samples, range(min(options.samples, len(samples)))),  # type: ignore[arg-type]  # it has a length
+            options.methods,
+            _metrics(options),
+            layer=options.layer,
+            normalize=classifier.normalize,
+            explain=options.explain,
+            baseline=options.baseline,
+            batch_size=options.batch_size,
+            seed=options.seed,
+            examples=_EXAMPLES if options.report is None else options.gallery or _GALLERY,
+            rivals=options.report is not None,
+            folder=options.out,
+            resume=options.resume,
+            engine=_engine(options),
+            notes={**_provenance(options, classifier), "command": plain_options(parser, options)},
+            show_progress=True,
+        )
+    except (KeyboardInterrupt, OSError, ValueError) as stop:
+        if not options.out.exists():
+            raise
+        command = f"captum-softcam compare --resume --out {options.out}"
+        if isinstance(stop, KeyboardInterrupt):
+            raise KeyboardInterrupt(f"go on with: {command}") from stop
+        raise ValueError(f"{in_words(stop).rstrip('.')}. What is done is kept; go on with: {command}") from stop
+
+
+def _show(options: argparse.Namespace, comparison: Comparison) -> None:
+    """Table and pictures of a comparison that is complete."""
+    from captum_softcam.report import print_table, write_pictures, write_report
+
+    classes = comparison.manifest.get("classes")
+    write_pictures(comparison, options.out, classes)
     print_table(comparison)
-    print(f"Scores per sample, settings, table and picture: {out}/")
+    print(f"Scores per sample, settings, table and picture: {options.out}/")
+    if options.report is not None:
+        write_report(comparison, options.report, classes)
+        print(f"Report: {options.report}")
 
 
-def _samples(options: argparse.Namespace, classifier: Classifier) -> ImageFolderSamples | RetinalLesions:
-    from captum_softcam.data import ImageFolderSamples, RetinalLesions
+def _take_stored(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """The options that the run in ``--out`` was started with."""
+    from captum_softcam.evaluation import Journal
+
+    stored = Journal.read(options.out)["notes"].get("command")
+    if stored is None:
+        raise ValueError(f"the comparison in '{options.out}' was not started by this command; resume it by compare_methods.")
+    take_stored(parser, options, stored, _FREE)
+    options.report = options.report or (Path(stored["report"]) if stored["report"] else None)
+
+
+def _model_and_samples(options: argparse.Namespace) -> tuple[Classifier, Samples]:
+    """The classifier and all samples; where the model does not bring its classes, the data do."""
+    from captum_softcam.data import RetinalLesions
     from captum_softcam.softcam import EMBEDDED
 
-    if options.images is not None:
-        samples = ImageFolderSamples(options.images, options.masks, classifier.image_size, classifier.classes)
+    if names_data(options):
+        if not brings_weights(options.model) and options.checkpoint is not None and options.classes is None:
+            options.classes = list(load_samples(options, 1, None).classes)
+        classifier = load_model(options)
+        samples = load_samples(options, classifier.image_size, classifier.classes)
         if not samples.masked:
             _leave_localisation_out(options)
-        return samples
-    if options.masks is not None:
-        raise ValueError("--masks needs --images: the folder of the images that the masks belong to.")
+        return classifier, samples
     if options.model not in EMBEDDED:
         raise ValueError(f"model '{options.model}' needs --images: the embedded lesions are for the embedded models.")
     options.samples = options.samples or _DEMO_SAMPLES
-    return RetinalLesions("test", length=max(options.samples, _ACCURACY_SAMPLES), size=classifier.image_size)
+    classifier = load_model(options)
+    return classifier, RetinalLesions("test", length=max(options.samples, _ACCURACY_SAMPLES), size=classifier.image_size)
+
+
+def _metrics(options: argparse.Namespace) -> list[str] | None:
+    from captum_softcam.metrics import METRICS
+
+    return list(METRICS) if options.metrics == ["all"] else options.metrics
 
 
 def _leave_localisation_out(options: argparse.Namespace) -> None:
@@ -95,9 +167,31 @@ def _leave_localisation_out(options: argparse.Namespace) -> None:
     asked = [name for name in options.metrics or [] if name in localisation]
     if asked:
         raise ValueError(f"{', '.join(asked)} cannot be measured without masks; give --masks or leave it out.")
-    if options.metrics is None:
+    if options.metrics == ["all"]:
         options.metrics = [name for name in METRICS if name not in localisation]
-        print("No masks: the localisation metrics are left out.")
+    print("No masks: the localisation metrics are left out.")
+
+
+def _device(options: argparse.Namespace) -> Any:
+    """The device that was asked for, or a GPU if there is one; a cluster moves the model itself."""
+    import torch
+
+    if options.device is None:
+        return torch.device("cuda" if torch.cuda.is_available() and options.engine == "local" else "cpu")
+    try:
+        return torch.empty(0, device=options.device).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {options.device} cannot be used: {str(error).splitlines()[0]}") from error
+
+
+def _engine(options: argparse.Namespace) -> Engine:
+    from captum_softcam.evaluation import LocalEngine, RayEngine
+
+    if options.engine == "ray":
+        return RayEngine(options.address, options.workers or None, gpus=1 if options.device == "cuda" else 0)
+    if options.address is not None:
+        raise ValueError("--address is for --engine ray; leave it out.")
+    return LocalEngine(options.workers)
 
 
 def _print_held_out() -> None:
@@ -113,15 +207,14 @@ def _print_held_out() -> None:
 
 def _provenance(options: argparse.Namespace, classifier: Classifier) -> dict[str, Any]:
     """Where model and data came from, for the manifest."""
+    sources = ("images", "masks", "voc", "coco", "pets", "boxes", "imagenet")
+    data = {name: str(getattr(options, name)) for name in sources if getattr(options, name) is not None}
     return {
         "model": classifier.name,
         "checkpoint": str(options.checkpoint) if options.checkpoint else None,
         "weights": options.weights,
         "classes": list(classifier.classes),
-        "data": {
-            "images": str(options.images) if options.images else "RetinalLesions, split 'test', seed 0",
-            "masks": str(options.masks) if options.masks else None,
-        },
+        "data": data or {"images": "RetinalLesions, split 'test', seed 0"},
     }
 
 

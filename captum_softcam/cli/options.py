@@ -16,6 +16,8 @@ __all__ = [
     "MODEL_HELP",
     "add_model_options",
     "brings_weights",
+    "count",
+    "in_words",
     "load_model",
     "load_whole",
     "names",
@@ -38,10 +40,28 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--methods", type=names, metavar="A,B", help="methods (default: all that fit the model)")
 
 
+def in_words(error: Exception) -> str:
+    """An error in words.
+
+    Those of the operating system come as a number, a text and a file, those of a process that loads data as a traceback.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{error.strerror}: '{error.filename}'." if error.filename else f"{error.strerror}."
+    text = str(error)
+    return text.rstrip().rpartition("\n")[2].partition(": ")[2] if "Original Traceback" in text else text
+
+
 def positive(text: str) -> int:
     """A whole number above 0."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """A whole number of 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
     return int(text)
 
 
@@ -97,10 +117,6 @@ def load_model(options: argparse.Namespace) -> Classifier:
         return load_whole(options.model)
     refuse_unknown_model(options.model)
     classes = options.classes
-    if classes is None and options.checkpoint is not None and getattr(options, "images", None) is not None:
-        from captum_softcam.data import ImageFolderSamples
-
-        classes = ImageFolderSamples(options.images).classes
     if classes is None and options.checkpoint is not None:
         raise ValueError("--classes is needed with --checkpoint: the class names in the order of the logits.")
     if options.weights and options.classes:

@@ -10,7 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captum_softcam.cli.options import positive, refuse_unknown_model, seed, untrained
+from captum_softcam.cli.options import count, positive, refuse_unknown_model, seed, untrained
+from captum_softcam.cli.resuming import plain_options, take_stored
 
 if TYPE_CHECKING:
     from captum_softcam.data import LabelledImages
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["add_train"]
 
 _OF_THE_MACHINE = ("accelerator", "devices", "strategy", "workers")  # may differ when a run goes on elsewhere
-_NOT_STORED = ("command", "run", "resume", "out")
 
 
 def add_train(commands: Any) -> None:
@@ -82,7 +82,7 @@ def _add_machine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--accelerator", default="auto", metavar="NAME", help="cpu, gpu, mps (default: the best)")
     parser.add_argument("--devices", default="1", metavar="N", help="number of devices, or auto (default: 1)")
     parser.add_argument("--strategy", default="auto", metavar="NAME", help="of several devices, e.g. ddp (default: auto)")
-    parser.add_argument("--workers", type=_count, default=2, metavar="N", help="processes that load images (default: 2)")
+    parser.add_argument("--workers", type=count, default=2, metavar="N", help="processes that load images (default: 2)")
 
 
 def _number(text: str) -> float:
@@ -95,19 +95,13 @@ def _number(text: str) -> float:
     return number
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
-    return int(text)
-
-
 def _train(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     _refuse_missing_extra()
     from captum_softcam.report import refuse_existing
     from captum_softcam.softcam.training import is_main_process
 
     if options.resume:
-        _take_stored(parser, options)
+        take_stored(parser, options, _stored_options(options.out), _OF_THE_MACHINE)
     elif is_main_process():  # the other processes of a training come here when the folder is there already
         refuse_existing(options.out)
     _refuse_combinations(options)
@@ -296,7 +290,7 @@ def _write_settings(
 ) -> None:
     """What the run was asked for and what it met, for the reader and for ``--resume``."""
     settings = {
-        "options": _plain(parser, options),
+        "options": plain_options(parser, options),
         "classes": list(train.classes),
         "images": {"training": train.counts(), "validation": validation.counts()},
         "augmentation": str(train.transform).split("\n"),
@@ -306,28 +300,10 @@ def _write_settings(
     path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
-def _plain(parser: argparse.ArgumentParser, options: argparse.Namespace) -> dict[str, Any]:
-    """The options of the parser as JSON can hold them; files by their full name, for a run may go on from elsewhere."""
-    names = [action.dest for action in parser._actions if action.dest not in ("help", *_NOT_STORED)]
-    values = {name: getattr(options, name) for name in names}
-    return {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in values.items()}
-
-
-def _take_stored(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Put the settings of the run in ``--out`` in place; what is given besides must be the same, but for the machine."""
-    path = options.out / "settings.json"
+def _stored_options(out: Path) -> dict[str, Any]:
+    """What the run in the folder was started with."""
+    path = out / "settings.json"
     if not path.is_file():
         raise FileNotFoundError(f"'{path}' does not exist, so there is no run to resume; leave --resume out.")
-    stored = json.loads(path.read_text(encoding="utf-8"))["options"]
-    for name, given in _plain(parser, options).items():
-        if given == parser.get_default(name):
-            setattr(options, name, _parsed(parser, name, stored[name]))
-        elif given != stored[name] and name not in _OF_THE_MACHINE:
-            flag = "--" + name.replace("_", "-")
-            raise ValueError(f"{flag} {given} is not what the run was started with ({stored[name]}); leave it out.")
-
-
-def _parsed(parser: argparse.ArgumentParser, name: str, value: Any) -> Any:
-    """A stored value as the parser would have given it."""
-    kinds = {action.dest: action.type for action in parser._actions}
-    return Path(value) if kinds[name] is Path and value is not None else value
+    stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["options"]
+    return stored

@@ -4,17 +4,27 @@ from captum_softcam.evaluation.accuracy import accuracy
 from captum_softcam.evaluation.adapter import LayerExplainFunc
 from captum_softcam.evaluation.comparison import Comparison, Example
 from captum_softcam.evaluation.controls import CONTROLS, CentredGaussian, EdgeMap, RandomMap
+from captum_softcam.evaluation.costs import CostMeter
+from captum_softcam.evaluation.engine import Engine, LocalEngine, RayEngine
+from captum_softcam.evaluation.journal import Journal, is_complete, refuse_existing
 from captum_softcam.evaluation.runner import compare_methods, explain_sample
 
 __all__ = [
     "CONTROLS",
     "CentredGaussian",
     "Comparison",
+    "CostMeter",
     "EdgeMap",
+    "Engine",
     "Example",
+    "Journal",
     "LayerExplainFunc",
+    "LocalEngine",
     "RandomMap",
+    "RayEngine",
     "accuracy",
     "compare_methods",
     "explain_sample",
+    "is_complete",
+    "refuse_existing",
 ]

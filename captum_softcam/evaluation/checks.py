@@ -77,14 +77,13 @@ def find_metrics(metrics: Sequence[str | Metric]) -> list[Metric]:
     """
     if not metrics:
         raise ValueError("there are no metrics to compare under; give at least one.")
+    unknown = [metric for metric in metrics if isinstance(metric, str) and metric not in METRICS]
+    if unknown:
+        raise ValueError(f"metric {unknown[0]!r} is unknown. {closest(unknown[0], METRICS)}")
     found: dict[str, Metric] = {}
-    for metric in dict.fromkeys(metrics):
-        if isinstance(metric, str) and metric not in METRICS:
-            raise ValueError(f"metric {metric!r} is unknown. {closest(metric, METRICS)}")
-        one = METRICS[metric] if isinstance(metric, str) else metric
-        if one.name in found:
-            raise ValueError(f"two metrics are called '{one.name}'; give one of them another name.")
-        found[one.name] = one
+    for metric in [METRICS[metric] if isinstance(metric, str) else metric for metric in metrics]:
+        if found.setdefault(metric.name, metric) is not metric:
+            raise ValueError(f"two metrics are called '{metric.name}'; give one of them another name.")
     return list(found.values())
 
 

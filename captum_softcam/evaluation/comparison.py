@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
-from torch import Tensor
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from captum_softcam.data import Sample
+from captum_softcam._names import closest
+from captum_softcam.evaluation.controls import CONTROLS
+from captum_softcam.evaluation.example import Example
+from captum_softcam.evaluation.figure import plot_comparison
+from captum_softcam.evaluation.statistics import decimals, mean_intervals, mean_ranks, significance, win_rates
+from captum_softcam.evaluation.storage import read_folder, write_folder
+from captum_softcam.evaluation.tables import to_latex, to_markdown
+from captum_softcam.metrics import METRICS
 
 __all__ = ["Comparison", "Example"]
 
 
-@dataclass(frozen=True)
-class Example:
-    """A sample with its maps, for a picture.
-
-    Args:
-        sample (Sample): image, class and mask.
-        target (int): the class that is explained.
-        maps (dict): maps (1, H, W) of that class by method.
-        probabilities (Tensor): of all classes, (K,). Default: None
-        rival (int): another class, the strongest beside ``target``. Default: None
-        rival_maps (dict): maps (1, H, W) of the rival by method. Default: none
-    """
-
-    sample: Sample
-    target: int
-    maps: dict[str, Tensor]
-    probabilities: Tensor | None = None
-    rival: int | None = None
-    rival_maps: dict[str, Tensor] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """Methods x metrics x samples.
+
+    Intervals are 95 % percentile intervals of the bootstrap over samples :cite:`efron1979bootstrap`, with one seed, so that a
+    table can be made again. They say nothing about another training of the model, and they are not widened for the number of
+    methods and metrics looked at.
 
     Args:
         scores (DataFrame): one row per sample, method and metric, with the columns ``sample, label, target, prediction,
@@ -50,6 +45,12 @@ class Comparison:
         failures (DataFrame): one row per sample, method and metric that raised an error, with the columns ``sample, method,
             metric, error``; the metric is empty where the method itself failed. Default: empty
         examples (list of Example): a few samples with their maps. Default: none
+
+    Example::
+
+        >>> comparison = Comparison.load("results")
+        >>> comparison.differences("grad_cam").query("better == 1").index.tolist()
+        [('soft_cam', 'relevance_mass_accuracy')]
     """
 
     scores: pd.DataFrame
@@ -58,3 +59,260 @@ class Comparison:
     curves: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["sample", "method", "metric"]))
     failures: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["sample", "method", "metric", "error"]))
     examples: list[Example] = field(default_factory=list)
+
+    @property
+    def methods(self) -> list[str]:
+        """Names of the methods, in the order of the run; one that failed everywhere is among them."""
+        return _names(self.manifest.get("methods", ()), self.scores["method"])
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the metrics, in the order of the run."""
+        return _names(self.manifest.get("metrics", ()), self.scores["metric"])
+
+    @property
+    def controls(self) -> list[str]:
+        """Names of the methods that know nothing of the model."""
+        entries = _entries(self.manifest.get("methods"))
+        return [name for name in self.methods if entries.get(name, {}).get("control", name in CONTROLS)]
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """The title of each metric."""
+        return {name: str(entry.get("title", name)) for name, entry in self._described.items()}
+
+    @property
+    def directions(self) -> dict[str, int]:
+        """For each metric 1 if more is better, -1 if less is."""
+        return {name: 1 if entry["higher_is_better"] else -1 for name, entry in self._described.items()}
+
+    @property
+    def localises(self) -> bool:
+        """Whether any metric needs masks."""
+        return any(entry.get("category") == "localisation" for entry in self._described.values())
+
+    @property
+    def decimals(self) -> dict[str, int]:
+        """For each metric the decimals that its means are shown with."""
+        return {name: decimals(values.to_numpy()) for name, values in self._means.items()}
+
+    @property
+    def baseline(self) -> str:
+        """The method that the others are compared with: as the manifest says, or Grad-CAM, or the first."""
+        named = self.manifest.get("baseline")
+        return str(named) if named else "grad_cam" if "grad_cam" in self.methods else self.methods[0]
+
+    def summary(self) -> pd.DataFrame:
+        """Mean and 95 % interval of every cell.
+
+        Returns:
+            DataFrame: indexed by method and metric, with the columns ``mean, low, high``; ``count`` (defined scores);
+            ``undefined`` (the others, less the samples without mask in localisation); ``failed`` (how many of these are due
+            to an error); ``best`` (whether no other mean of the metric, as shown, is better; ties are all best).
+        """
+        return self._summary.copy()
+
+    def differences(self, baseline: str | None = None) -> pd.DataFrame:
+        """Every method against a baseline, sample by sample, over the samples where both are defined.
+
+        Args:
+            baseline (str): the name of a method. Default: :attr:`baseline`
+
+        Returns:
+            DataFrame: indexed by method and metric, without the baseline; ``mean, low, high`` of method minus baseline;
+            ``count`` (pairs); ``win_rate`` (share of the pairs where the method is better, ties half); ``better`` (1 if the
+            interval leaves out 0 on the good side, -1 on the bad side, else 0; with fewer than six pairs always 0).
+
+        Raises:
+            ValueError: if there is no such method.
+        """
+        baseline = baseline or self.baseline
+        if baseline not in self.methods:
+            raise ValueError(f"the baseline {baseline!r} is not among the methods compared. {closest(baseline, self.methods)}")
+        if baseline not in self._differences:
+            self._differences[baseline] = self._compare(baseline)
+        return self._differences[baseline].copy()
+
+    def ranks(self) -> pd.DataFrame:
+        """The rank of each mean, as shown, among the methods.
+
+        Returns:
+            DataFrame: methods x metrics, 1 for the best, equal ones share the mean of their places, NaN where undefined; and
+            ``mean_rank``, over the metrics where the method has one.
+        """
+        means = self._means.round(self.decimals)
+        directions = np.array([self.directions[name] for name in means], dtype=np.float64)
+        ranks = pd.DataFrame(mean_ranks(means.to_numpy(), directions), means.index, means.columns)
+        return ranks.assign(mean_rank=ranks.mean(axis=1))
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per method, for people and spreadsheets.
+
+        Returns:
+            DataFrame: indexed by method, with columns of two levels: each metric with ``mean, low, high, count, undefined,
+            failed``; ``"cost"`` with the columns of the costs; ``("rank", "mean")``.
+        """
+        wide = self._summary.drop(columns="best").unstack("metric").swaplevel(axis=1)
+        wide = wide.reindex(index=self.methods, columns=[(m, s) for m in self.metrics for s in self._summary if s != "best"])
+        costs = pd.concat({"cost": self.costs.reindex(self.methods)}, axis=1)
+        rank = self.ranks()[["mean_rank"]].set_axis(pd.MultiIndex.from_tuples([("rank", "mean")]), axis=1)
+        return pd.concat([wide, costs, rank], axis=1).rename_axis("method").rename_axis(columns=[None, None])
+
+    def to_markdown(self, baseline: str | None = None) -> str:
+        """The table with its notes in GitHub's Markdown; arguments and errors as for :meth:`differences`."""
+        return to_markdown(self, baseline or self.baseline)
+
+    def to_latex(self, baseline: str | None = None) -> str:
+        """The table with its notes in LaTeX, which needs the package booktabs; see :meth:`to_markdown`."""
+        return to_latex(self, baseline or self.baseline)
+
+    def plot(self, baseline: str | None = None) -> Figure:
+        """A panel of means and intervals per metric, and cost against mean rank; see :meth:`to_markdown`.
+
+        Returns:
+            matplotlib.figure.Figure: save it with ``savefig``.
+        """
+        return plot_comparison(self, baseline or self.baseline)
+
+    def save(self, folder: str | Path) -> None:
+        """Write everything into a folder, new or existing; each file appears whole or not at all.
+
+        ``scores.csv`` and ``costs.csv``; ``curves.csv``, ``failures.csv`` and ``examples.npz`` if there is something to put
+        in; ``manifest.json`` last. Numbers in tables keep every digit; images are kept in steps of 1/255, maps as float16 of
+        their greatest magnitude.
+
+        Args:
+            folder (str or Path): where to; files of an earlier comparison there are replaced.
+
+        Raises:
+            TypeError: if the manifest is not JSON.
+            OSError: if the folder cannot be written, as with a full disk.
+        """
+        tables = {"scores": self.scores, "costs": self.costs.rename_axis("method").reset_index()}
+        tables |= {"curves": self.curves, "failures": self.failures}
+        write_folder(Path(folder), tables, self.manifest, self.examples)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Comparison:
+        """Read what :meth:`save` wrote.
+
+        Args:
+            folder (str or Path): where from.
+
+        Raises:
+            FileNotFoundError: if the manifest or a file that it names is missing.
+            ValueError: if a file is cut off or changed, or written by a newer version of this package.
+        """
+        tables, manifest, examples = read_folder(Path(folder))
+        return cls(costs=tables.pop("costs").set_index("method"), manifest=manifest, examples=examples, **tables)
+
+    @cached_property
+    def _described(self) -> dict[str, Mapping[str, Any]]:
+        """What is known of each metric: the manifest's word, or this version's where it is silent."""
+        entries = _entries(self.manifest.get("metrics"))
+        return {name: entries[name] if entries.get(name) else _known(name) for name in self.metrics}
+
+    @cached_property
+    def _samples(self) -> pd.Index[Any]:
+        """Identifiers of all samples, also of those that failed."""
+        return pd.Index(_names(self.scores["sample"].unique(), self.failures["sample"]))
+
+    @cached_property
+    def _cube(self) -> NDArray[np.float64]:
+        """Scores (samples, methods, metrics); NaN where there is none."""
+        axes = {"sample": self._samples, "method": pd.Index(self.methods), "metric": pd.Index(self.metrics)}
+        doubled = self.scores.duplicated(list(axes))
+        if doubled.any():
+            row = self.scores[doubled].iloc[0]
+            raise ValueError(
+                f"sample {row['sample']!r} has two scores for {row['method']}, {row['metric']}; identifiers must be unique."
+            )
+        cube = np.full([len(axis) for axis in axes.values()], np.nan)
+        cube[tuple(axis.get_indexer(self.scores[name]) for name, axis in axes.items())] = self.scores["score"]
+        return cube
+
+    def _cells(self, columns: Mapping[str, Any], methods: Iterable[str]) -> pd.DataFrame:
+        """A table of values (methods x metrics, flat), indexed by method and metric."""
+        return pd.DataFrame(columns, pd.MultiIndex.from_product([methods, self.metrics], names=["method", "metric"]))
+
+    def _signs(self, methods: int) -> NDArray[np.float64]:
+        """The direction of each cell of so many methods."""
+        return np.tile(np.array([self.directions[name] for name in self.metrics], dtype=np.float64), methods)
+
+    @cached_property
+    def _summary(self) -> pd.DataFrame:
+        """The summary, made once: table, notes and files all read it."""
+        scores = self._cube.reshape(len(self._cube), len(self.methods) * len(self.metrics))
+        mean, low, high = mean_intervals(scores)
+        count = np.isfinite(scores).sum(axis=0)
+        table = self._cells({"mean": mean, "low": low, "high": high, "count": count}, self.methods)
+        table["undefined"] = np.maximum(np.tile(self._expected, len(self.methods)) - count, 0)
+        table["failed"] = np.minimum(self._failed, table["undefined"])
+        table["best"] = self._best(table["mean"])
+        return table
+
+    @property
+    def _expected(self) -> NDArray[np.int64]:
+        """How many scores each metric should have: samples without mask do not count for localisation."""
+        masked = self.manifest.get("samples_with_mask", len(self._samples))
+        located = [entry.get("category") == "localisation" for entry in self._described.values()]
+        return np.where(located, masked, len(self._samples))
+
+    @property
+    def _failed(self) -> NDArray[np.int64]:
+        """Samples of each cell where the method or the metric raised an error."""
+        failures = self.failures.fillna({"metric": ""})
+        found = {
+            (method, metric): failures.query("method == @method and metric in ('', @metric)")["sample"].nunique()
+            for method in failures["method"].unique()
+            for metric in self.metrics
+        }
+        return np.array([found.get((method, metric), 0) for method in self.methods for metric in self.metrics], dtype=np.int64)
+
+    def _best(self, means: pd.Series[float]) -> pd.Series[bool]:
+        places = [decimals(means.xs(name, level="metric").to_numpy()) for name in self.metrics]
+        shown = [round(value, place) for value, place in zip(means, places * len(self.methods), strict=True)]
+        signed = pd.Series(np.array(shown) * self._signs(len(self.methods)), means.index)
+        return signed == signed.groupby("metric").transform("max")
+
+    @property
+    def _means(self) -> pd.DataFrame:
+        """Means, methods x metrics."""
+        return pd.DataFrame(
+            self._summary["mean"].to_numpy().reshape(len(self.methods), len(self.metrics)), self.methods, self.metrics
+        )
+
+    @cached_property
+    def _differences(self) -> dict[str, pd.DataFrame]:
+        """Differences to the baselines that were asked for, made once."""
+        return {}
+
+    def _compare(self, baseline: str) -> pd.DataFrame:
+        place = self.methods.index(baseline)
+        with np.errstate(invalid="ignore"):  # between two infinite scores there is no difference
+            against = np.delete(self._cube - self._cube[:, [place]], place, axis=1)
+        methods = [name for name in self.methods if name != baseline]
+        differences = against.reshape(len(against), len(methods) * len(self.metrics))
+        mean, low, high = mean_intervals(differences)
+        count, signs = np.isfinite(differences).sum(axis=0), self._signs(len(methods))
+        columns = {"mean": mean, "low": low, "high": high, "count": count, "win_rate": win_rates(differences, signs)}
+        return self._cells({**columns, "better": significance(low, high, count, signs)}, methods)
+
+
+def _names(stated: Iterable[str], found: pd.Series[str]) -> list[str]:
+    return list(dict.fromkeys([*stated, *found.unique()]))
+
+
+def _entries(stated: Any) -> Mapping[str, Mapping[str, Any]]:
+    """What the manifest says of each name; nothing if it only lists them."""
+    return stated if isinstance(stated, Mapping) else {}
+
+
+def _known(name: str) -> dict[str, Any]:
+    if name not in METRICS:
+        raise ValueError(
+            f"the direction of the metric {name!r} is not known; name it in the manifest: "
+            f"{{'metrics': {{{name!r}: {{'higher_is_better': True}}}}}}."
+        )
+    metric = METRICS[name]
+    return {"title": metric.title, "category": metric.category, "higher_is_better": metric.higher_is_better}

@@ -11,7 +11,7 @@ from typing import Any
 
 from captum_softcam.evaluation.part import Part
 
-__all__ = ["Journal", "refuse_existing"]
+__all__ = ["Journal", "is_complete", "refuse_existing"]
 
 _SETTINGS = "running.json"
 _PARTS = "parts"
@@ -20,52 +20,52 @@ _PARTS = "parts"
 class Journal:
     """Results on their way to the disk.
 
-    While a comparison runs, its folder holds ``running.json`` (what was asked for) and ``parts/`` (a file per batch, whole or
-    absent). Samples are known by their place in the data set: a resumed run may take other batches.
+    While a comparison runs, its folder holds ``running.json`` (what was asked for) and ``parts/`` (a file per batch, whole
+    or absent). Samples are known by their place in the data set: a resumed run may take other batches.
 
     Args:
         folder (Path): of the comparison.
         settings (mapping): what the results depend on; JSON.
+        notes (mapping): what else belongs to the run; JSON.
         resume (bool): whether to go on with what is there.
 
     Raises:
-        FileExistsError: if the folder exists and is not to be resumed, or is complete.
+        FileExistsError: if the folder exists and is not to be resumed.
         FileNotFoundError: if there is nothing to resume.
         ValueError: if the folder was started with other settings.
         OSError: if it cannot be written to.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], *, resume: bool = False) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], notes: Mapping[str, Any], *, resume: bool = False) -> None:
         self.folder = folder
-        settings = json.loads(json.dumps(settings))
+        text = json.dumps({"settings": settings, "notes": notes}, indent=2)
         if resume:
-            _refuse_other(folder, started=self.settings_of(folder), now=settings)
+            _refuse_other(folder, started=self.read(folder)["settings"], now=json.loads(text)["settings"])
         else:
-            _start(folder, settings)
+            _start(folder, text)
 
     @staticmethod
-    def settings_of(folder: Path) -> dict[str, Any]:
-        """What a comparison that was cut off was started with."""
-        if (folder / "scores.csv").exists() and not (folder / _SETTINGS).exists():
-            raise FileExistsError(f"the comparison in '{folder}' is complete; there is nothing to resume.")
-        try:
-            settings: dict[str, Any] = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise FileNotFoundError(f"'{folder}' holds no comparison that was cut off; there is nothing to resume.") from None
-        return settings
+    def read(folder: Path) -> dict[str, Any]:
+        """Settings and notes that a comparison was started with that was cut off."""
+        if not (folder / _SETTINGS).exists():
+            raise FileNotFoundError(f"'{folder}' holds no comparison that was cut off; there is nothing to resume.")
+        running: dict[str, Any] = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+        return running
 
-    @property
-    def files(self) -> list[Path]:
-        """The files of the batches that are done."""
-        return sorted((self.folder / _PARTS).glob("*.npz"))
+    @staticmethod
+    def read_parts(folder: Path) -> Iterator[Part]:
+        """The results of the batches that are done."""
+        return map(Part.load, sorted((folder / _PARTS).glob("*.npz")))
 
     def add(self, part: Part) -> None:
         """Put the results of a batch on the disk."""
         part.save(self.folder / _PARTS / f"{part.indices[0]:09d}-{len(part.indices)}.npz")
 
-    def parts(self) -> Iterator[Part]:
-        """All results so far."""
-        return map(Part.load, self.files)
+    def discard_if_empty(self) -> None:
+        """Leave no folder behind where nothing was done."""
+        if not any((self.folder / _PARTS).glob("*.npz")):
+            self.close()
+            self.folder.rmdir()
 
     def close(self) -> None:
         """The comparison is complete and saved: let go of what it was made of."""
@@ -73,14 +73,14 @@ class Journal:
         shutil.rmtree(self.folder / _PARTS, ignore_errors=True)
 
 
-def _start(folder: Path, settings: Mapping[str, Any]) -> None:
+def _start(folder: Path, text: str) -> None:
     """The folder, with all that is needed to resume, from the first moment that it can be seen."""
     refuse_existing(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         (draft / _PARTS).mkdir()
-        (draft / _SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        (draft / _SETTINGS).write_text(text + "\n", encoding="utf-8")
         draft.chmod(0o755)
         draft.rename(folder)
     except BaseException:
@@ -88,15 +88,20 @@ def _start(folder: Path, settings: Mapping[str, Any]) -> None:
         raise
 
 
-def refuse_existing(path: Path) -> None:
+def refuse_existing(path: Path, option: str = "--out") -> None:
     """Raise FileExistsError if ``path`` is taken, for results are never overwritten, or lies below a file."""
     if (path / _SETTINGS).exists():
         raise FileExistsError(f"'{path}' holds a comparison that was cut off; go on with it by --resume, or move it away.")
     if path.exists():
-        raise FileExistsError(f"'{path}' exists already and is not overwritten; choose another --out or move it away.")
+        raise FileExistsError(f"'{path}' exists already and is not overwritten; choose another {option} or move it away.")
     files = [parent for parent in path.parents if parent.is_file()]
     if files:
-        raise FileExistsError(f"'{path}' lies below '{files[0]}', which is a file; choose another --out.")
+        raise FileExistsError(f"'{path}' lies below '{files[0]}', which is a file; choose another {option}.")
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a comparison ran to its end there."""
+    return (folder / "manifest.json").exists() and not (folder / _SETTINGS).exists()
 
 
 def _refuse_other(folder: Path, started: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -15,9 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from captum_softcam.attr import LayerSoftCam
 from captum_softcam.data import Sample, Samples
-from captum_softcam.evaluation.adapter import LayerExplainFunc
 from captum_softcam.evaluation.assembly import assemble
 from captum_softcam.evaluation.batches import device_of, make_batch
 from captum_softcam.evaluation.checks import (
@@ -61,11 +59,11 @@ def compare_methods(
     """Score attribution methods under the same metrics on the same samples.
 
     All methods see the same images, classes, resolution, baselines and random subsets, and a score does not depend on the
-    batch that its sample came in. A flat or non-finite map ranks nothing: its scores are NaN and counted as undefined, as are
-    localisation scores of samples without a mask. A method or metric that raises an error on a batch is recorded in
-    ``failures``, its scores there are NaN, and the others go on.
+    batch that its sample came in, but for rounding. A flat or non-finite map ranks nothing: its scores are NaN and counted
+    as undefined, as are localisation scores of samples without a mask. A method or metric that raises an error on a batch is
+    recorded in ``failures``, its scores there are NaN, and the others go on.
 
-    With a ``folder``, results go to the disk batch by batch, and ``resume`` goes on with a run that was cut off at any moment.
+    With a ``folder``, results go to the disk batch by batch, and ``resume`` goes on with a run that was cut off anywhere.
 
     Cost: per image, each method's own cost, ``Metric.forwards`` for every method and metric, less what is the same for all
     methods and therefore run once; one plain forward.
@@ -75,8 +73,8 @@ def compare_methods(
         samples (Samples): a list of ``Sample`` or a data set, images of one size, each with an identifier of its own.
         methods (sequence or dict): names in ``METHODS`` and ``CONTROLS``, Captum attribution classes or instances, or
             functions of model, images and classes; a dict gives them names. Default: all that the model allows
-        metrics (sequence): names in ``METRICS``, or instances of ``Metric``. Default: those with ``default`` set; without any
-            mask, those that need none
+        metrics (sequence): names in ``METRICS``, or instances of ``Metric``. Default: those with ``default`` set; without
+            any mask, those that need none
         layer (str): where layer methods look; SoftCAM always reads the evidence. Default: the last spatial layer (for a
             SoftCAM model its backbone)
         normalize (callable): turns images in [0, 1] into what the model takes. Default: none needed
@@ -103,7 +101,8 @@ def compare_methods(
         ValueError: for unknown names, no samples, images or masks of different sizes, a class the model does not have, a
             layer without a spatial map, SoftCAM on a model without evidence, a model in train mode, every method failing on
             the first batch, or a folder that was started with other settings.
-        FileExistsError: if the folder exists and is not to be resumed, or is complete.
+        FileExistsError: if the folder exists and is not to be resumed.
+        FileNotFoundError: if there is nothing to resume.
         OSError: if the folder cannot be written to.
     """
     check_model(model)
@@ -125,12 +124,17 @@ def compare_methods(
     )
     _refuse_unknown_baseline(baseline, work)
     manifest = _manifest(work, samples, layer, baseline, dict(notes or {}))
-    journal = None if folder is None else Journal(Path(folder), _settings(work, manifest), resume=resume)
-    parts = list(journal.parts()) if journal else []
-    for part in _run(work, samples, parts, batch_size, engine or LocalEngine(), show_progress):
-        parts.append(part)
+    journal = None if folder is None else Journal(Path(folder), _settings(work, manifest), notes or {}, resume=resume)
+    parts = list(Journal.read_parts(journal.folder)) if journal else []
+    try:
+        for part in _run(work, samples, parts, batch_size, engine or LocalEngine(), show_progress):
+            parts.append(part)
+            if journal:
+                journal.add(part)
+    except BaseException:
         if journal:
-            journal.add(part)
+            journal.discard_if_empty()
+        raise
     names = [metric.name for metric in work.metrics]
     comparison = assemble(parts, list(work.methods), names, {**manifest, "batch_size": batch_size})
     if journal:
@@ -147,10 +151,12 @@ def _run(
     missing = iter(index for index in range(len(samples)) if index not in finished)
     units = list(iter(lambda: list(islice(missing, batch_size)), []))
     form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
-    with tqdm(total=len(samples), initial=len(finished), disable=not show_progress, bar_format=form, dynamic_ncols=True) as bar:
+    with tqdm(
+        total=len(samples), initial=len(finished), disable=not show_progress, bar_format=form, dynamic_ncols=True
+    ) as bar:
 
         def tick(text: str, count: float) -> None:
-            bar.set_description(text, refresh=False)
+            bar.set_description_str(text, refresh=False)
             bar.update(count)
 
         for part in engine.run(work, samples, units, tick):

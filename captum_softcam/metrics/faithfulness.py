@@ -1,43 +1,155 @@
-"""Does the model need what the map marks? Perturbation on patches of whole pixels, and the ADCC family."""
+"""Does the model need what the map marks? Perturbation on patches of whole pixels, ROAD, IROF, and the ADCC family."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from captum_softcam.metrics import functional
+from captum_softcam.metrics.functional._edges import nan_if_flat
 from captum_softcam.metrics.metric import Curve, Metric
 from captum_softcam.metrics.trial import Explained
 
-__all__ = ["COMPLEXITY", "FAITHFULNESS"]
+__all__ = ["FAITHFULNESS"]
 
-_STEPS = 16
-
-
-def _deletion(explained: Explained, steps: int) -> Curve:
-    return _curve(functional.deletion_curve, explained, steps)
+_Function = Callable[..., Tensor]
 
 
-def _insertion(explained: Explained, steps: int) -> Curve:
-    return _curve(functional.insertion_curve, explained, steps)
-
-
-def _curve(function: object, explained: Explained, steps: int) -> Curve:
+def _play(function: _Function, explained: Explained, attributions: Tensor, **settings: Any) -> Tensor:
+    """What a function of images and maps says of the board and the attributions of its patches (N, 1, g, g)."""
     game = explained.trial.game
     board = game.full_board
-    points = function(  # type: ignore[operator]
-        game, board, explained.patch_means, explained.trial.targets, torch.zeros_like(board), patches=None, steps=steps
+    nothing = torch.zeros_like(board)
+    scores = function(game, board, attributions, explained.trial.targets, nothing, patches=None, **settings)
+    return nan_if_flat(scores, explained.maps)
+
+
+def _curve(function: _Function, explained: Explained, *, steps: int) -> Curve:
+    points = _play(function, explained, explained.patch_means, steps=steps)
+    size = explained.trial.game.full_board.shape[2:]
+    return Curve(points, functional.step_fractions(size, patches=None, steps=steps))
+
+
+def _by_order(function: _Function, explained: Explained, **settings: Any) -> Tensor:
+    return _play(function, explained, explained.patch_means, **settings)
+
+
+def _by_sums(function: _Function, explained: Explained, **settings: Any) -> Tensor:
+    return _play(function, explained, explained.patch_sums, **settings)
+
+
+def _by_random_sums(function: _Function, explained: Explained, **settings: Any) -> Tensor:
+    return _by_sums(function, explained, seed=explained.trial.seed, **settings)
+
+
+def _road(explained: Explained, *, shares: Sequence[float], noise: float) -> Curve:
+    trial = explained.trial
+    points = functional.road_curve(
+        trial.model, trial.images, explained.maps, trial.targets, shares=shares, noise=noise, seed=trial.seed
     )
-    return Curve(points, functional.step_fractions(board.shape[2:], patches=None, steps=steps))
+    whole = (trial.logits.argmax(1) == trial.targets.to(trial.logits.device)).to(points)
+    points = nan_if_flat(torch.cat([whole[:, None], points], 1), explained.maps)
+    return Curve(points, torch.tensor([0.0, *shares]))
+
+
+def _irof(explained: Explained, *, steps: int) -> Tensor:
+    trial = explained.trial
+    mean = functional.mean_baseline(trial.images)
+    return functional.irof(trial.model, trial.images, explained.maps, trial.targets, mean, trial.superpixels, steps=steps)
 
 
 def _average_drop(explained: Explained) -> Tensor:
     return functional.average_drop(explained.trial.confidence, explained.masked_confidence)
 
 
+def _increase_in_confidence(explained: Explained) -> Tensor:
+    return functional.increase_in_confidence(explained.trial.confidence, explained.masked_confidence)
+
+
+def _coherency(explained: Explained) -> Tensor:
+    return functional.coherency(explained.maps, explained.masked_maps)
+
+
+def _adcc(explained: Explained) -> Tensor:
+    return functional.adcc(_average_drop(explained), _coherency(explained), functional.map_complexity(explained.maps))
+
+
+def _row(name: str, title: str, higher_is_better: bool, source: str, forwards: int, *rest: Any, **more: Any) -> Metric:
+    return Metric(name, title, "faithfulness", higher_is_better, source, forwards, *rest, **more)
+
+
+_STEPS = {"steps": 16}
+_TENTHS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+_corrected = partial(_row, origin="corrected")
+
 FAITHFULNESS = (
-    Metric("deletion", "Deletion", "faithfulness", False, "petsiuk2018rise", _STEPS, _deletion, {"steps": _STEPS}, default=True),
-    Metric("insertion", "Insertion", "faithfulness", True, "petsiuk2018rise", _STEPS, _insertion, {"steps": _STEPS}, default=True),
-    Metric("average_drop", "Average drop", "faithfulness", False, "chattopadhay2018gradcampp", 1, _average_drop),
+    _row(
+        "deletion",
+        "Deletion",
+        False,
+        "petsiuk2018rise",
+        16,
+        partial(_curve, functional.deletion_curve),
+        _STEPS,
+        default=True,
+    ),
+    _row(
+        "insertion",
+        "Insertion",
+        True,
+        "petsiuk2018rise",
+        16,
+        partial(_curve, functional.insertion_curve),
+        _STEPS,
+        default=True,
+    ),
+    _corrected(
+        "faithfulness_correlation",
+        "Faithfulness correlation",
+        True,
+        "bhatt2020evaluating",
+        200,
+        partial(_by_random_sums, functional.faithfulness_correlation),
+        {"subset_size": 16, "runs": 200},
+        default=True,
+    ),
+    _corrected(
+        "sensitivity_n",
+        "Sensitivity-n",
+        True,
+        "ancona2018towards",
+        200,
+        partial(_by_random_sums, functional.sensitivity_n),
+        {"sizes": [1, 4, 16, 48], "runs": 50},
+    ),
+    _corrected(
+        "infidelity",
+        "Infidelity",
+        False,
+        "yeh2019infidelity",
+        138,
+        partial(_by_sums, functional.infidelity),
+        {"sides": [1, 2, 4], "scaled": True},
+    ),
+    _corrected(
+        "monotonicity", "Monotonicity", True, "arya2019explanation", 16, partial(_by_order, functional.monotonicity), _STEPS
+    ),
+    _corrected(
+        "monotonicity_correlation",
+        "Monotonicity correlation",
+        True,
+        "nguyen2020quantitative",
+        64,
+        partial(_by_sums, functional.monotonicity_correlation),
+    ),
+    _corrected("road", "ROAD", False, "rong2022road", 9, _road, {"shares": _TENTHS, "noise": 0.01}),
+    _corrected("irof", "IROF", True, "rieger2020irof", 17, _irof, _STEPS),
+    _row("average_drop", "Average drop", False, "chattopadhay2018gradcampp", 1, _average_drop),
+    _row("increase_in_confidence", "Increase in confidence", True, "chattopadhay2018gradcampp", 1, _increase_in_confidence),
+    _row("coherency", "Coherency", True, "poppi2021adcc", 0, _coherency, attributions=1),
+    _row("adcc", "ADCC", True, "poppi2021adcc", 1, _adcc, attributions=1),
 )
-COMPLEXITY: tuple[Metric, ...] = ()

@@ -68,6 +68,11 @@ class Trial:
         baseline = functional.blur_baseline(self.images, sigma=sigma)
         return PatchGame(self.model, self.images, baseline, self.patches, self.logits)
 
+    @cached_property
+    def superpixels(self) -> Tensor:
+        """Segments of the images, (N, 1, ...), which depend on the images alone."""
+        return functional.superpixels(self.images)
+
     def close(self) -> None:
         """Let go of what was remembered."""
         if "game" in self.__dict__:
@@ -107,8 +112,7 @@ class Explained:
     @cached_property
     def masked_confidence(self) -> Tensor:
         """Probability of the class in the masked images, (N,)."""
-        model = lambda _: self.trial.model(self.masked_images)  # noqa: E731
-        return functional.masked_confidence(model, self.trial.images, self.maps, self.trial.targets)
+        return functional.masked_confidence(self.trial.model, self.trial.images, self.maps, self.trial.targets)
 
     @cached_property
     def masked_maps(self) -> Tensor:

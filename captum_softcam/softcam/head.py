@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
@@ -126,9 +127,9 @@ def find_head(model: nn.Module, example: Tensor | None) -> Head:
 
 
 class _Tracer(fx.Tracer):
-    """Trace a model with all of its children closed but those named in ``opened``."""
+    """Trace a model with all of its children closed but those named in ``opened``; none, where torch.fx unpickles a graph."""
 
-    def __init__(self, opened: set[str]) -> None:
+    def __init__(self, opened: AbstractSet[str] = frozenset()) -> None:
         super().__init__()
         self.opened = opened
 

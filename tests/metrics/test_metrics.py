@@ -1,174 +1,400 @@
-"""The metrics against their literal versions, on signed maps with ties."""
+"""The rows of the comparison: what each plays, what it costs, and that no sample's score depends on the others."""
 
 from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
 
 import numpy as np
 import oracles
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from captum_softcam.metrics import METRICS, PatchGame
+from captum_softcam.metrics import METRICS, Curve, Explained, PatchGame, Trial, functional
 
-ORACLES = {
-    "pointing_game": oracles.pointing_game,
-    "relevance_mass_accuracy": oracles.relevance_mass,
-    "relevance_rank_accuracy": oracles.relevance_rank,
-    "pixel_auc": oracles.localisation_auc,
+TARGETS = torch.tensor([2, 0, 1, 2, 1])
+PLAYED = {  # rows that are functions of images and maps, on patches that the trial's blur replaces
+    "faithfulness_correlation": functional.faithfulness_correlation,
+    "infidelity": functional.infidelity,
+    "monotonicity": functional.monotonicity,
+    "monotonicity_correlation": functional.monotonicity_correlation,
+    "sensitivity_n": functional.sensitivity_n,
 }
-
-
-@pytest.fixture
-def maps() -> np.ndarray:
-    """Signed maps (6, 1, 9, 11) whose values repeat."""
-    return np.random.default_rng(0).integers(-5, 6, (6, 1, 9, 11)).astype(np.float32)
-
-
-@pytest.fixture
-def masks() -> np.ndarray:
-    return np.random.default_rng(1).random((6, 1, 9, 11)) < 0.3
+SIGNLESS = {  # rows of which a map's negative may have the better score
+    "coherency",  # ask neither the model nor a mask
+    "map_complexity",
+    "sparseness",
+    "monotonicity",  # evidence that is all in favour lets the curve rise in any order
+    "monotonicity_correlation",  # reads magnitudes
+}
+DRAWN = {"faithfulness_correlation", "sensitivity_n"}
 
 
 @pytest.fixture
 def small() -> nn.Module:
+    """Three classes that differ by place and colour, and are sure enough of themselves."""
     torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 3)
-    ).eval()
+    layers = nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(36, 3)
+    with torch.no_grad():
+        layers[-1].weight *= 20
+    return nn.Sequential(*layers).eval()
 
 
 @pytest.fixture
-def pictures() -> torch.Tensor:
-    """Three images of 20 x 27 pixels, so that patches are not all of one size."""
-    return torch.rand(3, 3, 20, 27, generator=torch.Generator().manual_seed(2))
+def pictures() -> Tensor:
+    """Images of 20 x 27 pixels, so that patches are not all of one size."""
+    waves = torch.linspace(0, 30, 5 * 20 * 27).sin().view(5, 1, 20, 27)
+    return (0.5 + 0.3 * waves + 0.2 * torch.rand(5, 3, 20, 27, generator=torch.Generator().manual_seed(2))).contiguous()
 
 
-@pytest.mark.parametrize("name", ORACLES)
-def test_localisation_equals_the_oracle(name, maps, masks):
-    want = [ORACLES[name](m.ravel().tolist(), s.ravel().tolist()) for m, s in zip(maps, masks, strict=True)]
-    np.testing.assert_allclose(METRICS[name].localise(maps, masks), want, atol=1e-12)
+@pytest.fixture
+def maps() -> Tensor:
+    """Signed maps; one with ties."""
+    made = torch.randn(5, 1, 20, 27, generator=torch.Generator().manual_seed(3))
+    made[1] = made[1].round()
+    return made
 
 
-def _owners(height: int, width: int) -> list[int]:
-    """The patch of every pixel, in reading order."""
-    return [(i * 8 // height) * 8 + j * 8 // width for i in range(height) for j in range(width)]
+@pytest.fixture
+def masks() -> Tensor:
+    return torch.rand(5, 1, 20, 27, generator=torch.Generator().manual_seed(4)) < 0.2
 
 
-def _score(model: nn.Module, image: torch.Tensor, blurred: torch.Tensor, taken: list[int]) -> torch.Tensor:
-    """Scores (K,) of one image with the patches ``taken`` of its 8 x 8 blurred."""
-    gone = torch.isin(torch.tensor(_owners(*image.shape[1:])), torch.tensor(taken, dtype=torch.long))
-    with torch.no_grad():
-        return model(torch.where(gone.view(image.shape[1:]), blurred, image)[None])[0]
+def explain(images: Tensor) -> Tensor:
+    """A method whose map is another for another image."""
+    return images[:, :1] - images[:, 1:2]
 
 
-def _patch_sums(attribution: np.ndarray) -> list[float]:
-    sums = [0.0] * 64
-    for owner, value in zip(_owners(*attribution.shape), attribution.ravel().tolist(), strict=True):
-        sums[owner] += value
-    return sums
+def explained(model, images, maps, masks=None, targets=TARGETS, **settings) -> Explained:
+    return Explained(Trial(model, images, targets, masks, **settings), maps, explain)
 
 
-def _blurred(game: PatchGame) -> torch.Tensor:
+def score(name: str, *arguments, **settings) -> Tensor:
+    answer = METRICS[name].measure(explained(*arguments, **settings))
+    return answer.area if isinstance(answer, Curve) else answer
+
+
+def blurred(trial: Trial) -> Tensor:
     """What the game shows where every patch is taken."""
-    return game._players[2]
+    return functional.blur_baseline(trial.images, sigma=27 / 8)
 
 
-def test_region_perturbation_equals_the_oracle(small, pictures):
-    attributions = np.random.default_rng(3).normal(size=(3, 1, 20, 27)).astype(np.float32)
-    targets, game = np.array([2, 0, 1]), PatchGame(small, pictures)
-    got = METRICS["region_perturbation"].test(attributions, targets, game, seed=0)
-    for i in range(3):
-        sums = _patch_sums(attributions[i, 0])
-        order = sorted(range(64), key=lambda p: -sums[p])
-        scores = [_score(small, pictures[i], _blurred(game)[i], order[:n]).softmax(0)[targets[i]] for n in range(33)]
-        want = oracles.region_perturbation([float(scores[0] - score) for score in scores[1:]])
-        assert got[i] == pytest.approx(want, abs=1e-6)
+@pytest.mark.parametrize("name", METRICS)
+def test_a_sample_is_scored_as_if_alone(name, small, pictures, maps, masks):
+    maps[2], maps[3, 0, 4, 4], masks[4] = 3.0, torch.nan, False
+    together = score(name, small, pictures, maps, masks)
+    parts = [slice(i, i + 1) for i in range(5)]
+    alone = [score(name, small, pictures[p], maps[p], masks[p], TARGETS[p]) for p in parts]
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-5, equal_nan=True)
+    assert together.shape == (5,)
+    assert together[[2, 3]].isnan().all(), "flat and broken maps rank nothing"
+    assert together[[0, 1]].isfinite().all()
+    assert together[4].isnan() == (METRICS[name].category == "localisation"), "nothing to find in an empty mask"
 
 
-def test_faithfulness_correlation_equals_the_oracle(small, pictures):
-    attributions = np.random.default_rng(3).normal(size=(3, 1, 20, 27)).astype(np.float32)
-    targets, game = np.array([2, 0, 1]), PatchGame(small, pictures)
-    got = METRICS["faithfulness_correlation"].test(attributions, targets, game, seed=5)
-    stream = np.random.RandomState(5)
-    subsets = [[stream.choice(64, 16, replace=False).tolist() for _ in range(3)] for _ in range(200)]
-    for i in range(3):
-        whole = _score(small, pictures[i], _blurred(game)[i], [])[targets[i]]
-        drops = [
-            (run[i], float(whole - _score(small, pictures[i], _blurred(game)[i], run[i])[targets[i]])) for run in subsets
-        ]
-        want = oracles.faithfulness_correlation(_patch_sums(attributions[i, 0]), drops)
-        assert got[i] == pytest.approx(want, abs=1e-4), "float32 sums of 200 runs"
+@pytest.mark.parametrize("name", METRICS)
+def test_a_batch_of_flat_maps_alone(name, small, pictures, maps, masks):
+    assert score(name, small, pictures, torch.full_like(maps, -2.0), masks).isnan().all()
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_the_other_maps_scale_does_not_matter(name, small, pictures, maps, masks):
+    """Maps of negative values alone, and of any unit, go through; those that weigh evidence have none to weigh."""
+    whole = score(name, small, pictures, maps, masks)
+    torch.testing.assert_close(score(name, small, pictures, 1e3 * maps, masks), whole, atol=1e-4, rtol=1e-4)
+    negative = score(name, small, pictures, maps - 10, masks)
+    assert negative.isfinite().all() or negative.isnan().all() or name == "activation_sensitivity"
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_nothing_else_is_touched(name, small, pictures, maps, masks):
+    before = [np.random.get_state()[1].copy(), torch.random.get_rng_state()]
+    kept = [each.clone() for each in (pictures, maps, masks)]
+    METRICS[name].measure(explained(small, pictures, maps, masks))
+    assert (np.random.get_state()[1] == before[0]).all()
+    assert torch.equal(torch.random.get_rng_state(), before[1])
+    torch.testing.assert_close([pictures, maps, masks], kept)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_cost(name, small, pictures, maps, masks):
+    """No more forwards and maps than the row says: fewer only where a random subset was drawn twice."""
+    forwards, attributions = [], []
+    with torch.no_grad():
+        logits = small(pictures)
+    small.register_forward_hook(lambda _module, inputs, _output: forwards.append(len(inputs[0])))
+    asked = explained(small, pictures, maps, masks, logits=logits)
+    asked.explain = lambda images: attributions.append(1) or explain(images)
+    metric = METRICS[name]
+    metric.measure(asked)
+    assert len(attributions) == metric.attributions
+    assert set(forwards) <= {5}
+    if name == "sensitivity_n":
+        assert metric.forwards - 50 < len(forwards) <= metric.forwards
+    else:
+        assert len(forwards) == metric.forwards
+
+
+def test_all_metrics_together_ask_for_less(small, pictures, maps, masks):
+    """Boards come again from metric to metric, and random subsets from method to method."""
+    calls = []
+    small.register_forward_hook(lambda *_: calls.append(1))
+    first = explained(small, pictures, maps, masks)
+    for metric in METRICS.values():
+        metric.measure(first)
+    assert len(calls) < 0.8 * sum(metric.forwards for metric in METRICS.values())
+    calls.clear()
+    second = Explained(first.trial, maps.flip(2), explain)
+    for name in ("faithfulness_correlation", "sensitivity_n", "infidelity", "monotonicity_correlation"):
+        METRICS[name].measure(second)
+    assert not calls
+
+
+@pytest.mark.parametrize("name", ["deletion", "insertion"])
+def test_curves_are_those_of_the_images(name, small, pictures, maps):
+    asked = explained(small, pictures, maps)
+    got = METRICS[name].measure(asked)
+    curve = getattr(functional, f"{name}_curve")
+    want = curve(small, pictures, maps, TARGETS, blurred(asked.trial), patches=8, steps=16)
+    torch.testing.assert_close(got.points, want, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(got.fractions, torch.linspace(0, 1, 17))
+    torch.testing.assert_close(got.area, functional.area_under_curve(want, got.fractions), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", PLAYED)
+def test_the_board_says_what_the_images_say(name, small, pictures, maps):
+    asked = explained(small, pictures, maps, seed=7)
+    settings = dict(METRICS[name].settings) | ({"seed": 7} if name in DRAWN else {})
+    want = PLAYED[name](small, pictures, maps, TARGETS, blurred(asked.trial), patches=8, **settings)
+    torch.testing.assert_close(METRICS[name].measure(asked), want, atol=1e-5, rtol=1e-5, check_dtype=False)
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_the_seed_of_the_trial_draws(name, small, pictures, maps):
+    first, again, other = (score(name, small, pictures, maps, seed=seed) for seed in (0, 0, 1))
+    torch.testing.assert_close(first, again)
+    assert (first - other).abs().max() > 1e-3
+
+
+def test_road(small, pictures, maps):
+    got = METRICS["road"].measure(explained(small, pictures, maps, seed=3))
+    shares = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    want = functional.road_curve(small, pictures, maps, TARGETS, shares=shares, seed=3)
+    torch.testing.assert_close(got.points[:, 1:], want)
+    with torch.no_grad():
+        assert got.points[:, 0].tolist() == (small(pictures).argmax(1) == TARGETS).tolist()
+    torch.testing.assert_close(got.fractions, torch.tensor([0.0, *shares]))
+
+
+def test_irof(small, pictures, maps):
+    mean, segments = functional.mean_baseline(pictures), functional.superpixels(pictures)
+    want = functional.irof(small, pictures, maps, TARGETS, mean, segments, steps=16)
+    torch.testing.assert_close(score("irof", small, pictures, maps), want)
+
+
+def test_the_adcc_family(small, pictures, maps):
+    before = functional.confidence(small, pictures, TARGETS)
+    after = functional.masked_confidence(small, pictures, maps, TARGETS)
+    want = {
+        "average_drop": functional.average_drop(before, after),
+        "increase_in_confidence": functional.increase_in_confidence(before, after),
+        "coherency": functional.coherency(maps, explain(functional.masked_images(pictures, maps))),
+        "map_complexity": functional.map_complexity(maps),
+    }
+    want["adcc"] = functional.adcc(want["average_drop"], want["coherency"], want["map_complexity"])
+    want["sparseness"] = functional.sparseness(maps)
+    for name, scores in want.items():
+        torch.testing.assert_close(score(name, small, pictures, maps), scores)
+
+
+@pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.category == "localisation"])
+def test_localisation_rows_are_functions_of_map_and_mask(name, small, pictures, maps, masks):
+    want = getattr(functional, name)(maps, masks)
+    torch.testing.assert_close(score(name, small, pictures, maps, masks), want)
+    assert score(name, small, pictures, maps).isnan().all(), "without any mask"
+
+
+def _falls(model: nn.Module, image: Tensor, gone: Tensor, target: int, taken: list[int]) -> tuple[float, float]:
+    """How far logit and probability of one image fall when some of its 8 x 8 patches are blurred."""
+    places = {divmod(patch, 8) for patch in taken}
+    shown = oracles.without_patches(image, gone, places, 8)
+    with torch.no_grad():
+        logits = float(model(image[None])[0, target] - model(shown[None])[0, target])
+        return logits, oracles.probability(model, image, target) - oracles.probability(model, shown, target)
+
+
+def _patch_values(values: Tensor) -> tuple[list[float], list[float]]:
+    """Sum and mean of a map (H, W) over each of 8 x 8 patches."""
+    sums, counts = [0.0] * 64, [0] * 64
+    for i in range(values.shape[0]):
+        for j in range(values.shape[1]):
+            a, b = oracles.patch_of((i, j), list(values.shape), 8)
+            sums[8 * a + b] += float(values[i, j])
+            counts[8 * a + b] += 1
+    return sums, [total / count for total, count in zip(sums, counts, strict=True)]
+
+
+@pytest.mark.parametrize("i", [0, 1])
+def test_quantus_rows(small, pictures, maps, i):
+    """By loops: one sample without, one with equal values."""
+    asked = explained(small, pictures, maps)
+    image, gone, target = pictures[i], blurred(asked.trial)[i], int(TARGETS[i])
+    sums, means = _patch_values(maps[i, 0])
+    order = sorted(range(64), key=lambda patch: -means[patch])
+    falls = [_falls(small, image, gone, target, order[:n])[1] for n in range(65)]
+    whole = oracles.probability(small, image, target)
+    tenth = METRICS["region_perturbation"].measure(asked)[i].item()
+    assert tenth == pytest.approx(oracles.region_perturbation(falls[1:33]), abs=1e-5)
+    flipped = METRICS["pixel_flipping"].measure(asked)
+    assert flipped.points[i].tolist() == pytest.approx([whole - fall for fall in falls], abs=1e-5)
+    assert flipped.fractions.tolist() == pytest.approx([n / 64 for n in range(65)])
+    single = [_falls(small, image, gone, target, [patch])[0] for patch in range(64)]
+    estimate = METRICS["faithfulness_estimate"].measure(asked)[i].item()
+    assert estimate == pytest.approx(oracles.pearson(sums, single), abs=1e-4)
+
+
+def test_selectivity(small, pictures, maps):
+    """Blocks of 2 x 2 patches, by their sums."""
+    asked = explained(small, pictures, maps)
+    got = METRICS["selectivity"].measure(asked)
+    sums, _ = _patch_values(maps[0, 0])
+    blocks = [[16 * a + 2 * b + 8 * c + d for c in (0, 1) for d in (0, 1)] for a in range(4) for b in range(4)]
+    blocks.sort(key=lambda block: -sum(sums[patch] for patch in block))
+    whole = oracles.probability(small, pictures[0], 2)
+    want = [whole]
+    for n in range(1, 17):
+        taken = [patch for block in blocks[:n] for patch in block]
+        want.append(whole - _falls(small, pictures[0], blurred(asked.trial)[0], 2, taken)[1])
+    assert got.points[0].tolist() == pytest.approx(want, abs=1e-5)
+    with pytest.raises(ValueError, match="7 patches per side cannot be taken 2 x 2 at a time"):
+        METRICS["selectivity"].measure(explained(small, pictures, maps, patches=7))
+
+
+@pytest.mark.parametrize("name", ["faithfulness_correlation", "sensitivity_n", "faithfulness_estimate"])
+def test_a_model_that_never_moves_leaves_correlations_undefined(name, pictures, maps):
+    class Constant(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.new_ones(len(x), 3)
+
+    assert score(name, Constant().eval(), pictures, maps).isnan().all()
+
+
+class Corner(nn.Module):
+    """Sure of class 0 as far as the upper left quarter is bright and rough, and the rest is dark."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        quarter = x[..., : x.shape[-2] // 2, : x.shape[-1] // 2].flatten(1)
+        logit = 20 * quarter.var(1) + 6 * quarter.mean(1) - 4 * x.flatten(1).mean(1)
+        return torch.stack([logit, torch.full_like(logit, 2.5)], 1)
+
+
+@pytest.mark.parametrize("name", sorted(METRICS.keys() - SIGNLESS))
+def test_the_right_map_beats_its_negative(name):
+    """The map says where the model looks; its negative says the opposite."""
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    marks = -1 + 0.1 * torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    marks[:, :, :16, :16] *= -1
+    trial = Trial(Corner().eval(), images, torch.zeros(2, dtype=torch.long), marks > 0)
+    right, wrong = (
+        METRICS[name].measure(Explained(trial, sign * marks, lambda _, sign=sign: sign * marks)) for sign in (1, -1)
+    )
+    if isinstance(right, Curve):
+        right, wrong = right.area, wrong.area
+    assert ((right > wrong) == METRICS[name].higher_is_better).all()
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize(("shape", "patches"), [((80,), 64), ((16, 17, 18), 4)])
+def test_signals_and_volumes(name, shape, patches):
+    generator = torch.Generator().manual_seed(0)
+    images, maps = (torch.randn(2, channels, *shape, generator=generator) for channels in (2, 1))
+    weights = torch.randn(3, images[0].numel(), generator=generator) / images[0].numel() ** 0.5
+
+    class Linear(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1) @ weights.T
+
+    trial = Trial(Linear().eval(), images, torch.tensor([0, 1]), maps > 1, patches=patches)
+    asked = Explained(trial, maps, lambda x: x[:, :1])
+    if METRICS[name].origin == "quantus":
+        with pytest.raises(ValueError, match="Quantus' classes take images"):
+            METRICS[name].measure(asked)
+    elif name == "irof" and len(shape) == 1:
+        with pytest.raises(ValueError, match="a signal has no superpixels"):
+            METRICS[name].measure(asked)
+    else:
+        answer = METRICS[name].measure(asked)
+        assert (answer.area if isinstance(answer, Curve) else answer).isfinite().all()
+
+
+def test_rows_say_what_a_table_needs():
+    bibliography = (Path(__file__).parents[2] / "docs" / "references.bib").read_text()
+    known = set(re.findall(r"^@\w+\{(\w+),$", bibliography, re.MULTILINE))
+    assert len({metric.title for metric in METRICS.values()}) == len(METRICS)
+    for name, metric in METRICS.items():
+        assert metric.name == name
+        assert metric.source in known
+        assert json.loads(json.dumps(dict(metric.settings))) == dict(metric.settings)
+        assert (metric.category == "faithfulness") or not metric.forwards
+
+
+def test_the_metrics_taken_unasked():
+    assert [name for name, metric in METRICS.items() if metric.default] == [
+        "pointing_game",
+        "relevance_mass_accuracy",
+        "relevance_rank_accuracy",
+        "pixel_auc",
+        "deletion",
+        "insertion",
+        "faithfulness_correlation",
+        "region_perturbation",
+    ]
 
 
 def test_the_board_shows_and_takes(small, pictures):
-    game = PatchGame(small, pictures)
-    ones = torch.ones(3, 1, 8, 8)
+    game = Trial(small, pictures, TARGETS).game
+    ones = torch.ones(5, 1, 8, 8)
+    gone = functional.blur_baseline(pictures, sigma=27 / 8)
     with torch.no_grad():
         torch.testing.assert_close(game(ones), small(pictures))
-        torch.testing.assert_close(game(0 * ones), small(_blurred(game)))
-    assert (_blurred(game) - pictures).abs().max() > 0.1, "the blur must take something away"
-
-
-def test_shares_add_up(small, pictures):
-    maps = np.random.default_rng(0).normal(size=(3, 1, 20, 27))
-    shares = PatchGame(small, pictures).shares(maps)
-    np.testing.assert_allclose(shares.sum((1, 2, 3)), maps.sum((1, 2, 3)))
-    np.testing.assert_allclose(shares[1].ravel(), _patch_sums(maps[1, 0]))
+        torch.testing.assert_close(game(0 * ones), small(gone))
+        torch.testing.assert_close(game(0.5 * ones), small((gone + pictures) / 2))
+    assert (gone - pictures).abs().max() > 0.1, "the blur must take something away"
 
 
 def test_a_board_that_comes_again_costs_nothing(small, pictures):
     calls = []
     small.register_forward_hook(lambda *_: calls.append(1))
-    game, metric = PatchGame(small, pictures), METRICS["faithfulness_correlation"]
-    maps = np.random.default_rng(0).normal(size=(3, 1, 20, 27))
-    metric.test(maps, np.zeros(3, int), game, seed=0)
-    assert len(calls) == 201, "200 random subsets and the whole image"
-    metric.test(maps**2, np.zeros(3, int), game, seed=0)
-    assert len(calls) == 201
+    game = PatchGame(small, pictures, torch.zeros(()), scores=torch.ones(5, 3))
+    assert game(game.full_board).eq(1).all(), "what the model says of the images is known"
+    assert not calls
+    game(game.full_board * 0)
+    game(game.full_board * 0)
+    assert len(calls) == 1
 
 
-def test_numpys_random_state_is_given_back(small, pictures):
-    before = np.random.get_state()[1].copy()
-    METRICS["faithfulness_correlation"].test(
-        np.random.default_rng(0).normal(size=(3, 1, 20, 27)), np.zeros(3, int), PatchGame(small, pictures), 7
-    )
-    assert (np.random.get_state()[1] == before).all()
-
-
-def test_a_map_of_negative_evidence_alone_has_no_mass(maps, masks):
-    scores = METRICS["relevance_mass_accuracy"].localise(np.concatenate([maps[:1], -np.abs(maps[:1])]), masks[:2])
-    assert np.isfinite(scores[0])
-    assert np.isnan(scores[1])
-
-
-@pytest.mark.parametrize("name", METRICS)
-def test_the_right_map_beats_its_negative(name):
-    """The model reads the mean of the upper left quarter; the map says so, its negative says the opposite."""
-
-    class Quarter(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            score = 20 * x[:, :, :8, :8].var((1, 2, 3))
-            return torch.stack([score, -score], 1)
-
-    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    marks = np.full((2, 1, 16, 16), -1.0, np.float32)
-    marks[:, :, :8, :8] = 1
-    metric = METRICS[name]
-    if metric.category == "localisation":
-        right, wrong = (metric.localise(sign * marks, marks > 0) for sign in (1, -1))
-    else:
-        game = PatchGame(Quarter().eval(), images)
-        right, wrong = (metric.test(sign * marks, np.zeros(2, int), game, 0) for sign in (1, -1))
-    assert ((right > wrong) == metric.higher_is_better).all()
+def test_a_trial_asks_once_for_what_is_shared(small, pictures, maps):
+    calls = []
+    small.register_forward_hook(lambda *_: calls.append(1))
+    trial = Trial(small, pictures, TARGETS)
+    first, second = (Explained(trial, each, explain) for each in (maps, -maps))
+    for each in (first, second):
+        for name in ("average_drop", "increase_in_confidence", "adcc"):
+            METRICS[name].measure(each)
+    assert len(calls) == 3, "the images, and what each of two maps leaves of them"
 
 
 def test_a_closed_game_lets_go_of_the_model(small, pictures):
-    game = PatchGame(small, pictures)
-    game.close()
+    trial = Trial(small, pictures, TARGETS)
+    trial.close()
+    game = trial.game
+    trial.close()
     with pytest.raises(ValueError, match="unpack"):
-        game(torch.ones(3, 1, 8, 8))
+        game(torch.zeros(5, 1, 8, 8))
 
 
 def test_too_small_an_image_is_refused(small):
-    with pytest.raises(ValueError, match="an image side of 6 pixels cannot be cut into 8 patches"):
-        PatchGame(small, torch.rand(1, 3, 6, 20))
+    with pytest.raises(ValueError, match="a side of 6 positions cannot be cut into 8 patches"):
+        _ = Trial(small, torch.rand(1, 3, 6, 20), torch.tensor([0])).game

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import warnings
 
 import oracles
@@ -456,3 +457,10 @@ def test_the_grid_of_an_input_that_is_too_small():
     assert model.evidence_grid(224, 224) == (6, 6)
     with pytest.raises(ValueError, match="the network does not run at 20 x 20 pixels"):
         model.evidence_grid(20, 20)
+
+
+def test_a_converted_model_goes_to_another_process(net, images):
+    softcam = convert_to_softcam(net)
+    back = pickle.loads(pickle.dumps(softcam))
+    assert torch.equal(back(images), softcam(images))
+    assert torch.equal(back.evidence_maps(images), softcam.evidence_maps(images))

@@ -16,6 +16,8 @@ which does not depend on the other samples of the batch. Decided once, for all o
 - **Of equal values one is drawn at random**: a score that picks the highest positions is its expected value over all their
   orders, a comparison of two equal positions counts half, a threshold takes all of them or none. The curves need one order:
   there, equal patches come from the top left.
+- **What is random is drawn from a seed, once, and is the same for every sample**: a score depends neither on the batch that
+  its sample came in nor on the method that came before.
 
 Not one of the functions runs a model, but those that ask for ``forward_func``: their cost is given in forwards.
 """
@@ -30,6 +32,7 @@ from captum_softcam.metrics.functional.coherence import (
     map_complexity,
 )
 from captum_softcam.metrics.functional.concentration import sparseness
+from captum_softcam.metrics.functional.imputation import noisy_linear_imputation, road_curve
 from captum_softcam.metrics.functional.localisation import (
     activation_precision,
     activation_sensitivity,
@@ -44,12 +47,15 @@ from captum_softcam.metrics.functional.localisation import (
 )
 from captum_softcam.metrics.functional.masking import confidence, masked_confidence, masked_images
 from captum_softcam.metrics.functional.masks import boxes_to_masks
+from captum_softcam.metrics.functional.monotonicity import monotonicity, monotonicity_correlation
 from captum_softcam.metrics.functional.perturbation import (
     area_under_curve,
     deletion_curve,
     insertion_curve,
     step_fractions,
 )
+from captum_softcam.metrics.functional.subsets import faithfulness_correlation, infidelity, sensitivity_n
+from captum_softcam.metrics.functional.superpixels import irof, superpixels
 
 __all__ = [
     "activation_precision",
@@ -65,19 +71,28 @@ __all__ = [
     "confidence",
     "deletion_curve",
     "energy_based_pointing_game",
+    "faithfulness_correlation",
     "increase_in_confidence",
+    "infidelity",
     "insertion_curve",
     "iou_at_best_threshold",
+    "irof",
     "map_complexity",
     "masked_confidence",
     "masked_images",
     "mean_baseline",
+    "monotonicity",
+    "monotonicity_correlation",
+    "noisy_linear_imputation",
     "pixel_auc",
     "pointing_game",
     "relevance_mass_accuracy",
     "relevance_rank_accuracy",
+    "road_curve",
+    "sensitivity_n",
     "sparseness",
     "step_fractions",
+    "superpixels",
     "top_k_intersection",
     "top_k_localisation_precision",
 ]

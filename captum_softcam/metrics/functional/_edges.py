@@ -17,6 +17,7 @@ __all__ = [
     "refuse_other_images",
     "refuse_other_maps",
     "refuse_other_masks",
+    "refuse_other_scores",
     "wide",
 ]
 
@@ -73,3 +74,9 @@ def refuse_other_images(images: Tensor, maps: Tensor) -> None:
             f"images are {tuple(images.shape)} and maps {tuple(maps.shape)}; expected (N, C, ...) and (N, 1, ...) of one "
             "size: bring the maps to input resolution by LayerAttribution.interpolate."
         )
+
+
+def refuse_other_scores(logits: Tensor, images: Tensor) -> None:
+    """Raise ValueError unless a model gives logits (N, K) for images (N, C, ...)."""
+    if logits.dim() != 2 or len(logits) != len(images):
+        raise ValueError(f"the model gives {tuple(logits.shape)} for {len(images)} images; expected logits (N, K).")

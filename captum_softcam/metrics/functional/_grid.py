@@ -9,7 +9,7 @@ from torch import Tensor
 
 from captum_softcam.metrics.functional._edges import wide
 
-__all__ = ["expand_patches", "grid", "owners_of", "patch_means", "patch_sums"]
+__all__ = ["expand_patches", "grid", "owners_of", "patch_means", "patch_sums", "ranks"]
 
 
 def grid(size: Sequence[int], patches: int | None) -> list[int]:
@@ -44,3 +44,9 @@ def expand_patches(values: Tensor, size: Sequence[int]) -> Tensor:
 def owners_of(side: int, patches: int, device: torch.device | None = None) -> Tensor:
     """The patch that each position along one dimension belongs to."""
     return torch.arange(side, device=device) * patches // side
+
+
+def ranks(values: Tensor) -> Tensor:
+    """The place of each patch (N, ...) in the order of its value, 0 for the strongest, equal ones from the top left."""
+    order = values.flatten(1).argsort(dim=1, descending=True, stable=True)
+    return order.argsort(dim=1).view_as(values)

@@ -10,6 +10,7 @@ import math
 
 from torch import Tensor
 
+from captum_softcam.metrics.functional._correlation import pearson
 from captum_softcam.metrics.functional._edges import activation, cells, nan_if_flat, refuse_other_maps
 
 __all__ = ["adcc", "adcc_of_means", "average_drop", "coherency", "increase_in_confidence", "map_complexity"]
@@ -78,9 +79,7 @@ def coherency(maps: Tensor, masked_maps: Tensor) -> Tensor:
     refuse_other_maps(maps)
     if maps.shape != masked_maps.shape:
         raise ValueError(f"maps are {tuple(maps.shape)} and masked_maps {tuple(masked_maps.shape)}; expected one shape.")
-    first, second = (_centred(activation(each)) for each in (maps, masked_maps))
-    pearson = (first * second).sum(1) / (first.square().sum(1) * second.square().sum(1)).sqrt()
-    scores = ((1 + pearson) / 2).clamp(0, 1)  # beyond by rounding
+    scores = (1 + pearson(activation(maps), activation(masked_maps))) / 2
     return nan_if_flat(nan_if_flat(scores, cells(maps).relu()), cells(masked_maps).relu())
 
 
@@ -150,10 +149,6 @@ def adcc_of_means(drops: Tensor, coherencies: Tensor, complexities: Tensor) -> T
     whole = ~(drops + coherencies + complexities).isnan()
     means = (part[whole].mean()[None] for part in (drops, coherencies, complexities))
     return adcc(*means)[0]
-
-
-def _centred(values: Tensor) -> Tensor:
-    return values - values.mean(1, keepdim=True)
 
 
 def _refuse_other_shares(**parts: Tensor) -> None:

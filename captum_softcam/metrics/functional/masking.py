@@ -7,7 +7,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from captum_softcam.metrics.functional._edges import activation, cells, nan_if_flat, refuse_other_images
+from captum_softcam.metrics.functional._edges import (
+    activation,
+    cells,
+    nan_if_flat,
+    refuse_other_images,
+    refuse_other_scores,
+)
 
 __all__ = ["confidence", "masked_confidence", "masked_images"]
 
@@ -28,8 +34,7 @@ def confidence(forward_func: Callable[[Tensor], Tensor], images: Tensor, targets
         ValueError: if the scores are not (N, K).
     """
     logits = forward_func(images)
-    if logits.dim() != 2 or len(logits) != len(images):
-        raise ValueError(f"the model gives {tuple(logits.shape)} for {len(images)} images; expected logits (N, K).")
+    refuse_other_scores(logits, images)
     return logits.softmax(1).gather(1, targets.to(logits.device)[:, None])[:, 0]
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_softcam.metrics.functional._edges import nan_if_flat, refuse_other_images
-from captum_softcam.metrics.functional._grid import expand_patches, grid, patch_means
+from captum_softcam.metrics.functional._grid import expand_patches, grid, patch_means, ranks
 from captum_softcam.metrics.functional.masking import confidence
 
 __all__ = ["area_under_curve", "deletion_curve", "insertion_curve", "step_fractions"]
@@ -138,7 +138,7 @@ def _curve(
 ) -> Tensor:
     refuse_other_images(images, maps)
     size = maps.shape[2:]
-    places = _ranks(patch_means(maps, grid(size, patches)))
+    places = ranks(patch_means(maps, grid(size, patches)))
     points = []
     for replaced in _replaced(places[0].numel(), steps):
         touched = expand_patches(places < replaced, size)
@@ -151,9 +151,3 @@ def _replaced(patches: int, steps: int) -> list[int]:
     if steps < 1:
         raise ValueError(f"steps must be >= 1; got {steps}.")
     return [round(step * patches / steps) for step in range(steps + 1)]
-
-
-def _ranks(means: Tensor) -> Tensor:
-    """The place of each patch (N, ...) in the order of its mean, 0 for the strongest."""
-    order = means.flatten(1).argsort(dim=1, descending=True, stable=True)
-    return order.argsort(dim=1).view_as(means)

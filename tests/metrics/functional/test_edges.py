@@ -20,13 +20,28 @@ HELPERS = {  # no scores of maps: what makes their input, and what is made of th
     "confidence",
     "masked_images",
     "mean_baseline",
+    "noisy_linear_imputation",
     "step_fractions",
+    "superpixels",
 }
 
 
+SHAPED = {  # patches are cut, maps mirrored and holes filled along sides
+    "adcc",
+    "coherency",
+    "deletion_curve",
+    "infidelity",
+    "insertion_curve",
+    "monotonicity_correlation",
+    "road_curve",
+    "top_k_localisation_precision",
+}
+VALUED = {"adcc", "average_drop", "increase_in_confidence", "irof", "road_curve"}  # they look at values before they are done
+
+
 def _model(images: Tensor) -> Tensor:
-    flat = images.flatten(1).float()
-    weights = torch.linspace(-1, 1, flat.shape[1], device=flat.device)
+    flat = images.flatten(1).double()
+    weights = torch.linspace(-1, 1, flat.shape[1], device=flat.device, dtype=flat.dtype)
     return torch.stack([flat @ weights, flat @ weights.flip(0)], 1)
 
 
@@ -55,6 +70,25 @@ def _curve(name: str):
     return area
 
 
+def _game(name: str, **settings):
+    def score(maps: Tensor, _masks: Tensor) -> Tensor:
+        images, targets = _images(maps)
+        return getattr(scores, name)(_model, images, maps, targets, torch.zeros((), device=maps.device), **settings)
+
+    return score
+
+
+def _road(maps: Tensor, _masks: Tensor) -> Tensor:
+    images, targets = _images(maps)
+    return scores.road_curve(_model, images, maps, targets, shares=[0.2, 0.6], accuracy=False).mean(1)
+
+
+def _irof(maps: Tensor, _masks: Tensor) -> Tensor:
+    images, targets = _images(maps)
+    segments = (torch.arange(maps[0].numel(), device=maps.device) // 7).view(maps[:1].shape).expand_as(maps)
+    return scores.irof(_model, images, maps, targets, torch.zeros((), device=maps.device), segments, steps=3)
+
+
 # name: (score of maps and masks, of a map of negative values, with an empty mask, with a full one)
 TABLE = {
     "activation_precision": (scores.activation_precision, NAN, NAN, 1.0),
@@ -64,15 +98,22 @@ TABLE = {
     "coherency": (lambda maps, _: scores.coherency(maps, maps.flip(2)), NAN, SOME, SOME),
     "deletion_curve": (_curve("deletion_curve"), SOME, SOME, SOME),
     "energy_based_pointing_game": (scores.energy_based_pointing_game, NAN, NAN, 1.0),
+    "faithfulness_correlation": (_game("faithfulness_correlation", patches=None, subset_size=10, runs=5), SOME, SOME, SOME),
     "increase_in_confidence": (lambda maps, _: scores.increase_in_confidence(*_confidences(maps)), NAN, SOME, SOME),
+    "infidelity": (_game("infidelity", patches=2, sides=(1, 2)), SOME, SOME, SOME),
     "insertion_curve": (_curve("insertion_curve"), SOME, SOME, SOME),
     "iou_at_best_threshold": (scores.iou_at_best_threshold, SOME, NAN, 1.0),
+    "irof": (_irof, SOME, SOME, SOME),
     "map_complexity": (lambda maps, _: scores.map_complexity(maps), NAN, SOME, SOME),
     "masked_confidence": (lambda maps, _: _confidences(maps)[1], NAN, SOME, SOME),
+    "monotonicity": (_game("monotonicity", patches=None, steps=4), SOME, SOME, SOME),
+    "monotonicity_correlation": (_game("monotonicity_correlation", patches=2), SOME, SOME, SOME),
     "pixel_auc": (scores.pixel_auc, SOME, NAN, NAN),
     "pointing_game": (scores.pointing_game, SOME, NAN, 1.0),
     "relevance_mass_accuracy": (scores.relevance_mass_accuracy, NAN, NAN, 1.0),
     "relevance_rank_accuracy": (scores.relevance_rank_accuracy, SOME, NAN, 1.0),
+    "road_curve": (_road, SOME, SOME, SOME),
+    "sensitivity_n": (_game("sensitivity_n", patches=None, sizes=(3, 10), runs=5), SOME, SOME, SOME),
     "sparseness": (lambda maps, _: scores.sparseness(maps), SOME, SOME, SOME),
     "top_k_intersection": (scores.top_k_intersection, SOME, NAN, 1.0),
     "top_k_localisation_precision": (
@@ -122,8 +163,8 @@ def test_a_sample_is_scored_as_if_alone(name):
 
 @pytest.mark.parametrize("name", TABLE)
 def test_the_shape_does_not_matter_where_no_patch_or_distance_does(name):
-    if name in ("top_k_localisation_precision", "deletion_curve", "insertion_curve", "coherency", "adcc"):
-        return  # patches are cut, and maps mirrored, along sides
+    if name in SHAPED:
+        return
     maps, masks = _scenes((2, 3, 5))
     flat = TABLE[name][0](maps.view(9, 1, -1), masks.view(9, 1, -1))
     torch.testing.assert_close(TABLE[name][0](maps, masks), flat, equal_nan=True)
@@ -145,7 +186,7 @@ def test_narrow_and_whole_numbers(name, dtype):
     torch.testing.assert_close(TABLE[name][0](maps, masks), TABLE[name][0](maps.float(), masks), equal_nan=True)
 
 
-@pytest.mark.parametrize("name", sorted(set(TABLE) - {"adcc", "average_drop", "increase_in_confidence"}))
+@pytest.mark.parametrize("name", sorted(set(TABLE) - VALUED))
 def test_nothing_is_made_on_another_device(name):
     """The meta device computes no values, but refuses to meet a tensor of the CPU; checks of values cannot run on it."""
     maps, masks = _scenes()

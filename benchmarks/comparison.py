@@ -1,0 +1,253 @@
+"""What a comparison costs: against the same metrics asked one by one, against the model alone, and for all of ImageNet.
+
+Three tables, all from runs side by side in one process. Nothing is asserted about seconds; that both ways give the same
+numbers is.
+
+    python benchmarks/comparison.py --out comparison.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from captum_softcam import load_embedded
+from captum_softcam.data import RetinalLesions, Sample
+from captum_softcam.evaluation import Comparison, LayerExplainFunc, compare_methods
+from captum_softcam.metrics import METRICS
+
+METHODS = ("soft_cam", "recipro_cam", "grad_cam", "integrated_gradients", "random")
+ASKED = {
+    "pointing_game": "PointingGame",
+    "relevance_mass_accuracy": "RelevanceMassAccuracy",
+    "relevance_rank_accuracy": "RelevanceRankAccuracy",
+    "pixel_auc": "PixelAuc",
+    "deletion": "Deletion",
+    "insertion": "Insertion",
+    "faithfulness_correlation": "FaithfulnessCorrelation",
+    "average_drop": "AverageDrop",
+}
+"""Metrics of the comparison, and the Quantus metrics that give the same numbers one by one."""
+PLAN_METHODS = (
+    "class_activation_map",
+    "recipro_cam",
+    "grad_cam",
+    "occlusion",
+    "integrated_gradients",
+    "edge_map",
+    "centred_gaussian",
+    "random",
+)
+PLAN_METRICS = (*ASKED, "region_perturbation", "increase_in_confidence")
+IMAGENET = 50_000
+
+
+@dataclass
+class Clock:
+    """What goes through a model: images, calls and the seconds within its forward."""
+
+    images: int = 0
+    calls: int = 0
+    seconds: float = 0.0
+    started: list[float] = field(default_factory=list)
+
+
+@contextmanager
+def watched(model: nn.Module) -> Iterator[Clock]:
+    """Count and time the forwards of a model."""
+    clock = Clock()
+
+    def start(*_: Any) -> None:
+        clock.started.append(_now(model))
+
+    def stop(_module: nn.Module, arguments: tuple[Tensor, ...], _output: Tensor) -> None:
+        clock.seconds += _now(model) - clock.started.pop()
+        clock.images += len(arguments[0])
+        clock.calls += 1
+
+    handles = model.register_forward_pre_hook(start), model.register_forward_hook(stop)
+    try:
+        yield clock
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _now(model: nn.Module) -> float:
+    if next(model.parameters()).is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def one_by_one(
+    model: nn.Module, samples: Sequence[Sample], normalize: Callable[[Tensor], Tensor]
+) -> dict[tuple[str, str], Any]:
+    """Every Quantus metric with an ``explain_func``, as its documentation has it: a map per metric and method."""
+    import captum_softcam.metrics as metrics
+
+    images = normalize(torch.stack([sample.image for sample in samples])).numpy()
+    targets = np.array([sample.target for sample in samples])
+    masks = torch.stack([sample.mask for sample in samples]).numpy()
+    scores = {}
+    for method in METHODS:
+        explain = LayerExplainFunc(method, None if method == "soft_cam" else "backbone")
+        for name, quantus_class in ASKED.items():
+            metric = getattr(metrics, quantus_class)()
+            scores[method, name] = metric(
+                model=model,
+                x_batch=images,
+                y_batch=targets,
+                a_batch=None,
+                s_batch=masks,
+                explain_func=explain,
+                channel_first=True,
+                batch_size=len(samples),
+            )
+    return scores
+
+
+def all_at_once(model: nn.Module, samples: Sequence[Sample], normalize: Callable[[Tensor], Tensor]) -> Comparison:
+    """The same by the comparison."""
+    return compare_methods(
+        model, samples, METHODS, list(ASKED), layer="backbone", normalize=normalize, batch_size=len(samples), examples=0
+    )
+
+
+def against_one_by_one(options: argparse.Namespace) -> str:
+    """Seconds and forwards of both ways, and how far their numbers are apart."""
+    classifier = load_embedded()
+    model, data = classifier.model, RetinalLesions("test")
+    samples = [sample for sample in (data[i] for i in range(4 * options.samples)) if sample.mask is not None]
+    samples = samples[: options.samples]
+    runs: dict[str, list[float]] = {"one by one": [], "comparison": []}
+    counts: dict[str, Clock] = {}
+    for _ in range(options.rounds):
+        for name, run in (("one by one", one_by_one), ("comparison", all_at_once)):
+            start = time.perf_counter()
+            with watched(model) as clock:
+                found = run(model, samples, classifier.normalize)
+            runs[name].append(time.perf_counter() - start)
+            counts[name] = clock
+            if name == "one by one":
+                asked = found
+            else:
+                table = found.scores.set_index(["method", "metric", "sample"])["score"]
+    apart = max(np.nanmax(np.abs(np.array(scores) - table[key].to_numpy())) for key, scores in asked.items())
+    if apart > 1e-4:
+        raise SystemExit(f"the two ways differ by {apart:.2g}.")
+    lines = [
+        "\n## The same numbers, asked one by one\n",
+        f"{len(METHODS)} methods, {len(ASKED)} metrics, {len(samples)} samples of the embedded lesions; medians of "
+        f"{options.rounds} rounds. Largest difference of a score: {apart:.1g}.\n",
+        "| | seconds | forwards (images) | ratio of seconds | ratio of forwards |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    base, images = statistics.median(runs["comparison"]), counts["comparison"].images
+    for name, seconds in runs.items():
+        median = statistics.median(seconds)
+        count = counts[name].images
+        lines.append(f"| {name} | {median:.2f} | {count:,} | {median / base:.2f} | {count / images:.2f} |")
+    return "\n".join(lines)
+
+
+def against_the_model(options: argparse.Namespace) -> str:
+    """How much of a comparison is the model."""
+    classifier = load_embedded()
+    samples = [RetinalLesions("test")[i] for i in range(options.samples)]
+    methods = ["soft_cam", "recipro_cam", "random"]
+    lines = [
+        "\n## What is not the model\n",
+        f"{', '.join(methods)} (no gradients), the metrics of the first table, {len(samples)} samples.\n",
+        "| batch | total, s | within the model's forward, s | share of the model |",
+        "|---|---:|---:|---:|",
+    ]
+    for size in (1, 16):
+        start = time.perf_counter()
+        with watched(classifier.model) as clock:
+            compare_methods(
+                classifier.model, samples, methods, list(ASKED), normalize=classifier.normalize, batch_size=size, examples=0
+            )
+        total = time.perf_counter() - start
+        lines.append(f"| {size} | {total:.2f} | {clock.seconds:.2f} | {clock.seconds / total:.0%} |")
+    return "\n".join(lines)
+
+
+def plan(options: argparse.Namespace) -> str:
+    """Forwards per image, counted on a few images, and what they make of all of ImageNet's validation images."""
+    model = torchvision.models.resnet50(weights=None).eval().to(options.device)
+    mask = torch.zeros(1, 224, 224, dtype=torch.bool)
+    mask[:, 60:150, 70:160] = True
+    torch.manual_seed(0)
+    samples = [Sample(torch.rand(3, 224, 224), i, mask, str(i)) for i in range(options.images)]
+    start = _now(model)
+    with watched(model) as clock:
+        comparison = compare_methods(model, samples, PLAN_METHODS, PLAN_METRICS, batch_size=options.images, examples=0)
+    total = _now(model) - start
+    per_image = clock.images / len(samples)
+    seconds = total / len(samples)
+    rate = _rate(model, options)
+    lines = [
+        f"\n## ImageNet: {IMAGENET:,} images, {len(PLAN_METHODS)} methods, {len(PLAN_METRICS)} metrics\n",
+        f"ResNet-50 at 224 pixels, {options.images} images on {options.device}: {per_image:.0f} forwards per image, "
+        f"{seconds:.2f} s per image, where a forward alone takes {1 / rate:.4f} s (batch of {options.images}).\n",
+        "| method | forwards | backwards | time, in forwards |",
+        "|---|---:|---:|---:|",
+        *(
+            f"| {name} | {row.forwards:.0f} | {row.backwards:.0f} | {row.relative:.1f} |"
+            for name, row in comparison.costs.iterrows()
+        ),
+        f"| all metrics | {per_image - comparison.costs['forwards'].sum():.0f} | | |",
+        "",
+        f"In units of a plain forward, the whole comparison takes {seconds * rate:.0f} forwards per image.\n",
+        "| forwards per second | hours for all images |",
+        "|---:|---:|",
+        *(f"| {speed:,.0f} | {IMAGENET * seconds * rate / speed / 3600:,.1f} |" for speed in (rate, 500, 1000, 2000, 4000)),
+    ]
+    return "\n".join(lines)
+
+
+@torch.no_grad()
+def _rate(model: nn.Module, options: argparse.Namespace) -> float:
+    """Images per second of a plain forward."""
+    images = torch.rand(options.images, 3, 224, 224, device=options.device)
+    seconds = []
+    for _ in range(5):
+        start = _now(model)
+        model(images)
+        seconds.append(_now(model) - start)
+    return options.images / statistics.median(seconds)
+
+
+def main() -> None:
+    """Print the tables, and write them where asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="also write the tables here")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--samples", type=int, default=16)
+    parser.add_argument("--images", type=int, default=4, help="images of the plan for ImageNet")
+    parser.add_argument("--device", default="cpu", help="of the plan for ImageNet")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    head = f"PyTorch {torch.__version__}, {options.threads} threads; METRICS of captum_softcam: {len(METRICS)}."
+    parts = [head, against_one_by_one(options), against_the_model(options), plan(options)]
+    text = "\n".join(parts) + "\n"
+    print(text)
+    if options.out:
+        options.out.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

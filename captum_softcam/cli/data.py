@@ -1,0 +1,70 @@
+"""Options that choose the samples of a comparison, and the samples that they stand for."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from captum_softcam.data import MaskedImages
+
+__all__ = ["add_data_options", "load_samples", "names_data"]
+
+_SETS = ("voc", "coco", "pets", "boxes", "imagenet")
+_WITH_IMAGES = ("coco", "boxes")
+_WITH_SPLIT = ("voc", "pets")
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """The options that name images and what is known of them."""
+    group = parser.add_argument_group("data", "without any: the embedded retinal lesions")
+    group.add_argument("--images", type=Path, metavar="DIR", help="images in one folder per class")
+    group.add_argument("--masks", type=Path, metavar="DIR", help="masks with the same relative names as --images")
+    group.add_argument("--voc", type=Path, metavar="DIR", help="a year of PASCAL VOC, such as VOCdevkit/VOC2007")
+    group.add_argument("--coco", type=Path, metavar="JSON", help="COCO detection annotations of --images")
+    group.add_argument("--pets", type=Path, metavar="DIR", help="Oxford-IIIT Pet; species if the model has two classes")
+    group.add_argument("--boxes", type=Path, metavar="CSV", help="table of boxes of --images, in the columns of RSNA")
+    group.add_argument("--imagenet", type=Path, metavar="DIR", help="folder ILSVRC, validation images with their boxes")
+    group.add_argument("--split", metavar="NAME", help="of --voc and --pets (default: test)")
+
+
+def names_data(options: argparse.Namespace) -> bool:
+    """Whether the user's own data are asked for.
+
+    Raises:
+        ValueError: if the options do not go together.
+    """
+    given = [name for name in _SETS if getattr(options, name) is not None]
+    flags = " and ".join(f"--{name}" for name in given)
+    if len(given) > 1:
+        raise ValueError(f"{flags} name several data sets; give one.")
+    if given and options.masks is not None:
+        raise ValueError(f"{flags} brings its own regions; leave --masks out.")
+    if any(name in _WITH_IMAGES for name in given) != (options.images is not None) and given:
+        raise ValueError(f"{flags} {'needs' if options.images is None else 'brings its own images; leave out'} --images.")
+    if options.split is not None and not any(name in _WITH_SPLIT for name in given):
+        raise ValueError("--split is for --voc and --pets; leave it out.")
+    if options.masks is not None and options.images is None:
+        raise ValueError("--masks needs --images: the folder of the images that the masks belong to.")
+    return bool(given) or options.images is not None
+
+
+def load_samples(options: argparse.Namespace, size: int, classes: Sequence[str] | None) -> MaskedImages:
+    """The user's samples; ``classes`` are the model's, in the order of its logits, if they are known."""
+    from captum_softcam import data
+
+    split: dict[str, Any] = {} if options.split is None else {"split": options.split}
+    if options.voc is not None:
+        return data.VOCSamples(options.voc, size=size, classes=classes, **split)
+    if options.coco is not None:
+        return data.CocoSamples(options.images, options.coco, size, classes)
+    if options.pets is not None:
+        two = classes is not None and len(classes) == 2
+        return data.OxfordPetSamples(options.pets, size=size, target="species" if two else "breed", **split)
+    if options.boxes is not None:
+        return data.BoxTableSamples(options.images, options.boxes, size, classes)
+    if options.imagenet is not None:
+        return data.ImageNetSamples(options.imagenet, size)
+    return data.ImageFolderSamples(options.images, options.masks, size, classes)

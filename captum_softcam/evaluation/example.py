@@ -1,0 +1,109 @@
+"""A sample with its maps, and how a few of them are kept in a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from captum_softcam.data import Sample
+
+__all__ = ["Example", "pack_examples", "unpack_examples"]
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A sample with its maps, for a picture.
+
+    Args:
+        sample (Sample): image, class and mask.
+        target (int): the class that is explained.
+        maps (dict): maps (1, H, W) of that class by method.
+        probabilities (Tensor): of all classes, (K,). Default: None
+        rival (int): another class, the strongest beside ``target``. Default: None
+        rival_maps (dict): maps (1, H, W) of the rival by method. Default: none
+    """
+
+    sample: Sample
+    target: int
+    maps: dict[str, Tensor]
+    probabilities: Tensor | None = None
+    rival: int | None = None
+    rival_maps: dict[str, Tensor] = field(default_factory=dict)
+
+
+def pack_examples(examples: Sequence[Example]) -> Arrays:
+    """Examples as arrays for a file: images in steps of 1/255, maps as float16 of their greatest magnitude; no pickle."""
+    arrays: Arrays = {"examples": _from_text(json.dumps([_names(example) for example in examples]))}
+    for i, example in enumerate(examples):
+        arrays |= {f"{i}/{key}": array for key, array in _arrays(example).items()}
+    return arrays
+
+
+def unpack_examples(arrays: Mapping[str, NDArray[Any]]) -> list[Example]:
+    """The examples that :func:`pack_examples` made arrays of."""
+    names = json.loads(arrays["examples"].tobytes())
+    return [_example(entry, _below(f"{i}/", arrays)) for i, entry in enumerate(names)]
+
+
+def _below(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Arrays:
+    return {key.removeprefix(prefix): arrays[key] for key in arrays if key.startswith(prefix)}
+
+
+def _names(example: Example) -> dict[str, Any]:
+    return {
+        "identifier": example.sample.identifier,
+        "label": int(example.sample.target),
+        "target": int(example.target),
+        "rival": None if example.rival is None else int(example.rival),
+        "maps": list(example.maps),
+        "rival_maps": list(example.rival_maps),
+    }
+
+
+def _arrays(example: Example) -> Arrays:
+    image = example.sample.image.detach().float().cpu()
+    arrays: Arrays = {"image": (image * 255).round().clamp(0, 255).byte().numpy()}
+    if example.sample.mask is not None:
+        arrays["mask"] = example.sample.mask.cpu().numpy().astype(bool)
+    if example.probabilities is not None:
+        arrays["probabilities"] = example.probabilities.detach().cpu().numpy()
+    for kind, maps in (("maps", example.maps), ("rival_maps", example.rival_maps)):
+        for i, attribution in enumerate(maps.values()):
+            arrays[f"{kind}/{i}"], arrays[f"{kind}/{i}/peak"] = _halved(attribution)
+    return arrays
+
+
+def _halved(attribution: Tensor) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
+    """A map over its greatest magnitude, and that magnitude: gradients of 1e-9 would be 0 in float16."""
+    values = attribution.detach().cpu().double().numpy()
+    peak = np.abs(values[np.isfinite(values)]).max(initial=0) or 1.0
+    return (values / peak).astype(np.float16), np.array(peak)
+
+
+def _example(entry: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Example:
+    tensors = {key: torch.from_numpy(array) for key, array in arrays.items()}
+    return Example(
+        sample=Sample(tensors["image"].float() / 255, entry["label"], tensors.get("mask"), entry["identifier"]),
+        target=entry["target"],
+        maps={name: _map(tensors, f"maps/{i}") for i, name in enumerate(entry["maps"])},
+        probabilities=tensors.get("probabilities"),
+        rival=entry["rival"],
+        rival_maps={name: _map(tensors, f"rival_maps/{i}") for i, name in enumerate(entry["rival_maps"])},
+    )
+
+
+def _map(tensors: Mapping[str, Tensor], key: str) -> Tensor:
+    return (tensors[key].double() * tensors[f"{key}/peak"]).float()
+
+
+def _from_text(text: str) -> NDArray[np.uint8]:
+    return np.frombuffer(text.encode("ascii"), dtype=np.uint8)  # JSON escapes all else

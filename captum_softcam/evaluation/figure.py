@@ -1,0 +1,140 @@
+"""The picture of a comparison: a panel of means and intervals per metric, and what the ranks cost."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FormatStrFormatter, MaxNLocator
+
+if TYPE_CHECKING:
+    from captum_softcam.evaluation.comparison import Comparison
+
+__all__ = ["plot_comparison"]
+
+_COLUMNS = 5  # panels in a row
+_STYLES = {  # by what the difference to the baseline says; told apart by shape, and by a blue and an orange all eyes tell apart
+    1: ("^", "#0072b2", "better than {}"),
+    -1: ("v", "#d55e00", "worse"),
+    0: ("o", "#444444", "no clear difference"),
+}
+_BASELINE = ("D", "#000000", "{} (baseline)")
+_GREY = "#a3a3a3"
+_UNDEFINED: dict[str, Any] = {
+    "ha": "center",
+    "va": "center",
+    "color": "#777777",
+    "fontsize": 7,
+    "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1},
+}
+_SMALL, _TINY = 8, 7  # points
+
+
+def plot_comparison(comparison: Comparison, baseline: str) -> Figure:
+    """One panel per metric, methods from top to bottom in the order of the run; in the last panel cost and mean rank."""
+    metrics = comparison.metrics
+    rows = math.ceil((len(metrics) + 1) / _COLUMNS)
+    columns = math.ceil((len(metrics) + 1) / rows)
+    height = 0.75 + 0.24 * max(len(comparison.methods), 4)
+    figure = Figure(figsize=(1.8 + 2.1 * columns, 0.4 + height * rows), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr, call-arg]
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for place, metric in enumerate(metrics):
+        _draw_metric(axes[place], comparison, metric, baseline)
+        _name_methods(axes[place], comparison, named=place % columns == 0)
+    _draw_cost(axes[len(metrics)], comparison, baseline)
+    for axis in axes[len(metrics) + 1 :]:
+        axis.remove()
+    if handles := _legend(comparison, baseline):
+        figure.legend(handles=handles, loc="outside lower center", ncols=5, fontsize=_SMALL, frameon=False)
+    return figure
+
+
+def _draw_metric(axis: Any, comparison: Comparison, metric: str, baseline: str) -> None:
+    summary = comparison.summary().xs(metric, level="metric")
+    better = comparison.differences(baseline)["better"].to_dict()
+    for place, (method, row) in enumerate(summary.iterrows()):
+        if row["count"]:
+            _draw_interval(axis, place, row, _style(comparison, method, baseline, better.get((method, metric), 0)))
+        else:
+            axis.text(0.5, place, "undefined", transform=axis.get_yaxis_transform(), **_UNDEFINED)
+    if len(summary) > 1:
+        axis.axvline(summary.loc[baseline, "mean"], color="black", linestyle=(0, (3, 3)), linewidth=0.8, zorder=1)
+    arrow = "better →" if comparison.directions[metric] > 0 else "← better"
+    axis.set_title(textwrap.fill(comparison.titles[metric], 24), fontsize=9)
+    axis.set_xlabel(arrow, fontsize=_TINY, color="#555555", loc="right" if comparison.directions[metric] > 0 else "left")
+    axis.xaxis.set_major_locator(MaxNLocator(4))
+    _tidy(axis)
+
+
+def _draw_interval(axis: Any, place: int, row: Any, style: tuple[str, str]) -> None:
+    marker, colour = style
+    axis.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=1.8, solid_capstyle="butt")
+    axis.plot(row["mean"], place, marker=marker, color=colour, markersize=6, markeredgecolor="white", markeredgewidth=0.6)
+
+
+def _style(comparison: Comparison, method: Any, baseline: str, better: int) -> tuple[str, str]:
+    """Marker and colour; a control is grey."""
+    marker, colour, _ = _BASELINE if method == baseline else _STYLES[better]
+    return marker, _GREY if method in comparison.controls else colour
+
+
+def _name_methods(axis: Any, comparison: Comparison, *, named: bool) -> None:
+    axis.set_yticks(range(len(comparison.methods)), comparison.methods if named else [""] * len(comparison.methods))
+    axis.set_ylim(len(comparison.methods) - 0.4, -0.6)
+    axis.tick_params(axis="y", length=0)
+    for label, method in zip(axis.get_yticklabels(), comparison.methods, strict=True):
+        label.set(fontsize=_SMALL, color="#777777" if method in comparison.controls else "black")
+
+
+def _draw_cost(axis: Any, comparison: Comparison, baseline: str) -> None:
+    ranks = comparison.ranks()["mean_rank"]
+    costs = comparison.costs.get("relative", pd.Series(dtype=float)).reindex(comparison.methods)
+    shown = pd.DataFrame({"cost": costs, "rank": ranks}).dropna()
+    axis.set_title("Mean rank (1 best) and cost", fontsize=9)
+    axis.set_xlabel("time in plain forwards", fontsize=_TINY, color="#555555")
+    axis.set_ylim(len(comparison.methods) + 0.5, 0.5)
+    axis.set_xscale("symlog", linthresh=1, linscale=0.5)
+    axis.set_xlim(-0.1, 3 * max(shown["cost"].max() if len(shown) else 1, 1))
+    axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    for method, row in shown.iterrows():
+        marker, colour = _style(comparison, method, baseline, 0)
+        axis.plot(row["cost"], row["rank"], marker=marker, color=colour, markersize=6, markeredgecolor="white", markeredgewidth=0.6)
+    _label(axis, shown, len(comparison.methods))
+    _tidy(axis)
+
+
+def _label(axis: Any, shown: pd.DataFrame, methods: int) -> None:
+    """Names beside the points, on the inner side, moved down where they would lie on each other."""
+    gap, lowest = 0.42 * max(methods, 4) / 4, -math.inf
+    for method, row in shown.sort_values(["rank", "cost"]).iterrows():
+        lowest = max(lowest + gap, row["rank"])
+        left = axis.transAxes.inverted().transform(axis.transData.transform((row["cost"], 0)))[0] > 0.5
+        place, side = ((-6, "right") if left else (6, "left"))
+        label = axis.annotate(method, (row["cost"], lowest), (place, 0), textcoords="offset points", fontsize=_TINY)
+        label.set(ha=side, va="center")
+
+
+def _tidy(axis: Any) -> None:
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.spines[["left", "bottom"]].set_color("#bbbbbb")
+    axis.tick_params(labelsize=_TINY, color="#bbbbbb")
+    axis.grid(color="#ececec", linewidth=0.6)
+    axis.set_axisbelow(True)
+
+
+def _legend(comparison: Comparison, baseline: str) -> list[Line2D]:
+    """The marks that appear; nothing for a method alone."""
+    if len(comparison.methods) < 2:
+        return []
+    found = set(comparison.differences(baseline)["better"])
+    entries = [_BASELINE, *(_STYLES[better] for better in (1, -1, 0) if better in found)]
+    options: dict[str, Any] = {"linestyle": "", "markersize": 6}
+    handles = [Line2D([], [], marker=m, color=c, label=text.format(baseline), **options) for m, c, text in entries]
+    controls = [Line2D([], [], color=_GREY, linewidth=3, label="control")] if comparison.controls else []
+    return [*handles, *controls]

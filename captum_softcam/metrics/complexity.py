@@ -1,0 +1,25 @@
+"""How much of the image does the map mark? Functions of maps alone as metrics of the comparison."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from captum_softcam.metrics import functional
+from captum_softcam.metrics.metric import Metric
+from captum_softcam.metrics.trial import Explained
+
+__all__ = ["COMPLEXITY"]
+
+
+def _map_complexity(explained: Explained) -> Tensor:
+    return functional.map_complexity(explained.maps)
+
+
+def _sparseness(explained: Explained) -> Tensor:
+    return functional.sparseness(explained.maps)
+
+
+COMPLEXITY = (
+    Metric("map_complexity", "Map complexity", "complexity", False, "poppi2021adcc", 0, _map_complexity),
+    Metric("sparseness", "Sparseness", "complexity", True, "chalasani2020concise", 0, _sparseness, origin="corrected"),
+)

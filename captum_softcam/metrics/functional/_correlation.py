@@ -1,0 +1,26 @@
+"""Correlation of two rows of numbers, row by row."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["pearson", "spearman"]
+
+
+def pearson(first: Tensor, second: Tensor) -> Tensor:
+    """Pearson correlation of each row (N, M) with its partner, (N,) in [-1, 1]; NaN where a row is constant."""
+    first, second = (values - values.mean(1, keepdim=True) for values in (first, second))
+    spread = (first.square().sum(1) * second.square().sum(1)).sqrt()
+    return ((first * second).sum(1) / spread).clamp(-1, 1)  # beyond by rounding
+
+
+def spearman(first: Tensor, second: Tensor) -> Tensor:
+    """The same of the ranks, equal values sharing the mean of theirs."""
+    return pearson(_mean_ranks(first), _mean_ranks(second))
+
+
+def _mean_ranks(values: Tensor) -> Tensor:
+    ranked, values = values.sort(1).values, values.contiguous()
+    below, not_above = (torch.searchsorted(ranked, values, right=right) for right in (False, True))
+    return (below + not_above).to(values.dtype) / 2

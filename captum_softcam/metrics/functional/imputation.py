@@ -1,0 +1,147 @@
+"""Evidence is taken away without a trace: what is gone is imputed from what stands around it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captum_softcam.metrics.functional._edges import nan_if_flat, refuse_other_images, refuse_other_scores, wide
+from captum_softcam.metrics.functional._grid import ranks
+
+__all__ = ["noisy_linear_imputation", "road_curve"]
+
+_EXACT = 1e-5  # of the imputed values, far below the noise
+_CONVOLUTIONS: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+
+def road_curve(
+    forward_func: Callable[[Tensor], Tensor],
+    images: Tensor,
+    maps: Tensor,
+    targets: Tensor,
+    *,
+    shares: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+    accuracy: bool = True,
+    noise: float = 0.01,
+    seed: int = 0,
+) -> Tensor:
+    """Whether the model still says the class while its evidence is imputed: remove and debias, ROAD :cite:p:`rong2022road`.
+
+    The highest positions of the map are taken away, all channels together (equal ones from the top left), and filled by
+    :func:`noisy_linear_imputation`, so that the shape of the hole does not tell the class. Lower is better. (Quantus'
+    fails on images of more than one channel, and reports the first batch only.)
+
+    Args:
+        forward_func (callable): images (N, C, ...) -> logits (N, K).
+        images (Tensor): (N, C, ...).
+        maps (Tensor): (N, 1, ...), of the size of the images.
+        targets (Tensor): (N,), the class of each image.
+        shares (sequence of float): of the positions that are taken away. Default: 0.1, 0.2, ... 0.9
+        accuracy (bool): 1 where the class has the highest score, else 0, as in the paper; False for the softmax probability
+            of the class. Default: True
+        noise (float): standard deviation of the noise, in units of the images. Default: 0.01
+        seed (int): of the noise. Default: 0
+
+    Returns:
+        Tensor: (N, len(shares)); NaN for maps that rank nothing. Cost: one forward for each share, and the imputation.
+
+    Raises:
+        ValueError: if maps and images differ in number or size, a share is not between 0 and 1, there is none, or the
+            scores are not (N, K).
+    """
+    refuse_other_images(images, maps)
+    if not len(shares) or not all(0 < share < 1 for share in shares):
+        raise ValueError(f"shares must lie between 0 and 1, and be one at least; got {tuple(shares)}.")
+    places, total = ranks(maps), maps[0].numel()
+    points = []
+    for share in shares:
+        removed = places < min(round(share * total), total - 1)
+        imputed = noisy_linear_imputation(images, removed, noise=noise, seed=seed)
+        points.append(_answers(forward_func, imputed, targets, accuracy))
+    return nan_if_flat(torch.stack(points, 1), maps)
+
+
+def noisy_linear_imputation(images: Tensor, removed: Tensor, *, noise: float = 0.01, seed: int = 0) -> Tensor:
+    r"""Images whose removed positions are the weighted mean of their neighbours, and a little noise :cite:p:`rong2022road`.
+
+    .. math:: \sum_{q \sim p} w_{pq}\, (\hat x_p - \hat x_q) = 0 \quad \text{for each removed } p
+
+    where :math:`\hat x` is the image at the positions that were kept, and neighbours :math:`q \sim p` touch each other
+    by side or corner: the linear system of the paper, of each channel, solved by conjugate gradients for the whole batch at
+    once. The weights are 1 for a side and 1/2 for a corner (the paper's 1/6 and 1/12, whose common factor cancels), and 1/3
+    for the corner of a cube, where the paper has none.
+
+    Args:
+        images (Tensor): (N, C, ...) of one to three dimensions.
+        removed (Tensor): (N, 1, ...) bool, True where the image is to be imputed.
+        noise (float): standard deviation of the noise, in units of the images. Default: 0.01
+        seed (int): of the noise, the same for every image. Default: 0
+
+    Returns:
+        Tensor: (N, C, ...). Cost: no forward.
+
+    Raises:
+        ValueError: if the shapes differ, or nothing is left of an image.
+    """
+    refuse_other_images(images, removed)
+    if removed.flatten(1).all(1).any():
+        raise ValueError("removed is True everywhere in an image; leave one position to impute from.")
+    values, holes = wide(images), wide(removed)
+    filled = _fill(values, holes)
+    grain = torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(seed)).to(values)
+    return torch.where(removed, filled + noise * grain, values).to(images.dtype)
+
+
+@torch.no_grad()
+def _answers(forward_func: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor, accuracy: bool) -> Tensor:
+    logits = forward_func(images)
+    refuse_other_scores(logits, images)
+    targets = targets.to(logits.device)
+    if accuracy:
+        return (logits.argmax(1) == targets).to(logits.dtype)
+    return logits.softmax(1).gather(1, targets[:, None])[:, 0]
+
+
+def _fill(values: Tensor, holes: Tensor) -> Tensor:
+    """The solution in the holes, 0 elsewhere.
+
+    Conjugate gradients, each channel of each image by itself: where it is exact enough it stands still, so that what it
+    gets does not depend on the others of the batch.
+    """
+    degree = _over_neighbours(torch.ones_like(values[:1, :1]))
+    residual = holes * _over_neighbours(values * (1 - holes))
+    filled, direction = torch.zeros_like(values), residual / degree
+    power = first = _dot(residual, direction)
+    for _ in range(values[0, 0].numel()):
+        far = power > _EXACT**2 * first
+        if not far.any():
+            break
+        pull = (degree * direction).sub_(_over_neighbours(direction)).mul_(holes)
+        step = far * power / _above_zero(_dot(direction, pull))
+        filled.addcmul_(step, direction)
+        residual.addcmul_(step, pull, value=-1)
+        conditioned = residual / degree
+        before, power = power, _dot(residual, conditioned)
+        direction.mul_(power / _above_zero(before)).add_(conditioned)
+    return filled
+
+
+def _over_neighbours(values: Tensor) -> Tensor:
+    """Weighted sum over the neighbours of each position; there are none beyond the border."""
+    d = values.dim() - 2
+    weights = [1 / max(1, sum(map(abs, place))) * any(place) for place in itertools.product((-1, 0, 1), repeat=d)]
+    kernel = values.new_tensor(weights).view(1, 1, *[3] * d)
+    planes = values.reshape(-1, 1, *values.shape[2:])
+    return _CONVOLUTIONS[d](planes, kernel, padding=1).view_as(values)
+
+
+def _dot(first: Tensor, second: Tensor) -> Tensor:
+    return (first * second).sum(tuple(range(2, first.dim())), keepdim=True)
+
+
+def _above_zero(values: Tensor) -> Tensor:
+    return values.clamp(min=torch.finfo(values.dtype).tiny)
