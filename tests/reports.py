@@ -141,7 +141,12 @@ def _manifest() -> dict[str, Any]:
         "explained_class": "true",
         "device": "cpu",
         "methods": {
-            name: {"class": f"captum.attr.{name}", "layer": "layer4", "arguments": {}, "control": name == "random"}
+            name: {
+                "class": f"captum.attr._core.layer.{name}.LayerWithALongName",
+                "layer": "layer4",
+                "arguments": {},
+                "control": name == "random",
+            }
             for name in METHODS
         },
         "metrics": {
