@@ -132,7 +132,7 @@ def _check(path: Path, expected: Mapping[str, Any] | None) -> None:
     if size < expected["bytes"]:
         raise ValueError(f"'{path}' is cut off: it has {size} of {expected['bytes']} bytes. Copy it again.")
     if _fingerprint(path) != expected:
-        raise ValueError(f"'{path}' is not the file that was saved; it was changed since. Copy it again, or read it by itself.")
+        raise ValueError(f"'{path}' was changed since it was saved. Copy it again, or read it by itself.")
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -141,4 +141,5 @@ def _read_table(path: Path) -> pd.DataFrame:
     columns = list(pd.read_csv(path, nrows=0, **options).columns)
     text = {name: str for name in columns if name in _WORDS}
     empty = {name: [""] for name in columns if name not in _WORDS}
-    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=empty, float_precision="round_trip", **options)
+    options |= {"dtype": text, "keep_default_na": False, "na_values": empty, "float_precision": "round_trip"}
+    return pd.DataFrame(pd.read_csv(path, **options))
