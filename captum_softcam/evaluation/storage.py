@@ -139,7 +139,7 @@ def _check(path: Path, expected: Mapping[str, Any] | None) -> None:
     if size < expected["bytes"]:
         raise ValueError(f"'{path}' is cut off: it has {size} of {expected['bytes']} bytes. Copy it again.")
     if _fingerprint(path) != expected:
-        raise ValueError(f"'{path}' is not the file that was saved; it was changed since. Copy it again, or read it by itself.")
+        raise ValueError(f"'{path}' was changed since it was saved. Copy it again, or read it by itself.")
 
 
 def _read_table(path: Path) -> pd.DataFrame:
