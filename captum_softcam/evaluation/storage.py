@@ -73,7 +73,7 @@ def write_folder(
     written = [name for name in _TABLES if f"{name}.csv" in _REQUIRED or len(tables[name])]
     writers: dict[str, Callable[[BinaryIO], None]] = {f"{name}.csv": partial(_write_table, tables[name]) for name in written}
     if examples:
-        writers["examples.npz"] = partial(np.savez_compressed, allow_pickle=False, **pack_examples(examples))
+        writers["examples.npz"] = partial(_write_examples, examples)
     for name, write in writers.items():
         with replacing(folder / name) as file:
             write(file)
@@ -108,6 +108,10 @@ def read_folder(folder: Path) -> tuple[dict[str, pd.DataFrame], dict[str, Any], 
         _check(folder / name, files.get(name))
     tables = {name: _read_table(folder / f"{name}.csv") for name in _TABLES if f"{name}.csv" in files}
     return tables, manifest, _read_examples(folder / "examples.npz") if "examples.npz" in files else []
+
+
+def _write_examples(examples: list[Example], file: BinaryIO) -> None:
+    np.savez_compressed(file, allow_pickle=False, **pack_examples(examples))
 
 
 def _read_examples(path: Path) -> list[Example]:
@@ -145,7 +149,7 @@ def _check(path: Path, expected: Mapping[str, Any] | None) -> None:
 def _read_table(path: Path) -> pd.DataFrame:
     """Text stays text ("007", "NA", "1e5"), numbers keep every digit, an empty number is NaN."""
     table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8", encoding_errors="surrogateescape")
-    for name in table.columns.difference(_WORDS):
+    for name in table.columns.difference(list(_WORDS)):
         table[name] = _numbers(table[name].to_numpy(dtype=object))
     return table
 
