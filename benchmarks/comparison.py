@@ -91,7 +91,9 @@ def _now(model: nn.Module) -> float:
     return time.perf_counter()
 
 
-def one_by_one(model: nn.Module, samples: Sequence[Sample], normalize: Callable[[Tensor], Tensor]) -> dict[tuple[str, str], Any]:
+def one_by_one(
+    model: nn.Module, samples: Sequence[Sample], normalize: Callable[[Tensor], Tensor]
+) -> dict[tuple[str, str], Any]:
     """Every Quantus metric with an ``explain_func``, as its documentation has it: a map per metric and method."""
     import captum_softcam.metrics as metrics
 
@@ -198,7 +200,7 @@ def plan(options: argparse.Namespace) -> str:
     rate = _rate(model, options)
     lines = [
         f"\n## ImageNet: {IMAGENET:,} images, {len(PLAN_METHODS)} methods, {len(PLAN_METRICS)} metrics\n",
-        f"ResNet-50 at 224 pixels, {options.images} images on {options.device}: {per_image:.0f} complete forwards per image, "
+        f"ResNet-50 at 224 pixels, {options.images} images on {options.device}: {per_image:.0f} forwards per image, "
         f"{seconds:.2f} s per image, where a forward alone takes {1 / rate:.4f} s (batch of {options.images}).\n",
         "| method | forwards | backwards | time, in forwards |",
         "|---|---:|---:|---:|",

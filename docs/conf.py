@@ -6,6 +6,7 @@ import pkgutil
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from docutils import nodes
@@ -16,6 +17,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 import captum_softcam
+from captum_softcam.metrics import METRICS, VERDICTS, QuantusMetric
 
 HERE = Path(__file__).parent
 
@@ -108,6 +110,41 @@ class CommandHelp(SphinxDirective):
         return [nodes.literal_block(done.stdout, done.stdout, language="none")]
 
 
+class MetricTable(SphinxDirective):
+    """Shows the metrics of a comparison, each with its class."""
+
+    def run(self) -> list[nodes.Node]:
+        """Called by docutils."""
+        classes, rows = links_to_classes(), [("Metric", "Class", "", "Cost", "Settings", "Origin", "Source")]
+        for name, metric in METRICS.items():
+            settings = ", ".join(f"``{key}={value}``" for key, value in metric.settings.items())
+            arrow, origin = "↑" if metric.higher_is_better else "↓", metric.origin.replace("quantus", "Quantus")
+            shown = f"**{name}**" if metric.default else name
+            rows.append((shown, classes[name], arrow, metric.cost, settings, origin, f":cite:p:`{metric.source}`"))
+        return self.parse_text_to_nodes(list_table(rows))
+
+
+class VerdictTable(SphinxDirective):
+    """Shows what became of Quantus' metrics."""
+
+    def run(self) -> list[nodes.Node]:
+        """Called by docutils."""
+        classes = {**links_to_classes(), None: ""}
+        rows = [(each.name, each.verdict, classes[each.take], each.reason) for each in VERDICTS.values()]
+        return self.parse_text_to_nodes(list_table([("Quantus", "Verdict", "Take", "Reason"), *rows]))
+
+
+def links_to_classes() -> dict[str | None, str]:
+    """By the name of the metric."""
+    return {each.metric.name: f":class:`~captum_softcam.metrics.{each.__name__}`" for each in QuantusMetric.__subclasses__()}
+
+
+def list_table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows in the words of docutils, the first as the head."""
+    lines = [f"   {'  -' if i else '* -'} {cell}" for row in rows for i, cell in enumerate(row)]
+    return "\n".join([".. list-table::", "   :header-rows: 1", "", *lines])
+
+
 def skip_fields(_app: Sphinx, what: str, _name: str, member: object, _skip: bool, _options: object) -> bool | None:
     """Leaves the fields of classes to the class docstrings, which list them with their types."""
     origin = str(getattr(getattr(member, "fget", member), "__module__", ""))
@@ -136,3 +173,5 @@ def setup(app: Sphinx) -> None:
     app.connect("builder-inited", adopt_constants)
     app.connect("autodoc-skip-member", skip_fields)
     app.add_directive("command-help", CommandHelp)
+    app.add_directive("metric-table", MetricTable)
+    app.add_directive("verdict-table", VerdictTable)

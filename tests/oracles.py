@@ -553,3 +553,34 @@ def rank(values: list[float], index: int, higher_is_better: bool) -> float:
         elif (value > values[index]) == higher_is_better and not math.isnan(value):
             better += 1
     return better + (equal + 1) / 2
+
+
+def edge_magnitude(image: Tensor) -> Tensor:
+    """Slope of the mean of the channels of one image (C, ...), by Sobel's filters in all dimensions; the border repeats."""
+    size = list(image.shape[1:])
+    result = torch.zeros(size, dtype=torch.float64)
+    for place in _positions(size):
+        squares = 0.0
+        for along in range(len(size)):
+            slope = 0.0
+            for offsets in itertools.product((-1, 0, 1), repeat=len(size)):
+                weight = 1.0
+                for d, offset in enumerate(offsets):
+                    weight *= offset / 2 if d == along else (2 - abs(offset)) / 4
+                seen = [min(max(at + o, 0), side - 1) for at, o, side in zip(place, offsets, size, strict=True)]
+                mean = sum(float(image[(c, *seen)]) for c in range(image.shape[0])) / image.shape[0]
+                slope += weight * mean
+            squares += slope**2
+        result[place] = math.sqrt(squares)
+    return result
+
+
+def rank_correlation(values: list[float], others: list[float]) -> float:
+    """Pearson correlation of the ranks; equal values share the mean of theirs."""
+    ranks = []
+    for row in (values, others):
+        ranks.append([sum(b < a for b in row) + sum(b == a for b in row) / 2 for a in row])
+    means = [sum(row) / len(row) for row in ranks]
+    spreads = [math.sqrt(sum((a - mean) ** 2 for a in row)) for row, mean in zip(ranks, means, strict=True)]
+    covariance = sum((a - means[0]) * (b - means[1]) for a, b in zip(*ranks, strict=True))
+    return covariance / (spreads[0] * spreads[1])

@@ -65,7 +65,8 @@ def test_interrupted_and_resumed(whole, monkeypatch):
     done = run("compare", "--resume", "--out", "run", "--batch-size", "3")
     assert done.code == 0, done.err
     pd.testing.assert_frame_equal(Comparison.load(Path("run")).scores, whole.scores, atol=1e-5)
-    assert {"scores.csv", "costs.csv", "manifest.json", "table.txt", "panel.png"} <= {path.name for path in Path("run").iterdir()}
+    written = {path.name for path in Path("run").iterdir()}
+    assert {"scores.csv", "costs.csv", "manifest.json", "table.txt", "panel.png"} <= written
 
 
 def test_interrupted_before_anything_was_done(monkeypatch):
@@ -115,7 +116,7 @@ def test_a_killed_process_goes_on(whole):
     pd.testing.assert_frame_equal(Comparison.load(Path("run")).scores, whole.scores, atol=1e-5)
 
 
-def test_report(whole):
+def test_report():
     done = run(*FAST, "--out", "run", "--report", "deep/report.html", "--gallery", "3")
     assert done.code == 0, done.err
     assert done.out.rstrip().endswith("Report: deep/report.html")

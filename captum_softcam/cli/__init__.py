@@ -1,4 +1,4 @@
-"""The command line: ``captum-softcam compare``, ``convert``, ``explain``, ``layers`` and ``train``.
+"""The command line: ``captum-softcam compare``, ``convert``, ``explain``, ``layers``, ``metrics`` and ``train``.
 
 What a user can get wrong ends in one sentence on standard error and exit status 2, never in a traceback.
 """
@@ -13,6 +13,7 @@ from captum_softcam.cli.compare import add_compare
 from captum_softcam.cli.convert import add_convert
 from captum_softcam.cli.explain import add_explain
 from captum_softcam.cli.layers import add_layers
+from captum_softcam.cli.metrics import add_metrics
 from captum_softcam.cli.options import in_words
 from captum_softcam.cli.train import add_train
 
@@ -42,5 +43,6 @@ def make_parser() -> argparse.ArgumentParser:
     add_convert(commands)
     add_explain(commands)
     add_layers(commands)
+    add_metrics(commands)
     add_train(commands)
     return parser

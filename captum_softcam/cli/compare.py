@@ -118,6 +118,7 @@ def _show(options: argparse.Namespace, comparison: Comparison) -> None:
     print_table(comparison)
     print(f"Scores per sample, settings, table and picture: {options.out}/")
     if options.report is not None:
+        options.report.parent.mkdir(parents=True, exist_ok=True)
         write_report(comparison, options.report, classes)
         print(f"Report: {options.report}")
 
@@ -150,9 +151,7 @@ def _model_and_samples(options: argparse.Namespace) -> tuple[Classifier, Samples
         raise ValueError(f"model '{options.model}' needs --images: the embedded lesions are for the embedded models.")
     options.samples = options.samples or _DEMO_SAMPLES
     classifier = load_model(options)
-    return classifier, RetinalLesions(
-        "test", length=max(options.samples, _ACCURACY_SAMPLES), size=classifier.image_size
-    )
+    return classifier, RetinalLesions("test", length=max(options.samples, _ACCURACY_SAMPLES), size=classifier.image_size)
 
 
 def _metrics(options: argparse.Namespace) -> list[str] | None:

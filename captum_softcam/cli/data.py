@@ -20,7 +20,7 @@ _WITH_SPLIT = ("voc", "pets")
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     """The options that name images and what is known of them."""
     group = parser.add_argument_group("data", "without any: the embedded retinal lesions")
-    group.add_argument("--images", type=Path, metavar="DIR", help="images in one folder per class; for --coco and --boxes in one")
+    group.add_argument("--images", type=Path, metavar="DIR", help="images in one folder per class")
     group.add_argument("--masks", type=Path, metavar="DIR", help="masks with the same relative names as --images")
     group.add_argument("--voc", type=Path, metavar="DIR", help="a year of PASCAL VOC, such as VOCdevkit/VOC2007")
     group.add_argument("--coco", type=Path, metavar="JSON", help="COCO detection annotations of --images")
@@ -61,8 +61,8 @@ def load_samples(options: argparse.Namespace, size: int, classes: Sequence[str] 
     if options.coco is not None:
         return data.CocoSamples(options.images, options.coco, size, classes)
     if options.pets is not None:
-        kind = "species" if classes is not None and len(classes) == 2 else "breed"
-        return data.OxfordPetSamples(options.pets, size=size, target=kind, **split)
+        two = classes is not None and len(classes) == 2
+        return data.OxfordPetSamples(options.pets, size=size, target="species" if two else "breed", **split)
     if options.boxes is not None:
         return data.BoxTableSamples(options.images, options.boxes, size, classes)
     if options.imagenet is not None:

@@ -108,7 +108,8 @@ def _curves(parts: Sequence[Part], methods: Sequence[str], metrics: Sequence[str
         pd.DataFrame(
             part.curves[metric].reshape(-1, part.curves[metric].shape[-1]),
             columns=[f"{fraction:.6g}" for fraction in part.fractions[metric]],
-        ).assign(sample=np.repeat(np.array(part.identifiers, dtype=object), len(methods)), metric=metric)
+        )
+        .assign(sample=np.repeat(np.array(part.identifiers, dtype=object), len(methods)), metric=metric)
         .assign(method=lambda table: np.tile(np.array(methods, dtype=object), len(table) // len(methods)))
         for metric in metrics
         for part in parts

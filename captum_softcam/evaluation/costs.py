@@ -19,13 +19,14 @@ __all__ = ["CostMeter"]
 class CostMeter:
     """Measures the block that it is wrapped around.
 
-    A **forward** is one image that went through the whole model, a **backward** one image for whose scores a gradient was
-    asked. Methods that run parts of the model, as Recipro-CAM runs what follows the layer, are not charged for the parts;
-    their seconds are. A gradient that stops at the layer, as Grad-CAM's does, counts as one.
+    A **forward** is one image that went in at the model's front and came out at its end. Recipro-CAM runs what follows the
+    layer once per position: neither the copies that join an image on its way nor runs in which the front is replaced by
+    what it gave before are forwards. Their seconds are counted. A **backward** is one image for whose scores a gradient was
+    asked, also if it went back no further than to a layer, as Grad-CAM's.
 
     The peak of memory is what tensors took at once beyond what there was at the start. On a CUDA device the allocator says
-    it, at no cost. On the CPU the storages are followed from operation to operation, which takes time (a third of a
-    millisecond per layer or so) and does not see what an operation needs inside itself: measure seconds without.
+    it, at no cost. On the CPU the storages are followed from operation to operation, which takes time and does not see what
+    an operation needs within itself: measure seconds without.
 
     Args:
         model (torch.nn.Module): whose forwards are counted, also those of copies made within the block.
@@ -87,18 +88,25 @@ class CostMeter:
 
 def _counter(meter: CostMeter) -> Any:
     """A forward hook; a function, so that copies of the model, which copy their hooks, count for the same meter."""
+    replaced = _replaced(meter.model)
 
     def returned(gradient: Tensor) -> None:
         meter.backwards += len(gradient)
 
-    def ran(model: nn.Module, _inputs: Any, output: Any) -> None:
+    def ran(model: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if not isinstance(output, Tensor):
             raise TypeError(f"{type(model).__name__} gives {type(output).__name__}; a cost is counted for a tensor (N, K).")
-        meter.forwards += len(output)
+        if _replaced(model) == replaced:
+            meter.forwards += min(len(rows) for rows in (*inputs[:1], output))
         if output.requires_grad:
             output.register_hook(returned)
 
     return ran
+
+
+def _replaced(model: nn.Module) -> int:
+    """How many modules have a forward that is not their class's."""
+    return sum("forward" in vars(module) for module in model.modules())
 
 
 class _LiveStorages(TorchDispatchMode):

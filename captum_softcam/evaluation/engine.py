@@ -44,7 +44,7 @@ class LocalEngine:
             num_workers=self.workers,
         )
         for unit, batch in zip(units, loader, strict=True):
-            yield work.run(unit, batch, lambda text, share, n=len(unit): tick(text, share * n))
+            yield work.run(unit, batch, tick)
 
 
 @dataclass(frozen=True)
@@ -96,16 +96,16 @@ class RayEngine:
         if "creation task" in error:
             return f"a worker could not be started: {error.strip().splitlines()[-1]}"
         return (
-            f"a worker died more than {self.retries} times in a row; is there too little memory for its samples? A comparison "
-            f"with a folder can be resumed. Ray says: {error.splitlines()[0]}"
+            f"a worker died more than {self.retries} times in a row; is there too little memory for its samples? A "
+            f"comparison with a folder can be resumed. Ray says: {error.splitlines()[0]}"
         )
 
     def _count(self, ray: Any, units: int) -> int:
         if self.workers is not None:
             return min(self.workers, units)
         room = ray.cluster_resources()
-        fits = [room.get("CPU", 0) / self.cpus if self.cpus else units, room.get("GPU", 0) / self.gpus if self.gpus else units]
-        return max(1, min(units, int(min(fits))))
+        fits = [room.get(kind, 0) / each for kind, each in (("CPU", self.cpus), ("GPU", self.gpus)) if each]
+        return max(1, min(units, *map(int, fits)))
 
 
 class _Worker:

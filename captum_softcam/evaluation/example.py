@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,9 @@ from torch import Tensor
 
 from captum_softcam.data import Sample
 
-__all__ = ["Example", "read_examples", "write_examples"]
+__all__ = ["Example", "pack_examples", "unpack_examples"]
+
+Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,22 +40,21 @@ class Example:
     rival_maps: dict[str, Tensor] = field(default_factory=dict)
 
 
-def write_examples(examples: Sequence[Example], file: BinaryIO) -> None:
-    """Write examples as arrays: images in steps of 1/255, maps as float16 of their greatest magnitude; no pickle."""
-    arrays: dict[str, NDArray[Any]] = {"examples": _from_text(json.dumps([_names(example) for example in examples]))}
+def pack_examples(examples: Sequence[Example]) -> Arrays:
+    """Examples as arrays for a file: images in steps of 1/255, maps as float16 of their greatest magnitude; no pickle."""
+    arrays: Arrays = {"examples": _from_text(json.dumps([_names(example) for example in examples]))}
     for i, example in enumerate(examples):
         arrays |= {f"{i}/{key}": array for key, array in _arrays(example).items()}
-    np.savez_compressed(file, allow_pickle=False, **arrays)
+    return arrays
 
 
-def read_examples(path: Path) -> list[Example]:
-    """Examples that :func:`write_examples` wrote."""
-    with np.load(path, allow_pickle=False) as arrays:
-        names = json.loads(arrays["examples"].tobytes())
-        return [_example(entry, _below(f"{i}/", arrays)) for i, entry in enumerate(names)]
+def unpack_examples(arrays: Mapping[str, NDArray[Any]]) -> list[Example]:
+    """The examples that :func:`pack_examples` made arrays of."""
+    names = json.loads(arrays["examples"].tobytes())
+    return [_example(entry, _below(f"{i}/", arrays)) for i, entry in enumerate(names)]
 
 
-def _below(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def _below(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Arrays:
     return {key.removeprefix(prefix): arrays[key] for key in arrays if key.startswith(prefix)}
 
 
@@ -69,9 +69,9 @@ def _names(example: Example) -> dict[str, Any]:
     }
 
 
-def _arrays(example: Example) -> dict[str, NDArray[Any]]:
+def _arrays(example: Example) -> Arrays:
     image = example.sample.image.detach().float().cpu()
-    arrays: dict[str, NDArray[Any]] = {"image": (image * 255).round().clamp(0, 255).byte().numpy()}
+    arrays: Arrays = {"image": (image * 255).round().clamp(0, 255).byte().numpy()}
     if example.sample.mask is not None:
         arrays["mask"] = example.sample.mask.cpu().numpy().astype(bool)
     if example.probabilities is not None:

@@ -20,8 +20,8 @@ _PARTS = "parts"
 class Journal:
     """Results on their way to the disk.
 
-    While a comparison runs, its folder holds ``running.json`` (what was asked for) and ``parts/`` (a file per batch, whole or
-    absent). Samples are known by their place in the data set: a resumed run may take other batches.
+    While a comparison runs, its folder holds ``running.json`` (what was asked for) and ``parts/`` (a file per batch, whole
+    or absent). Samples are known by their place in the data set: a resumed run may take other batches.
 
     Args:
         folder (Path): of the comparison.
@@ -36,9 +36,7 @@ class Journal:
         OSError: if it cannot be written to.
     """
 
-    def __init__(
-        self, folder: Path, settings: Mapping[str, Any], notes: Mapping[str, Any], *, resume: bool = False
-    ) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], notes: Mapping[str, Any], *, resume: bool = False) -> None:
         self.folder = folder
         text = json.dumps({"settings": settings, "notes": notes}, indent=2)
         if resume:

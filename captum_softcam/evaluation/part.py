@@ -1,10 +1,8 @@
-"""What one unit of work leaves: the scores, curves, costs and errors of a few samples, in one file that is whole or absent."""
+"""What one unit of work leaves: scores, curves, costs and errors of a few samples, in a file that is whole or absent."""
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_softcam.evaluation.comparison import Example
-from captum_softcam.evaluation.examples import pack, unpack
+from captum_softcam.evaluation.example import Example, pack_examples, unpack_examples
+from captum_softcam.evaluation.storage import replacing
 
 __all__ = ["COSTS", "Failure", "Part"]
 
@@ -67,11 +65,14 @@ class Part:
     def only(self, places: Sequence[int]) -> Part:
         """The same for some of the samples, by their places in the part."""
         indices = tuple(self.indices[place] for place in places)
-        lists = ("identifiers", "labels", "targets", "predictions", "masked")
         return replace(
             self,
             indices=indices,
-            **{name: [getattr(self, name)[place] for place in places] for name in lists},
+            identifiers=[self.identifiers[place] for place in places],
+            labels=[self.labels[place] for place in places],
+            targets=[self.targets[place] for place in places],
+            predictions=[self.predictions[place] for place in places],
+            masked=[self.masked[place] for place in places],
             scores=self.scores[list(places)],
             curves={name: points[list(places)] for name, points in self.curves.items()},
             examples={index: example for index, example in self.examples.items() if index in indices},
@@ -86,18 +87,8 @@ class Part:
         arrays = {"scores": self.scores, "costs": self.costs, "record": np.frombuffer(self._record(), np.uint8)}
         arrays |= {f"curve {name}": points for name, points in self.curves.items()}
         arrays |= {f"fractions {name}": places for name, places in self.fractions.items()}
-        for index, example in self.examples.items():
-            arrays |= {f"example {index} {key}": value for key, value in pack(example).items()}
-        handle, draft = tempfile.mkstemp(prefix=".draft-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez_compressed(file, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, path)
-        except BaseException:
-            Path(draft).unlink(missing_ok=True)
-            raise
+        with replacing(path) as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays, **pack_examples(list(self.examples.values())))
 
     def _record(self) -> bytes:
         return json.dumps(
@@ -109,6 +100,7 @@ class Part:
                 "predictions": self.predictions,
                 "masked": self.masked,
                 "plain_seconds": self.plain_seconds,
+                "pictured": list(self.examples),
                 "failures": [[failure.method, failure.metric, failure.error] for failure in self.failures],
             }
         ).encode()
@@ -130,6 +122,7 @@ class Part:
 def _read(arrays: dict[str, Array]) -> Part:
     record = json.loads(bytes(arrays["record"]))
     failures = [Failure(*failure) for failure in record.pop("failures")]
+    examples = dict(zip(record.pop("pictured"), unpack_examples(arrays), strict=True))
     return Part(
         **{**record, "indices": tuple(record["indices"])},
         scores=arrays["scores"],
@@ -137,8 +130,7 @@ def _read(arrays: dict[str, Array]) -> Part:
         curves=_under("curve ", arrays),
         fractions=_under("fractions ", arrays),
         failures=failures,
-        examples={index: unpack(_under(f"example {index} ", arrays)) for index in record["indices"]
-                  if f"example {index} image" in arrays},
+        examples=examples,
     )
 
 

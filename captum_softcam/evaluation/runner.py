@@ -15,9 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from captum_softcam.attr import LayerSoftCam
 from captum_softcam.data import Sample, Samples
-from captum_softcam.evaluation.adapter import LayerExplainFunc
 from captum_softcam.evaluation.assembly import assemble
 from captum_softcam.evaluation.batches import device_of, make_batch
 from captum_softcam.evaluation.checks import (
@@ -61,11 +59,11 @@ def compare_methods(
     """Score attribution methods under the same metrics on the same samples.
 
     All methods see the same images, classes, resolution, baselines and random subsets, and a score does not depend on the
-    batch that its sample came in. A flat or non-finite map ranks nothing: its scores are NaN and counted as undefined, as are
-    localisation scores of samples without a mask. A method or metric that raises an error on a batch is recorded in
-    ``failures``, its scores there are NaN, and the others go on.
+    batch that its sample came in, but for rounding. A flat or non-finite map ranks nothing: its scores are NaN and counted
+    as undefined, as are localisation scores of samples without a mask. A method or metric that raises an error on a batch is
+    recorded in ``failures``, its scores there are NaN, and the others go on.
 
-    With a ``folder``, results go to the disk batch by batch, and ``resume`` goes on with a run that was cut off at any moment.
+    With a ``folder``, results go to the disk batch by batch, and ``resume`` goes on with a run that was cut off anywhere.
 
     Cost: per image, each method's own cost, ``Metric.forwards`` for every method and metric, less what is the same for all
     methods and therefore run once; one plain forward.
@@ -75,8 +73,8 @@ def compare_methods(
         samples (Samples): a list of ``Sample`` or a data set, images of one size, each with an identifier of its own.
         methods (sequence or dict): names in ``METHODS`` and ``CONTROLS``, Captum attribution classes or instances, or
             functions of model, images and classes; a dict gives them names. Default: all that the model allows
-        metrics (sequence): names in ``METRICS``, or instances of ``Metric``. Default: those with ``default`` set; without any
-            mask, those that need none
+        metrics (sequence): names in ``METRICS``, or instances of ``Metric``. Default: those with ``default`` set; without
+            any mask, those that need none
         layer (str): where layer methods look; SoftCAM always reads the evidence. Default: the last spatial layer (for a
             SoftCAM model its backbone)
         normalize (callable): turns images in [0, 1] into what the model takes. Default: none needed
@@ -153,7 +151,9 @@ def _run(
     missing = iter(index for index in range(len(samples)) if index not in finished)
     units = list(iter(lambda: list(islice(missing, batch_size)), []))
     form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
-    with tqdm(total=len(samples), initial=len(finished), disable=not show_progress, bar_format=form, dynamic_ncols=True) as bar:
+    with tqdm(
+        total=len(samples), initial=len(finished), disable=not show_progress, bar_format=form, dynamic_ncols=True
+    ) as bar:
 
         def tick(text: str, count: float) -> None:
             bar.set_description_str(text, refresh=False)

@@ -16,9 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from captum_softcam.evaluation.example import Example, read_examples, write_examples
+from captum_softcam.evaluation.example import Example, pack_examples, unpack_examples
 
 __all__ = ["FORMAT", "read_folder", "replacing", "write_folder"]
 
@@ -71,7 +73,7 @@ def write_folder(
     written = [name for name in _TABLES if f"{name}.csv" in _REQUIRED or len(tables[name])]
     writers: dict[str, Callable[[BinaryIO], None]] = {f"{name}.csv": partial(_write_table, tables[name]) for name in written}
     if examples:
-        writers["examples.npz"] = partial(write_examples, examples)
+        writers["examples.npz"] = partial(np.savez_compressed, allow_pickle=False, **pack_examples(examples))
     for name, write in writers.items():
         with replacing(folder / name) as file:
             write(file)
@@ -105,7 +107,12 @@ def read_folder(folder: Path) -> tuple[dict[str, pd.DataFrame], dict[str, Any], 
     for name in dict.fromkeys((*_REQUIRED, *files)):
         _check(folder / name, files.get(name))
     tables = {name: _read_table(folder / f"{name}.csv") for name in _TABLES if f"{name}.csv" in files}
-    return tables, manifest, read_examples(folder / "examples.npz") if "examples.npz" in files else []
+    return tables, manifest, _read_examples(folder / "examples.npz") if "examples.npz" in files else []
+
+
+def _read_examples(path: Path) -> list[Example]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return unpack_examples(arrays)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -132,13 +139,19 @@ def _check(path: Path, expected: Mapping[str, Any] | None) -> None:
     if size < expected["bytes"]:
         raise ValueError(f"'{path}' is cut off: it has {size} of {expected['bytes']} bytes. Copy it again.")
     if _fingerprint(path) != expected:
-        raise ValueError(f"'{path}' is not the file that was saved; it was changed since. Copy it again, or read it by itself.")
+        raise ValueError(f"'{path}' was changed since it was saved. Copy it again, or read it by itself.")
 
 
 def _read_table(path: Path) -> pd.DataFrame:
     """Text stays text ("007", "NA", "1e5"), numbers keep every digit, an empty number is NaN."""
-    options: dict[str, Any] = {"encoding": "utf-8", "encoding_errors": "surrogateescape"}
-    columns = list(pd.read_csv(path, nrows=0, **options).columns)
-    text = {name: str for name in columns if name in _WORDS}
-    empty = {name: [""] for name in columns if name not in _WORDS}
-    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=empty, float_precision="round_trip", **options)
+    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8", encoding_errors="surrogateescape")
+    for name in table.columns.difference(_WORDS):
+        table[name] = _numbers(table[name].to_numpy(dtype=object))
+    return table
+
+
+def _numbers(texts: NDArray[Any]) -> NDArray[Any]:
+    """Texts as whole numbers if all of them are, else as floating point ones, to the last digit."""
+    if all(text.removeprefix("-").isdecimal() for text in texts):
+        return texts.astype(np.int64)
+    return np.where(texts == "", "nan", texts).astype(np.float64)

@@ -1,7 +1,7 @@
 """The unit of work: a few samples under all methods and metrics, the same on one machine and on many.
 
-Every map is made once and shared by all metrics, every clean forward once and shared by all methods, and what a metric asks of
-the model is asked once where it does not depend on the map. One method or metric that fails is recorded, and the others go on.
+Every map is made once and shared by all metrics, every clean forward once and shared by all methods, and what a metric asks
+of the model is asked once where it does not depend on the map. A method or metric that fails is recorded, the others go on.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from torch import Tensor, nn
 from captum_softcam.data import Sample
 from captum_softcam.evaluation.adapter import LayerExplainFunc
 from captum_softcam.evaluation.batches import Batch, make_batch
-from captum_softcam.evaluation.comparison import Example
 from captum_softcam.evaluation.costs import CostMeter
-from captum_softcam.evaluation.examples import rounded
+from captum_softcam.evaluation.example import Example, pack_examples, unpack_examples
 from captum_softcam.evaluation.part import COSTS, Failure, Part
 from captum_softcam.metrics import Curve, Explained, Metric, Trial
 
@@ -57,7 +56,7 @@ class Work:
     rivals: bool
 
     def run(self, indices: Sequence[int], samples: Sequence[Sample], tick: Tick = lambda *_: None) -> Part:
-        """Score samples; ``tick`` hears what is done and what share of the samples' work that was.
+        """Score samples; ``tick`` hears what is done, and how many samples' work that was.
 
         Raises:
             ValueError: if the samples do not fit the model or each other.
@@ -78,7 +77,7 @@ class _Bench:
 
     def __init__(self, work: Work, batch: Batch, trial: Trial, kept: list[int], memory: bool, tick: Tick) -> None:
         self.work, self.batch, self.trial, self.kept, self.memory = work, batch, trial, kept, memory
-        self.tick = partial(self._tick, tick, 1 / (len(work.methods) * (1 + len(work.metrics))))
+        self._tick, self._step = tick, len(batch.samples) / (len(work.methods) * (1 + len(work.metrics)))
         self.scores = np.full((len(batch.samples), len(work.methods), len(work.metrics)), np.nan)
         self.costs = np.full((len(work.methods), len(COSTS)), np.nan)
         self.curves: dict[str, NDArray[Any]] = {}
@@ -88,16 +87,12 @@ class _Bench:
         self.rivals = batch.logits.scatter(1, batch.targets[:, None], -torch.inf).argmax(1)
         self.rival_maps: dict[str, Tensor] = {}
 
-    @staticmethod
-    def _tick(tick: Tick, share: float, text: str) -> None:
-        tick(text, share)
-
     def score(self, name: str) -> None:
         """All metrics of one method."""
         explain = self.work.methods[name]
         place = list(self.work.methods).index(name)
         maps = self._attempt(name, "", lambda: self._explain(name, place))
-        self.tick(f"{name}: map")
+        self._tick(f"{name}: map", self._step)
         if maps is None:
             return
         again = partial(explain.explain, self.work.model, targets=self.batch.targets)
@@ -106,7 +101,7 @@ class _Bench:
             result = self._attempt(name, metric.name, partial(metric.measure, explained))
             if result is not None:
                 self.scores[:, place, k] = self._numbers(result, metric.name, place)
-            self.tick(f"{name}: {metric.name}")
+            self._tick(f"{name}: {metric.name}", self._step)
 
     def _explain(self, name: str, place: int) -> Tensor:
         """Maps of the batch by one method, with what they cost; and those that are kept."""
@@ -160,13 +155,15 @@ class _Bench:
         )
 
     def _examples(self) -> Iterator[tuple[int, Example]]:
+        """Examples as they come back from a file, so that a run gives the same whether it was cut off or not."""
         probabilities = self.batch.logits.softmax(1).cpu()
         for j, i in enumerate(self.kept):
-            yield i, rounded(Example(
+            example = Example(
                 sample=self.batch.samples[i],
                 target=int(self.batch.targets[i]),
                 maps={name: maps[j] for name, maps in self.maps.items()},
                 probabilities=probabilities[i],
                 rival=int(self.rivals[i]) if self.rival_maps else None,
                 rival_maps={name: maps[j] for name, maps in self.rival_maps.items()},
-            ))
+            )
+            yield i, unpack_examples(pack_examples([example]))[0]

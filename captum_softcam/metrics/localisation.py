@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,10 @@ def _localisation(function: Callable[..., Tensor], title: str, source: str, *, d
     def score(explained: Explained, **settings: Any) -> Tensor:
         return function(explained.maps, explained.trial.masks, **settings)
 
-    return Metric(function.__name__, title, "localisation", True, source, 0, score, default=default, **more)
+    settings = {
+        name: each.default for name, each in inspect.signature(function).parameters.items() if each.kind is each.KEYWORD_ONLY
+    }
+    return Metric(function.__name__, title, "localisation", True, source, 0, score, settings, default=default, **more)
 
 
 LOCALISATION = (

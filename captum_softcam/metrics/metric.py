@@ -64,6 +64,12 @@ class Metric:
     attributions: int = 0
     default: bool = False
 
+    @property
+    def cost(self) -> str:
+        """Per image and method, in words: ``"1 forward, 1 map"`` or ``"none"``."""
+        counts = {"forward": self.forwards, "map": self.attributions}
+        return ", ".join(f"{count} {unit}{'s' * (count > 1)}" for unit, count in counts.items() if count) or "none"
+
     def measure(self, explained: Explained) -> Tensor | Curve:
         """Scores (N,) or curves of the maps."""
         return self.function(explained, **self.settings)

@@ -3,14 +3,18 @@
 from captum_softcam.report.curves import plot_history
 from captum_softcam.report.folder import print_table, refuse_existing, write_folder
 from captum_softcam.report.html import write_report
+from captum_softcam.report.metric_table import make_metric_table, make_verdict_table, print_metrics
 from captum_softcam.report.panels import plot_panel
 from captum_softcam.report.table import make_layer_table, make_table, table_notes
 
 __all__ = [
     "make_layer_table",
+    "make_metric_table",
     "make_table",
+    "make_verdict_table",
     "plot_history",
     "plot_panel",
+    "print_metrics",
     "print_table",
     "refuse_existing",
     "table_notes",

@@ -28,9 +28,14 @@ def refuse_existing(path: Path) -> None:
 
 
 def write_folder(comparison: Comparison, folder: Path, classes: Sequence[str] | None = None) -> None:
-    """Write ``scores.csv``, ``manifest.json``, ``table.txt`` and ``panel.png`` into a new folder.
+    """Write what :meth:`Comparison.save` writes, ``table.txt`` and, if there are examples, ``panel.png`` into a new folder.
 
     The files are written beside it first and moved there at last, so that a folder that exists is complete.
+
+    Args:
+        comparison (Comparison): what is written.
+        folder (Path): where to; the folders above it are made.
+        classes (sequence of str): names for the rows of the panel. Default: the class numbers
 
     Raises:
         FileExistsError: if ``folder`` exists.
@@ -42,7 +47,8 @@ def write_folder(comparison: Comparison, folder: Path, classes: Sequence[str] | 
         comparison.save(draft)
         with (draft / "table.txt").open("w", encoding="utf-8") as file:
             print_table(comparison, Console(file=file, width=_width(len(comparison.metrics))))
-        plot_panel(comparison.examples, classes).savefig(draft / "panel.png", dpi=120)
+        if comparison.examples:
+            plot_panel(comparison.examples, classes).savefig(draft / "panel.png", dpi=120)
         draft.chmod(0o755)
         draft.rename(folder)
     finally:
@@ -58,7 +64,7 @@ def print_table(comparison: Comparison, console: Console | None = None) -> None:
     for start in range(0, len(comparison.metrics), columns):
         console.print(make_table(comparison, comparison.metrics[start : start + columns]))
     for note in table_notes(comparison):
-        console.print(note, highlight=False)
+        console.print(note, highlight=False, markup=False)
 
 
 def _width(metrics: int) -> int:

@@ -32,25 +32,26 @@ def cluster():
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray leaves a socket open
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of Ray, about its own environment variables
+@pytest.mark.usefixtures("cluster")
 class TestRay:
-    def test_the_result_is_the_local_one(self, cluster):
+    def test_the_result_is_the_local_one(self):
         there, here = run(RayEngine(workers=2)), run()
         pd.testing.assert_frame_equal(there.scores, here.scores, atol=1e-5)
         pd.testing.assert_frame_equal(there.curves, here.curves, atol=1e-5)
         assert [e.sample.identifier for e in there.examples] == [e.sample.identifier for e in here.examples]
 
-    def test_a_worker_that_dies_in_the_middle_loses_nothing(self, cluster, tmp_path):
+    def test_a_worker_that_dies_in_the_middle_loses_nothing(self, tmp_path):
         marker = tmp_path / "died"
         there = run(RayEngine(workers=2), methods={"deadly": deadly(marker), "random": "random"}, folder=tmp_path / "run")
         assert marker.exists(), "no worker was killed"
         here = run(methods={"deadly": "soft_cam", "random": "random"})
         pd.testing.assert_series_equal(sorted_scores(there), sorted_scores(here), atol=1e-5)
 
-    def test_a_worker_that_always_dies_ends_in_words(self, cluster, tmp_path):
+    def test_a_worker_that_always_dies_ends_in_words(self, tmp_path):
         with pytest.raises(ChildProcessError, match=r"a worker died more than 0 times in a row.* can be resumed"):
             run(RayEngine(workers=1, retries=0), methods={"deadly": deadly(tmp_path / "died")})
 
-    def test_wrong_samples_end_in_the_same_sentence(self, cluster):
+    def test_wrong_samples_end_in_the_same_sentence(self):
         samples = make_samples(4)
         samples[3] = Sample(samples[3].image, 9, None, "odd")
         with pytest.raises(ValueError, match=r"^sample 'odd' has class 9; the model gives 4 logits"):
@@ -61,4 +62,3 @@ def test_without_ray_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ImportError, match=r"pip install 'captum-softcam\[ray\]'"):
         run(RayEngine())
-

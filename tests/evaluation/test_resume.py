@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from comparisons import METHODS, METRICS, make_model, make_samples, sorted_scores
+from comparisons import METHODS, METRICS, make_model, make_samples
 
 from captum_softcam.evaluation import Comparison, Journal, compare_methods, is_complete
 from captum_softcam.evaluation.part import Part
@@ -43,7 +43,7 @@ def same(first: Comparison, second: Comparison) -> None:
 def test_killed_at_random_moments_nothing_is_lost_or_doubled(whole, tmp_path):
     folder, moments = tmp_path / "run", random.Random(time.time_ns())
     kills = 0
-    for attempt in range(40):
+    for _ in range(40):
         arguments = [sys.executable, comparisons.__file__, str(folder), "resume" if folder.exists() else "start"]
         process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
         wait = time.monotonic() + 120
@@ -144,7 +144,7 @@ def test_a_part_that_is_not_ours_is_refused(tmp_path):
     part = sorted(folder.glob("parts/*.npz"))[0]
     for content in (b"", b"no archive", part.read_bytes()[:200]):
         part.write_bytes(content)
-        with pytest.raises(ValueError, match="holds no results of a comparison .*; delete it, and resume"):
+        with pytest.raises(ValueError, match=r"holds no results of a comparison .*; delete it, and resume"):
             comparisons.run(str(folder), resume=True)
     part.unlink()
     comparisons.run(str(folder), resume=True)
@@ -164,14 +164,14 @@ def test_a_full_disk_ends_in_words_and_the_run_can_go_on(whole, tmp_path, monkey
         patch.setattr(Part, "save", full)
         with pytest.raises(OSError, match="No space left on device"):
             comparisons.run(str(folder), resume=False)
-    assert not list(folder.glob("parts/.draft*"))
+    assert not list(folder.glob("parts/.*"))
     same(comparisons.run(str(folder), resume=True), whole)
 
 
 def test_a_part_is_whole_or_absent(tmp_path, monkeypatch):
     part = next(iter(_parts(tmp_path)))
 
-    def full(file, **arrays):
+    def full(file, **_arrays):
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
@@ -179,7 +179,7 @@ def test_a_part_is_whole_or_absent(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         part.save(tmp_path / "part.npz")
     assert not list(tmp_path.glob("*part*"))
-    assert not list(tmp_path.glob(".draft*"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_part_comes_back_as_it_was(tmp_path):

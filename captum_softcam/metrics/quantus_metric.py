@@ -1,0 +1,251 @@
+"""What the metrics as classes of Quantus share: Quantus' way to be called in front, a row of :data:`METRICS` behind."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from quantus.helpers.enums import DataType, EvaluationCategory, ModelType, ScoreDirection
+from quantus.helpers.model.model_interface import ModelInterface
+from quantus.metrics.base import Metric as Base
+from torch import Tensor, nn
+
+from captum_softcam._names import closest
+from captum_softcam._tail import refuse_train_mode
+from captum_softcam.metrics import METRICS, PATCHES, Curve, Explained, Metric, Trial
+
+__all__ = ["QuantusMetric"]
+
+_TRIAL = {"patches": PATCHES, "seed": 0}
+
+
+class QuantusMetric(Base[list[float]]):
+    """One of :data:`METRICS` as a class of Quantus.
+
+    It is called as Quantus' own are, and gives one float per sample, the one that a comparison shows. Images come channels
+    first, maps (N, 1, ...) signed, in any number of dimensions. A map without positive evidence is measured and not refused.
+
+    Metrics of faithfulness have two settings beside their own: ``patches`` per side (8) that perturbation takes away,
+    and the ``seed`` (0) of random subsets and noise, the same for every sample.
+
+    Args:
+        abs (bool): measure the magnitudes of the maps; negative evidence then counts as evidence. Default: False
+        normalise (bool): pass each map through ``normalise_func`` first. Default: False
+        normalise_func (callable): of Quantus. Default: its ``normalise_by_max``
+        normalise_func_kwargs (dict): its further arguments. Default: none
+        return_aggregate (bool): give one number for all samples. Default: False
+        aggregate_func (callable): what makes that number; ``numpy.nanmean`` leaves undefined scores out.
+            Default: ``numpy.mean``
+        default_plot_func (callable): for ``plot``. Default: none
+        disable_warnings (bool): without effect: there are none. Default: True
+        display_progressbar (bool): over the batches. Default: False
+        **settings: of the metric, which its class lists.
+
+    Raises:
+        ValueError: for a setting that the metric does not have.
+    """
+
+    metric: ClassVar[Metric]
+    data_applicability = {DataType.IMAGE, DataType.TIMESERIES}  # noqa: RUF012 - Quantus' own declare it so
+    model_applicability = {ModelType.TORCH}  # noqa: RUF012 - likewise
+
+    def __init_subclass__(cls, *, of: str) -> None:
+        super().__init_subclass__()
+        cls.metric = METRICS[of]
+        cls.name = cls.metric.title
+        cls.score_direction = ScoreDirection.HIGHER if cls.metric.higher_is_better else ScoreDirection.LOWER
+        cls.evaluation_category = EvaluationCategory[cls.metric.category.upper()]
+
+    def __init__(
+        self,
+        *,
+        abs: bool = False,
+        normalise: bool = False,
+        normalise_func: Callable[..., NDArray[Any]] | None = None,
+        normalise_func_kwargs: dict[str, Any] | None = None,
+        return_aggregate: bool = False,
+        aggregate_func: Callable[..., Any] = np.mean,
+        default_plot_func: Callable[..., Any] | None = None,
+        disable_warnings: bool = True,
+        display_progressbar: bool = False,
+        **settings: Any,
+    ) -> None:
+        super().__init__(
+            abs=abs,
+            normalise=normalise,
+            normalise_func=normalise_func,
+            normalise_func_kwargs=normalise_func_kwargs,
+            return_aggregate=return_aggregate,
+            aggregate_func=aggregate_func,
+            default_plot_func=default_plot_func,
+            disable_warnings=disable_warnings,
+            display_progressbar=display_progressbar,
+        )
+        known = {**(_TRIAL if self.metric.category == "faithfulness" else {}), **self.metric.settings}
+        for name in settings.keys() - known.keys():
+            of_all = inspect.signature(QuantusMetric).parameters.keys() - {"settings"}
+            raise ValueError(f"{type(self).__name__} has no setting {name!r}. {closest(name, [*known, *sorted(of_all)])}")
+        self.settings = {**known, **settings}
+        self.a_axes = ()  # which axes of the images a map has: Quantus would guess, and refuse where it cannot
+
+    def __call__(
+        self,
+        model: nn.Module | None,
+        x_batch: NDArray[Any],
+        y_batch: NDArray[Any],
+        a_batch: NDArray[Any] | None = None,
+        s_batch: NDArray[Any] | None = None,
+        channel_first: bool | None = True,
+        explain_func: Callable[..., NDArray[Any]] | None = None,
+        explain_func_kwargs: dict[str, Any] | None = None,
+        model_predict_kwargs: dict[str, Any] | None = None,
+        softmax: bool | None = None,  # noqa: ARG002 - Quantus' callers give it
+        device: str | None = None,
+        batch_size: int = 64,
+    ) -> list[float]:
+        """Scores of the samples, NaN where undefined.
+
+        Args:
+            model (torch.nn.Module): images -> logits (N, K), in eval mode; None where a metric costs no forward.
+            x_batch (ndarray): images (N, C, ...).
+            y_batch (ndarray): the class that is explained of each, (N,).
+            a_batch (ndarray): maps (N, 1, ...) or (N, ...). Default: those that ``explain_func`` makes
+            s_batch (ndarray): masks (N, 1, ...) or (N, ...), above 0 on the evidence. Default: none; localisation needs them
+            channel_first (bool): None to let Quantus guess. Default: True
+            explain_func (callable): ``(model=, inputs=, targets=, **explain_func_kwargs)`` -> maps.
+            explain_func_kwargs (dict): its further arguments. Default: none
+            model_predict_kwargs (dict): further arguments of the model. Default: none
+            softmax (bool): without effect: a metric reads logits or probabilities as its formula has it.
+            device (str): for ``explain_func``; the metric itself works where the model is.
+            batch_size (int): samples at a time; no score depends on it. Default: 64
+
+        Returns:
+            list of float: one for each sample.
+
+        Raises:
+            ValueError: if model, masks or ``explain_func`` are needed and missing, or the model is in train mode.
+        """
+        self._refuse_missing(model, a_batch, s_batch, explain_func)
+        scores: list[float] = super().__call__(
+            model=model,
+            x_batch=np.asarray(x_batch),
+            y_batch=np.asarray(y_batch),
+            a_batch=None,  # Quantus refuses maps without positive evidence: they go round it, by custom_preprocess
+            s_batch=None if s_batch is None else np.asarray(s_batch),
+            channel_first=channel_first,
+            explain_func=explain_func or self._refuse_to_explain,
+            explain_func_kwargs=dict(explain_func_kwargs or {}),  # Quantus writes into it
+            model_predict_kwargs=model_predict_kwargs,
+            softmax=False,
+            device=device,
+            batch_size=batch_size,
+            custom_batch=None if a_batch is None else np.asarray(a_batch),
+        )
+        return scores
+
+    def custom_preprocess(
+        self,
+        *,
+        model: ModelInterface[nn.Module] | None,
+        x_batch: NDArray[Any],
+        y_batch: NDArray[Any],
+        custom_batch: NDArray[Any] | None,
+        **_: Any,
+    ) -> dict[str, Any]:
+        """Called by Quantus: the maps that were given, or the promise of others."""
+        promise = _Maps(lambda part: self._explain(_module(model), x_batch[part], y_batch[part]), len(x_batch))
+        return {"a_batch": promise if custom_batch is None else custom_batch, "custom_batch": None}
+
+    def evaluate_batch(
+        self,
+        model: ModelInterface[nn.Module] | None,
+        x_batch: NDArray[Any],
+        y_batch: NDArray[Any],
+        a_batch: NDArray[Any],
+        s_batch: NDArray[Any] | None = None,
+        **_: Any,
+    ) -> list[float]:
+        """Called by Quantus: the scores of a batch."""
+        module = _module(model)
+        like = next(module.parameters(), torch.empty(0))
+
+        def to_maps(values: NDArray[Any]) -> Tensor:
+            return torch.tensor(self._prepare(_with_channel(values, x_batch)), device=like.device)
+
+        def explain(images: Tensor) -> Tensor:
+            return to_maps(self._explain(module, images.cpu().numpy(), y_batch))
+
+        trial = Trial(
+            _with_arguments(module, model),
+            torch.tensor(x_batch).to(like),
+            torch.tensor(y_batch, dtype=torch.long, device=like.device),
+            None if s_batch is None else torch.tensor(_with_channel(s_batch, x_batch) > 0, device=like.device),
+            **{name: value for name, value in self.settings.items() if name not in self.metric.settings},
+        )
+        own = {name: self.settings[name] for name in self.metric.settings}
+        scores = self.metric.function(Explained(trial, to_maps(a_batch), explain), **own)
+        trial.close()
+        return cast("list[float]", (scores.area if isinstance(scores, Curve) else scores).tolist())
+
+    def interpret_scores(self) -> None:
+        """Print what the metric measures."""
+        print(inspect.getdoc(type(self)))
+
+    def _explain(self, module: nn.Module, images: NDArray[Any], targets: NDArray[Any]) -> NDArray[Any]:
+        own = {"inputs": images.copy(), "targets": targets.copy()}  # the caller's arrays are not to be written into
+        return np.asarray(self.explain_func(model=module, **own, **self.explain_func_kwargs))
+
+    def _prepare(self, maps: NDArray[Any]) -> NDArray[Any]:
+        """Maps as ``normalise`` and ``abs`` want them, each by itself, so that no score depends on the batch."""
+        if self.normalise and self.normalise_func:
+            maps = np.concatenate([self.normalise_func(maps[i : i + 1]) for i in range(len(maps))])
+        return np.abs(maps) if self.abs else maps
+
+    def _refuse_missing(self, model: nn.Module | None, maps: object, masks: object, explain_func: object) -> None:
+        name = type(self).__name__
+        if maps is None and explain_func is None:
+            raise ValueError(f"{name} has nothing to measure; give maps as a_batch, or the explain_func that makes them.")
+        if masks is None and self.metric.category == "localisation":
+            raise ValueError(f"{name} compares maps with masks; give them as s_batch, (N, 1, ...).")
+        if model is not None:
+            refuse_train_mode(model)
+        elif self.metric.forwards or self.metric.attributions:
+            raise ValueError(f"{name} asks the model; got None.")
+
+    def _refuse_to_explain(self, **_: Any) -> NDArray[Any]:
+        raise ValueError(f"{type(self).__name__} looks at maps of other images, too; give the explain_func that makes them.")
+
+
+class _Maps(Sequence[NDArray[Any]]):
+    """Maps that are made when a batch of them is asked for."""
+
+    def __init__(self, make: Callable[[slice], NDArray[Any]], count: int) -> None:
+        self._make = make
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, part: Any) -> Any:
+        return self._make(part)
+
+
+def _module(model: ModelInterface[nn.Module] | None) -> nn.Module:
+    """The model that Quantus has wrapped; one that is never asked where there is none."""
+    return nn.Identity() if model is None else model.model
+
+
+def _with_arguments(module: nn.Module, model: ModelInterface[nn.Module] | None) -> nn.Module:
+    """The model with its further arguments filled in."""
+    further = model.model_predict_kwargs if model else None
+    return cast(nn.Module, partial(module, **further)) if further else module
+
+
+def _with_channel(values: NDArray[Any], images: NDArray[Any]) -> NDArray[Any]:
+    """Maps or masks (N, ...) as (N, 1, ...)."""
+    return values[:, None] if values.ndim == images.ndim - 1 else values

@@ -1,0 +1,475 @@
+"""The metrics as classes of Quantus: the numbers of the rows, called as Quantus' own classes are."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from captum_softcam import metrics
+from captum_softcam.evaluation import LayerExplainFunc
+from captum_softcam.metrics import METRICS, Curve, Explained, QuantusMetric, Trial
+from captum_softcam.metrics.functional import blur_baseline
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # what other packages say while Quantus imports them
+    import quantus
+
+CLASSES = {cls.metric.name: cls for cls in QuantusMetric.__subclasses__()}
+EACH = pytest.mark.parametrize("name", METRICS)
+IMAGE = (24, 32)
+
+
+@pytest.fixture
+def model(net) -> nn.Module:
+    return net.float()
+
+
+@pytest.fixture
+def data() -> dict[str, np.ndarray]:
+    """Five images and masks, one mask empty; maps that are signed, of positive, of negative and of no evidence."""
+    random = np.random.default_rng(0)
+    maps = random.normal(size=(5, 1, *IMAGE)).astype(np.float32)
+    maps[1], maps[2], maps[3] = np.abs(maps[1]), -np.abs(maps[2]), 0
+    masks = random.random((5, 1, *IMAGE)) < 0.3
+    masks[4] = False
+    images = random.random((5, 3, *IMAGE), dtype=np.float32)
+    arrays = {"x_batch": images, "y_batch": np.array([0, 1, 2, 3, 0]), "a_batch": maps, "s_batch": masks}
+    for array in arrays.values():
+        array.flags.writeable = False
+    return arrays
+
+
+def brightness(*, inputs: np.ndarray, targets: np.ndarray, **_: Any) -> np.ndarray:
+    """Maps that depend on image and class."""
+    return inputs.mean(1, keepdims=True) - 0.1 * targets[:, None, None, None].astype(np.float32)
+
+
+def measured(name: str, model: nn.Module, data: dict[str, np.ndarray], **settings: Any) -> list[float]:
+    """The scores of the row itself."""
+    images, targets, maps, masks = (torch.tensor(array) for array in data.values())
+    trial = Trial(model, images, targets, masks)
+    explained = Explained(trial, maps, lambda x: torch.tensor(brightness(inputs=x.numpy(), targets=data["y_batch"])))
+    scores = METRICS[name].function(explained, **{**METRICS[name].settings, **settings})
+    return (scores.area if isinstance(scores, Curve) else scores).tolist()
+
+
+def test_every_metric_has_a_class():
+    assert CLASSES.keys() == METRICS.keys()
+    assert all(getattr(metrics, cls.__name__) is cls for cls in CLASSES.values())
+
+
+@EACH
+def test_a_class_says_what_it_is(name):
+    metric, cls = METRICS[name], CLASSES[name]
+    assert issubclass(cls, quantus.Metric)
+    assert cls.name == metric.title
+    assert cls.score_direction.name == ("HIGHER" if metric.higher_is_better else "LOWER")
+    assert cls.evaluation_category.name == metric.category.upper()
+    assert {kind.name for kind in cls.data_applicability} == {"IMAGE", "TIMESERIES"}
+    assert {kind.name for kind in cls.model_applicability} == {"TORCH"}
+
+
+@EACH
+def test_a_docstring_is_true(name):
+    """Direction, cost, source and settings stand in it; nothing else would notice when a row changes."""
+    metric, text = METRICS[name], inspect.getdoc(CLASSES[name])
+    assert f":cite:p:`{metric.source}`" in text
+    assert ("Higher" if metric.higher_is_better else "Lower") + " is better" in text
+    forwards, maps = (re.search(rf"(\d+) {unit}", text) for unit in ("forward", "map"))
+    assert (int(forwards[1]) if forwards else 0) == metric.forwards
+    assert (int(maps[1]) if maps else 0) == metric.attributions
+    listed = dict(re.findall(r"^    (\w+) \(.*Default: (.*)$", text, re.MULTILINE))
+    assert listed.keys() == metric.settings.keys()
+    for setting, default in listed.items():
+        assert default == str(metric.settings[setting]) or "..." in default
+
+
+@EACH
+def test_a_class_gives_the_numbers_of_its_row(name, model, data):
+    got = CLASSES[name]()(model, **data, explain_func=brightness)
+    assert type(got) is list
+    assert {type(score) for score in got} == {float}
+    np.testing.assert_array_equal(got, measured(name, model, data))
+    assert np.isfinite(got[0])
+
+
+@EACH
+def test_no_score_depends_on_the_batch_size(name, net, data):
+    """In float64: in float32 a convolution rounds by batch size, and ranks of equal answers change places."""
+    whole, pairs = (CLASSES[name]()(net, **data, explain_func=brightness, batch_size=size) for size in (5, 2))
+    np.testing.assert_allclose(pairs, whole, rtol=1e-6)
+
+
+@EACH
+def test_maps_may_come_from_an_explain_func(name, model, data):
+    data = {**data, "a_batch": brightness(inputs=data["x_batch"], targets=data["y_batch"])}
+    made = CLASSES[name]()(model, **{**data, "a_batch": None}, explain_func=brightness, batch_size=3)
+    np.testing.assert_allclose(made, CLASSES[name]()(model, **data, explain_func=brightness, batch_size=3), rtol=0)
+
+
+def test_every_batch_is_explained_once_with_what_the_caller_gives(model, data):
+    calls = []
+
+    def explain(model, inputs, targets, **more):
+        calls.append((model, len(inputs), more))
+        return brightness(inputs=inputs, targets=targets)
+
+    given = {"method": "any"}
+    more = {"explain_func": explain, "explain_func_kwargs": given, "device": "cpu", "batch_size": 3}
+    metrics.PointingGame()(model, **{**data, "a_batch": None}, **more)
+    assert calls == [(model, size, {"method": "any", "device": "cpu"}) for size in (3, 2)]
+    assert given == {"method": "any"}
+
+
+@pytest.mark.parametrize("method", ["grad_cam", "recipro_cam"])
+def test_the_adapter_is_an_explain_func(method, model, data):
+    explain = LayerExplainFunc(method, layer="relu")
+    images, targets = torch.tensor(data["x_batch"]), torch.tensor(data["y_batch"])
+
+    def maps(images: Tensor) -> Tensor:
+        return explain.explain(model, images, targets)
+
+    want = METRICS["coherency"].measure(Explained(Trial(model, images, targets), maps(images), maps)).tolist()
+    assert np.isfinite(want).any()
+    got = metrics.Coherency()(model, **{**data, "a_batch": None}, explain_func=explain)
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("pointing_game", {"tolerance": 2}),
+        ("top_k_intersection", {"k": 1.5}),
+        ("top_k_localisation_precision", {"k": 3, "patches": 4}),
+        ("insertion", {"steps": 4}),
+        ("selectivity", {"patch_size": 4}),
+        ("infidelity", {"sides": [1], "scaled": False}),
+        ("road", {"shares": [0.5], "noise": 0.1}),
+    ],
+)
+def test_settings_are_those_of_the_row(name, settings, model, data):
+    got = CLASSES[name](**settings)(model, **data)
+    np.testing.assert_array_equal(got, measured(name, model, data, **settings))
+    assert not np.array_equal(got, CLASSES[name]()(model, **data), equal_nan=True)
+
+
+def test_patches_and_seed_are_settings_of_faithfulness(model, data):
+    plain, coarse, other = (
+        metrics.FaithfulnessCorrelation(runs=20, subset_size=4, **more)(model, **data)
+        for more in ({}, {"patches": 4}, {"seed": 1})
+    )
+    assert plain[0] != coarse[0]
+    assert plain[0] != other[0]
+
+
+def test_abs_and_normalise_are_taken_map_by_map(model, data):
+    magnitudes = {**data, "a_batch": np.abs(data["a_batch"])}
+    got = metrics.RelevanceMassAccuracy(abs=True)(model, **data)
+    np.testing.assert_array_equal(got, metrics.RelevanceMassAccuracy()(model, **magnitudes))
+    seen = []
+
+    def halve(maps, by):
+        seen.append(maps.shape)
+        return maps / by
+
+    scaled = metrics.RelevanceMassAccuracy(normalise=True, normalise_func=halve, normalise_func_kwargs={"by": 2})
+    np.testing.assert_allclose(scaled(model, **data), metrics.RelevanceMassAccuracy()(model, **data), rtol=1e-6)
+    assert seen == [(1, 1, *IMAGE)] * 5
+
+
+def test_one_number_for_all_if_asked(model, data):
+    scores = metrics.PixelAuc()(model, **data)
+    assert np.isnan(metrics.PixelAuc(return_aggregate=True)(model, **data)).tolist() == [True]
+    (mean,) = metrics.PixelAuc(return_aggregate=True, aggregate_func=np.nanmean)(model, **data)
+    assert mean == pytest.approx(np.nanmean(scores))
+
+
+def test_quantus_keeps_its_own_habits(model, data, capsys):
+    metric = metrics.PixelAuc(display_progressbar=True)
+    first, second = metric(model, **data), metric(model, **data, softmax=True)
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(metric.evaluation_scores, second)
+    assert len(metric.all_evaluation_scores) == 10
+    assert metric.get_params["settings"] == {}
+    metric.interpret_scores()
+    assert capsys.readouterr().out.startswith("Chance that a position of the mask is higher")
+
+
+class TestEvaluate:
+    """``quantus.evaluate``, with all that a table needs."""
+
+    def test_gives_the_scores(self, model, data):
+        table = {"mass": metrics.RelevanceMassAccuracy(), "road": metrics.Road()}
+        maps = brightness(inputs=data["x_batch"], targets=data["y_batch"])
+        results = self.ask(table, {"made": brightness, "given": maps}, model, data)
+        assert results.keys() == {"made", "given"}
+        for name, metric in table.items():
+            want = type(metric)()(model, **{**data, "a_batch": maps}, batch_size=2)
+            np.testing.assert_array_equal(results["made"][name], want)
+            np.testing.assert_array_equal(results["given"][name], want)
+
+    @pytest.mark.parametrize("cls", [metrics.Coherency, metrics.ADCC])
+    def test_explains_other_images_with_the_function_it_was_given(self, cls, model, data, capsys):
+        results = self.ask({"metric": cls()}, {"made": brightness}, model, data)
+        want = cls()(model, **{**data, "a_batch": None}, explain_func=brightness, batch_size=2)
+        np.testing.assert_array_equal(results["made"]["metric"], want)
+        with pytest.raises(KeyError):  # with arrays there is none, and one failure takes the whole table down
+            self.ask({"metric": cls()}, {"given": data["a_batch"]}, model, data)
+        assert "re-explaining" in capsys.readouterr().out
+
+    @staticmethod
+    def ask(table: dict, methods: dict, model: nn.Module, data: dict[str, np.ndarray]) -> dict:
+        return quantus.evaluate(
+            table,
+            methods,
+            model=model,
+            **{key: data[key] for key in ("x_batch", "y_batch", "s_batch")},
+            explain_func_kwargs={},
+            call_kwargs={"in_pairs": {"batch_size": 2, "device": "cpu", "softmax": True}},
+        )
+
+    def test_takes_arrays_of_negative_evidence(self, model, data):
+        """Those of a function it refuses itself, before it asks any metric."""
+        negative = -np.abs(data["a_batch"][:1])
+        rest = {key: data[key][:1] for key in ("x_batch", "y_batch", "s_batch")}
+        results = quantus.evaluate({"auc": metrics.PixelAuc()}, {"given": negative}, model=model, **rest)
+        assert np.isfinite(results["given"]["auc"]).all()
+        with pytest.raises(AssertionError, match="should not all be less than zero"):
+            quantus.evaluate(
+                {"auc": metrics.PixelAuc()}, {"made": lambda **_: negative}, model=model, **rest, explain_func_kwargs={}
+            )
+
+
+def test_a_batch_without_positive_evidence_is_measured(model, data):
+    for maps in (-np.abs(data["a_batch"]) - 1, 0 * data["a_batch"]):
+        with pytest.raises(AssertionError):
+            quantus.AUC(disable_warnings=True)(model, **{**data, "a_batch": maps.copy()})
+        given = metrics.PixelAuc()(model, **{**data, "a_batch": maps})
+        made = metrics.PixelAuc()(model, **{**data, "a_batch": None}, explain_func=lambda maps=maps, **_: maps)
+        np.testing.assert_array_equal(given, made)
+        assert np.isfinite(given[:3]).all() == bool(maps.any())
+
+
+def of_quantus(name: str, model: nn.Module, data: dict[str, np.ndarray], softmax: bool = False, **settings: Any) -> Any:
+    """What Quantus' own class of that name answers."""
+    own = getattr(quantus, name)(
+        **{"abs": False, "normalise": False, "return_aggregate": False, "disable_warnings": True, **settings}
+    )
+    arrays = {key: array.copy() for key, array in data.items()}
+    return np.asarray(own(model, **arrays, channel_first=True, softmax=softmax), np.float64)
+
+
+@pytest.fixture
+def proper(data) -> dict[str, np.ndarray]:
+    """Signed maps without equal values, and a mask for each."""
+    random = np.random.default_rng(1)
+    return {**data, "a_batch": random.normal(size=(5, 1, *IMAGE)), "s_batch": random.random((5, 1, *IMAGE)) < 0.3}
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "positive"),
+    [
+        (metrics.PointingGame, "PointingGame", False),
+        (metrics.RelevanceRankAccuracy, "RelevanceRankAccuracy", False),
+        (metrics.PixelAuc, "AUC", False),
+        (metrics.RelevanceMassAccuracy, "RelevanceMassAccuracy", True),
+        (metrics.EnergyBasedPointingGame, "AttributionLocalisation", True),
+        (metrics.Sparseness, "Sparseness", True),
+    ],
+)
+def test_equals_quantus_where_it_is_right(cls, name, positive, model, proper):
+    if positive:
+        proper["a_batch"] = np.abs(proper["a_batch"])
+    np.testing.assert_allclose(cls()(model, **proper), of_quantus(name, model, proper), atol=2e-7)  # Sparseness adds 1e-7
+
+
+def test_top_k_equals_quantus_with_as_many_positions(model, proper):
+    one = {key: array[:1] for key, array in proper.items()}
+    count = int(0.5 * one["s_batch"].sum() + 0.5)
+    assert metrics.TopKIntersection()(model, **one) == of_quantus("TopKIntersection", model, one, k=count).tolist()
+
+
+class Grey(nn.Module):
+    """A classifier of grey images, which have no channels that could be perturbed apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(1, 6, 3, padding=1)
+        self.fc = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 10 * self.fc(self.conv(x).relu().mean((2, 3)))
+
+
+@pytest.fixture
+def grey() -> dict[str, np.ndarray]:
+    random = np.random.default_rng(2)
+    images = random.random((3, 1, 8, 8), dtype=np.float32)
+    maps = random.normal(size=(3, 1, 8, 8)).astype(np.float32)
+    return {"x_batch": images, "y_batch": np.array([0, 1, 2]), "a_batch": maps, "s_batch": images > 0.5}
+
+
+class TestFaithfulnessEqualsQuantus:
+    """On images whose pixels are the patches, with the same blur in the place of what is taken."""
+
+    @staticmethod
+    def ask(name: str, model: nn.Module, data: dict[str, np.ndarray], *, softmax: bool, **settings: Any) -> np.ndarray:
+        blurred = blur_baseline(torch.tensor(data["x_batch"]), sigma=1.0).flatten(1).numpy()
+
+        def blur(arr: np.ndarray, indices: np.ndarray, **_: Any) -> np.ndarray:
+            rows = np.arange(len(arr))[:, None]
+            arr = arr.copy()
+            arr[rows, indices] = blurred[rows, indices]
+            return arr
+
+        return of_quantus(name, model, data, softmax, perturb_func=blur, **settings)
+
+    def test_estimate(self, grey):
+        want = self.ask("FaithfulnessEstimate", Grey().eval(), grey, softmax=False)
+        np.testing.assert_allclose(metrics.FaithfulnessEstimate()(Grey().eval(), **grey), want, atol=1e-5)
+
+    def test_region_perturbation(self, grey):
+        falls = self.ask("RegionPerturbation", Grey().eval(), grey, softmax=True, patch_size=1, regions_evaluation=32)
+        np.testing.assert_allclose(metrics.RegionPerturbation()(Grey().eval(), **grey), falls.sum(1) / 33, atol=1e-6)
+
+    @pytest.mark.parametrize(
+        ("cls", "settings"), [(metrics.PixelFlipping, {"features_in_step": 1}), (metrics.Selectivity, {"patch_size": 2})]
+    )
+    def test_curves(self, cls, settings, grey):
+        curves = self.ask(cls.__name__, Grey().eval(), grey, softmax=True, **settings)
+        with torch.no_grad():
+            first = Grey()(torch.tensor(grey["x_batch"])).softmax(1)[range(3), grey["y_batch"]].numpy()
+        points = np.concatenate([first[:, None], curves], 1)
+        want = (points[:, 1:] + points[:, :-1]).mean(1) / 2
+        np.testing.assert_allclose(cls()(Grey().eval(), **grey), want, atol=1e-6)
+
+
+def test_the_script_of_the_reference_runs():
+    page = Path(__file__).parents[2] / "docs/reference/metrics.md"
+    (block,) = re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert {len(scores) for table in names["scores"].values() for scores in table.values()} == {3}
+    assert all(np.isfinite(table["insertion"]).all() for table in names["scores"].values())
+
+
+class TestOtherData:
+    """What users have at hand."""
+
+    def test_maps_and_masks_without_channel(self, model, data):
+        flat = {**data, "a_batch": data["a_batch"][:, 0], "s_batch": data["s_batch"][:, 0].astype(np.uint8)}
+        np.testing.assert_array_equal(metrics.PixelAuc()(model, **flat), metrics.PixelAuc()(model, **data))
+
+    def test_tensors(self, model, data):
+        tensors = {key: torch.tensor(array) for key, array in data.items()}
+        for cls in (metrics.PixelAuc, metrics.Deletion):
+            np.testing.assert_array_equal(
+                cls()(model, **tensors, batch_size=2), cls()(model, **data, batch_size=2), err_msg=cls.__name__
+            )
+
+    def test_maps_without_a_model(self, data):
+        want = metrics.PixelAuc()(nn.Flatten().eval(), **data)
+        np.testing.assert_array_equal(metrics.PixelAuc()(None, **data), want)
+
+    def test_images_of_another_type_are_brought_to_the_model(self, model, data):
+        double = {**data, "x_batch": data["x_batch"].astype(np.float64)}
+        np.testing.assert_array_equal(metrics.Deletion()(model, **double), metrics.Deletion()(model, **data))
+
+    @pytest.mark.parametrize("size", [(40,), (8, 9, 10)], ids=["signals", "volumes"])
+    def test_signals_and_volumes(self, size):
+        random = np.random.default_rng(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(2 * int(np.prod(size)), 3)).eval()
+        maps, images = random.normal(size=(2, 1, *size)), random.random((2, 2, *size))
+        more = {"a_batch": maps, "s_batch": maps > 0}
+        for cls in (metrics.PointingGame, metrics.Insertion, metrics.AverageDrop):
+            assert np.isfinite(cls()(model, images, np.array([0, 2]), **more)).all()
+
+    def test_channels_last(self, model, data):
+        last = {**data, "x_batch": np.moveaxis(data["x_batch"], 1, -1)}
+        want = metrics.Deletion()(model, **data)
+        np.testing.assert_allclose(metrics.Deletion()(model, **last, channel_first=False), want, rtol=1e-6)
+
+    def test_further_arguments_of_the_model(self, data):
+        class Scaled(nn.Module):
+            def forward(self, x: Tensor, by: float = 1.0) -> Tensor:
+                return by * x.mean((2, 3))
+
+        data = {**data, "y_batch": np.array([0, 1, 2, 0, 1])}
+        plain, scaled = (
+            metrics.Insertion()(Scaled().eval(), **data, model_predict_kwargs=more) for more in (None, {"by": 50.0})
+        )
+        assert plain[0] != scaled[0]
+
+
+class TestRefused:
+    """In one sentence that says what to do."""
+
+    @pytest.mark.parametrize("name", ["tolerence", "toleranc"])
+    def test_misspelt_settings(self, name):
+        with pytest.raises(ValueError, match=rf"PointingGame has no setting '{name}'\. Closest: 'tolerance'"):
+            metrics.PointingGame(**{name: 2})
+
+    def test_settings_of_other_metrics(self):
+        with pytest.raises(ValueError, match=r"PointingGame has no setting 'seed'\. Known: 'tolerance', 'abs'"):
+            metrics.PointingGame(seed=2)
+
+    def test_what_quantus_gets_by_place(self):
+        with pytest.raises(TypeError):
+            metrics.PointingGame(True)
+
+    def test_no_masks(self, model, data):
+        with pytest.raises(ValueError, match=r"PixelAuc compares maps with masks; give them as s_batch"):
+            metrics.PixelAuc()(model, **{**data, "s_batch": None})
+
+    def test_no_maps(self, model, data):
+        with pytest.raises(ValueError, match=r"Deletion has nothing to measure; give maps as a_batch, or the explain_func"):
+            metrics.Deletion()(model, **{**data, "a_batch": None})
+
+    def test_no_model(self, data):
+        with pytest.raises(ValueError, match=r"Deletion asks the model; got None"):
+            metrics.Deletion()(None, **data)
+
+    @pytest.mark.parametrize("cls", [metrics.Coherency, metrics.ADCC])
+    def test_no_way_to_explain_another_image(self, cls, model, data):
+        with pytest.raises(ValueError, match=rf"{cls.__name__} looks at maps of other images, too; give the explain_func"):
+            cls()(model, **data)
+
+    def test_a_model_in_train_mode(self, model, data):
+        with pytest.raises(ValueError, match=r"Call model\.eval\(\) first"):
+            metrics.PixelAuc()(model.train(), **data)
+
+    def test_a_map_for_each_channel(self, model, data):
+        with pytest.raises(ValueError, match=r"maps are \(5, 3, 24, 32\); expected \(N, 1, \.\.\.\)"):
+            metrics.PixelAuc()(model, **{**data, "a_batch": data["x_batch"]})
+
+    def test_maps_of_another_size(self, model, data):
+        with pytest.raises(ValueError, match=r"bring the maps to input resolution"):
+            metrics.PixelAuc()(model, **{**data, "a_batch": data["a_batch"][:, :, ::2, ::2]})
+
+    def test_unknown_arguments_of_the_call(self, model, data):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'bacth_size'"):
+            metrics.PixelAuc()(model, **data, bacth_size=2)
+
+
+@pytest.mark.parametrize("code", ["", "dir(metrics); hasattr(metrics, 'NoSuchMetric'); list(metrics.METRICS)"])
+def test_quantus_is_loaded_when_a_class_is_asked_for(code):
+    script = (
+        f"import sys; from captum_softcam import metrics; {code}\n"
+        "assert 'PointingGame' in dir(metrics)\n"
+        "assert 'quantus' not in sys.modules\n"
+        "metrics.PointingGame\n"
+        "assert 'quantus' in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
