@@ -37,7 +37,7 @@ def _figure(facts: Facts, metric: str, curves: pd.DataFrame) -> dict[str, Any]:
 def _lines(methods: Sequence[str], points: NDArray[np.float64]) -> list[dict[str, Any]]:
     """Mean and band of each method from points (samples, methods, fractions), in one go: resampling takes its time."""
     flat = mean_intervals(points.reshape(len(points), -1))
-    mean, low, high = (np.round(part, _DIGITS).reshape(points.shape[1:]).tolist() for part in flat)
+    mean, low, high = (np.round(part, _DIGITS).reshape(points.shape[1:]) for part in flat)
     counts = np.isfinite(points).all(axis=2).sum(axis=0).tolist()
     keys = ("method", "mean", "low", "high", "count")
     return [dict(zip(keys, row, strict=True)) for row in zip(methods, mean, low, high, counts, strict=True)]
