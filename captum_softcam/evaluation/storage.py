@@ -30,6 +30,11 @@ _REQUIRED = ("scores.csv", "costs.csv")
 _FILES = frozenset((*(f"{name}.csv" for name in _TABLES), "examples.npz"))
 _WORDS = ("sample", "method", "metric", "error")  # columns that hold text, even where it reads like a number
 
+_PANDAS = tuple(map(int, pd.__version__.split(".")[:2]))
+_EVERY_DIGIT = (
+    {} if _PANDAS >= (3, 1) else {"float_precision": "round_trip"}
+)  # from 3.1 on it always is, and the word is refused
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
@@ -85,7 +90,13 @@ def write_folder(
 def _write_table(table: pd.DataFrame, file: BinaryIO) -> None:
     """As CSV with every text in quotes; names of files that are not UTF-8 keep their bytes."""
     table.to_csv(
-        file, index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n", encoding="utf-8", errors="surrogateescape"
+        file,
+        index=False,
+        mode="wb",
+        quoting=csv.QUOTE_NONNUMERIC,
+        lineterminator="\n",
+        encoding="utf-8",
+        errors="surrogateescape",
     )
 
 
@@ -141,5 +152,5 @@ def _read_table(path: Path) -> pd.DataFrame:
     columns = list(pd.read_csv(path, nrows=0, **options).columns)
     text = {name: str for name in columns if name in _WORDS}
     empty = {name: [""] for name in columns if name not in _WORDS}
-    options |= {"dtype": text, "keep_default_na": False, "na_values": empty, "float_precision": "round_trip"}
+    options |= {"dtype": text, "keep_default_na": False, "na_values": empty, **_EVERY_DIGIT}
     return pd.DataFrame(pd.read_csv(path, **options))
