@@ -61,15 +61,20 @@ class Comparison:
     failures: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["sample", "method", "metric", "error"]))
     examples: list[Example] = field(default_factory=list)
 
-    @property
+    @cached_property
     def methods(self) -> list[str]:
         """Names of the methods, in the order of the run; one that failed everywhere is among them."""
         return _names(self.manifest.get("methods", ()), self.scores["method"])
 
-    @property
+    @cached_property
     def metrics(self) -> list[str]:
         """Names of the metrics, in the order of the run."""
         return _names(self.manifest.get("metrics", ()), self.scores["metric"])
+
+    @cached_property
+    def samples(self) -> list[str]:
+        """Identifiers of the samples, in the order of the run; those that failed are among them."""
+        return _names(self.scores["sample"].unique(), self.failures["sample"])
 
     @property
     def controls(self) -> list[str]:
@@ -212,14 +217,9 @@ class Comparison:
         return {name: entries[name] if entries.get(name) else _known(name) for name in self.metrics}
 
     @cached_property
-    def _samples(self) -> pd.Index[Any]:
-        """Identifiers of all samples, also of those that failed."""
-        return pd.Index(_names(self.scores["sample"].unique(), self.failures["sample"]))
-
-    @cached_property
     def _cube(self) -> NDArray[np.float64]:
         """Scores (samples, methods, metrics); NaN where there is none."""
-        axes = {"sample": self._samples, "method": pd.Index(self.methods), "metric": pd.Index(self.metrics)}
+        axes = {"sample": pd.Index(self.samples), "method": pd.Index(self.methods), "metric": pd.Index(self.metrics)}
         doubled = self.scores.duplicated(list(axes))
         if doubled.any():
             row = self.scores[doubled].iloc[0]
@@ -254,9 +254,9 @@ class Comparison:
     @property
     def _expected(self) -> NDArray[np.int64]:
         """How many scores each metric should have: samples without mask do not count for localisation."""
-        masked = self.manifest.get("samples_with_mask", len(self._samples))
+        masked = self.manifest.get("samples_with_mask", len(self.samples))
         located = [entry.get("category") == "localisation" for entry in self._described.values()]
-        return np.where(located, masked, len(self._samples))
+        return np.where(located, masked, len(self.samples))
 
     @property
     def _failed(self) -> NDArray[np.int64]:

@@ -18,7 +18,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from captum_softcam.evaluation.example import Example, pack_examples, unpack_examples
 
@@ -31,6 +30,10 @@ _TABLES = ("scores", "costs", "curves", "failures")
 _REQUIRED = ("scores.csv", "costs.csv")
 _FILES = frozenset((*(f"{name}.csv" for name in _TABLES), "examples.npz"))
 _WORDS = ("sample", "method", "metric", "error")  # columns that hold text, even where it reads like a number
+
+_PANDAS = tuple(map(int, pd.__version__.split(".")[:2]))
+# from 3.1 on pandas always reads every digit, and refuses the word
+_EVERY_DIGIT = {} if _PANDAS >= (3, 1) else {"float_precision": "round_trip"}
 
 
 @contextmanager
@@ -87,7 +90,13 @@ def write_folder(
 def _write_table(table: pd.DataFrame, file: BinaryIO) -> None:
     """As CSV with every text in quotes; names of files that are not UTF-8 keep their bytes."""
     table.to_csv(
-        file, index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n", encoding="utf-8", errors="surrogateescape"
+        file,
+        index=False,
+        mode="wb",
+        quoting=csv.QUOTE_NONNUMERIC,
+        lineterminator="\n",
+        encoding="utf-8",
+        errors="surrogateescape",
     )
 
 
@@ -148,14 +157,9 @@ def _check(path: Path, expected: Mapping[str, Any] | None) -> None:
 
 def _read_table(path: Path) -> pd.DataFrame:
     """Text stays text ("007", "NA", "1e5"), numbers keep every digit, an empty number is NaN."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8", encoding_errors="surrogateescape")
-    for name in table.columns.difference(list(_WORDS)):
-        table[name] = _numbers(table[name].to_numpy(dtype=object))
-    return table
-
-
-def _numbers(texts: NDArray[Any]) -> NDArray[Any]:
-    """Texts as whole numbers if all of them are, else as floating point ones, to the last digit."""
-    if all(text.removeprefix("-").isdecimal() for text in texts):
-        return texts.astype(np.int64)
-    return np.where(texts == "", "nan", texts).astype(np.float64)
+    options: dict[str, Any] = {"encoding": "utf-8", "encoding_errors": "surrogateescape"}
+    columns = list(pd.read_csv(path, nrows=0, **options).columns)
+    text = {name: str for name in columns if name in _WORDS}
+    empty = {name: [""] for name in columns if name not in _WORDS}
+    options |= {"dtype": text, "keep_default_na": False, "na_values": empty, **_EVERY_DIGIT}
+    return pd.DataFrame(pd.read_csv(path, **options))

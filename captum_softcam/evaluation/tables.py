@@ -136,7 +136,7 @@ def _on_undefined(comparison: Comparison) -> Iterator[str]:
 
 def _on_failures(comparison: Comparison) -> Iterator[str]:
     failures = comparison.failures.fillna({"metric": ""})
-    total = len({*comparison.scores["sample"].unique(), *failures["sample"]})
+    total = len(comparison.samples)
     for names, group in failures.groupby(["method", "metric"], sort=False):
         where = ", ".join(filter(None, names))  # type: ignore[arg-type]  # the stubs let a key be anything
         errors = group["error"].value_counts()
