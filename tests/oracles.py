@@ -573,3 +573,14 @@ def edge_magnitude(image: Tensor) -> Tensor:
             squares += slope**2
         result[place] = math.sqrt(squares)
     return result
+
+
+def rank_correlation(values: list[float], others: list[float]) -> float:
+    """Pearson correlation of the ranks; equal values share the mean of theirs."""
+    ranks = []
+    for row in (values, others):
+        ranks.append([sum(b < a for b in row) + sum(b == a for b in row) / 2 for a in row])
+    means = [sum(row) / len(row) for row in ranks]
+    spreads = [math.sqrt(sum((a - mean) ** 2 for a in row)) for row, mean in zip(ranks, means, strict=True)]
+    covariance = sum((a - means[0]) * (b - means[1]) for a, b in zip(*ranks, strict=True))
+    return covariance / (spreads[0] * spreads[1])

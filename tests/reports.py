@@ -106,7 +106,7 @@ def _costs() -> pd.DataFrame:
         "forwards": [1.0, 1.0, 225.0, 0.0],
         "backwards": [0.0, 1.0, 0.0, 0.0],
         "seconds": [0.004, 0.006, 0.5, 0.0],
-        "relative": [1.0, 1.5, 130.0, 0.0],
+        "relative": [1.0, 15.0, 130.0, 0.0],
         "peak_bytes": [1e6, 2e6, 3e6, float("nan")],
     }
     return pd.DataFrame(columns, index=list(METHODS))
@@ -141,7 +141,12 @@ def _manifest() -> dict[str, Any]:
         "explained_class": "true",
         "device": "cpu",
         "methods": {
-            name: {"class": f"captum.attr.{name}", "layer": "layer4", "arguments": {}, "control": name == "random"}
+            name: {
+                "class": f"captum.attr._core.layer.{name}.LayerWithALongName",
+                "layer": "layer4",
+                "arguments": {},
+                "control": name == "random",
+            }
             for name in METHODS
         },
         "metrics": {

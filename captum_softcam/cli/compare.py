@@ -118,6 +118,7 @@ def _show(options: argparse.Namespace, comparison: Comparison) -> None:
     print_table(comparison)
     print(f"Scores per sample, settings, table and picture: {options.out}/")
     if options.report is not None:
+        options.report.parent.mkdir(parents=True, exist_ok=True)
         write_report(comparison, options.report, classes)
         print(f"Report: {options.report}")
 

@@ -97,7 +97,7 @@ def _number(text: str) -> float:
 
 def _train(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     _refuse_missing_extra()
-    from captum_softcam.report import refuse_existing
+    from captum_softcam.evaluation import refuse_existing
     from captum_softcam.softcam.training import is_main_process
 
     if options.resume:

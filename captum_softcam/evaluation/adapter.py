@@ -55,7 +55,7 @@ class LayerExplainFunc:
     keeps the sign, and about 64 images go through the model at a time.
 
     Args:
-        method (str, type, Attribution or callable): a name in ``METHODS`` or ``CONTROLS``, a Captum attribution class or
+        method (str, type, object or callable): a name in ``METHODS`` or ``CONTROLS``, a Captum attribution class or
             instance, or a function ``(model, images, targets) -> maps`` (N, C, ...).
         layer (str): name of the layer, for classes that look at one; ``LayerSoftCam`` takes ``"evidence"`` if none is given.
             Default: None
@@ -95,7 +95,7 @@ class LayerExplainFunc:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What a manifest says of the method, as JSON can hold it: ``class``, ``layer``, ``arguments``, ``control``."""
+        """The ``class``, ``layer``, ``arguments`` and ``control`` of the method for a manifest, as JSON can hold them."""
         source = _source(self.method)
         return {
             "class": f"{source.__module__}.{source.__qualname__}",

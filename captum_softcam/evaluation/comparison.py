@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +18,7 @@ from captum_softcam._names import closest
 from captum_softcam.evaluation.controls import CONTROLS
 from captum_softcam.evaluation.example import Example
 from captum_softcam.evaluation.figure import plot_comparison
-from captum_softcam.evaluation.statistics import decimals, mean_intervals, mean_ranks, significance, win_rates
+from captum_softcam.evaluation.statistics import best, decimals, mean_intervals, mean_ranks, shown, significance, win_rates
 from captum_softcam.evaluation.storage import read_folder, write_folder
 from captum_softcam.evaluation.tables import to_latex, to_markdown
 from captum_softcam.metrics import METRICS
@@ -29,9 +30,9 @@ __all__ = ["Comparison", "Example"]
 class Comparison:
     """Methods x metrics x samples.
 
-    Intervals are 95 % percentile intervals of the bootstrap over samples :cite:`efron1979bootstrap`, with one seed, so that a
-    table can be made again. They say nothing about another training of the model, and they are not widened for the number of
-    methods and metrics looked at.
+    Intervals are 95 % percentile intervals of the bootstrap over samples :cite:`efron1979bootstrap`, with one seed, so that
+    a table can be made again. They say nothing about another training of the model, and they are not widened for the number
+    of methods and metrics looked at.
 
     Args:
         scores (DataFrame): one row per sample, method and metric, with the columns ``sample, label, target, prediction,
@@ -60,15 +61,20 @@ class Comparison:
     failures: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["sample", "method", "metric", "error"]))
     examples: list[Example] = field(default_factory=list)
 
-    @property
+    @cached_property
     def methods(self) -> list[str]:
         """Names of the methods, in the order of the run; one that failed everywhere is among them."""
         return _names(self.manifest.get("methods", ()), self.scores["method"])
 
-    @property
+    @cached_property
     def metrics(self) -> list[str]:
         """Names of the metrics, in the order of the run."""
         return _names(self.manifest.get("metrics", ()), self.scores["metric"])
+
+    @cached_property
+    def samples(self) -> list[str]:
+        """Identifiers of the samples, in the order of the run; those that failed are among them."""
+        return _names(self.scores["sample"].unique(), self.failures["sample"])
 
     @property
     def controls(self) -> list[str]:
@@ -94,7 +100,7 @@ class Comparison:
     @property
     def decimals(self) -> dict[str, int]:
         """For each metric the decimals that its means are shown with."""
-        return {name: decimals(values.to_numpy()) for name, values in self._means.items()}
+        return {name: decimals(values) for name, values in zip(self.metrics, self._means.T, strict=True)}
 
     @property
     def baseline(self) -> str:
@@ -128,7 +134,7 @@ class Comparison:
         """
         baseline = baseline or self.baseline
         if baseline not in self.methods:
-            raise ValueError(f"the baseline {baseline!r} is not among the methods compared. {closest(baseline, self.methods)}")
+            raise ValueError(f"the baseline {baseline!r} is not among the methods. {closest(baseline, self.methods)}")
         if baseline not in self._differences:
             self._differences[baseline] = self._compare(baseline)
         return self._differences[baseline].copy()
@@ -140,9 +146,7 @@ class Comparison:
             DataFrame: methods x metrics, 1 for the best, equal ones share the mean of their places, NaN where undefined; and
             ``mean_rank``, over the metrics where the method has one.
         """
-        means = self._means.round(self.decimals)
-        directions = np.array([self.directions[name] for name in means], dtype=np.float64)
-        ranks = pd.DataFrame(mean_ranks(means.to_numpy(), directions), means.index, means.columns)
+        ranks = pd.DataFrame(mean_ranks(shown(self._means), self._signs), self.methods, self.metrics)
         return ranks.assign(mean_rank=ranks.mean(axis=1))
 
     def to_frame(self) -> pd.DataFrame:
@@ -152,11 +156,11 @@ class Comparison:
             DataFrame: indexed by method, with columns of two levels: each metric with ``mean, low, high, count, undefined,
             failed``; ``"cost"`` with the columns of the costs; ``("rank", "mean")``.
         """
-        wide = self._summary.drop(columns="best").unstack("metric").swaplevel(axis=1)
-        wide = wide.reindex(index=self.methods, columns=[(m, s) for m in self.metrics for s in self._summary if s != "best"])
-        costs = pd.concat({"cost": self.costs.reindex(self.methods)}, axis=1)
-        rank = self.ranks()[["mean_rank"]].set_axis(pd.MultiIndex.from_tuples([("rank", "mean")]), axis=1)
-        return pd.concat([wide, costs, rank], axis=1).rename_axis("method").rename_axis(columns=[None, None])
+        summary = self._summary.drop(columns="best")
+        parts = {name: summary.xs(name, level="metric") for name in self.metrics}
+        parts["cost"] = self.costs.reindex(self.methods)
+        parts["rank"] = self.ranks()[["mean_rank"]].set_axis(["mean"], axis=1)
+        return pd.concat(parts, axis=1).rename_axis("method")
 
     def to_markdown(self, baseline: str | None = None) -> str:
         """The table with its notes in GitHub's Markdown; arguments and errors as for :meth:`differences`."""
@@ -213,14 +217,9 @@ class Comparison:
         return {name: entries[name] if entries.get(name) else _known(name) for name in self.metrics}
 
     @cached_property
-    def _samples(self) -> pd.Index[Any]:
-        """Identifiers of all samples, also of those that failed."""
-        return pd.Index(_names(self.scores["sample"].unique(), self.failures["sample"]))
-
-    @cached_property
     def _cube(self) -> NDArray[np.float64]:
         """Scores (samples, methods, metrics); NaN where there is none."""
-        axes = {"sample": self._samples, "method": pd.Index(self.methods), "metric": pd.Index(self.metrics)}
+        axes = {"sample": pd.Index(self.samples), "method": pd.Index(self.methods), "metric": pd.Index(self.metrics)}
         doubled = self.scores.duplicated(list(axes))
         if doubled.any():
             row = self.scores[doubled].iloc[0]
@@ -228,59 +227,51 @@ class Comparison:
                 f"sample {row['sample']!r} has two scores for {row['method']}, {row['metric']}; identifiers must be unique."
             )
         cube = np.full([len(axis) for axis in axes.values()], np.nan)
-        cube[tuple(axis.get_indexer(self.scores[name]) for name, axis in axes.items())] = self.scores["score"]
+        cube[tuple(axis.get_indexer(pd.Index(self.scores[name])) for name, axis in axes.items())] = self.scores["score"]
         return cube
 
     def _cells(self, columns: Mapping[str, Any], methods: Iterable[str]) -> pd.DataFrame:
         """A table of values (methods x metrics, flat), indexed by method and metric."""
         return pd.DataFrame(columns, pd.MultiIndex.from_product([methods, self.metrics], names=["method", "metric"]))
 
-    def _signs(self, methods: int) -> NDArray[np.float64]:
-        """The direction of each cell of so many methods."""
-        return np.tile(np.array([self.directions[name] for name in self.metrics], dtype=np.float64), methods)
+    @property
+    def _signs(self) -> NDArray[np.float64]:
+        """The directions, as an array."""
+        return np.array(list(self.directions.values()), dtype=np.float64)
 
     @cached_property
     def _summary(self) -> pd.DataFrame:
         """The summary, made once: table, notes and files all read it."""
-        scores = self._cube.reshape(len(self._cube), len(self.methods) * len(self.metrics))
+        scores = _flat(self._cube)
         mean, low, high = mean_intervals(scores)
         count = np.isfinite(scores).sum(axis=0)
         table = self._cells({"mean": mean, "low": low, "high": high, "count": count}, self.methods)
         table["undefined"] = np.maximum(np.tile(self._expected, len(self.methods)) - count, 0)
         table["failed"] = np.minimum(self._failed, table["undefined"])
-        table["best"] = self._best(table["mean"])
+        table["best"] = best(shown(mean.reshape(-1, len(self.metrics))), self._signs).ravel()
         return table
 
     @property
     def _expected(self) -> NDArray[np.int64]:
         """How many scores each metric should have: samples without mask do not count for localisation."""
-        masked = self.manifest.get("samples_with_mask", len(self._samples))
+        masked = self.manifest.get("samples_with_mask", len(self.samples))
         located = [entry.get("category") == "localisation" for entry in self._described.values()]
-        return np.where(located, masked, len(self._samples))
+        return np.where(located, masked, len(self.samples))
 
     @property
     def _failed(self) -> NDArray[np.int64]:
         """Samples of each cell where the method or the metric raised an error."""
         failures = self.failures.fillna({"metric": ""})
-        found = {
-            (method, metric): failures.query("method == @method and metric in ('', @metric)")["sample"].nunique()
-            for method in failures["method"].unique()
-            for metric in self.metrics
-        }
-        return np.array([found.get((method, metric), 0) for method in self.methods for metric in self.metrics], dtype=np.int64)
-
-    def _best(self, means: pd.Series[float]) -> pd.Series[bool]:
-        places = [decimals(means.xs(name, level="metric").to_numpy()) for name in self.metrics]
-        shown = [round(value, place) for value, place in zip(means, places * len(self.methods), strict=True)]
-        signed = pd.Series(np.array(shown) * self._signs(len(self.methods)), means.index)
-        return signed == signed.groupby("metric").transform("max")
+        samples: dict[tuple[str, str], set[str]] = defaultdict(set)
+        for sample, method, metric in failures[["sample", "method", "metric"]].itertuples(index=False):
+            samples[method, metric].add(sample)
+        counts = [len(samples[a, ""] | samples[a, b]) for a in self.methods for b in self.metrics]
+        return np.array(counts, dtype=np.int64)
 
     @property
-    def _means(self) -> pd.DataFrame:
-        """Means, methods x metrics."""
-        return pd.DataFrame(
-            self._summary["mean"].to_numpy().reshape(len(self.methods), len(self.metrics)), self.methods, self.metrics
-        )
+    def _means(self) -> NDArray[np.float64]:
+        """Means (methods, metrics)."""
+        return self._summary["mean"].to_numpy(dtype=np.float64).reshape(-1, len(self.metrics))
 
     @cached_property
     def _differences(self) -> dict[str, pd.DataFrame]:
@@ -290,17 +281,21 @@ class Comparison:
     def _compare(self, baseline: str) -> pd.DataFrame:
         place = self.methods.index(baseline)
         with np.errstate(invalid="ignore"):  # between two infinite scores there is no difference
-            against = np.delete(self._cube - self._cube[:, [place]], place, axis=1)
+            differences = _flat(np.delete(self._cube - self._cube[:, [place]], place, axis=1))
         methods = [name for name in self.methods if name != baseline]
-        differences = against.reshape(len(against), len(methods) * len(self.metrics))
         mean, low, high = mean_intervals(differences)
-        count, signs = np.isfinite(differences).sum(axis=0), self._signs(len(methods))
+        count, signs = np.isfinite(differences).sum(axis=0), np.tile(self._signs, len(methods))
         columns = {"mean": mean, "low": low, "high": high, "count": count, "win_rate": win_rates(differences, signs)}
         return self._cells({**columns, "better": significance(low, high, count, signs)}, methods)
 
 
 def _names(stated: Iterable[str], found: pd.Series[str]) -> list[str]:
     return list(dict.fromkeys([*stated, *found.unique()]))
+
+
+def _flat(cube: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(samples, methods, metrics) -> (samples, methods * metrics)."""
+    return cube.reshape(len(cube), cube.shape[1] * cube.shape[2])
 
 
 def _entries(stated: Any) -> Mapping[str, Mapping[str, Any]]:

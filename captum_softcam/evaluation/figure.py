@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 __all__ = ["plot_comparison"]
 
 _COLUMNS = 5  # panels in a row
-_STYLES = {  # by what the difference to the baseline says; told apart by shape, and by a blue and an orange all eyes tell apart
+_STYLES = {  # by what the difference to the baseline says; shapes besides a blue and an orange that all eyes tell apart
     1: ("^", "#0072b2", "better than {}"),
     -1: ("v", "#d55e00", "worse"),
     0: ("o", "#444444", "no clear difference"),
 }
 _BASELINE = ("D", "#000000", "{} (baseline)")
 _GREY = "#a3a3a3"
+_POINT: dict[str, Any] = {"markersize": 6, "markeredgecolor": "white", "markeredgewidth": 0.6}
 _UNDEFINED: dict[str, Any] = {
     "ha": "center",
     "va": "center",
@@ -65,7 +66,7 @@ def _draw_metric(axis: Any, comparison: Comparison, metric: str, baseline: str) 
     if len(summary) > 1:
         axis.axvline(summary.loc[baseline, "mean"], color="black", linestyle=(0, (3, 3)), linewidth=0.8, zorder=1)
     arrow = "better →" if comparison.directions[metric] > 0 else "← better"
-    axis.set_title(textwrap.fill(comparison.titles[metric], 24), fontsize=9)
+    axis.set_title(textwrap.fill(_plain(comparison.titles[metric]), 24), fontsize=9)
     axis.set_xlabel(arrow, fontsize=_TINY, color="#555555", loc="right" if comparison.directions[metric] > 0 else "left")
     axis.xaxis.set_major_locator(MaxNLocator(4))
     _tidy(axis)
@@ -74,7 +75,7 @@ def _draw_metric(axis: Any, comparison: Comparison, metric: str, baseline: str) 
 def _draw_interval(axis: Any, place: int, row: Any, style: tuple[str, str]) -> None:
     marker, colour = style
     axis.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=1.8, solid_capstyle="butt")
-    axis.plot(row["mean"], place, marker=marker, color=colour, markersize=6, markeredgecolor="white", markeredgewidth=0.6)
+    axis.plot(row["mean"], place, marker=marker, color=colour, **_POINT)
 
 
 def _style(comparison: Comparison, method: Any, baseline: str, better: int) -> tuple[str, str]:
@@ -84,7 +85,7 @@ def _style(comparison: Comparison, method: Any, baseline: str, better: int) -> t
 
 
 def _name_methods(axis: Any, comparison: Comparison, *, named: bool) -> None:
-    axis.set_yticks(range(len(comparison.methods)), comparison.methods if named else [""] * len(comparison.methods))
+    axis.set_yticks(range(len(comparison.methods)), [_plain(name) if named else "" for name in comparison.methods])
     axis.set_ylim(len(comparison.methods) - 0.4, -0.6)
     axis.tick_params(axis="y", length=0)
     for label, method in zip(axis.get_yticklabels(), comparison.methods, strict=True):
@@ -99,12 +100,12 @@ def _draw_cost(axis: Any, comparison: Comparison, baseline: str) -> None:
     axis.set_xlabel("time in plain forwards", fontsize=_TINY, color="#555555")
     axis.set_ylim(len(comparison.methods) + 0.5, 0.5)
     axis.set_xscale("symlog", linthresh=1, linscale=0.5)
-    axis.set_xlim(-0.1, 3 * max(shown["cost"].max() if len(shown) else 1, 1))
+    axis.set_xlim(-0.25, 3 * max(shown["cost"].max() if len(shown) else 1, 1))
     axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     axis.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for method, row in shown.iterrows():
         marker, colour = _style(comparison, method, baseline, 0)
-        axis.plot(row["cost"], row["rank"], marker=marker, color=colour, markersize=6, markeredgecolor="white", markeredgewidth=0.6)
+        axis.plot(row["cost"], row["rank"], marker=marker, color=colour, **_POINT)
     _label(axis, shown, len(comparison.methods))
     _tidy(axis)
 
@@ -115,9 +116,14 @@ def _label(axis: Any, shown: pd.DataFrame, methods: int) -> None:
     for method, row in shown.sort_values(["rank", "cost"]).iterrows():
         lowest = max(lowest + gap, row["rank"])
         left = axis.transAxes.inverted().transform(axis.transData.transform((row["cost"], 0)))[0] > 0.5
-        place, side = ((-6, "right") if left else (6, "left"))
-        label = axis.annotate(method, (row["cost"], lowest), (place, 0), textcoords="offset points", fontsize=_TINY)
-        label.set(ha=side, va="center")
+        place, side = (-6, "right") if left else (6, "left")
+        label = axis.annotate(_plain(str(method)), (row["cost"], lowest), (place, 0), textcoords="offset points")
+        label.set(ha=side, va="center", fontsize=_TINY)
+
+
+def _plain(text: str) -> str:
+    """Text whose dollars are no mathematics."""
+    return text.replace("$", r"\$")
 
 
 def _tidy(axis: Any) -> None:
@@ -135,6 +141,6 @@ def _legend(comparison: Comparison, baseline: str) -> list[Line2D]:
     found = set(comparison.differences(baseline)["better"])
     entries = [_BASELINE, *(_STYLES[better] for better in (1, -1, 0) if better in found)]
     options: dict[str, Any] = {"linestyle": "", "markersize": 6}
-    handles = [Line2D([], [], marker=m, color=c, label=text.format(baseline), **options) for m, c, text in entries]
+    handles = [Line2D([], [], marker=m, color=c, label=text.format(_plain(baseline)), **options) for m, c, text in entries]
     controls = [Line2D([], [], color=_GREY, linewidth=3, label="control")] if comparison.controls else []
     return [*handles, *controls]

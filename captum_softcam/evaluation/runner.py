@@ -66,7 +66,7 @@ def compare_methods(
     With a ``folder``, results go to the disk batch by batch, and ``resume`` goes on with a run that was cut off anywhere.
 
     Cost: per image, each method's own cost, ``Metric.forwards`` for every method and metric, less what is the same for all
-    methods and therefore run once; one plain forward.
+    methods and therefore run once; one plain forward; one more of the first sample.
 
     Args:
         model (torch.nn.Module): classifier in eval mode, images (N, C, H, W) -> logits (N, K).
@@ -110,7 +110,9 @@ def compare_methods(
     if not len(samples):
         raise ValueError("there are no samples to compare on; give at least one.")
     first = samples[0]
-    layer = check_layer(model, layer, normalize(first.image[None].to(device_of(model))))
+    images = normalize(first.image[None].to(device_of(model)))
+    layer = check_layer(model, layer, images)
+    _warm_up(model, images)
     work = Work(
         model=model,
         methods=find_methods(default_methods(model) if methods is None else methods, layer, model),
@@ -164,6 +166,12 @@ def _run(
                 _refuse_nothing_but_failures(part, work)
             finished.update(part.indices)
             yield part
+
+
+@torch.no_grad()
+def _warm_up(model: nn.Module, images: Tensor) -> None:
+    """What a model does once, at its first forward, is not timed."""
+    model(images)
 
 
 def _refuse_nothing_but_failures(part: Part, work: Work) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-__all__ = ["MIN_PAIRS", "decimals", "mean_intervals", "mean_ranks", "significance", "win_rates"]
+__all__ = ["MIN_PAIRS", "best", "decimals", "mean_intervals", "mean_ranks", "shown", "significance", "win_rates"]
 
 MIN_PAIRS = 6
 """The fewest pairs that can show a difference: five fair coins fall alike once in 16 times, six once in 32."""
@@ -68,8 +68,6 @@ def _counts(samples: int, resamples: int, seed: int) -> Iterator[Array]:
 
 def _means(counts: Array, values: Array, defined: NDArray[np.bool_]) -> Array:
     """Means of the columns in each resample, NaN where nothing defined was drawn."""
-    if defined.all():
-        return counts @ values / values.shape[0]
     with np.errstate(invalid="ignore"):
         return np.asarray(counts @ values / (counts @ defined.astype(np.float64)))
 
@@ -93,8 +91,8 @@ def win_rates(differences: Array, directions: Array) -> Array:
 def significance(low: Array, high: Array, counts: NDArray[np.int64], directions: Array) -> NDArray[np.int64]:
     """1 where the interval of a difference leaves out 0 on the good side, -1 on the bad side, 0 where the question is open.
 
-    It is always open with fewer than :data:`MIN_PAIRS` pairs: their interval ends at the extremes of the values, which lie on
-    one side of 0 too often by chance.
+    It is always open with fewer than :data:`MIN_PAIRS` pairs: their interval ends at the extremes of the values, which too
+    often lie on one side of 0 by chance.
 
     Args:
         low (ndarray): lower ends (C,).
@@ -117,6 +115,17 @@ def mean_ranks(means: Array, directions: Array) -> Array:
         ndarray: (M, K), NaN where the mean is NaN.
     """
     return np.asarray(rankdata(-means * directions, axis=0, nan_policy="omit"), dtype=np.float64)
+
+
+def best(means: Array, directions: Array) -> NDArray[np.bool_]:
+    """Whether no other mean of the metric is better; arguments as for :func:`mean_ranks`, False where the mean is NaN."""
+    signed = means * directions
+    return np.asarray(signed == np.fmax.reduce(signed, axis=0))
+
+
+def shown(means: Array) -> Array:
+    """Means (M, K) of M methods and K metrics, rounded as they are shown: what reads alike is equally good."""
+    return np.stack([column.round(decimals(column)) for column in means.T], axis=1)
 
 
 def decimals(values: Array) -> int:

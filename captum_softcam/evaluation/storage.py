@@ -18,7 +18,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from captum_softcam.evaluation.example import Example, pack_examples, unpack_examples
 
@@ -31,6 +30,10 @@ _TABLES = ("scores", "costs", "curves", "failures")
 _REQUIRED = ("scores.csv", "costs.csv")
 _FILES = frozenset((*(f"{name}.csv" for name in _TABLES), "examples.npz"))
 _WORDS = ("sample", "method", "metric", "error")  # columns that hold text, even where it reads like a number
+
+_PANDAS = tuple(map(int, pd.__version__.split(".")[:2]))
+# from 3.1 on pandas always reads every digit, and refuses the word
+_EVERY_DIGIT = {} if _PANDAS >= (3, 1) else {"float_precision": "round_trip"}
 
 
 @contextmanager
@@ -73,7 +76,7 @@ def write_folder(
     written = [name for name in _TABLES if f"{name}.csv" in _REQUIRED or len(tables[name])]
     writers: dict[str, Callable[[BinaryIO], None]] = {f"{name}.csv": partial(_write_table, tables[name]) for name in written}
     if examples:
-        writers["examples.npz"] = partial(np.savez_compressed, allow_pickle=False, **pack_examples(examples))
+        writers["examples.npz"] = partial(_write_examples, examples)
     for name, write in writers.items():
         with replacing(folder / name) as file:
             write(file)
@@ -87,7 +90,13 @@ def write_folder(
 def _write_table(table: pd.DataFrame, file: BinaryIO) -> None:
     """As CSV with every text in quotes; names of files that are not UTF-8 keep their bytes."""
     table.to_csv(
-        file, index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n", encoding="utf-8", errors="surrogateescape"
+        file,
+        index=False,
+        mode="wb",
+        quoting=csv.QUOTE_NONNUMERIC,
+        lineterminator="\n",
+        encoding="utf-8",
+        errors="surrogateescape",
     )
 
 
@@ -108,6 +117,10 @@ def read_folder(folder: Path) -> tuple[dict[str, pd.DataFrame], dict[str, Any], 
         _check(folder / name, files.get(name))
     tables = {name: _read_table(folder / f"{name}.csv") for name in _TABLES if f"{name}.csv" in files}
     return tables, manifest, _read_examples(folder / "examples.npz") if "examples.npz" in files else []
+
+
+def _write_examples(examples: list[Example], file: BinaryIO) -> None:
+    np.savez_compressed(file, allow_pickle=False, **pack_examples(examples))
 
 
 def _read_examples(path: Path) -> list[Example]:
@@ -139,19 +152,14 @@ def _check(path: Path, expected: Mapping[str, Any] | None) -> None:
     if size < expected["bytes"]:
         raise ValueError(f"'{path}' is cut off: it has {size} of {expected['bytes']} bytes. Copy it again.")
     if _fingerprint(path) != expected:
-        raise ValueError(f"'{path}' is not the file that was saved; it was changed since. Copy it again, or read it by itself.")
+        raise ValueError(f"'{path}' was changed since it was saved. Copy it again, or read it by itself.")
 
 
 def _read_table(path: Path) -> pd.DataFrame:
     """Text stays text ("007", "NA", "1e5"), numbers keep every digit, an empty number is NaN."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8", encoding_errors="surrogateescape")
-    for name in table.columns.difference(_WORDS):
-        table[name] = _numbers(table[name].to_numpy(dtype=object))
-    return table
-
-
-def _numbers(texts: NDArray[Any]) -> NDArray[Any]:
-    """Texts as whole numbers if all of them are, else as floating point ones, to the last digit."""
-    if all(text.removeprefix("-").isdecimal() for text in texts):
-        return texts.astype(np.int64)
-    return np.where(texts == "", "nan", texts).astype(np.float64)
+    options: dict[str, Any] = {"encoding": "utf-8", "encoding_errors": "surrogateescape"}
+    columns = list(pd.read_csv(path, nrows=0, **options).columns)
+    text = {name: str for name in columns if name in _WORDS}
+    empty = {name: [""] for name in columns if name not in _WORDS}
+    options |= {"dtype": text, "keep_default_na": False, "na_values": empty, **_EVERY_DIGIT}
+    return pd.DataFrame(pd.read_csv(path, **options))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from captum_softcam.evaluation.statistics import MIN_PAIRS
 if TYPE_CHECKING:
     from captum_softcam.evaluation.comparison import Comparison
 
-__all__ = ["MARKS", "Cell", "cells", "cost", "notes", "passes", "to_latex", "to_markdown"]
+__all__ = ["MARKS", "Cell", "cells", "cost", "kinds", "notes", "passes", "to_latex", "to_markdown"]
 
 MARKS = {1: "▲", -1: "▼"}
 """What stands beside a mean that is better, or worse, than the baseline's."""
@@ -82,9 +83,14 @@ def passes(comparison: Comparison, method: str) -> str:
 
 
 def _known_cost(comparison: Comparison, method: str, name: str) -> float | None:
-    costs = comparison.costs
-    known = name in costs and method in costs.index and not pd.isna(costs.loc[method, name])
-    return float(costs.loc[method, name]) if known else None
+    value = float(comparison.costs[name].get(method, math.nan)) if name in comparison.costs else math.nan
+    return None if math.isnan(value) else value
+
+
+def kinds(comparison: Comparison, method: str, baseline: str) -> list[str]:
+    """What is said of a method in brackets: a control, the baseline of others."""
+    compared = method == baseline and len(comparison.methods) > 1
+    return ["control"] * (method in comparison.controls) + ["baseline"] * compared
 
 
 def notes(comparison: Comparison, baseline: str, marks: dict[int, str] = MARKS) -> list[str]:
@@ -121,7 +127,8 @@ def _on_marks(comparison: Comparison, baseline: str, marks: dict[int, str]) -> I
 
 
 def _on_undefined(comparison: Comparison) -> Iterator[str]:
-    for (method, metric), row in comparison.summary().iterrows():  # type: ignore[misc]
+    rows: dict[Any, Any] = comparison.summary().to_dict("index")
+    for (method, metric), row in rows.items():
         undefined = row["undefined"] - row["failed"]
         if undefined:
             yield f"{method}, {metric}: {undefined} of {row['undefined'] + row['count']} scores are undefined (NaN)."
@@ -129,9 +136,9 @@ def _on_undefined(comparison: Comparison) -> Iterator[str]:
 
 def _on_failures(comparison: Comparison) -> Iterator[str]:
     failures = comparison.failures.fillna({"metric": ""})
-    total = len({*comparison.scores["sample"], *failures["sample"]})
-    for (method, metric), group in failures.groupby(["method", "metric"], sort=False):  # type: ignore[misc]
-        where = f"{method}, {metric}" if metric else method
+    total = len(comparison.samples)
+    for names, group in failures.groupby(["method", "metric"], sort=False):
+        where = ", ".join(filter(None, names))  # type: ignore[arg-type]  # the stubs let a key be anything
         errors = group["error"].value_counts()
         more = f" (and {len(errors) - 1} other errors)" if len(errors) > 1 else ""
         yield f"{where}: failed on {group['sample'].nunique()} of {total} samples: {_short(str(errors.index[0]))}{more}"
@@ -173,10 +180,11 @@ def _grid(
     columns = [f"{escape(title)} {arrows[directions[name] < 0]}" for name, title in comparison.titles.items()]
     yield ["method", *columns, "mean rank", "cost", "passes"]
     for method in comparison.methods:
-        kinds = ["control"] * (method in comparison.controls) + ["baseline"] * (method == baseline)
+        named = kinds(comparison, method, baseline)
+        label = f"{escape(method)} ({', '.join(named)})" if named else escape(method)
         rank = "" if pd.isna(ranks[method]) else f"{ranks[method]:.1f}"
         row = [show(found[method, metric]) for metric in comparison.metrics]
-        yield [escape(method) + (f" ({', '.join(kinds)})" if kinds else ""), *row, rank, cost(comparison, method), passes(comparison, method)]
+        yield [label, *row, rank, cost(comparison, method), passes(comparison, method)]
 
 
 def _markdown_cell(cell: Cell) -> str:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import ConstantInputWarning, NearConstantInputWarning
 from torch import Tensor
 
 from captum_softcam._maps import is_flat, rescale
@@ -91,6 +90,7 @@ def _call(
     settings: dict[str, Any],
 ) -> NDArray[np.float64]:
     import quantus  # takes seconds
+    from scipy.stats import ConstantInputWarning, NearConstantInputWarning
 
     metric = getattr(quantus, name)(
         **settings, perturb_baseline=0.0, abs=False, normalise=False, return_aggregate=False, disable_warnings=True

@@ -1,7 +1,7 @@
 """Show a comparison: the table, the picture, the folder, the page for the browser; and the curves of a training."""
 
 from captum_softcam.report.curves import plot_history
-from captum_softcam.report.folder import print_table, refuse_existing, write_folder
+from captum_softcam.report.folder import print_table, write_pictures
 from captum_softcam.report.html import write_report
 from captum_softcam.report.metric_table import make_metric_table, make_verdict_table, print_metrics
 from captum_softcam.report.panels import plot_panel
@@ -16,8 +16,7 @@ __all__ = [
     "plot_panel",
     "print_metrics",
     "print_table",
-    "refuse_existing",
     "table_notes",
-    "write_folder",
+    "write_pictures",
     "write_report",
 ]

@@ -3,75 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
-from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from captum_softcam.attr import LayerChoice
-from captum_softcam.evaluation import CONTROLS, Comparison
-from captum_softcam.metrics import METRICS
+from captum_softcam.evaluation import Comparison
+from captum_softcam.evaluation.tables import MARKS, Cell, cells, cost, kinds, notes, passes
 
 __all__ = ["make_layer_table", "make_table", "table_notes"]
 
 
-def make_table(comparison: Comparison, metrics: Sequence[str] | None = None) -> Table:
+def make_table(comparison: Comparison, metrics: Sequence[str] | None = None, baseline: str | None = None) -> Table:
     """A table for the terminal: means above their 95 % intervals, the best of each column starred and bold.
 
-    Arrows show the direction of each metric; the last column is the time of the method in units of a plain forward.
+    Arrows in the head show the direction of each metric; ▲ and ▼ beside a mean show that the method is better or worse than
+    the baseline, by the interval of the paired difference. The last column is the time of the method in units of a plain
+    forward, above its forwards + backwards per image.
 
     Args:
         comparison (Comparison): what is shown.
         metrics (sequence of str): the columns. Default: all metrics of the comparison
+        baseline (str): the method that the others are compared with. Default: the comparison's own
+
+    Raises:
+        ValueError: if the baseline is not among the methods.
     """
     metrics = comparison.metrics if metrics is None else metrics
-    summary = comparison.summary()
+    baseline = baseline or comparison.baseline
+    found, titles, directions = cells(comparison, baseline), comparison.titles, comparison.directions
     table = Table(show_lines=True, title="mean and 95 % interval; ↑ higher is better, ↓ lower; * best")
     table.add_column("method", no_wrap=True)
     for name in metrics:
-        arrow = "↑" if METRICS[name].higher_is_better else "↓"
-        table.add_column(f"{METRICS[name].title} {arrow}", justify="center", min_width=16, max_width=16)
-    table.add_column("cost\n(forwards)", justify="right")
+        head = Text(f"{titles[name]} {'↑' if directions[name] > 0 else '↓'}")
+        table.add_column(head, justify="center", min_width=16, max_width=16)
+    table.add_column("cost\npasses", justify="right")
     for method in comparison.methods:
-        cells = [_cell(summary.xs((method, metric))) for metric in metrics]
-        label = f"{method}\n(control)" if method in CONTROLS else method
-        table.add_row(label, *cells, f"{comparison.costs[method]:.1f}")
+        row = [_cell(found[method, metric]) for metric in metrics]
+        label = [method, *(f"({kind})" for kind in kinds(comparison, method, baseline))]
+        table.add_row(Text("\n".join(label)), *row, f"{cost(comparison, method)}\n{passes(comparison, method)}")
     return table
 
 
-def _cell(cell: Any) -> Text:
-    if not cell["count"]:
+def _cell(cell: Cell) -> Text:
+    if not cell.mean:
         return Text("undefined")
-    mean, low, high = (f"{round(cell[key], 3) + 0.0:.3f}" for key in ("mean", "low", "high"))  # + 0.0: no -0.000
-    text = Text(mean + "*" if cell["best"] else mean, style="bold" if cell["best"] else "")
-    return text.append(f"\n[{low}, {high}]", style="not bold")
+    text = Text(cell.mean + "*" if cell.best else cell.mean, style="bold" if cell.best else "")
+    return text.append(f" {MARKS[cell.better]}" if cell.better else "").append(f"\n{cell.interval}", style="not bold")
 
 
-def table_notes(comparison: Comparison) -> list[str]:
-    """What a reader of the table has to know: how many samples stand behind each column, and what is undefined."""
-    samples = comparison.scores.drop_duplicates("sample")
-    total, masked = len(samples), _masked(comparison)
-    right = int((samples["label"] == samples["prediction"]).sum())
-    notes = [
-        f"{total} samples, {right} of them predicted right.",
-        "cost: time of the method over time of a plain forward of the same images.",
-    ]
-    if masked is not None and masked < total:
-        notes.append(f"localisation: over the {masked} samples that have a mask.")
-    counts: dict[Any, int] = comparison.summary()["count"].to_dict()
-    for method, metric in product(comparison.methods, comparison.metrics):
-        expected = masked if METRICS[metric].category == "localisation" and masked is not None else total
-        undefined = expected - counts[method, metric]
-        if undefined:
-            notes.append(f"{method}, {metric}: {undefined} of {expected} scores are undefined (NaN).")
-    return notes
-
-
-def _masked(comparison: Comparison) -> int | None:
-    """Number of samples with a mask, if localisation was measured."""
-    localises = any(METRICS[name].category == "localisation" for name in comparison.metrics)
-    return int(comparison.manifest["samples_with_mask"]) if localises else None
+def table_notes(comparison: Comparison, baseline: str | None = None) -> list[str]:
+    """What a reader of the table has to know: the samples behind it, what the marks mean, what is undefined, what failed."""
+    return notes(comparison, baseline or comparison.baseline)
 
 
 def make_layer_table(choices: Sequence[LayerChoice]) -> Table:

@@ -127,7 +127,7 @@ def find_head(model: nn.Module, example: Tensor | None) -> Head:
 
 
 class _Tracer(fx.Tracer):
-    """Trace a model with all of its children closed but those named in ``opened``; none, where torch.fx unpickles a graph."""
+    """Trace a model with all of its children closed but those named in ``opened``, which torch.fx leaves out to unpickle."""
 
     def __init__(self, opened: AbstractSet[str] = frozenset()) -> None:
         super().__init__()

@@ -235,6 +235,25 @@ def test_a_noise_tunnel_is_an_instance_whose_noise_belongs_to_the_image(plain, i
     assert (explain.name, explain.description["layer"]) == ("noise_tunnel_layer_grad_cam", "last")
 
 
+@pytest.mark.parametrize(
+    "explain",
+    [
+        LayerExplainFunc(Lime),
+        LayerExplainFunc(GradientShap, baselines=torch.stack([torch.zeros(3, *SIZE), torch.ones(3, *SIZE)])),
+    ],
+    ids=lambda explain: explain.name,
+)
+def test_what_was_drawn_before_does_not_matter(plain, images, explain):
+    maps = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        maps.append(explain.explain(plain, images, TARGETS))
+    assert torch.equal(*maps)
+    other = explain.explain(plain, images + 1e-6, TARGETS)
+    assert (other - maps[0]).abs().max() > 1e-3 * maps[0].abs().max()  # other numbers are drawn for another image
+
+
 def test_a_function_gets_what_is_explained(plain, images):
     seen = []
 

@@ -96,6 +96,7 @@ def test_every_forward_is_made_once(model, samples, monkeypatch):
     assert attributions == {"soft_cam": 1, "random": 1, "edge_map": 1}
     steps = METRICS["deletion"].settings["steps"]
     once = {
+        "warming up": 1,
         "clean": 5,  # predictions, confidence, the first point of deletion and the last of insertion
         "baseline": 5,  # the last point of deletion and the first of insertion
         "maps": 5,

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from captum_softcam.evaluation import Comparison
 
-__all__ = ["DASH", "Facts", "count", "number"]
+__all__ = ["DASH", "Facts", "count", "difference_decimals", "number"]
 
 DASH = "\N{EN DASH}"
 """What stands for no number."""
@@ -109,6 +109,13 @@ def number(value: float | None, places: int = 3, *, signed: bool = False) -> str
         return f"{value:{'+' if signed else ''}.2e}".replace("-", _MINUS)
     rounded = round(value, places) + 0.0
     return f"{rounded:{'+' if signed and rounded else ''},.{places}f}".replace("-", _MINUS).replace(",", _SPACE)
+
+
+def difference_decimals(difference: float, least: int) -> int:
+    """Decimals, ``least`` or more, that show two digits of a difference, which may be far smaller than the scores."""
+    if not difference or not math.isfinite(difference):
+        return least
+    return max(least, 1 - math.floor(math.log10(abs(difference))))
 
 
 def count(amount: int, noun: str) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from captum_softcam.evaluation.statistics import mean_intervals
 from captum_softcam.report.html.facts import Facts
 
 __all__ = ["cost_data", "curve_data"]
 
-_KEYS = ("sample", "method", "metric")
 _DIGITS = 5
 
 
@@ -24,23 +25,22 @@ def curve_data(facts: Facts) -> list[dict[str, Any]]:
 
 
 def _figure(facts: Facts, metric: str, curves: pd.DataFrame) -> dict[str, Any]:
-    points = curves.drop(columns=list(_KEYS)).dropna(axis=1, how="all")
+    points = curves.set_index(["method", "sample"]).drop(columns="metric").dropna(axis=1, how="all").dropna()  # whole curves
     points = points[sorted(points.columns, key=lambda name: float(str(name)))]
-    lines = [_line(name, points[(curves["method"] == name).to_numpy()]) for name in facts.methods]
-    return {
-        "metric": metric,
-        "fractions": [float(str(name)) for name in points.columns],
-        "lines": [line for line in lines if line],
-    }
+    drawn = [name for name in facts.methods if name in points.index.get_level_values("method")]
+    samples = points.index.get_level_values("sample").unique()
+    tables = [points.loc[name].reindex(samples).to_numpy(np.float64) for name in drawn]
+    fractions = [float(str(name)) for name in points.columns]
+    return {"metric": metric, "fractions": fractions, "lines": _lines(drawn, np.stack(tables, 1)) if tables else []}
 
 
-def _line(method: str, points: pd.DataFrame) -> dict[str, Any] | None:
-    """Mean and band over the samples whose curve is whole; None if there is none."""
-    whole = points.dropna().to_numpy(np.float64)
-    if not len(whole):
-        return None
-    mean, low, high = (np.round(part, _DIGITS).tolist() for part in mean_intervals(whole))
-    return {"method": method, "mean": mean, "low": low, "high": high, "count": len(whole)}
+def _lines(methods: Sequence[str], points: NDArray[np.float64]) -> list[dict[str, Any]]:
+    """Mean and band of each method from points (samples, methods, fractions), in one go: resampling takes its time."""
+    flat = mean_intervals(points.reshape(len(points), -1))
+    mean, low, high = (np.round(part, _DIGITS).reshape(points.shape[1:]) for part in flat)
+    counts = np.isfinite(points).all(axis=2).sum(axis=0).tolist()
+    keys = ("method", "mean", "low", "high", "count")
+    return [dict(zip(keys, row, strict=True)) for row in zip(methods, mean, low, high, counts, strict=True)]
 
 
 def cost_data(facts: Facts) -> dict[str, Any]:

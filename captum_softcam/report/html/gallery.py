@@ -150,5 +150,5 @@ def _packed(values: NDArray[Any]) -> str:
 
 def _colours() -> list[list[int]]:
     """Red, green and blue of 255 steps, against the class to for it, without the dark ends that vanish on photographs."""
-    steps = 0.5 + 0.32 * np.linspace(-1, 1, 255)
+    steps = np.interp(np.linspace(-1, 1, 255), [-1, 0, 1], [0.12, 0.5, 0.82])
     return [[round(255 * part) for part in colour[:3]] for colour in matplotlib.colormaps[COLOURS](steps).tolist()]

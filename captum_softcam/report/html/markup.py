@@ -7,7 +7,7 @@ import json
 import math
 from typing import Any
 
-__all__ = ["Html", "element", "json_text", "text"]
+__all__ = ["Html", "breakable", "element", "json_text", "text"]
 
 
 class Html(str):
@@ -39,6 +39,11 @@ def text(value: object) -> Html:
     if isinstance(value, Html):
         return value
     return Html(html.escape(str(value).encode("utf-8", "replace").decode("utf-8")))
+
+
+def breakable(name: str) -> Html:
+    """A name that may be broken after its underscores."""
+    return Html(text(name).replace("_", "_<wbr>"))
 
 
 def json_text(data: Any) -> Html:

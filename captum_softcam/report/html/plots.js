@@ -13,7 +13,7 @@ const markers = [
 const methods = data.methods.map((method, place) => ({
   ...method,
   colour: method.control ? "var(--control)" : `var(--m${place % 8})`,
-  dash: dashes[place % dashes.length],
+  dash: dashes[(place + 3 * Math.floor(place / 8)) % dashes.length], // other pairs where colours come again
   marker: markers[place % markers.length],
   shown: true,
 }));
@@ -106,6 +106,7 @@ if (byId("curves")) {
     for (const plot of section.querySelectorAll(".plots svg")) {
       plot.classList.toggle("dimmed", name != null);
       for (const series of plot.querySelectorAll(".series")) series.classList.toggle("chosen", series.dataset.method === name);
+      for (const text of plot.querySelectorAll(".name")) text.classList.toggle("chosen", text.textContent.split(", ").includes(name));
     }
   };
   const drawnMethods = new Set(data.curves.flatMap((curve) => curve.lines.map((line) => line.method)));

@@ -6,8 +6,8 @@ import itertools
 import math
 from typing import Any
 
-from captum_softcam.report.html.facts import Facts, number
-from captum_softcam.report.html.markup import Html, element, text
+from captum_softcam.report.html.facts import Facts, difference_decimals, number
+from captum_softcam.report.html.markup import Html, breakable, element
 from captum_softcam.report.html.summary import MARKS, verdict_mark
 
 __all__ = ["scores_section"]
@@ -77,7 +77,7 @@ def _head(title: str, higher: bool | None, class_: str | None = None) -> Html:
 def _row(facts: Facts, method: str) -> Html:
     control, baseline = method in facts.controls, method == facts.baseline and len(facts.methods) > 1
     tags = [element("small", word, class_="tag") for word, holds in (("control", control), ("baseline", baseline)) if holds]
-    name = element("span", Html(text(method).replace("_", "_<wbr>")), class_="method")
+    name = element("span", breakable(method), class_="method")
     head = element("th", name, *tags, scope="row", class_="first", data_value=method)
     cells = [_cell(facts, method, metric) for metric in facts.metrics]
     return element("tr", head, *cells, _rank(facts, method), _cost(facts, method), class_="control" if control else None)
@@ -147,7 +147,7 @@ def _difference(facts: Facts, method: str, metric: str) -> list[str]:
         return ["The baseline"] if len(facts.methods) > 1 else []
     if not pair["count"]:
         return [f"No sample where it and {facts.baseline} are both defined"]
-    places = facts.decimals[metric]
+    places = difference_decimals(pair["mean"], facts.decimals[metric])
     mean, low, high = (number(pair[key], places, signed=True) for key in ("mean", "low", "high"))
     return [
         f"Against {facts.baseline}: {mean} [{low}, {high}], {MARKS[verdict][1]}",

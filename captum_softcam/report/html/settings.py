@@ -159,9 +159,8 @@ def _table(title: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) -
 
 def _command(options: Mapping[str, Any]) -> str:
     """The command line with the options that say what is measured, not where the result goes."""
-    absent = (name for name, value in options.items() if value is None or value is False)  # 0 is present
-    given = [name for name in options if name not in {*absent, *_ELSEWHERE}]
-    parts = [_option(name, options[name]) for name in given]
+    absent = [name for name, value in options.items() if value is None or value is False]  # 0 is present
+    parts = [_option(name, value) for name, value in options.items() if name not in (*absent, *_ELSEWHERE)]
     return " \\\n    ".join(["captum-softcam compare", *parts])
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-from captum_softcam.report.html.facts import Facts, count, number
-from captum_softcam.report.html.markup import Html, element
+from captum_softcam.report.html.facts import Facts, count, difference_decimals, number
+from captum_softcam.report.html.markup import Html, breakable, element
 
 __all__ = ["MARKS", "summary_section", "verdict_mark"]
 
@@ -91,14 +90,8 @@ def _which(facts: Facts, leaders: Sequence[str]) -> str:
     if len(leaders) > 1 or len(ahead) > _FEW:
         return ""
     sizes = (facts.differences[leaders[0], metric]["mean"] for metric in ahead)
-    parts = [f"{facts.title(metric)} {_size(size)}" for metric, size in zip(ahead, sizes, strict=True)]
-    return f" ({', '.join(parts)})"
-
-
-def _size(difference: float) -> str:
-    """A difference with its first two digits, for it may be far smaller than the scores."""
-    places = max(2, 1 - math.floor(math.log10(abs(difference))))
-    return number(difference, places, signed=True)
+    shown = (number(size, difference_decimals(size, 2), signed=True) for size in sizes)
+    return f" ({', '.join(f'{facts.title(metric)} {size}' for metric, size in zip(ahead, shown, strict=True))})"
 
 
 def _tally(facts: Facts, method: str) -> tuple[int, int, int]:
@@ -204,7 +197,7 @@ def _key() -> list[object]:
 
 
 def _name(method: str) -> Html:
-    return element("b", method)
+    return element("b", breakable(method))
 
 
 def _names(methods: Sequence[str]) -> list[object]:
