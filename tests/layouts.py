@@ -20,7 +20,7 @@ def make_layouts(root: Path) -> None:
     write(root / "VOCdevkit/VOC2007/Annotations/000001.xml", pascal_xml(("cat", (1, 1, 2, 2))))
     write(root / "VOCdevkit/VOC2007/ImageSets/Main/test.txt", "000001\n")
     draw(root / "val2017/000000000139.jpg")
-    region = {"id": 1, "image_id": 139, "category_id": 18, "segmentation": [[1, 1, 5, 1, 5, 5]]}
+    region = {"id": 1, "image_id": 139, "category_id": 18, "bbox": [1, 1, 4, 4], "segmentation": [[1, 1, 5, 1, 5, 5]]}
     images, categories = [{"id": 139, "file_name": "000000000139.jpg"}], [{"id": 18, "name": "dog"}]
     document = {"images": images, "categories": categories, "annotations": [region]}
     write(root / "annotations/instances_val2017.json", json.dumps(document))

@@ -295,14 +295,19 @@ class TestOut:
         assert "'file'" in refused(*EMBEDDED_RUN, "--out", "file/X")
 
     @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OSError("disk on fire.")], ids=repr)
-    def test_nothing_is_left_when_writing_fails(self, monkeypatch, error):
+    def test_what_is_done_is_kept_when_writing_fails(self, monkeypatch, error):
         def fail(*_arguments):
             raise error
 
         monkeypatch.setattr("captum_softcam.evaluation.Comparison.save", fail)
-        sentence = refused(*EMBEDDED_RUN, "--out", "X")
-        assert sentence.startswith(error.strerror or str(error))
+        done = run(*EMBEDDED_RUN, "--out", "X")
+        assert done.code == 2
+        sentence = done.err.splitlines()[-1].removeprefix("captum-softcam compare: ")
+        assert sentence.startswith((error.strerror or str(error)).rstrip("."))
+        assert sentence.endswith(". What is done is kept; go on with: captum-softcam compare --resume --out X")
         assert "None" not in sentence, "such an error knows no file"
+        monkeypatch.undo()
+        assert run("compare", "--resume", "--out", "X").code == 0
 
     def test_interrupted(self, monkeypatch):
         def interrupt(*_arguments, **_options):
@@ -330,6 +335,8 @@ class TestCompareEmbedded:
     def test_folder_is_whole(self, done):
         assert done.code == 0, done.err
         assert sorted(path.name for path in done.folder.iterdir()) == [
+            "costs.csv",
+            "examples.npz",
             "manifest.json",
             "panel.png",
             "scores.csv",
@@ -352,13 +359,13 @@ class TestCompareEmbedded:
         manifest = json.loads((done.folder / "manifest.json").read_text(encoding="utf-8"))
         assert manifest["model"] == "lesions_softcam"
         assert manifest["layer"] == "backbone"
-        assert manifest["methods"] == ["soft_cam", "random"]
+        assert list(manifest["methods"]) == ["soft_cam", "random"]
         assert list(manifest["metrics"]) == ["pointing_game", "region_perturbation"]
         assert (manifest["samples"], manifest["samples_with_mask"], manifest["seed"]) == (4, 3, 0)
         assert manifest["versions"]["torch"] == metadata.version("torch")
         assert "RetinalLesions" in manifest["data"]["images"]
         assert "higher_is_better" in manifest["metrics"]["pointing_game"]
-        assert manifest["cost_in_forwards"].keys() == {"soft_cam", "random"}
+        assert list(pd.read_csv(done.folder / "costs.csv")["method"]) == ["soft_cam", "random"]
 
     def test_panel(self, done):
         with Image.open(done.folder / "panel.png") as panel:
@@ -384,8 +391,7 @@ class TestCompareEmbedded:
         assert done.out.splitlines()[-1].endswith(" deep/X/")
 
     def test_progress_names_method_and_metric(self, done):
-        assert "soft_cam: pointing_game" in done.err
-        assert "random: region_perturbation" in done.err
+        assert "random: region_perturbation: 100%" in done.err
         assert "100%" in done.err
 
     def test_the_same_run_gives_the_same_scores(self, done):
@@ -458,7 +464,7 @@ class TestCompareOwn:
         assert done.code == 0, done.err
         assert "No masks: the localisation metrics are left out." in done.out
         scores = pd.read_csv("X/scores.csv")
-        assert set(scores["metric"]) == {"region_perturbation", "faithfulness_correlation"}
+        assert set(scores["metric"]) == {"deletion", "insertion", "region_perturbation", "faithfulness_correlation"}
         assert scores["sample"].nunique() == 3
         assert "Pointing" not in done.out
 

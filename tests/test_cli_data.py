@@ -78,7 +78,7 @@ def test_imagenet(checkpoint):
         (["--pets", "a", "--masks", "b"], "--pets brings its own regions; leave --masks out."),
         (["--images", "a", "--split", "val"], "--split is for --voc and --pets; leave it out."),
         (["--masks", "a"], "--masks needs --images: the folder of the images that the masks belong to."),
-        (["--voc", "nowhere"], "VOC folder 'nowhere' does not exist."),
+        (["--voc", "nowhere"], "VOC folder 'nowhere' is not a directory."),
         (["--voc", "VOCdevkit/VOC2007", "--split", "night"], "night.txt"),
     ],
 )

@@ -143,7 +143,8 @@ def test_console_script():
 
 def samples():
     """Two small samples, one with a mask."""
-    images = torch.rand(2, 3, 32, 40, generator=torch.Generator().manual_seed(0))
+    noise = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    images = torch.nn.functional.interpolate(noise, size=(32, 40), mode="bilinear")  # with parts, not of pixels alone
     mask = torch.zeros(1, 32, 40, dtype=torch.bool)
     mask[:, 8:20, 10:30] = True
     return [Sample(images[0], 1, mask, "a"), Sample(images[1], 2, None, "b")]

@@ -68,6 +68,8 @@ def _compare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
     else:
         _take_stored(parser, options)
     comparison = _run(parser, options)
+    if not names_data(options):
+        _print_held_out()
     _show(options, comparison)
 
 
@@ -77,8 +79,6 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Compar
     from captum_softcam.evaluation import compare_methods
 
     classifier, samples = _model_and_samples(options)
-    if not options.resume and not names_data(options):
-        _print_held_out()
     options.samples = options.samples or len(samples)
     try:
         return compare_methods(
@@ -140,17 +140,18 @@ def _model_and_samples(options: argparse.Namespace) -> tuple[Classifier, Samples
     from captum_softcam.softcam import EMBEDDED
 
     if names_data(options):
-        if not brings_weights(options.model) and options.checkpoint is not None and options.classes is None:
+        bare = options.checkpoint is not None and options.classes is None and options.weights is None
+        if bare and not brings_weights(options.model):
             options.classes = list(load_samples(options, 1, None).classes)
         classifier = load_model(options)
         samples = load_samples(options, classifier.image_size, classifier.classes)
         if not samples.masked:
             _leave_localisation_out(options)
         return classifier, samples
+    classifier = load_model(options)
     if options.model not in EMBEDDED:
         raise ValueError(f"model '{options.model}' needs --images: the embedded lesions are for the embedded models.")
     options.samples = options.samples or _DEMO_SAMPLES
-    classifier = load_model(options)
     return classifier, RetinalLesions("test", length=max(options.samples, _ACCURACY_SAMPLES), size=classifier.image_size)
 
 

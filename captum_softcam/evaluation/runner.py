@@ -159,7 +159,7 @@ def _run(
 
         def tick(text: str, count: float) -> None:
             bar.set_description_str(text, refresh=False)
-            bar.update(count)
+            bar.update(min(count, len(samples) - bar.n))  # shares of samples, which rounding adds up to more
 
         for part in engine.run(work, samples, units, tick):
             if not finished:
