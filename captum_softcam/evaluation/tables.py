@@ -140,7 +140,7 @@ def _on_failures(comparison: Comparison) -> Iterator[str]:
     for names, group in failures.groupby(["method", "metric"], sort=False):
         where = ", ".join(filter(None, names))  # type: ignore[arg-type]  # the stubs let a key be anything
         errors = group["error"].value_counts()
-        more = f" (and {len(errors) - 1} other errors)" if len(errors) > 1 else ""
+        more = f" (and other errors: {len(errors) - 1})" if len(errors) > 1 else ""
         yield f"{where}: failed on {group['sample'].nunique()} of {total} samples: {_short(str(errors.index[0]))}{more}"
 
 

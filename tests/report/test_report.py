@@ -14,9 +14,10 @@ from captum_softcam.data import Sample
 from captum_softcam.evaluation import Comparison, Example
 from captum_softcam.metrics import METRICS
 from captum_softcam.report import folder as folder_module
-from captum_softcam.report import plot_panel, print_table, refuse_existing, table_notes, write_folder
+from captum_softcam.report import make_table, plot_panel, print_table, refuse_existing, table_notes, write_folder
 
-VALUES = {("soft_cam", "pixel_auc"): [0.9, 0.8], ("random", "pixel_auc"): [0.5, float("nan")]}
+NAN = float("nan")
+VALUES = {("soft_cam", "pixel_auc"): [0.9, 0.8], ("random", "pixel_auc"): [0.5, NAN]}
 
 
 @pytest.fixture
@@ -31,7 +32,9 @@ def comparison() -> Comparison:
     mask[:, 2:6, 3:9] = True
     maps = {"soft_cam": torch.linspace(-1, 2, 192).view(1, 12, 16), "random": torch.zeros(1, 12, 16)}
     examples = [Example(Sample(image, i, mask if i else None, f"s{i}"), i, maps) for i, image in enumerate(images)]
-    return Comparison(pd.DataFrame(rows), {"soft_cam": 1.02, "random": 0.0}, {"samples_with_mask": 2}, examples)
+    costs = {"forwards": [65.5, 0.0], "backwards": [2.0, 0.0], "relative": [1.02, 0.0]}
+    table = pd.DataFrame(costs, index=pd.Index(["soft_cam", "random"], name="method"))
+    return Comparison(pd.DataFrame(rows), table, {"samples_with_mask": 2}, examples=examples)
 
 
 def _printed(comparison: Comparison, width: int) -> str:
@@ -45,7 +48,41 @@ def test_the_table_says_it_all_at_any_width(comparison, width):
     text = _printed(comparison, width)
     for part in ("soft_cam", "random", "(control)", "Pixel AUC ↑", "0.850*", "[0.800, 0.900]", "0.500", "1.0", "cost"):
         assert part in text
+    for part in ("(baseline)", "passes", "65.5 + 2", "0 + 0"):
+        assert part in text
     assert "0.500*" not in text
+
+
+@pytest.mark.parametrize(("baseline", "mark", "other"), [(None, "▼", "▲"), ("random", "▲", "▼")])
+def test_what_differs_from_the_baseline_is_marked(comparison, baseline, mark, other):
+    rows = comparison.scores[comparison.scores["sample"] == "s0"]
+    many = [rows.assign(sample=f"m{i}", score=rows["score"] + i / 100) for i in range(6)]
+    larger = dataclasses.replace(comparison, scores=pd.concat(many, ignore_index=True))
+    text = io.StringIO()
+    Console(file=text, width=100).print(make_table(larger, baseline=baseline))
+    assert text.getvalue().count(mark) == 1
+    assert other not in text.getvalue()
+    (note,) = [note for note in table_notes(larger, baseline) if "▲" in note]
+    assert note.startswith(f"▲ better, ▼ worse than {baseline or 'soft_cam'}: the 95 % interval of the paired difference")
+
+
+def test_a_baseline_that_is_not_there(comparison):
+    with pytest.raises(ValueError, match=r"baseline 'randon' is not among the methods. Closest: 'random'"):
+        make_table(comparison, baseline="randon")
+
+
+def test_titles_and_directions_are_the_manifests(comparison):
+    entry = {"title": "[bold]Of a later version", "category": "complexity", "higher_is_better": False}
+    rows = comparison.scores.assign(metric="later")
+    text = _printed(dataclasses.replace(comparison, scores=rows, manifest={"metrics": {"later": entry}}), 200)
+    assert "[bold]Of a later" in text
+    assert "version ↓" in text
+    assert "0.500*" in text
+
+
+def test_names_in_brackets_are_no_style(comparison):
+    renamed = comparison.scores.replace({"method": {"soft_cam": "[red]mine"}})
+    assert "[red]mine" in _printed(dataclasses.replace(comparison, scores=renamed), 200)
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 150])
@@ -56,7 +93,7 @@ def test_a_narrow_terminal_gets_tables_that_fit(comparison, width):
     print_table(whole, Console(file=text, width=width, force_terminal=True, color_system=None))
     table = text.getvalue().split("2 samples")[0]
     assert max(map(len, table.splitlines())) <= width
-    assert table.count("soft_cam") == -(-6 // ((width - 37) // 19))
+    assert table.count("soft_cam") == -(-len(METRICS) // ((width - 37) // 19))
     for metric in METRICS.values():
         assert all(word in table for word in metric.title.split())
 
@@ -66,6 +103,18 @@ def test_notes_count_what_is_undefined(comparison):
     assert "2 samples, 1 of them predicted right." in notes
     assert "random, pixel_auc: 1 of 2 scores are undefined (NaN)." in notes
     assert not any(note.startswith("soft_cam") for note in notes)
+
+
+def test_notes_tell_of_failures(comparison):
+    rows = [("s0", "random", "", "RuntimeError: [x] no\nmemory"), ("s1", "random", "", "RuntimeError: [x] no\nmemory")]
+    rows += [("s0", "soft_cam", "pixel_auc", f"ValueError: {i}") for i in (1, 2, 2)]
+    failures = pd.DataFrame(rows, columns=["sample", "method", "metric", "error"])
+    failed = dataclasses.replace(comparison, failures=failures)
+    notes = table_notes(failed)
+    assert "random: failed on 2 of 2 samples: RuntimeError: [x] no memory" in notes
+    assert "soft_cam, pixel_auc: failed on 1 of 2 samples: ValueError: 2 (and other errors: 1)" in notes
+    assert not any("undefined" in note for note in notes), "what failed is told once"
+    assert "RuntimeError: [x] no memory" in _printed(failed, 200)
 
 
 def test_the_panel_shows_input_mask_and_every_method(comparison, tmp_path):
@@ -88,9 +137,18 @@ def test_no_examples_no_panel():
 def test_the_folder_is_whole(comparison, tmp_path):
     write_folder(comparison, tmp_path / "deep" / "result")
     files = {path.name for path in (tmp_path / "deep" / "result").iterdir()}
-    assert files == {"scores.csv", "manifest.json", "table.txt", "panel.png"}
+    assert files == {"scores.csv", "costs.csv", "examples.npz", "manifest.json", "table.txt", "panel.png"}
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["result"]
     assert "0.850*" in (tmp_path / "deep" / "result" / "table.txt").read_text(encoding="utf-8")
+    loaded = Comparison.load(tmp_path / "deep" / "result")
+    assert _printed(loaded, 200) == _printed(comparison, 200)
+    assert list(loaded.examples[0].maps) == ["soft_cam", "random"]
+
+
+def test_without_examples_there_is_no_panel(comparison, tmp_path):
+    write_folder(dataclasses.replace(comparison, examples=[]), tmp_path / "result")
+    files = {path.name for path in (tmp_path / "result").iterdir()}
+    assert files == {"scores.csv", "costs.csv", "manifest.json", "table.txt"}
 
 
 def test_an_existing_folder_is_refused(comparison, tmp_path):
