@@ -299,14 +299,14 @@ class TestOut:
         def fail(*_arguments):
             raise error
 
-        monkeypatch.setattr("captum_softcam.evaluation.Comparison.save", fail)
-        done = run(*EMBEDDED_RUN, "--out", "X")
+        with monkeypatch.context() as patch:
+            patch.setattr("captum_softcam.evaluation.Comparison.save", fail)
+            done = run(*EMBEDDED_RUN, "--out", "X")
         assert done.code == 2
         sentence = done.err.splitlines()[-1].removeprefix("captum-softcam compare: ")
         assert sentence.startswith((error.strerror or str(error)).rstrip("."))
         assert sentence.endswith(". What is done is kept; go on with: captum-softcam compare --resume --out X")
         assert "None" not in sentence, "such an error knows no file"
-        monkeypatch.undo()
         assert run("compare", "--resume", "--out", "X").code == 0
 
     def test_interrupted(self, monkeypatch):

@@ -8,13 +8,13 @@ import io
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
 from captum_softcam.data import Sample
 from captum_softcam.evaluation import Comparison, Example
 from captum_softcam.metrics import METRICS
-from captum_softcam.report import folder as folder_module
-from captum_softcam.report import make_table, plot_panel, print_table, refuse_existing, table_notes, write_folder
+from captum_softcam.report import make_table, plot_panel, print_table, table_notes, write_pictures
 
 NAN = float("nan")
 VALUES = {("soft_cam", "pixel_auc"): [0.9, 0.8], ("random", "pixel_auc"): [0.5, NAN]}
@@ -134,35 +134,25 @@ def test_no_examples_no_panel():
         plot_panel([])
 
 
-def test_the_folder_is_whole(comparison, tmp_path):
-    write_folder(comparison, tmp_path / "deep" / "result")
-    files = {path.name for path in (tmp_path / "deep" / "result").iterdir()}
+def test_table_and_panel_stand_beside_the_scores(comparison, tmp_path):
+    comparison.save(tmp_path / "result")
+    write_pictures(comparison, tmp_path / "result")
+    files = {path.name for path in (tmp_path / "result").iterdir()}
     assert files == {"scores.csv", "costs.csv", "examples.npz", "manifest.json", "table.txt", "panel.png"}
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["result"]
-    assert "0.850*" in (tmp_path / "deep" / "result" / "table.txt").read_text(encoding="utf-8")
-    loaded = Comparison.load(tmp_path / "deep" / "result")
+    assert "0.850*" in (tmp_path / "result" / "table.txt").read_text(encoding="utf-8")
+    loaded = Comparison.load(tmp_path / "result")
     assert _printed(loaded, 200) == _printed(comparison, 200)
     assert list(loaded.examples[0].maps) == ["soft_cam", "random"]
 
 
 def test_without_examples_there_is_no_panel(comparison, tmp_path):
-    write_folder(dataclasses.replace(comparison, examples=[]), tmp_path / "result")
-    files = {path.name for path in (tmp_path / "result").iterdir()}
-    assert files == {"scores.csv", "costs.csv", "manifest.json", "table.txt"}
+    write_pictures(dataclasses.replace(comparison, examples=[]), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"table.txt"}
 
 
-def test_an_existing_folder_is_refused(comparison, tmp_path):
-    with pytest.raises(FileExistsError, match=r"exists already and is not overwritten; choose another --out"):
-        write_folder(comparison, tmp_path)
-    with pytest.raises(FileExistsError):
-        refuse_existing(tmp_path)
-
-
-def test_a_failure_leaves_nothing_behind(comparison, tmp_path, monkeypatch):
-    def fail(*_: object) -> None:
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(folder_module, "plot_panel", fail)
-    with pytest.raises(OSError, match="no space left"):
-        write_folder(comparison, tmp_path / "result")
-    assert list(tmp_path.iterdir()) == []
+def test_the_panel_stays_a_panel(comparison, tmp_path):
+    write_pictures(comparison, tmp_path)
+    few = Image.open(tmp_path / "panel.png").size
+    write_pictures(dataclasses.replace(comparison, examples=comparison.examples * 20), tmp_path)
+    many = Image.open(tmp_path / "panel.png").size
+    assert many[1] < 3 * few[1], "four rows, however many examples were kept"
