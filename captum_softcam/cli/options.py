@@ -117,7 +117,7 @@ def load_model(options: argparse.Namespace) -> Classifier:
         return load_whole(options.model)
     refuse_unknown_model(options.model)
     classes = options.classes
-    if classes is None and options.checkpoint is not None:
+    if classes is None and options.checkpoint is not None and options.weights is None:
         raise ValueError("--classes is needed with --checkpoint: the class names in the order of the logits.")
     if options.weights and options.classes:
         raise ValueError("torchvision's weights bring their own classes; leave --classes out.")
