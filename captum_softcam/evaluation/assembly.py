@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -17,13 +16,8 @@ __all__ = ["assemble"]
 
 
 def assemble(parts: Iterable[Part], methods: Sequence[str], metrics: Sequence[str], manifest: dict[str, Any]) -> Comparison:
-    """The comparison that the parts are pieces of, each sample once.
-
-    Raises:
-        ValueError: if two samples have the same identifier.
-    """
+    """The comparison that the parts are pieces of, each sample once."""
     ordered = _each_sample_once(parts)
-    _refuse_twins(ordered)
     manifest = {**manifest, "samples_with_mask": sum(sum(part.masked) for part in ordered)}
     return Comparison(
         scores=_scores(ordered, methods, metrics),
@@ -45,13 +39,6 @@ def _each_sample_once(parts: Iterable[Part]) -> list[Part]:
         if fresh:
             chosen.append(part if len(fresh) == len(part.indices) else part.only(fresh))
     return chosen
-
-
-def _refuse_twins(parts: Iterable[Part]) -> None:
-    counts = Counter(name for part in parts for name in part.identifiers)
-    twins = [name for name, count in counts.most_common(1) if count > 1]
-    if twins:
-        raise ValueError(f"{counts[twins[0]]} samples are called '{twins[0]}'; give every sample an identifier of its own.")
 
 
 def _scores(parts: Sequence[Part], methods: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:

@@ -150,6 +150,9 @@ def _run(
 ) -> Iterator[Part]:
     """The parts that are missing, with a bar; a run in which nothing works ends after the first."""
     finished = {index for part in done for index in part.indices}
+    names: dict[str, int] = {}
+    for part in done:
+        _refuse_twins(part, names)
     missing = iter(index for index in range(len(samples)) if index not in finished)
     units = list(iter(lambda: list(islice(missing, batch_size)), []))
     form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
@@ -165,7 +168,17 @@ def _run(
             if not finished:
                 _refuse_nothing_but_failures(part, work)
             finished.update(part.indices)
+            _refuse_twins(part, names)
             yield part
+
+
+def _refuse_twins(part: Part, names: dict[str, int]) -> None:
+    """Raise ValueError if a sample has the identifier of another; ``names`` are those so far with their places."""
+    for index, name in zip(part.indices, part.identifiers, strict=True):
+        if names.setdefault(name, index) != index:
+            raise ValueError(
+                f"samples {names[name]} and {index} are both called '{name}'; give every sample an identifier of its own."
+            )
 
 
 @torch.no_grad()

@@ -98,9 +98,9 @@ class _Bench:
         again = partial(explain.explain, self.work.model, targets=self.batch.targets)
         explained = Explained(self.trial, maps, again)
         for k, metric in enumerate(self.work.metrics):
-            result = self._attempt(name, metric.name, partial(metric.measure, explained))
-            if result is not None:
-                self.scores[:, place, k] = self._numbers(result, metric.name, place)
+            scores = self._attempt(name, metric.name, partial(self._measure, metric, explained, place))
+            if scores is not None:
+                self.scores[:, place, k] = scores
             self._tick(f"{name}: {metric.name}", self._step)
 
     def _explain(self, name: str, place: int) -> Tensor:
@@ -125,15 +125,20 @@ class _Bench:
             self.failures.append(Failure(method, metric, f"{type(error).__name__}: {error}"))
             return None
 
-    def _numbers(self, result: Tensor | Curve, metric: str, place: int) -> NDArray[Any]:
-        """Scores as an array; the points of a curve are put aside."""
-        if not isinstance(result, Curve):
-            return result.double().cpu().numpy()
-        points = result.points.double().cpu().numpy()
-        empty = np.full((len(points), len(self.work.methods), points.shape[1]), np.nan)
-        self.curves.setdefault(metric, empty)[:, place] = points
-        self.fractions[metric] = result.fractions.double().cpu().numpy()
-        return result.area.double().cpu().numpy()
+    def _measure(self, metric: Metric, explained: Explained, place: int) -> NDArray[Any]:
+        """Scores (N,); the points of a curve are put aside."""
+        result = metric.measure(explained)
+        if isinstance(result, Curve):
+            points = result.points.double().cpu().numpy()
+            empty = np.full((len(points), len(self.work.methods), points.shape[1]), np.nan)
+            self.curves.setdefault(metric.name, empty)[:, place] = points
+            self.fractions[metric.name] = result.fractions.double().cpu().numpy()
+            result = result.area
+        if result.shape != self.batch.targets.shape:
+            raise ValueError(
+                f"{metric.name} gives {tuple(result.shape)} for {len(self.scores)} samples; expected one score each."
+            )
+        return result.double().cpu().numpy()
 
     def part(self, indices: tuple[int, ...]) -> Part:
         """What has been found."""

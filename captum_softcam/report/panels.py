@@ -27,7 +27,8 @@ def plot_panel(examples: Sequence[Example], classes: Sequence[str] | None = None
     units can be compared; the outline is the mask.
 
     Args:
-        examples (sequence of Example): samples with their maps (1, H, W) by method, the same methods in each.
+        examples (sequence of Example): samples with their maps (1, H, W) by method; where a method failed,
+            the place of its map stays empty.
         classes (sequence of str): names for the rows. Default: the class numbers
 
     Returns:
@@ -38,12 +39,12 @@ def plot_panel(examples: Sequence[Example], classes: Sequence[str] | None = None
     """
     if not examples:
         raise ValueError("there are no examples to draw; give at least one.")
-    methods = list(examples[0].maps)
+    methods = list(dict.fromkeys(name for example in examples for name in example.maps))
     columns = 2 + len(methods)
     figure = Figure(figsize=(_CELL * columns + 1.4, _CELL * len(examples) + 0.5), layout="constrained")
     axes = figure.subplots(len(examples), columns, squeeze=False)
     for row, example in zip(axes, examples, strict=True):
-        _draw_row(row, example, classes)
+        _draw_row(row, example, methods, classes)
     for axis, title in zip(axes[0], ["input", "mask", *methods], strict=True):
         axis.set_title(title.replace("_", "\n" if len(title) > 10 else " "), fontsize=9)
     scale = ScalarMappable(Normalize(-1, 1), COLOURS)
@@ -52,7 +53,7 @@ def plot_panel(examples: Sequence[Example], classes: Sequence[str] | None = None
     return figure
 
 
-def _draw_row(row: Any, example: Example, classes: Sequence[str] | None) -> None:
+def _draw_row(row: Any, example: Example, methods: Sequence[str], classes: Sequence[str] | None) -> None:
     image = example.sample.image.permute(1, 2, 0).numpy()
     row[0].imshow(image)
     row[0].set_ylabel(_name(example.target, classes), fontsize=9)
@@ -60,8 +61,11 @@ def _draw_row(row: Any, example: Example, classes: Sequence[str] | None) -> None
     row[1].imshow(np.zeros(image.shape[:2]) if mask is None else mask[0].numpy(), cmap="gray", vmin=0, vmax=1)
     if mask is None:
         row[1].text(0.5, 0.5, "none", color="white", ha="center", va="center", transform=row[1].transAxes)
-    for axis, attribution in zip(row[2:], example.maps.values(), strict=True):
-        _draw_map(axis, attribution, mask)
+    for axis, method in zip(row[2:], methods, strict=True):
+        if method in example.maps:
+            _draw_map(axis, example.maps[method], mask)
+        else:
+            axis.text(0.5, 0.5, "failed", ha="center", va="center", transform=axis.transAxes)
     for axis in row:
         axis.set(xticks=[], yticks=[])
 

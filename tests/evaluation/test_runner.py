@@ -209,6 +209,11 @@ class TestFailures:
         assert scores["bad"].isna().all()
         assert scores["deletion"].notna().all()
 
+    def test_of_a_metric_that_gives_something_else(self, model, samples):
+        metric = Metric("bad", "Bad", "faithfulness", True, "", 0, lambda explained: explained.maps.mean())
+        failures = compare_methods(model, samples, FAST, [metric, "deletion"]).failures
+        assert set(failures["error"]) == {"ValueError: bad gives () for 5 samples; expected one score each."}
+
     def test_a_run_in_which_nothing_works_ends_at_once(self, model, samples):
         def never(*_: object) -> Tensor:
             raise RuntimeError("no")
@@ -277,7 +282,10 @@ def test_wrong_samples_are_refused(model, samples):
         (_with(samples, image=torch.rand(3, 16, 20)), r"sample 's4' is \(16, 20\) pixels, the first one \(16, 24\)"),
         (_with(samples, mask=torch.ones(1, 4, 4)), r"the mask of sample 's4' is \(4, 4\) pixels, its image \(16, 24\)"),
         (_with(samples, mask=torch.zeros(1, 16, 24)), "the mask of sample 's4' is empty; give None"),
-        (_with(samples, identifier="s1"), "2 samples are called 's1'; give every sample an identifier of its own"),
+        (
+            _with(samples, identifier="s1"),
+            "samples 1 and 4 are both called 's1'; give every sample an identifier of its own",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             compare_methods(model, changed, ["random"], ["pixel_auc"])

@@ -130,6 +130,16 @@ def test_the_panel_shows_input_mask_and_every_method(comparison, tmp_path):
     assert (tmp_path / "panel.png").stat().st_size > 1000
 
 
+def test_a_method_that_failed_leaves_its_place_empty(comparison):
+    first, second = comparison.examples
+    figure = plot_panel([dataclasses.replace(first, maps={"random": first.maps["random"]}), second])
+    axes = figure.axes[:8]
+    assert [axis.get_title() for axis in axes[:4]] == ["input", "mask", "random", "soft cam"]
+    assert [text.get_text() for text in axes[3].texts] == ["failed"]
+    assert not axes[3].images
+    assert axes[7].images
+
+
 def test_no_examples_no_panel():
     with pytest.raises(ValueError, match="there are no examples to draw"):
         plot_panel([])
