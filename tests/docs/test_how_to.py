@@ -101,8 +101,8 @@ def test_score_of_a_class_token_does_not_see_patches_behind_the_last_attention(l
     vit, images = names["vit"], names["images"]
     torch.nn.init.normal_(vit.heads.head.weight)  # torchvision begins with zeros
     last = vit.encoder.layers[-1]
-    assert LayerReciproCam(vit, last).attribute(images, target=0).std() < 1e-6
-    assert LayerReciproCam(vit, last.ln_1).attribute(images, target=0).std() > 1e-6
+    behind, before = (LayerReciproCam(vit, layer).attribute(images, target=0).std() for layer in (last, last.ln_1))
+    assert behind < 1e-3 * before, "the scores are equal but for rounding"
 
 
 def test_choose_method_names_what_methods_cost(left):
