@@ -102,7 +102,7 @@ def test_score_of_a_class_token_does_not_see_patches_behind_the_last_attention(l
     torch.nn.init.normal_(vit.heads.head.weight)  # torchvision begins with zeros
     last = vit.encoder.layers[-1]
     behind, before = (LayerReciproCam(vit, layer).attribute(images, target=0).std() for layer in (last, last.ln_1))
-    assert behind < 1e-3 * before, "the scores are equal but for rounding"
+    assert behind < 1e-2 * before, "the scores are equal but for rounding"
 
 
 def test_choose_method_names_what_methods_cost(left):
