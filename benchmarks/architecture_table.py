@@ -78,7 +78,10 @@ def _maps(model: nn.Module, images: Tensor) -> tuple[str, str, str]:
             raise AssertionError(f"{method.__name__} says nothing of {best.name}: {maps}")
         return words
 
-    recipro_cam, cam = _outcome(lambda: told(LayerReciproCam, passes)), _outcome(lambda: told(LayerClassActivationMap, "yes"))
+    recipro_cam, cam = (
+        _outcome(lambda: told(LayerReciproCam, passes)),
+        _outcome(lambda: told(LayerClassActivationMap, "yes")),
+    )
     return f"`{best.name}`", recipro_cam, cam
 
 

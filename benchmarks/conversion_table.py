@@ -37,6 +37,7 @@ def main() -> None:
 
 
 def names() -> list[str]:
+    """The classifiers of torchvision, for images and for videos."""
     images = torchvision.models.list_models(module=torchvision.models)
     return [*images, *torchvision.models.list_models(module=torchvision.models.video)]
 
@@ -54,6 +55,7 @@ def _row(name: str) -> list[str]:
 
 
 def network(name: str) -> tuple[nn.Module, torch.Tensor]:
+    """A model with random weights whose normalisations have seen one batch, and that batch."""
     torch.manual_seed(0)
     arguments = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     model = torchvision.models.get_model(name, weights=None, **arguments)
