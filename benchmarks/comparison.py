@@ -143,8 +143,8 @@ def against_one_by_one(options: argparse.Namespace) -> str:
             if name == "one by one":
                 asked = found
             else:
-                table = found.scores.set_index(["method", "metric", "sample"])["score"]
-    apart = max(np.nanmax(np.abs(np.array(scores) - table[key].to_numpy())) for key, scores in asked.items())
+                table = found.scores.set_index(["method", "metric"])["score"].groupby(level=[0, 1])
+    apart = max(np.nanmax(np.abs(np.array(scores) - table.get_group(key).to_numpy())) for key, scores in asked.items())
     if apart > 1e-4:
         raise SystemExit(f"the two ways differ by {apart:.2g}.")
     lines = [

@@ -20,6 +20,7 @@ import captum_softcam
 from captum_softcam.metrics import METRICS, VERDICTS, QuantusMetric
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "_ext"))  # the extensions of these pages
 
 project = "captum_softcam"
 author = "The captum_softcam founders"
@@ -33,6 +34,8 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "sphinxcontrib.bibtex",
+    "error_messages",
+    "import_arrows",
 ]
 exclude_patterns = ["_build", "jupyter_execute", "reference/*_measured.md"]  # the last are included by pages
 html_theme = "furo"
@@ -59,6 +62,7 @@ nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 
 copybutton_prompt_text = "$ "
+copybutton_line_continuation_character = "\\"
 
 # Without intersphinx nothing outside this package can be resolved, so nitpicking is for our own names.
 nitpick_ignore_regex = [

@@ -7,7 +7,9 @@ from captum_softcam.evaluation.controls import CONTROLS, CentredGaussian, EdgeMa
 from captum_softcam.evaluation.costs import CostMeter
 from captum_softcam.evaluation.engine import Engine, LocalEngine, RayEngine
 from captum_softcam.evaluation.journal import Journal, is_complete, refuse_existing
+from captum_softcam.evaluation.part import Failure, Part
 from captum_softcam.evaluation.runner import compare_methods, explain_sample
+from captum_softcam.evaluation.work import Work
 
 __all__ = [
     "CONTROLS",
@@ -17,11 +19,14 @@ __all__ = [
     "EdgeMap",
     "Engine",
     "Example",
+    "Failure",
     "Journal",
     "LayerExplainFunc",
     "LocalEngine",
+    "Part",
     "RandomMap",
     "RayEngine",
+    "Work",
     "accuracy",
     "compare_methods",
     "explain_sample",

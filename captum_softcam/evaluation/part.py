@@ -42,7 +42,7 @@ class Part:
         scores (array): (N, M, K), NaN where undefined.
         curves (dict): points (N, M, S + 1) of each metric that draws a curve.
         fractions (dict): their places, (S + 1,).
-        costs (array): (M, 4), see :data:`COSTS`; NaN where it was not measured.
+        costs (array): (M, 4), ``forwards, backwards, seconds, peak_bytes``; NaN where it was not measured.
         plain_seconds (float): of a plain forward, per image.
         failures (list of Failure): errors.
         examples (dict): examples by the place of their sample.

@@ -27,8 +27,8 @@ def mean_intervals(values: Array, *, resamples: int = 2000, seed: int = 0) -> tu
     """Mean of each column with its 95 % percentile interval from the bootstrap :cite:`efron1979bootstrap`.
 
     Whole rows are drawn again, one draw for all columns; a resample where a column has no defined value is left out for that
-    column. Of equal values, or of one, the interval is that value. With fewer than a dozen values it is somewhat too narrow,
-    as every percentile interval.
+    column. Of equal values, or of one, the interval is that value. With few values it is too narrow, as every percentile
+    interval: of normal values around 0 it leaves out 0 for 15 % of 6, 10 % of 12, 6 % of 24, and 5 % of 200.
 
     Cost: ``resamples`` x S x 2C multiplications, in steps of 16 MB; 3 s for 50,000 samples and 80 columns on one core.
 

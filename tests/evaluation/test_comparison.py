@@ -199,7 +199,7 @@ class TestStatistics:
         with pytest.raises(ValueError, match="sample 'x' has two scores for a, deletion; identifiers must be unique"):
             make({("a", "deletion"): [1.0, 2.0]}, names=["x", "x"]).summary()
 
-    def test_many_samples_take_seconds(self):
+    def test_the_interval_of_many_samples_is_the_normal_one(self):
         rng = np.random.default_rng(0)
         comparison = make({(name, "deletion"): rng.random(20_000).tolist() for name in "abcd"})
         row = comparison.summary().loc[("a", "deletion")]
@@ -550,9 +550,10 @@ class TestFigure:
     def test_any_comparison_can_be_drawn(self, comparison, ugly, tmp_path):
         alone = make({("a", "deletion"): [0.5]})
         undefined = make({("a", "deletion"): [NAN], ("b", "deletion"): [NAN]})
+        formula = make({("$\\frac$", "deletion"): [0.5], ("$", "deletion"): [0.5]})  # no mathematics
         free = dataclasses.replace(alone, costs=pd.DataFrame())
         many = make({("a", f"m{i}"): [0.5] for i in range(7)}, manifest={"metrics": {f"m{i}": UNKNOWN for i in range(7)}})
-        for i, shown in enumerate((comparison, ugly, alone, undefined, free, many)):
+        for i, shown in enumerate((comparison, ugly, formula, alone, undefined, free, many)):
             shown.plot().savefig(tmp_path / f"{i}.png")
             assert (tmp_path / f"{i}.png").stat().st_size > 1000
         assert len(many.plot().axes) == 8
