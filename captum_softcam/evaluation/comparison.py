@@ -104,7 +104,7 @@ class Comparison:
 
     @property
     def baseline(self) -> str:
-        """The method that the others are compared with: as the manifest says, or Grad-CAM, or the first."""
+        """The method that the others are compared with, as the manifest says; else Grad-CAM, or the first."""
         named = self.manifest.get("baseline")
         return str(named) if named else "grad_cam" if "grad_cam" in self.methods else self.methods[0]
 
