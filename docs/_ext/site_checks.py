@@ -1,4 +1,4 @@
-"""Sphinx extension: what no cross reference checks. Links between built pages lead somewhere, and no public name is missing."""
+"""Sphinx extension: what no cross reference checks. Links between built pages lead somewhere, no public name is missing."""
 
 from __future__ import annotations
 
