@@ -29,7 +29,9 @@ version = release = captum_softcam.__version__
 
 extensions = [
     "myst_nb",
+    "site_checks",
     "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
@@ -44,6 +46,7 @@ html_title = f"captum_softcam {release}"
 # What is documented is what each package names in __all__, in that order.
 autodoc_default_options = {"members": True, "undoc-members": True, "show-inheritance": True}
 autodoc_member_order = "bysource"
+autosummary_generate = False  # one page per package; the tables at their heads link into it
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False
@@ -61,13 +64,16 @@ nb_execution_mode = "force"
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 
-copybutton_prompt_text = "$ "
+copybutton_prompt_text = r"\$ |>>> |\.\.\. "
+copybutton_prompt_is_regexp = True
 copybutton_line_continuation_character = "\\"
 
 # Without intersphinx nothing outside this package can be resolved, so nitpicking is for our own names.
 nitpick_ignore_regex = [
     (r"py:.*", r"(captum|lightning|matplotlib|numpy|pandas|pathlib|PIL|quantus|rich|torch|torchvision)\..*"),
-    (r"py:.*", r"(collections|os|typing)\..*"),
+    (r"py:.*", r"(argparse|collections|os|typing)\..*"),
+    # What an engine is handed and gives back; nobody makes one.
+    (r"py:class", r"captum_softcam\.evaluation\.(part\.Part|work\.Work)"),
     # Unqualified names from annotations and from docstrings that follow Captum's "name (type): text".
     (r"py:class", r"(Any|Callable|Iterable|Iterator|Mapping|Path|PathLike|Sequence)"),
     (r"py:class", r"(DataFrame|Dataset|Figure|Module|NDArray|Series|Tensor)"),
@@ -79,10 +85,12 @@ nitpick_ignore_regex = [
 if os.environ.get("DOCS_INTERSPHINX"):
     extensions.append("sphinx.ext.intersphinx")
     intersphinx_mapping = {
+        "captum": ("https://captum.ai/api", None),
         "matplotlib": ("https://matplotlib.org/stable", None),
         "numpy": ("https://numpy.org/doc/stable", None),
         "pandas": ("https://pandas.pydata.org/docs", None),
         "python": ("https://docs.python.org/3", None),
+        "quantus": ("https://quantus.readthedocs.io/en/latest", None),
         "torch": ("https://docs.pytorch.org/docs/stable", None),
     }
 
@@ -171,10 +179,17 @@ def adopt_constants(_app: Sphinx) -> None:
                 logging.getLogger(__name__).warning("%s.%s has no description below it", package.name, name)
 
 
+def list_names(_app: Sphinx, what: str, _name: str, thing: object, _options: object, lines: list[str]) -> None:
+    """Puts a table of what a package names in ``__all__`` at the head of its page."""
+    if what == "module":
+        lines += ["", ".. autosummary::", "   :nosignatures:", "", *(f"   {each}" for each in getattr(thing, "__all__", ()))]
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("builder-inited", copy_tutorials, priority=1)
     app.connect("builder-inited", adopt_constants)
+    app.connect("autodoc-process-docstring", list_names)
     app.connect("autodoc-skip-member", skip_fields)
     app.add_directive("command-help", CommandHelp)
     app.add_directive("metric-table", MetricTable)

@@ -18,7 +18,7 @@ _ROWS = 4  # of the panel
 
 
 def write_pictures(comparison: Comparison, folder: Path, classes: Sequence[str] | None = None) -> None:
-    """Write ``table.txt`` and, if there are examples, ``panel.png`` beside what ``Comparison.save`` writes.
+    """Write ``table.txt`` and, if there are examples, ``panel.png`` beside the files of a saved comparison.
 
     Args:
         comparison (Comparison): what is shown; of its examples the first four.

@@ -1,23 +1,13 @@
-"""The arrows and the table of the page about the house are those of the code; the table of models is complete."""
+"""The arrows and the table of the page about the house are those of the code."""
 
 from __future__ import annotations
 
-import re
-import runpy
 from pathlib import Path
 
 import import_graph
 import pytest
-import torchvision
 
 ROOT = Path(__file__).parents[2]
-REFERENCE = ROOT / "docs/reference"
-ROWS = [
-    [cell.strip() for cell in line.strip("|").split("|")]
-    for line in (REFERENCE / "architectures_measured.md").read_text(encoding="utf-8").splitlines()
-    if line.startswith("| `")
-]
-TRIED = {name: row[1:] for row in ROWS for name in re.findall(r"`([^`]+)`", row[0])}
 
 
 def test_arrows_lead_down_and_name_every_part():
@@ -68,27 +58,3 @@ def test_each_part_says_what_it_is_for():
     assert found["_names.py"] == "Help with names that do not exist."
     assert all(found.values())
     assert not any(":`" in text for text in found.values()), "roles are for the reference"
-
-
-def test_the_table_names_every_classifier():
-    places = (torchvision.models, torchvision.models.video)
-    ours = {name for place in places for name in torchvision.models.list_models(module=place)}
-    lists = runpy.run_path(str(ROOT / "tests/softcam/test_timm.py"))
-    timm = {f"timm/{name}" for key in ("MODELS", "MEAN_OF_TOKENS", "CLASS_TOKEN") for name in lists[key]}
-    assert set(TRIED) == ours | timm
-    assert sum(len(re.findall("`", row[0])) for row in ROWS) == 2 * len(TRIED), "each once"
-
-
-def test_the_table_agrees_with_the_conversions():
-    lines = (REFERENCE / "conversion_measured.md").read_text(encoding="utf-8").splitlines()
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in lines
-        if re.match(r"\| [a-z]\w+ \| [a-z]+[ :]", line)
-    ]
-    for name, logits, *_, sixteen, eight in (row for row in rows if row[0] != "model"):
-        said = {"u": "same logits", "c": "other logits", "r": "refused: class token"}[logits[0]]
-        finer = ", ".join(stride for stride, grid in (("16", sixteen), ("8", eight)) if grid not in ("—", ""))
-        assert TRIED[name][3] == said
-        assert TRIED[name][4] == (finer or ("no" if logits[0] != "r" else ""))
-    assert len(rows) > 80

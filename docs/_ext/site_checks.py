@@ -1,0 +1,95 @@
+"""Sphinx extension: what no cross reference checks. Links between built pages lead somewhere, no public name is missing."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+__all__ = ["broken_links", "setup", "undocumented_names"]
+
+
+class _Page(HTMLParser):
+    """Where one can jump to on a page, and where it sends its reader."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.anchors: set[str] = set()
+        self.links: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "id" or (tag == "a" and name == "name"):
+                self.anchors.add(value or "")
+            elif name in {"href", "src"} and value is not None:
+                self.links.append(value)
+
+
+def broken_links(site: Path) -> list[str]:
+    """Relative links and pictures of the HTML files below a folder that lead nowhere, each with its page."""
+    pages = {path.resolve(): _Page(path.read_text(encoding="utf-8")) for path in sorted(site.rglob("*.html"))}
+    return [
+        f"{path.relative_to(site.resolve()).as_posix()}: {link}"
+        for path, page in pages.items()
+        for link in dict.fromkeys(page.links)
+        if _is_broken(path, link, pages)
+    ]
+
+
+def _is_broken(path: Path, link: str, pages: dict[Path, _Page]) -> bool:
+    parts = urlsplit(link)
+    if parts.scheme or parts.netloc:
+        return False
+    target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+    if not target.is_file():
+        return True
+    fragment = unquote(parts.fragment)
+    return bool(fragment) and target in pages and fragment not in pages[target].anchors
+
+
+def undocumented_names(package: ModuleType, documented: Iterable[str]) -> list[str]:
+    """Names in the ``__all__`` of a package and those below it that the reference shows under none of their paths."""
+    shown = set(documented)
+    paths: dict[int, list[str]] = {}
+    for path, thing in _public(package):
+        paths.setdefault(id(thing), []).append(path)
+    return [found[0] for found in paths.values() if shown.isdisjoint(found)]
+
+
+def _public(package: ModuleType) -> Iterator[tuple[str, Any]]:
+    below = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    for name in [package.__name__, *(entry.name for entry in below if entry.ispkg)]:
+        module = importlib.import_module(name)
+        yield from ((f"{name}.{each}", getattr(module, each)) for each in module.__all__ if not each.startswith("__"))
+
+
+def _check_names(_app: Any, env: Any) -> None:
+    import captum_softcam
+
+    for name in undocumented_names(captum_softcam, env.domaindata["py"]["objects"]):
+        _warn(f"{name} is public and not in the reference")
+
+
+def _check_links(app: Any, error: Exception | None) -> None:
+    if error is None and app.builder.format == "html":
+        for link in broken_links(Path(app.outdir)):
+            _warn(f"broken link in {link}")
+
+
+def _warn(text: str) -> None:
+    from sphinx.util import logging
+
+    logging.getLogger(__name__).warning(text)
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Called by Sphinx."""
+    app.connect("env-check-consistency", _check_names)
+    app.connect("build-finished", _check_links)
+    return {"parallel_read_safe": True}
