@@ -111,14 +111,15 @@ def _draw_cost(axis: Any, comparison: Comparison, baseline: str) -> None:
 
 
 def _label(axis: Any, shown: pd.DataFrame, methods: int) -> None:
-    """Names beside the points, on the inner side, moved down where they would lie on each other."""
-    gap, lowest = 0.42 * max(methods, 4) / 4, -math.inf
+    """Names beside the points, on the inner side, moved down along a line where they would lie on each other."""
+    gap, lowest = 0.45 * min(methods, 4) / 4, -math.inf  # from four methods on, the panel grows with them
     for method, row in shown.sort_values(["rank", "cost"]).iterrows():
         lowest = max(lowest + gap, row["rank"])
         left = axis.transAxes.inverted().transform(axis.transData.transform((row["cost"], 0)))[0] > 0.5
         place, side = (-6, "right") if left else (6, "left")
         label = axis.annotate(_plain(str(method)), (row["cost"], lowest), (place, 0), textcoords="offset points")
         label.set(ha=side, va="center", fontsize=_TINY)
+        axis.vlines(row["cost"], row["rank"], lowest, color="#bbbbbb", linewidth=0.7, zorder=1)
 
 
 def _plain(text: str) -> str:

@@ -29,7 +29,7 @@ def write_pictures(comparison: Comparison, folder: Path, classes: Sequence[str] 
         OSError: if the folder cannot be written to.
     """
     with (folder / "table.txt").open("w", encoding="utf-8") as file:
-        print_table(comparison, Console(file=file, width=_width(len(comparison.metrics))))
+        print_table(comparison, Console(file=file, force_terminal=False, width=_width(len(comparison.metrics))))
     if comparison.examples:
         plot_panel(comparison.examples[:_ROWS], classes).savefig(folder / "panel.png", dpi=120)
 

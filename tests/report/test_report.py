@@ -156,6 +156,12 @@ def test_table_and_panel_stand_beside_the_scores(comparison, tmp_path):
     assert list(loaded.examples[0].maps) == ["soft_cam", "random"]
 
 
+def test_a_table_in_a_file_has_no_colours(comparison, tmp_path, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as a notebook sets it for the commands that it runs
+    write_pictures(comparison, tmp_path)
+    assert "\x1b" not in (tmp_path / "table.txt").read_text(encoding="utf-8")
+
+
 def test_without_examples_there_is_no_panel(comparison, tmp_path):
     write_pictures(dataclasses.replace(comparison, examples=[]), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"table.txt"}
