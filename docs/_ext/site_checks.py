@@ -1,4 +1,4 @@
-"""Sphinx extension: what no cross reference checks. Links between built pages lead somewhere, no public name is missing."""
+"""Sphinx extension for what no cross reference checks: links of built pages lead somewhere, every public name is shown."""
 
 from __future__ import annotations
 

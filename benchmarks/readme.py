@@ -1,0 +1,233 @@
+"""The README's picture and tables, made anew from the main job, whose scores are kept in the folder benchmarks/readme.
+
+On one machine the numbers come out the same every time. About two minutes on two cores.
+``--check`` says what is no longer true, without changing anything: it wants the folder of some ``captum-softcam compare``,
+with as few samples as you like, and compares its scores sample by sample with those that are kept.
+
+    python benchmarks/readme.py
+    captum-softcam compare --samples 4 --out result && python benchmarks/readme.py --check result
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import re
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from captum_softcam import cli, load_embedded
+from captum_softcam.attr import METHODS
+from captum_softcam.data import RetinalLesions
+from captum_softcam.evaluation import CONTROLS, Comparison, Example, compare_methods, explain_sample
+from captum_softcam.evaluation.tables import MARKS, cells, notes
+from captum_softcam.report import plot_panel
+
+ROOT = Path(__file__).parents[1]
+TIMES = ROOT / "docs" / "reference" / "costs_measured.md"
+README, PICTURE, KEPT = ROOT / "README.md", ROOT / "docs" / "images" / "panel.png", ROOT / "benchmarks" / "readme"
+APART = 0.002  # scores of one sample that differ by more are not the same
+FEW = 0.1  # so many samples of a cell may differ, and always one: a maximum may move from machine to machine
+PIXELS = 4.0  # of 255; pictures that differ by more on average are not the same
+ROWS = 4
+
+WORDS = {
+    "soft_cam": ("the evidence map of a SoftCAM model; its mean is the logit", "no"),
+    "recipro_cam": ("score of the class when one position of a feature map is kept", "no"),
+    "class_activation_map": ("the classifier's weights at every position; by name only", "no"),
+    "score_cam": ("channels weighted by the score of the image seen through them; by name only", "no"),
+    "grad_cam": ("Captum's `LayerGradCam`", "yes"),
+    "occlusion": ("Captum's `Occlusion`, window 1/8 of the side, half overlapping", "no"),
+    "integrated_gradients": ("Captum's `IntegratedGradients`, 32 steps", "yes"),
+    "centred_gaussian": ("control: a blob in the centre", "no"),
+    "random": ("control: noise", "no"),
+    "edge_map": ("control: the edges of the image", "no"),
+}
+
+TIMED = {
+    "soft_cam": "LayerSoftCam, one class",
+    "recipro_cam": "LayerReciproCam, one class",
+    "class_activation_map": "LayerClassActivationMap, one class",
+    "grad_cam": "Captum's LayerGradCam, one class",
+}
+
+
+def method_table(costs: pd.DataFrame) -> str:
+    """What each method is and what it costs."""
+    times = measured_times()
+    head = ["method", "what it is", "gradients", "passes per image", "time on ResNet-50"]
+    rows = [head, ["---", "---", "---", "---:", "---:"]]
+    for name, (words, gradients) in WORDS.items():
+        cost = costs.loc[name]
+        passes = f"{cost['forwards']:,.0f} + {cost['backwards']:.0f}"
+        rows.append([f"`{name}`", words, gradients, passes, times.get(name, "")])
+    return table(rows)
+
+
+def comparison_tables(comparison: Comparison) -> str:
+    """Localisation, faithfulness, and what one has to know to read them."""
+    categories = {name: entry["category"] for name, entry in comparison.manifest["metrics"].items()}
+    parts = [
+        table(comparison_rows(comparison, [name for name in comparison.metrics if categories[name] == category]))
+        for category in dict.fromkeys(categories.values())
+    ]
+    told = [note for note in notes(comparison, comparison.baseline) if not note.startswith(("cost", "passes"))]
+    return "\n\n".join([*parts, "\n".join(f"- {note}" for note in ["**Bold**: best of its column.", *told])])
+
+
+def comparison_rows(comparison: Comparison, metrics: list[str]) -> list[list[str]]:
+    """The head, and a row per method."""
+    found = cells(comparison, comparison.baseline)
+    titles = [f"{comparison.titles[name]} {'↑' if comparison.directions[name] > 0 else '↓'}" for name in metrics]
+    rows = [["", *titles], ["---", *[":---:"] * len(metrics)]]
+    for method in comparison.methods:
+        row = [f"`{method}`" + (" (control)" if method in comparison.controls else "")]
+        for metric in metrics:
+            cell = found[method, metric]
+            mean = f"**{cell.mean}**" if cell.best else cell.mean
+            row.append(f"{mean} {MARKS.get(cell.better, '')}".strip() + f"<br>{cell.interval}")
+        rows.append(row)
+    return rows
+
+
+def table(rows: list[list[str]]) -> str:
+    """In Markdown."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def fill(text: str, name: str, body: str) -> str:
+    """Put a table between its markers."""
+    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+    if not pattern.search(text):
+        raise SystemExit(f"README.md has no place for {name}: <!-- {name} --> … <!-- /{name} -->")
+    return pattern.sub(lambda found: f"{found[1]}\n{body}\n\n{found[2]}", text)
+
+
+def readme(text: str, comparison: Comparison, costs: pd.DataFrame) -> str:
+    """The README with both tables."""
+    return fill(fill(text, "methods", method_table(costs)), "comparison", comparison_tables(comparison))
+
+
+def kept() -> tuple[Comparison, pd.DataFrame]:
+    """The main job that the README tells of, and what each method costs."""
+    return Comparison.load(KEPT), pd.read_csv(KEPT / "method_costs.csv", index_col="method")
+
+
+def main_job() -> Comparison:
+    """``captum-softcam compare``, as the README has it."""
+    with tempfile.TemporaryDirectory() as folder:
+        cli.main(["compare", "--out", f"{folder}/result"])
+        return Comparison.load(f"{folder}/result")
+
+
+def measure_costs() -> pd.DataFrame:
+    """Images per map that go through the embedded model, for every method and control."""
+    classifier, samples = load_embedded(), RetinalLesions("test", length=4)
+    names = [*METHODS, *CONTROLS]
+    run = compare_methods(classifier.model, samples, names, ["pixel_auc"], normalize=classifier.normalize, examples=0)
+    return run.costs[["forwards", "backwards"]]
+
+
+def measured_times() -> dict[str, str]:
+    """Time of a map of ResNet-50, by method, in units of a forward: as ``benchmarks/attribution.py`` wrote it down."""
+    section = TIMES.read_text(encoding="utf-8").partition("batch of 1\n")[2].partition("\n## ")[0]
+    ratios = {
+        row[1].strip(): float(row[3])
+        for row in (line.split("|") for line in section.splitlines())
+        if len(row) > 5 and "." in row[3]
+    }
+    return {name: f"{ratios[candidate]:.2f}" for name, candidate in TIMED.items()}
+
+
+def write(comparison: Comparison) -> None:
+    """Everything, from one run of the main job."""
+    costs = measure_costs()
+    examples = comparison.examples[:ROWS]
+    manifest = {**comparison.manifest, "panel": [example.sample.identifier for example in examples]}
+    replace(comparison, manifest=manifest, curves=comparison.curves[:0], examples=[]).save(KEPT)
+    costs.rename_axis("method").to_csv(KEPT / "method_costs.csv", lineterminator="\n")
+    PICTURE.write_bytes(draw(examples, manifest["classes"]))
+    README.write_text(readme(README.read_text(encoding="utf-8"), *kept()), encoding="utf-8")
+
+
+def draw(examples: list[Example], classes: list[str]) -> bytes:
+    """The picture."""
+    file = io.BytesIO()
+    plot_panel(examples, classes).savefig(file, dpi=120)
+    return file.getvalue()
+
+
+def stale(folder: Path) -> list[str]:
+    """What is no longer as the README has it."""
+    comparison, costs = kept()
+    text = README.read_text(encoding="utf-8")
+    found = [] if readme(text, comparison, costs) == text else ["README.md does not show what benchmarks/readme holds."]
+    return [*found, *stale_scores(comparison, Comparison.load(folder)), *stale_picture(comparison)]
+
+
+def stale_scores(old: Comparison, new: Comparison) -> list[str]:
+    """Methods, metrics and settings that differ, and cells whose scores do."""
+    described = [
+        json.loads(json.dumps([run.manifest[part] for part in ("methods", "metrics", "seed")])) for run in (old, new)
+    ]
+    if described[0] != described[1]:
+        return ["methods, metrics or their settings are others than those of the README."]
+    keys = ["sample", "method", "metric"]
+    both = new.scores.merge(old.scores, how="left", on=keys, suffixes=("", "_old"), indicator="from")
+    if (both["from"] != "both").any():
+        return ["the folder has samples that the README's comparison has not."]
+    both["apart"] = ~np.isclose(both["score"], both["score_old"], rtol=0, atol=APART, equal_nan=True)
+    told = []
+    for (method, metric), cell in both.groupby(["method", "metric"], sort=False):
+        apart = int(cell["apart"].sum())
+        if apart > max(1, FEW * len(cell)):
+            told.append(
+                f"{method}, {metric}: {apart} of {len(cell)} scores are not those that the README's table is made of."
+            )
+    return told
+
+
+def stale_picture(comparison: Comparison) -> list[str]:
+    """Whether the picture is drawn otherwise today."""
+    classifier, samples = load_embedded(), RetinalLesions("test")
+    wanted = comparison.manifest["panel"]
+    found = {sample.identifier: sample for sample in map(samples.__getitem__, range(comparison.manifest["samples"]))}
+    examples = [
+        explain_sample(classifier.model, found[name], comparison.methods, normalize=classifier.normalize) for name in wanted
+    ]
+    old, new = (pixels(content) for content in (PICTURE.read_bytes(), draw(examples, list(classifier.classes))))
+    if old.shape != new.shape or np.abs(old - new).mean() > PIXELS:
+        return [f"{PICTURE.relative_to(ROOT)} is not what would be drawn today."]
+    return []
+
+
+def pixels(content: bytes) -> np.ndarray:
+    """Of a picture, from 0 to 255."""
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), dtype=np.float64)
+
+
+def main() -> None:
+    """Write, or check."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--result", type=Path, metavar="DIR", help="take this folder of the main job, and do not run it")
+    parser.add_argument(
+        "--check", type=Path, metavar="DIR", help="only say what is stale, by a folder of captum-softcam compare"
+    )
+    options = parser.parse_args()
+    if options.check is None:
+        write(main_job() if options.result is None else Comparison.load(options.result))
+        return
+    found = stale(options.check)
+    print("\n".join([*found, "Run python benchmarks/readme.py."] if found else ["The README is up to date."]))
+    sys.exit(bool(found))
+
+
+if __name__ == "__main__":
+    main()

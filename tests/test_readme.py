@@ -1,0 +1,158 @@
+"""The README is true: its code and its commands run, its links lead somewhere, its tables are those of today's defaults."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from captum_softcam import cli, load_embedded
+from captum_softcam.attr import METHODS
+from captum_softcam.evaluation import CONTROLS
+from captum_softcam.evaluation.checks import default_methods
+from captum_softcam.metrics import METRICS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PYTHON, CONSOLE = (
+    re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE) for language in ("python", "console")
+)
+COMMANDS = [part.strip() for block in CONSOLE for line in block.splitlines() for part in line.split("&&")]
+
+
+def load():
+    """The script that writes the tables."""
+    spec = importlib.util.spec_from_file_location("benchmarks_readme", ROOT / "benchmarks" / "readme.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+script = load()
+
+
+@pytest.fixture(scope="module")
+def kept():
+    return script.kept()
+
+
+@pytest.mark.parametrize("block", PYTHON)
+def test_block(block, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    torch.manual_seed(0)
+    exec(block, names)
+    shapes = re.findall(r"^(\w+) = .*# (\([\d, ]+\))", block, re.MULTILINE)
+    assert shapes or list(tmp_path.glob("*.png"))
+    for name, shape in shapes:
+        assert tuple(names[name].shape) == eval(shape)
+    if "; its mean is the logit" in block:
+        torch.testing.assert_close(names["evidence"].mean((2, 3)), names["model"](names["images"]), atol=1e-4, rtol=1e-4)
+        assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("captum-softcam")])
+def test_command_is_understood(command):
+    options = cli.make_parser().parse_args(shlex.split(command)[1:])
+    assert callable(options.run)
+
+
+def test_the_two_commands_stand_as_they_are():
+    """Other programs look for these lines."""
+    lines = README.splitlines()
+    assert "python -m pip install . && captum-softcam compare" in lines
+    assert 'python -m pip install -e ".[test]" && python -m pytest' in lines
+
+
+def test_links_lead_to_files():
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("https://")]
+    assert len(links) > 10
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+def test_everything_is_cited():
+    names = ["SoftCAM", "Recipro-CAM", "TTE-CAM", "Captum", "Quantus", "ADCC"]
+    cite = README.partition("## Cite")[2]
+    assert [name for name in names if name not in cite] == []
+
+
+def test_tables_are_those_of_the_kept_run(kept):
+    assert script.readme(README, *kept) == README
+
+
+def test_kept_run_is_what_the_command_does_today(kept):
+    """Methods, metrics and settings; whether the numbers are still the same, ``benchmarks/readme.py --check`` says."""
+    comparison, costs = kept
+    assert comparison.methods == default_methods(load_embedded().model)
+    taken = {name: metric for name, metric in METRICS.items() if metric.default}
+    stated = comparison.manifest["metrics"]
+    assert list(stated) == list(taken)
+    for name, metric in taken.items():
+        assert stated[name]["settings"] == dict(metric.settings)
+        assert (stated[name]["title"], stated[name]["higher_is_better"]) == (metric.title, metric.higher_is_better)
+    options = vars(cli.make_parser().parse_args(["compare"]))
+    for name in ("explain", "seed", "model"):
+        assert comparison.manifest["command"][name] == options[name] or options[name] is None
+    assert set(costs.index) == set(script.WORDS) == {*METHODS, *CONTROLS}
+
+
+def test_a_run_checks_out_against_itself(kept):
+    assert script.stale_scores(kept[0], kept[0]) == []
+
+
+def few(comparison, count=4):
+    """The run with the first samples alone."""
+    scores = comparison.scores
+    return replace(comparison, scores=scores[scores["sample"].isin(comparison.samples[:count])].reset_index(drop=True))
+
+
+def test_few_samples_are_enough(kept):
+    assert script.stale_scores(kept[0], few(kept[0])) == []
+
+
+@pytest.mark.parametrize("count", [4, 48])
+def test_other_scores_are_noticed(kept, count):
+    other = few(kept[0], count)
+    cell = (other.scores["method"] == "grad_cam") & (other.scores["metric"] == "deletion")
+    scores = other.scores.assign(score=other.scores["score"].where(~cell, other.scores["score"] + 0.01))
+    (told,) = script.stale_scores(kept[0], replace(other, scores=scores))
+    assert told == f"grad_cam, deletion: {count} of {count} scores are not those that the README's table is made of."
+
+
+def test_a_maximum_may_move(kept):
+    """One score among four, where machines round differently."""
+    other = few(kept[0])
+    cell = (other.scores["method"] == "grad_cam") & (other.scores["metric"] == "pointing_game")
+    first = other.scores[cell].index[1]
+    scores = other.scores.copy()
+    scores.loc[first, "score"] = 1 - scores.loc[first, "score"]
+    assert script.stale_scores(kept[0], replace(other, scores=scores)) == []
+
+
+def test_other_settings_are_noticed(kept):
+    manifest = copy.deepcopy(kept[0].manifest)
+    manifest["metrics"]["deletion"]["settings"]["steps"] = 8
+    assert "settings" in script.stale_scores(kept[0], replace(kept[0], manifest=manifest))[0]
+
+
+def test_other_samples_are_noticed(kept):
+    scores = kept[0].scores.replace({"sample": {kept[0].samples[0]: "another"}})
+    assert "samples" in script.stale_scores(kept[0], replace(kept[0], scores=scores))[0]
+
+
+def test_a_place_that_is_missing_is_told():
+    with pytest.raises(SystemExit, match=r"README\.md has no place for methods"):
+        script.fill("nothing", "methods", "| a |")
+
+
+def test_the_markers_stay():
+    once = script.fill("a\n<!-- x -->\nold\n<!-- /x -->\nb", "x", r"new \1")
+    assert once == "a\n<!-- x -->\n\nnew \\1\n\n<!-- /x -->\nb"
+    assert script.fill(once, "x", r"new \1") == once
