@@ -28,8 +28,8 @@ from captum_softcam import LayerClassActivationMap, LayerReciproCam, convert_to_
 HEADER = ("models", "layer", "Recipro-CAM", "CAM", "SoftCAM", "finer evidence")
 TIMM_TESTS = Path(__file__).parents[1] / "tests/softcam/test_timm.py"
 REASONS = {  # what the library says, in fewer words
-    "behind layer .* the model does more than pool": "no: no global average pooling behind it",
-    "between pooling and scores stands ([^;]*);": r"no: \1 before the scores",
+    "behind layer .* the model does more than pool": "no: not pooled",
+    "between pooling and scores stands ([^;]*);": r"no: \1",
     "single positions or tokens": "refused: class token",
 }
 
@@ -45,7 +45,7 @@ def main() -> None:
     versions = f"torch {torch.__version__}, torchvision {torchvision.__version__} and timm {timm.__version__}"
     print(f"Measured with {versions}.\n\n| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}")
     for (_, cells), rows in groupby(_rows(options.only or [*names(), *_timm_names()]), key=lambda row: (row[0], row[2])):
-        print(f"| {', '.join(f'`{name}`' for _, name, _ in rows)} | {' | '.join(cells)} |", flush=True)
+        print(f"| {', '.join(name for _, name, _ in rows)} | {' | '.join(cells)} |", flush=True)
 
 
 def _rows(models: list[str]) -> Iterator[tuple[str, str, tuple[str, ...]]]:
@@ -70,7 +70,7 @@ def _maps(model: nn.Module, images: Tensor) -> tuple[str, str, str]:
     if best is None:
         return ("none", "no: no map", "no: no map")
     layer = model.get_submodule(best.name)
-    passes = "one run" if best.passes == 0 else "two runs, and the tail at every position"
+    passes = "one run" if best.passes == 0 else "tail per position"
 
     def told(method: type, words: str) -> str:
         maps = method(model, layer).attribute(images, target=0)
