@@ -148,8 +148,8 @@ bootstrap intervals over seeds and samples.
 
 *Precision* is the share of the positive evidence that lies on the lesion, *sensitivity* the share of the lesion that it
 covers (a map without positive evidence has neither, and is left out of these two, as *n* tells), *pointing* how often
-the maximum lies on it; of equally high positions, which Occlusion's windows leave, the share that does, where the
-`pointing_game` of `captum-softcam compare` counts one for all. *Deletion* and *insertion* are areas under the curve of
+the maximum lies on it; of equally high positions, which Occlusion's windows leave, the share that does, as in
+`captum-softcam compare`. *Deletion* and *insertion* are areas under the curve of
 the class's probability while 16×16 patches are blurred, or restored, in the order of the map. *Sparsity* is Hoyer's,
 over all cells of all classes. The class activation maps of the black box have its coarser cells: what of a lead is due
 to the finer grid alone, the row *10×10 cells* tells.

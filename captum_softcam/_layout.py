@@ -28,7 +28,9 @@ class FeatureLayout:
     Example::
 
         >>> tokens = FeatureLayout(channels_last=True, prefix_tokens=1, grid=(14, 14))
-        >>> LayerReciproCam(model, model.blocks[-1].norm1, layout=tokens)
+        >>> recipro_cam = LayerReciproCam(model, model.blocks[-1].norm1, layout=tokens)
+        >>> recipro_cam.attribute(images, target=3).shape
+        torch.Size([2, 1, 14, 14])
     """
 
     channels_last: bool = False

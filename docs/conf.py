@@ -62,6 +62,7 @@ nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 
 copybutton_prompt_text = "$ "
+copybutton_line_continuation_character = "\\"
 
 # Without intersphinx nothing outside this package can be resolved, so nitpicking is for our own names.
 nitpick_ignore_regex = [

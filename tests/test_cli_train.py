@@ -19,6 +19,7 @@ from PIL import Image
 from torch._utils import ExceptionWrapper
 
 from captum_softcam import cli
+from captum_softcam.cli.options import in_words
 from captum_softcam.softcam import Classifier, SoftCamModel
 from captum_softcam.softcam.new_head import fit_head, last_layer
 
@@ -381,7 +382,7 @@ class TestRefused:
             wrapped = ExceptionWrapper(where="in DataLoader worker process 0")
         with pytest.raises(ValueError, match="Original Traceback") as raised:
             wrapped.reraise()
-        assert cli._sentence(raised.value) == "image 'a: b.png' cannot be read."
+        assert in_words(raised.value) == "image 'a: b.png' cannot be read."
 
     def test_loss_that_is_not_finite(self, images):
         done = run(*images, *QUICK, "--lr", "1e30", "--epochs", "3", "--out", "run")

@@ -46,7 +46,8 @@ def in_words(error: Exception) -> str:
     Those of the operating system come as a number, a text and a file, those of a process that loads data as a traceback.
     """
     if isinstance(error, OSError) and error.errno is not None:
-        return f"{error.strerror}: '{error.filename}'." if error.filename else f"{error.strerror}."
+        text = (error.strerror or type(error).__name__).rstrip(".")
+        return f"{text}: '{error.filename}'." if error.filename else f"{text}."
     text = str(error)
     return text.rstrip().rpartition("\n")[2].partition(": ")[2] if "Original Traceback" in text else text
 

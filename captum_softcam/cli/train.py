@@ -28,7 +28,7 @@ def add_train(commands: Any) -> None:
         "train",
         help="train a SoftCAM model or a black box on your own images",
         description="Train a torchvision classifier as a SoftCAM model, or as it is with --black-box, by the recipe of the "
-        "SoftCAM paper. Images are augmented: cropped to 70-100 %% of their area, flipped left to right, and slightly "
+        "SoftCAM paper. Images are augmented: cropped to 70-100 % of their area, flipped left to right, and slightly "
         "changed in colour. An interrupted run goes on with: captum-softcam train --resume --out DIR",
     )
     parser.set_defaults(run=partial(_train, parser))

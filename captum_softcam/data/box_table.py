@@ -54,8 +54,8 @@ class BoxTableSamples(MaskedImages):
     Example::
 
         >>> samples = BoxTableSamples("stage_2_train_images", "stage_2_train_labels.csv")
-        >>> samples[0].mask, samples[1].mask.shape, samples[1].identifier
-        (None, torch.Size([1, 224, 224]), '00436515-870c-4b36-a041-de91049b9ab4/1')
+        >>> samples[0].mask.shape, samples[0].identifier
+        (torch.Size([1, 224, 224]), '00436515/1')
     """
 
     def __init__(

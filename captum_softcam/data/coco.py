@@ -56,7 +56,7 @@ class CocoSamples(MaskedImages):
 
         >>> samples = CocoSamples("val2017", "annotations/instances_val2017.json")
         >>> samples[0].image.shape, samples[0].identifier
-        (torch.Size([3, 224, 224]), '000000397133.jpg/person')
+        (torch.Size([3, 224, 224]), '000000000139.jpg/dog')
     """
 
     def __init__(

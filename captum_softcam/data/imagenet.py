@@ -45,7 +45,7 @@ class ImageNetSamples(MaskedImages):
 
         >>> samples = ImageNetSamples("ILSVRC")
         >>> samples[0].image.shape, samples[0].identifier
-        (torch.Size([3, 224, 224]), 'ILSVRC2012_val_00000293')
+        (torch.Size([3, 224, 224]), 'ILSVRC2012_val_00000001')
     """
 
     def __init__(self, root: str | Path, size: int = 224, classes: Sequence[str] | None = None) -> None:

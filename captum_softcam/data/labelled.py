@@ -189,6 +189,8 @@ def split_samples(data: LabelledImages, share: float = 0.2, seed: int = 0) -> tu
     Example::
 
         >>> train, validation = split_samples(LabelledImages.from_csv("images.csv"), 0.25)
+        >>> len(train), len(validation)
+        (6, 2)
     """
     if not 0 < share < 1:
         raise ValueError(f"the share to validate on must lie between 0 and 1; got {share}.")

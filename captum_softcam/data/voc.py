@@ -52,7 +52,7 @@ class VOCSamples(MaskedImages):
 
         >>> samples = VOCSamples("VOCdevkit/VOC2007")
         >>> samples[0].image.shape, samples[0].identifier
-        (torch.Size([3, 224, 224]), '000067/aeroplane')
+        (torch.Size([3, 224, 224]), '000001/cat')
     """
 
     def __init__(

@@ -69,7 +69,9 @@ class LayerExplainFunc:
     Example::
 
         >>> explain = LayerExplainFunc("recipro_cam", layer="layer4")
-        >>> quantus.MaxSensitivity()(model, x_batch, y_batch, explain_func=explain)
+        >>> scores = quantus.MaxSensitivity(nr_samples=10)(model, x_batch, y_batch, explain_func=explain)
+        >>> len(scores)
+        2
     """
 
     def __init__(

@@ -46,7 +46,7 @@ class CostMeter:
         >>> with CostMeter(model) as meter:
         ...     maps = LayerExplainFunc("grad_cam", layer="layer4").explain(model, images, targets)
         >>> meter.forwards, meter.backwards
-        (16, 16)
+        (2, 2)
     """
 
     def __init__(self, model: nn.Module, memory: bool = False) -> None:

@@ -110,8 +110,8 @@ def train_classifier(
     Example::
 
         >>> result = train_classifier(task, train, validation, "run", epochs=20, patience=5)
-        >>> result.score, result.checkpoint
-        (0.97, PosixPath('run/checkpoints/best.ckpt'))
+        >>> result.checkpoint
+        PosixPath('run/checkpoints/best.ckpt')
     """
     folder = Path(folder)
     _check_numbers(epochs=epochs, batch_size=batch_size, patience=1 if patience is None else patience)

@@ -36,8 +36,8 @@ def cluster():
 class TestRay:
     def test_the_result_is_the_local_one(self):
         there, here = run(RayEngine(workers=2)), run()
-        pd.testing.assert_frame_equal(there.scores, here.scores, atol=1e-5)
-        pd.testing.assert_frame_equal(there.curves, here.curves, atol=1e-5)
+        pd.testing.assert_frame_equal(there.scores, here.scores, atol=1e-4)
+        pd.testing.assert_frame_equal(there.curves, here.curves, atol=1e-4)
         assert [e.sample.identifier for e in there.examples] == [e.sample.identifier for e in here.examples]
 
     def test_a_worker_that_dies_in_the_middle_loses_nothing(self, tmp_path):
@@ -45,7 +45,7 @@ class TestRay:
         there = run(RayEngine(workers=2), methods={"deadly": deadly(marker), "random": "random"}, folder=tmp_path / "run")
         assert marker.exists(), "no worker was killed"
         here = run(methods={"deadly": "soft_cam", "random": "random"})
-        pd.testing.assert_series_equal(sorted_scores(there), sorted_scores(here), atol=1e-5)
+        pd.testing.assert_series_equal(sorted_scores(there), sorted_scores(here), atol=1e-4)
 
     def test_a_worker_that_always_dies_ends_in_words(self, tmp_path):
         with pytest.raises(ChildProcessError, match=r"a worker died more than 0 times in a row.* can be resumed"):

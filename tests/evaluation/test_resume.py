@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from comparisons import METHODS, METRICS, make_model, make_samples
+from comparisons import CHEAP, METHODS, make_model, make_samples
 
 from captum_softcam.evaluation import Comparison, Journal, compare_methods, is_complete
 from captum_softcam.evaluation.part import Part
@@ -29,8 +29,9 @@ def whole(tmp_path_factory):
 
 
 def same(first: Comparison, second: Comparison) -> None:
-    pd.testing.assert_frame_equal(first.scores, second.scores)
-    pd.testing.assert_frame_equal(first.curves, second.curves)
+    """Up to the rounding of processes with other numbers of threads."""
+    pd.testing.assert_frame_equal(first.scores, second.scores, atol=1e-5)
+    pd.testing.assert_frame_equal(first.curves, second.curves, atol=1e-5)
     counted = ["forwards", "backwards"]
     pd.testing.assert_frame_equal(first.costs[counted], second.costs[counted])
     assert [e.sample.identifier for e in first.examples] == [e.sample.identifier for e in second.examples]
@@ -82,7 +83,7 @@ def test_a_resumed_run_may_take_other_batches(whole, tmp_path):
     folder = tmp_path / "run"
     _cut_off(folder, after=3)
     resumed = compare_methods(
-        make_model(), make_samples(24), METHODS, METRICS, batch_size=7, folder=folder, resume=True, examples=3
+        make_model(), make_samples(24), METHODS, CHEAP, batch_size=7, folder=folder, resume=True, examples=3
     )
     pd.testing.assert_frame_equal(resumed.scores, whole.scores, atol=1e-5)
 
@@ -103,7 +104,7 @@ def _cut_off(folder: Path, after: int) -> None:
             return self.samples[index]
 
     with pytest.raises(Stop):
-        compare_methods(make_model(), Samples(24, 0), METHODS, METRICS, batch_size=2, folder=folder, examples=3)
+        compare_methods(make_model(), Samples(24, 0), METHODS, CHEAP, batch_size=2, folder=folder, examples=3)
     assert len(list(folder.glob("parts/*.npz"))) == after
 
 
@@ -124,7 +125,7 @@ def test_results_of_different_runs_are_not_mixed(tmp_path):
     _cut_off(folder, after=1)
     other = make_model()
     other.evidence[-1].weight.data += 1
-    given = {"model": make_model(), "samples": make_samples(24), "methods": METHODS, "metrics": METRICS, "examples": 3}
+    given = {"model": make_model(), "samples": make_samples(24), "methods": METHODS, "metrics": CHEAP, "examples": 3}
     for changes, message in (
         ({"model": other}, "was started with weights"),
         ({"seed": 1}, "was started with seed 0, and is resumed with 1"),

@@ -61,7 +61,7 @@ def test_the_same_run_twice_gives_the_same_scores(model, samples):
 def test_the_batch_size_changes_no_score(model, samples, name):
     one, all_ = (sorted_scores(compare_methods(model, samples, FAST, [name], batch_size=size)) for size in (1, 5))
     ranks = 2e-3 if name == "monotonicity_correlation" else 0  # of variances, where rounding turns near ties around
-    pd.testing.assert_series_equal(one, all_, atol=2e-5 + ranks)
+    pd.testing.assert_series_equal(one, all_, atol=1e-4 + ranks)  # drops of this small network are near their rounding
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -264,7 +264,8 @@ def test_examples_may_have_maps_of_a_rival(model, samples):
         others = example.probabilities.clone()
         others[example.target] = -1
         assert example.rival == others.argmax()
-        want = explain_sample(model, replace(example.sample, target=example.rival), FAST)
+        sample = next(sample for sample in samples if sample.identifier == example.sample.identifier)
+        want = explain_sample(model, replace(sample, target=example.rival), FAST)
         for name in FAST:
             torch.testing.assert_close(example.rival_maps[name], want.maps[name], atol=2e-3, rtol=5e-3)
 
