@@ -95,9 +95,8 @@ def halves(rows: list[list[str]], lines: Sequence[tuple[str, str]]) -> list[tupl
     private = {name for row in rows for name in row if name.startswith("_") and name != "__main__"}
     one = "private modules"
     above = dict.fromkeys((name, one if other in private else other) for name, other in lines if name not in private)
-    follows = {name for name, other in above if other == one}
-    reachable = reduced({name: {to for other, to in above if other == name} for pair in above for name in pair})
-    shown = [(name, to) for name, to in above if to in reachable[name] and (to != one or name in follows)]
+    kept = reduced({name: {to for other, to in above if other == name} for arrow in above for name in arrow})
+    shown = [(name, to) for name, to in above if to in kept[name]]
     upper = [row for row in rows if not private.intersection(row)]
     lower = [row for row in rows if private.intersection(row)]
     return [([*upper, [one]], shown), (lower, [(name, to) for name, to in lines if name in private])]

@@ -54,6 +54,22 @@ def test_what_follows_is_left_out(tmp_path):
     assert drawing.count("<line") == 3
 
 
+def test_what_follows_from_several_steps_is_left_out():
+    assert import_graph.reduced({"a": {"b", "d"}, "b": {"c"}, "c": {"d"}, "d": set()}) == {
+        "a": {"b"},
+        "b": {"c"},
+        "c": {"d"},
+        "d": set(),
+    }
+
+
+def test_packages_and_private_modules_are_drawn_apart():
+    lines = [("a", "b"), ("a", "_x"), ("b", "_y"), ("_x", "_y")]
+    packages, private = import_graph.halves([["a"], ["b"], ["_x"], ["_y"]], lines)
+    assert packages == ([["a"], ["b"], ["private modules"]], [("a", "b"), ("b", "private modules")])
+    assert private == ([["_x"], ["_y"]], [("_x", "_y")])
+
+
 @pytest.mark.parametrize(
     ("layers", "words"),
     [(["b", "a"], "imports must lead down: a imports b"), (["a"], "differ in b"), (["a | b"], "lead down")],
