@@ -108,3 +108,12 @@ def test_the_table_agrees_with_the_conversions():
         assert TRIED[name][3] == said
         assert TRIED[name][4] == (finer or ("no" if logits[0] != "r" else ""))
     assert len(rows) > 80
+
+
+def test_the_code_of_the_page_says_what_works(capsys):
+    page = (REFERENCE / "architectures.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    exec(block, {})
+    said = capsys.readouterr().out
+    assert "layer4 (7, 7) the last map, known from one forward" in said
+    assert "unchanged up to rounding" in said
