@@ -28,7 +28,7 @@ from captum_softcam import LayerClassActivationMap, LayerReciproCam, convert_to_
 HEADER = ("models", "layer", "Recipro-CAM", "CAM", "SoftCAM", "finer evidence")
 TIMM_TESTS = Path(__file__).parents[1] / "tests/softcam/test_timm.py"
 REASONS = {  # what the library says, in fewer words
-    "behind layer .* the model does more than pool": "no: not pooled",
+    "behind layer .* the model does more than pool": "no: more than pooling behind it",
     "between pooling and scores stands ([^;]*);": r"no: \1",
     "single positions or tokens": "refused: class token",
 }
