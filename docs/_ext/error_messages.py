@@ -28,8 +28,8 @@ class ErrorMessages(SphinxDirective):
             self.env.note_dependency(str(file))
         items: list[nodes.Node] = []
         for message in shown_by(self.content, _messages(package)):
-            words = nodes.literal("", "", *_marked(message.text))
-            items.append(nodes.list_item("", nodes.paragraph("", "", words, nodes.Text(f" {message.kind}"))))
+            words = nodes.literal("", "", *_marked(f"{message.kind}: {message.text}"))
+            items.append(nodes.list_item("", nodes.paragraph("", "", words)))
         return [nodes.bullet_list("", *items, classes=["error-messages"])]
 
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from docutils import nodes
-from import_graph import arrows, draw, layers, purposes
+from import_graph import arrows, draw, halves, layers, purposes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 
 class ImportArrows(SphinxDirective):
-    """The drawing."""
+    """The drawings: of the packages, and of the private modules below them."""
 
     def run(self) -> list[nodes.Node]:
         """Called by docutils."""
         project = _project(self)
-        return [nodes.raw("", draw(layers(project), arrows(project)), format="html")]
+        packages, private = halves(layers(project), arrows(project))
+        return [nodes.raw("", draw(*half), format="html") for half in (packages, private)]
 
 
 class PackageParts(SphinxDirective):

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from itertools import combinations, permutations, product
 from pathlib import Path
 
 if sys.version_info >= (3, 11):
@@ -18,11 +19,13 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["arrows", "draw", "imports", "layers", "purposes", "reduced"]
+__all__ = ["arrows", "draw", "halves", "imports", "layers", "purposes", "reduced"]
 
-_WIDTH, _ROW, _BOX, _CHARACTER, _GAP = 720, 74, 30, 8.4, 26
+_WIDTH, _ROW, _BOX, _CHARACTER = 480, 70, 30, 8.4
 
 Graph = Mapping[str, set[str]]
+Box = tuple[float, float, float]
+Line = tuple[float, float, float, float]
 
 
 def layers(project: Path) -> list[list[str]]:
@@ -87,18 +90,33 @@ def arrows(project: Path) -> list[tuple[str, str]]:
     return [(name, each) for name, below in reduced(graph).items() for each in sorted(below)]
 
 
+def halves(rows: list[list[str]], lines: Sequence[tuple[str, str]]) -> list[tuple[list[list[str]], list[tuple[str, str]]]]:
+    """Rows and arrows of two drawings: packages above a box for all private modules, and these by themselves."""
+    private = {name for row in rows for name in row if name.startswith("_") and name != "__main__"}
+    one = "private modules"
+    above = dict.fromkeys((name, one if other in private else other) for name, other in lines if name not in private)
+    kept = reduced({name: {to for other, to in above if other == name} for arrow in above for name in arrow})
+    shown = [(name, to) for name, to in above if to in kept[name]]
+    upper = [row for row in rows if not private.intersection(row)]
+    lower = [row for row in rows if private.intersection(row)]
+    return [([*upper, [one]], shown), (lower, [(name, to) for name, to in lines if name in private])]
+
+
 def draw(rows: Sequence[Sequence[str]], lines: Sequence[tuple[str, str]]) -> str:
     """An SVG in the colours of the page around it."""
-    boxes = {name: box for number, row in enumerate(rows) for name, box in _boxes(row, number)}
+    boxes = _untangled(rows, lines)
     height = _ROW * len(rows) - _ROW + _BOX + 4
     words = "; ".join(f"{one} imports {other}" for one, other in lines)
     drawn = [
-        f'<svg viewBox="0 0 {_WIDTH} {height}" style="width:100%;max-width:{_WIDTH}px" role="img"',
-        f'aria-label="{escape(words)}">',
+        f'<svg viewBox="0 0 {_WIDTH} {height}" style="display:block;margin:1rem auto;width:100%;max-width:{_WIDTH}px"',
+        f'role="img" aria-label="{escape(words)}">',
         '<defs><marker id="import-arrow" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
         '<path d="M0 0L8 4L0 8z" fill="currentColor"/></marker></defs>',
         '<g fill="none" stroke="currentColor" stroke-opacity="0.6" marker-end="url(#import-arrow)">',
-        *(_arrow(boxes[one], boxes[other]) for one, other in lines),
+        *(
+            '<line x1="{:.0f}" y1="{:.0f}" x2="{:.0f}" y2="{:.0f}"/>'.format(*_line(boxes[one], boxes[to]))
+            for one, to in lines
+        ),
         '</g><g font-family="monospace" font-size="14" text-anchor="middle" fill="currentColor">',
         *(_labelled(name, *box) for name, box in boxes.items()),
         "</g></svg>",
@@ -106,20 +124,50 @@ def draw(rows: Sequence[Sequence[str]], lines: Sequence[tuple[str, str]]) -> str
     return "\n".join(drawn)
 
 
-def _boxes(row: Sequence[str], number: int) -> Iterator[tuple[str, tuple[float, float, float]]]:
-    """Name, and left edge, top edge and width of the boxes of a row, in the middle of the drawing."""
-    widths = [len(name) * _CHARACTER + 16 for name in row]
-    gap = max(_GAP, (_WIDTH * 0.86 - sum(widths)) / len(row)) if len(row) > 1 else 0
-    left = (_WIDTH - sum(widths) - gap * (len(row) - 1)) / 2
-    for name, width in zip(row, widths, strict=True):
-        yield name, (left, 2 + number * _ROW, width)
-        left += width + gap
+def _untangled(rows: Sequence[Sequence[str]], lines: Sequence[tuple[str, str]]) -> dict[str, Box]:
+    """The boxes, rows in the order in which the fewest arrows cross; all are tried, some thousand in two seconds."""
+    orders = product(*(permutations(row) for row in rows))
+    return min(map(_boxes, orders), key=lambda boxes: _tangle(boxes, lines))
 
 
-def _arrow(one: tuple[float, float, float], other: tuple[float, float, float]) -> str:
-    x, y, to_x, to_y = one[0] + one[2] / 2, one[1] + _BOX, other[0] + other[2] / 2, other[1]
-    bend = (to_y - y) / 2
-    return f'<path d="M{x:.0f} {y:.0f}C{x:.0f} {y + bend:.0f} {to_x:.0f} {to_y - bend:.0f} {to_x:.0f} {to_y:.0f}"/>'
+def _tangle(boxes: Mapping[str, Box], lines: Sequence[tuple[str, str]]) -> float:
+    """Arrows that cross count one, arrows through a box four, and a little for their length."""
+    drawn = [(one, to, _line(boxes[one], boxes[to])) for one, to in lines]
+    crossings = sum(
+        _cross(a, b) for (one, to, a), (other, at, b) in combinations(drawn, 2) if len({one, to, other, at}) == 4
+    )
+    hidden = sum(
+        _cross(line, (left - 4, top + _BOX / 2, left + width + 4, top + _BOX / 2))
+        for one, to, line in drawn
+        for name, (left, top, width) in boxes.items()
+        if name not in (one, to)
+    )
+    return crossings + 4 * hidden + sum(abs(line[2] - line[0]) for *_, line in drawn) / 1e4
+
+
+def _cross(a: Line, b: Line) -> bool:
+    def side(line: Line, x: float, y: float) -> bool:
+        return (line[2] - line[0]) * (y - line[1]) > (line[3] - line[1]) * (x - line[0])
+
+    return side(a, *b[:2]) != side(a, *b[2:]) and side(b, *a[:2]) != side(b, *a[2:])
+
+
+def _boxes(rows: Sequence[Sequence[str]]) -> dict[str, Box]:
+    """Left edge, top edge and width of each, the rows in the middle of the drawing."""
+    boxes = {}
+    for number, row in enumerate(rows):
+        widths = [len(name) * _CHARACTER + 12 for name in row]
+        gap = (_WIDTH - 4 - sum(widths)) / len(row)
+        left = 2 + gap / 2
+        for name, width in zip(row, widths, strict=True):
+            boxes[name] = (left, 2.0 + number * _ROW, width)
+            left += width + gap
+    return boxes
+
+
+def _line(one: Box, other: Box) -> Line:
+    """From the middle below one box to the middle above another."""
+    return one[0] + one[2] / 2, one[1] + _BOX, other[0] + other[2] / 2, other[1]
 
 
 def _labelled(name: str, left: float, top: float, width: float) -> str:

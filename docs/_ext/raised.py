@@ -110,7 +110,8 @@ class _File:
 
     def _said(self, kind: str, value: ast.expr, node: ast.Raise | ast.Call) -> Iterator[Message]:
         for text in self._texts(value, node):
-            yield Message(kind, " ".join(text.split()), self.module, node.lineno)
+            once = re.sub(r"(⟨[^⟩]*⟩)( \1)+", r"\1", " ".join(text.split()))  # a name and its shape, of one pair
+            yield Message(kind, once, self.module, node.lineno)
 
     def _raised(self, node: ast.Raise) -> Iterator[Message]:
         exception = node.exc

@@ -75,9 +75,10 @@ def test_an_error_on_two_subjects_is_noticed():
     assert problem.endswith("which is shown twice.")
 
 
-def test_an_error_that_cannot_be_followed_is_refused(tmp_path):
+@pytest.mark.parametrize("line", ["raise ValueError(x.words)", "raise x", "raise x.cause", "raise ValueError()"])
+def test_an_error_that_cannot_be_followed_is_refused(tmp_path, line):
     with pytest.raises(ValueError, match=r"module.py:2 raises an error whose text .* cannot follow"):
-        raised.collect(_package(tmp_path, "def f(x):\n    raise ValueError(x.words)"))
+        raised.collect(_package(tmp_path, f"def f(x):\n    {line}"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,134 @@
+"""Try every classifier of torchvision, and timm's that the tests convert, and write the table of what works with which.
+
+    python benchmarks/architecture_table.py > docs/reference/architectures_measured.md
+
+Random weights, the layer that ``suggest_layers`` recommends, small inputs. Models of one family with the same outcome share
+a row. About a quarter of an hour on two cores; the largest network takes 10 GB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import runpy
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from pathlib import Path
+
+import timm
+import torch
+import torchvision
+from conversion_table import names, network
+from torch import Tensor, nn
+
+from captum_softcam import LayerClassActivationMap, LayerReciproCam, convert_to_softcam, suggest_layers
+
+HEADER = ("models", "layer", "Recipro-CAM", "CAM", "SoftCAM", "finer evidence")
+TIMM_TESTS = Path(__file__).parents[1] / "tests/softcam/test_timm.py"
+REASONS = {  # what the library says, in fewer words
+    "behind layer .* the model does more than pool": "no: more than pooling behind it",
+    "between pooling and scores stands ([^;]*);": r"no: \1",
+    "single positions or tokens": "refused: class token",
+}
+
+
+def main() -> None:
+    """Print the table, row by row."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", help="names of models, timm's as timm/NAME (default: all)")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    warnings.simplefilter("ignore", FutureWarning)  # of GoogLeNet and Inception, about how they draw their weights
+    versions = f"torch {torch.__version__}, torchvision {torchvision.__version__} and timm {timm.__version__}"
+    print(f"Measured with {versions}.\n\n| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}")
+    for (_, cells), rows in groupby(_rows(options.only or [*names(), *_timm_names()]), key=lambda row: (row[0], row[2])):
+        print(f"| {', '.join(name for _, name, _ in rows)} | {' | '.join(cells)} |", flush=True)
+
+
+def _rows(models: list[str]) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Family, name and outcome of each model, families together."""
+    for name in sorted(models, key=lambda name: (name.startswith("timm/"), models.index(name))):
+        model, images = _timm_network(name) if name.startswith("timm/") else network(name)
+        _wake(model)
+        print(name, file=sys.stderr)
+        yield re.split(r"[\d_]", name.removeprefix("timm/"))[0], name, (*_maps(model, images[:1]), *_softcam(model, images))
+
+
+def _wake(model: nn.Module) -> None:
+    """Give a classifier that starts at zero, as vision transformers' do, something to say."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and not module.weight.any():
+            nn.init.normal_(module.weight, std=0.02)
+
+
+def _maps(model: nn.Module, images: Tensor) -> tuple[str, str, str]:
+    """The recommended layer, and what two methods make of it."""
+    best = next((choice for choice in suggest_layers(model, images) if choice.recommended), None)
+    if best is None:
+        return ("none", "no: no map", "no: no map")
+    layer = model.get_submodule(best.name)
+    passes = "one run" if best.passes == 0 else "tail per position"
+
+    def told(method: type, words: str) -> str:
+        maps = method(model, layer).attribute(images, target=0)
+        if maps.shape != (1, 1, *best.grid) or not maps.isfinite().all() or maps.std() == 0:
+            raise AssertionError(f"{method.__name__} says nothing of {best.name}: {maps}")
+        return words
+
+    recipro_cam, cam = (
+        _outcome(lambda: told(LayerReciproCam, passes)),
+        _outcome(lambda: told(LayerClassActivationMap, "yes")),
+    )
+    return f"`{best.name}`", recipro_cam, cam
+
+
+def _softcam(model: nn.Module, images: Tensor) -> tuple[str, str]:
+    """What the conversion does to the logits, and at which strides."""
+    said = _outcome(lambda: "same logits" if convert_to_softcam(model, images).conversion.exact else "other logits")
+    if "refused" in said:
+        return said, ""
+    return said, ", ".join(f"{stride}" for stride in (16, 8) if _reaches(model, images, stride)) or "no"
+
+
+def _reaches(model: nn.Module, images: Tensor, stride: int) -> bool:
+    try:
+        convert_to_softcam(model, images, output_stride=stride)
+    except ValueError:
+        return False
+    return True
+
+
+def _outcome(attempt: Callable[[], str]) -> str:
+    """What came of it, or why not."""
+    try:
+        return attempt()
+    except ValueError as error:
+        for pattern, words in REASONS.items():
+            if found := re.search(pattern, str(error)):
+                return found.expand(words)
+        return f"no: {str(error).splitlines()[0]}"
+
+
+def _timm_names() -> list[str]:
+    lists = runpy.run_path(str(TIMM_TESTS))
+    return [f"timm/{name}" for key in ("MODELS", "MEAN_OF_TOKENS", "CLASS_TOKEN") for name in lists[key]]
+
+
+def _timm_network(name: str) -> tuple[nn.Module, Tensor]:
+    torch.manual_seed(0)
+    model = timm.create_model(name.removeprefix("timm/"), num_classes=10)
+    side = 224 if "224" in name or "mixer" in name else 96
+    images = torch.rand(2, 3, side, side)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = 1.0
+    with torch.no_grad():
+        model(images)
+    return model.eval(), images
+
+
+if __name__ == "__main__":
+    main()
