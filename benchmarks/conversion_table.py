@@ -31,19 +31,20 @@ def main() -> None:
     warnings.simplefilter("ignore", FutureWarning)  # of GoogLeNet and Inception, about how they draw their weights
     print(f"Measured with torch {torch.__version__}, torchvision {torchvision.__version__}.\n")
     print(f"| {' | '.join(HEADER)} |\n|---|---|---:|---:|---|---|---|")
-    for name in options.only or _names():
+    for name in options.only or names():
         print(f"| {' | '.join(_row(name))} |", flush=True)
         print(name, file=sys.stderr)
 
 
-def _names() -> list[str]:
+def names() -> list[str]:
+    """The classifiers of torchvision, for images and for videos."""
     images = torchvision.models.list_models(module=torchvision.models)
     return [*images, *torchvision.models.list_models(module=torchvision.models.video)]
 
 
 def _row(name: str) -> list[str]:
     """What the conversion of one model does, or why it is refused."""
-    model, images = _network(name)
+    model, images = network(name)
     try:
         conversion = convert_to_softcam(model, images).conversion
     except ValueError as error:
@@ -53,7 +54,8 @@ def _row(name: str) -> list[str]:
     return [name, _logits(conversion), *figures, *(_finer(model, images, stride) for stride in (16, 8))]
 
 
-def _network(name: str) -> tuple[nn.Module, torch.Tensor]:
+def network(name: str) -> tuple[nn.Module, torch.Tensor]:
+    """A model with random weights whose normalisations have seen one batch, and that batch."""
     torch.manual_seed(0)
     arguments = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     model = torchvision.models.get_model(name, weights=None, **arguments)
