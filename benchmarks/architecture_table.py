@@ -3,7 +3,7 @@
     python benchmarks/architecture_table.py > docs/reference/architectures_measured.md
 
 Random weights, the layer that ``suggest_layers`` recommends, small inputs. Models of one family with the same outcome share
-a row. About a quarter of an hour on two cores; the largest network takes 10 GB.
+a row. About nine minutes on two cores; the largest network takes 10 GB.
 """
 
 from __future__ import annotations
