@@ -160,7 +160,7 @@ def write(comparison: Comparison) -> None:
 def draw(examples: list[Example], classes: list[str]) -> bytes:
     """The picture."""
     file = io.BytesIO()
-    plot_panel(examples, classes).savefig(file, dpi=120)
+    plot_panel(examples, classes).savefig(file, dpi=150)
     return file.getvalue()
 
 

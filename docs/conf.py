@@ -41,6 +41,8 @@ extensions = [
 ]
 exclude_patterns = ["_build", "jupyter_execute", "reference/*_measured.md"]  # the last are included by pages
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 html_title = f"captum_softcam {release}"
 
 # What is documented is what each package names in __all__, in that order.
@@ -63,6 +65,9 @@ myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
+nb_merge_streams = True
+nb_output_stderr = "remove-warn"  # a warning in a notebook fails the build; progress bars are tagged remove-stderr
+os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # tqdm, which would like to draw widgets in notebooks
 
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True

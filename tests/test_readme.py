@@ -23,7 +23,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PYTHON, CONSOLE = (
     re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE) for language in ("python", "console")
 )
-COMMANDS = [part.strip() for block in CONSOLE for line in block.splitlines() for part in line.split("&&")]
+COMMANDS = [
+    part.strip() for block in CONSOLE for line in block.replace("\\\n", " ").splitlines() for part in line.split("&&")
+]
 
 
 def load():

@@ -29,7 +29,7 @@ def plot_history(history: Sequence[Mapping[str, float]]) -> Figure:
         history (sequence of mapping): one entry per epoch, as :func:`~captum_softcam.softcam.train_classifier` returns.
 
     Returns:
-        matplotlib.figure.Figure: one row of panels; save it with ``savefig``.
+        matplotlib.figure.Figure: two panels in a row; save it with ``savefig``.
 
     Raises:
         ValueError: if there are no epochs.
@@ -37,9 +37,11 @@ def plot_history(history: Sequence[Mapping[str, float]]) -> Figure:
     if not history:
         raise ValueError("there are no epochs to draw; give at least one.")
     panels = {title: names for title, names in _PANELS.items() if any(name in history[0] for name in names)}
-    figure = Figure(figsize=(4 * len(panels), 3.2), layout="constrained")
+    rows = -(-len(panels) // 2)
+    figure = Figure(figsize=(8, 2.9 * rows), layout="constrained")
     best = max(history, key=lambda row: row["val_score"])["epoch"]
-    for axis, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+    for place, (title, names) in enumerate(panels.items(), start=1):
+        axis = figure.add_subplot(rows, 2, place)
         _draw(axis, title, [name for name in names if name in history[0]], history)
         axis.axvline(best, color="0.5", linestyle=":", label=f"best: epoch {best:g}")
         axis.legend(fontsize=8)

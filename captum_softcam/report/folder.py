@@ -31,7 +31,7 @@ def write_pictures(comparison: Comparison, folder: Path, classes: Sequence[str] 
     with (folder / "table.txt").open("w", encoding="utf-8") as file:
         print_table(comparison, Console(file=file, force_terminal=False, width=_width(len(comparison.metrics))))
     if comparison.examples:
-        plot_panel(comparison.examples[:_ROWS], classes).savefig(folder / "panel.png", dpi=120)
+        plot_panel(comparison.examples[:_ROWS], classes).savefig(folder / "panel.png", dpi=150)
 
 
 def print_table(comparison: Comparison, console: Console | None = None) -> None:

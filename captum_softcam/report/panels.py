@@ -17,7 +17,7 @@ from captum_softcam.evaluation import Example
 __all__ = ["COLOURS", "plot_panel"]
 
 COLOURS = "PuOr_r"  # diverging, and told apart without colour vision: orange speaks for the class, purple against it
-_CELL = 1.5  # inches
+_CELL = 1.15  # inches
 
 
 def plot_panel(examples: Sequence[Example], classes: Sequence[str] | None = None) -> Figure:

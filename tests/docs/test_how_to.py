@@ -42,7 +42,12 @@ def blocks(page):
 
 def commands(page):
     consoles = re.findall(r"^```console\n(.*?)^```$", read(page), re.DOTALL | re.MULTILINE)
-    return [line[2:] for console in consoles for line in console.splitlines() if line.startswith("$ captum-softcam ")]
+    return [
+        line[2:]
+        for console in consoles
+        for line in console.replace("\\\n", " ").splitlines()
+        if line.startswith("$ captum-softcam ")
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import re
 import subprocess
@@ -10,23 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import site_checks as checks
 import torch
 
 import captum_softcam
 
 DOCS = Path(__file__).parents[2] / "docs"
 OUTSIDE = ("captum", "matplotlib", "quantus", "torch")
-
-
-def load(name):
-    """A module of the documentation, which is no package."""
-    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-checks = load("site_checks")
 
 
 def site(folder, **pages):
@@ -82,7 +72,7 @@ def build(source, target):
 
 def test_a_broken_link_and_a_missing_name_fail_the_build(tmp_path):
     pytest.importorskip("sphinx")
-    (tmp_path / "conf.py").write_text(CONF.format(docs=str(DOCS)), encoding="utf-8")
+    (tmp_path / "conf.py").write_text(CONF.format(docs=str(DOCS / "_ext")), encoding="utf-8")
     (tmp_path / "index.rst").write_text(
         "Title\n=====\n\n.. raw:: html\n\n   <a href='lost.html'>lost</a>\n", encoding="utf-8"
     )
