@@ -25,10 +25,10 @@ from torch import Tensor, nn
 
 from captum_softcam import LayerClassActivationMap, LayerReciproCam, convert_to_softcam, suggest_layers
 
-HEADER = ("models", "layer", "Recipro-CAM", "CAM", "SoftCAM", "finer evidence")
+HEADER = ("models", "SoftCAM", "finer", "Recipro-CAM", "CAM", "layer")
 TIMM_TESTS = Path(__file__).parents[1] / "tests/softcam/test_timm.py"
 REASONS = {  # what the library says, in fewer words
-    "behind layer .* the model does more than pool": "no: more than pooling behind it",
+    "behind layer .* the model does more than pool": "no: more than pooling",
     "between pooling and scores stands ([^;]*);": r"no: \1",
     "single positions or tokens": "refused: class token",
 }
@@ -54,7 +54,7 @@ def _rows(models: list[str]) -> Iterator[tuple[str, str, tuple[str, ...]]]:
         model, images = _timm_network(name) if name.startswith("timm/") else network(name)
         _wake(model)
         print(name, file=sys.stderr)
-        yield re.split(r"[\d_]", name.removeprefix("timm/"))[0], name, (*_maps(model, images[:1]), *_softcam(model, images))
+        yield re.split(r"[\d_]", name.removeprefix("timm/"))[0], name, (*_softcam(model, images), *_maps(model, images[:1]))
 
 
 def _wake(model: nn.Module) -> None:
@@ -65,10 +65,10 @@ def _wake(model: nn.Module) -> None:
 
 
 def _maps(model: nn.Module, images: Tensor) -> tuple[str, str, str]:
-    """The recommended layer, and what two methods make of it."""
+    """What two methods make of the recommended layer, and its name."""
     best = next((choice for choice in suggest_layers(model, images) if choice.recommended), None)
     if best is None:
-        return ("none", "no: no map", "no: no map")
+        return ("no: no map", "no: no map", "none")
     layer = model.get_submodule(best.name)
     passes = "one run" if best.passes == 0 else "tail per position"
 
@@ -82,7 +82,7 @@ def _maps(model: nn.Module, images: Tensor) -> tuple[str, str, str]:
         _outcome(lambda: told(LayerReciproCam, passes)),
         _outcome(lambda: told(LayerClassActivationMap, "yes")),
     )
-    return f"`{best.name}`", recipro_cam, cam
+    return recipro_cam, cam, f"`{best.name}`"
 
 
 def _softcam(model: nn.Module, images: Tensor) -> tuple[str, str]:

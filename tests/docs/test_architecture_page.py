@@ -105,8 +105,8 @@ def test_the_table_agrees_with_the_conversions():
     for name, logits, *_, sixteen, eight in (row for row in rows if row[0] != "model"):
         said = {"u": "same logits", "c": "other logits", "r": "refused: class token"}[logits[0]]
         finer = ", ".join(stride for stride, grid in (("16", sixteen), ("8", eight)) if grid not in ("—", ""))
-        assert TRIED[name][3] == said
-        assert TRIED[name][4] == (finer or ("no" if logits[0] != "r" else ""))
+        assert TRIED[name][0] == said
+        assert TRIED[name][1] == (finer or ("no" if logits[0] != "r" else ""))
     assert len(rows) > 80
 
 
