@@ -38,14 +38,29 @@ class FeatureLayout:
     grid: tuple[int, ...] | None = None
 
     def to_maps(self, features: Tensor) -> Tensor:
-        """Features as a map (N, C, h, w), without the prefix tokens."""
+        """What a layer gives as a map, without the prefix tokens.
+
+        Args:
+            features (Tensor): in this layout: (N, C, h, w), (N, h, w, C) or tokens (N, L, C).
+
+        Returns:
+            Tensor: (N, C, h, w); nothing is copied.
+        """
         if not self.channels_last:
             return features
         maps = features[:, self.prefix_tokens :].movedim(-1, 1)
         return maps if self.grid is None else maps.unflatten(2, self.grid)
 
     def to_features(self, maps: Tensor, like: Tensor) -> Tensor:
-        """Maps (P, C, h, w) as the layer gives them; the prefix tokens are those of ``like`` (1, ...)."""
+        """The way back: maps in the layout of the layer, with prefix tokens before them.
+
+        Args:
+            maps (Tensor): P of them, (P, C, h, w).
+            like (Tensor): features of one example, (1, ...), whose prefix tokens all P get.
+
+        Returns:
+            Tensor: (P, C, h, w), (P, h, w, C) or (P, L, C).
+        """
         if not self.channels_last:
             return maps
         features = (maps if self.grid is None else maps.flatten(2)).movedim(1, -1)
@@ -53,7 +68,7 @@ class FeatureLayout:
         return torch.cat((prefix, features), 1) if self.prefix_tokens else features
 
     def fits(self, features: object) -> bool:
-        """Whether these features are a map of more than one position in this layout."""
+        """Whether ``features``, whatever they are, are a map of more than one position in this layout."""
         if not isinstance(features, Tensor) or features.dim() < 3:
             return False
         if self.grid is not None:

@@ -106,7 +106,20 @@ class LayerClassActivationMap(LayerAttribution, PerturbationAttribution):
         additional_forward_args: Any = None,
         attribute_to_layer_input: bool = False,
     ) -> Tensor:
-        """Maps of all classes (N, K, h, w) at the cost of one; arguments and errors as for :meth:`attribute`."""
+        """Maps of all classes at the cost of one.
+
+        Args:
+            inputs (Tensor or tuple of Tensor): model inputs, examples first.
+            additional_forward_args (any): passed to ``forward_func``. Default: None
+            attribute_to_layer_input (bool): take what the layer reads, not what it gives. Default: False
+
+        Returns:
+            Tensor: (N, K, h, w), raw and signed, in units of the logit.
+
+        Raises:
+            TypeError: if the layer is no module.
+            ValueError: as :meth:`attribute` does, and if the scores are not (N, K).
+        """
         call = Call.of(self.forward_func, inputs, additional_forward_args)
         return self._maps(call, AllScores(), attribute_to_layer_input)
 

@@ -127,7 +127,23 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
         show_progress: bool = False,
         mask: str | Tensor = "one_hot",
     ) -> Tensor | tuple[Tensor, ...]:
-        """Maps of all classes (N, K, h, w) at the cost of one; arguments and errors as for :meth:`attribute`."""
+        """Maps of all classes at the cost of one.
+
+        Args:
+            inputs (Tensor or tuple of Tensor): model inputs, examples first.
+            additional_forward_args (any): passed to ``forward_func``, as by :meth:`attribute`. Default: None
+            attribute_to_layer_input (bool): mask what the layer reads, not what it gives. Default: False
+            perturbations_per_eval (int): masked copies per run of the tail. Default: as for :meth:`attribute`
+            show_progress (bool): show a bar over images and positions. Default: False
+            mask (str or Tensor): what is kept of the positions, as for :meth:`attribute`. Default: ``"one_hot"``
+
+        Returns:
+            Tensor: (N, K, h, w), raw and signed, in units of the score; a tuple of them if the layer gives a tuple.
+
+        Raises:
+            TypeError: if the layer is no module.
+            ValueError: as :meth:`attribute` does, and if the scores are not (N, K).
+        """
         call = Call.of(self.forward_func, inputs, additional_forward_args)
         options = (mask, attribute_to_layer_input, perturbations_per_eval, show_progress)
         return self._maps(call, AllScores(), *options)

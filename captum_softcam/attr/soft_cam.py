@@ -82,7 +82,19 @@ class LayerSoftCam(LayerAttribution, PerturbationAttribution):
 
     @torch.no_grad()
     def attribute_all(self, inputs: Tensor | tuple[Tensor, ...], additional_forward_args: Any = None) -> Tensor:
-        """Evidence maps of all classes (N, K, h, w); arguments and errors as for :meth:`attribute`."""
+        """Evidence maps of all classes at the cost of one.
+
+        Args:
+            inputs (Tensor or tuple of Tensor): model inputs, examples first.
+            additional_forward_args (any): passed to ``forward_func``. Default: None
+
+        Returns:
+            Tensor: (N, K, h, w), raw and signed, in units of the logit.
+
+        Raises:
+            TypeError: if the layer is no module.
+            ValueError: as :meth:`attribute` does.
+        """
         return self._evidence(Call.of(self.forward_func, inputs, additional_forward_args)).clone()
 
     def _evidence(self, call: Call) -> Tensor:

@@ -21,7 +21,15 @@ __all__ = ["main", "make_parser"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line with ``arguments``, by default those of the process."""
+    """Run the command line.
+
+    Args:
+        arguments (sequence of str): what stands behind ``captum-softcam``. Default: those of the process
+
+    Raises:
+        SystemExit: with status 2 and words on standard error for what a user can get wrong, 130 after Ctrl-C, and 0 where
+            help was asked for.
+    """
     options = make_parser().parse_args(arguments)
     try:
         options.run(options)
@@ -34,7 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
+    """Make the parser of all commands.
+
+    Returns:
+        argparse.ArgumentParser: whose result has ``run``, to be called with that result.
+    """
     parser = argparse.ArgumentParser(
         prog="captum-softcam", description="Explain image classifiers, and measure which explanation can be trusted."
     )

@@ -24,7 +24,14 @@ __all__ = [
 
 
 def read_image(path: str | Path, size: int | None = None) -> Tensor:
-    """An image file as (3, H, W) in [0, 1], resized to a square of ``size`` pixels if given.
+    """Read an image file as RGB; transparency is dropped.
+
+    Args:
+        path (path): the file, of any kind that Pillow reads.
+        size (int): side in pixels of the square that the whole image is resized to. Default: its own size
+
+    Returns:
+        Tensor: (3, H, W), float32 in [0, 1].
 
     Raises:
         FileNotFoundError: if there is no such file.

@@ -80,11 +80,15 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
             root (path): the folder of class folders.
             classes (sequence of str): names in the order of the logits. Default: the folders, sorted
             kind (str): ``"multiclass"`` or ``"binary"``. Default: ``"multiclass"``
-            transform (callable): see the class.
+            transform (callable): see the class. Default: the image as it is
+
+        Returns:
+            LabelledImages: the images, folder by folder.
 
         Raises:
             FileNotFoundError: if there is no such folder, or no image in it.
-            ValueError: if a folder is none of ``classes``, or for ``kind="multilabel"``, which folders cannot tell.
+            ValueError: if a folder is none of ``classes``, for ``kind="multilabel"``, which folders cannot tell, and as the
+                class does.
         """
         if kind == "multilabel":
             raise ValueError("an image lies in one folder and has one class; several labels need a CSV file.")
@@ -114,12 +118,15 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
             split (str): ``"train"``, ``"val"`` or ``"test"``, to take the rows of one split. Default: all rows
             classes (sequence of str): names in the order of the logits. Default: all labels of the file, sorted
             kind (str): see the class. Default: ``"multiclass"``
-            transform (callable): see the class.
+            transform (callable): see the class. Default: the image as it is
+
+        Returns:
+            LabelledImages: the images, in the order of the rows.
 
         Raises:
             FileNotFoundError: if there is no such file, or an image is missing; the line is named.
             ValueError: for a file without rows, a missing or unknown column, an unknown label or split, or a split without
-                rows; the line is named.
+                rows; the line is named. Also as the class does.
         """
         path = Path(path)
         rows = _read_rows(path)
@@ -143,7 +150,11 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         return torch.stack([self._target(entry) for entry in self.labels])
 
     def counts(self) -> dict[str, int]:
-        """Number of images of every class."""
+        """Count the images of every class.
+
+        Returns:
+            dict: their number by the name of the class, in the order of the logits.
+        """
         return {name: sum(number in entry for entry in self.labels) for number, name in enumerate(self.classes)}
 
     def _target(self, entry: tuple[int, ...]) -> Tensor:
@@ -152,11 +163,28 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         return torch.tensor(entry[0] if self.kind == "multiclass" else float(entry[0]))
 
     def with_transform(self, transform: Callable[[Tensor], Tensor] | None) -> LabelledImages:
-        """The same images under another transform."""
+        """Take the same images under another transform.
+
+        Args:
+            transform (callable or None): see the class; None for the image as it is.
+
+        Returns:
+            LabelledImages: a new one; this one stays as it is.
+        """
         return LabelledImages(self.files, self.labels, self.classes, self.kind, transform)
 
     def subset(self, indices: Sequence[int]) -> LabelledImages:
-        """The images of these numbers, in this order."""
+        """Take some of the images.
+
+        Args:
+            indices (sequence of int): their numbers, in the order that they shall have.
+
+        Returns:
+            LabelledImages: with the same classes and transform.
+
+        Raises:
+            IndexError: for a number that no image has.
+        """
         files, labels = [self.files[i] for i in indices], [self.labels[i] for i in indices]
         return LabelledImages(files, labels, self.classes, self.kind, self.transform)
 

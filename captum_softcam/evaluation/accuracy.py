@@ -24,7 +24,10 @@ def accuracy(classifier: Classifier, samples: Samples, batch_size: int = 50) -> 
         batch_size (int): images per forward. Default: 50
 
     Returns:
-        tuple of float: share, lower and upper end of the interval. Cost: one forward per sample.
+        tuple of float: share, lower and upper end of the interval, in [0, 1]. Cost: one forward per sample.
+
+    Raises:
+        ValueError: if there are no samples.
     """
     correct = 0
     for start in range(0, len(samples), batch_size):

@@ -47,6 +47,10 @@ class Comparison:
             metric, error``; the metric is empty where the method itself failed. Default: empty
         examples (list of Example): a few samples with their maps. Default: none
 
+    Raises:
+        ValueError: on whatever reads the scores, if a sample has two for one method and metric, or a metric is none of
+            ``METRICS`` and the manifest does not tell its direction.
+
     Example::
 
         >>> comparison = Comparison.load("results")
@@ -163,18 +167,44 @@ class Comparison:
         return pd.concat(parts, axis=1).rename_axis("method")
 
     def to_markdown(self, baseline: str | None = None) -> str:
-        """The table with its notes in GitHub's Markdown; arguments and errors as for :meth:`differences`."""
+        """The table with its notes in GitHub's Markdown.
+
+        Args:
+            baseline (str): the method that the others are compared with. Default: :attr:`baseline`
+
+        Returns:
+            str: the table, and a list of the notes below it.
+
+        Raises:
+            ValueError: if there is no such method.
+        """
         return to_markdown(self, baseline or self.baseline)
 
     def to_latex(self, baseline: str | None = None) -> str:
-        """The table with its notes in LaTeX, which needs the package booktabs; see :meth:`to_markdown`."""
+        """The table with its notes in LaTeX.
+
+        Args:
+            baseline (str): the method that the others are compared with. Default: :attr:`baseline`
+
+        Returns:
+            str: a ``tabular``, which needs the package booktabs, and the notes below it.
+
+        Raises:
+            ValueError: if there is no such method.
+        """
         return to_latex(self, baseline or self.baseline)
 
     def plot(self, baseline: str | None = None) -> Figure:
-        """A panel of means and intervals per metric, and cost against mean rank; see :meth:`to_markdown`.
+        """A panel of means and intervals per metric, and cost against mean rank.
+
+        Args:
+            baseline (str): the method that the others are compared with. Default: :attr:`baseline`
 
         Returns:
             matplotlib.figure.Figure: save it with ``savefig``.
+
+        Raises:
+            ValueError: if there is no such method.
         """
         return plot_comparison(self, baseline or self.baseline)
 
@@ -202,6 +232,9 @@ class Comparison:
 
         Args:
             folder (str or Path): where from.
+
+        Returns:
+            Comparison: what was saved; tuples in the manifest have become lists.
 
         Raises:
             FileNotFoundError: if the manifest or a file that it names is missing.

@@ -28,7 +28,15 @@ class RandomMap(Attribution):
         self.seed = seed
 
     def attribute(self, inputs: Tensor, target: Any = None) -> Tensor:  # noqa: ARG002 (Captum's signature)
-        """Noise (N, 1, ...) for signals, images or volumes (N, C, ...)."""
+        """Noise at input resolution.
+
+        Args:
+            inputs (Tensor): signals, images or volumes (N, C, ...).
+            target (any): without effect; kept for Captum's signature. Default: None
+
+        Returns:
+            Tensor: (N, 1, ...), of mean 0 and standard deviation 1.
+        """
         return torch.stack([self._noise(image) for image in inputs]).to(inputs)
 
     def _noise(self, image: Tensor) -> Tensor:
@@ -46,7 +54,15 @@ class CentredGaussian(Attribution):
     """
 
     def attribute(self, inputs: Tensor, target: Any = None) -> Tensor:  # noqa: ARG002 (Captum's signature)
-        """The same bell (N, 1, ...) for all signals, images or volumes (N, C, ...)."""
+        """The same bell for every example.
+
+        Args:
+            inputs (Tensor): signals, images or volumes (N, C, ...).
+            target (any): without effect; kept for Captum's signature. Default: None
+
+        Returns:
+            Tensor: (N, 1, ...), in (0, 1], highest in the middle.
+        """
         bell = torch.ones(())
         for side in inputs.shape[2:]:
             bell = bell[..., None] * torch.exp(-0.5 * (torch.linspace(-1, 1, side) / 0.5).square())
@@ -69,7 +85,15 @@ class EdgeMap(Attribution):
     """
 
     def attribute(self, inputs: Tensor, target: Any = None) -> Tensor:  # noqa: ARG002 (Captum's signature)
-        """Magnitude of the slope (N, 1, ...) of signals, images or volumes (N, C, ...)."""
+        """Magnitude of the slope at every position.
+
+        Args:
+            inputs (Tensor): signals, images or volumes (N, C, ...).
+            target (any): without effect; kept for Captum's signature. Default: None
+
+        Returns:
+            Tensor: (N, 1, ...), >= 0, in units of the inputs per position.
+        """
         mean = inputs.detach().mean(1, keepdim=True)
         return torch.stack([_slope(mean, dim).square() for dim in range(2, mean.dim())]).sum(0).sqrt()
 

@@ -21,7 +21,17 @@ class Engine(Protocol):
     """Whatever runs units of work, each exactly once, in any order."""
 
     def run(self, work: Work, samples: Samples, units: Units, tick: Tick) -> Iterator[Part]:
-        """The parts, as they are done; ``tick`` hears what is done and the number of samples that it is worth."""
+        """Score all units.
+
+        Args:
+            work (Work): what is to be done with any samples.
+            samples (Samples): all samples of the comparison.
+            units (sequence of sequence of int): the places of the samples of each unit.
+            tick (callable): hears what is done, in words, and the number of samples that it is worth.
+
+        Yields:
+            Part: the results of one unit, as soon as they are there.
+        """
         ...
 
 
@@ -36,7 +46,20 @@ class LocalEngine:
     workers: int = 0
 
     def run(self, work: Work, samples: Samples, units: Units, tick: Tick) -> Iterator[Part]:
-        """The parts, in the order of the units."""
+        """Score all units, in their order.
+
+        Args:
+            work (Work): what is to be done with any samples.
+            samples (Samples): all samples of the comparison.
+            units (sequence of sequence of int): the places of the samples of each unit.
+            tick (callable): hears of every map and every metric of every unit.
+
+        Yields:
+            Part: the results of one unit.
+
+        Raises:
+            ValueError: as :meth:`Work.run` does.
+        """
         loader: Any = DataLoader(
             samples,  # type: ignore[arg-type]  # whatever has a length and gives samples by number
             batch_sampler=units,  # type: ignore[arg-type]  # any sequence of lists does
@@ -69,7 +92,22 @@ class RayEngine:
     retries: int = 3
 
     def run(self, work: Work, samples: Samples, units: Units, tick: Tick) -> Iterator[Part]:
-        """The parts, in the order in which they are done."""
+        """Score all units, whichever is done first.
+
+        Args:
+            work (Work): what is to be done with any samples; pickled for the workers, as the samples are.
+            samples (Samples): all samples of the comparison.
+            units (sequence of sequence of int): the places of the samples of each unit.
+            tick (callable): hears of every unit that is done.
+
+        Yields:
+            Part: the results of one unit.
+
+        Raises:
+            ValueError: as :meth:`Work.run` does.
+            ImportError: if Ray is not installed.
+            ChildProcessError: if a worker cannot be started, or dies more than ``retries`` times.
+        """
         ray = _import_ray()
         started = not ray.is_initialized()
         if started:

@@ -46,7 +46,17 @@ class Journal:
 
     @staticmethod
     def read(folder: Path) -> dict[str, Any]:
-        """Settings and notes that a comparison was started with that was cut off."""
+        """What a comparison that was cut off was started with.
+
+        Args:
+            folder (Path): of the comparison.
+
+        Returns:
+            dict: its ``settings`` and ``notes``.
+
+        Raises:
+            FileNotFoundError: if no comparison was cut off there.
+        """
         if not (folder / _SETTINGS).exists():
             raise FileNotFoundError(f"'{folder}' holds no comparison that was cut off; there is nothing to resume.")
         running: dict[str, Any] = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
@@ -54,11 +64,28 @@ class Journal:
 
     @staticmethod
     def read_parts(folder: Path) -> Iterator[Part]:
-        """The results of the batches that are done."""
+        """The results of the batches that are done, read one by one.
+
+        Args:
+            folder (Path): of the comparison.
+
+        Yields:
+            Part: the results of one batch, in the order of their first samples.
+
+        Raises:
+            ValueError: if a file of results is not one of ours.
+        """
         return map(Part.load, sorted((folder / _PARTS).glob("*.npz")))
 
     def add(self, part: Part) -> None:
-        """Put the results of a batch on the disk."""
+        """Put the results of a batch on the disk.
+
+        Args:
+            part (Part): the results.
+
+        Raises:
+            OSError: if the disk is full or the folder cannot be written to.
+        """
         part.save(self.folder / _PARTS / f"{part.indices[0]:09d}-{len(part.indices)}.npz")
 
     def discard_if_empty(self) -> None:
@@ -89,7 +116,15 @@ def _start(folder: Path, text: str) -> None:
 
 
 def refuse_existing(path: Path, option: str = "--out") -> None:
-    """Raise FileExistsError if ``path`` is taken, for results are never overwritten, or lies below a file."""
+    """Make sure that results can be written to a new place, for they are never overwritten.
+
+    Args:
+        path (Path): where to.
+        option (str): of the command line, which the message tells to change. Default: ``"--out"``
+
+    Raises:
+        FileExistsError: if the path is taken, by a comparison that was cut off or anything else, or lies below a file.
+    """
     if (path / _SETTINGS).exists():
         raise FileExistsError(f"'{path}' holds a comparison that was cut off; go on with it by --resume, or move it away.")
     if path.exists():
@@ -100,7 +135,7 @@ def refuse_existing(path: Path, option: str = "--out") -> None:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether a comparison ran to its end there."""
+    """Whether a comparison ran to its end in ``folder``."""
     return (folder / "manifest.json").exists() and not (folder / _SETTINGS).exists()
 
 

@@ -25,7 +25,13 @@ COSTS = ("forwards", "backwards", "seconds", "peak_bytes")
 
 @dataclass(frozen=True)
 class Failure:
-    """An error of a method, or of a metric on a method's maps, that concerns all samples of a part."""
+    """An error of a method, or of a metric on a method's maps, that concerns all samples of a part.
+
+    Args:
+        method (str): its name.
+        metric (str): its name; empty where the method itself failed.
+        error (str): kind and message, such as ``"ValueError: ..."``.
+    """
 
     method: str
     metric: str
@@ -63,7 +69,14 @@ class Part:
     examples: dict[int, Example] = field(default_factory=dict)
 
     def only(self, places: Sequence[int]) -> Part:
-        """The same for some of the samples, by their places in the part."""
+        """The same for some of the samples.
+
+        Args:
+            places (sequence of int): where they stand in this part, from 0.
+
+        Returns:
+            Part: of these samples, in this order; fractions, costs and failures as they are.
+        """
         indices = tuple(self.indices[place] for place in places)
         return replace(
             self,
@@ -79,7 +92,10 @@ class Part:
         )
 
     def save(self, path: Path) -> None:
-        """Write the file; it appears under its name only when it is whole and on the disk.
+        """Write the part as one file, which appears under its name only when it is whole and on the disk.
+
+        Args:
+            path (Path): the file; one that exists is replaced.
 
         Raises:
             OSError: if the disk is full or the folder cannot be written to; nothing is left behind then.
@@ -107,10 +123,17 @@ class Part:
 
     @classmethod
     def load(cls, path: Path) -> Part:
-        """The part that was written to ``path``.
+        """Read what :meth:`save` wrote.
+
+        Args:
+            path (Path): the file.
+
+        Returns:
+            Part: with examples as the file keeps them, images in steps of 1/255 and maps of float16.
 
         Raises:
-            ValueError: if the file is not one of ours.
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is not one of ours.
         """
         try:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:

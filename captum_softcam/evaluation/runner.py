@@ -205,10 +205,27 @@ def explain_sample(
     layer: str | None = None,
     normalize: Callable[[Tensor], Tensor] | None = None,
 ) -> Example:
-    """Maps of one sample's class by every method; arguments and errors as for :func:`compare_methods`.
+    """Maps of one sample's own class by every method, without any metric.
+
+    Cost: each method's own, and at most two forwards.
+
+    Args:
+        model (torch.nn.Module): classifier in eval mode, images (N, C, H, W) -> logits (N, K).
+        sample (Sample): image, class and mask.
+        methods (sequence or dict): as for :func:`compare_methods`. Default: all that the model allows
+        layer (str): where layer methods look; SoftCAM always reads the evidence. Default: the last spatial layer (for a
+            SoftCAM model its backbone)
+        normalize (callable): turns images in [0, 1] into what the model takes. Default: none needed
 
     Returns:
-        Example: ready for :func:`captum_softcam.report.plot_panel`.
+        Example: maps (1, H, W) by method, signed, on the CPU, and the probabilities (K,); ready for
+        :func:`captum_softcam.report.plot_panel`.
+
+    Raises:
+        ValueError: for an unknown name, two methods of one name, a mask of another size than the image or an empty one, a
+            class the model does not have, a layer without a spatial map, SoftCAM on a model without evidence, or a model in
+            train mode. What a method raises is not caught.
+        TypeError: for what is no method, or gives no tensor.
     """
     check_model(model)
     batch = make_batch(model, [sample], tuple(sample.image.shape[1:]), normalize or _as_it_is, "true")

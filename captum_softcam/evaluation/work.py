@@ -56,7 +56,15 @@ class Work:
     rivals: bool
 
     def run(self, indices: Sequence[int], samples: Sequence[Sample], tick: Tick = lambda *_: None) -> Part:
-        """Score samples; ``tick`` hears what is done, and how many samples' work that was.
+        """Score a few samples, as one batch.
+
+        Args:
+            indices (sequence of int): their places in the data set.
+            samples (sequence of Sample): the samples themselves.
+            tick (callable): hears what is done, in words, and how many samples' work that was. Default: nobody listens
+
+        Returns:
+            Part: scores, curves, costs and errors; a method or metric that fails is among the errors.
 
         Raises:
             ValueError: if the samples do not fit the model or each other.

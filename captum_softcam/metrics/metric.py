@@ -71,5 +71,15 @@ class Metric:
         return ", ".join(f"{count} {unit}{'s' * (count > 1)}" for unit, count in counts.items() if count) or "none"
 
     def measure(self, explained: Explained) -> Tensor | Curve:
-        """Scores (N,) or curves of the maps."""
+        """Score one method's maps of a batch.
+
+        Args:
+            explained (Explained): the maps with the batch that they explain.
+
+        Returns:
+            Tensor or Curve: one score per sample, (N,), or the curves whose areas are the scores; NaN where undefined.
+
+        Raises:
+            ValueError: as the function behind it does, for settings or maps that do not fit.
+        """
         return self.function(explained, **self.settings)

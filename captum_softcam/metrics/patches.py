@@ -49,7 +49,14 @@ class PatchGame(nn.Module):
 
     @torch.no_grad()
     def forward(self, board: Tensor) -> Tensor:
-        """Scores (N, K) of the images with only the patches shown that are 1 on the board (N, 1, g, g)."""
+        """Scores of the images with the patches shown that are 1 on a board. Cost: one forward, or none if it is known.
+
+        Args:
+            board (Tensor): (N, 1, g, g), in [0, 1].
+
+        Returns:
+            Tensor: (N, K), what the model says.
+        """
         key = _key(board)
         if key not in self._answers:
             model, images, baseline = self._players

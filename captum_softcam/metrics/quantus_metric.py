@@ -32,7 +32,9 @@ class QuantusMetric(Base[list[float]]):
     first, maps (N, 1, ...) signed, in any number of dimensions. A map without positive evidence is measured and not refused.
 
     Metrics of faithfulness have two settings beside their own: ``patches`` per side (8) that perturbation takes away,
-    and the ``seed`` (0) of random subsets and noise, the same for every sample.
+    and the ``seed`` (0) of random subsets and noise, the same for every sample. Not all of them have a use for both:
+    :class:`Road`, :class:`Irof`, :class:`AverageDrop`, :class:`IncreaseInConfidence`, :class:`Coherency` and :class:`ADCC`
+    take no patches away, and only :class:`FaithfulnessCorrelation`, :class:`SensitivityN` and :class:`Road` draw at random.
 
     Args:
         abs (bool): measure the magnitudes of the maps; negative evidence then counts as evidence. Default: False
@@ -63,8 +65,10 @@ class QuantusMetric(Base[list[float]]):
         cls.name = metric.title
         cls.score_direction = ScoreDirection.HIGHER if metric.higher_is_better else ScoreDirection.LOWER
         cls.evaluation_category = EvaluationCategory[metric.category.upper()]
-        cls._defaults = {**(_TRIAL if metric.category == "faithfulness" else {}), **metric.settings}
+        trial = _TRIAL if metric.category == "faithfulness" else {}
+        cls._defaults = {**trial, **metric.settings}
         cls.__signature__ = _signature(cls._defaults)  # for readers: that of __init__ tells nothing of the settings
+        cls.__doc__ = f"{inspect.cleandoc(cls.__doc__ or '')}\n\n{_shared(trial)}"  # once for all, likewise for readers
 
     def __init__(
         self,
@@ -245,6 +249,12 @@ def _signature(defaults: Mapping[str, Any]) -> inspect.Signature:
     kind = inspect.Parameter
     settings = [kind(name, kind.KEYWORD_ONLY, default=value) for name, value in defaults.items()]
     return inspect.Signature([*settings, kind("common", kind.VAR_KEYWORD)])
+
+
+def _shared(trial: Mapping[str, Any]) -> str:
+    """What a class takes beside its own settings, in the words of its docstring."""
+    own = f"{', '.join(f'``{name}``' for name in trial)} and " if trial else ""
+    return f"Also takes {own}the ``common`` arguments of :class:`QuantusMetric`."
 
 
 def _module(model: ModelInterface[nn.Module] | None) -> nn.Module:

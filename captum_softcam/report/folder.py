@@ -35,7 +35,12 @@ def write_pictures(comparison: Comparison, folder: Path, classes: Sequence[str] 
 
 
 def print_table(comparison: Comparison, console: Console | None = None) -> None:
-    """Print the table and its notes; on a narrow terminal as several tables, in a file or a pipe as one."""
+    """Print the table and its notes; on a narrow terminal as several tables, in a file or a pipe as one.
+
+    Args:
+        comparison (Comparison): what is shown.
+        console (rich.console.Console): where to. Default: standard output
+    """
     console = console or Console()
     if not console.is_terminal:
         console.width = max(console.width, _width(len(comparison.metrics)))

@@ -26,6 +26,9 @@ def make_metric_table(*, narrow: bool = False) -> Table:
 
     Args:
         narrow (bool): settings below the name, and categories as headings between the rows. Default: False
+
+    Returns:
+        rich.table.Table: a row per metric; print it with a ``rich.console.Console``.
     """
     table = Table(title=_LEGEND.replace("; ", "\n") if narrow else _LEGEND)
     for name in _NARROW if narrow else ("metric", "category", "", "cost", "settings", "origin", "source"):
@@ -73,6 +76,9 @@ def make_verdict_table(*, narrow: bool = False) -> Table:
 
     Args:
         narrow (bool): all but the reason in one column. Default: False
+
+    Returns:
+        rich.table.Table: a row per metric of Quantus; print it with a ``rich.console.Console``.
     """
     table = Table(title="Faithfulness and localisation in Quantus 0.6", show_lines=narrow)
     table.add_column("Quantus", no_wrap=True)

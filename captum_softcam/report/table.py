@@ -26,8 +26,12 @@ def make_table(comparison: Comparison, metrics: Sequence[str] | None = None, bas
         metrics (sequence of str): the columns. Default: all metrics of the comparison
         baseline (str): the method that the others are compared with. Default: the comparison's own
 
+    Returns:
+        rich.table.Table: a row per method; print it with a ``rich.console.Console``.
+
     Raises:
         ValueError: if the baseline is not among the methods.
+        KeyError: for a metric that the comparison does not have.
     """
     metrics = comparison.metrics if metrics is None else metrics
     baseline = baseline or comparison.baseline
@@ -53,7 +57,15 @@ def _cell(cell: Cell) -> Text:
 
 
 def table_notes(comparison: Comparison, baseline: str | None = None) -> list[str]:
-    """What a reader of the table has to know: the samples behind it, what the marks mean, what is undefined, what failed."""
+    """What a reader of the table has to know: the samples behind it, what the marks mean, what is undefined, what failed.
+
+    Args:
+        comparison (Comparison): what is shown.
+        baseline (str): the method that the marks refer to. Default: the comparison's own
+
+    Returns:
+        list of str: a sentence each, in plain text.
+    """
     return notes(comparison, baseline or comparison.baseline)
 
 
@@ -62,6 +74,9 @@ def make_layer_table(choices: Sequence[LayerChoice]) -> Table:
 
     Args:
         choices (sequence of LayerChoice): from :func:`~captum_softcam.attr.suggest_layers`.
+
+    Returns:
+        rich.table.Table: a row per layer; print it with a ``rich.console.Console``.
     """
     table = Table(title="* recommended; passes: runs of the tail that Recipro-CAM needs, 0 where one forward tells all")
     table.add_column("layer", overflow="fold")

@@ -25,17 +25,21 @@ class Architecture:
 
     Args:
         name (str): such as ``"resnet18"``.
-        arguments (dict): of the builder, without weights; JSON.
-
-    Raises:
-        ValueError: on :meth:`build`, if torchvision has no such builder, or it does not take the arguments.
+        arguments (dict): of the builder, without weights; JSON. Default: none
     """
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self) -> nn.Module:
-        """The untrained network, in eval mode."""
+        """Build the network, without trained weights.
+
+        Returns:
+            torch.nn.Module: in eval mode.
+
+        Raises:
+            ValueError: if torchvision has no such builder, it does not take the arguments, or they name weights.
+        """
         if self.name not in torchvision.models.list_models():
             known = torchvision.models.list_models()
             raise ValueError(f"architecture {self.name!r} is unknown to torchvision. {closest(self.name, known)}")
@@ -48,7 +52,14 @@ class Architecture:
             raise ValueError(f"torchvision's {self.name} does not take {self.arguments}: {error}") from error
 
     def build_without_memory(self) -> nn.Module:
-        """The network on torch's meta device: all but the values. RegNets, which must compute first, are on the CPU."""
+        """Build the network on torch's meta device: all but the values. RegNets, which must compute first, are on the CPU.
+
+        Returns:
+            torch.nn.Module: in eval mode.
+
+        Raises:
+            ValueError: as :meth:`build` does.
+        """
         try:
             with torch.device("meta"):
                 return self.build()

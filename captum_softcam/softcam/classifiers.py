@@ -44,7 +44,14 @@ class Classifier:
     architecture: Architecture | None = None
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Images (N, 3, H, W) in [0, 1] as the model expects them."""
+        """Images as the model expects them.
+
+        Args:
+            images (Tensor): (N, 3, H, W) in [0, 1], floating point.
+
+        Returns:
+            Tensor: (N, 3, H, W), less ``mean`` and over ``std``, channel by channel.
+        """
         mean, std = (torch.tensor(v, dtype=images.dtype, device=images.device) for v in (self.mean, self.std))
         return (images - mean[:, None, None]) / std[:, None, None]
 
@@ -79,12 +86,15 @@ class Classifier:
 
     @classmethod
     def load(cls, path: str | Path, model: nn.Module | None = None) -> Classifier:
-        """Read what :meth:`save` wrote; in eval mode, on the CPU.
+        """Read what :meth:`save` wrote.
 
         Args:
             path (path): the file.
             model (torch.nn.Module): the network, for architectures that torchvision does not build, as it was before its
                 conversion, or a SoftCamModel built by hand; its weights are replaced. Default: built by torchvision
+
+        Returns:
+            Classifier: in eval mode, on the CPU.
 
         Raises:
             FileNotFoundError: if there is no such file.

@@ -44,7 +44,17 @@ class Conversion:
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> Conversion:
-        """A conversion from the JSON of a file, in which tuples have become lists."""
+        """Read a record from JSON, in which tuples have become lists.
+
+        Args:
+            record (dict): the fields by name.
+
+        Returns:
+            Conversion: the record.
+
+        Raises:
+            TypeError: if a field is missing, or one is unknown.
+        """
         known: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
         return cls(**known)
 

@@ -54,7 +54,14 @@ class ElasticNetEvidenceLoss(nn.Module):
         self.reduction = reduction
 
     def forward(self, evidence: Tensor) -> Tensor:
-        """Penalty of evidence maps (N, K, ...): a scalar, or (N,) with ``reduction="none"``."""
+        """Penalty of evidence maps.
+
+        Args:
+            evidence (Tensor): (N, K, h, w), or of signals and volumes (N, K, ...).
+
+        Returns:
+            Tensor: a scalar, or (N,) with ``reduction="none"``; >= 0.
+        """
         cells = evidence.flatten(1)
         penalty = self.lambda_l1 * cells.abs().sum(1) + self.lambda_l2 * cells.square().sum(1)
         if self.reduction == "none":

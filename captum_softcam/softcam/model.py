@@ -25,6 +25,17 @@ class EvidenceHead(nn.Sequential):
     A chain of per-location layers (1x1 convolutions, dropout, activations) of which the last is a convolution with one
     output channel per class; none at all where the classifier stood before the pooling already (SqueezeNet). Its output
     is the class evidence; the mean over the positions is the logit.
+
+    Args:
+        *args (torch.nn.Module): the layers in their order, as for ``torch.nn.Sequential``.
+
+    Raises:
+        TypeError: for a layer that is no module.
+
+    Example::
+
+        >>> EvidenceHead(torch.nn.Conv2d(512, 5, 1))(torch.zeros(2, 512, 7, 7)).shape
+        torch.Size([2, 5, 7, 7])
     """
 
 
@@ -57,7 +68,10 @@ class SoftCamModel(nn.Module):
         self.conversion: Conversion | None = None
 
     def evidence_maps(self, inputs: Tensor) -> Tensor:
-        """Class evidence of ``inputs`` (N, ...) for every class at once.
+        """Class evidence for every class at once. Cost: one forward.
+
+        Args:
+            inputs (Tensor): images (N, ...), as the backbone takes them.
 
         Returns:
             Tensor: (N, K, h, w), signed, in units of the logit.
@@ -65,7 +79,13 @@ class SoftCamModel(nn.Module):
         return cast(Tensor, self.evidence(self.backbone(inputs)))
 
     def evidence_grid(self, *size: int) -> tuple[int, ...]:
-        """Positions (h, w) of the evidence for an input of ``size`` (H, W), found without computing anything.
+        """How fine the evidence is for an input of some size, found without computing anything.
+
+        Args:
+            *size (int): of the input in pixels, (H, W).
+
+        Returns:
+            tuple of int: positions of the evidence, (h, w).
 
         Raises:
             ValueError: if the input is too small, or the network does not tell how many channels it reads.
@@ -99,6 +119,9 @@ class SoftCamModel(nn.Module):
 
         Returns:
             Path: the file.
+
+        Raises:
+            FileNotFoundError: if its folder does not exist.
         """
         from captum_softcam.softcam.files import save_model  # which converts, and so needs this class
 
@@ -107,10 +130,19 @@ class SoftCamModel(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path, model: nn.Module | None = None) -> SoftCamModel:
-        """Read what :meth:`save` wrote, in eval mode, on the CPU; see :meth:`Classifier.load` for arguments and errors.
+        """Read what :meth:`save` wrote.
+
+        Args:
+            path (path): the file.
+            model (torch.nn.Module): the network, where torchvision does not build it; see :meth:`Classifier.load`, which
+                tells more. Default: built by torchvision
+
+        Returns:
+            SoftCamModel: in eval mode, on the CPU.
 
         Raises:
-            ValueError: also if the file holds a black box.
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is cut off, not ours, of a newer format, holds a black box, or does not fit the network.
         """
         from captum_softcam.softcam.files import load_model
 
@@ -120,7 +152,7 @@ class SoftCamModel(nn.Module):
         return found
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Logits (N, K): the mean of each evidence map."""
+        """Logits of ``inputs`` (N, ...), the means of their evidence maps: (N, K)."""
         return pooled(self.evidence_maps(inputs))
 
 

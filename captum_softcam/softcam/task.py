@@ -107,7 +107,7 @@ class SoftCamTask(LightningModule):
         self._left_out: list[int] = []
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Logits (N, K) of the model."""
+        """What the model says of ``inputs`` (N, ...): logits (N, K)."""
         return cast(Tensor, self.model(inputs))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:

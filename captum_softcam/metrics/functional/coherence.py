@@ -74,7 +74,7 @@ def coherency(maps: Tensor, masked_maps: Tensor) -> Tensor:
         Tensor: (N,), in [0, 1]. Cost: no forward, but a second attribution by the caller.
 
     Raises:
-        ValueError: if the maps differ in shape.
+        ValueError: if the maps are not (N, 1, ...) of one shape.
     """
     refuse_other_maps(maps)
     if maps.shape != masked_maps.shape:
@@ -129,7 +129,7 @@ def adcc(drops: Tensor, coherencies: Tensor, complexities: Tensor) -> Tensor:
 
 
 def adcc_of_means(drops: Tensor, coherencies: Tensor, complexities: Tensor) -> Tensor:
-    """ADCC of a data set as papers print it: :func:`adcc` of the means of the parts; higher is better.
+    """ADCC of a data set as papers print it :cite:p:`poppi2021adcc`: :func:`adcc` of the means; higher is better.
 
     Never below the mean of the samples' own values, for the harmonic mean is concave. The means are over the samples that
     have all three parts: say how many these are.

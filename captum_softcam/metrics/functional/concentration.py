@@ -22,7 +22,7 @@ def sparseness(maps: Tensor) -> Tensor:
         maps (Tensor): (N, 1, ...).
 
     Returns:
-        Tensor: (N,), in [0, 1).
+        Tensor: (N,), in [0, 1); NaN for maps that rank nothing. Cost: no forward.
 
     Raises:
         ValueError: if the maps are not (N, 1, ...).

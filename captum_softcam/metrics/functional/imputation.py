@@ -50,8 +50,8 @@ def road_curve(
         Tensor: (N, len(shares)); NaN for maps that rank nothing. Cost: one forward for each share, and the imputation.
 
     Raises:
-        ValueError: if maps and images differ in number or size, a share is not between 0 and 1, there is none, or the
-            scores are not (N, K).
+        ValueError: if the maps are not (N, 1, ...) of the images' number and size, a share is not between 0 and 1, there is
+            none, or the scores are not (N, K).
     """
     refuse_other_images(images, maps)
     if not len(shares) or not all(0 < share < 1 for share in shares):
@@ -85,7 +85,7 @@ def noisy_linear_imputation(images: Tensor, removed: Tensor, *, noise: float = 0
         Tensor: (N, C, ...). Cost: no forward.
 
     Raises:
-        ValueError: if the shapes differ, or nothing is left of an image.
+        ValueError: if ``removed`` is not (N, 1, ...) of the images' number and size, or nothing is left of an image.
     """
     refuse_other_images(images, removed)
     if removed.flatten(1).all(1).any():

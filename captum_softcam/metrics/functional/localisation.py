@@ -39,10 +39,10 @@ def activation_precision(maps: Tensor, masks: Tensor) -> Tensor:
         masks (Tensor): (N, 1, ...) bool.
 
     Returns:
-        Tensor: (N,), in [0, 1].
+        Tensor: (N,), in [0, 1]; NaN for maps that rank nothing and for empty masks.
 
     Raises:
-        ValueError: if maps and masks differ in shape.
+        ValueError: if maps and masks are not (N, 1, ...) of one shape.
         TypeError: if the masks are not bool.
     """
     refuse_other_masks(maps, masks)
@@ -62,10 +62,10 @@ def activation_sensitivity(maps: Tensor, masks: Tensor) -> Tensor:
         masks (Tensor): (N, 1, ...) bool.
 
     Returns:
-        Tensor: (N,), in [0, 1].
+        Tensor: (N,), in [0, 1]; NaN for maps that rank nothing and for empty masks.
 
     Raises:
-        ValueError: if maps and masks differ in shape.
+        ValueError: if maps and masks are not (N, 1, ...) of one shape.
         TypeError: if the masks are not bool.
     """
     refuse_other_masks(maps, masks)
@@ -86,10 +86,10 @@ def pointing_game(maps: Tensor, masks: Tensor, *, tolerance: float = 0.0) -> Ten
             position of the mask. The paper takes 15 on images of their own size. Default: 0.0
 
     Returns:
-        Tensor: (N,), in [0, 1].
+        Tensor: (N,), in [0, 1]; NaN for maps that rank nothing and for empty masks.
 
     Raises:
-        ValueError: if maps and masks differ in shape, or the tolerance is negative.
+        ValueError: if maps and masks are not (N, 1, ...) of one shape, or the tolerance is negative.
         TypeError: if the masks are not bool.
     """
     refuse_other_masks(maps, masks)
@@ -113,10 +113,10 @@ def relevance_mass_accuracy(maps: Tensor, masks: Tensor) -> Tensor:
         masks (Tensor): (N, 1, ...) bool.
 
     Returns:
-        Tensor: (N,), in [0, 1].
+        Tensor: (N,), in [0, 1]; NaN for maps that rank nothing and for empty masks.
 
     Raises:
-        ValueError: if maps and masks differ in shape.
+        ValueError: if maps and masks are not (N, 1, ...) of one shape.
         TypeError: if the masks are not bool.
     """
     refuse_other_masks(maps, masks)
@@ -134,10 +134,10 @@ def energy_based_pointing_game(maps: Tensor, masks: Tensor) -> Tensor:
         masks (Tensor): (N, 1, ...) bool.
 
     Returns:
-        Tensor: (N,), in [0, 1].
+        Tensor: (N,), in [0, 1]; NaN for maps that rank nothing and for empty masks.
 
     Raises:
-        ValueError: if maps and masks differ in shape.
+        ValueError: if maps and masks are not (N, 1, ...) of one shape.
         TypeError: if the masks are not bool.
     """
     return relevance_mass_accuracy(maps, masks)
@@ -155,10 +155,10 @@ def relevance_rank_accuracy(maps: Tensor, masks: Tensor) -> Tensor:
         masks (Tensor): (N, 1, ...) bool.
 
     Returns:
-        Tensor: (N,), in [0, 1].
+        Tensor: (N,), in [0, 1]; NaN for maps that rank nothing and for empty masks.
 
     Raises:
-        ValueError: if maps and masks differ in shape.
+        ValueError: if maps and masks are not (N, 1, ...) of one shape.
         TypeError: if the masks are not bool.
     """
     return top_k_intersection(maps, masks, k=1.0)
@@ -180,10 +180,10 @@ def top_k_intersection(maps: Tensor, masks: Tensor, *, k: float = 0.5) -> Tensor
             :func:`relevance_rank_accuracy`. Default: 0.5
 
     Returns:
-        Tensor: (N,), in [0, 1].
+        Tensor: (N,), in [0, 1]; NaN for maps that rank nothing and for empty masks.
 
     Raises:
-        ValueError: if maps and masks differ in shape, or ``k`` is not positive.
+        ValueError: if maps and masks are not (N, 1, ...) of one shape, or ``k`` is not positive.
         TypeError: if the masks are not bool.
     """
     refuse_other_masks(maps, masks)
@@ -208,11 +208,11 @@ def top_k_localisation_precision(maps: Tensor, masks: Tensor, *, k: int = 10, pa
         patches (int): per side; None for single positions. Default: 16
 
     Returns:
-        Tensor: (N,), in [0, 1].
+        Tensor: (N,), in [0, 1]; NaN for maps that rank nothing and for empty masks.
 
     Raises:
-        ValueError: if maps and masks differ in shape, if a side has fewer positions than patches, or ``k`` is not a number
-            of patches.
+        ValueError: if maps and masks are not (N, 1, ...) of one shape, if a side has fewer positions than patches, or ``k``
+            is not a number of patches.
         TypeError: if the masks are not bool.
     """
     refuse_other_masks(maps, masks)
@@ -238,10 +238,10 @@ def iou_at_best_threshold(maps: Tensor, masks: Tensor) -> Tensor:
         masks (Tensor): (N, 1, ...) bool.
 
     Returns:
-        Tensor: (N,), in (0, 1].
+        Tensor: (N,), in (0, 1]; NaN for maps that rank nothing and for empty masks.
 
     Raises:
-        ValueError: if maps and masks differ in shape.
+        ValueError: if maps and masks are not (N, 1, ...) of one shape.
         TypeError: if the masks are not bool.
     """
     refuse_other_masks(maps, masks)
@@ -267,10 +267,10 @@ def pixel_auc(maps: Tensor, masks: Tensor) -> Tensor:
         masks (Tensor): (N, 1, ...) bool.
 
     Returns:
-        Tensor: (N,), in [0, 1].
+        Tensor: (N,), in [0, 1]; NaN for maps that rank nothing and for empty masks.
 
     Raises:
-        ValueError: if maps and masks differ in shape.
+        ValueError: if maps and masks are not (N, 1, ...) of one shape.
         TypeError: if the masks are not bool.
     """
     refuse_other_masks(maps, masks)

@@ -55,7 +55,7 @@ def masked_images(images: Tensor, maps: Tensor) -> Tensor:
         Tensor: (N, C, ...). Cost: no forward.
 
     Raises:
-        ValueError: if maps and images differ in number or size.
+        ValueError: if the maps are not (N, 1, ...) of the images' number and size.
     """
     refuse_other_images(images, maps)
     shares = nan_if_flat(activation(maps), cells(maps).relu()).nan_to_num(nan=0.0)
@@ -75,7 +75,7 @@ def masked_confidence(forward_func: Callable[[Tensor], Tensor], images: Tensor, 
         Tensor: (N,), in [0, 1]; NaN for maps that rank nothing or have no positive evidence. Cost: one forward.
 
     Raises:
-        ValueError: if maps and images differ in number or size, or the scores are not (N, K).
+        ValueError: if the maps are not (N, 1, ...) of the images' number and size, or the scores are not (N, K).
     """
     scores = confidence(forward_func, masked_images(images, maps), targets)
     return nan_if_flat(scores, cells(maps).relu())

@@ -85,8 +85,8 @@ def monotonicity_correlation(
         moves. Cost: one forward, and one for each patch.
 
     Raises:
-        ValueError: if maps and images differ in number or size, a side has fewer positions than patches, or the scores are
-            not (N, K).
+        ValueError: if the maps are not (N, 1, ...) of the images' number and size, a side has fewer positions than patches,
+            or the scores are not (N, K).
     """
     subsets = single_patches(grid(maps.shape[2:], patches))
     sums, drops = removals(forward_func, images, maps, targets, baseline, patches, subsets)

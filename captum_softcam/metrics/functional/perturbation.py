@@ -46,8 +46,8 @@ def deletion_curve(
         Cost: ``steps + 1`` forwards.
 
     Raises:
-        ValueError: if maps and images differ in number or size, a side has fewer positions than patches, there is no step,
-            or the scores are not (N, K).
+        ValueError: if the maps are not (N, 1, ...) of the images' number and size, a side has fewer positions than patches,
+            there is no step, or the scores are not (N, K).
     """
     return _curve(forward_func, images, maps, targets, baseline, patches, steps, inserted=False)
 
@@ -62,9 +62,10 @@ def insertion_curve(
     patches: int | None = 16,
     steps: int = 16,
 ) -> Tensor:
-    """Probability of the class while its evidence is added to the baseline; as :func:`deletion_curve`, the other way round.
+    """Probability of the class while its evidence is put in, the strongest first :cite:p:`petsiuk2018rise`.
 
-    A good map lets the curve rise soon: of its :func:`area_under_curve`, higher is better.
+    As :func:`deletion_curve`, the other way round: it begins at the baseline. A good map lets the curve rise soon: of its
+    :func:`area_under_curve`, higher is better.
 
     Args:
         forward_func (callable): images (N, C, ...) -> logits (N, K).

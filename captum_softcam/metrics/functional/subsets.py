@@ -51,8 +51,8 @@ def faithfulness_correlation(
         forwards.
 
     Raises:
-        ValueError: if maps and images differ in number or size, a side has fewer positions than patches, the subsets hold
-            no patch or all of them, there are less than two runs, or the scores are not (N, K).
+        ValueError: if the maps are not (N, 1, ...) of the images' number and size, a side has fewer positions than patches,
+            the subsets hold no patch or all of them, there are less than two runs, or the scores are not (N, K).
     """
     subsets = random_subsets(grid(maps.shape[2:], patches), subset_size, runs, seed)
     sums, drops = removals(forward_func, images, maps, targets, baseline, patches, subsets)
@@ -137,8 +137,8 @@ def infidelity(
         and 4 on 8 x 8 patches.
 
     Raises:
-        ValueError: if maps and images differ in number or size, a side has fewer positions than patches, a square does not
-            fit, there is none, or the scores are not (N, K).
+        ValueError: if the maps are not (N, 1, ...) of the images' number and size, a side has fewer positions than patches,
+            a square does not fit, there is none, or the scores are not (N, K).
     """
     if not len(sides):
         raise ValueError("sides are empty; give one side of the squares at least.")

@@ -75,7 +75,8 @@ def irof(
         probability to lose. Cost: ``steps + 1`` forwards.
 
     Raises:
-        ValueError: if images, maps and segments differ in number or size, there is no step, or the scores are not (N, K).
+        ValueError: if maps and segments are not (N, 1, ...) of the images' number and size, there is no step, or the scores
+            are not (N, K).
     """
     refuse_other_images(images, maps)
     refuse_other_images(images, segments)
