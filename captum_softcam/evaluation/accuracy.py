@@ -29,6 +29,8 @@ def accuracy(classifier: Classifier, samples: Samples, batch_size: int = 50) -> 
     Raises:
         ValueError: if there are no samples.
     """
+    if not len(samples):
+        raise ValueError("there are no samples to predict; give at least one.")
     correct = 0
     for start in range(0, len(samples), batch_size):
         batch = [samples[i] for i in range(start, min(start + batch_size, len(samples)))]

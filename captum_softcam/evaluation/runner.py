@@ -230,7 +230,7 @@ def explain_sample(
     check_model(model)
     batch = make_batch(model, [sample], tuple(sample.image.shape[1:]), normalize or _as_it_is, "true")
     layer = check_layer(model, layer, batch.images)
-    explainers = find_methods(methods or default_methods(model), layer, model)
+    explainers = find_methods(default_methods(model) if methods is None else methods, layer, model)
     maps = {name: explainer.explain(model, batch.images, batch.targets) for name, explainer in explainers.items()}
     return Example(
         sample,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
+from captum_softcam._names import closest
 from captum_softcam.attr import LayerChoice
 from captum_softcam.evaluation import Comparison
 from captum_softcam.evaluation.tables import MARKS, Cell, cells, cost, kinds, notes, passes
@@ -30,10 +31,11 @@ def make_table(comparison: Comparison, metrics: Sequence[str] | None = None, bas
         rich.table.Table: a row per method; print it with a ``rich.console.Console``.
 
     Raises:
-        ValueError: if the baseline is not among the methods.
-        KeyError: for a metric that the comparison does not have.
+        ValueError: if the baseline is not among the methods, or for a metric that the comparison does not have.
     """
     metrics = comparison.metrics if metrics is None else metrics
+    for name in set(metrics) - set(comparison.metrics):
+        raise ValueError(f"the metric {name!r} is not in this comparison. {closest(name, comparison.metrics)}")
     baseline = baseline or comparison.baseline
     found, titles, directions = cells(comparison, baseline), comparison.titles, comparison.directions
     table = Table(show_lines=True, title="mean and 95 % interval; ↑ higher is better, ↓ lower; * best")
@@ -65,8 +67,13 @@ def table_notes(comparison: Comparison, baseline: str | None = None) -> list[str
 
     Returns:
         list of str: a sentence each, in plain text.
+
+    Raises:
+        ValueError: if the baseline is not among the methods.
     """
-    return notes(comparison, baseline or comparison.baseline)
+    baseline = baseline or comparison.baseline
+    comparison.differences(baseline)  # refuses what is not among the methods
+    return notes(comparison, baseline)
 
 
 def make_layer_table(choices: Sequence[LayerChoice]) -> Table:

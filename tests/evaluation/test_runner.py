@@ -258,6 +258,11 @@ def test_examples_are_samples_with_masks(model, samples):
     torch.testing.assert_close(single.probabilities, comparison.examples[0].probabilities)
 
 
+def test_no_methods_explain_no_sample(model, samples):
+    with pytest.raises(ValueError, match="there are no methods to compare"):
+        explain_sample(model, samples[1], [])
+
+
 def test_examples_may_have_maps_of_a_rival(model, samples):
     comparison = compare_methods(model, samples, FAST, ["pixel_auc"], batch_size=2, examples=3, rivals=True)
     for example in comparison.examples:

@@ -72,6 +72,17 @@ def test_a_baseline_that_is_not_there(comparison):
         make_table(comparison, baseline="randon")
 
 
+def test_notes_on_a_baseline_that_is_not_there(comparison):
+    with pytest.raises(ValueError, match="'nobody' is not among the methods"):
+        table_notes(comparison, "nobody")
+
+
+def test_a_metric_that_is_not_there(comparison):
+    known = comparison.metrics[0]
+    with pytest.raises(ValueError, match=f"the metric '{known}s' is not in this comparison. Closest: '{known}'"):
+        make_table(comparison, [known, f"{known}s"])
+
+
 def test_titles_and_directions_are_the_manifests(comparison):
     entry = {"title": "[bold]Of a later version", "category": "complexity", "higher_is_better": False}
     rows = comparison.scores.assign(metric="later")
