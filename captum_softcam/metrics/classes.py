@@ -176,7 +176,7 @@ class FaithfulnessCorrelation(QuantusMetric, of="faithfulness_correlation"):
 
 
 class FaithfulnessEstimate(QuantusMetric, of="faithfulness_estimate"):
-    """Whether the logit falls more without a patch, the more evidence it holds :cite:p:`alvarezmelis2018towards`.
+    """Whether the logit falls more without a patch, the more evidence it holds :cite:p:`alvarez2018towards`.
 
     Higher is better. Cost: 64 forwards.
     """
