@@ -21,12 +21,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from captum.attr import GradientAttribution
 from PIL import Image
 
 from captum_softcam import cli, load_embedded
 from captum_softcam.attr import METHODS
 from captum_softcam.data import RetinalLesions
 from captum_softcam.evaluation import CONTROLS, Comparison, Example, compare_methods, explain_sample
+from captum_softcam.evaluation.checks import BY_NAME_ONLY
 from captum_softcam.evaluation.tables import MARKS, cells, notes
 from captum_softcam.report import plot_panel
 
@@ -38,25 +40,8 @@ FEW = 0.1  # so many samples of a cell may differ, and always one: a maximum may
 PIXELS = 4.0  # of 255; pictures that differ by more on average are not the same
 ROWS = 4
 
-WORDS = {
-    "soft_cam": ("the evidence map of a SoftCAM model; its mean is the logit", "no"),
-    "recipro_cam": ("score of the class when one position of a feature map is kept", "no"),
-    "class_activation_map": ("the classifier's weights at every position; by name only", "no"),
-    "score_cam": ("channels weighted by the score of the image seen through them; by name only", "no"),
-    "grad_cam": ("Captum's `LayerGradCam`", "yes"),
-    "occlusion": ("Captum's `Occlusion`, window 1/8 of the side, half overlapping", "no"),
-    "integrated_gradients": ("Captum's `IntegratedGradients`, 32 steps", "yes"),
-    "centred_gaussian": ("control: a blob in the centre", "no"),
-    "random": ("control: noise", "no"),
-    "edge_map": ("control: the edges of the image", "no"),
-}
-
-TIMED = {
-    "soft_cam": "LayerSoftCam, one class",
-    "recipro_cam": "LayerReciproCam, one class",
-    "class_activation_map": "LayerClassActivationMap, one class",
-    "grad_cam": "Captum's LayerGradCam, one class",
-}
+KNOWN = {**METHODS, **CONTROLS}
+SETTINGS = {"occlusion": "window 1/8 of the side, half overlapping", "integrated_gradients": "32 steps"}
 
 
 def method_table(costs: pd.DataFrame) -> str:
@@ -64,11 +49,22 @@ def method_table(costs: pd.DataFrame) -> str:
     times = measured_times()
     head = ["method", "what it is", "gradients", "passes per image", "time on ResNet-50"]
     rows = [head, ["---", "---", "---", "---:", "---:"]]
-    for name, (words, gradients) in WORDS.items():
+    for name, method in KNOWN.items():
         cost = costs.loc[name]
         passes = f"{cost['forwards']:,.0f} + {cost['backwards']:.0f}"
-        rows.append([f"`{name}`", words, gradients, passes, times.get(name, "")])
+        gradients = "yes" if issubclass(method, GradientAttribution) else "no"
+        rows.append([f"`{name}`", words(name), gradients, passes, times.get(name, "")])
     return table(rows)
+
+
+def words(name: str) -> str:
+    """What a method is: the beginning of its docstring, or whose it is."""
+    method = KNOWN[name]
+    if method.__module__.startswith("captum."):
+        return ", ".join([f"Captum's `{method.__name__}`", *([SETTINGS[name]] if name in SETTINGS else [])])
+    said = re.split(r" :cite|[.:,]", method.__doc__ or "")[0].strip()
+    said = said[0].lower() + said[1:]
+    return f"control: {said}" if name in CONTROLS else said + ("; by name only" if name in BY_NAME_ONLY else "")
 
 
 def comparison_tables(comparison: Comparison) -> str:
@@ -130,8 +126,7 @@ def main_job() -> Comparison:
 def measure_costs() -> pd.DataFrame:
     """Images per map that go through the embedded model, for every method and control."""
     classifier, samples = load_embedded(), RetinalLesions("test", length=4)
-    names = [*METHODS, *CONTROLS]
-    run = compare_methods(classifier.model, samples, names, ["pixel_auc"], normalize=classifier.normalize, examples=0)
+    run = compare_methods(classifier.model, samples, [*KNOWN], ["pixel_auc"], normalize=classifier.normalize, examples=0)
     return run.costs[["forwards", "backwards"]]
 
 
@@ -143,7 +138,8 @@ def measured_times() -> dict[str, str]:
         for row in (line.split("|") for line in section.splitlines())
         if len(row) > 5 and "." in row[3]
     }
-    return {name: f"{ratios[candidate]:.2f}" for name, candidate in TIMED.items()}
+    places = {name: f"{method.__name__}, one class" for name, method in KNOWN.items()}
+    return {name: f"{ratio:.2f}" for name, place in places.items() for row, ratio in ratios.items() if row.endswith(place)}
 
 
 def write(comparison: Comparison) -> None:

@@ -18,7 +18,10 @@ from command import run
 from PIL import Image
 
 from captum_softcam import cli
+from captum_softcam.attr import METHODS
 from captum_softcam.cli import compare
+from captum_softcam.evaluation import CONTROLS
+from captum_softcam.evaluation.checks import BY_NAME_ONLY
 from captum_softcam.softcam import EMBEDDED
 
 NAME = "shufflenet_v2_x0_5"
@@ -549,6 +552,13 @@ class TestLayers:
 
     def test_an_unknown_model(self):
         assert "model 'resnet5' is unknown. Closest: 'resnet50'" in refused("layers", "--model", "resnet5")
+
+
+@pytest.mark.parametrize("command", ["compare", "explain"])
+def test_help_names_every_method(command):
+    text = " ".join(run(command, "--help").out.split())
+    assert [name for name in (*METHODS, *CONTROLS) if name not in text] == []
+    assert f"all that fit the model but {' and '.join(BY_NAME_ONLY)}" in text
 
 
 @pytest.mark.parametrize("command", ["compare", "explain", "layers"])

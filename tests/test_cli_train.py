@@ -20,6 +20,7 @@ from torch._utils import ExceptionWrapper
 
 from captum_softcam import cli
 from captum_softcam.cli.options import in_words
+from captum_softcam.data import read_image
 from captum_softcam.softcam import Classifier, SoftCamModel
 from captum_softcam.softcam.new_head import fit_head, last_layer
 
@@ -184,6 +185,11 @@ class TestVariants:
         classifier = Classifier.load("run/model.safetensors")
         assert classifier.classes == ("yes",)
         assert classifier.model(torch.zeros(2, 3, 32, 32)).shape == (2, 1)
+
+        image = read_image(pictures / "dog/0.png", 32)
+        explained = command.run("explain", pictures / "dog/0.png", "--model", "run/model.safetensors", "--methods", "random")
+        probability = classifier.model(classifier.normalize(image[None])).sigmoid().item()
+        assert explained.out.splitlines()[0] == f"explained: yes ({probability:.3f})"
 
     @pytest.mark.parametrize("classes", [3, 7])
     def test_starts_from_a_checkpoint(self, images, classes):

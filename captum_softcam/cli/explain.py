@@ -35,7 +35,8 @@ def _explain(options: argparse.Namespace) -> None:
     refuse_existing(out)
     classifier = load_model(options)
     image = read_image(options.image, classifier.image_size)
-    probabilities = classifier.model(classifier.normalize(image[None])).softmax(1)[0]
+    logits = classifier.model(classifier.normalize(image[None]))[0]
+    probabilities = logits.softmax(0) if len(logits) > 1 else logits.sigmoid()
     predicted = int(probabilities.argmax())
     target = predicted if options.target is None else _class_number(options.target, classifier.classes)
     example = explain_sample(
@@ -46,7 +47,8 @@ def _explain(options: argparse.Namespace) -> None:
         normalize=classifier.normalize,
     )
     plot_panel([example], classifier.classes).savefig(out, dpi=150)
-    print(f"predicted: {classifier.classes[predicted]} ({probabilities[predicted]:.3f})")
+    if len(logits) > 1:
+        print(f"predicted: {classifier.classes[predicted]} ({probabilities[predicted]:.3f})")
     print(f"explained: {classifier.classes[target]} ({probabilities[target]:.3f})")
     print(f"picture: {out}")
 

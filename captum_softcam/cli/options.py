@@ -27,6 +27,10 @@ __all__ = [
     "untrained",
 ]
 
+_METHODS = (
+    "of soft_cam, recipro_cam, class_activation_map, score_cam, grad_cam, occlusion, integrated_gradients, and the controls "
+    "centred_gaussian, random, edge_map (default: all that fit the model but class_activation_map and score_cam)"
+)
 MODEL_HELP = "lesions_softcam (default), lesions_black_box, a torchvision classifier, or a .safetensors file"
 
 
@@ -37,7 +41,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", metavar="NAME", help="torchvision's own weights, e.g. DEFAULT")
     parser.add_argument("--classes", type=names, metavar="A,B", help="class names in the order of the logits")
     parser.add_argument("--layer", metavar="NAME", help="layer for layer methods (default: the last spatial one)")
-    parser.add_argument("--methods", type=names, metavar="A,B", help="methods (default: all that fit the model)")
+    parser.add_argument("--methods", type=names, metavar="A,B", help=_METHODS)
 
 
 def in_words(error: Exception) -> str:

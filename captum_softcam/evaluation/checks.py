@@ -17,16 +17,24 @@ from captum_softcam.evaluation.controls import CONTROLS
 from captum_softcam.metrics import METRICS, Metric
 from captum_softcam.softcam import SoftCamModel
 
-__all__ = ["check_layer", "check_model", "default_methods", "default_metrics", "find_methods", "find_metrics"]
+__all__ = [
+    "BY_NAME_ONLY",
+    "check_layer",
+    "check_model",
+    "default_methods",
+    "default_metrics",
+    "find_methods",
+    "find_metrics",
+]
 
 
-_BY_NAME_ONLY = ("class_activation_map", "score_cam")  # Recipro-CAM by another scale, and a forward per channel
+BY_NAME_ONLY = ("class_activation_map", "score_cam")  # Recipro-CAM by another scale, and a forward per channel
 _LOOKED_AT = 64  # samples that are searched for a mask where the data set does not say
 
 
 def default_methods(model: nn.Module) -> list[str]:
     """The methods and controls that fit the model; CAM and Score-CAM take part where they are asked for."""
-    fitting = [name for name in {**METHODS, **CONTROLS} if name not in _BY_NAME_ONLY]
+    fitting = [name for name in {**METHODS, **CONTROLS} if name not in BY_NAME_ONLY]
     return [name for name in fitting if name != "soft_cam" or isinstance(model, SoftCamModel)]
 
 

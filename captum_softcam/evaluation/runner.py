@@ -72,7 +72,8 @@ def compare_methods(
         model (torch.nn.Module): classifier in eval mode, images (N, C, H, W) -> logits (N, K).
         samples (Samples): a list of ``Sample`` or a data set, images of one size, each with an identifier of its own.
         methods (sequence or dict): names in ``METHODS`` and ``CONTROLS``, Captum attribution classes or instances, or
-            functions of model, images and classes; a dict gives them names. Default: all that the model allows
+            functions of model, images and classes; a dict gives them names. Default: all that the model allows but CAM
+            and Score-CAM
         metrics (sequence): names in ``METRICS``, or instances of ``Metric``. Default: those with ``default`` set; without
             any mask, those that need none
         layer (str): where layer methods look; SoftCAM always reads the evidence. Default: the last spatial layer (for a
@@ -98,12 +99,19 @@ def compare_methods(
         Comparison: scores per sample, costs, settings and examples.
 
     Raises:
-        ValueError: for unknown names, no samples, images or masks of different sizes, a class the model does not have, a
-            layer without a spatial map, SoftCAM on a model without evidence, a model in train mode, every method failing on
-            the first batch, or a folder that was started with other settings.
+        ValueError: for unknown names, no samples, images or masks of different sizes, a model with a single logit, a class
+            it does not have, a layer without a spatial map, SoftCAM on a model without evidence, a model in train mode,
+            every method failing on the first batch, or a folder that was started with other settings.
         FileExistsError: if the folder exists and is not to be resumed.
         FileNotFoundError: if there is nothing to resume.
         OSError: if the folder cannot be written to.
+
+    Example::
+
+        >>> samples, model = RetinalLesions("test", length=4), load_embedded().model
+        >>> comparison = compare_methods(model, samples, ["soft_cam", "random"], ["deletion"])
+        >>> comparison.methods, len(comparison.scores)
+        (['soft_cam', 'random'], 8)
     """
     check_model(model)
     normalize = normalize or _as_it_is
@@ -212,7 +220,8 @@ def explain_sample(
     Args:
         model (torch.nn.Module): classifier in eval mode, images (N, C, H, W) -> logits (N, K).
         sample (Sample): image, class and mask.
-        methods (sequence or dict): as for :func:`compare_methods`. Default: all that the model allows
+        methods (sequence or dict): as for :func:`compare_methods`. Default: all that the model allows but CAM
+            and Score-CAM
         layer (str): where layer methods look; SoftCAM always reads the evidence. Default: the last spatial layer (for a
             SoftCAM model its backbone)
         normalize (callable): turns images in [0, 1] into what the model takes. Default: none needed

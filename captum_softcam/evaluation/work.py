@@ -67,9 +67,14 @@ class Work:
             Part: scores, curves, costs and errors; a method or metric that fails is among the errors.
 
         Raises:
-            ValueError: if the samples do not fit the model or each other.
+            ValueError: if the samples do not fit the model or each other, or the model gives a single logit.
         """
         batch = make_batch(self.model, samples, self.size, self.normalize, self.explain)
+        if batch.logits.shape[1] == 1:
+            raise ValueError(
+                "the model gives a single logit, whose softmax is 1 whatever it sees; train two classes (--kind multiclass) "
+                "or wrap the model so that it returns two logits, 0 and its own."
+            )
         trial = Trial(self.model, batch.images, batch.targets, batch.masks, logits=batch.logits, seed=self.seed)
         bench = _Bench(self, batch, trial, [i for i, index in enumerate(indices) if index in self.kept], 0 in indices, tick)
         try:

@@ -258,6 +258,13 @@ def test_examples_are_samples_with_masks(model, samples):
     torch.testing.assert_close(single.probabilities, comparison.examples[0].probabilities)
 
 
+def test_a_single_logit_is_refused(model, samples):
+    single = torch.nn.Sequential(model, torch.nn.Linear(len(model(samples[0].image[None])[0]), 1)).eval()
+    ill = [replace(sample, target=0) for sample in samples]
+    with pytest.raises(ValueError, match="the model gives a single logit, whose softmax is 1 whatever it sees"):
+        compare_methods(single, ill, ["random"], ["deletion"], layer="0.evidence")
+
+
 def test_no_methods_explain_no_sample(model, samples):
     with pytest.raises(ValueError, match="there are no methods to compare"):
         explain_sample(model, samples[1], [])
