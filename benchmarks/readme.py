@@ -88,7 +88,8 @@ def comparison_rows(comparison: Comparison, metrics: list[str]) -> list[list[str
         for metric in metrics:
             cell = found[method, metric]
             mean = f"**{cell.mean}**" if cell.best else cell.mean
-            row.append(f"{mean} {MARKS.get(cell.better, '')}".strip() + f"<br>{cell.interval}")
+            interval = cell.interval.replace(" ", "\u00a0")  # on one line
+            row.append(f"{mean} {MARKS.get(cell.better, '')}".strip() + f"<br>{interval}")
         rows.append(row)
     return rows
 
