@@ -36,10 +36,10 @@ def checkpoint(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("data", "classes", "name"),
     [
-        (["--images", "images", "--masks", "masks"], 1, "cat"),
+        (["--images", "images", "--masks", "masks", "--classes", "dog,cat"], 2, "cat"),
         (["--voc", "VOCdevkit/VOC2007"], 20, "cat"),
         (["--voc", "VOCdevkit/VOC2007", "--split", "test"], 20, "cat"),
-        (["--coco", "annotations/instances_val2017.json", "--images", "val2017"], 1, "dog"),
+        (["--coco", "annotations/instances_val2017.json", "--images", "val2017", "--classes", "dog,cat"], 2, "dog"),
         (["--pets", "oxford-iiit-pet"], 37, "Abyssinian"),
         (["--boxes", "stage_2_train_labels.csv", "--images", "stage_2_train_images"], 2, "1"),
     ],
