@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from captum_softcam import cli, load_embedded
 from captum_softcam.attr import METHODS
@@ -147,6 +148,31 @@ def test_other_settings_are_noticed(kept):
 def test_other_samples_are_noticed(kept):
     scores = kept[0].scores.replace({"sample": {kept[0].samples[0]: "another"}})
     assert "samples" in script.stale_scores(kept[0], replace(kept[0], scores=scores))[0]
+
+
+def test_another_picture_is_noticed(kept, tmp_path, monkeypatch):
+    drawn = Image.open(script.PICTURE).convert("RGB")
+    pictures = {
+        "turned": drawn.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        "smaller": drawn.resize((100, 40)),
+        "same": drawn,
+    }
+    for name, picture in pictures.items():
+        picture.save(tmp_path / f"{name}.png")
+    monkeypatch.setattr(script, "ROOT", tmp_path)
+    monkeypatch.setattr(script, "draw", lambda *_: (tmp_path / "same.png").read_bytes())
+    for name, told in {"turned": 1, "smaller": 1, "same": 0}.items():
+        monkeypatch.setattr(script, "PICTURE", tmp_path / f"{name}.png")
+        assert script.stale_picture(kept[0]) == [f"{name}.png is not what would be drawn today."] * told
+
+
+def test_all_that_is_stale_is_told(kept, tmp_path, monkeypatch):
+    readme = tmp_path / "README.md"
+    readme.write_text(README.replace("0.275", "0.257"), encoding="utf-8")
+    monkeypatch.setattr(script, "README", readme)
+    monkeypatch.setattr(script, "stale_picture", lambda _: ["the picture"])
+    kept[0].save(tmp_path / "result")
+    assert script.stale(tmp_path / "result") == ["README.md does not show what benchmarks/readme holds.", "the picture"]
 
 
 def test_a_place_that_is_missing_is_told():

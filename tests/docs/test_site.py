@@ -27,7 +27,11 @@ def site(folder, **pages):
 
 def test_links_that_lead_somewhere(tmp_path):
     body = '<a href="b.html#there">b</a><a href="#here">here</a><p id="here"></p><a href="https://x.org/y#z">out</a>'
-    site(tmp_path, a=body + '<a href="mailto:a@b.org">post</a><img src="my%20map.png">', b='<h1 id="there">there</h1>')
+    site(
+        tmp_path,
+        a=body + '<a href="mailto:a@b.org">post</a><a href="//x.org">x</a><img src="my%20map.png">',
+        b='<h1 id="there">there</h1>',
+    )
     (tmp_path / "my map.png").touch()
     assert checks.broken_links(tmp_path) == []
 
