@@ -30,6 +30,11 @@ def test_panels_of_a_black_box():
     assert len(plot_history(history()).axes) == 2
 
 
+def test_what_was_not_logged_has_no_panel():
+    found = plot_history(history(train_penalty=0)).axes
+    assert [axis.get_title().split()[0] for axis in found] == ["classification", "score", "penalty"]
+
+
 def test_curves_are_the_history():
     found = lines(plot_history(history()).axes[1])
     assert found["validation AUC"].get_xdata().tolist() == [0, 1, 2, 3]
