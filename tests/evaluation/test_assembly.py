@@ -26,7 +26,7 @@ def part(*indices, run=0, seconds=1.0, plain=1.0, forwards=1.0, memory=np.nan, f
         labels=[i % 3 for i in indices],
         targets=[i % 4 for i in indices],
         predictions=[i % 5 for i in indices],
-        masked=[i % 2 == 0 for i in indices],
+        masked=[i != 1 for i in indices],
         scores=np.array(scores, dtype=float),
         curves={"c": np.array(points)},
         fractions={"c": FRACTIONS},
@@ -44,7 +44,7 @@ def test_every_sample_once_and_in_order():
     assert whole.scores["score"].tolist() == [score(*row, run=int(row[0] == 3)) for row in rows]
     for column, cycle in {"label": 3, "target": 4, "prediction": 5}.items():
         assert whole.scores[column].tolist() == [i % cycle for i, *_ in rows]
-    assert whole.manifest["samples_with_mask"] == 2
+    assert whole.manifest["samples_with_mask"] == 3
     assert whole.curves[["sample", "method"]].values.tolist() == [[f"s{i}", name] for i in range(4) for name in METHODS]
     assert whole.curves["0"].tolist() == [score(i, name, "c", int(i == 3)) for i in range(4) for name in METHODS]
 
@@ -60,6 +60,11 @@ def test_counts_are_means_over_images_and_seconds_medians_over_batches():
     assert costs["forwards"] == pytest.approx((3 + 3 * 7 + 3) / 5)
     assert costs["seconds"] == 2
     assert costs["relative"] == 2 / 1
+
+
+def test_a_batch_that_was_done_twice_costs_once():
+    twice = assemble([part(0, 1, seconds=1), part(1, seconds=9, forwards=9)], METHODS, METRICS, {}).costs.loc["a"]
+    assert twice[["seconds", "forwards"]].tolist() == [1, 1]
 
 
 def test_a_batch_whose_memory_was_measured_is_not_timed():
