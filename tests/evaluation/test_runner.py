@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -256,6 +257,26 @@ def test_examples_are_samples_with_masks(model, samples):
     for name in FAST:
         torch.testing.assert_close(single.maps[name], comparison.examples[0].maps[name], atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(single.probabilities, comparison.examples[0].probabilities)
+
+
+def test_time_is_in_units_of_a_forward_per_image(model, samples):
+    class Slow(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = model
+
+        def forward(self, images):
+            time.sleep(0.2)  # for the batch, so that nothing else counts
+            return self.inner(images)
+
+    def two_forwards(asked, images, _classes):
+        asked(images)
+        asked(images)
+        return images[:, :1]
+
+    for batch_size in (1, 4):
+        run = compare_methods(Slow().eval(), samples[:4], [two_forwards], ["pixel_auc"], batch_size=batch_size, examples=0)
+        assert 1 < run.costs.loc["two_forwards", "relative"] < 4, "2, whatever the machine does besides"
 
 
 def test_a_single_logit_is_refused(model, samples):
