@@ -259,6 +259,34 @@ def test_examples_are_samples_with_masks(model, samples):
     torch.testing.assert_close(single.probabilities, comparison.examples[0].probabilities)
 
 
+def test_samples_without_a_mask_are_no_examples_once_there_is_one(model, samples):
+    mixed = [samples[0], samples[1], replace(samples[0], identifier="again"), samples[2]]
+    assert [sample.mask is None for sample in mixed] == [True, False, True, False]
+    comparison = compare_methods(model, mixed, ["random"], ["deletion"], examples=4)
+    assert [example.sample.identifier for example in comparison.examples] == ["s1", "s2"]
+
+
+def test_a_resumed_run_asks_for_nothing_that_is_done(model, samples, tmp_path):
+    seen = []
+
+    def spy(_model, images, _classes):
+        seen.append(len(images))
+        return images[:, :1]
+
+    class Cut(list):
+        def __getitem__(self, index):
+            if index >= 3:
+                raise OSError("the disk is gone")
+            return super().__getitem__(index)
+
+    options = {"batch_size": 1, "folder": tmp_path / "run", "examples": 0}
+    with pytest.raises(OSError, match="the disk is gone"):
+        compare_methods(model, Cut(samples), [spy], ["deletion"], **options)
+    assert sum(seen) == 3
+    compare_methods(model, samples, [spy], ["deletion"], **options, resume=True)
+    assert sum(seen) == len(samples) > 3
+
+
 def test_time_is_in_units_of_a_forward_per_image(model, samples):
     class Slow(torch.nn.Module):
         def __init__(self):
