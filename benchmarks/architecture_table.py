@@ -3,16 +3,14 @@
     python benchmarks/architecture_table.py > docs/reference/architectures_measured.md
 
 Random weights, the layer that ``suggest_layers`` recommends, small inputs. Models of one family with the same outcome share
-a row. About nine minutes on two cores; the largest network takes 10 GB.
+a row. Models of timm are named timm/NAME. About nine minutes on two cores; the largest network takes 10 GB.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 import runpy
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
@@ -20,7 +18,7 @@ from pathlib import Path
 import timm
 import torch
 import torchvision
-from conversion_table import names, network
+from conversion_table import chosen, names, network, settled
 from torch import Tensor, nn
 
 from captum_softcam import LayerClassActivationMap, LayerReciproCam, convert_to_softcam, suggest_layers
@@ -36,15 +34,10 @@ REASONS = {  # what the library says, in fewer words
 
 def main() -> None:
     """Print the table, row by row."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", help="names of models, timm's as timm/NAME (default: all)")
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    warnings.simplefilter("ignore", FutureWarning)  # of GoogLeNet and Inception, about how they draw their weights
+    models = chosen(__doc__, [*names(), *_timm_names()])
     versions = f"torch {torch.__version__}, torchvision {torchvision.__version__} and timm {timm.__version__}"
     print(f"Measured with {versions}.\n\n| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}")
-    for (_, cells), rows in groupby(_rows(options.only or [*names(), *_timm_names()]), key=lambda row: (row[0], row[2])):
+    for (_, cells), rows in groupby(_rows(models), key=lambda row: (row[0], row[2])):
         print(f"| {', '.join(name for _, name, _ in rows)} | {' | '.join(cells)} |", flush=True)
 
 
@@ -122,12 +115,7 @@ def _timm_network(name: str) -> tuple[nn.Module, Tensor]:
     model = timm.create_model(name.removeprefix("timm/"), num_classes=10)
     side = 224 if "224" in name or "mixer" in name else 96
     images = torch.rand(2, 3, side, side)
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.momentum = 1.0
-    with torch.no_grad():
-        model(images)
-    return model.eval(), images
+    return settled(model, images), images
 
 
 if __name__ == "__main__":

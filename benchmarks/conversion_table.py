@@ -23,17 +23,23 @@ HEADER = ("model", "logits", "largest difference", "largest logit", "evidence", 
 
 def main() -> None:
     """Print the table, model by model."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    models = chosen(__doc__, names())
+    print(f"Measured with torch {torch.__version__}, torchvision {torchvision.__version__}.\n")
+    print(f"| {' | '.join(HEADER)} |\n|---|---|---:|---:|---|---|---|")
+    for name in models:
+        print(f"| {' | '.join(_row(name))} |", flush=True)
+        print(name, file=sys.stderr)
+
+
+def chosen(description: str, known: list[str]) -> list[str]:
+    """The names of models that the command line asks for; sets the number of threads."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", help="names of models (default: all)")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore", FutureWarning)  # of GoogLeNet and Inception, about how they draw their weights
-    print(f"Measured with torch {torch.__version__}, torchvision {torchvision.__version__}.\n")
-    print(f"| {' | '.join(HEADER)} |\n|---|---|---:|---:|---|---|---|")
-    for name in options.only or names():
-        print(f"| {' | '.join(_row(name))} |", flush=True)
-        print(name, file=sys.stderr)
+    return options.only or known
 
 
 def names() -> list[str]:
@@ -62,12 +68,17 @@ def network(name: str) -> tuple[nn.Module, torch.Tensor]:
     images = torch.rand(2, *_size(name))
     if hasattr(model, "aux_logits"):
         model.aux_logits, model.AuxLogits, model.aux1, model.aux2 = False, None, None, None
+    return settled(model, images), images
+
+
+def settled(model: nn.Module, images: torch.Tensor) -> nn.Module:
+    """The model in eval mode, after its normalisations have seen the images."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = 1.0
     with torch.no_grad():
         model(images)
-    return model.eval(), images
+    return model.eval()
 
 
 def _size(name: str) -> tuple[int, ...]:

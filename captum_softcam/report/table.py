@@ -34,8 +34,9 @@ def make_table(comparison: Comparison, metrics: Sequence[str] | None = None, bas
         ValueError: if the baseline is not among the methods, or for a metric that the comparison does not have.
     """
     metrics = comparison.metrics if metrics is None else metrics
-    for name in set(metrics) - set(comparison.metrics):
-        raise ValueError(f"the metric {name!r} is not in this comparison. {closest(name, comparison.metrics)}")
+    for name in metrics:
+        if name not in comparison.metrics:
+            raise ValueError(f"the metric {name!r} is not in this comparison. {closest(name, comparison.metrics)}")
     baseline = baseline or comparison.baseline
     found, titles, directions = cells(comparison, baseline), comparison.titles, comparison.directions
     table = Table(show_lines=True, title="mean and 95 % interval; ↑ higher is better, ↓ lower; * best")
