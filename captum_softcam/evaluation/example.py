@@ -26,10 +26,10 @@ class Example:
     Args:
         sample (Sample): image, class and mask.
         target (int): the class that is explained.
-        maps (dict): maps (1, H, W) of that class by method.
+        maps (dict): maps (1, h, w) of that class by method, at the resolution of the image or of a layer.
         probabilities (Tensor): of all classes, (K,). Default: None
         rival (int): another class, the strongest beside ``target``. Default: None
-        rival_maps (dict): maps (1, H, W) of the rival by method. Default: none
+        rival_maps (dict): maps (1, h, w) of the rival by method. Default: none
     """
 
     sample: Sample
@@ -41,7 +41,7 @@ class Example:
 
 
 def pack_examples(examples: Sequence[Example]) -> Arrays:
-    """Examples as arrays for a file: images in steps of 1/255, maps as float16 of their greatest magnitude; no pickle."""
+    """Examples as arrays for a file: images in 256 steps, maps as float16 of their greatest magnitude; no pickle."""
     arrays: Arrays = {"examples": _from_text(json.dumps([_names(example) for example in examples]))}
     for i, example in enumerate(examples):
         arrays |= {f"{i}/{key}": array for key, array in _arrays(example).items()}
@@ -70,8 +70,8 @@ def _names(example: Example) -> dict[str, Any]:
 
 
 def _arrays(example: Example) -> Arrays:
-    image = example.sample.image.detach().float().cpu()
-    arrays: Arrays = {"image": (image * 255).round().clamp(0, 255).byte().numpy()}
+    arrays: Arrays = {}
+    arrays["image"], arrays["image/range"] = _bytes(example.sample.image.detach().float().cpu())
     if example.sample.mask is not None:
         arrays["mask"] = example.sample.mask.cpu().numpy().astype(bool)
     if example.probabilities is not None:
@@ -80,6 +80,14 @@ def _arrays(example: Example) -> Arrays:
         for i, attribution in enumerate(maps.values()):
             arrays[f"{kind}/{i}"], arrays[f"{kind}/{i}/peak"] = _halved(attribution)
     return arrays
+
+
+def _bytes(image: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """An image in steps of 1/255 of its range, and that range: [0, 1], unless the image goes beyond it."""
+    finite = image[image.isfinite()].double().numpy()
+    low, high = finite.min(initial=0), finite.max(initial=1)
+    steps = (image.double().nan_to_num(low, high, low) - low) / (high - low) * 255
+    return steps.round().byte().numpy(), np.array([low, high])
 
 
 def _halved(attribution: Tensor) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
@@ -91,8 +99,10 @@ def _halved(attribution: Tensor) -> tuple[NDArray[np.float16], NDArray[np.float6
 
 def _example(entry: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Example:
     tensors = {key: torch.from_numpy(array) for key, array in arrays.items()}
+    low, high = arrays.get("image/range", np.array([0.0, 1.0])).tolist()
+    image = (tensors["image"].double() / 255 * (high - low) + low).float()
     return Example(
-        sample=Sample(tensors["image"].float() / 255, entry["label"], tensors.get("mask"), entry["identifier"]),
+        sample=Sample(image, entry["label"], tensors.get("mask"), entry["identifier"]),
         target=entry["target"],
         maps={name: _map(tensors, f"maps/{i}") for i, name in enumerate(entry["maps"])},
         probabilities=tensors.get("probabilities"),

@@ -5,48 +5,56 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from captum_softcam._maps import signed_scale
 from captum_softcam.evaluation import Example
+from captum_softcam.report.drawable import as_drawn, finite_scale
 
 __all__ = ["COLOURS", "plot_panel"]
 
 COLOURS = "PuOr_r"  # diverging, and told apart without colour vision: orange speaks for the class, purple against it
+_UNDEFINED = "#9be09b"  # a green that the scale does not have, for NaN
 _CELL = 1.15  # inches
+_NAME, _NOTE = 9, 6.5  # points
+_LONGEST = 60  # characters of a name that users gave
 
 
 def plot_panel(examples: Sequence[Example], classes: Sequence[str] | None = None) -> Figure:
     """A few samples x all methods, input and mask beside them.
 
-    Every map is divided by its own greatest magnitude, so that 0 is the same colour everywhere and maps of different
-    units can be compared; the outline is the mask.
+    Every map is upsampled to the input, as the metrics do it, and divided by its own greatest magnitude, so that 0 is the
+    same colour everywhere and maps of different units can be compared; the outline is the mask. Inputs outside [0, 1] are
+    scaled; one or three channels are grey or colour, of any other number the mean is drawn. A signal is drawn as lines, with
+    the map as the colour behind them, and a volume as the slice with the most evidence for the class. What was done, flat
+    maps and values that are not finite (green) are noted below the pictures.
 
     Args:
-        examples (sequence of Example): samples with their maps (1, H, W) by method; where a method failed,
-            the place of its map stays empty.
+        examples (sequence of Example): samples with their maps by method, (1, h, w) at the resolution of the input or of a
+            layer; where a method failed, the place of its map stays empty.
         classes (sequence of str): names for the rows. Default: the class numbers
 
     Returns:
         matplotlib.figure.Figure: one row per sample; save it with ``savefig``.
 
     Raises:
-        ValueError: if there are no examples.
+        ValueError: if there are no examples, or an input, a mask or a map has a shape that cannot be drawn.
     """
     if not examples:
         raise ValueError("there are no examples to draw; give at least one.")
     methods = list(dict.fromkeys(name for example in examples for name in example.maps))
     columns = 2 + len(methods)
-    figure = Figure(figsize=(_CELL * columns + 1.4, _CELL * len(examples) + 0.5), layout="constrained")
+    figure = Figure(figsize=(_CELL * columns + 1.4, (_CELL + 0.1) * len(examples) + 0.5), layout="constrained")
     axes = figure.subplots(len(examples), columns, squeeze=False)
     for row, example in zip(axes, examples, strict=True):
         _draw_row(row, example, methods, classes)
     for axis, title in zip(axes[0], ["input", "mask", *methods], strict=True):
-        axis.set_title(title.replace("_", "\n" if len(title) > 10 else " "), fontsize=9)
+        title = _shortened(title)
+        axis.set_title(title.replace("_", "\n" if len(title) > 10 else " "), fontsize=_NAME, parse_math=False)
     scale = ScalarMappable(Normalize(-1, 1), COLOURS)
     bar = figure.colorbar(scale, ax=axes, shrink=0.8, pad=0.01, ticks=[-1, 0, 1])
     bar.ax.set_yticklabels(["against\nthe class", "0", "for the\nclass"], fontsize=8)
@@ -54,27 +62,91 @@ def plot_panel(examples: Sequence[Example], classes: Sequence[str] | None = None
 
 
 def _draw_row(row: Any, example: Example, methods: Sequence[str], classes: Sequence[str] | None) -> None:
-    image = example.sample.image.permute(1, 2, 0).numpy()
-    row[0].imshow(image)
-    row[0].set_ylabel(_name(example.target, classes), fontsize=9)
-    mask = example.sample.mask
-    row[1].imshow(np.zeros(image.shape[:2]) if mask is None else mask[0].numpy(), cmap="gray", vmin=0, vmax=1)
-    if mask is None:
-        row[1].text(0.5, 0.5, "none", color="white", ha="center", va="center", transform=row[1].transAxes)
+    drawn, note = as_drawn(example)
+    image, mask = drawn.sample.image, drawn.sample.mask
+    _draw_input(row[0], image)
+    _note(row[0], note)
+    row[0].set_ylabel(_name(example.target, classes), fontsize=_NAME, parse_math=False)
+    _draw_mask(row[1], image, mask)
     for axis, method in zip(row[2:], methods, strict=True):
-        if method in example.maps:
-            _draw_map(axis, example.maps[method], mask)
+        if method in drawn.maps:
+            _draw_map(axis, image, drawn.maps[method], mask)
         else:
-            axis.text(0.5, 0.5, "failed", ha="center", va="center", transform=axis.transAxes)
+            _say(axis, "failed", "black")
     for axis in row:
         axis.set(xticks=[], yticks=[])
 
 
-def _draw_map(axis: Any, attribution: Tensor, mask: Tensor | None) -> None:
-    axis.imshow(signed_scale(attribution[None])[0, 0].numpy(), cmap=COLOURS, vmin=-1, vmax=1)
+def _draw_input(axis: Any, image: Tensor) -> None:
+    if image.dim() == 2:
+        _draw_lines(axis, image)
+        return
+    axis.imshow(image.permute(1, 2, 0).numpy(), cmap="gray", vmin=0, vmax=1)
+
+
+def _draw_lines(axis: Any, signal: Tensor) -> None:
+    """Every channel as a line over the positions."""
+    axis.plot(signal.T.numpy(), color="black", linewidth=0.6, alpha=max(0.3, 1 / len(signal)))
+    axis.set_xlim(-0.5, signal.shape[1] - 0.5)
+    axis.set_box_aspect(1)
+
+
+def _draw_mask(axis: Any, image: Tensor, mask: Tensor | None) -> None:
+    if mask is None:
+        _spread(axis, np.zeros(image.shape[1:]), image, cmap="gray", vmin=0, vmax=1)
+        _say(axis, "none", "white")
+        return
+    _spread(axis, mask[0].numpy(), image, cmap="gray", vmin=0, vmax=1)
+
+
+def _draw_map(axis: Any, image: Tensor, attribution: Tensor, mask: Tensor | None) -> None:
+    scaled = finite_scale(attribution)[0].numpy()
+    if image.dim() == 2:
+        _draw_lines(axis, image)
+    colours = matplotlib.colormaps[COLOURS].with_extremes(bad=_UNDEFINED)
+    _spread(axis, scaled, image, cmap=colours, vmin=-1, vmax=1)
     if mask is not None:
-        axis.contour(mask[0].numpy(), levels=[0.5], colors="black", linewidths=0.7)
+        _outline(axis, mask[0])
+    finite = np.isfinite(scaled)
+    if not finite.all():
+        _note(axis, f"{(~finite).mean():.0%} not finite")
+    elif np.ptp(scaled) <= 1e-6:
+        _note(axis, "flat: it says nothing")
+
+
+def _spread(axis: Any, values: Any, image: Tensor, **options: Any) -> None:
+    """Colours over the whole of an image, or behind the whole of a signal's lines."""
+    if image.dim() == 3:
+        axis.imshow(values, **options)
+        return
+    low, high = axis.get_ylim()
+    axis.imshow(values[None], extent=(-0.5, image.shape[1] - 0.5, low, high), aspect="auto", zorder=0, **options)
+    axis.set_box_aspect(1)
+
+
+def _outline(axis: Any, mask: Tensor) -> None:
+    """The border of the mask, closed where it meets the border of the image."""
+    padded = np.pad(mask.numpy(), 1)
+    limits = axis.get_xlim(), axis.get_ylim()
+    if mask.dim() == 1:
+        axis.vlines(np.flatnonzero(np.diff(padded)) - 0.5, *limits[1], color="black", linewidth=0.7)
+    elif padded.any():
+        columns, rows = (np.arange(-1, length - 1) for length in reversed(padded.shape))
+        axis.contour(columns, rows, padded, levels=[0.5], colors="black", linewidths=0.7)
+    axis.set(xlim=limits[0], ylim=limits[1])
+
+
+def _say(axis: Any, word: str, colour: str) -> None:
+    axis.text(0.5, 0.5, word, color=colour, ha="center", va="center", transform=axis.transAxes)
+
+
+def _note(axis: Any, words: str) -> None:
+    axis.set_xlabel(words.replace(", ", "\n"), fontsize=_NOTE, color="#555555", labelpad=2)
 
 
 def _name(target: int, classes: Sequence[str] | None) -> str:
-    return classes[target] if classes else f"class {target}"
+    return _shortened(classes[target]) if classes and 0 <= target < len(classes) else f"class {target}"
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"

@@ -1,6 +1,6 @@
 // The gallery: one sample at a time, two methods side by side.
 if (byId("gallery")) {
-  const { samples, colours, left_out: leftOut } = data.gallery;
+  const { samples, colours, left_out: leftOut, signals } = data.gallery;
   const state = { sample: 0, cell: null };
   const [left, right, kind, filter, opacity] = ["left", "right", "kind", "filter", "opacity"].map(byId);
   const isWrong = (sample) => sample.prediction != null && sample.prediction !== sample.label;
@@ -87,7 +87,7 @@ if (byId("gallery")) {
   }
 
   function caption(select, map) {
-    if (!select) return make("figcaption", {}, "photograph");
+    if (!select) return make("figcaption", {}, "photograph", make("span", {}, samples[state.sample].note));
     const name = make("b", {}, methods[select.value].name);
     const flat = map && map.values.every((value) => value === map.values[0]);
     const words = !map ? "no map" : flat ? "flat: it says nothing" : `greatest magnitude ${format(map.peak)}`;
@@ -246,7 +246,8 @@ if (byId("gallery")) {
   fillStrip();
   const side = samples[0].maps.find((map) => map)?.size;
   const coarse = `Each map is divided by its own greatest magnitude; it is kept at ${side?.[1]} × ${side?.[0]} positions, each the mean of its pixels.`;
-  byId("gallery-note").textContent = coarse + (leftOut ? ` ${leftOut} more samples did not fit into the file.` : "");
+  const unseen = signals ? ` ${signals} more samples are signals, which are not shown here.` : "";
+  byId("gallery-note").textContent = coarse + (leftOut ? ` ${leftOut} more samples did not fit into the file.` : "") + unseen;
   paint(byId("scale"), Int8Array.from({ length: 255 }, (_, place) => place - 127), 1, 255);
 
   for (const select of [left, right, kind]) select.addEventListener("change", () => (describe(), show()));

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
 
 from captum_softcam.evaluation import Example
+from captum_softcam.report.drawable import as_drawn
 from captum_softcam.report.html.facts import Facts
 from captum_softcam.report.panels import COLOURS
 
@@ -36,32 +37,30 @@ def gallery_data(facts: Facts, budget: int = BUDGET) -> dict[str, Any] | None:
     """Everything that the gallery shows; None if no sample was kept.
 
     Maps are stored at 112 positions a side or fewer, so that all fits; if even the coarsest do not, the last samples are
-    left out, and ``left_out`` says how many.
+    left out, and ``left_out`` says how many. Signals are left out, too; ``signals`` counts them.
 
     Args:
         facts (Facts): the comparison.
         budget (int): characters of JSON, about. Default: 7.5 million
     """
-    examples = [example for example in facts.comparison.examples if _is_picture(example.sample.image)]
+    kept = facts.comparison.examples
+    examples = [example for example in kept if example.sample.image.ndim > 2]
     if not examples:
         return None
-    entries = [_entry(facts, example) for example in examples]
+    entries = [_entry(facts, *as_drawn(example)) for example in examples]
     spare = budget - sum(len(entry["image"]) + len(entry["mask"] or "") for entry in entries)
     for side in SIDES:
-        maps = [_maps(facts.methods, example, side) for example in examples]
+        maps = [_maps(facts.methods, as_drawn(example)[0], side) for example in examples]  # drawn anew: few stay in memory
         sizes = np.cumsum([sum(len(stored["text"]) for kind in both.values() for stored in kind if stored) for both in maps])
         if sizes[-1] <= spare:
             break
-    kept = max(1, int((sizes <= spare).sum()))
-    samples = [entry | both for entry, both in zip(entries[:kept], maps, strict=False)]
-    return {"samples": samples, "left_out": len(entries) - kept, "colours": _colours()}
+    fitting = max(1, int((sizes <= spare).sum()))
+    samples = [entry | both for entry, both in zip(entries[:fitting], maps, strict=False)]
+    counts = {"left_out": len(entries) - fitting, "signals": len(kept) - len(examples)}
+    return {"samples": samples, **counts, "colours": _colours()}
 
 
-def _is_picture(image: Tensor) -> bool:
-    return image.dim() == 3 and image.shape[0] in (1, 3)
-
-
-def _entry(facts: Facts, example: Example) -> dict[str, Any]:
+def _entry(facts: Facts, example: Example, note: str) -> dict[str, Any]:
     """A sample without its maps."""
     sample = example.sample
     height, width = sample.image.shape[1:]
@@ -71,6 +70,7 @@ def _entry(facts: Facts, example: Example) -> dict[str, Any]:
         "name": sample.identifier,
         "height": height,
         "width": width,
+        "note": note,
         "image": _jpeg(sample.image),
         "mask": None if sample.mask is None else _bits(sample.mask),
         "mask_size": None if sample.mask is None else _fitting(sample.mask.shape[1:], _MASK_SIDE),
@@ -91,8 +91,7 @@ def _scores(facts: Facts, own: Any) -> list[list[float | None]]:
 
 def _jpeg(image: Tensor) -> str:
     """The photograph as a data address, at most 320 pixels a side."""
-    pixels = image.detach().float().cpu().nan_to_num().clamp(0, 1).expand(3, -1, -1)
-    array = (pixels * 255).round().byte().permute(1, 2, 0).numpy()
+    array = (image.expand(3, -1, -1) * 255).round().byte().permute(1, 2, 0).numpy()
     picture = Image.fromarray(array)
     picture.thumbnail((_IMAGE_SIDE, _IMAGE_SIDE))
     file = io.BytesIO()
@@ -102,7 +101,7 @@ def _jpeg(image: Tensor) -> str:
 
 def _bits(mask: Tensor) -> str:
     """The mask, one bit per pixel; made smaller, a pixel is set if any of its part is, so that no lesion goes."""
-    smaller = adaptive_max_pool2d(mask[None].float().cpu(), _fitting(mask.shape[1:], _MASK_SIDE))
+    smaller = adaptive_max_pool2d(mask[None].float(), _fitting(mask.shape[1:], _MASK_SIDE))
     return _packed(np.packbits(smaller[0, 0].numpy() > 0))
 
 
@@ -124,9 +123,8 @@ def _maps(methods: Sequence[str], example: Example, side: int) -> dict[str, list
 
 def _stored(attribution: Tensor, side: int) -> dict[str, Any]:
     """A map as signed bytes: 127 stands for its greatest magnitude, ``peak``; -128 for what is not finite."""
-    values = attribution.detach().reshape(1, 1, *attribution.shape[-2:]).float().cpu()
-    size = _fitting(values.shape[2:], side)
-    cells = adaptive_avg_pool2d(values, size)[0, 0]
+    size = _fitting(attribution.shape[1:], side)
+    cells = adaptive_avg_pool2d(attribution[None], size)[0, 0]
     finite = cells.isfinite()
     peak = float(cells[finite].abs().max()) if finite.any() else 0.0
     scaled = (cells / peak * 127).round() if peak else torch.zeros_like(cells)
