@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from captum_softcam._maps import signed_scale, upsample
+from captum_softcam._names import quoted
 from captum_softcam.evaluation import Example
 
 __all__ = ["as_drawn", "finite_scale"]
@@ -77,7 +78,7 @@ def _map(name: str, attribution: Any, size: tuple[int, ...]) -> Tensor:
     values = _with_channel(_values(attribution), len(size))
     if values.dim() != len(size) + 1 or not values.numel():
         raise ValueError(
-            f"the map {name[:80]!r} has shape {tuple(np.shape(attribution))}; an input of size {size} needs a single map "
+            f"the map {quoted(name)} has shape {tuple(np.shape(attribution))}; an input of size {size} needs a single map "
             f"with {len(size)} dimensions behind its channel."
         )
     values = values.where(values.isfinite(), torch.nan).sum(0, keepdim=True)

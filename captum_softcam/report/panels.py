@@ -12,6 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from captum_softcam._names import shown
 from captum_softcam.evaluation import Example
 from captum_softcam.report.drawable import as_drawn, finite_scale
 
@@ -53,7 +54,7 @@ def plot_panel(examples: Sequence[Example], classes: Sequence[str] | None = None
     for row, example in zip(axes, examples, strict=True):
         _draw_row(row, example, methods, classes)
     for axis, title in zip(axes[0], ["input", "mask", *methods], strict=True):
-        title = _shortened(title)
+        title = shown(title, _LONGEST)
         axis.set_title(title.replace("_", "\n" if len(title) > 10 else " "), fontsize=_NAME, parse_math=False)
     scale = ScalarMappable(Normalize(-1, 1), COLOURS)
     bar = figure.colorbar(scale, ax=axes, shrink=0.8, pad=0.01, ticks=[-1, 0, 1])
@@ -145,8 +146,4 @@ def _note(axis: Any, words: str) -> None:
 
 
 def _name(target: int, classes: Sequence[str] | None) -> str:
-    return _shortened(classes[target]) if classes and 0 <= target < len(classes) else f"class {target}"
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return shown(classes[target], _LONGEST) if classes and 0 <= target < len(classes) else f"class {target}"

@@ -279,6 +279,14 @@ class TestFolder:
         assert second.maps["NA"].isnan().all()
         assert float(second.maps["1"].max()) == pytest.approx(1e8, rel=1e-3), "beyond what float16 holds"
 
+    def test_an_image_in_other_units_comes_back(self, comparison, tmp_path):
+        image = torch.linspace(-2, 3, 60).view(3, 4, 5)
+        image[0, 0, 0] = float("nan")
+        example = Example(Sample(image, 0, None, "s"), 0, {})
+        dataclasses.replace(comparison, examples=[example]).save(tmp_path)
+        (loaded,) = Comparison.load(tmp_path).examples
+        assert torch.allclose(loaded.sample.image.flatten()[1:], image.flatten()[1:], rtol=0, atol=2.6 / 255)
+
     def test_a_small_comparison_has_few_files(self, comparison, tmp_path):
         bare = dataclasses.replace(comparison, failures=comparison.failures[:0])
         bare.save(tmp_path)

@@ -35,7 +35,7 @@ from reports import (
     without,
 )
 
-from captum_softcam.evaluation import Comparison
+from captum_softcam.evaluation import Comparison, Example
 from captum_softcam.report import write_report
 from captum_softcam.report.html.facts import Facts, count, number
 from captum_softcam.report.html.gallery import gallery_data
@@ -298,10 +298,52 @@ def test_an_example_without_probabilities_rival_or_all_maps(tmp_path):
     assert [stored is None for stored in entry["maps"]] == [False, False, True, False]
 
 
-def test_a_volume_is_no_picture():
+def _with_image(image: torch.Tensor, **maps: torch.Tensor) -> Example:
     example = make_example(0)
-    volume = dataclasses.replace(example, sample=dataclasses.replace(example.sample, image=torch.zeros(1, 4, 4, 4)))
-    assert gallery_data(Facts(make_comparison(examples=[volume]))) is None
+    return dataclasses.replace(example, sample=dataclasses.replace(example.sample, image=image), maps=maps, rival_maps={})
+
+
+def test_signals_are_left_out_and_counted():
+    signal = _with_image(torch.zeros(2, 30), soft_cam=torch.zeros(1, 5))
+    assert gallery_data(Facts(make_comparison(examples=[signal]))) is None
+    gallery = gallery_data(Facts(make_comparison(examples=[make_example(0), signal])))
+    assert gallery is not None
+    assert (len(gallery["samples"]), gallery["left_out"], gallery["signals"]) == (1, 0, 1)
+
+
+def test_of_a_volume_one_slice_is_shown():
+    volume, attribution = torch.zeros(1, 3, 20, 30), torch.zeros(1, 3, 20, 30)
+    volume[:, 1], attribution[:, 1] = 1.0, make_map(0).abs()
+    gallery = gallery_data(Facts(make_comparison(examples=[_with_image(volume, soft_cam=attribution)])))
+    assert gallery is not None
+    (entry,) = gallery["samples"]
+    assert entry["note"] == "slice 2 of 3, most evidence"
+    assert (entry["height"], entry["width"], entry["maps"][0]["size"]) == (20, 30, (20, 30))
+    assert _pixels(entry["image"]).min() > 250
+    assert np.abs(_unpack(entry["maps"][0])).max() == 127
+
+
+@pytest.mark.parametrize(
+    ("image", "note"),
+    [
+        (torch.full((1, 20, 30), 0.5), ""),
+        (torch.stack([torch.zeros(20, 30), torch.ones(20, 30)]), "mean of 2 channels"),
+        (torch.linspace(-2, 2, 1800).view(3, 20, 30), "scaled from -2 to 2"),
+    ],
+    ids=["grey", "two channels", "normalised"],
+)
+def test_any_image_is_a_picture(image, note):
+    gallery = gallery_data(Facts(make_comparison(examples=[_with_image(image, soft_cam=make_map(0, 4, 6))])))
+    assert gallery is not None
+    (entry,) = gallery["samples"]
+    assert entry["note"] == note
+    assert _pixels(entry["image"]).mean() == pytest.approx(127.5, abs=4)
+    assert entry["maps"][0]["size"] == (20, 30), "over the whole image, not in its corner"
+
+
+def _pixels(address: str) -> Any:
+    with Image.open(BytesIO(base64.b64decode(address.split(",")[1]))) as picture:
+        return np.array(picture)
 
 
 # How safe it is ----------------------------------------------------------------------------------------------------
@@ -415,7 +457,7 @@ def test_maps_come_back_to_half_a_step_of_their_scale(smooth):
 
 def test_a_large_map_is_kept_as_means_of_its_parts():
     attribution = torch.arange(224 * 112, dtype=torch.float64).view(1, 224, 112)
-    example = dataclasses.replace(make_example(0), maps={"soft_cam": attribution})
+    example = _with_image(torch.zeros(3, 224, 112), soft_cam=attribution)
     gallery = gallery_data(Facts(make_comparison(examples=[example])))
     assert gallery is not None
     stored = gallery["samples"][0]["maps"][0]
@@ -426,7 +468,7 @@ def test_a_large_map_is_kept_as_means_of_its_parts():
 
 def test_what_is_not_finite_has_a_byte_of_its_own():
     attribution = torch.tensor([[[1.0, float("nan")], [float("inf"), -0.5]]])
-    example = dataclasses.replace(make_example(0), maps={"soft_cam": attribution, "grad_cam": torch.zeros(1, 2, 2)})
+    example = _with_image(torch.zeros(3, 2, 2), soft_cam=attribution, grad_cam=torch.zeros(1, 2, 2))
     gallery = gallery_data(Facts(make_comparison(examples=[example])))
     assert gallery is not None
     maps = gallery["samples"][0]["maps"]

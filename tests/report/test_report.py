@@ -6,9 +6,11 @@ import dataclasses
 import io
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from rich.console import Console
 
@@ -149,6 +151,157 @@ def test_a_method_that_failed_leaves_its_place_empty(comparison):
     assert [text.get_text() for text in axes[3].texts] == ["failed"]
     assert not axes[3].images
     assert axes[7].images
+
+
+SIZE = (24, 32)
+RAMP = torch.linspace(-1, 2, 12, dtype=torch.float64).view(3, 4)
+
+
+def panel_of(image, attribution=RAMP, mask=None, target=0, classes=None):
+    """The drawn panel of one example with one map: its axes, and its pixels by axis."""
+    figure = plot_panel([Example(Sample(image, target, mask, "s"), target, {"m": attribution})], classes)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    whole = np.asarray(canvas.buffer_rgba())[..., :3]
+    parts = {}
+    for name, axis in zip(("input", "mask", "map"), figure.axes, strict=False):
+        box = axis.get_window_extent()
+        left, low, right, high = (round(edge) for edge in box.extents)
+        parts[name] = whole[len(whole) - high + 2 : len(whole) - low - 2, left + 2 : right - 2]
+    return figure.axes, parts
+
+
+@pytest.mark.parametrize(
+    "attribution",
+    [
+        RAMP[None],
+        RAMP,
+        RAMP[None, None],
+        RAMP.numpy(),
+        RAMP.numpy()[::-1, ::-1][::-1, ::-1],
+        RAMP.bfloat16(),
+        RAMP[None].requires_grad_(),
+        (RAMP / 3).expand(3, -1, -1),
+        RAMP * 1e-50,
+    ],
+    ids=["(1, h, w)", "(h, w)", "(1, 1, h, w)", "array", "strides", "bfloat16", "gradient", "channels", "tiny"],
+)
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_map_lies_over_the_whole_input(attribution, masked):
+    """Whatever the map's resolution: extents, limits, values and pixels."""
+    mask = torch.zeros(1, *SIZE, dtype=torch.bool)
+    mask[:, 10:, 20:] = True
+    axes, parts = panel_of(torch.rand(3, *SIZE), attribution, mask if masked else None)
+    for axis in axes[:3]:
+        assert axis.images[0].get_extent() == [-0.5, 31.5, 23.5, -0.5]
+        assert (axis.get_xlim(), axis.get_ylim()) == ((-0.5, 31.5), (23.5, -0.5))
+    drawn = np.asarray(axes[2].images[0].get_array())
+    expected = torch.nn.functional.interpolate(RAMP[None, None], SIZE, mode="bilinear")[0, 0] / 2
+    assert drawn == pytest.approx(expected.numpy(), abs=5e-3)
+    corners = [parts["map"][row, column].astype(int) for row in (1, -2) for column in (1, -2)]
+    assert corners[0][2] > corners[0][0] + 20, "top left speaks against the class: purple"
+    assert corners[3][0] > corners[3][2] + 50, "bottom right speaks for it: brown"
+    assert len({tuple(corner) for corner in corners}) == 4, "no corner is left empty"
+
+
+@pytest.mark.parametrize(
+    ("image", "note", "grey"),
+    [
+        (torch.full((1, *SIZE), 0.5), "", 128),
+        (torch.full((1, *SIZE), 64, dtype=torch.uint8), "", 64),
+        (torch.full((3, *SIZE), 0.25).requires_grad_(), "", 64),
+        (np.full((1, *SIZE), 0.5), "", 128),
+        (torch.stack([torch.zeros(SIZE), torch.ones(SIZE)]), "mean of 2 channels", 128),
+        (torch.full((4, *SIZE), 0.25), "mean of 4 channels", 64),
+        (torch.full((5, *SIZE), 7.0), "mean of 5 channels\nscaled from 7 to 7", 0),
+        (torch.full((1, *SIZE), float("nan")), "black where not finite", 0),
+    ],
+    ids=["grey", "bytes", "colour", "array", "2 channels", "4 channels", "5 channels", "not finite"],
+)
+def test_the_input_is_drawn_as_it_is(image, note, grey):
+    axes, parts = panel_of(image)
+    assert parts["input"] == pytest.approx(np.full_like(parts["input"], grey), abs=1)
+    assert axes[0].get_xlabel() == note
+
+
+def test_an_input_in_other_units_is_scaled_and_says_so():
+    axes, parts = panel_of(torch.linspace(-2, 3, 3 * 24 * 32).view(3, *SIZE))
+    assert axes[0].get_xlabel() == "scaled from -2 to 3"
+    assert parts["input"][..., 0].min() < 5
+    assert parts["input"][..., 2].max() > 250
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_has_a_colour_of_its_own(value):
+    attribution = RAMP.clone()
+    attribution[0, 0] = value
+    axes, parts = panel_of(torch.rand(3, *SIZE), attribution)
+    assert axes[2].get_xlabel().endswith("% not finite")
+    green = parts["map"][2, 2].astype(int)
+    assert green[1] > max(green[0], green[2]) + 20
+    assert float(axes[2].images[0].get_array()[-1, -1]) == pytest.approx(1), "the scale is that of the finite values"
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0])
+def test_a_flat_map_says_nothing_and_the_panel_says_so(value):
+    assert panel_of(torch.rand(3, *SIZE), torch.full((1, 3, 4), value))[0][2].get_xlabel() == "flat: it says nothing"
+
+
+@pytest.mark.parametrize("fill", [False, True])
+def test_a_mask_of_nothing_or_of_all(fill):
+    axes, parts = panel_of(torch.rand(3, *SIZE), RAMP, torch.full((1, *SIZE), fill))
+    assert (parts["mask"] == 255 * fill).all()
+    assert axes[2].get_xlim() == (-0.5, 31.5)
+
+
+def test_a_signal_is_a_line_before_its_map():
+    mask = torch.zeros(1, 40, dtype=torch.bool)
+    mask[:, 10:30] = True
+    axes, parts = panel_of(torch.sin(torch.arange(80.0)).view(2, 40), torch.linspace(-1, 1, 5)[None], mask)
+    for axis in axes[:3]:
+        assert axis.get_xlim() == (-0.5, 39.5)
+    assert [len(axis.get_lines()) for axis in axes[:3]] == [2, 0, 2]
+    assert axes[2].images[0].get_extent()[:2] == [-0.5, 39.5]
+    assert (parts["mask"][5, 2] == 0).all()
+    assert (parts["mask"][5, parts["mask"].shape[1] // 2] == 255).all()
+    assert parts["map"][1, 1].astype(int)[2] > parts["map"][1, 1].astype(int)[0]
+    assert parts["map"][1, -2].astype(int)[0] > parts["map"][1, -2].astype(int)[2]
+
+
+def test_of_a_volume_the_slice_with_the_most_evidence_is_drawn():
+    volume, attribution = torch.zeros(1, 6, *SIZE), torch.zeros(1, 3, 3, 4)
+    volume[:, 4:] = 1.0
+    attribution[:, 2], attribution[:, 0] = RAMP.abs(), -RAMP.abs()
+    mask = torch.zeros(1, 6, *SIZE, dtype=torch.bool)
+    mask[:, 5] = True
+    axes, parts = panel_of(volume, attribution, mask)
+    assert axes[0].get_xlabel() == "slice 6 of 6\nmost evidence"
+    assert (parts["input"] == 255).all()
+    assert (parts["mask"] == 255).all()
+    assert axes[2].images[0].get_array().shape == SIZE
+    assert float(axes[2].images[0].get_array().max()) == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("image", "attribution", "mask", "words"),
+    [
+        (torch.rand(7), torch.rand(7), None, r"an input of shape \(7,\) cannot be drawn"),
+        (torch.rand(1, 2, 3, 4, 5), torch.rand(1, 2), None, "cannot be drawn; expected a signal"),
+        (torch.rand(3, *SIZE), torch.rand(2, 1, 3, 4), None, r"the map 'm' has shape \(2, 1, 3, 4\)"),
+        (torch.rand(3, *SIZE), torch.rand(12), None, "needs a single map with 2 dimensions"),
+        (torch.rand(3, *SIZE), RAMP, torch.ones(1, 3, 4), r"a mask of shape \(1, 3, 4\) does not fit its input"),
+    ],
+    ids=["table", "film", "two maps", "cells", "mask"],
+)
+def test_what_cannot_be_drawn_is_refused(image, attribution, mask, words):
+    with pytest.raises(ValueError, match=words):
+        panel_of(image, attribution, mask)
+
+
+@pytest.mark.parametrize(("target", "shown"), [(0, "$x_{$"), (1, "a" * 29 + "…" + "a" * 30), (2, "class 2")])
+def test_any_name_of_a_class_can_be_drawn(target, shown):
+    axes, _ = panel_of(torch.rand(3, *SIZE), target=target, classes=["$x_{$", "a" * 1000])
+    assert axes[0].get_ylabel() == shown
 
 
 def test_no_examples_no_panel():
