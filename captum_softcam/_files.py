@@ -24,12 +24,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from captum_softcam._names import reason, shown
+
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 __all__ = [
     "check_place",
-    "in_words",
     "new_folder",
     "owned",
     "owner_of",
@@ -43,6 +44,7 @@ _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 _LEFTOVER = re.compile(r"\..*\.captum-softcam-(?P<host>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}\.part")
 _DAY = 24 * 3600.0  # after which a temporary of another machine counts as left behind
 _LOCK, _OWNER = ".owner.lock", ".owner.json"
+_WORDED = "cannot be written"
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # how file systems without locks answer
 _GRACE = 10.0  # seconds in which the children of a killed process, which inherit its lock, notice and end
 _CURES = {
@@ -53,6 +55,7 @@ _CURES = {
     errno.EPERM: "give rights to write there, or choose another folder",
     errno.EROFS: "choose a folder that is not read-only",
     errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EEXIST: "choose another name, or move it away",
     errno.ENOENT: "make its folder first, or choose another",
     errno.ENOTDIR: "choose a place that does not lie below a file",
     errno.EISDIR: "choose the name of a file, not of a folder",
@@ -106,9 +109,9 @@ def replacing_path(path: Path) -> Iterator[Path]:
         _append(draft, b"")
         draft.replace(path)
     except OSError as error:
-        if error.filename not in (None, str(draft)):  # of another file, which the block reads
+        if error.filename not in (None, str(draft)) or _WORDED in str(error):  # about another file, of the block's own
             raise
-        raise in_words(error, path) from error
+        raise OSError(error.errno, _refused(error, path)) from error
     finally:
         _remove(draft)
     _synchronise(path.parent)
@@ -149,13 +152,13 @@ def new_folder(path: Path) -> Iterator[Path]:
         draft.mkdir()
         yield draft
         _synchronise(draft)
-        if path.exists():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(draft))
+        if os.path.lexists(path):
+            path.mkdir()  # refused by the system, which would put a folder in the place of an empty one
         draft.rename(path)
     except OSError as error:
-        if Path(error.filename or draft) not in (draft, path, *path.parents):
+        if Path(error.filename or draft) not in (draft, path, *path.parents):  # about another file, of the block's own
             raise
-        raise in_words(error, path) from error
+        raise OSError(error.errno, _refused(error, path)) from error
     finally:
         _remove(draft)
     _synchronise(path.parent)
@@ -182,7 +185,7 @@ def check_place(path: Path) -> None:
         finally:
             _remove(draft)
     except OSError as error:
-        raise in_words(error, path) from error
+        raise OSError(error.errno, _refused(error, path)) from error
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -244,21 +247,10 @@ def owner_of(folder: Path) -> str:
     return f"process {owner['process']}{here} on {owner['host']!r:.60}, since {owner['since']!s:.19}"
 
 
-def in_words(error: OSError, path: Path) -> OSError:
-    """Say of what the operating system refused which file it was and what to do.
-
-    Args:
-        error (OSError): what was raised; one that this function made is returned as it is.
-        path (Path): what was to be written.
-
-    Returns:
-        OSError: of the same kind and number.
-    """
-    if error.errno is None or "cannot be written" in str(error.strerror):
-        return error
-    name = str(path) if len(str(path)) <= 200 else f"...{str(path)[-197:]}"
-    cure = _CURES.get(error.errno, "choose another place")
-    return OSError(error.errno, f"'{name}' cannot be written ({os.strerror(error.errno)}); {cure}.")
+def _refused(error: OSError, path: Path) -> str:
+    """The file that the operating system refused to write, why, and what to do."""
+    cure = _CURES.get(error.errno or 0, "choose another place")
+    return f"'{shown(path)}' {_WORDED} ({os.strerror(error.errno) if error.errno else reason(error)}); {cure}."
 
 
 def _beside(path: Path) -> Path:
@@ -319,7 +311,7 @@ def _lock(folder: Path) -> BaseFileLock | None:
     from filelock import FileLock, Timeout  # only where a folder is worked in
 
     if not folder.is_dir():  # filelock would make it
-        raise in_words(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)), folder)
+        raise FileNotFoundError(errno.ENOENT, f"the folder '{shown(folder)}' does not exist; make it first.")
     lock = FileLock(folder / _LOCK, timeout=0, thread_local=False)
     end = time.monotonic() + _GRACE
     while True:
@@ -332,9 +324,9 @@ def _lock(folder: Path) -> BaseFileLock | None:
             continue
         except (NotImplementedError, OSError) as error:
             if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
-                raise in_words(error, folder) from error
+                raise OSError(error.errno, _refused(error, folder)) from error
             warnings.warn(
-                f"'{folder}' lies on a file system without locks; let one process at a time work there.", stacklevel=4
+                f"'{shown(folder)}' lies on a file system without locks; let one process at a time work there.", stacklevel=4
             )
             return None
         if (folder / _LOCK).exists():
@@ -343,7 +335,7 @@ def _lock(folder: Path) -> BaseFileLock | None:
 
 
 def _refusal(folder: Path) -> str:
-    return f"'{folder}' is in use by {owner_of(folder)}; wait until it has ended, or choose another folder."
+    return f"'{shown(folder)}' is in use by {owner_of(folder)}; wait until it has ended, or choose another folder."
 
 
 def _this_process() -> dict[str, Any]:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from captum_softcam._files import replacing
 from captum_softcam.evaluation.example import Example, pack_examples, unpack_examples
-from captum_softcam.evaluation.storage import replacing
 
 __all__ = ["COSTS", "Failure", "Part"]
 

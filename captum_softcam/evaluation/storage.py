@@ -9,9 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,9 +17,10 @@ from typing import Any, BinaryIO
 import numpy as np
 import pandas as pd
 
+from captum_softcam._files import replacing
 from captum_softcam.evaluation.example import Example, pack_examples, unpack_examples
 
-__all__ = ["FORMAT", "read_folder", "replacing", "write_folder"]
+__all__ = ["FORMAT", "read_folder", "write_folder"]
 
 FORMAT = 1
 """The format of the folder."""
@@ -34,35 +33,6 @@ _WORDS = ("sample", "method", "metric", "error")  # columns that hold text, even
 _PANDAS = tuple(map(int, pd.__version__.split(".")[:2]))
 # from 3.1 on pandas always reads every digit, and refuses the word
 _EVERY_DIGIT = {} if _PANDAS >= (3, 1) else {"float_precision": "round_trip"}
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write beside ``path`` that takes its place at the end; after an error all is as before.
-
-    Raises:
-        OSError: if it cannot be written, with the path and what to do.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        text = f"'{path}' cannot be written ({reason}); make room or give rights there, or choose another folder."
-        raise OSError(error.errno, text) from error
-    finally:
-        _remove(part)
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:  # what forbids writing may forbid this; the first error says it
-        return
 
 
 def write_folder(
