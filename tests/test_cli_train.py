@@ -75,7 +75,7 @@ def images(pictures, here):
 def table(pictures, *rows, header="path,label", path="table.csv"):
     lines = [f"{pictures}/{file},{','.join(rest)}" for file, *rest in rows]
     Path(path).write_text("\n".join((header, *lines)) + "\n")
-    return ["--csv", path]
+    return ["--csv", path, "--allow-outside"]
 
 
 def settings(out="run"):

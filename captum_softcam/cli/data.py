@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from captum_softcam.data import MaskedImages
 
-__all__ = ["add_data_options", "load_samples", "names_data"]
+__all__ = ["ALLOW_OUTSIDE", "add_data_options", "load_samples", "names_data"]
+
+ALLOW_OUTSIDE = "let the annotations or the table name images outside of their folder, by ../ or absolute paths"
 
 _SETS = ("voc", "coco", "pets", "boxes", "imagenet")
 _WITH_IMAGES = ("coco", "boxes")
@@ -28,6 +30,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--boxes", type=Path, metavar="CSV", help="table of boxes of --images, in the columns of RSNA")
     group.add_argument("--imagenet", type=Path, metavar="DIR", help="folder ILSVRC, validation images with their boxes")
     group.add_argument("--split", metavar="NAME", help="of --voc and --pets (default: test)")
+    group.add_argument("--allow-outside", action="store_true", help=ALLOW_OUTSIDE)
 
 
 def names_data(options: argparse.Namespace) -> bool:
@@ -59,12 +62,12 @@ def load_samples(options: argparse.Namespace, size: int, classes: Sequence[str] 
     if options.voc is not None:
         return data.VOCSamples(options.voc, size=size, classes=classes, **split)
     if options.coco is not None:
-        return data.CocoSamples(options.images, options.coco, size, classes)
+        return data.CocoSamples(options.images, options.coco, size, classes, allow_outside=options.allow_outside)
     if options.pets is not None:
         two = classes is not None and len(classes) == 2
         return data.OxfordPetSamples(options.pets, size=size, target="species" if two else "breed", **split)
     if options.boxes is not None:
-        return data.BoxTableSamples(options.images, options.boxes, size, classes)
+        return data.BoxTableSamples(options.images, options.boxes, size, classes, allow_outside=options.allow_outside)
     if options.imagenet is not None:
         return data.ImageNetSamples(options.imagenet, size)
     return data.ImageFolderSamples(options.images, options.masks, size, classes)

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captum_softcam.cli.data import ALLOW_OUTSIDE
 from captum_softcam.cli.options import count, positive, refuse_unknown_model, seed, untrained
 from captum_softcam.cli.resuming import plain_options, take_stored
 
@@ -44,6 +45,7 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--images", type=Path, metavar="DIR", help="images in one folder per class")
     source.add_argument("--csv", type=Path, metavar="FILE", help="table with columns path, label and, if wanted, split")
+    parser.add_argument("--allow-outside", action="store_true", help=ALLOW_OUTSIDE)
     parser.add_argument("--val-images", type=Path, metavar="DIR", help="validation images in one folder per class")
     share = "validation images set aside where there are none (default: 0.2)"
     parser.add_argument("--val-share", type=_number, default=0.2, metavar="SHARE", help=share)
@@ -143,12 +145,13 @@ def _sets(options: argparse.Namespace) -> tuple[LabelledImages, LabelledImages]:
     from captum_softcam.data import LabelledImages, split_samples
     from captum_softcam.data.labelled import names_splits
 
-    read = LabelledImages.from_folders if options.csv is None else LabelledImages.from_csv
-    train = read(options.images or options.csv, kind=options.kind)
+    from_csv = partial(LabelledImages.from_csv, kind=options.kind, allow_outside=options.allow_outside)
+    read = partial(LabelledImages.from_folders, kind=options.kind) if options.csv is None else from_csv
+    train = read(options.images or options.csv)
     if options.val_images is not None:
         validation = LabelledImages.from_folders(options.val_images, train.classes, options.kind)
     elif options.csv is not None and names_splits(options.csv):
-        parts = (LabelledImages.from_csv(options.csv, split, train.classes, options.kind) for split in ("train", "val"))
+        parts = (from_csv(options.csv, split, train.classes) for split in ("train", "val"))
         train, validation = parts
     else:
         train, validation = split_samples(train, options.val_share, options.seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,15 +11,17 @@ from pathlib import Path
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from captum_softcam.data.boxes import Box, box_mask
-from captum_softcam.data.classes import class_number
-from captum_softcam.data.images import existing_folder
+from captum_softcam._names import listed, quoted, shown
+from captum_softcam.data.boxes import Box, box_mask, finite_number
+from captum_softcam.data.classes import class_number, numbered
+from captum_softcam.data.images import existing_folder, refuse_outside
 from captum_softcam.data.masked_images import ImageEntry, MaskedImages
 from captum_softcam.data.tables import Row, read_table
 
 __all__ = ["BoxTableSamples"]
 
 _DICOM = ".dcm"
+_MOST_CLASSES = 100_000  # that numbers alone stand for; more are a slip, and would fill the memory with names
 
 
 class BoxTableSamples(MaskedImages):
@@ -40,16 +42,20 @@ class BoxTableSamples(MaskedImages):
         table (path): the CSV file, with a header.
         size (int): side of the samples in pixels. Default: 224
         classes (sequence of str): labels in the order of the model's logits. Default: from 0 to the greatest if
-            they are numbers, else the table's, sorted
+            they are whole numbers, else the table's, sorted
         image_column (str): Default: ``"patientId"``
         label_column (str): Default: ``"Target"``
         box_columns (sequence of str): left edge, top edge, width and height. Default: ``("x", "y", "width", "height")``
+        allow_outside (bool): whether an image may be named by an absolute path, or one that leads out of ``images`` by
+            ``..``. Default: False
 
     Raises:
         FileNotFoundError: if the folder, the table or an image is missing.
         ValueError: if a column is missing, a row cannot be understood or has an unknown label, an image is DICOM or could be
-            either of two files, a label of an image has rows with and without a box, or the table has no rows. Reading a
-            sample raises it for an unreadable image and a box wholly outside.
+            either of two files or leaves the folder, a label of an image has rows with and without a box, or the table has
+            no rows. Without
+            ``classes`` also if the labels are numbers of which one is negative, no whole number or 100,000 and more. Reading
+            a sample raises it for an unreadable image and a box wholly outside.
 
     Example::
 
@@ -67,6 +73,7 @@ class BoxTableSamples(MaskedImages):
         image_column: str = "patientId",
         label_column: str = "Target",
         box_columns: Sequence[str] = ("x", "y", "width", "height"),
+        allow_outside: bool = False,
     ) -> None:
         if len(box_columns) != 4:
             raise ValueError(f"box_columns are left edge, top edge, width and height; got {len(box_columns)} names.")
@@ -74,15 +81,15 @@ class BoxTableSamples(MaskedImages):
         groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
         for row in _rows(path, (image_column, label_column, *box_columns)):
             groups[_cell(row, image_column), _cell(row, label_column)].append(row)
-        classes = _classes({label for _, label in groups}) if classes is None else tuple(classes)
-        files = _files(folder)
+        classes = _classes({label for _, label in groups}, path) if classes is None else tuple(classes)
+        files, numbers = _files(folder), numbered(classes)
         super().__init__(
             [
                 ImageEntry(
-                    _find(image, files, folder, rows[0].place),
-                    class_number(label, classes, rows[0].place),
+                    _find(image, files, folder, rows[0].place, allow_outside),
+                    class_number(label, numbers, rows[0].place),
                     f"{image}/{label}",
-                    _mask(_boxes(rows, box_columns), f"image '{image}' in '{path}'"),
+                    _mask(_boxes(rows, box_columns), f"image '{shown(image, 80)}' in '{shown(path)}'"),
                 )
                 for (image, label), rows in groups.items()
             ],
@@ -96,25 +103,41 @@ def _rows(path: Path, needed: Sequence[str]) -> list[Row]:
     missing = [name for name in needed if name not in columns]
     if missing:
         raise ValueError(
-            f"table '{path}' has no column {', '.join(map(repr, missing))} but {', '.join(map(repr, columns)) or 'none'}. "
+            f"table '{shown(path)}' has no column {listed(map(quoted, missing), 80)} but "
+            f"{listed(map(quoted, columns), 80) or 'none'}. "
             "Name its own with image_column, label_column and box_columns."
         )
     if not rows:
-        raise ValueError(f"table '{path}' has no rows; expected one per box below the header.")
+        raise ValueError(f"table '{shown(path)}' has no rows; expected one per box below the header.")
     return rows
 
 
-def _classes(labels: set[str]) -> tuple[str, ...]:
+def _classes(labels: set[str], path: Path) -> tuple[str, ...]:
     """All labels in order; numbers keep their own places, whether or not a smaller one is missing."""
-    if all(label.isdecimal() for label in labels):
-        return tuple(map(str, range(max(map(int, labels)) + 1)))
-    return tuple(sorted(labels))
+    if not all(map(_is_number, labels)):
+        return tuple(sorted(labels))
+    wrong = [label for label in labels if not label.isdecimal() or len(label) > 9 or int(label) >= _MOST_CLASSES]
+    if wrong:
+        raise ValueError(
+            f"table '{shown(path)}' has the label {quoted(min(wrong))}; expected the number of a class, from 0 to "
+            f"{_MOST_CLASSES - 1}, or names of classes. Other numbers need classes, in the order of the model's logits."
+        )
+    return tuple(map(str, range(max(map(int, labels)) + 1)))
+
+
+def _is_number(text: str) -> bool:
+    """Whether Python reads a number there, be it negative, infinite or none ("nan")."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _cell(row: Row, column: str) -> str:
     text = row.cells[column].strip()
     if not text:
-        raise ValueError(f"{row.place} has nothing in the column {column!r}.")
+        raise ValueError(f"{row.place} has nothing in the column {quoted(column)}.")
     return text
 
 
@@ -141,12 +164,11 @@ def _box(row: Row, columns: Sequence[str]) -> Box | None:
 
 
 def _number(text: str, column: str, row: Row) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"{row.place} has {text!r} in the column {column!r}; expected a number, or four empty cells.")
+    value = finite_number(text)
+    if value is None:
+        raise ValueError(
+            f"{row.place} has {quoted(text)} in the column {quoted(column)}; expected a number, or four empty cells."
+        )
     return value
 
 
@@ -164,16 +186,25 @@ def _files(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _find(image: str, files: dict[str, list[Path]], folder: Path, place: str) -> Path:
+def _find(image: str, files: dict[str, list[Path]], folder: Path, place: str, allow_outside: bool) -> Path:
     """The file that a row names; a converted copy goes before the DICOM file it was made from."""
+    refuse_outside(image, place, allow_outside=allow_outside)
+    if allow_outside and os.path.isfile(folder / image):
+        return folder / image
     named = files.get(image, [])
     readable = [path for path in named if path.suffix.lower() != _DICOM]
     if len(readable) > 1:
-        raise ValueError(f"{place} names the image '{image}', which could be {' or '.join(map(repr, map(str, readable)))}.")
+        raise ValueError(
+            f"{place} names the image '{shown(image, 80)}', which could be {listed(path.name for path in readable)}; "
+            "keep one of them."
+        )
     if named and not readable:
-        raise ValueError(f"{place} names the image '{named[0]}', which is DICOM; convert it to PNG, see the how-to guide.")
+        raise ValueError(
+            f"{place} names the image '{shown(named[0])}', which is DICOM; convert it to PNG, see the how-to guide."
+        )
     if not named:
         raise FileNotFoundError(
-            f"{place} names the image '{image}', but there is no '{folder / image}.png' nor another ending."
+            f"{place} names the image '{shown(image, 80)}', but there is no '{shown(folder / image)}.png' nor another "
+            "ending."
         )
     return readable[0]

@@ -12,7 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Box", "box_mask", "check_annotated_size"]
+from captum_softcam._names import quoted
+
+__all__ = ["Box", "box_mask", "check_annotated_size", "finite_number"]
 
 _NOISE = 1e-6
 """Pixels; an edge that x + width puts this far beyond the border of a pixel does not touch the pixel."""
@@ -56,12 +58,22 @@ def check_annotated_size(size: tuple[int, int] | None, source: str, image: Tenso
     height, width = image.shape[1:]
     if size is not None and size != (width, height):
         raise ValueError(
-            f"{source} is for an image of {size[0]}x{size[1]} pixels, its image has {width}x{height}; its places are wrong."
+            f"{source} is for an image of {quoted(size[0], 20)}x{quoted(size[1], 20)} pixels, its image has "
+            f"{width}x{height}; its places are wrong."
         )
 
 
 def _span(first: float, last: float, length: int) -> range:
     """The pixels between two edges, at least one, as far as they lie on a line of ``length`` pixels."""
-    start = math.floor(first + _NOISE)
-    stop = max(math.ceil(last - _NOISE), start + 1)
+    start = math.floor(min(max(first, -2.0), length + 1.0) + _NOISE)  # x + width may be infinite
+    stop = max(math.ceil(min(max(last, -1.0), length + 1.0) - _NOISE), start + 1)
     return range(max(start, 0), min(stop, length))
+
+
+def finite_number(text: str) -> float | None:
+    """The number that a text is, or None; "nan", "inf" and "1_000", which Python alone would take, are none."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and "_" not in text else None

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import Tensor
-
-from captum_softcam._names import closest
+from captum_softcam._names import closest, quoted, reason, shown
 from captum_softcam.data.boxes import Box, box_mask
-from captum_softcam.data.classes import class_number
-from captum_softcam.data.images import existing_folder, existing_image
+from captum_softcam.data.classes import class_number, numbered
+from captum_softcam.data.images import existing_folder, named_image
 from captum_softcam.data.masked_images import ImageEntry, MaskedImages
 from captum_softcam.data.polygons import polygon_mask
 
 __all__ = ["CocoSamples"]
 
 _REGIONS = ("boxes", "polygons")
+_FARTHEST = 1e9  # pixels from the first one; beyond, differences of corners lose their digits
 
 Record = dict[str, Any]
 Key = int | str
@@ -46,11 +46,14 @@ class CocoSamples(MaskedImages):
         size (int): side of the samples in pixels. Default: 224
         classes (sequence of str): category names in the order of the model's logits. Default: the file's, sorted by id
         regions (str): ``"boxes"`` or ``"polygons"``. Default: ``"boxes"``
+        allow_outside (bool): whether a ``file_name`` may be absolute or lead out of ``images`` by ``..``; links in the
+            folder are followed in any case. Default: False
 
     Raises:
         FileNotFoundError: if the folder, the file or an image is missing.
-        ValueError: if the file is no JSON, a part of it is missing or wrong, or nothing is left. Reading a sample raises it
-            for an unreadable image, one of another size than the file says, and a region wholly outside.
+        ValueError: if the file is no JSON, a part of it is missing or wrong, a ``file_name`` leaves the folder, or nothing
+            is left. Reading a sample raises it for an unreadable image, one of another size than the file says, and a region
+            wholly outside.
 
     Example::
 
@@ -66,50 +69,58 @@ class CocoSamples(MaskedImages):
         size: int = 224,
         classes: Sequence[str] | None = None,
         regions: Literal["boxes", "polygons"] = "boxes",
+        allow_outside: bool = False,
     ) -> None:
         if regions not in _REGIONS:
-            raise ValueError(f"regions {regions!r} is unknown. {closest(regions, _REGIONS)}")
+            raise ValueError(f"regions {quoted(regions)} is unknown. {closest(regions, _REGIONS)}")
         folder, path = existing_folder(Path(images), "image folder"), Path(annotations)
         document = _read(path)
         pictures, categories = _by_id(document, "images", path), _by_id(document, "categories", path)
-        names = {key: str(_field(categories[key], "name", f"category {key} of '{path}'")) for key in _sorted(categories)}
+        names = {key: _text(categories[key], "name", _place("category", key, path)) for key in _sorted(categories)}
         found = _regions(document["annotations"], path, (pictures, names), regions)
         classes = tuple(names.values()) if classes is None else tuple(classes)
         used = {key for _, key in found}
-        targets = {key: class_number(names[key], classes, f"category {key} of '{path}'") for key in _sorted(used)}
+        numbers = numbered(classes)
+        targets = {key: class_number(names[key], numbers, _place("category", key, path)) for key in _sorted(used)}
         number = {key: i for i, key in enumerate(pictures)}
         make = box_mask if regions == "boxes" else polygon_mask
-        super().__init__(
-            (
-                _entry(pictures[image], folder, path, names[key], targets[key], partial(make, found[image, key]))
-                for image, key in sorted(found, key=lambda pair: number[pair[0]])
-            ),
-            classes,
-            size,
-        )
+        entries = []
+        for image, key in sorted(found, key=lambda pair: number[pair[0]]):
+            where, name, sides = _image(pictures[image], path)
+            file = named_image(folder, name, where, allow_outside=allow_outside)
+            mask = partial(make, found[image, key], where, sides)
+            entries.append(ImageEntry(file, targets[key], f"{name}/{names[key]}", mask))
+        super().__init__(entries, classes, size)
 
 
 def _read(path: Path) -> Record:
     """The three lists of a file, each a list of objects."""
-    if not path.is_file():
-        raise FileNotFoundError(f"annotations '{path}' are not a file.")
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"annotations '{shown(path)}' are not a file.")
     try:
         document = json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"annotations '{path}' cannot be read as JSON ({error}).") from error
+    except (ValueError, RecursionError) as error:  # RecursionError: brackets within brackets, thousands of them
+        raise ValueError(f"annotations '{shown(path)}' cannot be read as JSON ({reason(error)}).") from error
     for name in ("images", "annotations", "categories"):
         records = document.get(name) if isinstance(document, dict) else None
         if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-            raise ValueError(f"annotations '{path}' have no list '{name}'; expected COCO's format for object detection.")
+            raise ValueError(
+                f"annotations '{shown(path)}' have no list '{name}'; expected COCO's format for object detection."
+            )
     return dict(document)
+
+
+def _place(kind: str, key: object, path: Path) -> str:
+    """Where something is, for error messages."""
+    return f"{kind} {quoted(key, 40)} of '{shown(path)}'"
 
 
 def _by_id(document: Record, kind: str, path: Path) -> dict[Key, Record]:
     found: dict[Key, Record] = {}
     for i, record in enumerate(document[kind]):
-        key = _key(record, "id", f"entry {i} of the {kind} in '{path}'")
+        key = _key(record, "id", f"entry {i} of the {kind} in '{shown(path)}'")
         if key in found:
-            raise ValueError(f"'{path}' has two {kind} with the id {key}.")
+            raise ValueError(f"'{shown(path)}' has two {kind} with the id {quoted(key)}.")
         found[key] = record
     return found
 
@@ -125,23 +136,30 @@ def _regions(
     read = _box if regions == "boxes" else _polygons
     found: dict[tuple[Key, Key], list[Any]] = defaultdict(list)
     for i, record in enumerate(annotations):
-        where = f"annotation {record.get('id', f'number {i}')} of '{path}'"
+        where = _place("annotation", record["id"], path) if "id" in record else f"annotation number {i} of '{shown(path)}'"
         image, category = _key(record, "image_id", where), _key(record, "category_id", where)
         for key, keys, kind in ((image, known[0], "image"), (category, known[1], "category")):
             if key not in keys:
-                raise ValueError(f"{where} belongs to the {kind} {key}, which the file does not list.")
-        if not record.get("iscrowd"):
+                raise ValueError(f"{where} belongs to the {kind} {quoted(key)}, which the file does not list.")
+        if not _is_crowd(record, where):
             found[image, category] += read(record, where)
     if not found:
-        raise ValueError(f"annotations '{path}' have no object that is not a crowd.")
+        raise ValueError(f"annotations '{shown(path)}' have no object that is not a crowd.")
     return found
+
+
+def _is_crowd(record: Record, where: str) -> bool:
+    value = record.get("iscrowd")
+    if value not in (None, 0, 1):
+        raise ValueError(f"{where} has the iscrowd {quoted(value)}; expected 0 or 1.")
+    return bool(value)
 
 
 def _box(record: Record, where: str) -> list[Box]:
     values = _field(record, "bbox", where)
     if not _numbers(values) or len(values) != 4 or min(values[2:]) < 0:
-        raise ValueError(f"{where} has the bbox {values!r}; expected [x, y, width, height].")
-    x, y, width, height = values
+        raise ValueError(f"{where} has the bbox {quoted(values)}; expected [x, y, width, height].")
+    x, y, width, height = map(float, values)
     return [Box(x, y, x + width, y + height)]
 
 
@@ -152,16 +170,21 @@ def _polygons(record: Record, where: str) -> list[list[float]]:
         raise ValueError(f"{where} has no polygons, for its segmentation is {what}; regions='boxes' does without.")
     for polygon in polygons:
         if not _numbers(polygon) or len(polygon) < 6 or len(polygon) % 2:
-            raise ValueError(f"{where} has the polygon {polygon!r}; expected [x1, y1, x2, y2, x3, y3, …].")
+            raise ValueError(f"{where} has the polygon {quoted(polygon)}; expected [x1, y1, x2, y2, x3, y3, …].")
+        if max(map(abs, polygon)) > _FARTHEST:
+            raise ValueError(f"{where} has the polygon {quoted(polygon)}, which reaches too far for any image.")
     return polygons
 
 
-def _entry(picture: Record, folder: Path, path: Path, name: str, target: int, make: Callable[..., Tensor]) -> ImageEntry:
-    where = f"image {picture['id']} of '{path}'"
-    file_name = str(_field(picture, "file_name", where))
+def _image(picture: Record, path: Path) -> tuple[str, str, tuple[int, int] | None]:
+    """Where an image stands in the document, its file, and its width and height if they are stated."""
+    where = _place("image", picture["id"], path)
     width, height = picture.get("width"), picture.get("height")
-    mask = partial(make, where, (width, height) if width and height else None)
-    return ImageEntry(existing_image(folder / file_name, where), target, f"{file_name}/{name}", mask)
+    if not width or not height:
+        return where, _text(picture, "file_name", where), None
+    if not all(isinstance(side, int) and side > 0 for side in (width, height)):
+        raise ValueError(f"{where} is {quoted(width, 40)} x {quoted(height, 40)} pixels; expected two whole numbers.")
+    return where, _text(picture, "file_name", where), (width, height)
 
 
 def _field(record: Record, name: str, where: str) -> Any:
@@ -170,12 +193,26 @@ def _field(record: Record, name: str, where: str) -> Any:
     return record[name]
 
 
+def _text(record: Record, name: str, where: str) -> str:
+    value = _field(record, name, where)
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{where} has the {name} {quoted(value)}; expected a text.")
+    return value
+
+
 def _key(record: Record, name: str, where: str) -> Key:
     value = _field(record, name, where)
-    if not isinstance(value, int | str):
-        raise ValueError(f"{where} has the {name} {value!r}; expected a number.")
+    if not isinstance(value, int | str) or isinstance(value, bool):
+        raise ValueError(f"{where} has the {name} {quoted(value)}; expected a number.")
     return value
 
 
 def _numbers(values: object) -> bool:
-    return isinstance(values, list) and all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+    return isinstance(values, list) and all(map(_is_finite, values))
+
+
+def _is_finite(value: object) -> bool:
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        return False

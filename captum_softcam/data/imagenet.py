@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from captum_softcam._names import listed, quoted, shown
 from captum_softcam.data.boxes import box_mask
-from captum_softcam.data.classes import class_number
+from captum_softcam.data.classes import class_number, numbered
 from captum_softcam.data.images import existing_folder, image_files
 from captum_softcam.data.masked_images import ImageEntry, MaskedImages
 from captum_softcam.data.pascal_xml import PascalAnnotation, read_pascal_xml
@@ -53,10 +54,11 @@ class ImageNetSamples(MaskedImages):
         existing_folder(annotations, "annotation folder")
         files = image_files(existing_folder(images, "image folder"))
         if not files:
-            raise FileNotFoundError(f"image folder '{images}' has no images; expected '{images}/NAME.JPEG'.")
+            raise FileNotFoundError(f"image folder '{shown(images)}' has no images; expected '{shown(images)}/NAME.JPEG'.")
         found = [_read(file, images, annotations) for file in files]
         classes = _all_classes(found) if classes is None else tuple(classes)
-        super().__init__((_entry(image, classes) for image in found), classes, size)
+        numbers = numbered(classes)
+        super().__init__((_entry(image, numbers) for image in found), classes, size)
 
 
 class _Image(NamedTuple):
@@ -73,10 +75,12 @@ def _read(file: Path, images: Path, annotations: Path) -> _Image:
     names = sorted({found.name for found in annotation.objects})
     if len(names) != 1:
         raise ValueError(
-            f"annotation '{path}' names {len(names)} classes ({', '.join(names) or 'no object'}); expected one."
+            f"annotation '{shown(path)}' names {len(names)} classes ({listed(names) or 'no object'}); expected one."
         )
     if file.parent != images and file.parent.name != names[0]:
-        raise ValueError(f"annotation '{path}' has the class {names[0]!r}, but its image is '{file}'; one is wrong.")
+        raise ValueError(
+            f"annotation '{shown(path)}' has the class {quoted(names[0])}, but its image is '{shown(file)}'; one is wrong."
+        )
     return _Image(file, path, names[0], annotation)
 
 
@@ -90,7 +94,7 @@ def _all_classes(found: list[_Image]) -> tuple[str, ...]:
     return wnids
 
 
-def _entry(image: _Image, classes: Sequence[str]) -> ImageEntry:
-    where = f"annotation '{image.path}'"
+def _entry(image: _Image, numbers: Mapping[str, int]) -> ImageEntry:
+    where = f"annotation '{shown(image.path)}'"
     mask = partial(box_mask, [found.box for found in image.annotation.objects], where, image.annotation.size)
-    return ImageEntry(image.file, class_number(image.wnid, classes, where), image.file.stem, mask)
+    return ImageEntry(image.file, class_number(image.wnid, numbers, where), image.file.stem, mask)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from captum_softcam._names import closest
-from captum_softcam.data.classes import class_number
-from captum_softcam.data.images import class_folders, existing_image, image_files, read_image
+from captum_softcam._names import closest, listed, quoted, shown
+from captum_softcam.data.classes import class_number, numbered
+from captum_softcam.data.images import class_folders, image_files, named_image, read_image
 from captum_softcam.data.tables import Row, read_table
 
 __all__ = ["LabelledImages", "balanced_class_weights", "names_splits", "split_samples"]
@@ -95,11 +95,12 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         root = Path(root)
         folders = {folder.name: image_files(folder) for folder in class_folders(root)}
         if not any(folders.values()):
-            raise FileNotFoundError(f"no class folder of '{root}' holds an image ({', '.join(IMG_EXTENSIONS)}).")
+            raise FileNotFoundError(f"no class folder of '{shown(root)}' holds an image ({', '.join(IMG_EXTENSIONS)}).")
         names = tuple(folders) if classes is None else tuple(classes)
-        pairs = [(file, name, f"folder '{root / name}'") for name, files in folders.items() for file in files]
-        labels = [(class_number(name, names, where),) for _, name, where in pairs]
-        return cls([file for file, *_ in pairs], labels, names, kind, transform)
+        numbers = numbered(names)
+        found = {name: class_number(name, numbers, f"folder '{shown(root / name)}'") for name in folders if folders[name]}
+        labels = [(number,) for name, number in found.items() for _ in folders[name]]
+        return cls([file for name in found for file in folders[name]], labels, names, kind, transform)
 
     @classmethod
     def from_csv(
@@ -109,6 +110,7 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         classes: Sequence[str] | None = None,
         kind: str = "multiclass",
         transform: Callable[[Tensor], Tensor] | None = None,
+        allow_outside: bool = False,
     ) -> LabelledImages:
         """Read a table with the columns ``path`` and ``label``, and ``split`` if wanted.
 
@@ -119,22 +121,25 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
             classes (sequence of str): names in the order of the logits. Default: all labels of the file, sorted
             kind (str): see the class. Default: ``"multiclass"``
             transform (callable): see the class. Default: the image as it is
+            allow_outside (bool): whether a path may be absolute or lead out of the table's folder by ``..``; links in the
+                folder are followed in any case. Default: False
 
         Returns:
             LabelledImages: the images, in the order of the rows.
 
         Raises:
             FileNotFoundError: if there is no such file, or an image is missing; the line is named.
-            ValueError: for a file without rows, a missing or unknown column, an unknown label or split, or a split without
-                rows; the line is named. Also as the class does.
+            ValueError: for a file without rows, a missing or unknown column, an unknown label or split, a path that leaves
+                the folder, or a split without rows; the line is named. Also as the class does.
         """
         path = Path(path)
         rows = _read_rows(path)
         known = sorted({label for row in rows for label in _labels(row)})
         names = tuple(known) if classes is None else tuple(classes)
         chosen = _of_split(rows, split, path)
-        labels = [[class_number(label, names, row.place) for label in _labels(row)] for row in chosen]
-        files = [existing_image(path.parent / row.cells["path"], row.place) for row in chosen]
+        numbers = numbered(names)
+        labels = [[class_number(label, numbers, row.place) for label in _labels(row)] for row in chosen]
+        files = [named_image(path.parent, row.cells["path"], row.place, allow_outside=allow_outside) for row in chosen]
         return cls(files, labels, names, kind, transform)
 
     def __len__(self) -> int:
@@ -155,7 +160,8 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         Returns:
             dict: their number by the name of the class, in the order of the logits.
         """
-        return {name: sum(number in entry for entry in self.labels) for number, name in enumerate(self.classes)}
+        found = Counter(number for entry in self.labels for number in entry)
+        return {name: found[number] for number, name in enumerate(self.classes)}
 
     def _target(self, entry: tuple[int, ...]) -> Tensor:
         if self.kind == "multilabel":
@@ -193,7 +199,7 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         missing = [name for name, count in self.counts().items() if count == 0]
         if missing:
             raise ValueError(
-                f"class {', '.join(map(repr, missing))} has no training images; add some, or leave the class out."
+                f"class {listed(map(quoted, missing))} has no training images; add some, or leave the class out."
             )
 
 
@@ -221,7 +227,7 @@ def split_samples(data: LabelledImages, share: float = 0.2, seed: int = 0) -> tu
         (6, 2)
     """
     if not 0 < share < 1:
-        raise ValueError(f"the share to validate on must lie between 0 and 1; got {share}.")
+        raise ValueError(f"the share to validate on must lie between 0 and 1; got {quoted(share)}.")
     groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for index, entry in enumerate(data.labels):
         groups[entry].append(index)
@@ -270,7 +276,7 @@ def balanced_class_weights(targets: Tensor, num_classes: int | None = None) -> T
         weights = len(targets) / (len(inside) * inside)
     unfit = [k for k, weight in enumerate(weights.tolist()) if not 0 < weight < float("inf")]
     if unfit:
-        raise ValueError(f"class {', '.join(map(str, unfit))} cannot be balanced: it has no examples, or no others.")
+        raise ValueError(f"class {listed(unfit)} cannot be balanced: it has no examples, or no others.")
     return weights
 
 
@@ -281,14 +287,16 @@ def _size(count: int, share: float) -> int:
 
 def _check_kind(data: LabelledImages) -> None:
     if data.kind not in _KINDS:
-        raise ValueError(f"kind {data.kind!r} is unknown. {closest(data.kind, _KINDS)}")
+        raise ValueError(f"kind {quoted(data.kind)} is unknown. {closest(data.kind, _KINDS)}")
     if data.kind == "binary" and len(data.classes) != 2:
-        raise ValueError(f"binary needs two classes; got {len(data.classes)}: {', '.join(data.classes[:8])}.")
+        raise ValueError(f"binary needs two classes; got {len(data.classes)}: {listed(data.classes)}.")
     if data.kind == "multilabel":
         return
     for file, entry in zip(data.files, data.labels, strict=True):
         if len(entry) != 1:
-            raise ValueError(f"image '{file}' has {len(entry)} labels; {data.kind} needs one, multilabel takes any number.")
+            raise ValueError(
+                f"image '{shown(file)}' has {len(entry)} labels; {data.kind} needs one, multilabel takes any number."
+            )
 
 
 def _read_rows(path: Path) -> list[Row]:
@@ -296,7 +304,7 @@ def _read_rows(path: Path) -> list[Row]:
     columns, rows = read_table(path)
     _check_columns(columns, path)
     if not rows:
-        raise ValueError(f"table '{path}' has no rows; expected one per image below the header.")
+        raise ValueError(f"table '{shown(path)}' has no rows; expected one per image below the header.")
     for row in rows:
         if not row.cells["path"]:
             raise ValueError(f"{row.place} does not have the {len(columns)} columns of the header.")
@@ -308,7 +316,7 @@ def _check_columns(columns: Sequence[str], path: Path) -> None:
     unknown = [name for name in columns if name not in ("path", "label", "split")]
     if missing or unknown:
         raise ValueError(
-            f"table '{path}' has the columns {', '.join(columns) or 'none'}; expected path, label, and split if wanted."
+            f"table '{shown(path)}' has the columns {listed(columns) or 'none'}; expected path, label, and split if wanted."
         )
 
 
@@ -320,11 +328,11 @@ def _of_split(rows: list[Row], split: str | None, path: Path) -> list[Row]:
     if split is None:
         return rows
     if "split" not in rows[0].cells:
-        raise ValueError(f"table '{path}' has no column split; without it all rows are one set.")
+        raise ValueError(f"table '{shown(path)}' has no column split; without it all rows are one set.")
     for row in rows:
         if row.cells["split"] not in _SPLITS:
-            raise ValueError(f"{row.place} has the split {row.cells['split']!r}; expected {', '.join(_SPLITS)}.")
+            raise ValueError(f"{row.place} has the split {quoted(row.cells['split'])}; expected {', '.join(_SPLITS)}.")
     chosen = [row for row in rows if row.cells["split"] == split]
     if not chosen:
-        raise ValueError(f"table '{path}' has no rows of the split {split!r}.")
+        raise ValueError(f"table '{shown(path)}' has no rows of the split {quoted(split)}.")
     return chosen

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d
 from torch.utils.data import Dataset
 
+from captum_softcam._names import quoted, shown
 from captum_softcam.data.images import read_image, to_square
 from captum_softcam.data.samples import Sample
 
@@ -65,7 +66,7 @@ class MaskedImages(Dataset[Sample]):
 
     def __init__(self, entries: Iterable[ImageEntry], classes: Sequence[str], size: int = 224) -> None:
         if size < 1:
-            raise ValueError(f"size is the side of a sample in pixels, at least 1; got {size}.")
+            raise ValueError(f"size is the side of a sample in pixels, at least 1; got {quoted(size)}.")
         self.classes = tuple(classes)
         self.size = size
         self._entries = _in_turns(entries)
@@ -105,4 +106,4 @@ def _check(entries: list[ImageEntry]) -> None:
         raise ValueError("there are no samples; give at least one entry.")
     identifier, count = Counter(entry.identifier for entry in entries).most_common(1)[0]
     if count > 1:
-        raise ValueError(f"{count} samples are called '{identifier}'; name every image once, by a name of its own.")
+        raise ValueError(f"{count} samples are called '{shown(identifier)}'; name every image once, by a name of its own.")

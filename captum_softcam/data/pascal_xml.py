@@ -5,12 +5,13 @@ They disagree on one thing, the number of the first pixel. Both corners belong t
 
 from __future__ import annotations
 
-import math
+import os
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from captum_softcam.data.boxes import Box
+from captum_softcam._names import reason, shown
+from captum_softcam.data.boxes import Box, finite_number
 
 __all__ = ["PascalAnnotation", "PascalObject", "read_pascal_xml"]
 
@@ -41,18 +42,25 @@ def read_pascal_xml(path: Path, first_pixel: int) -> PascalAnnotation:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no XML, or a part is missing or wrong; the file and the place are named.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"annotation '{path}' is not a file.")
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"annotation '{shown(path)}' is not a file.")
     try:
-        root = ElementTree.parse(path).getroot()
+        root = ElementTree.parse(path, ElementTree.XMLParser(target=_WithoutEntities())).getroot()
     except (ElementTree.ParseError, LookupError, ValueError) as error:
-        raise ValueError(f"annotation '{path}' cannot be read as XML ({error}).") from error
+        raise ValueError(f"annotation '{shown(path)}' cannot be read as XML ({reason(error)}).") from error
     if root.tag != "annotation":
-        raise ValueError(f"annotation '{path}' begins with <{root.tag}>; expected <annotation>.")
+        raise ValueError(f"annotation '{shown(path)}' begins with <{shown(root.tag, 80)}>; expected <annotation>.")
     objects = enumerate(root.findall("object"), 1)
     return PascalAnnotation(
-        _size(root, path), [_object(element, f"object {i} of '{path}'", first_pixel) for i, element in objects]
+        _size(root, path), [_object(element, f"object {i} of '{shown(path)}'", first_pixel) for i, element in objects]
     )
+
+
+class _WithoutEntities(ElementTree.TreeBuilder):
+    """A tree of a document without a DTD, whose entities can grow a file a hundredfold in memory."""
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:  # noqa: ARG002 (the parser calls it so)
+        raise ValueError("it has a DOCTYPE, which annotations do without")
 
 
 def _size(root: ElementTree.Element, path: Path) -> tuple[int, int] | None:
@@ -60,7 +68,7 @@ def _size(root: ElementTree.Element, path: Path) -> tuple[int, int] | None:
     size = root.find("size")
     if size is None:
         return None
-    width, height = (int(_number(size, name, f"the size in '{path}'")) for name in ("width", "height"))
+    width, height = (int(_number(size, name, f"the size in '{shown(path)}'")) for name in ("width", "height"))
     return (width, height) if width and height else None
 
 
@@ -68,7 +76,7 @@ def _object(element: ElementTree.Element, where: str, first_pixel: int) -> Pasca
     name = _text(element, "name", where)
     difficult = element.findtext("difficult", "0").strip()
     if difficult not in ("0", "1"):
-        raise ValueError(f"{where} has <difficult>{difficult}</difficult>; expected 0 or 1.")
+        raise ValueError(f"{where} has <difficult>{shown(difficult, 80)}</difficult>; expected 0 or 1.")
     return PascalObject(name, _box(element, where, first_pixel), difficult == "1")
 
 
@@ -84,12 +92,9 @@ def _box(element: ElementTree.Element, where: str, first_pixel: int) -> Box:
 
 def _number(element: ElementTree.Element, name: str, where: str) -> float:
     text = _text(element, name, where)
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"{where} has <{name}>{text}</{name}>; expected a number.")
+    value = finite_number(text)
+    if value is None:
+        raise ValueError(f"{where} has <{name}>{shown(text, 80)}</{name}>; expected a number.")
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -10,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_softcam._names import closest
-from captum_softcam.data.images import check_same_size, existing_folder, existing_image, open_image
+from captum_softcam._names import closest, quoted, shown
+from captum_softcam.data.images import check_same_size, existing_folder, named_image, open_image
 from captum_softcam.data.masked_images import ImageEntry, MaskedImages
 from captum_softcam.data.tables import Line, read_lines
 
@@ -68,7 +69,7 @@ class OxfordPetSamples(MaskedImages):
         border: bool = False,
     ) -> None:
         if target not in _CLASSES:
-            raise ValueError(f"target {target!r} is unknown. {closest(target, _CLASSES)}")
+            raise ValueError(f"target {quoted(target)} is unknown. {closest(target, _CLASSES)}")
         root = existing_folder(Path(root), "pet folder")
         lines = read_lines(root / "annotations" / f"{split}.txt")
         super().__init__((_entry(line, root, target, border) for line in lines), _CLASSES[target], size)
@@ -76,10 +77,10 @@ class OxfordPetSamples(MaskedImages):
 
 def _entry(line: Line, root: Path, target: str, border: bool) -> ImageEntry:
     name, breed, species = _parse(line)
-    file = existing_image(root / "images" / f"{name}.jpg", line.place)
+    file = named_image(root / "images", f"{name}.jpg", line.place)
     trimap = root / "annotations" / "trimaps" / f"{name}.png"
-    if not trimap.is_file():
-        raise FileNotFoundError(f"{line.place} needs the trimap '{trimap}', which is not a file.")
+    if not os.path.isfile(trimap):
+        raise FileNotFoundError(f"{line.place} needs the trimap '{shown(trimap)}', which is not a file.")
     return ImageEntry(file, breed if target == "breed" else species, name, partial(_trimap_mask, trimap, border, file))
 
 
@@ -90,8 +91,8 @@ def _parse(line: Line) -> tuple[str, int, int]:
     breed = breeds.get(name.rpartition("_")[0].lower())
     if breed is None or numbers[:1] != [str(breed + 1)] or numbers[1:2] not in (["1"], ["2"]):
         raise ValueError(
-            f"{line.place} is '{' '.join(line.words)}'; expected BREED_NUMBER, the number of the breed from 1 to 37, and "
-            "the species, 1 for a cat or 2 for a dog."
+            f"{line.place} is '{shown(' '.join(line.words), 80)}'; expected BREED_NUMBER, the number of the breed from 1 to "
+            "37, and the species, 1 for a cat or 2 for a dog."
         )
     return name, breed, int(numbers[1]) - 1
 
@@ -99,11 +100,15 @@ def _parse(line: Line) -> tuple[str, int, int]:
 def _trimap_mask(path: Path, border: bool, image_path: Path, image: Tensor) -> Tensor:
     """Where a trimap shows the animal, (1, H, W) bool."""
     values: np.ndarray[Any, Any] = np.asarray(open_image(path, "trimap"))
-    check_same_size(values, f"trimap '{path}'", image, image_path)
+    check_same_size(values, f"trimap '{shown(path)}'", image, image_path)
     unknown = np.setdiff1d(values, (_FOREGROUND, _BACKGROUND, _BORDER))
     if unknown.size:
-        raise ValueError(f"trimap '{path}' has the value {unknown[0]}; expected 1 (animal), 2 (background) and 3 (border).")
+        raise ValueError(
+            f"trimap '{shown(path)}' has the value {unknown[0]}; expected 1 (animal), 2 (background) and 3 (border)."
+        )
     mask = (values == _FOREGROUND) | (border & (values == _BORDER))
     if not mask.any():
-        raise ValueError(f"trimap '{path}' shows no animal{'' if border else '; border=True counts its border as well'}.")
+        raise ValueError(
+            f"trimap '{shown(path)}' shows no animal{'' if border else '; border=True counts its border as well'}."
+        )
     return torch.from_numpy(mask)[None]

@@ -15,6 +15,8 @@ from captum_softcam.data.boxes import check_annotated_size
 
 __all__ = ["polygon_mask"]
 
+_COMPARED = 2**22  # pairs of an edge and a row at a time: a polygon may have a million corners
+
 
 def polygon_mask(polygons: list[list[float]], source: str, size: tuple[int, int] | None, image: Tensor) -> Tensor:
     """The union of polygons as (1, H, W) bool; one that is too thin to hold a centre takes the pixels of its corners.
@@ -45,16 +47,25 @@ def polygon_mask(polygons: list[list[float]], source: str, size: tuple[int, int]
 
 def _inside(points: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
     """Which centres lie inside: along every row, each edge that is crossed turns outside into inside or back."""
-    (x, y), (next_x, next_y) = points.T, np.roll(points, -1, axis=0).T
+    following = np.roll(points, -1, axis=0)
+    turns = np.zeros((height, width + 1), int)
+    step = max(1, _COMPARED // height)
+    for start in range(0, len(points), step):
+        _count_turns(turns, points[start : start + step].T, following[start : start + step].T)
+    inside: NDArray[np.bool_] = turns.cumsum(axis=1)[:, :width] % 2 == 1
+    return inside
+
+
+def _count_turns(turns: NDArray[np.int64], ends: NDArray[np.float64], next_ends: NDArray[np.float64]) -> None:
+    """Add 1 to the first pixel behind every crossing of an edge with the middle of a row (H, W + 1)."""
+    (x, y), (next_x, next_y) = ends, next_ends
+    height, width = len(turns), turns.shape[1] - 1
     centres = np.arange(height)[:, None] + 0.5
     row, edge = np.nonzero((y <= centres) != (next_y <= centres))
     along = (row + 0.5 - y[edge]) / (next_y[edge] - y[edge])
     crossing = x[edge] + along * (next_x[edge] - x[edge])
     first = np.ceil(crossing - 0.5).clip(0, width).astype(int)
-    turns = np.zeros((height, width + 1), int)
     np.add.at(turns, (row, first), 1)
-    inside: NDArray[np.bool_] = turns.cumsum(axis=1)[:, :width] % 2 == 1
-    return inside
 
 
 def _corners(points: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:

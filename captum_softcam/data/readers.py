@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from captum_softcam._names import shown
+from captum_softcam.data.classes import numbered
 from captum_softcam.data.images import check_same_size, class_folders, existing_folder, image_files, open_image
 from captum_softcam.data.masked_images import ImageEntry, MaskedImages
 
@@ -54,9 +56,10 @@ class ImageFolderSamples(MaskedImages):
         root = Path(images)
         folders = {folder.name: image_files(folder) for folder in class_folders(root)}
         if not any(folders.values()):
-            raise FileNotFoundError(f"no class folder of '{root}' holds an image ({', '.join(IMG_EXTENSIONS)}).")
+            raise FileNotFoundError(f"no class folder of '{shown(root)}' holds an image ({', '.join(IMG_EXTENSIONS)}).")
         names = tuple(folders) if classes is None else tuple(classes)
-        labels = {name: _class_index(name, names, root) for name in folders}
+        numbers = numbered(names)
+        labels = {name: _class_index(name, numbers, root) for name in folders}
         labelled = {file: labels[name] for name, files in folders.items() for file in files}
         found = {} if masks is None else _mask_files(Path(masks), root, list(labelled))
         super().__init__((_entry(file, root, label, found.get(file)) for file, label in labelled.items()), names, size)
@@ -67,14 +70,14 @@ def _entry(file: Path, root: Path, label: int, mask: Path | None) -> ImageEntry:
     return ImageEntry(file, label, identifier, None if mask is None else partial(_read_mask, mask, file))
 
 
-def _class_index(name: str, classes: tuple[str, ...], root: Path) -> int:
+def _class_index(name: str, classes: Mapping[str, int], root: Path) -> int:
     if name in classes:
-        return classes.index(name)
+        return classes[name]
     if name.isdecimal() and int(name) < len(classes):
         return int(name)
     raise ValueError(
-        f"folder '{root / name}' is none of the model's {len(classes)} classes; name the folders after the classes or "
-        f"number them from 0 to {len(classes) - 1}."
+        f"folder '{shown(root / name)}' is none of the model's {len(classes)} classes; name the folders after the classes "
+        f"or number them from 0 to {len(classes) - 1}."
     )
 
 
@@ -86,14 +89,16 @@ def _mask_files(root: Path, images: Path, files: list[Path]) -> dict[Path, Path]
     found = {file: mask for file, mask in pairs.items() if mask is not None}
     if not found:
         expected = files[0].relative_to(images).with_suffix(".png")
-        raise ValueError(f"mask folder '{root}' has no mask for any image; expected for instance '{root / expected}'.")
+        raise ValueError(
+            f"mask folder '{shown(root)}' has no mask for any image; expected for instance '{shown(root / expected)}'."
+        )
     return found
 
 
 def _read_mask(path: Path, image_path: Path, image: Tensor) -> Tensor:
     """A mask file as (1, H, W) bool, checked against its image (3, H, W)."""
-    values: np.ndarray[Any, Any] = np.asarray(open_image(path, "mask").convert("L"))
-    check_same_size(values, f"mask '{path}'", image, image_path)
+    values: np.ndarray[Any, Any] = np.asarray(open_image(path, "mask", "L"))
+    check_same_size(values, f"mask '{shown(path)}'", image, image_path)
     if not values.any():
-        raise ValueError(f"mask '{path}' is empty; take the file away if the image has nothing to localise.")
+        raise ValueError(f"mask '{shown(path)}' is empty; take the file away if the image has nothing to localise.")
     return torch.from_numpy(values > 0)[None]

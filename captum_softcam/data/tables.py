@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import os
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
+
+from captum_softcam._names import quoted, reason, shown
 
 __all__ = ["Line", "Row", "read_lines", "read_table"]
 
@@ -28,17 +32,20 @@ def read_table(path: Path) -> tuple[list[str], list[Row]]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not CSV in UTF-8, or a row is longer or shorter than the header.
+        ValueError: if it is not CSV in UTF-8, two columns have one name, or a row is longer or shorter than the header.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"table '{path}' is not a file.")
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"table '{shown(path)}' is not a file.")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
-            rows = [Row(f"line {reader.line_num} of '{path}'", cells) for cells in reader]
+            rows = [Row(f"line {reader.line_num} of '{shown(path)}'", cells) for cells in reader]
             columns = list(reader.fieldnames or [])
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"table '{path}' cannot be read as CSV in UTF-8 ({error}).") from error
+        raise ValueError(f"table '{shown(path)}' cannot be read as CSV in UTF-8 ({reason(error)}).") from error
+    name, count = Counter(columns).most_common(1)[0] if columns else ("", 0)
+    if count > 1:
+        raise ValueError(f"table '{shown(path)}' has {count} columns {quoted(name)}; give each a name of its own.")
     for row in rows:
         if None in row.cells or None in row.cells.values():
             raise ValueError(f"{row.place} does not have the {len(columns)} columns of the header.")
@@ -52,14 +59,14 @@ def read_lines(path: Path) -> list[Line]:
         FileNotFoundError: if there is no such file.
         ValueError: if it is not text in UTF-8, or empty.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"list '{path}' is not a file.")
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"list '{shown(path)}' is not a file.")
     try:
         text = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"list '{path}' cannot be read as text in UTF-8 ({error}).") from error
-    lines = [Line(f"line {number} of '{path}'", line.split()) for number, line in enumerate(text, 1)]
+        raise ValueError(f"list '{shown(path)}' cannot be read as text in UTF-8 ({reason(error)}).") from error
+    lines = [Line(f"line {number} of '{shown(path)}'", line.split()) for number, line in enumerate(text, 1)]
     filled = [line for line in lines if line.words and not line.words[0].startswith("#")]
     if not filled:
-        raise ValueError(f"list '{path}' names no images.")
+        raise ValueError(f"list '{shown(path)}' names no images.")
     return filled

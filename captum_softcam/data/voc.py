@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from captum_softcam._names import closest
+from captum_softcam._names import closest, quoted, reason, shown
 from captum_softcam.data.boxes import Box, box_mask
-from captum_softcam.data.classes import class_number
-from captum_softcam.data.images import existing_folder, existing_image
+from captum_softcam.data.classes import class_number, numbered
+from captum_softcam.data.images import existing_folder, named_image
 from captum_softcam.data.masked_images import ImageEntry, MaskedImages
 from captum_softcam.data.pascal_xml import PascalObject, read_pascal_xml
 from captum_softcam.data.tables import Line, read_lines
@@ -65,35 +66,37 @@ class VOCSamples(MaskedImages):
     ) -> None:
         root = existing_folder(Path(root), "VOC folder")
         classes = _CLASSES if classes is None else tuple(classes)
-        lines = read_lines(_list(root, split))
-        entries = [entry for line in lines for entry in _entries(line, root, classes, include_difficult)]
+        lines, numbers = read_lines(_list(root, split)), numbered(classes)
+        entries = [entry for line in lines for entry in _entries(line, root, numbers, include_difficult)]
         if not entries:
-            raise ValueError(f"no image of the split {split!r} in '{root}' shows an object that is not difficult.")
+            raise ValueError(
+                f"no image of the split {quoted(split)} in '{shown(root)}' shows an object that is not difficult."
+            )
         super().__init__(entries, classes, size)
 
 
 def _list(root: Path, split: str) -> Path:
     folder = existing_folder(root / "ImageSets" / "Main", "folder of lists")
     path = folder / f"{split}.txt"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise FileNotFoundError(
-            f"list '{path}' is not a file. {closest(split, sorted(p.stem for p in folder.glob('*.txt')))}"
+            f"list '{shown(path)}' is not a file. {closest(split, sorted(p.stem for p in folder.glob('*.txt')))}"
         )
     return path
 
 
-def _entries(line: Line, root: Path, classes: Sequence[str], include_difficult: bool) -> Iterator[ImageEntry]:
+def _entries(line: Line, root: Path, numbers: Mapping[str, int], include_difficult: bool) -> Iterator[ImageEntry]:
     """A sample for every class of an image that has an object which is not difficult."""
     if len(line.words) > 1:
-        raise ValueError(f"{line.place} is '{' '.join(line.words)}'; expected the name of an image alone.")
+        raise ValueError(f"{line.place} is '{reason(' '.join(line.words))}'; expected the name of an image alone.")
     name = line.words[0]
-    file = existing_image(root / "JPEGImages" / f"{name}.jpg", line.place)
+    file = named_image(root / "JPEGImages", f"{name}.jpg", line.place)
     path = root / "Annotations" / f"{name}.xml"
     annotation = read_pascal_xml(path, first_pixel=1)
     for label in dict.fromkeys(found.name for found in annotation.objects):
-        target = class_number(label, classes, f"annotation '{path}'")
+        target = class_number(label, numbers, f"annotation '{shown(path)}'")
         boxes = _boxes([found for found in annotation.objects if found.name == label], include_difficult)
-        mask = partial(box_mask, boxes, f"annotation '{path}'", annotation.size)
+        mask = partial(box_mask, boxes, f"annotation '{shown(path)}'", annotation.size)
         if boxes:
             yield ImageEntry(file, target, f"{name}/{label}", mask)
 
