@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, fx
 
 from captum_softcam._captum import format_additional_forward_args, format_tensor_into_tuples, run_forward
-from captum_softcam._tail import unwrap
+from captum_softcam._view import unwrap
 
-__all__ = ["Call", "chunk_size"]
+__all__ = ["Call", "chunk_size", "leaves", "map_tensors"]
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,17 @@ class Call:
 
     @classmethod
     def of(cls, forward_func: Callable[..., Any], inputs: Any, additional_forward_args: Any) -> Call:
-        """From the arguments of ``attribute``, in Captum's forms."""
+        """From the arguments of ``attribute``, in Captum's forms.
+
+        Raises:
+            TypeError: for a model without Python modules: traced, scripted or exported.
+            RuntimeError: where there are no values to work on: under ``torch.compile`` or ``vmap``, or on the meta device.
+        """
         args = format_additional_forward_args(additional_forward_args)
-        return cls(unwrap(forward_func), format_tensor_into_tuples(inputs), args)
+        call = cls(unwrap(forward_func), format_tensor_into_tuples(inputs), args)
+        _refuse_without_modules(call.model)
+        _refuse_without_values(call.inputs)
+        return call
 
     @property
     def count(self) -> int:
@@ -45,21 +54,83 @@ class Call:
         return (*self.inputs, *(self.args or ()))
 
     def run(self) -> Any:
-        """The scores."""
-        return run_forward(self.model, self.inputs, None, self.args)
+        """The scores; a single number for a single example is one row."""
+        scores = run_forward(self.model, self.inputs, None, self.args)
+        return scores[None] if isinstance(scores, Tensor) and not scores.dim() and self.count == 1 else scores
 
     def copies(self, row: int, number: int) -> Call:
         """``number`` copies of one example, seen without copying memory."""
-        return Call(self.model, self.rows(self.inputs, row, number), self.args and self.rows(self.args, row, number))
+        return self._changed(lambda value: value[row : row + 1].expand(number, *value.shape[1:]))
+
+    def with_one_more(self) -> Call:
+        """The batch, with a copy of its first example behind it."""
+        return self._changed(lambda value: torch.cat((value, value[:1])))
+
+    def with_one_blank(self) -> Call:
+        """A batch of one example of zeros, in place of an empty one."""
+        return self._changed(lambda value: value.new_zeros(1, *value.shape[1:]))
 
     def rows(self, values: tuple[Any, ...], row: int, number: int) -> tuple[Any, ...]:
         """Each tensor with one row per example as ``number`` times the one row; all else as it is."""
-        return tuple(
-            value[row : row + 1].expand(number, *value.shape[1:])
-            if isinstance(value, Tensor) and value.dim() and len(value) == self.count
-            else value
-            for value in values
+        seen = self._belonging(lambda value: value[row : row + 1].expand(number, *value.shape[1:]), values)
+        return tuple(seen)
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Call:
+        return replace(self, inputs=self._belonging(change, self.inputs), args=self._belonging(change, self.args))
+
+    def _belonging(self, change: Callable[[Tensor], Tensor], values: Any) -> Any:
+        """The values with every tensor changed that has one row per example."""
+        count = self.count
+        return map_tensors(lambda value: change(value) if value.dim() and len(value) == count else value, values)
+
+
+def map_tensors(change: Callable[[Tensor], Any], value: Any) -> Any:
+    """An output, however nested, with every tensor changed."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, dict):
+        return type(value)((key, map_tensors(change, part)) for key, part in value.items())
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(map_tensors(change, part) for part in value))
+    if isinstance(value, (tuple, list)):
+        return type(value)(map_tensors(change, part) for part in value)
+    return value
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """What an output holds, however nested: its tensors in the order of :func:`map_tensors`, and everything else."""
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    if isinstance(value, (tuple, list)):
+        for part in value:
+            yield from leaves(part)
+    else:
+        yield value
+
+
+def _refuse_without_modules(model: object) -> None:
+    kind = ""
+    if isinstance(model, torch.jit.ScriptModule):
+        kind = "TorchScript"
+    elif isinstance(model, fx.GraphModule) and any("aten" in str(node.target) for node in model.graph.nodes):
+        kind = "torch.export's"
+    if kind:
+        raise TypeError(
+            f"the model is {kind}, in which no layer can be watched; pass the nn.Module that it was made from, with a layer "
+            "of that module."
         )
+
+
+def _refuse_without_values(inputs: tuple[Any, ...]) -> None:
+    where = ""
+    if torch.compiler.is_compiling():
+        where = "inside torch.compile"
+    elif any(isinstance(value, Tensor) and value.is_meta for value in inputs):
+        where = "on the meta device"
+    elif any(isinstance(value, Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(value) for value in inputs):
+        where = "inside torch.func.vmap or another transform of torch.func"
+    if where:
+        raise RuntimeError(f"attribute needs the values of its inputs, and there are none {where}; call it outside.")
 
 
 def chunk_size(perturbations_per_eval: int | None, example: Tensor) -> int:

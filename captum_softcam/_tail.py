@@ -4,50 +4,36 @@
 the layer gave, so that :func:`run_tail` can run the model again with other features at the layer: the modules before it
 are not run but answer with what they gave before, and only the rest of the model, its tail, costs anything. This needs
 no tracing and works for any ``forward_func``: a module, a plain function around one, skip connections around the layer,
-modules that are called several times.
+modules that are called several times. All of it happens in a private view, so that no other thread notices.
 """
 
 from __future__ import annotations
 
-import threading
-import warnings
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+from captum_softcam._call import Call, leaves, map_tensors
+from captum_softcam._view import View, Watch
 
 __all__ = [
     "Recording",
     "Trace",
-    "is_leaf",
-    "map_tensors",
+    "agree",
+    "depends_on_mode",
     "observe",
     "record",
     "refuse_train_mode",
     "run_tail",
     "single",
-    "unwrap",
     "values_of",
 ]
 
-_CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.MultiheadAttention, nn.Embedding)
-
-
-def unwrap(module: Any) -> Any:
-    """The model or layer itself, where it is compiled or stands in a ``DataParallel``; all else as it is."""
-    while True:
-        if isinstance(module, nn.DataParallel):
-            module = module.module
-        elif hasattr(module, "_orig_mod"):  # torch.compile's wrapper
-            module = module._orig_mod
-        else:
-            return module
-
+_ROUNDING = {torch.float16: 0.05, torch.bfloat16: 0.1, torch.float64: 1e-9}  # relative to the largest score
 
 def single(values: tuple[Any, ...]) -> Any:
     """The only value of a tuple of one, or the tuple."""
@@ -65,135 +51,127 @@ class Trace:
 
     Args:
         features (Tensor or tuple): output (or input) of the layer in its last call; None if it was not called.
-        containers (tuple of torch.nn.Module): the modules around the layer, from the outside in.
-        leaf (torch.nn.Module): the last module with parameters and without children that had ended by then; None if
-            there is none.
+        calls (int): number of calls of the layer.
         result (Tensor): what the model returned.
+        shapes (dict): per module and call, the shapes of the tensors that it gave, and whatever else it gave.
     """
 
     features: Any = None
-    containers: tuple[nn.Module, ...] = ()
-    leaf: nn.Module | None = None
+    calls: int = 0
     result: Any = None
+    shapes: dict[nn.Module, list[Any]] = field(default_factory=lambda: defaultdict(list))
 
 
-def observe(
-    forward: Callable[[], Any],
-    layer: nn.Module,
-    *,
-    model: object = None,
-    at_input: bool = False,
-    follow: Callable[[Trace], Any] | None = None,
-) -> Trace:
-    """Run ``forward`` and catch the layer's features. Cost: one forward.
+def observe(call: Call, layer: nn.Module, *, at_input: bool = False, follow: Callable[[Trace], Any] | None = None) -> Trace:
+    """Run the model and catch the layer's features. Cost: one forward.
 
     Args:
-        forward (callable): runs the model.
+        call (Call): the model with its arguments.
         layer (torch.nn.Module): of that model.
-        model (torch.nn.Module): what ``forward`` runs, if it is a module: saves watching modules that say nothing about
-            the layout of the features. Default: None
         at_input (bool): whether to catch what the layer reads. Default: False
         follow (callable): called with the trace whenever the layer has given (or read) features; what it returns, if
-            anything, takes their place. For a layer's input it is called before the first of its own modules begins.
-            Default: None
+            anything, takes their place. Default: None
 
     Raises:
-        TypeError: if the layer is no module.
-        ValueError: if the layer is not reached, or a module is in train mode, where scores of copies would differ.
+        TypeError: if the layer is not a module.
+        ValueError: if the layer is not reached, or a module is in train mode and would change the scores of copies.
     """
-    _refuse_no_module(layer)
     trace = Trace()
-    running: list[nn.Module] = []
-    leaves: deque[nn.Module] = deque(maxlen=1)
 
-    def catch(features: Any) -> Any:
-        trace.features, trace.containers, trace.leaf = features, tuple(running), leaves[0] if leaves else None
-        return follow(trace) if follow else None
+    def reached(features: Any) -> Any:
+        trace.calls += 1
+        trace.features = map_tensors(torch.clone, features)  # the model may write into them later
+        given = follow(trace) if follow else None
+        return features if given is None else given
 
-    def before_layer(_module: nn.Module, args: tuple[Any, ...]) -> Any:
-        if at_input and not args:
-            raise ValueError(f"layer {type(layer).__name__} is called with keyword arguments alone; take its output.")
-        given = catch(single(args)) if at_input else None
-        return None if given is None else (given,)
-
-    def after_layer(_module: nn.Module, _args: object, output: Any) -> Any:
-        return None if at_input else catch(output)
-
-    def begin(module: nn.Module, args: tuple[Any, ...]) -> Any:
+    def watch(module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         refuse_train_mode(module)
-        running.append(module)
-        return before_layer(module, args) if module is layer else None
+        if module is layer and at_input:
+            args = values_of(reached(_positional(args, layer)))
+        output = forward(*args, **kwargs)
+        trace.shapes[module].append([leaf.shape if isinstance(leaf, Tensor) else leaf for leaf in leaves(output)])
+        return reached(output) if module is layer and not at_input else output
 
-    def end(module: nn.Module, args: object, output: Any) -> Any:
-        running.pop()
-        if is_leaf(module):
-            leaves.append(module)
-        return after_layer(module, args, output) if module is layer else None
-
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    if _is_channels_first(modules, layer):
-        watched = _one_module(modules, layer, before_layer, after_layer)
-    else:
-        watched = _every_module(begin, end)
-    with watched:
-        trace.result = forward()
+    trace.result = _run(call, layer, watch)
     if trace.features is None:
         raise ValueError(_not_called(layer))
     return trace
 
 
-def is_leaf(module: nn.Module) -> bool:
-    """Whether a module has parameters of its own alone, so that its settings tell the number of channels it gives."""
-    return not module._modules and any(parameter is not None for parameter in module._parameters.values())
+def _run(call: Call, layer: nn.Module, watch: Watch) -> Any:
+    """What the model returns, every module of its view being watched."""
+    if not isinstance(layer, nn.Module):
+        raise TypeError(f"layer must be a module; got {layer!r}. A layer by name is model.get_submodule(name).")
+    view = View(call.model, layer)
+    if view.layer is None:
+        raise ValueError(_not_called(layer))
+    view.watch = watch
+    return Call(view.model, call.inputs, call.args).run()
 
 
-def _is_channels_first(modules: list[nn.Module], layer: nn.Module) -> bool:
-    """Whether nothing in the layer, or defined before it, puts the channels last."""
-    for module in modules:
-        if module is layer:
-            return not any(isinstance(part, _CHANNELS_LAST) for part in layer.modules())
-        if isinstance(module, _CHANNELS_LAST):
-            return False
-    return False  # the layer is none of the model's
+def _positional(args: tuple[Any, ...], layer: nn.Module) -> Any:
+    if not args:
+        raise ValueError(f"layer {type(layer).__name__} is called with keyword arguments alone; take its output.")
+    return single(args)
 
 
-@contextmanager
-def _one_module(
-    modules: list[nn.Module], layer: nn.Module, before: Callable[..., Any], after: Callable[..., Any]
-) -> Iterator[None]:
-    """Within the block ``before`` and ``after`` are called around the layer, before any hooks of the user's."""
-    for module in modules:
-        refuse_train_mode(module)
-    with ExitStack() as stack:
-        stack.enter_context(_uncompiled())
-        stack.callback(layer.register_forward_pre_hook(before, prepend=True).remove)
-        stack.callback(layer.register_forward_hook(after, prepend=True).remove)
-        yield
+def _not_called(layer: nn.Module) -> str:
+    return (
+        f"layer {type(layer).__name__} is not called by the model; pass a layer of this very model. If a function around the "
+        "model hides it, pass the model itself or a module that calls it."
+    )
 
 
-@contextmanager
-def _every_module(begin: Callable[..., Any], end: Callable[..., Any]) -> Iterator[None]:
-    """Within the block every module that this thread calls begins with ``begin`` and ends with ``end``, uncompiled."""
-    thread = threading.get_ident()
-
-    def here(hook: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *args: hook(*args) if threading.get_ident() == thread else None
-
-    with ExitStack() as stack:
-        stack.enter_context(_uncompiled())
-        stack.callback(register_module_forward_pre_hook(here(begin)).remove)
-        stack.callback(register_module_forward_hook(here(end)).remove)
-        yield
+def refuse_train_mode(module: nn.Module) -> None:
+    """Raise ValueError if the module itself is in train mode, and its result depends on that."""
+    if module.training and depends_on_mode(module):
+        raise ValueError(
+            f"the model is in train mode ({type(module).__name__}.training is True): dropout and batch statistics would "
+            "change the scores. Call model.eval() first."
+        )
 
 
-@contextmanager
-def _uncompiled() -> Iterator[None]:
-    """Within the block compiled modules run as they were written: a compiled module does not see our hooks."""
-    stance = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
-    with stance("force_eager") if stance else nullcontext(), warnings.catch_warnings():
-        # our hooks fire once more for the wrapper of a compiled module, which is neither a layer nor in their way
-        warnings.filterwarnings("ignore", message="Using `torch.compile")
-        yield
+def depends_on_mode(module: nn.Module) -> bool:
+    """Whether train mode changes what a module itself gives, its children left aside."""
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return module.p > 0
+    if isinstance(module, nn.modules.instancenorm._InstanceNorm):
+        return module.track_running_stats
+    if isinstance(module, (nn.MultiheadAttention, nn.RNNBase)):
+        return module.dropout > 0
+    if isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.RReLU)):
+        return True
+    if type(module).__module__.startswith("torch.nn."):
+        return False
+    if any(getattr(module, name, None) in (0, 0.0, None) for name in ("p", "drop_prob") if hasattr(module, name)):
+        return False  # stochastic depth that drops nothing
+    return any(_reads_mode(kind) for kind in type(module).__mro__ if not kind.__module__.startswith("torch.nn."))
+
+
+def _reads_mode(kind: type) -> bool:
+    """Whether a method of the class reads ``self.training``."""
+    codes = [getattr(value, "__code__", None) for value in vars(kind).values()]
+    return any("training" in code.co_names for code in codes if code is not None)
+
+
+def agree(scores: Any, known: Any, trace: Trace) -> bool:
+    """Whether scores are those that the trace knows, up to the rounding of other batch sizes."""
+    if not isinstance(scores, Tensor) or scores.shape != known.shape:
+        return False
+    size = trace.result.double().abs()
+    scale = float(size[size.isfinite()].max()) if size.isfinite().any() else 0.0
+    return torch.allclose(scores.double(), known.double(), rtol=0, atol=_rounding(trace) * scale, equal_nan=True)
+
+
+def _rounding(trace: Trace) -> float:
+    """Differences between batch sizes that are rounding, relative to the largest score, at the coarsest precision used."""
+    tensors = [value for value in (trace.result, *values_of(trace.features)) if isinstance(value, Tensor)]
+    device = tensors[0].device.type
+    precisions = {value.dtype for value in tensors}
+    if torch.is_autocast_enabled(device):
+        precisions.add(torch.get_autocast_dtype(device))
+    single_precision = 1e-4 if device == "cpu" else 0.01  # convolutions of a GPU may run in TF32
+    return max(_ROUNDING.get(precision, single_precision) for precision in precisions)
 
 
 @dataclass
@@ -201,168 +179,129 @@ class Recording:
     """What one run of a model left behind: see :func:`record`.
 
     Args:
-        features (Tensor or tuple): output (or input) of the layer in its last call.
-        count (int): number of examples.
-        outputs (dict): per module, what its outermost calls before that moment gave, in order.
+        outputs (dict): per module, what its outermost calls before the layer gave, in order; and per tensor in it the
+            dimension of the examples, None if it is the same for all of them.
         written (bool): whether the model writes into the outputs, so that each copy needs memory of its own.
     """
 
-    features: Any = None
-    count: int = 0
-    outputs: dict[nn.Module, list[Any]] = field(default_factory=dict)
+    outputs: dict[nn.Module, list[tuple[Any, list[int | None]]]] = field(default_factory=lambda: defaultdict(list))
     written: bool = False
 
 
-def record(forward: Callable[[], Any], layer: nn.Module, count: int, *, at_input: bool = False) -> Recording:
-    """Run ``forward`` on ``count`` examples and remember what :func:`run_tail` needs.
+def record(call: Call, layer: nn.Module, trace: Trace, *, at_input: bool = False) -> Recording | None:
+    """Run the model on one example more and remember what :func:`run_tail` needs; None if that cannot be had.
 
-    Cost: one forward and a copy of what was remembered. Raises as :func:`observe` does.
+    The sizes that grow with the batch tell where in an output the examples are: in the first dimension, in another one
+    (the state of a recurrent network), or nowhere (one row per class of a text encoder). The recording cannot be had where
+    an output holds anything but tensors, where modules are called once per example, or where the scores of an example
+    depend on the rest of the batch.
+
+    Cost: one forward and a copy of what was remembered.
     """
-    _refuse_no_module(layer)
-    recording = Recording(count=count)
-    ended: list[tuple[nn.Module, Any]] = []  # outermost calls that have ended
-    running: list[tuple[bool, int]] = []  # per running call: may it contain the layer? how many had ended before it?
+    count = call.count
+    ended: list[tuple[nn.Module, int, Any]] = []  # outermost calls that have ended
+    running: list[bool] = []  # per running call: may it contain the layer?
+    begun: dict[nn.Module, int] = defaultdict(int)
+    before: list[tuple[nn.Module, int, Any]] = []
 
-    def cut(features: Any) -> None:
-        recording.features = map_tensors(torch.clone, features)
-        recording.outputs = defaultdict(list)
-        for module, output in ended:
-            recording.outputs[module].append(output)
-
-    def begin(module: nn.Module, args: tuple[Any, ...]) -> None:
-        refuse_train_mode(module)
-        around = (not running or running[-1][0]) and any(part is layer for part in module.modules())
-        running.append((around, len(ended)))
+    def watch(module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        known, number = len(ended), begun[module]
+        begun[module] += 1
+        running.append((not running or running[-1]) and any(part is layer for part in module.modules()))
         if module is layer and at_input:
-            cut(single(args))
-
-    def end(module: nn.Module, _args: object, output: Any) -> None:
-        del ended[running.pop()[1] :]
+            before[:] = ended
+        output = forward(*args, **kwargs)
+        running.pop()
+        del ended[known:]
         if module is layer and not at_input:
-            cut(output)
-        if not running or running[-1][0]:
-            ended.append((module, map_tensors(torch.clone, output)))  # the model may write into the output later
+            before[:] = ended
+        if not running or running[-1]:
+            ended.append((module, number, map_tensors(torch.clone, output)))  # the model may write into the output later
+        return output
 
-    with _every_module(begin, end):
-        forward()
-    if recording.features is None:
-        raise ValueError(_not_called(layer))
+    recording = Recording()
+    try:
+        result = _run(call.with_one_more(), layer, watch)
+        if not agree(result[:count], trace.result, trace) or not agree(result[count:], trace.result[:1], trace):
+            return None
+        for module, number, output in before:
+            pairs = zip(leaves(output), trace.shapes[module][number], strict=True)
+            dims = [_examples_in(leaf, seen, count) for leaf, seen in pairs if _is_shared_or_tensor(leaf, seen)]
+            recording.outputs[module].append((output, dims))
+    except Exception:  # whatever the model says of one example more: it runs whole instead
+        return None
     return recording
 
 
-def map_tensors(change: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """An output, however nested, with every tensor changed."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, dict):
-        return type(value)((key, map_tensors(change, part)) for key, part in value.items())
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(map_tensors(change, part) for part in value))
-    if isinstance(value, (tuple, list)):
-        return type(value)(map_tensors(change, part) for part in value)
-    return value
+def _is_shared_or_tensor(leaf: Any, seen: Any) -> bool:
+    """Whether a leaf is a tensor; ValueError unless it is one or a plain value that the batch does not change."""
+    if not isinstance(leaf, Tensor) and not (isinstance(leaf, (type(None), bool, int, float, str)) and leaf == seen):
+        raise ValueError("an output holds an object, or a number that follows the batch")
+    return isinstance(leaf, Tensor)
 
 
-def _refuse_no_module(layer: object) -> None:
-    if not isinstance(layer, nn.Module):
-        raise TypeError(f"layer must be a module; got {layer!r}. A layer by name is model.get_submodule(name).")
-
-
-def _not_called(layer: nn.Module) -> str:
-    return f"layer {type(layer).__name__} is not called by the model; give a layer of this very model."
-
-
-def refuse_train_mode(module: nn.Module) -> None:
-    """Raise ValueError if the module itself is in train mode."""
-    if module.training:
-        raise ValueError(
-            f"the model is in train mode ({type(module).__name__}.training is True): dropout and batch statistics would "
-            "change the scores. Call model.eval() first."
-        )
-
-
-@contextmanager
-def _replay(
-    recording: Recording, layer: nn.Module, features: Any, row: int, copies: int, *, at_input: bool
-) -> Iterator[None]:
-    """Within the block the layer gives ``features`` and modules before it answer from ``recording``."""
-
-    def spread(output: Tensor) -> Tensor:
-        if not output.dim() or len(output) != recording.count:
-            return output  # the same for all examples
-        seen = output[row : row + 1].expand(copies, *output.shape[1:])
-        return seen.clone() if recording.written or copies == 1 else seen
-
-    answers = {
-        module: deque(map_tensors(spread, output) for output in outputs) for module, outputs in recording.outputs.items()
-    }
-    with ExitStack() as stack:
-        for module in {*answers, layer}:
-            answer = _answer(module, answers.get(module, deque()), features if module is layer else None, at_input)
-            stack.enter_context(_forward_replaced(module, answer))
-        stack.enter_context(_uncompiled())
-        yield
+def _examples_in(output: Tensor, shape: torch.Size, count: int) -> int | None:
+    """The dimension of an output of ``count + 1`` examples that holds them, by its shape for ``count``; None for no one."""
+    grown = [dim for dim, (now, then) in enumerate(zip(output.shape, shape, strict=True)) if now != then]
+    if len(grown) > 1 or any((shape[dim], output.shape[dim]) != (count, count + 1) for dim in grown):
+        raise ValueError("the output does not grow by one example")
+    return grown[0] if grown else None
 
 
 def run_tail(
-    recording: Recording,
-    layer: nn.Module,
-    features: Any,
-    row: int,
-    copies: int,
-    forward: Callable[[], Any],
-    *,
-    at_input: bool,
+    recording: Recording | None, layer: nn.Module, features: Any, row: int, call: Call, trace: Trace, *, at_input: bool
 ) -> Any:
-    """What ``forward`` gives with other features at the layer; what lies before the layer is not run again.
+    """What the model gives with other features at the layer; what lies before the layer is not run again.
 
     Args:
-        recording (Recording): of a batch.
+        recording (Recording or None): of the batch; without one the whole model runs.
         layer (torch.nn.Module): the recorded layer.
-        features (Tensor or tuple): what stands for the layer's output (or input), one row per copy.
+        features (Tensor or tuple): what takes the place of the output (or input) of its last call, one row per copy.
         row (int): the example of the batch that the copies belong to.
-        copies (int): their number.
-        forward (callable): runs the model on that many copies of the example.
+        call (Call): the model, with that many copies of the example.
+        trace (Trace): of the batch.
         at_input (bool): whether ``features`` is the layer's input.
     """
     try:
-        with _replay(recording, layer, features, row, copies, at_input=at_input):
-            return forward()
+        answers = {} if recording is None else _answers(recording, row, call.count)
+        last = trace.calls if recording is None else 1
+        return _run(call, layer, _replay(answers, layer, features, last, at_input))
     except RuntimeError as error:
         # torch refuses to write into rows that share memory: give every copy its own, from now on
-        if recording.written or "single memory location" not in str(error):
+        if recording is None or recording.written or "single memory location" not in str(error):
             raise
     recording.written = True
-    return run_tail(recording, layer, features, row, copies, forward, at_input=at_input)
+    return run_tail(recording, layer, features, row, call, trace, at_input=at_input)
 
 
-def _answer(module: nn.Module, recorded: deque[Any], features: Any, at_input: bool) -> Callable[..., Any]:
-    """A forward for ``module``: first its recorded outputs, then the given features, then its own forward."""
-    forward = module.forward
-    pending = [] if features is None else [features]
+def _answers(recording: Recording, row: int, copies: int) -> dict[nn.Module, deque[Any]]:
+    """What the modules before the layer gave, for copies of one example."""
 
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if recorded:
-            return recorded.popleft()
-        if pending:
-            given = pending.pop()
-            if not at_input:
-                return given
-            return forward(*values_of(given), **kwargs)
+    def repeat(output: Tensor, dim: int | None) -> Tensor:
+        if dim is None:
+            return output
+        seen = output.narrow(dim, row, 1).expand(*(copies if d == dim else -1 for d in range(output.dim())))
+        return seen.clone() if recording.written or copies == 1 else seen
+
+    def spread(output: Any, dims: list[int | None]) -> Any:
+        left = iter(dims)
+        return map_tensors(lambda value: repeat(value, next(left)), output)
+
+    return {module: deque(spread(*output) for output in outputs) for module, outputs in recording.outputs.items()}
+
+
+def _replay(answers: dict[nn.Module, deque[Any]], layer: nn.Module, features: Any, last: int, at_input: bool) -> Watch:
+    """Let modules answer as long as they have answers, and the layer with the features at the last call thereafter."""
+    calls = 0
+
+    def watch(module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        nonlocal calls
+        if answers.get(module):
+            return answers[module].popleft()
+        if module is layer:
+            calls += 1
+            if calls == last:
+                return forward(*values_of(features), **kwargs) if at_input else features
         return forward(*args, **kwargs)
 
-    return call
-
-
-@contextmanager
-def _forward_replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Put ``forward`` in the place of the module's own, and take it away again whatever happens."""
-    before = module.__dict__.get("forward")
-    module.forward = forward
-    try:
-        yield
-    finally:
-        if before is None:
-            del module.forward
-        else:
-            module.forward = before
+    return watch
