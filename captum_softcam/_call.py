@@ -58,9 +58,17 @@ class Call:
         scores = run_forward(self.model, self.inputs, None, self.args)
         return scores[None] if isinstance(scores, Tensor) and not scores.dim() and self.count == 1 else scores
 
-    def copies(self, row: int, number: int) -> Call:
-        """``number`` copies of one example, seen without copying memory."""
-        return self._changed(lambda value: value[row : row + 1].expand(number, *value.shape[1:]))
+    def copies(self, row: int, number: int, *, own: bool = False) -> Call:
+        """``number`` copies of one example, seen without copying memory unless each is to have its ``own``.
+
+        A single copy always has its own: a model that writes into its input must not write into the user's.
+        """
+        copies = self._changed(lambda value: value[row : row + 1].expand(number, *value.shape[1:]))
+        return copies.cloned() if own or number == 1 else copies
+
+    def cloned(self) -> Call:
+        """The same with memory of its own."""
+        return self._changed(torch.clone)
 
     def with_one_more(self) -> Call:
         """The batch, with a copy of its first example behind it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from captum_softcam._layout import FeatureLayout, find_layout
 from captum_softcam._names import closest
 from captum_softcam._tail import Trace, values_of
+from captum_softcam._view import View
 
 __all__ = ["get_layer", "last_spatial_layer", "layer_name", "refuse_flat_layer", "spatial_layout", "spatial_layouts"]
 
@@ -39,20 +40,22 @@ def last_spatial_layer(model: nn.Module, *inputs: Any) -> tuple[str, tuple[int, 
     """
     found: list[tuple[str, tuple[int, ...]]] = []
     names = {module: name for name, module in model.named_modules()}
+    view = View(model, None)
 
-    def note(module: nn.Module, _args: object, output: object) -> None:
+    def watch(module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        output = forward(*args, **kwargs)
         if names.get(module) and _is_spatial(output):
-            found.append((names[module], tuple(output.shape)))  # type: ignore[attr-defined]  # _is_spatial: a tensor
+            found.append((names[module], tuple(output.shape)))
+        return output
 
-    with ExitStack() as stack, torch.no_grad():
-        for module in names:
-            stack.callback(module.register_forward_hook(note).remove)
-        model(*inputs)
+    view.watch = watch
+    with torch.no_grad():
+        view.model(*inputs)
     return found[-1] if found else None
 
 
 def _is_spatial(output: object) -> bool:
-    return isinstance(output, Tensor) and output.dim() >= 3 and output[0, 0].numel() > 1
+    return isinstance(output, Tensor) and output.dim() >= 3 and output.shape[2:].numel() > 1
 
 
 def refuse_flat_layer(
@@ -87,6 +90,12 @@ def spatial_layouts(
         if value is None:
             continue
         found[place] = layout or find_layout(value, trace)
+        if isinstance(value, Tensor) and value.dim() and len(value) != len(inputs[0]):
+            raise ValueError(
+                f"layer {layer_name(forward_func, layer)} gives {tuple(value.shape)}, {len(value)} maps for "
+                f"{len(inputs[0])} examples: they belong to views, windows or frames of the examples. {method} needs one "
+                "map per example; explain a layer that gives one, or pass every view as an example of its own."
+            )
         if not found[place].fits(value):
             refuse_flat_layer(value, method, forward_func, layer, inputs)
             raise ValueError(

@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from captum_softcam._call import Call, chunk_size
 from captum_softcam._maps import rescale, upsample
-from captum_softcam._targets import select_score
+from captum_softcam._tail import Trace, agree, refuse_other_scores
+from captum_softcam._targets import check_rows, select_score
 
 __all__ = ["MaskedInputs"]
 
@@ -22,6 +23,7 @@ class MaskedInputs:
     """The model, run on one example that is seen through channels."""
 
     call: Call
+    trace: Trace
     target: Any
     row: int
     dims: int
@@ -36,6 +38,7 @@ class MaskedInputs:
         if image is None:
             shapes = ", ".join(str(tuple(value.shape)) for value in self.call.inputs)
             raise ValueError(f"no input can be masked: inputs are {shapes}, and the map has {self.dims} dimensions.")
+        self._check()
         masks = (rescale(channels) if self.scale_first else channels)[:, None]
         return torch.cat([self._seen_through(part) for part in masks.split(chunk_size(self.chunk, image))])
 
@@ -53,4 +56,13 @@ class MaskedInputs:
         """The score (P,) of copies of the example of which every input with as many dimensions as the map is changed."""
         copies = self.call.copies(self.row, number)
         inputs = tuple(change(value) if value.dim() == self.dims else value for value in copies.inputs)
-        return select_score(replace(copies, inputs=inputs).run(), self.target)
+        scores = replace(copies, inputs=inputs).run()
+        check_rows(scores, number)
+        return select_score(scores, self.target)
+
+    def _check(self) -> None:
+        """Raise ValueError unless copies of the example get its score."""
+        number = 1 if self.chunk == 1 else 2
+        known = select_score(self.trace.result[self.row : self.row + 1], self.target).expand(number)
+        if not agree(self.score(torch.clone, number), known, self.trace):
+            refuse_other_scores(self.row)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from captum_softcam._call import Call, chunk_size
 from captum_softcam._layout import FeatureLayout
 from captum_softcam._masks import PositionMask, make_mask
-from captum_softcam._tail import Recording, Trace, agree, record, run_tail, values_of
+from captum_softcam._tail import Recording, Trace, agree, record, refuse_other_scores, run_tail, values_of
 from captum_softcam._targets import check_rows
 
 __all__ = ["MaskedPart", "MaskedTail"]
@@ -89,11 +89,7 @@ class MaskedTail:
             if slowest:
                 raise
         if slowest:
-            raise ValueError(
-                f"example {row} gets other scores when it is run alone than in its batch, with the features of "
-                f"{type(self.layer).__name__} as they are: the model's scores depend on chance or on the other examples. "
-                "Explain a model that scores every example by itself."
-            )
+            refuse_other_scores(row)
         self._recording, self._one_by_one = None, self._recording is None
         return None
 
@@ -103,7 +99,7 @@ class MaskedTail:
         values = list(self._values(row, number))
         values[part.place] = part.copies(values[part.place][:1], positions)
         features = tuple(values) if isinstance(self.trace.features, tuple) else values[0]
-        copies = self.call.copies(row, number)
+        copies = self.call.copies(row, number, own=self._recording is None)
         scores = run_tail(self._recording, self.layer, features, row, copies, self.trace, at_input=self.at_input)
         check_rows(scores, number)
         self.bar.update(int((positions >= 0).sum()))

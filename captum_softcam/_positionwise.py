@@ -7,11 +7,13 @@ are the same for torch's functions and for the methods of tensors.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
+import torch
 from torch import Tensor
 
-__all__ = ["argument", "flat", "pattern_after", "pools"]
+__all__ = ["acts_on_rows", "argument", "flat", "pattern_after", "pools", "reshaped"]
 
 _POINTWISE = {
     *("relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "elu", "elu_", "selu", "selu_", "celu", "gelu", "silu", "mish"),
@@ -21,6 +23,47 @@ _POINTWISE = {
     *("half", "bfloat16"),
 }
 _DROPOUT = {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"}
+
+
+_RESHAPES = {"view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "__getitem__"}
+_ROW_BY_ROW = {"linear", "conv1d", "conv2d", "conv3d", *_POINTWISE, *_DROPOUT}
+
+
+def reshaped(
+    name: str, func: Any, counts: tuple[int, int], sizes: tuple[int, ...], rest: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[int, ...] | None:
+    """The sizes behind the rows after a function that only reshapes what every row has; None for any other function.
+
+    The sizes that a model passes to ``view`` or ``reshape`` may count the rows, as in ``x.view(x.size(0), -1)``, or the
+    examples, as in ``x.view(batch, -1)``: each of the ``counts`` is tried on a tensor without values.
+    """
+    if name not in _RESHAPES or (name == "__getitem__" and not _takes_all(rest[0])):
+        return None
+    for count in counts:
+        before = torch.empty(count, *sizes, device="meta")
+        with suppress(RuntimeError, IndexError):
+            after: Tensor = func(before, *rest, **kwargs)
+            if after.shape[:1] == (count,) and after.numel() == before.numel():
+                return tuple(after.shape[1:])
+    return None
+
+
+def _takes_all(index: Any) -> bool:
+    """Whether an index is made of slices and numbers, which keep the order of what they take."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(part is None or part is Ellipsis or isinstance(part, (int, slice)) for part in parts)
+
+
+def acts_on_rows(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a function of rows is known to act on every row by itself."""
+    if name in ("softmax", "log_softmax"):
+        dim = argument(args, kwargs, 1, "dim")
+        return isinstance(dim, int) and dim % args[0].dim() > 0
+    if name == "batch_norm":
+        return not argument(args, kwargs, 5, "training", False)
+    if name == "layer_norm":
+        return bool(len(argument(args, kwargs, 1, "normalized_shape")) < args[0].dim())
+    return name in _ROW_BY_ROW
 
 
 def flat(values: Iterable[Any]) -> Iterable[Any]:

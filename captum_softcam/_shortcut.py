@@ -3,16 +3,18 @@
 :func:`observe_copies` watches the functions that a model calls on a layer's features in one ordinary forward. As long as
 they act on every position alone, all masked copies are known from one map per weight of the mask: a position depends on
 nothing but its own features and the weight that the mask gives them. Where the positions come together, in a global
-pooling or in the attention of a class token, the pooled copies take the place of the examples, N*P rows instead of N,
-and the rest of the model runs on them. This is exact, and costs a forward and the head of the model on those rows.
+pooling or in the attention of a class token, the pooled copies take the place of the examples, N*(P+1) rows instead of N,
+and the rest of the model runs on them; the last row of every example is the example itself. This is exact, and costs a
+forward and the head of the model on those rows.
 
 What can be followed is known by the name of each function. At any other the forward goes on as if nothing had been; or,
-where rows stand for examples already, it is broken off and run again.
+where rows stand for examples already, it is broken off and run again. The step that makes the rows is compared with what
+the model's own function gives; where the head holds functions that might mix rows, the model runs once more, and the rows
+of the examples must have its scores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -22,10 +24,11 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from captum_softcam._attention import first_token_attention, plain_settings
+from captum_softcam._call import Call
 from captum_softcam._layout import FeatureLayout, find_layout
 from captum_softcam._masks import PositionMask, make_mask
-from captum_softcam._positionwise import argument, flat, pattern_after, pools
-from captum_softcam._tail import Trace, observe
+from captum_softcam._positionwise import acts_on_rows, flat, pattern_after, pools, reshaped
+from captum_softcam._tail import Trace, agree, observe
 
 __all__ = ["Rows", "observe_copies"]
 
@@ -100,15 +103,27 @@ class Rows:
     Args:
         found (bool): whether the model's result is one row per copy, the copies of an example in a row.
         head (list of str): the functions that were called on the pooled copies.
+        obstacle (str): what could not be followed; empty if all could.
     """
 
     found: bool = False
     head: list[str] = field(default_factory=list)
+    obstacle: str = ""
+    _mixing: bool = False
     _result: Tensor | None = None
     _pending: _Pending | None = None
 
+    def examples(self, count: int) -> Tensor:
+        """The result for the examples themselves (N, ...)."""
+        assert self._result is not None
+        if self._pending is not None:
+            self._pending.compute()
+            self._pending = None
+        own: Tensor = self._result.unflatten(0, (count, -1))[:, -1]
+        return own
+
     def scores(self, count: int, choose: Choice) -> list[Tensor]:
-        """The scores (P, R) of the copies of each of ``count`` examples that ``choose`` picks.
+        """The scores (P + 1, R) of the copies of ``count`` examples that ``choose`` picks; the last is the example's own.
 
         If the last function of the model is a linear layer, only the columns that are picked are computed.
         """
@@ -124,42 +139,41 @@ class Rows:
 
 
 def observe_copies(
-    forward: Callable[[], Any],
-    layer: nn.Module,
-    mask: str | Tensor | None,
-    layout: FeatureLayout | None,
-    *,
-    model: object = None,
-    at_input: bool = False,
+    call: Call, layer: nn.Module, mask: str | Tensor | None, layout: FeatureLayout | None, *, at_input: bool = False
 ) -> tuple[Trace, Rows]:
-    """Run ``forward`` and, if there is a short way, get the result for all masked copies from that one run.
+    """Run the model and, if there is a short way, get the result for all masked copies from that one run.
 
     Args:
-        forward (callable): runs the model.
+        call (Call): the model with its arguments.
         layer (torch.nn.Module): of that model.
         mask (str, Tensor or None): makes h*w copies of each example. None stands for the positions themselves, each
             pooled alone, and a zero vector: h*w + 1 rows per example.
         layout (FeatureLayout or None): of the layer's features; None to find it.
-        model (torch.nn.Module): what ``forward`` runs, if it is a module. Default: None
         at_input (bool): whether the layer's input is masked. Default: False
 
     Raises:
         TypeError, ValueError: as :func:`~captum_softcam._tail.observe` does.
     """
-    shortcut = _Shortcut(mask, layout)
+    shortcut = _Shortcut(mask, layout, call.count)
     try:
-        trace = observe(forward, layer, model=model, at_input=at_input, follow=shortcut.start)
+        trace = observe(call, layer, at_input=at_input, follow=shortcut.start)
         if not shortcut.rows.found:
-            return trace, shortcut.rows
+            return trace, Rows(obstacle=shortcut.obstacle)
         if not shortcut.lost and _has_rows(trace, shortcut.count):
             shortcut.rows._result = trace.result
-            return trace, shortcut.rows
-    except Exception:
+    except Exception as error:
         if not shortcut.rows.found:
             raise
+        shortcut.obstacle = shortcut.obstacle or str(error)
     finally:
         shortcut.stop()
-    return observe(forward, layer, model=model, at_input=at_input), Rows()
+    if shortcut.rows._result is None:
+        return observe(call, layer, at_input=at_input), Rows(obstacle=shortcut.obstacle)
+    if shortcut.rows._mixing:
+        plain = observe(call, layer, at_input=at_input)
+        if not agree(shortcut.rows.examples(call.count), plain.result, plain):
+            return plain, Rows(obstacle=", ".join(dict.fromkeys(shortcut.rows.head)))
+    return trace, shortcut.rows
 
 
 def _has_rows(trace: Trace, count: int) -> bool:
@@ -169,7 +183,7 @@ def _has_rows(trace: Trace, count: int) -> bool:
 class _Shortcut(TorchFunctionMode):
     """Follows the features through the functions that are called on them."""
 
-    def __init__(self, mask: str | Tensor | None, layout: FeatureLayout | None) -> None:
+    def __init__(self, mask: str | Tensor | None, layout: FeatureLayout | None, examples: int) -> None:
         super().__init__()
         self._asked = mask, layout
         self._known: dict[int, _Map | _Token | _Row] = {}
@@ -177,9 +191,10 @@ class _Shortcut(TorchFunctionMode):
         self._mask: PositionMask | None = None
         self._prefix = 0
         self._grid: tuple[int, ...] = ()
-        self._examples = 0
+        self._examples = examples
         self.rows = Rows()
         self.lost = False
+        self.obstacle = ""
         self.count = 0
 
     def start(self, trace: Trace) -> Tensor | None:
@@ -189,7 +204,7 @@ class _Shortcut(TorchFunctionMode):
         mask, layout = self._asked
         try:
             layout = layout or find_layout(trace.features, trace)
-            if not layout.fits(trace.features):
+            if not layout.fits(trace.features) or len(trace.features) != self._examples:
                 return None
             maps = layout.to_maps(trace.features)
             self._mask = None if mask is None else make_mask(mask, maps)
@@ -197,7 +212,7 @@ class _Shortcut(TorchFunctionMode):
             return None  # said where it counts: the layer may be called again
         if self._mask is not None and len(self._mask.kernel) > 1:
             return None  # every channel has weights of its own
-        self._prefix, self._grid, self._examples = layout.prefix_tokens, tuple(maps.shape[2:]), len(maps)
+        self._prefix, self._grid = layout.prefix_tokens, tuple(maps.shape[2:])
         features: Tensor = trace.features.view_as(trace.features)  # what else reads this tensor is not the layer's
         space = "s" * (features.dim() - 2)
         self._keep(_Map(features, f"n{space}c" if layout.channels_last else f"nc{space}", self._variants(features, layout)))
@@ -233,17 +248,17 @@ class _Shortcut(TorchFunctionMode):
             return func(*args)  # shape, dtype, device and their like
         if all(isinstance(value, _Row) for value in known):
             result = self._on_rows(name, func, args, kwargs)
-            return self._lose(func, args, kwargs) if result is None else result
+            return self._lose(name, func, args, kwargs) if result is None else result
         first = self._known.get(id(args[0])) if args else None
         result = None
         if isinstance(first, _Map) and not self.rows.found:
             result = self._on_map(first, len(known), name, func, args, kwargs)
         elif self.rows.found:
             result = self._on_token(name, func, args, kwargs)
-        return self._lose(func, args, kwargs) if result is None else result
+        return self._lose(name, func, args, kwargs) if result is None else result
 
-    def _lose(self, func: Any, args: Any, kwargs: Any) -> Any:
-        self.lost = True
+    def _lose(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
+        self.lost, self.obstacle = True, name
         if self.rows.found:
             raise _Lost("the model does more with the features than can be followed")
         return func(*args, **kwargs)
@@ -262,7 +277,13 @@ class _Shortcut(TorchFunctionMode):
             output = args[0].new_empty(1).expand(len(args[0]), len(args[1]))
             self.rows._pending = _Pending(output, *args)
             return self._keep(_Row(output))
+        rows = len(args[0]) if args and isinstance(args[0], Tensor) and args[0].dim() else 0
+        if rows == self.count:
+            sizes = reshaped(name, func, (rows, self._examples), tuple(args[0].shape[1:]), args[1:], kwargs)
+            if sizes is not None:
+                return self._keep(_Row(args[0].reshape(rows, *sizes)))
         result = func(*args, **kwargs)
+        self.rows._mixing |= not acts_on_rows(name, args, kwargs)
         return self._keep(_Row(result)) if isinstance(result, Tensor) else result
 
     def _is_foreign(self, value: Any) -> bool:
@@ -274,12 +295,12 @@ class _Shortcut(TorchFunctionMode):
     def _on_map(self, known: _Map, count: int, name: str, func: Any, args: Any, kwargs: Any) -> Any:
         """The result of a function of followed features, or None if it cannot be followed."""
         if name == "multi_head_attention_forward":
-            return self._attend(known, args, kwargs)
+            return self._attend(known, func, args, kwargs)
         rest = args[1:]
         if count > 1 or "out" in kwargs:
             return None
         if not self._prefix and pools(name, known.pattern, tuple(known.plain.shape[2:]), rest, kwargs):
-            return self._pool(known, keepdim=name != "mean" or bool(argument(rest, kwargs, 1, "keepdim", False)))
+            return self._pool(known, func(*args, **kwargs))
         pattern = pattern_after(name, known.pattern, rest, kwargs)
         if pattern is None:
             return None
@@ -288,30 +309,36 @@ class _Shortcut(TorchFunctionMode):
 
     # ---- where the positions come together
 
-    def _pool(self, known: _Map, *, keepdim: bool) -> Tensor:
-        """The pooled copies (N*P, C), with dimensions of size 1 where the space was if ``keepdim``."""
+    def _pool(self, known: _Map, plain: Tensor) -> Tensor | None:
+        """The pooled copies (N*(P+1), C), shaped like the pooled examples; None if those are not the means."""
         maps = {1.0: self._as_maps(known.plain, known.pattern)}
         maps |= {weight: self._as_maps(variant, known.pattern) for weight, variant in known.variants.items()}
         pooled = _positions(maps[1.0]) if self._mask is None else _pooled_copies(maps, self._mask)
-        rows: Tensor = pooled.transpose(1, 2).flatten(0, 1).contiguous()
-        if keepdim:
-            rows = rows.view([len(rows) if kind == "n" else rows.shape[1] if kind == "c" else 1 for kind in known.pattern])
+        mean = maps[1.0].flatten(2).mean(2)
+        if plain.numel() != mean.numel() or not _close(plain.reshape(mean.shape), mean):
+            return None
+        rows = torch.cat((pooled, plain.reshape(mean.shape)[..., None]), 2).transpose(1, 2).flatten(0, 1)
         self.rows.found, self.count = True, len(rows)
-        return self._keep(_Row(rows))
+        return self._keep(_Row(rows.reshape(len(rows), *plain.shape[1:])))
 
     def _as_maps(self, features: Tensor, pattern: str) -> Tensor:
         """Followed features as maps (N, C, ...) on the layer's own grid, or (1, C, 1, ...) for weight 0."""
         maps = features.movedim(pattern.index("c"), 1).flatten(2)
         return maps.view(*maps.shape[:2], *(self._grid if maps.shape[2] > 1 else [1] * len(self._grid)))
 
-    def _attend(self, known: _Map, args: Any, kwargs: Any) -> Any:
+    def _attend(self, known: _Map, func: Any, args: Any, kwargs: Any) -> Any:
         """Self-attention of the first token, and no attention weights."""
         settings = plain_settings(args, kwargs)
         if settings is None or self._mask is None or not self._prefix or known.pattern != "snc":
             return None
+        plain = func(*args, **kwargs)[0][:1]
+        nothing_masked = torch.ones_like(known.plain[:, 0, 0])[None]
+        if not _close(first_token_attention(known.plain, {}, nothing_masked, settings, spread=False), plain):
+            return None
         positions = torch.arange(len(known.plain) - self._prefix, device=known.plain.device)
         weights = F.pad(self._mask.on(self._grid, positions).flatten(1), (self._prefix, 0), value=1.0)
         read = first_token_attention(known.plain, known.variants, weights, settings, spread=self._mask.spread)
+        read = torch.cat((read.unflatten(1, (self._examples, -1)), plain[:, :, None]), 2).flatten(1, 2)
         self.rows.found, self.count = True, read.shape[1]
         return self._keep(_Token(read, "snc")), None
 
@@ -337,6 +364,12 @@ class _Shortcut(TorchFunctionMode):
             raise _Lost("tokens are added to what are no tokens")
         examples, tokens = pattern.index("n"), pattern.index("s")
         return value.narrow(tokens, 0, 1).repeat_interleave(self.count // value.shape[examples], examples)
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    """Whether two results of the same step differ by rounding alone."""
+    tolerance = 1e-4 if one.dtype in (torch.float32, torch.float64) and not _autocast(one) else 0.05
+    return torch.allclose(one, other, rtol=0, atol=tolerance * float(other.abs().amax()) if other.numel() else 0)
 
 
 def _autocast(tensor: Tensor) -> bool:

@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_softcam._call import Call
 from captum_softcam._layout import FeatureLayout, find_layout
 from captum_softcam._shortcut import observe_copies
-from captum_softcam._tail import Trace, is_leaf, refuse_train_mode, unwrap
+from captum_softcam._tail import Trace, is_leaf, refuse_train_mode
+from captum_softcam._view import unwrap
 
 __all__ = ["LayerChoice", "suggest_layers"]
 
@@ -154,7 +156,7 @@ def _makes_no_map(module: nn.Module) -> bool:
 
 
 def _choice(model: nn.Module, inputs: tuple[Any, ...], visit: _Visit, last: bool, attended: bool) -> LayerChoice:
-    _, rows = observe_copies(lambda: model(*inputs), visit.module, "one_hot", None)
+    _, rows = observe_copies(Call.of(model, inputs, None), visit.module, "one_hot", None)
     passes = 0 if rows.found else math.prod(visit.grid)
     image = inputs[0].shape[2:] if isinstance(inputs[0], Tensor) else ()
     same = len(image) == len(visit.grid)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,10 @@ __all__ = [
     "Trace",
     "agree",
     "depends_on_mode",
+    "is_leaf",
     "observe",
     "record",
+    "refuse_other_scores",
     "refuse_train_mode",
     "run_tail",
     "single",
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 _ROUNDING = {torch.float16: 0.05, torch.bfloat16: 0.1, torch.float64: 1e-9}  # relative to the largest score
+
 
 def single(values: tuple[Any, ...]) -> Any:
     """The only value of a tuple of one, or the tuple."""
@@ -52,12 +55,16 @@ class Trace:
     Args:
         features (Tensor or tuple): output (or input) of the layer in its last call; None if it was not called.
         calls (int): number of calls of the layer.
+        containers (tuple of torch.nn.Module): the modules around the layer, from the outside in.
+        leaf (torch.nn.Module): the last module with parameters and without children that had ended by then.
         result (Tensor): what the model returned.
         shapes (dict): per module and call, the shapes of the tensors that it gave, and whatever else it gave.
     """
 
     features: Any = None
     calls: int = 0
+    containers: tuple[nn.Module, ...] = ()
+    leaf: nn.Module | None = None
     result: Any = None
     shapes: dict[nn.Module, list[Any]] = field(default_factory=lambda: defaultdict(list))
 
@@ -77,25 +84,37 @@ def observe(call: Call, layer: nn.Module, *, at_input: bool = False, follow: Cal
         ValueError: if the layer is not reached, or a module is in train mode and would change the scores of copies.
     """
     trace = Trace()
+    running: list[nn.Module] = []
+    leaves_ended: list[nn.Module | None] = [None]
 
     def reached(features: Any) -> Any:
         trace.calls += 1
+        trace.containers, trace.leaf = tuple(running), leaves_ended[0]
         trace.features = map_tensors(torch.clone, features)  # the model may write into them later
         given = follow(trace) if follow else None
         return features if given is None else given
 
     def watch(module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         refuse_train_mode(module)
+        running.append(module)
         if module is layer and at_input:
             args = values_of(reached(_positional(args, layer)))
         output = forward(*args, **kwargs)
+        running.pop()
+        if is_leaf(module):
+            leaves_ended[0] = module
         trace.shapes[module].append([leaf.shape if isinstance(leaf, Tensor) else leaf for leaf in leaves(output)])
         return reached(output) if module is layer and not at_input else output
 
-    trace.result = _run(call, layer, watch)
+    trace.result = _run(call.cloned(), layer, watch)
     if trace.features is None:
         raise ValueError(_not_called(layer))
     return trace
+
+
+def is_leaf(module: nn.Module) -> bool:
+    """Whether a module has parameters of its own alone, so that its settings tell the number of channels it gives."""
+    return not module._modules and any(parameter is not None for parameter in module._parameters.values())
 
 
 def _run(call: Call, layer: nn.Module, watch: Watch) -> Any:
@@ -117,8 +136,8 @@ def _positional(args: tuple[Any, ...], layer: nn.Module) -> Any:
 
 def _not_called(layer: nn.Module) -> str:
     return (
-        f"layer {type(layer).__name__} is not called by the model; pass a layer of this very model. If a function around the "
-        "model hides it, pass the model itself or a module that calls it."
+        f"layer {type(layer).__name__} is not called by the model; pass a layer of this very model. If a function around "
+        "the model hides it, pass the model itself or a module that calls it."
     )
 
 
@@ -174,6 +193,15 @@ def _rounding(trace: Trace) -> float:
     return max(_ROUNDING.get(precision, single_precision) for precision in precisions)
 
 
+def refuse_other_scores(row: int) -> NoReturn:
+    """Raise ValueError for an example whose copies get other scores than itself."""
+    raise ValueError(
+        f"copies of example {row} get other scores than the example in its batch: the scores depend on chance, or on the "
+        "other examples. Explain a model that scores every example by itself; tensors in additional_forward_args that have "
+        "as many rows as there are examples are taken to belong to them."
+    )
+
+
 @dataclass
 class Recording:
     """What one run of a model left behind: see :func:`record`.
@@ -186,6 +214,10 @@ class Recording:
 
     outputs: dict[nn.Module, list[tuple[Any, list[int | None]]]] = field(default_factory=lambda: defaultdict(list))
     written: bool = False
+
+
+class _NotByExample(Exception):
+    """Raised where it cannot be told which part of an output belongs to which example."""
 
 
 def record(call: Call, layer: nn.Module, trace: Trace, *, at_input: bool = False) -> Recording | None:
@@ -234,9 +266,9 @@ def record(call: Call, layer: nn.Module, trace: Trace, *, at_input: bool = False
 
 
 def _is_shared_or_tensor(leaf: Any, seen: Any) -> bool:
-    """Whether a leaf is a tensor; ValueError unless it is one or a plain value that the batch does not change."""
+    """Whether a leaf is a tensor; an error unless it is one or a plain value that the batch does not change."""
     if not isinstance(leaf, Tensor) and not (isinstance(leaf, (type(None), bool, int, float, str)) and leaf == seen):
-        raise ValueError("an output holds an object, or a number that follows the batch")
+        raise _NotByExample("an output holds an object, or a number that follows the batch")
     return isinstance(leaf, Tensor)
 
 
@@ -244,7 +276,7 @@ def _examples_in(output: Tensor, shape: torch.Size, count: int) -> int | None:
     """The dimension of an output of ``count + 1`` examples that holds them, by its shape for ``count``; None for no one."""
     grown = [dim for dim, (now, then) in enumerate(zip(output.shape, shape, strict=True)) if now != then]
     if len(grown) > 1 or any((shape[dim], output.shape[dim]) != (count, count + 1) for dim in grown):
-        raise ValueError("the output does not grow by one example")
+        raise _NotByExample("the output does not grow by one example")
     return grown[0] if grown else None
 
 

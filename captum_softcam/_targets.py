@@ -7,7 +7,42 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["AllScores", "OneScore", "row_targets", "select_score"]
+from captum_softcam._names import listed, quoted
+
+__all__ = ["AllScores", "OneScore", "check_rows", "row_targets", "select_score"]
+
+
+def check_rows(scores: Any, count: int) -> None:
+    """Raise ValueError unless the scores of a model are a tensor with one row for each of ``count`` examples."""
+    if isinstance(scores, Tensor) and scores.dim() and len(scores) == count:
+        return
+    if isinstance(scores, Tensor):
+        raise ValueError(
+            f"the model gives scores {tuple(scores.shape)} for {count} example{'s' * (count != 1)}; expected one row per "
+            "example, (N, K). Do not index, sum or squeeze the dimension of the examples."
+        )
+    raise ValueError(f"the model gives {_entries(scores)}; expected scores (N, K). Pass lambda x: {_way_out(scores)}.")
+
+
+def _entries(output: Any) -> str:
+    """What a model returns that is not a tensor, with its entries."""
+    if isinstance(output, dict):
+        return f"a {type(output).__name__} with the entries {listed(map(quoted, output))}"
+    if isinstance(output, (tuple, list)):
+        return f"a {type(output).__name__} of {len(output)} entries"
+    return f"an object of type {type(output).__name__}"
+
+
+def _way_out(output: Any) -> str:
+    """How the scores are taken out of what a model returns, as code."""
+    if isinstance(output, dict):
+        tables = [key for key, value in output.items() if isinstance(value, Tensor) and value.dim() == 2]
+        key = "logits" if "logits" in output else next(iter(tables or output), "logits")
+        return f"model(x)[{quoted(key)}]"
+    if isinstance(output, (tuple, list)):
+        place = next((i for i, value in enumerate(output) if isinstance(value, Tensor) and value.dim() == 2), 0)
+        return f"model(x)[{place}]"
+    return "model(x).logits, or whatever holds them"
 
 
 def row_targets(target: Any, count: int) -> list[Any]:
@@ -17,16 +52,20 @@ def row_targets(target: Any, count: int) -> list[Any]:
         AssertionError: if there are several targets but not one per example, or it is none of Captum's forms.
     """
     if isinstance(target, Tensor):
+        if target.dim() > 1 and target.numel() > 1:
+            raise AssertionError(f"target must hold one class per example, (N,); got a tensor {tuple(target.shape)}.")
         target = target.item() if target.numel() == 1 else target.tolist()
+    if isinstance(target, bool):
+        target = int(target)
     if target is None or isinstance(target, (int, tuple)):
         return [target] * count
     if not isinstance(target, list) or not all(isinstance(entry, (int, tuple)) for entry in target):
-        raise AssertionError(f"target must be an int, a tuple, a tensor or a list of them; got {target!r}.")
+        raise AssertionError(f"target must be an int, a tuple, a tensor or a list of them; got {quoted(target)}.")
     if len(target) != count:
         raise AssertionError(
             f"target has {len(target)} entries for {count} examples; give one class for all of them, or one per example."
         )
-    return target
+    return [int(entry) if isinstance(entry, bool) else entry for entry in target]
 
 
 def select_score(scores: Any, target: Any) -> Tensor:
@@ -35,18 +74,17 @@ def select_score(scores: Any, target: Any) -> Tensor:
     Raises:
         AssertionError: if the target picks no single score, or is out of range.
     """
-    if not isinstance(scores, Tensor):
-        raise AssertionError(f"the model gives {type(scores).__name__}; scores must be a tensor (N, K).")
     sizes = tuple(scores.shape[1:])
     index = target if isinstance(target, tuple) else () if target is None else (target,)
     if target is None and sizes == (1,):
         index = (0,)
     table = f"({', '.join(map(str, ('N', *sizes)))}{',' * (not sizes)})"
     if len(index) != len(sizes):
-        given = "no target" if target is None else f"target {target!r}"
-        raise AssertionError(f"{given} for scores {table}: give one that picks a single score, as in target=0.")
+        given = "no target" if target is None else f"target {quoted(target)}"
+        example = None if not sizes else 0 if len(sizes) == 1 else (0, *(size // 2 for size in sizes[1:]))
+        raise AssertionError(f"{given} for scores {table}: pass one that picks a single score, as in target={example}.")
     if not all(-size <= entry < size for entry, size in zip(index, sizes, strict=True)):
-        raise AssertionError(f"target {target!r} is out of range for scores {table}.")
+        raise AssertionError(f"target {quoted(target)} is out of range for scores {table}.")
     picked: Tensor = scores[(slice(None), *index)]
     return picked
 
@@ -56,25 +94,29 @@ class OneScore:
 
     def __init__(self, target: Any, count: int) -> None:
         self._targets = row_targets(target, count)
+        self._empty = not count
 
     def __call__(self, scores: Any, row: int) -> Tensor:
-        """The score (R, 1) of one example's target from scores of R copies of it."""
+        """The score (R, 1) of one example's target from scores of R copies of it; any score where there are no examples."""
+        if self._empty:
+            return scores.flatten(1)[:, :1]  # type: ignore[no-any-return]  # a tensor
         return select_score(scores, self._targets[row])[:, None]
 
     def columns(self, classes: int, row: int) -> list[int]:
         """The columns that the call would pick from scores (R, K)."""
+        if self._empty:
+            return [0]
         return select_score(torch.arange(classes)[None], self._targets[row]).tolist()
 
 
 class AllScores:
     """Takes the scores of all classes."""
 
-    def __call__(self, scores: Any, _row: int) -> Tensor:
-        """The scores (R, K) as they are; ValueError if they are no such table."""
-        if isinstance(scores, Tensor) and scores.dim() == 2:
+    def __call__(self, scores: Tensor, _row: int) -> Tensor:
+        """The scores (R, K) as they are; ValueError if they are not such a table."""
+        if scores.dim() == 2:
             return scores
-        got = f"scores {tuple(scores.shape)}" if isinstance(scores, Tensor) else type(scores).__name__
-        raise ValueError(f"the model gives {got}; maps of all classes need scores (N, K).")
+        raise ValueError(f"the model gives scores {tuple(scores.shape)}; maps of all classes need scores (N, K).")
 
     def columns(self, classes: int, _row: int) -> list[int]:
         """All columns."""

@@ -18,7 +18,7 @@ import types
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -52,13 +52,13 @@ class View:
 
     Args:
         model (callable): a module, or any function around one.
-        layer (torch.nn.Module): the module that has to be among them.
+        layer (torch.nn.Module or None): the module that has to be among them.
 
-    ``model`` is what to run in place of the user's; ``layer`` the stand-in of the layer, None if it was not found; ``watch``,
-    unless it is None, runs every module.
+    ``model`` is what to run in place of the user's; ``layer`` the stand-in of the layer, None if it was not found;
+    ``watch``, unless it is None, runs every module.
     """
 
-    def __init__(self, model: Callable[..., Any], layer: nn.Module) -> None:
+    def __init__(self, model: Callable[..., Any], layer: nn.Module | None) -> None:
         self.watch: Watch | None = None
         for globally in (False, True):
             self._globally = globally
@@ -66,7 +66,7 @@ class View:
             self._kept: list[Any] = []  # what has been seen stays alive, so that no id is used twice
             self.model: Callable[..., Any] = self._view(unwrap(model), 0)
             self.layer: nn.Module | None = self._seen.get(id(layer))
-            if self.layer is not None:
+            if layer is None or self.layer is not None:
                 break
 
     def _view(self, value: Any, steps: int) -> Any:
@@ -86,14 +86,14 @@ class View:
     def _module(self, module: nn.Module) -> nn.Module:
         inner = unwrap(module)
         if inner is not module:
-            self._seen[id(module)] = twin = self._view(inner, 0)
-            return twin  # type: ignore[no-any-return]  # the view of a module is one
+            self._seen[id(module)] = self._module(inner) if id(inner) not in self._seen else self._seen[id(inner)]
+            return cast(nn.Module, self._seen[id(module)])
         if isinstance(module, torch.jit.ScriptModule):
             return module  # runs outside Python, where nothing can be watched
         twin: nn.Module = object.__new__(type(module))
-        self._kept.append(module)
-        self._seen[id(module)] = twin
-        own = {name: copy.copy(value) if type(value) in (dict, OrderedDict) else value for name, value in vars(module).items()}
+        self._kept += [module, twin]
+        self._seen[id(module)] = self._seen[id(twin)] = twin
+        own = {name: _own(value) for name, value in vars(module).items()}
         twin.__dict__.update(own)
         twin.__dict__.update({name: self._view(value, 0) for name, value in own.items()})
         # a hook that does nothing keeps torch's encoder layers from their fused path, which calls no module
@@ -183,6 +183,11 @@ class View:
         twin = copy.copy(value)
         twin.__dict__.update(seen)
         return twin
+
+
+def _own(value: Any) -> Any:
+    """A copy of a module's table of parameters, modules or hooks, to which the module itself may add."""
+    return copy.copy(value) if type(value) in (dict, OrderedDict) else value
 
 
 def _no_hook(_module: nn.Module, _args: Any) -> None:

@@ -161,7 +161,7 @@ def test_a_layer_that_is_called_by_keyword():
 def test_a_layer_of_another_model(net, images):
     for layer in (nn.Conv2d(3, 3, 1), nn.Sequential(nn.ReLU())):
         for method in METHODS:
-            with pytest.raises(ValueError, match="is not called by the model; give a layer of this very model"):
+            with pytest.raises(ValueError, match="is not called by the model; pass a layer of this very model"):
                 method(net, layer).attribute(images, target=1)
 
 

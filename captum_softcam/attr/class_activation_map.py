@@ -7,6 +7,7 @@ is asked for its scores at every position.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,16 +18,18 @@ from torch import Tensor, nn
 from captum_softcam._call import Call
 from captum_softcam._layers import layer_name, spatial_layout
 from captum_softcam._layout import FeatureLayout
+from captum_softcam._names import reason
 from captum_softcam._shortcut import Choice, Rows, observe_copies
-from captum_softcam._tail import unwrap
+from captum_softcam._tail import agree
 from captum_softcam._targets import AllScores, OneScore
+from captum_softcam._view import unwrap
 
 __all__ = ["LayerClassActivationMap"]
 
 _LINEAR = {
     *("linear", "conv1d", "conv2d", "conv3d", "flatten", "view", "reshape", "squeeze", "unsqueeze", "permute", "transpose"),
     *("contiguous", "clone", "detach", "dropout", "dropout1d", "dropout2d", "dropout3d", "to", "float", "double", "half"),
-    *("bfloat16",),
+    *("bfloat16", "unflatten", "__getitem__", "batch_norm", "add", "add_", "__add__", "__radd__", "sub", "__sub__"),
 }
 
 
@@ -126,12 +129,17 @@ class LayerClassActivationMap(LayerAttribution, PerturbationAttribution):
     def _maps(self, call: Call, choose: Choice, at_input: bool) -> Tensor:
         """Maps (N, R, h, w) of the scores (P, R) that ``choose`` picks."""
         layer = unwrap(self.layer)
-        trace, rows = observe_copies(call.run, layer, None, self.layout, model=call.model, at_input=at_input)
+        if not call.count:
+            return self._maps(call.with_one_blank(), choose, at_input)[:0]
+        trace, rows = observe_copies(call, layer, None, self.layout, at_input=at_input)
         layout = spatial_layout(trace, self.layout, type(self).__name__, call.model, layer, call.arguments)
         _refuse_other_heads(rows, layer_name(call.model, layer))
         grid = layout.to_maps(trace.features).shape[2:]
         scores = torch.stack(rows.scores(call.count, choose))
-        maps = (scores[:, :-1] - scores[:, -1:]).transpose(1, 2)  # the last row is the bias alone
+        positions, bias, example = scores[:, :-2], scores[:, -2:-1], scores[:, -1:]
+        if not agree(positions.mean(1, keepdim=True), example, replace(trace, result=example)):
+            _refuse_not_linear(["a function that is not linear"])
+        maps = (positions - bias).transpose(1, 2)
         return maps.reshape(*maps.shape[:2], *grid)
 
 
@@ -139,12 +147,17 @@ def _refuse_other_heads(rows: Rows, layer: str) -> None:
     """Raise ValueError unless pooling and linear layers are all that follows."""
     if not rows.found:
         raise ValueError(
-            f"behind layer {layer} the model does more than pool; LayerClassActivationMap needs global average pooling and "
-            "a linear classifier there. Take the last spatial layer, or LayerReciproCam, which needs neither."
+            f"behind layer {layer} the model does more than pool ({reason(rows.obstacle) or 'no pooling is called'}); "
+            "LayerClassActivationMap needs global average pooling and a linear classifier there. Take the last spatial "
+            "layer, or LayerReciproCam, which needs neither."
         )
     other = [name for name in rows.head if name not in _LINEAR]
     if other:
-        raise ValueError(
-            f"between pooling and scores stands {', '.join(dict.fromkeys(other))}; LayerClassActivationMap needs a linear "
-            "classifier whose logits are the scores. LayerReciproCam explains any head."
-        )
+        _refuse_not_linear(other)
+
+
+def _refuse_not_linear(functions: list[str]) -> None:
+    raise ValueError(
+        f"between pooling and scores stands {', '.join(dict.fromkeys(functions))}; LayerClassActivationMap needs a linear "
+        "classifier whose logits are the scores. LayerReciproCam explains any head."
+    )

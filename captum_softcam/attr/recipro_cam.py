@@ -15,13 +15,13 @@ from captum.log import log_usage
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from captum_softcam._call import Call
+from captum_softcam._call import Call, map_tensors
 from captum_softcam._layers import spatial_layouts
 from captum_softcam._layout import FeatureLayout
 from captum_softcam._masked_tail import MaskedPart, MaskedTail
 from captum_softcam._shortcut import Choice, observe_copies
-from captum_softcam._tail import map_tensors, record, unwrap
-from captum_softcam._targets import AllScores, OneScore
+from captum_softcam._targets import AllScores, OneScore, check_rows
+from captum_softcam._view import unwrap
 
 __all__ = ["LayerReciproCam"]
 
@@ -41,7 +41,9 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
 
     Cost: one forward, and the model's head once per position, where the tail is pointwise -> global average pooling ->
     head, or the last block of a transformer read at its class token. Otherwise two forwards, then the tail of the model
-    once per position, at most ``perturbations_per_eval`` copies at a time.
+    once per position, at most ``perturbations_per_eval`` copies at a time. The tail runs on an untouched copy of every
+    example first. Where that does not get the example's score, because what lies before the layer does not belong to single
+    examples (packed sequences, lists of images), the whole model runs once per position.
 
     Worth knowing: with logits, behind a global average pooling and a linear classifier, the map is CAM / (hw) + bias.
 
@@ -153,18 +155,21 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
     ) -> Tensor | tuple[Tensor, ...]:
         """Maps (N, R, h, w) of the scores (P, R) that ``choose`` picks; a tuple of them if the layer gives a tuple."""
         layer = unwrap(self.layer)
-        trace, rows = observe_copies(call.run, layer, mask, self.layout, model=call.model, at_input=at_input)
+        if not call.count:
+            blank = self._maps(call.with_one_blank(), choose, mask, at_input, chunk, False)
+            return cast(Tensor | tuple[Tensor, ...], map_tensors(lambda maps: maps[:0], blank))
+        trace, rows = observe_copies(call, layer, mask, self.layout, at_input=at_input)
         layouts = spatial_layouts(trace, self.layout, type(self).__name__, call.model, layer, call.arguments)
         parts = [MaskedPart.of(trace.features, place, layout, mask, chunk) for place, layout in layouts.items()]
         if rows.found:
-            scores = [rows.scores(call.count, choose)]
+            scores = [[each[:-1] for each in rows.scores(call.count, choose)]]
         else:
+            check_rows(trace.result, call.count)
             for row in range(call.count):
                 choose(trace.result, row)  # what is wrong with a target is said before the work
-            recording = record(call.run, layer, call.count, at_input=at_input)
             work = sum(call.count * part.grid.numel() for part in parts)
             with tqdm(total=work, desc=self.get_name(), disable=not show_progress) as bar:
-                tail = MaskedTail(call, layer, at_input, recording, bar)
+                tail = MaskedTail(call, layer, at_input, trace, bar)
                 scores = [[tail.scores(part, row, choose) for row in range(call.count)] for part in parts]
         maps = tuple(
             torch.stack([each.T.unflatten(1, part.grid) for each in examples])

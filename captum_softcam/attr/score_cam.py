@@ -18,8 +18,9 @@ from captum_softcam._call import Call
 from captum_softcam._layers import spatial_layouts
 from captum_softcam._layout import FeatureLayout
 from captum_softcam._masked_inputs import MaskedInputs
-from captum_softcam._tail import observe, unwrap, values_of
-from captum_softcam._targets import row_targets, select_score
+from captum_softcam._tail import observe, values_of
+from captum_softcam._targets import check_rows, row_targets, select_score
+from captum_softcam._view import unwrap
 
 __all__ = ["LayerScoreCam"]
 
@@ -42,7 +43,8 @@ class LayerScoreCam(LayerAttribution, PerturbationAttribution):
     Variants: ``channel_softmax=False`` weighs by the scores themselves, as the paper's definition has it where its algorithm
     has the softmax. ``scale_first=True`` equals torchcam 0.5, ``align_corners=True`` grad-cam 1.5.7 before it resizes.
 
-    Cost: one forward, and one per channel that is not flat.
+    Cost: two forwards, the second of untouched copies that must get the scores of the first, and one per channel that is
+    not flat.
 
     Args:
         forward_func (callable): the model or any function around it that returns scores (N, K).
@@ -115,8 +117,10 @@ class LayerScoreCam(LayerAttribution, PerturbationAttribution):
         """
         call, layer = Call.of(self.forward_func, inputs, additional_forward_args), unwrap(self.layer)
         targets = row_targets(target, call.count)
-        trace = observe(call.run, layer, model=call.model, at_input=attribute_to_layer_input)
-        layouts = spatial_layouts(trace, self.layout, type(self).__name__, call.model, layer, call.arguments)
+        seen = call if call.count else call.with_one_blank()
+        trace = observe(seen, layer, at_input=attribute_to_layer_input)
+        layouts = spatial_layouts(trace, self.layout, type(self).__name__, call.model, layer, seen.arguments)
+        check_rows(trace.result, seen.count)
         for wanted in targets:
             select_score(trace.result, wanted)  # what is wrong with the target is said before the work
         values = values_of(trace.features)
@@ -126,10 +130,13 @@ class LayerScoreCam(LayerAttribution, PerturbationAttribution):
 
             def explain(part: Tensor, row: int) -> Tensor:
                 options = (perturbations_per_eval, scale_first, align_corners, bar)
-                masked = MaskedInputs(call, targets[row], row, part.dim(), *options)
+                masked = MaskedInputs(call, trace, targets[row], row, part.dim(), *options)
                 return _weighted_sum(part[row], masked, channel_softmax, call.rows((baselines,), row, 1)[0])
 
-            maps = tuple(torch.stack([explain(part, row) for row in range(call.count)]) for part in parts)
+            maps = tuple(
+                torch.stack([explain(part, row) for row in range(call.count)]) if call.count else part[:0, :1]
+                for part in parts
+            )
         maps = tuple(m.relu() for m in maps) if relu_attributions else maps
         return maps if isinstance(trace.features, tuple) else maps[0]
 

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from captum_softcam._call import Call
 from captum_softcam._layers import layer_name, refuse_flat_layer
-from captum_softcam._tail import observe, unwrap
+from captum_softcam._tail import observe
 from captum_softcam._targets import OneScore
+from captum_softcam._view import unwrap
 
 __all__ = ["LayerSoftCam"]
 
@@ -77,6 +78,8 @@ class LayerSoftCam(LayerAttribution, PerturbationAttribution):
         call = Call.of(self.forward_func, inputs, additional_forward_args)
         choose = OneScore(target, call.count)
         evidence = self._evidence(call)
+        if not call.count:
+            return evidence[:, :1]
         maps = torch.stack([each[choose.columns(len(each), row)] for row, each in enumerate(evidence)])
         return maps.relu() if relu_attributions else maps
 
@@ -99,7 +102,9 @@ class LayerSoftCam(LayerAttribution, PerturbationAttribution):
 
     def _evidence(self, call: Call) -> Tensor:
         layer = unwrap(self.layer)
-        trace = observe(call.run, layer, model=call.model)
+        if not call.count:
+            return self._evidence(call.with_one_blank())[:0]
+        trace = observe(call, layer)
         evidence: Tensor = trace.features
         refuse_flat_layer(evidence, type(self).__name__, call.model, layer, call.arguments)
         if not _explains(evidence, trace.result):

@@ -15,7 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor, fx, nn
 
-from captum_softcam._tail import unwrap
+from captum_softcam._view import unwrap
 from captum_softcam.softcam.conversion import Conversion
 from captum_softcam.softcam.dilation import set_output_stride
 from captum_softcam.softcam.head import Head, find_head, is_linear

@@ -63,7 +63,9 @@ def _refused(net: nn.Module, layer: nn.Module, images: Tensor, message: str) -> 
 def test_heads_that_are_not_linear_are_refused_in_words(net, images):
     with pytest.raises(ValueError, match=r"between pooling and scores stands softmax; LayerClassActivationMap needs"):
         LayerClassActivationMap(lambda x: net(x).softmax(1), net.relu).attribute(images, target=0)
-    _refused(net, net.stem, images, r"behind layer 'stem' the model does more than pool; LayerClassActivationMap needs")
+    _refused(
+        net, net.stem, images, r"behind layer 'stem' the model does more than pool \(conv2d\); LayerClassActivationMap needs"
+    )
     _refused(net, net.fc, images, r"layer 'fc' gives \(3, 4\); LayerClassActivationMap needs a spatial map")
     mobile = torchvision.models.mobilenet_v3_small(weights=None).eval()
     _refused(mobile, mobile.features, torch.rand(1, 3, 64, 64), "stands hardswish;")

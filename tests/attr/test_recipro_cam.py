@@ -83,7 +83,8 @@ def test_what_runs_how_often(net, images):
     LayerReciproCam(net, net.relu).attribute(images, target=0, perturbations_per_eval=7)
     assert calls == {"stem": 1, "fc": 1}, "behind the layer stand pooling and head: one forward tells all"
     LayerReciproCam(net, net.block).attribute(images, target=0, perturbations_per_eval=7)
-    assert calls == {"stem": 3, "fc": 3 + 3 * 5}, "two forwards, then the tail: 35 positions in chunks of 7, three images"
+    behind = "two forwards, then the tail: an untouched copy and 35 masked ones in chunks of 7, three images"
+    assert calls == {"stem": 3, "fc": 3 + 3 * 6}, behind
 
 
 KERNELS = {
@@ -332,7 +333,7 @@ def test_errors_say_what_to_do(net, images):
         LayerReciproCam(net, net.fc).attribute(images, target=0)
     with pytest.raises(ValueError, match="perturbations_per_eval must be at least 1; got 0"):
         LayerReciproCam(net, net.relu).attribute(images, target=0, perturbations_per_eval=0)
-    with pytest.raises(AssertionError, match=r"no target for scores \(N, 4\): give one that picks a single score"):
+    with pytest.raises(AssertionError, match=r"no target for scores \(N, 4\): pass one that picks a single score"):
         LayerReciproCam(net, net.relu).attribute(images)
     with pytest.raises(TypeError, match=r"layer must be a module; got 'relu'\. A layer by name is model.get_submodule"):
         LayerReciproCam(net, "relu").attribute(images, target=0)

@@ -60,7 +60,7 @@ def test_flat_channels_cost_nothing_and_count_for_nothing(net, images, features)
     got = LayerScoreCam(net, net.relu).attribute(images, target=TARGETS)
     torch.testing.assert_close(got[:, 0], torch.stack(want), atol=1e-12, rtol=0)
     alive = int((features.flatten(2).amax(2) > features.flatten(2).amin(2)).sum())
-    assert sum(rows) == 3 + alive, "one forward of the batch, and one of each channel that is not flat"
+    assert sum(rows) == 3 + 3 * 2 + alive, "the batch, two copies of each example, and one of each channel that is not flat"
     assert 0 < alive <= 3 * 4
 
 

@@ -45,7 +45,7 @@ def test_errors_say_what_to_do(net, images):
     model = convert_to_softcam(net)
     with pytest.raises(ValueError, match=r"layer 'relu' gives \(3, 6, 5, 7\), whose means .* are not the model's logits"):
         LayerSoftCam(net, net.relu).attribute(images, target=0)
-    with pytest.raises(AssertionError, match=r"no target for scores \(N, 4\): give one that picks a single score"):
+    with pytest.raises(AssertionError, match=r"no target for scores \(N, 4\): pass one that picks a single score"):
         LayerSoftCam(model, model.evidence).attribute(images)
     with pytest.raises(ValueError, match="in train mode"):
         LayerSoftCam(model.train(), model.evidence).attribute(images, target=0)
