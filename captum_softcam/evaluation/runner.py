@@ -31,7 +31,7 @@ from captum_softcam.evaluation.engine import Engine, LocalEngine
 from captum_softcam.evaluation.journal import Journal
 from captum_softcam.evaluation.part import Part
 from captum_softcam.evaluation.work import Work
-from captum_softcam.metrics import PATCHES, Metric
+from captum_softcam.metrics import Metric, patches_of
 
 __all__ = ["compare_methods", "explain_sample"]
 
@@ -282,7 +282,7 @@ def _manifest(work: Work, samples: Samples, layer: str, baseline: str | None, no
         "image_size": list(work.size),
         "explained_class": work.explain,
         "baseline": baseline or ("grad_cam" if "grad_cam" in work.methods else next(iter(work.methods))),
-        "patches": PATCHES,
+        "patches": patches_of(work.size),
         "methods": {name: method.description for name, method in work.methods.items()},
         "metrics": {metric.name: _description(metric) for metric in work.metrics},
         **notes,

@@ -15,7 +15,7 @@ from captum_softcam.metrics.localisation import LOCALISATION
 from captum_softcam.metrics.metric import Curve, Metric
 from captum_softcam.metrics.patches import PatchGame
 from captum_softcam.metrics.quantus_rows import QUANTUS
-from captum_softcam.metrics.trial import PATCHES, Explained, Trial
+from captum_softcam.metrics.trial import PATCHES, Explained, Trial, patches_of
 from captum_softcam.metrics.verdicts import VERDICTS, Verdict
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ __all__ = [
     "TopKLocalisationPrecision",
     "Trial",
     "Verdict",
+    "patches_of",
 ]
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in (*LOCALISATION, *FAITHFULNESS, *QUANTUS, *COMPLEXITY)}

@@ -30,8 +30,7 @@ def _play(function: _Function, explained: Explained, attributions: Tensor, **set
 
 def _curve(function: _Function, explained: Explained, *, steps: int) -> Curve:
     points = _play(function, explained, explained.patch_means, steps=steps)
-    size = explained.trial.game.full_board.shape[2:]
-    return Curve(points, functional.step_fractions(size, patches=None, steps=steps))
+    return Curve(points, functional.step_fractions(explained.trial.counts, patches=None, steps=steps))
 
 
 def _by_order(function: _Function, explained: Explained, **settings: Any) -> Tensor:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import Tensor
 
 from captum_softcam.metrics.functional import area_under_curve
-from captum_softcam.metrics.trial import Explained
+from captum_softcam.metrics.trial import PATCHES, Explained
 
 __all__ = ["Curve", "Metric"]
 
@@ -45,7 +46,8 @@ class Metric:
         source (str): the citation key.
         forwards (int): model runs per image and method.
         function (callable): :class:`Explained` -> scores (N,), NaN where undefined, or a :class:`Curve`.
-        settings (mapping): its keyword arguments, as JSON can hold them. Default: none
+        settings (mapping): its keyword arguments, as JSON can hold them; numbers of patches are for 64, and fall with them
+            on images of fewer, see :meth:`settings_for`. Default: none
         origin (str): ``"ours"``; ``"quantus"`` if a class of Quantus does the work; ``"corrected"`` if Quantus has the
             metric but gets it wrong. Default: ``"ours"``
         attributions (int): further maps per image and method. Default: 0
@@ -70,6 +72,19 @@ class Metric:
         counts = {"forward": self.forwards, "map": self.attributions}
         return ", ".join(f"{count} {unit}{'s' * (count > 1)}" for unit, count in counts.items() if count) or "none"
 
+    def settings_for(self, explained: Explained) -> dict[str, Any]:
+        """The settings for images that may be too small for 64 patches.
+
+        Args:
+            explained (Explained): the maps with the batch that they explain.
+
+        Returns:
+            dict: the settings; what counts patches is the same fraction of those that there are, and no side has more
+            patches than positions.
+        """
+        counts, size = explained.trial.counts, explained.maps.shape[2:]
+        return {name: _FITTED.get(name, _as_it_is)(value, counts, size) for name, value in self.settings.items()}
+
     def measure(self, explained: Explained) -> Tensor | Curve:
         """Score one method's maps of a batch.
 
@@ -82,4 +97,35 @@ class Metric:
         Raises:
             ValueError: as the function behind it does, for settings or maps that do not fit.
         """
-        return self.function(explained, **self.settings)
+        return self.function(explained, **self.settings_for(explained))
+
+
+def _as_it_is(value: Any, _counts: Sequence[int], _size: Sequence[int]) -> Any:
+    return value
+
+
+def _share(value: int, counts: Sequence[int], _size: Sequence[int]) -> int:
+    """The same fraction of the patches, where there are fewer than 64."""
+    return max(1, value * min(PATCHES, math.prod(counts)) // PATCHES)
+
+
+def _shares(values: Sequence[int], counts: Sequence[int], size: Sequence[int]) -> list[int]:
+    return list(dict.fromkeys(_share(value, counts, size) for value in values))
+
+
+def _within(values: Sequence[int], counts: Sequence[int], _size: Sequence[int]) -> list[int]:
+    """The sides of squares that fit."""
+    return [value for value in values if value <= min(counts)] or [1]
+
+
+def _per_side(value: int | None, _counts: Sequence[int], size: Sequence[int]) -> int | None:
+    return value if value is None else min(value, *size)
+
+
+_FITTED: dict[str, Callable[[Any, Sequence[int], Sequence[int]], Any]] = {
+    "regions_evaluation": _share,
+    "subset_size": _share,
+    "sizes": _shares,
+    "sides": _within,
+    "patches": _per_side,
+}

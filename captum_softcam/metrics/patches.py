@@ -8,6 +8,7 @@ metric plays with a small board (N, 1, g, g) of ones, and the model sees the ima
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ class PatchGame(nn.Module):
         model (torch.nn.Module): gives scores (N, K).
         images (Tensor): (N, C, ...), as the model takes them.
         baseline (Tensor): what stands in the place of a patch that is taken, (N, C, ...) or broadcastable to it.
-        patches (int): patches per side, g. Default: 8
+        patches (int or sequence of int): patches per side, g, or along each dimension. Default: 8
         scores (Tensor): what the model says of the untouched images, (N, K), if it has been asked. Default: None
 
     Raises:
@@ -36,7 +37,12 @@ class PatchGame(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, images: Tensor, baseline: Tensor, patches: int = 8, scores: Tensor | None = None
+        self,
+        model: nn.Module,
+        images: Tensor,
+        baseline: Tensor,
+        patches: int | Sequence[int] = 8,
+        scores: Tensor | None = None,
     ) -> None:
         super().__init__()
         # in a tuple, hidden from modules(): Quantus looks for softmax layers there and would rebuild the model
@@ -47,22 +53,29 @@ class PatchGame(nn.Module):
             self._answers[_key(self.full_board)] = scores
         self.eval()
 
-    @torch.no_grad()
     def forward(self, board: Tensor) -> Tensor:
         """Scores of the images with the patches shown that are 1 on a board. Cost: one forward, or none if it is known.
 
         Args:
-            board (Tensor): (N, 1, g, g), in [0, 1].
+            board (Tensor): (N, 1, g, g) or any shape of as many numbers, in [0, 1].
 
         Returns:
             Tensor: (N, K), what the model says.
         """
+        if board.requires_grad:  # asked how it works out its scores, not for them
+            return self._answer(board[:1], slice(1))
         key = _key(board)
         if key not in self._answers:
-            model, images, baseline = self._players
-            shown = expand_patches(board[:, 0].to(images), images.shape[2:])
-            self._answers[key] = model(torch.lerp(baseline.expand_as(images), images, shown))
+            with torch.no_grad():
+                self._answers[key] = self._answer(board, slice(None))
         return self._answers[key]
+
+    def _answer(self, board: Tensor, rows: slice) -> Tensor:
+        model, images, baseline = self._players
+        board = board.reshape(-1, *self.full_board.shape[1:])
+        shown = expand_patches(board[:, 0].to(images), images.shape[2:])
+        scores: Tensor = model(torch.lerp(baseline.expand_as(images)[rows], images[rows], shown))
+        return scores
 
     def close(self) -> None:
         """Let go of model, images and answers: Quantus keeps every model it has seen."""

@@ -18,21 +18,26 @@ from torch import Tensor, nn
 
 from captum_softcam._names import closest
 from captum_softcam._tail import refuse_train_mode
-from captum_softcam.metrics import METRICS, PATCHES, Curve, Explained, Trial
+from captum_softcam.metrics import METRICS, Curve, Explained, Trial
 
 __all__ = ["QuantusMetric"]
 
-_TRIAL = {"patches": PATCHES, "seed": 0}
+_TRIAL = {"patches": None, "seed": 0}
+_TABLE = 2  # dimensions
+_PLANAR = "selectivity"  # takes squares of patches
 
 
 class QuantusMetric(Base[list[float]]):
     """One of :data:`METRICS` as a class of Quantus.
 
     It is called as Quantus' own are, and gives one float per sample, the one that a comparison shows. Images come channels
-    first, maps (N, 1, ...) signed, in any number of dimensions. A map without positive evidence is measured and not refused.
+    first, signals and volumes likewise; tables are refused. Maps are signed and of the size of the images; several channels,
+    as Captum's methods of the input give them, are summed for all metrics alike. A map without positive evidence is measured
+    and not refused.
 
-    Metrics of faithfulness have two settings beside their own: ``patches`` per side (8) that perturbation takes away,
-    and the ``seed`` (0) of random subsets and noise, the same for every sample. Not all of them have a use for both:
+    Metrics of faithfulness have two settings beside their own: ``patches`` per side that perturbation takes away (64 in all
+    if None, 8 per side of an image; on smaller images fewer, and settings that count patches and are not given shrink with
+    them), and the ``seed`` (0) of random subsets and noise, the same for every sample. Not all have a use for both:
     :class:`Road`, :class:`Irof`, :class:`AverageDrop`, :class:`IncreaseInConfidence`, :class:`Coherency` and :class:`ADCC`
     take no patches away, and only :class:`FaithfulnessCorrelation`, :class:`SensitivityN` and :class:`Road` draw at random.
 
@@ -65,6 +70,7 @@ class QuantusMetric(Base[list[float]]):
         cls.name = metric.title
         cls.score_direction = ScoreDirection.HIGHER if metric.higher_is_better else ScoreDirection.LOWER
         cls.evaluation_category = EvaluationCategory[metric.category.upper()]
+        cls.data_applicability = {DataType.IMAGE} if of == _PLANAR else {DataType.IMAGE, DataType.TIMESERIES}
         trial = _TRIAL if metric.category == "faithfulness" else {}
         cls._defaults = {**trial, **metric.settings}
         cls.__signature__ = _signature(cls._defaults)  # for readers: that of __init__ tells nothing of the settings
@@ -100,6 +106,7 @@ class QuantusMetric(Base[list[float]]):
             known = [*self._defaults, *sorted(common)]
             raise ValueError(f"{type(self).__name__} has no setting {name!r}. {closest(name, known)}")
         self.settings = {**self._defaults, **settings}
+        self._given = settings
         self.a_axes = ()  # which axes of the images a map has: Quantus would guess, and refuse where it cannot
 
     def __call__(
@@ -121,9 +128,10 @@ class QuantusMetric(Base[list[float]]):
 
         Args:
             model (torch.nn.Module): images -> logits (N, K), in eval mode; None where a metric costs no forward.
-            x_batch (ndarray): images (N, C, ...).
+            x_batch (ndarray): images (N, C, H, W), signals (N, C, L) or volumes.
             y_batch (ndarray): the class that is explained of each, (N,).
-            a_batch (ndarray): maps (N, 1, ...) or (N, ...). Default: those that ``explain_func`` makes
+            a_batch (ndarray): maps (N, 1, ...), (N, ...) or (N, C, ...), whose channels are summed. Default: those that
+                ``explain_func`` makes
             s_batch (ndarray): masks (N, 1, ...) or (N, ...), above 0 on the evidence. Default: none; localisation needs them
             channel_first (bool): None to let Quantus guess. Default: True
             explain_func (callable): ``(model=, inputs=, targets=, **explain_func_kwargs)`` -> maps.
@@ -137,12 +145,15 @@ class QuantusMetric(Base[list[float]]):
             list of float: one for each sample.
 
         Raises:
-            ValueError: if model, masks or ``explain_func`` are needed and missing, or the model is in train mode.
+            ValueError: if model, masks or ``explain_func`` are needed and missing, the model is in train mode or gives no
+                logits (N, K), images are a table, or maps, masks and classes do not fit them.
         """
         self._refuse_missing(model, a_batch, s_batch, explain_func)
+        images = np.asarray(x_batch)
+        _refuse_other_counts(images, y_batch=y_batch, a_batch=a_batch, s_batch=s_batch)
         scores: list[float] = super().__call__(
             model=model,
-            x_batch=np.asarray(x_batch),
+            x_batch=images,
             y_batch=np.asarray(y_batch),
             a_batch=None,  # Quantus refuses maps without positive evidence: they go round it, by custom_preprocess
             s_batch=None if s_batch is None else np.asarray(s_batch),
@@ -184,7 +195,7 @@ class QuantusMetric(Base[list[float]]):
         like = next(module.parameters(), torch.empty(0))
 
         def to_maps(values: NDArray[Any]) -> Tensor:
-            return torch.tensor(self._prepare(_with_channel(values, x_batch)), device=like.device)
+            return torch.tensor(self._prepare(_one_channel(values, x_batch)), device=like.device)
 
         def explain(images: Tensor) -> Tensor:
             return to_maps(self._explain(module, images.cpu().numpy(), y_batch))
@@ -193,12 +204,13 @@ class QuantusMetric(Base[list[float]]):
             _with_arguments(module, model),
             torch.tensor(x_batch).to(like),
             torch.tensor(y_batch, dtype=torch.long, device=like.device),
-            None if s_batch is None else torch.tensor(_with_channel(s_batch, x_batch) > 0, device=like.device),
+            None if s_batch is None else torch.tensor(_masks(s_batch, x_batch), device=like.device),
             **{name: value for name, value in self.settings.items() if name not in metric.settings},
         )
-        own = {name: self.settings[name] for name in metric.settings}
         with closing(trial):  # also when it fails, for Quantus keeps every model it has seen
-            scores = metric.function(Explained(trial, to_maps(a_batch), explain), **own)
+            explained = Explained(trial, to_maps(a_batch), explain)
+            own = {name: self._given.get(name, value) for name, value in metric.settings_for(explained).items()}
+            scores = metric.function(explained, **own)
         return cast("list[float]", (scores.area if isinstance(scores, Curve) else scores).tolist())
 
     def interpret_scores(self) -> None:
@@ -268,6 +280,31 @@ def _with_arguments(module: nn.Module, model: ModelInterface[nn.Module] | None) 
     return cast(nn.Module, partial(module, **further)) if further else module
 
 
-def _with_channel(values: NDArray[Any], images: NDArray[Any]) -> NDArray[Any]:
-    """Maps or masks (N, ...) as (N, 1, ...)."""
-    return values[:, None] if values.ndim == images.ndim - 1 else values
+def _one_channel(maps: NDArray[Any], images: NDArray[Any]) -> NDArray[Any]:
+    """Maps (N, ...) or (N, C, ...) as (N, 1, ...), channels summed, as a comparison sums them."""
+    if maps.ndim == images.ndim - 1:
+        return maps[:, None]
+    return maps.sum(1, keepdims=True) if maps.ndim == images.ndim and maps.shape[1] != 1 else maps
+
+
+def _masks(masks: NDArray[Any], images: NDArray[Any]) -> NDArray[np.bool_]:
+    """Masks (N, ...) or (N, 1, ...) as (N, 1, ...), True above 0; ValueError unless there is one for each image."""
+    with_channel = masks[:, None] if masks.ndim == images.ndim - 1 else masks
+    if with_channel.shape != (len(images), 1, *images.shape[2:]):
+        raise ValueError(
+            f"s_batch is {masks.shape}, x_batch {images.shape}; expected one mask for each image, (N, 1, ...) of its size."
+        )
+    found: NDArray[np.bool_] = with_channel > 0
+    return found
+
+
+def _refuse_other_counts(images: NDArray[Any], **batches: Any) -> None:
+    """Raise ValueError unless the images are at least signals (N, C, L), and there is one entry of all else for each."""
+    if images.ndim <= _TABLE:
+        raise ValueError(
+            f"x_batch is {images.shape}, a table; the metrics look at neighbours, in signals (N, C, L), images (N, C, H, W) "
+            "and volumes."
+        )
+    for name, batch in batches.items():
+        if batch is not None and len(batch) != len(images):
+            raise ValueError(f"{name} has {len(batch)} entries, x_batch {len(images)}; expected one for each image.")

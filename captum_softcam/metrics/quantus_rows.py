@@ -1,9 +1,9 @@
 """The metrics that a class of Quantus works out, played on the board of an image's patches.
 
 Quantus sees a picture of one channel and g x g pixels, each a patch of the image: no channel is perturbed apart, and all
-its settings count patches. It gets each map on [0, 1] by its own least and greatest value, for it refuses a batch of
-negative evidence alone; or the ranks of the patches, where it reads their order, for its sort does not keep equal values in
-place.
+its settings count patches. The patches of signals and volumes lie in a row. It gets each map on [0, 1] by its own least and
+greatest value, because it refuses a batch of negative evidence alone; or the ranks of the patches, where it reads their
+order, because its sort does not keep equal values in place.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from captum_softcam.metrics.trial import Explained
 
 __all__ = ["QUANTUS"]
 
+_IMAGES = 4  # dimensions
+
 
 def _region_perturbation(explained: Explained, *, regions_evaluation: int) -> Tensor:
     """Mean fall of the probability over the regions taken, the untouched image included as the first."""
@@ -43,11 +45,14 @@ def _pixel_flipping(explained: Explained) -> Curve:
 
 
 def _selectivity(explained: Explained, *, patch_size: int) -> Curve:
-    if explained.trial.patches % patch_size:
-        raise ValueError(
-            f"{explained.trial.patches} patches per side cannot be taken {patch_size} x {patch_size} at a time; expected a "
-            f"multiple of {patch_size}: choose other patches for the Trial."
-        )
+    if explained.maps.dim() != _IMAGES:
+        raise ValueError(f"maps are {tuple(explained.maps.shape)}; selectivity takes squares of images, (N, 1, H, W).")
+    for count in explained.trial.counts:
+        if count % patch_size:
+            raise ValueError(
+                f"{count} patches per side cannot be taken {patch_size} x {patch_size} at a time; expected a multiple of "
+                f"{patch_size}: choose other patches for the Trial."
+            )
     return _whole_curve(explained, _ask(explained, "Selectivity", explained.patch_sums, True, patch_size=patch_size))
 
 
@@ -70,12 +75,13 @@ def _ask(explained: Explained, name: str, attributions: Tensor, softmax: bool, *
     A map that ranks nothing goes along as a slope, for the game needs all its images; what it gets is NaN.
     """
     game = explained.trial.game
-    if attributions.dim() != 4:
-        raise ValueError(f"maps are {tuple(explained.maps.shape)}; Quantus' classes take images, (N, 1, H, W).")
+    board = game.full_board
+    if attributions.dim() != _IMAGES:  # the classes that take patch by patch do not look where they lie
+        board, attributions = (values.reshape(len(values), 1, 1, -1) for values in (board, attributions))
     flat = is_flat(explained.maps) | is_flat(attributions)
     slope = torch.linspace(0, 1, attributions[0].numel(), device=attributions.device).view_as(attributions[0])
     values = rescale(torch.where(flat.view(-1, 1, 1, 1), slope.to(wide(attributions)), wide(attributions)))
-    answer = _call(name, game, game.full_board, explained.trial.targets, values, softmax, settings)
+    answer = _call(name, game, board, explained.trial.targets, values, softmax, settings)
     scores = torch.from_numpy(answer).to(values)
     return scores.masked_fill(flat.view(-1, *[1] * (scores.dim() - 1)), torch.nan)
 

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
+from captum_softcam._scores import refuse_probabilities, score_table
 from captum_softcam.metrics import functional
-from captum_softcam.metrics.functional._grid import grid, patch_means, patch_sums
+from captum_softcam.metrics.functional._answers import of_class
+from captum_softcam.metrics.functional._edges import usable_maps
+from captum_softcam.metrics.functional._grid import even_grid, grid, patch_means, patch_sums
 from captum_softcam.metrics.patches import PatchGame
 
-__all__ = ["PATCHES", "Explained", "Trial"]
+__all__ = ["PATCHES", "Explained", "Trial", "patches_of"]
 
-PATCHES = 8
-"""Patches per image side in the faithfulness metrics."""
+PATCHES = 64
+"""Patches of an image in the faithfulness metrics: 8 x 8, of a volume 4 x 4 x 4, of a signal 64 in a row."""
+
+
+def patches_of(size: Sequence[int]) -> int | list[int]:
+    """Patches per side of images of a size (H, W); one number for each side where these differ."""
+    counts = even_grid(size, PATCHES)
+    return counts[0] if len(set(counts)) == 1 else counts
 
 
 class Trial:
@@ -27,7 +36,8 @@ class Trial:
         targets (Tensor): (N,), the class that is explained of each.
         masks (Tensor): (N, 1, ...) bool, all False where a sample has none. Default: None, no sample has one
         logits (Tensor): what the model says of the images, (N, K), if it has been asked. Default: None
-        patches (int): patches per side in the faithfulness metrics. Default: 8
+        patches (int): patches per side in the faithfulness metrics. Default: 64 patches in all, 8 per side of an image;
+            fewer along a side that has fewer positions
         seed (int): of random subsets and noise, the same for every method and sample. Default: 0
     """
 
@@ -39,34 +49,42 @@ class Trial:
         masks: Tensor | None = None,
         *,
         logits: Tensor | None = None,
-        patches: int = PATCHES,
+        patches: int | None = None,
         seed: int = 0,
     ) -> None:
         self.model = model
         self.images = images
         self.targets = targets
         self.masks = images.new_zeros(len(images), 1, *images.shape[2:], dtype=torch.bool) if masks is None else masks
-        self.patches = patches
+        self._patches = patches
         self.seed = seed
         self._logits = logits
 
     @cached_property
+    def counts(self) -> list[int]:
+        """Patches along each dimension; ValueError if a side has fewer positions than ``patches``."""
+        size = self.images.shape[2:]
+        return even_grid(size, PATCHES) if self._patches is None else grid(size, self._patches)
+
+    @cached_property
     @torch.no_grad()
     def logits(self) -> Tensor:
-        """What the model says of the untouched images, (N, K)."""
-        return self.model(self.images) if self._logits is None else self._logits
+        """What the model says of the untouched images, (N, K); ValueError if it gives anything else, or probabilities."""
+        logits = score_table(self.model(self.images) if self._logits is None else self._logits, len(self.images))
+        refuse_probabilities(self.model, self.images, [logits])
+        return logits
 
     @cached_property
     def confidence(self) -> Tensor:
         """Probability of the class in the untouched images, (N,)."""
-        return functional.confidence(lambda _: self.logits, self.images, self.targets)
+        return of_class(self.logits.softmax(1), self.targets)
 
     @cached_property
     def game(self) -> PatchGame:
         """The images as a game of patches; a taken patch is blurred: all finer than a patch goes, colour and light stay."""
-        sigma = max(1.0, max(self.images.shape[2:]) / self.patches)
-        baseline = functional.blur_baseline(self.images, sigma=sigma)
-        return PatchGame(self.model, self.images, baseline, self.patches, self.logits)
+        sides = [side / count for side, count in zip(self.images.shape[2:], self.counts, strict=True)]
+        baseline = functional.blur_baseline(self.images, sigma=max(1.0, *sides))
+        return PatchGame(self.model, self.images, baseline, self.counts, self.logits)
 
     @cached_property
     def superpixels(self) -> Tensor:
@@ -84,25 +102,29 @@ class Explained:
 
     Args:
         trial (Trial): the batch.
-        maps (Tensor): (N, 1, ...) at input resolution, signed.
+        maps (Tensor): (N, 1, ...) at input resolution, signed; where an image is not finite, nothing can be said of its map:
+            it counts as not finite, too.
         explain (callable): images (N, C, ...) -> maps by the same method for the same classes, for metrics that look at
             the map of another image.
+
+    Raises:
+        ValueError: if the maps are not (N, 1, ...) of the images' number and size.
     """
 
     def __init__(self, trial: Trial, maps: Tensor, explain: Callable[[Tensor], Tensor]) -> None:
         self.trial = trial
-        self.maps = maps
+        self.maps = usable_maps(trial.images, maps)
         self.explain = explain
 
     @cached_property
     def patch_means(self) -> Tensor:
         """Mean of each map over its patches, (N, 1, g, g): their order."""
-        return patch_means(self.maps, grid(self.maps.shape[2:], self.trial.patches))[:, None]
+        return patch_means(self.maps, self.trial.counts)[:, None]
 
     @cached_property
     def patch_sums(self) -> Tensor:
         """Sum of each map over its patches, (N, 1, g, g): what they contribute."""
-        return patch_sums(self.maps, grid(self.maps.shape[2:], self.trial.patches))[:, None]
+        return patch_sums(self.maps, self.trial.counts)[:, None]
 
     @cached_property
     def masked_images(self) -> Tensor:

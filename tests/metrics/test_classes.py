@@ -75,7 +75,7 @@ def test_a_class_says_what_it_is(name):
     assert cls.name == metric.title
     assert cls.score_direction.name == ("HIGHER" if metric.higher_is_better else "LOWER")
     assert cls.evaluation_category.name == metric.category.upper()
-    assert {kind.name for kind in cls.data_applicability} == {"IMAGE", "TIMESERIES"}
+    assert {kind.name for kind in cls.data_applicability} == {"IMAGE"} | ({"TIMESERIES"} if name != "selectivity" else set())
     assert {kind.name for kind in cls.model_applicability} == {"TORCH"}
 
 
@@ -97,7 +97,7 @@ def test_a_docstring_is_true(name):
 @EACH
 def test_a_signature_shows_the_settings(name):
     found = inspect.signature(CLASSES[name]).parameters
-    trial = {"patches": 8, "seed": 0} if METRICS[name].category == "faithfulness" else {}
+    trial = {"patches": None, "seed": 0} if METRICS[name].category == "faithfulness" else {}
     assert {key: each.default for key, each in found.items() if key != "common"} == {**trial, **METRICS[name].settings}
     assert CLASSES[name]().settings == {**trial, **METRICS[name].settings}
 
@@ -375,9 +375,26 @@ def test_the_script_of_the_reference_runs():
 class TestOtherData:
     """What users have at hand."""
 
-    def test_maps_and_masks_without_channel(self, model, data):
+    @EACH
+    def test_maps_and_masks_without_channel(self, name, model, data):
         flat = {**data, "a_batch": data["a_batch"][:, 0], "s_batch": data["s_batch"][:, 0].astype(np.uint8)}
-        np.testing.assert_array_equal(metrics.PixelAuc()(model, **flat), metrics.PixelAuc()(model, **data))
+        want = CLASSES[name]()(model, **data, explain_func=brightness)
+        np.testing.assert_array_equal(CLASSES[name]()(model, **flat, explain_func=brightness), want)
+
+    @EACH
+    def test_channels_of_maps_are_summed(self, name, model, data):
+        """As Captum's methods of the input give them, and as a comparison reads them."""
+        maps = np.random.default_rng(1).normal(size=data["x_batch"].shape).astype(np.float32)
+
+        def of_channels(**more: Any) -> np.ndarray:
+            return brightness(**more) * np.array([3.0, -1.0, -1.0], np.float32)[:, None, None]
+
+        want = CLASSES[name]()(model, **{**data, "a_batch": maps.sum(1, keepdims=True)}, explain_func=brightness)
+        got = CLASSES[name]()(model, **{**data, "a_batch": maps}, explain_func=of_channels)
+        np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-6)
+        made = CLASSES[name]()(model, **{**data, "a_batch": None}, explain_func=of_channels)
+        want = CLASSES[name]()(model, **{**data, "a_batch": None}, explain_func=brightness)
+        np.testing.assert_allclose(made, want, rtol=1e-3, atol=1e-3)
 
     def test_tensors(self, model, data):
         tensors = {key: torch.tensor(array) for key, array in data.items()}
@@ -394,14 +411,18 @@ class TestOtherData:
         double = {**data, "x_batch": data["x_batch"].astype(np.float64)}
         np.testing.assert_array_equal(metrics.Deletion()(model, **double), metrics.Deletion()(model, **data))
 
+    @EACH
     @pytest.mark.parametrize("size", [(40,), (8, 9, 10)], ids=["signals", "volumes"])
-    def test_signals_and_volumes(self, size):
+    def test_what_is_said_of_the_data_is_true(self, name, size):
         random = np.random.default_rng(0)
         model = nn.Sequential(nn.Flatten(), nn.Linear(2 * int(np.prod(size)), 3)).eval()
         maps, images = random.normal(size=(2, 1, *size)), random.random((2, 2, *size))
-        more = {"a_batch": maps, "s_batch": maps > 0}
-        for cls in (metrics.PointingGame, metrics.Insertion, metrics.AverageDrop):
-            assert np.isfinite(cls()(model, images, np.array([0, 2]), **more)).all()
+        more = {"a_batch": maps, "s_batch": maps > 0, "explain_func": lambda inputs, **_: inputs[:, :1] - 0.5}
+        if "TIMESERIES" in {kind.name for kind in CLASSES[name].data_applicability}:
+            assert np.isfinite(CLASSES[name]()(model, images, np.array([0, 2]), **more)).all()
+        else:
+            with pytest.raises(ValueError, match="takes squares of images"):
+                CLASSES[name]()(model, images, np.array([0, 2]), **more)
 
     def test_channels_last(self, model, data):
         last = {**data, "x_batch": np.moveaxis(data["x_batch"], 1, -1)}
@@ -457,13 +478,30 @@ class TestRefused:
         with pytest.raises(ValueError, match=r"Call model\.eval\(\) first"):
             metrics.PixelAuc()(model.train(), **data)
 
-    def test_a_map_for_each_channel(self, model, data):
-        with pytest.raises(ValueError, match=r"maps are \(5, 3, 24, 32\); expected \(N, 1, \.\.\.\)"):
-            metrics.PixelAuc()(model, **{**data, "a_batch": data["x_batch"]})
+    @EACH
+    def test_maps_of_another_size(self, name, model, data):
+        maps = data["a_batch"]
+        for other in (maps[:, :, ::2, ::2], maps.transpose(0, 1, 3, 2), maps[:, :, :, :-1], maps[..., None]):
+            with pytest.raises(ValueError, match=r"maps (are )?\(.*expected \(N, "):
+                CLASSES[name]()(model, **{**data, "a_batch": other}, explain_func=brightness)
 
-    def test_maps_of_another_size(self, model, data):
-        with pytest.raises(ValueError, match=r"bring the maps to input resolution"):
-            metrics.PixelAuc()(model, **{**data, "a_batch": data["a_batch"][:, :, ::2, ::2]})
+    @EACH
+    def test_fewer_maps_classes_or_masks_than_images(self, name, model, data):
+        for key in ("a_batch", "y_batch", "s_batch"):
+            with pytest.raises(ValueError, match=f"{key} has 3 entries, x_batch 5; expected one for each image"):
+                CLASSES[name]()(model, **{**data, key: data[key][:3]}, explain_func=brightness)
+
+    @pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.category == "localisation"])
+    def test_masks_of_another_shape(self, name, model, data):
+        for masks in (data["x_batch"], data["s_batch"][..., ::2]):
+            with pytest.raises(ValueError, match=r"s_batch is .*; expected one mask for each image"):
+                CLASSES[name]()(model, **{**data, "s_batch": masks})
+
+    @EACH
+    def test_tables(self, name):
+        table = np.random.default_rng(0).random((3, 10), dtype=np.float32)
+        with pytest.raises(ValueError, match=r"x_batch is \(3, 10\), a table; the metrics look at neighbours"):
+            CLASSES[name]()(nn.Linear(10, 3).eval(), table, np.arange(3), table, table, explain_func=brightness)
 
     def test_unknown_arguments_of_the_call(self, model, data):
         with pytest.raises(TypeError, match="unexpected keyword argument 'bacth_size'"):

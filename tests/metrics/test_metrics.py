@@ -305,28 +305,62 @@ def test_the_right_map_beats_its_negative(name):
     assert ((right > wrong) == METRICS[name].higher_is_better).all()
 
 
+SIZES = [(80,), (40,), (16, 17, 18), (8, 8, 8), (3, 16, 16), (8, 8), (5, 6), (8, 64), (4, 256), (1, 40), (2, 3)]
+
+
 @pytest.mark.parametrize("name", METRICS)
-@pytest.mark.parametrize(("shape", "patches"), [((80,), 64), ((16, 17, 18), 4)])
-def test_signals_and_volumes(name, shape, patches):
+@pytest.mark.parametrize("shape", SIZES, ids=str)
+def test_signals_volumes_and_images_of_any_size(name, shape):
+    """64 patches of large ones, fewer of small ones, and the settings that count patches follow."""
     generator = torch.Generator().manual_seed(0)
     images, maps = (torch.randn(2, channels, *shape, generator=generator) for channels in (2, 1))
     weights = torch.randn(3, images[0].numel(), generator=generator) / images[0].numel() ** 0.5
+    masks = torch.zeros(2, 1, *shape, dtype=torch.bool)
+    masks.flatten(1)[:, 1:3] = True
 
     class Linear(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x.flatten(1) @ weights.T
 
-    trial = Trial(Linear().eval(), images, torch.tensor([0, 1]), maps > 1, patches=patches)
-    asked = Explained(trial, maps, lambda x: x[:, :1])
-    if METRICS[name].origin == "quantus":
-        with pytest.raises(ValueError, match="Quantus' classes take images"):
+    asked = Explained(Trial(Linear().eval(), images, torch.tensor([0, 1]), masks), maps, lambda x: x[:, :1] ** 2)
+    if name == "selectivity" and (len(shape) != 2 or any(count % 2 for count in asked.trial.counts)):
+        with pytest.raises(ValueError, match=r"takes squares of images|cannot be taken 2 x 2 at a time"):
             METRICS[name].measure(asked)
-    elif name == "irof" and len(shape) == 1:
-        with pytest.raises(ValueError, match="a signal has no superpixels"):
+    elif name == "top_k_localisation_precision" and min(shape) < 4 and len(shape) == 2:
+        with pytest.raises(ValueError, match="k must be from 1 to the number of patches"):
             METRICS[name].measure(asked)
     else:
         answer = METRICS[name].measure(asked)
         assert (answer.area if isinstance(answer, Curve) else answer).isfinite().all()
+
+
+def test_patches_are_64_in_any_number_of_dimensions():
+    settings = {"subset_size": 16, "runs": 200}
+    for shape, counts in (((100,), [64]), ((30, 40), [8, 8]), ((9, 9, 9), [4, 4, 4]), ((40,), [40]), ((4, 20), [4, 8])):
+        trial = Trial(nn.Identity(), torch.rand(1, 1, *shape), torch.tensor([0]))
+        assert trial.counts == counts
+        asked = Explained(trial, torch.rand(1, 1, *shape), explain)
+        fraction = min(64, int(np.prod(counts))) / 64
+        assert METRICS["faithfulness_correlation"].settings_for(asked) == settings | {"subset_size": int(16 * fraction)}
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("of", ["image", "map"])
+def test_a_broken_sample_takes_itself_alone(name, value, of, small, pictures, maps, masks):
+    """One value that is not finite, in an image or a map, in the middle of the batch."""
+    others = [0, 1, 3, 4]
+    alone = score(name, small, pictures[others], maps[others], masks[others], TARGETS[others])
+    (pictures if of == "image" else maps)[2, 0, 4, 4] = value
+    together = score(name, small, pictures, maps, masks)
+    torch.testing.assert_close(together[others], alone, atol=1e-5, rtol=1e-5, equal_nan=True)
+    assert together[2].isnan()
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 20, 27), (5, 1, 27, 20), (4, 1, 20, 27), (5, 20, 27), (5, 1, 10, 13)], ids=str)
+def test_maps_of_another_shape_are_refused_before_any_metric(small, pictures, shape):
+    with pytest.raises(ValueError, match="expected"):
+        explained(small, pictures, torch.rand(shape))
 
 
 def test_rows_say_what_a_table_needs():
@@ -397,4 +431,4 @@ def test_a_closed_game_lets_go_of_the_model(small, pictures):
 
 def test_too_small_an_image_is_refused(small):
     with pytest.raises(ValueError, match="a side of 6 positions cannot be cut into 8 patches"):
-        _ = Trial(small, torch.rand(1, 3, 6, 20), torch.tensor([0])).game
+        _ = Trial(small, torch.rand(1, 3, 6, 20), torch.tensor([0]), patches=8).game

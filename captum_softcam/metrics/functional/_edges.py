@@ -13,11 +13,12 @@ __all__ = [
     "activation",
     "cells",
     "nan_if_flat",
+    "nan_if_no_evidence",
     "nan_if_nothing_to_find",
     "refuse_other_images",
     "refuse_other_maps",
     "refuse_other_masks",
-    "refuse_other_scores",
+    "usable_maps",
     "wide",
 ]
 
@@ -41,6 +42,11 @@ def nan_if_flat(scores: Tensor, maps: Tensor) -> Tensor:
     """Scores (N, ...), NaN where the map ranks nothing."""
     flat = is_flat(cells(maps))
     return scores.masked_fill(flat.view(-1, *[1] * (scores.dim() - 1)), math.nan)
+
+
+def nan_if_no_evidence(scores: Tensor, maps: Tensor) -> Tensor:
+    """Scores (N, ...), NaN where the map ranks nothing or none of its evidence is positive."""
+    return nan_if_flat(nan_if_flat(scores, maps), cells(maps).relu())
 
 
 def nan_if_nothing_to_find(scores: Tensor, maps: Tensor, masks: Tensor) -> Tensor:
@@ -76,7 +82,13 @@ def refuse_other_images(images: Tensor, maps: Tensor) -> None:
         )
 
 
-def refuse_other_scores(logits: Tensor, images: Tensor) -> None:
-    """Raise ValueError unless a model gives logits (N, K) for images (N, C, ...)."""
-    if logits.dim() != 2 or len(logits) != len(images):
-        raise ValueError(f"the model gives {tuple(logits.shape)} for {len(images)} images; expected logits (N, K).")
+def usable_maps(images: Tensor, maps: Tensor) -> Tensor:
+    """The maps (N, 1, ...) of images (N, C, ...), NaN where an image is not finite, because nothing can be said of it there.
+
+    Raises:
+        ValueError: unless each of the images has a map of its size.
+    """
+    refuse_other_images(images, maps)
+    broken = ~images.flatten(1).isfinite().all(1)
+    maps = maps if maps.is_floating_point() else maps.to(torch.get_default_dtype())
+    return maps.masked_fill(broken.to(maps.device).view(-1, *[1] * (maps.dim() - 1)), math.nan)

@@ -9,15 +9,23 @@ from torch import Tensor
 
 from captum_softcam.metrics.functional._edges import wide
 
-__all__ = ["expand_patches", "grid", "owners_of", "patch_means", "patch_sums", "ranks"]
+__all__ = ["even_grid", "expand_patches", "grid", "owners_of", "patch_means", "patch_sums", "ranks"]
 
 
-def grid(size: Sequence[int], patches: int | None) -> list[int]:
-    """Patches along each dimension; every position is a patch of its own where ``patches`` is None."""
-    for side in size:
-        if patches is not None and not 1 <= patches <= side:
-            raise ValueError(f"a side of {side} positions cannot be cut into {patches} patches.")
-    return [patches or side for side in size]
+def even_grid(size: Sequence[int], total: int) -> list[int]:
+    """Patches along each dimension, ``total`` of them together, fewer where a side has fewer positions than that."""
+    return [min(round(total ** (1 / len(size))), side) for side in size]
+
+
+def grid(size: Sequence[int], patches: int | Sequence[int] | None) -> list[int]:
+    """Patches along each dimension: as many on every side, or one number for each; None makes each position a patch."""
+    if patches is None:
+        return list(size)
+    counts = [patches] * len(size) if isinstance(patches, int) else list(patches)
+    for side, count in zip(size, counts, strict=True):
+        if not 1 <= count <= side:
+            raise ValueError(f"a side of {side} positions cannot be cut into {count} patches.")
+    return counts
 
 
 def patch_sums(maps: Tensor, counts: Sequence[int]) -> Tensor:

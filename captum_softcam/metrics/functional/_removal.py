@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from captum_softcam.metrics.functional._edges import refuse_other_images, refuse_other_scores, wide
+from captum_softcam.metrics.functional._answers import logits_of, of_class
+from captum_softcam.metrics.functional._edges import refuse_other_images, wide
 from captum_softcam.metrics.functional._grid import expand_patches, grid, patch_sums
 
 __all__ = ["random_subsets", "removals", "single_patches", "squares"]
@@ -36,13 +37,10 @@ def removals(
     size = maps.shape[2:]
     subsets = subsets.to(maps.device)
     sums = patch_sums(maps, grid(size, patches)).flatten(1)
-    whole = _logits(forward_func, images)
+    taken = (torch.where(expand_patches(subset[None], size), baseline, images) for subset in subsets)
+    whole, *rest = logits_of(forward_func, images, itertools.chain([images], taken))
     scale = wide(whole.abs().amax(1))
-    falls = []
-    for subset in subsets:
-        logits = _logits(forward_func, torch.where(expand_patches(subset[None], size), baseline, images))
-        falls.append(wide(_of_class(whole, targets)) - wide(_of_class(logits, targets)))
-    drops = torch.stack(falls, 1)
+    drops = torch.stack([wide(of_class(whole, targets)) - wide(of_class(logits, targets)) for logits in rest], 1)
     return sums @ subsets.flatten(1).to(sums).T, drops.masked_fill(drops.abs() <= _ROUNDING * scale[:, None], 0)
 
 
@@ -79,13 +77,3 @@ def squares(counts: Sequence[int], sides: Sequence[int]) -> Tensor:
             found.append(torch.zeros(*counts, dtype=torch.bool))
             found[-1][tuple(slice(start, start + side) for start in corner)] = True
     return torch.stack(found)
-
-
-def _logits(forward_func: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    logits = forward_func(images)
-    refuse_other_scores(logits, images)
-    return logits
-
-
-def _of_class(logits: Tensor, targets: Tensor) -> Tensor:
-    return logits.gather(1, targets.to(logits.device)[:, None])[:, 0]

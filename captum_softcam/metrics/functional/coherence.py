@@ -11,7 +11,7 @@ import math
 from torch import Tensor
 
 from captum_softcam.metrics.functional._correlation import pearson
-from captum_softcam.metrics.functional._edges import activation, cells, nan_if_flat, refuse_other_maps
+from captum_softcam.metrics.functional._edges import activation, nan_if_no_evidence, refuse_other_maps
 
 __all__ = ["adcc", "adcc_of_means", "average_drop", "coherency", "increase_in_confidence", "map_complexity"]
 
@@ -80,7 +80,7 @@ def coherency(maps: Tensor, masked_maps: Tensor) -> Tensor:
     if maps.shape != masked_maps.shape:
         raise ValueError(f"maps are {tuple(maps.shape)} and masked_maps {tuple(masked_maps.shape)}; expected one shape.")
     scores = (1 + pearson(activation(maps), activation(masked_maps))) / 2
-    return nan_if_flat(nan_if_flat(scores, cells(maps).relu()), cells(masked_maps).relu())
+    return nan_if_no_evidence(nan_if_no_evidence(scores, maps), masked_maps)
 
 
 def map_complexity(maps: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ def map_complexity(maps: Tensor) -> Tensor:
         ValueError: if the maps are not (N, 1, ...).
     """
     refuse_other_maps(maps)
-    return nan_if_flat(activation(maps).mean(1), cells(maps).relu())
+    return nan_if_no_evidence(activation(maps).mean(1), maps)
 
 
 def adcc(drops: Tensor, coherencies: Tensor, complexities: Tensor) -> Tensor:

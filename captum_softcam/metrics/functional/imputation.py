@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_softcam.metrics.functional._edges import nan_if_flat, refuse_other_images, refuse_other_scores, wide
+from captum_softcam.metrics.functional._answers import logits_of, of_class
+from captum_softcam.metrics.functional._edges import nan_if_flat, refuse_other_images, usable_maps, wide
 from captum_softcam.metrics.functional._grid import ranks
 
 __all__ = ["noisy_linear_imputation", "road_curve"]
@@ -53,16 +54,14 @@ def road_curve(
         ValueError: if the maps are not (N, 1, ...) of the images' number and size, a share is not between 0 and 1, there is
             none, or the scores are not (N, K).
     """
-    refuse_other_images(images, maps)
+    maps = usable_maps(images, maps)
     if not len(shares) or not all(0 < share < 1 for share in shares):
         raise ValueError(f"shares must lie between 0 and 1, and be one at least; got {tuple(shares)}.")
     places, total = ranks(maps), maps[0].numel()
-    points = []
-    for share in shares:
-        removed = places < min(round(share * total), total - 1)
-        imputed = noisy_linear_imputation(images, removed, noise=noise, seed=seed)
-        points.append(_answers(forward_func, imputed, targets, accuracy))
-    return nan_if_flat(torch.stack(points, 1), maps)
+    removed = (places < min(round(share * total), total - 1) for share in shares)
+    imputed = (noisy_linear_imputation(images, each, noise=noise, seed=seed) for each in removed)
+    answers = [_answer(logits, targets, accuracy) for logits in logits_of(forward_func, images, imputed)]
+    return nan_if_flat(torch.stack(answers, 1), maps)
 
 
 def noisy_linear_imputation(images: Tensor, removed: Tensor, *, noise: float = 0.01, seed: int = 0) -> Tensor:
@@ -96,14 +95,12 @@ def noisy_linear_imputation(images: Tensor, removed: Tensor, *, noise: float = 0
     return torch.where(removed, filled + noise * grain, values).to(images.dtype)
 
 
-@torch.no_grad()
-def _answers(forward_func: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor, accuracy: bool) -> Tensor:
-    logits = forward_func(images)
-    refuse_other_scores(logits, images)
-    targets = targets.to(logits.device)
-    if accuracy:
-        return (logits.argmax(1) == targets).to(logits.dtype)
-    return logits.softmax(1).gather(1, targets[:, None])[:, 0]
+def _answer(logits: Tensor, targets: Tensor, accuracy: bool) -> Tensor:
+    own = of_class(logits.softmax(1), targets)
+    if not accuracy:
+        return own
+    first = (logits.argmax(1) == targets.to(logits.device)).to(logits.dtype)
+    return first.masked_fill(own.isnan(), torch.nan)
 
 
 def _fill(values: Tensor, holes: Tensor) -> Tensor:

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
-from captum_softcam.metrics.functional._edges import (
-    activation,
-    cells,
-    nan_if_flat,
-    refuse_other_images,
-    refuse_other_scores,
-)
+from captum_softcam.metrics.functional._answers import probabilities_of
+from captum_softcam.metrics.functional._edges import activation, nan_if_no_evidence, refuse_other_images, usable_maps
 
 __all__ = ["confidence", "masked_confidence", "masked_images"]
 
 
-@torch.no_grad()
 def confidence(forward_func: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor) -> Tensor:
     """Softmax probability of the class of each image.
 
@@ -33,9 +26,7 @@ def confidence(forward_func: Callable[[Tensor], Tensor], images: Tensor, targets
     Raises:
         ValueError: if the scores are not (N, K).
     """
-    logits = forward_func(images)
-    refuse_other_scores(logits, images)
-    return logits.softmax(1).gather(1, targets.to(logits.device)[:, None])[:, 0]
+    return probabilities_of(forward_func, images, [images], targets)[:, 0]
 
 
 def masked_images(images: Tensor, maps: Tensor) -> Tensor:
@@ -58,7 +49,7 @@ def masked_images(images: Tensor, maps: Tensor) -> Tensor:
         ValueError: if the maps are not (N, 1, ...) of the images' number and size.
     """
     refuse_other_images(images, maps)
-    shares = nan_if_flat(activation(maps), cells(maps).relu()).nan_to_num(nan=0.0)
+    shares = nan_if_no_evidence(activation(maps), maps).nan_to_num(nan=0.0)
     return images * shares.view_as(maps).to(images.dtype)
 
 
@@ -78,4 +69,4 @@ def masked_confidence(forward_func: Callable[[Tensor], Tensor], images: Tensor, 
         ValueError: if the maps are not (N, 1, ...) of the images' number and size, or the scores are not (N, K).
     """
     scores = confidence(forward_func, masked_images(images, maps), targets)
-    return nan_if_flat(scores, cells(maps).relu())
+    return nan_if_no_evidence(scores, usable_maps(images, maps))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from torch import Tensor
 
 from captum_softcam.metrics.functional._correlation import spearman
-from captum_softcam.metrics.functional._edges import nan_if_flat
+from captum_softcam.metrics.functional._edges import nan_if_flat, usable_maps
 from captum_softcam.metrics.functional._grid import grid
 from captum_softcam.metrics.functional._removal import removals, single_patches
 from captum_softcam.metrics.functional.perturbation import insertion_curve
@@ -51,7 +52,7 @@ def monotonicity(
     """
     curves = insertion_curve(forward_func, images, -maps, targets, baseline, patches=patches, steps=steps)
     kept = curves[:, 1:] >= (1 - tolerance) * curves[:, :-1]
-    return nan_if_flat(kept.to(curves.dtype).mean(1), maps)
+    return kept.to(curves.dtype).mean(1).masked_fill(curves.isnan().any(1), math.nan)
 
 
 def monotonicity_correlation(
@@ -88,6 +89,7 @@ def monotonicity_correlation(
         ValueError: if the maps are not (N, 1, ...) of the images' number and size, a side has fewer positions than patches,
             or the scores are not (N, K).
     """
+    maps = usable_maps(images, maps)
     subsets = single_patches(grid(maps.shape[2:], patches))
     sums, drops = removals(forward_func, images, maps, targets, baseline, patches, subsets)
     return nan_if_flat(spearman(sums.abs(), drops.abs()), maps)

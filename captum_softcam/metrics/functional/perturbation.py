@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from captum_softcam.metrics.functional._edges import nan_if_flat, refuse_other_images
+from captum_softcam.metrics.functional._answers import probabilities_of
+from captum_softcam.metrics.functional._edges import nan_if_flat, usable_maps
 from captum_softcam.metrics.functional._grid import expand_patches, grid, patch_means, ranks
-from captum_softcam.metrics.functional.masking import confidence
 
 __all__ = ["area_under_curve", "deletion_curve", "insertion_curve", "step_fractions"]
 
@@ -126,7 +126,6 @@ def area_under_curve(curves: Tensor, fractions: Tensor | None = None) -> Tensor:
     return torch.trapezoid(curves, fractions.to(curves), dim=1)
 
 
-@torch.no_grad()
 def _curve(
     forward_func: Callable[[Tensor], Tensor],
     images: Tensor,
@@ -137,14 +136,11 @@ def _curve(
     steps: int,
     inserted: bool,
 ) -> Tensor:
-    refuse_other_images(images, maps)
-    size = maps.shape[2:]
+    maps, size = usable_maps(images, maps), maps.shape[2:]
     places = ranks(patch_means(maps, grid(size, patches)))
-    points = []
-    for replaced in _replaced(places[0].numel(), steps):
-        touched = expand_patches(places < replaced, size)
-        points.append(confidence(forward_func, torch.where(touched == inserted, images, baseline), targets))
-    return nan_if_flat(torch.stack(points, 1), maps)
+    touched = (expand_patches(places < replaced, size) for replaced in _replaced(places[0].numel(), steps))
+    shown = (torch.where(each == inserted, images, baseline) for each in touched)
+    return nan_if_flat(probabilities_of(forward_func, images, shown, targets), maps)
 
 
 def _replaced(patches: int, steps: int) -> list[int]:

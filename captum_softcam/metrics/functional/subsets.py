@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from captum_softcam.metrics.functional._correlation import pearson
-from captum_softcam.metrics.functional._edges import nan_if_flat
+from captum_softcam.metrics.functional._edges import nan_if_flat, usable_maps
 from captum_softcam.metrics.functional._grid import grid
 from captum_softcam.metrics.functional._removal import random_subsets, removals, squares
 
@@ -54,6 +54,7 @@ def faithfulness_correlation(
         ValueError: if the maps are not (N, 1, ...) of the images' number and size, a side has fewer positions than patches,
             the subsets hold no patch or all of them, there are less than two runs, or the scores are not (N, K).
     """
+    maps = usable_maps(images, maps)
     subsets = random_subsets(grid(maps.shape[2:], patches), subset_size, runs, seed)
     sums, drops = removals(forward_func, images, maps, targets, baseline, patches, subsets)
     return nan_if_flat(pearson(sums, drops), maps)
@@ -142,6 +143,7 @@ def infidelity(
     """
     if not len(sides):
         raise ValueError("sides are empty; give one side of the squares at least.")
+    maps = usable_maps(images, maps)
     subsets = squares(grid(maps.shape[2:], patches), sides)
     sums, drops = removals(forward_func, images, maps, targets, baseline, patches, subsets)
     if scaled:

@@ -3,41 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from captum_softcam.metrics.functional._edges import nan_if_flat, refuse_other_images, wide
+from captum_softcam.metrics.functional._answers import probabilities_of
+from captum_softcam.metrics.functional._edges import nan_if_flat, refuse_other_images, usable_maps, wide
 from captum_softcam.metrics.functional._grid import ranks
-from captum_softcam.metrics.functional.masking import confidence
 
 __all__ = ["irof", "superpixels"]
+
+_RGB = 3
+_ROUNDING = 1e-6
 
 
 def superpixels(images: Tensor, *, count: int = 100) -> Tensor:
     """Segments of each image by SLIC :cite:p:`achanta2012slic`, which look at the image alone.
 
     Args:
-        images (Tensor): (N, C, ...) of two or three dimensions, in any units: each is scaled to [0, 1] before. Three
-            channels are taken for red, green and blue.
+        images (Tensor): (N, C, ...) of one to three dimensions, in any units: each is scaled to [0, 1] before. Three
+            channels of images and volumes are taken for red, green and blue.
         count (int): about how many there shall be. Default: 100
 
     Returns:
-        Tensor: (N, 1, ...) int64, the number of its segment at each position, from 0 in each image. Cost: no forward.
-
-    Raises:
-        ValueError: on signals, (N, C, L).
+        Tensor: (N, 1, ...) int64, the number of its segment at each position, from 0 in each image. An image that is not
+        finite is one segment. Cost: no forward.
     """
-    if images.dim() < 4:
-        raise ValueError(f"images are {tuple(images.shape)}; expected (N, C, H, W) or volumes: a signal has no superpixels.")
+    segments = [_segments(image, count) for image in wide(images.detach()).cpu().movedim(1, -1).numpy()]
+    return torch.from_numpy(np.stack(segments))[:, None].to(images.device)
+
+
+def _segments(image: NDArray[Any], count: int) -> NDArray[np.int64]:
+    """Segments (...) of one image (..., C).
+
+    SLIC weighs differences of colour against distances by its compactness, which is 10 for the range of Lab, 0 to 100.
+    Other channels lie between 0 and 1, and the squares of their differences add up. Where this gives less than a quarter of
+    the segments, the compactness is doubled.
+    """
     from skimage.segmentation import slic  # half a second
 
-    segments = []
-    for image in wide(images.detach()).cpu().movedim(1, -1).numpy():
-        labels = slic(image, n_segments=count, start_label=0, channel_axis=-1)
-        segments.append(np.unique(labels, return_inverse=True)[1].reshape(labels.shape))
-    return torch.from_numpy(np.stack(segments))[:, None].to(images.device)
+    size, channels = image.shape[:-1], image.shape[-1]
+    if not np.isfinite(image).all():
+        return np.zeros(size, np.int64)
+    if np.ptp(image) <= _ROUNDING * np.abs(image).max():
+        image = np.zeros_like(image)  # constant: scaled to [0, 1] it would be rounding alone
+    colour = len(size) > 1 and channels == _RGB
+    signal = image[None] if len(size) == 1 else image
+    compactness = 10.0 if colour else 0.1 * channels**0.5
+    for _ in range(8):
+        labels = slic(signal, n_segments=count, compactness=compactness, start_label=0, channel_axis=-1, convert2lab=colour)
+        numbers = np.unique(labels, return_inverse=True)[1].reshape(size).astype(np.int64)
+        if numbers.max() + 1 >= min(count, numbers.size) / 4:
+            break
+        compactness *= 2  # noise, whose scattered segments SLIC has merged
+    return numbers
 
 
 def irof(
@@ -78,18 +100,15 @@ def irof(
         ValueError: if maps and segments are not (N, 1, ...) of the images' number and size, there is no step, or the scores
             are not (N, K).
     """
-    refuse_other_images(images, maps)
+    maps = usable_maps(images, maps)
     refuse_other_images(images, segments)
     if steps < 1:
         raise ValueError(f"steps must be >= 1; got {steps}.")
     places = ranks(_segment_means(maps, segments)).gather(1, segments.flatten(1)).view_as(maps)
     counts = segments.flatten(1).amax(1) + 1
     taken = torch.stack([step * counts // steps for step in range(steps + 1)], 1)
-    points = []
-    for numbers in taken.T:
-        gone = places < numbers.view(-1, *[1] * (maps.dim() - 1))
-        points.append(confidence(forward_func, torch.where(gone, baseline, images), targets))
-    curves = torch.stack(points, 1)
+    gone = (places < numbers.view(-1, *[1] * (maps.dim() - 1)) for numbers in taken.T)
+    curves = probabilities_of(forward_func, images, (torch.where(each, baseline, images) for each in gone), targets)
     shares = (taken / counts[:, None]).to(curves)
     areas = torch.trapezoid(curves / curves[:, :1], shares, dim=1)
     return nan_if_flat(1 - areas, maps).masked_fill((counts < 2) | (curves[:, 0] == 0), torch.nan)

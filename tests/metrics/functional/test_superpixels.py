@@ -79,8 +79,6 @@ def test_superpixels_of_one_channel_and_of_volumes():
 
 def test_refusals(model, images, maps, targets):
     segments = blocks((7, 9), [3, 3, 3, 3])
-    with pytest.raises(ValueError, match="a signal has no superpixels"):
-        superpixels(torch.rand(2, 3, 50))
     with pytest.raises(ValueError, match="steps must be >= 1; got 0"):
         irof(model, images, maps, targets, images * 0, segments, steps=0)
     with pytest.raises(ValueError, match=r"images are \(4, 2, 7, 9\) and maps \(4, 1, 7, 8\)"):

@@ -1,0 +1,159 @@
+"""What a model is asked for, scores (N, K) that a softmax has not seen, and what is said where it gives something else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_softcam._names import listed, quoted, shown
+
+__all__ = ["are_probabilities", "described", "refuse_probabilities", "score_table", "wrapper"]
+
+_SQUASH = {"Sigmoid", "Softmax", "Hardsigmoid"}
+_KEEP = {  # of what a squashing operation gives, these leave numbers of the same kind: views, means, sums and choices
+    *("Add", "Alias", "Cat", "Clamp", "Clone", "Div", "Expand", "Index", "IndexSelect", "Mean", "Mul", "Permute", "Rsub"),
+    *("Select", "Slice", "Squeeze", "Stack", "Sub", "Sum", "T", "ToCopy", "Transpose", "Unsqueeze", "UnsafeView", "View"),
+}
+_LINEAR = {"Addmm", "Mm", "Convolution", "Bmm"}
+
+
+def score_table(output: Any, count: int, *, single: bool = False) -> Tensor:
+    """What a model gave for ``count`` examples, if it is a table of scores (N, K).
+
+    Args:
+        output (any): what the model gave.
+        count (int): number of examples.
+        single (bool): accept a single score (N, 1), too. Default: False, because its softmax is 1
+
+    Returns:
+        Tensor: ``output`` itself.
+
+    Raises:
+        ValueError: for anything else, with its entries and the wrapper that makes a table of it.
+    """
+    if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != count:
+        raise ValueError(
+            f"the model gives {described(output)} for {count} images; expected logits (N, K): {wrapper(output, count)}."
+        )
+    if output.shape[1] == 1 and not single:
+        raise ValueError(
+            "the model gives a single logit, whose softmax is 1 whatever it sees; train two classes (--kind multiclass) or "
+            "wrap the model in a torch.nn.Module that returns two logits, 0 and its own: "
+            "s = self.model(images); return torch.cat([torch.zeros_like(s), s], 1)."
+        )
+    return output
+
+
+def described(output: Any) -> str:
+    """What a model gave in words: the shape of a tensor, the entries of a dict, tuple or object with theirs."""
+    entries = _entries(output)
+    if isinstance(output, Tensor) or not entries:
+        return _kind(output)
+    return f"{shown(type(output).__name__, 40)} with {listed(f'{place} {_kind(entry)}' for place, entry in entries.items())}"
+
+
+def wrapper(output: Any, count: int | None) -> str:
+    """What to wrap around the model, so that it gives scores (N, K) of ``count`` examples, of any number if None."""
+    entries = _entries(output)
+    tensors = {place: entry for place, entry in entries.items() if isinstance(entry, Tensor) and entry.dim()}
+    tables = [place for place, entry in tensors.items() if count in (None, len(entry))]
+    tables.sort(key=lambda place: tensors[place].dim() != 2)
+    if isinstance(output, Tensor) and count is not None:
+        return f"wrap the model in a torch.nn.Module that {_reshaping(output, count)}"
+    if tables:
+        return f"wrap the model in a torch.nn.Module whose forward returns self.model(images){tables[0]}"
+    return "wrap the model in a torch.nn.Module whose forward returns one tensor with a row for each image"
+
+
+def _reshaping(output: Tensor, count: int) -> str:
+    if output.dim() > 2:
+        return "returns one score per class, such as self.model(images).flatten(2).mean(2)"
+    if output.shape == (count,):
+        return "returns two logits, 0 and its own: s = self.model(images); return torch.stack([torch.zeros_like(s), s], 1)"
+    if output.dim() == 1 and count == 1:
+        return "returns self.model(images).view(len(images), -1)"
+    return "keeps one row for each image"
+
+
+def _entries(output: Any) -> dict[str, Any]:
+    """The parts of what a model gave, each by the way to it, such as ``['logits']``, ``[0]`` or ``.logits``."""
+    if isinstance(output, Mapping):
+        return {f"[{quoted(name, 40)}]": entry for name, entry in output.items()}
+    if isinstance(output, (tuple, list)) and not hasattr(output, "_fields"):
+        return {f"[{place}]": entry for place, entry in enumerate(output)}
+    named = output._asdict() if hasattr(output, "_fields") else getattr(output, "__dict__", {})
+    return {f".{shown(name, 40)}": entry for name, entry in named.items() if not name.startswith("_")}
+
+
+def _kind(entry: Any) -> str:
+    return str(tuple(entry.shape)) if isinstance(entry, Tensor) else shown(type(entry).__name__, 40)
+
+
+def refuse_probabilities(forward_func: Callable[[Tensor], Any], images: Tensor, tables: Sequence[Tensor]) -> None:
+    """Raise ValueError if a model gives probabilities where logits are read; arguments as of :func:`are_probabilities`."""
+    if not are_probabilities(forward_func, images, tables):
+        return
+    if all(_sum_to_one(table) for table in tables):
+        raise ValueError(
+            "the model gives probabilities, rows that sum to 1, and a metric takes the softmax of logits; leave the softmax "
+            "out of the model, or wrap it in a torch.nn.Module that returns logarithms: "
+            "p = self.model(images); return p.clamp(min=torch.finfo(p.dtype).tiny).log()."
+        )
+    raise ValueError(
+        "the model gives numbers from 0 to 1, a sigmoid for each class, and a metric takes the softmax of logits; leave the "
+        "sigmoid out of the model, or wrap it in a torch.nn.Module that returns self.model(images).logit(eps=1e-6)."
+    )
+
+
+def are_probabilities(forward_func: Callable[[Tensor], Any], images: Tensor, tables: Sequence[Tensor]) -> bool:
+    """Whether scores are probabilities already: all rows from 0 to 1, those of other images too, and not by chance.
+
+    They are where all rows sum to 1, or where the last operations that autograd saw are a sigmoid or softmax. Logits lie
+    between 0 and 1 by chance now and then: those of a model whose last operation is a linear layer are none. Cost: none, or
+    one forward of one image where all rows lie between 0 and 1.
+
+    Args:
+        forward_func (callable): images (N, C, ...) -> scores (N, K).
+        images (Tensor): some of those that were asked about.
+        tables (sequence of Tensor): what the model gave, each (N, K).
+    """
+    tables = [table[table.isfinite().all(1)].detach() for table in tables if not table.is_meta]
+    if not any(table.numel() for table in tables) or not all(_within(table) for table in tables):
+        return False
+    sure = all(map(_sum_to_one, tables))
+    if not (sure or any(((table > 0) & (table < 1)).any() for table in tables)):
+        return False  # zeros and ones alone, as no sigmoid gives them
+    with torch.enable_grad():
+        other = (0.5 * images[:1].detach().flip(-1)).requires_grad_(images.is_floating_point())
+        answer = forward_func(other)
+    if not _within(answer.detach()):
+        return False
+    last = answer.grad_fn
+    if sure and _sum_to_one(answer.detach()):
+        return last is None or _operation(last) not in _LINEAR
+    rows = torch.cat(tables)
+    return bool((rows != rows[0]).any()) if last is None else _squashed(last)
+
+
+def _within(table: Tensor) -> bool:
+    return bool(((table >= 0) & (table <= 1)).all())
+
+
+def _sum_to_one(table: Tensor) -> bool:
+    close = 1e-4 if torch.finfo(table.dtype).eps < 1e-5 else 2e-2
+    return bool(((table.float().sum(1) - 1).abs() < close).all())
+
+
+def _squashed(node: Any) -> bool:
+    """Whether all that a node of the graph was made from comes from a sigmoid or softmax."""
+    name = _operation(node)
+    sources = [source for source, _ in node.next_functions if source is not None]
+    return name in _SQUASH or (name in _KEEP and bool(sources) and all(map(_squashed, sources)))
+
+
+def _operation(node: Any) -> str:
+    return re.sub(r"Backward\d*$", "", str(node.name()))

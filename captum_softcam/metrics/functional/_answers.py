@@ -1,0 +1,42 @@
+"""What a model says of images, as far as scores read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from captum_softcam._scores import refuse_probabilities, score_table
+
+__all__ = ["logits_of", "of_class", "probabilities_of"]
+
+
+@torch.no_grad()
+def logits_of(forward_func: Callable[[Tensor], Tensor], images: Tensor, shown: Iterable[Tensor]) -> list[Tensor]:
+    """Logits (N, K) of several versions of the images (N, C, ...); one forward each.
+
+    Raises:
+        ValueError: if the model gives anything but logits (N, K) of two classes or more, probabilities included.
+    """
+    tables = [score_table(forward_func(each), len(images)) for each in shown]
+    refuse_probabilities(forward_func, images, tables)
+    return tables
+
+
+def probabilities_of(
+    forward_func: Callable[[Tensor], Tensor], images: Tensor, shown: Iterable[Tensor], targets: Tensor
+) -> Tensor:
+    """Softmax probability of the class of each image in several versions of the images, (N, versions)."""
+    return torch.stack([of_class(logits.softmax(1), targets) for logits in logits_of(forward_func, images, shown)], 1)
+
+
+def of_class(scores: Tensor, targets: Tensor) -> Tensor:
+    """The score of each image's class, (N,); ValueError if the model has no such class."""
+    targets = targets.to(scores.device)
+    if not targets.is_meta and ((targets < 0) | (targets >= scores.shape[1])).any():
+        raise ValueError(
+            f"targets go from {targets.min()} to {targets.max()}; the model gives {scores.shape[1]} logits, so classes 0 to "
+            f"{scores.shape[1] - 1}."
+        )
+    return scores.gather(1, targets[:, None])[:, 0]
