@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_softcam._names import listed, quoted, shown
 
-__all__ = ["are_probabilities", "described", "refuse_probabilities", "score_table", "wrapper"]
+__all__ = ["are_probabilities", "described", "place_of_table", "refuse_probabilities", "score_table"]
 
 _SQUASH = {"Sigmoid", "Softmax", "Hardsigmoid"}
 _KEEP = {  # of what a squashing operation gives, these leave numbers of the same kind: views, means, sums and choices
@@ -37,7 +37,7 @@ def score_table(output: Any, count: int, *, single: bool = False) -> Tensor:
     """
     if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != count:
         raise ValueError(
-            f"the model gives {described(output)} for {count} images; expected logits (N, K): {wrapper(output, count)}."
+            f"the model gives {described(output)} for {count} images; expected logits (N, K): {_wrapper(output, count)}."
         )
     if output.shape[1] == 1 and not single:
         raise ValueError(
@@ -56,22 +56,28 @@ def described(output: Any) -> str:
     return f"{shown(type(output).__name__, 40)} with {listed(f'{place} {_kind(entry)}' for place, entry in entries.items())}"
 
 
-def wrapper(output: Any, count: int | None) -> str:
-    """What to wrap around the model, so that it gives scores (N, K) of ``count`` examples, of any number if None."""
-    entries = _entries(output)
-    tensors = {place: entry for place, entry in entries.items() if isinstance(entry, Tensor) and entry.dim()}
-    tables = [place for place, entry in tensors.items() if count in (None, len(entry))]
-    tables.sort(key=lambda place: tensors[place].dim() != 2)
-    if isinstance(output, Tensor) and count is not None:
+def place_of_table(output: Any, count: int | None = None) -> str:
+    """The way to the scores in what a model gave, such as ``['logits']``, or nothing if there are none.
+
+    A table (N, K) comes before any other tensor with a row for each of ``count`` examples.
+    """
+    tensors = {way: entry for way, entry in _entries(output).items() if isinstance(entry, Tensor) and entry.dim()}
+    fitting = [way for way, entry in tensors.items() if count in (None, len(entry))]
+    return min(fitting, key=lambda way: tensors[way].dim() != 2, default="")
+
+
+def _wrapper(output: Any, count: int) -> str:
+    """What to wrap around the model, so that it gives scores (N, K) of ``count`` examples."""
+    if isinstance(output, Tensor):
         return f"wrap the model in a torch.nn.Module that {_reshaping(output, count)}"
-    if tables:
-        return f"wrap the model in a torch.nn.Module whose forward returns self.model(images){tables[0]}"
+    if way := place_of_table(output, count):
+        return f"wrap the model in a torch.nn.Module whose forward returns self.model(images){way}"
     return "wrap the model in a torch.nn.Module whose forward returns one tensor with a row for each image"
 
 
 def _reshaping(output: Tensor, count: int) -> str:
     if output.dim() > 2:
-        return "returns one score per class, such as self.model(images).flatten(2).mean(2)"
+        return "takes one score per class: return self.model(images).flatten(2).mean(2)"
     if output.shape == (count,):
         return "returns two logits, 0 and its own: s = self.model(images); return torch.stack([torch.zeros_like(s), s], 1)"
     if output.dim() == 1 and count == 1:

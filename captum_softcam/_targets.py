@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_softcam._names import listed, quoted
+from captum_softcam._names import quoted
+from captum_softcam._scores import described, place_of_table
 
 __all__ = ["AllScores", "OneScore", "check_rows", "row_targets", "select_score"]
 
@@ -21,28 +22,10 @@ def check_rows(scores: Any, count: int) -> None:
             f"the model gives scores {tuple(scores.shape)} for {count} example{'s' * (count != 1)}; expected one row per "
             "example, (N, K). Do not index, sum or squeeze the dimension of the examples."
         )
-    raise ValueError(f"the model gives {_entries(scores)}; expected scores (N, K). Pass lambda x: {_way_out(scores)}.")
-
-
-def _entries(output: Any) -> str:
-    """What a model returns that is not a tensor, with its entries."""
-    if isinstance(output, dict):
-        return f"a {type(output).__name__} with the entries {listed(map(quoted, output))}"
-    if isinstance(output, (tuple, list)):
-        return f"a {type(output).__name__} of {len(output)} entries"
-    return f"an object of type {type(output).__name__}"
-
-
-def _way_out(output: Any) -> str:
-    """How the scores are taken out of what a model returns, as code."""
-    if isinstance(output, dict):
-        tables = [key for key, value in output.items() if isinstance(value, Tensor) and value.dim() == 2]
-        key = "logits" if "logits" in output else next(iter(tables or output), "logits")
-        return f"model(x)[{quoted(key)}]"
-    if isinstance(output, (tuple, list)):
-        place = next((i for i, value in enumerate(output) if isinstance(value, Tensor) and value.dim() == 2), 0)
-        return f"model(x)[{place}]"
-    return "model(x).logits, or whatever holds them"
+    raise ValueError(
+        f"the model gives {described(scores)}; expected scores (N, K). "
+        f"Pass lambda x: model(x){place_of_table(scores) or ', or whatever makes scores of it'}."
+    )
 
 
 def row_targets(target: Any, count: int) -> list[Any]:

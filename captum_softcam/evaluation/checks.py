@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from captum_softcam._layers import get_layer, last_spatial_layer, refuse_flat_layer
 from captum_softcam._names import closest
+from captum_softcam._tail import depends_on_mode
 from captum_softcam.attr import METHODS, LayerSoftCam
 from captum_softcam.data import Samples
 from captum_softcam.evaluation.adapter import LayerExplainFunc
@@ -96,8 +97,9 @@ def find_metrics(metrics: Sequence[str | Metric]) -> list[Metric]:
 
 
 def check_model(model: nn.Module) -> None:
-    """Raise ValueError if a part of the model is in train mode."""
-    training = [name or type(model).__name__ for name, module in model.named_modules() if module.training]
+    """Raise ValueError if a part of the model is in train mode that gives something else there."""
+    parts = [(name or type(model).__name__, module) for name, module in model.named_modules()]
+    training = [name for name, module in parts if module.training and depends_on_mode(module)]
     if training:
         raise ValueError(
             f"the model is in train mode ({len(training)} modules, first '{training[0]}'): dropout and batch statistics "

@@ -234,7 +234,8 @@ class QuantusMetric(Base[list[float]]):
         if masks is None and metric.category == "localisation":
             raise ValueError(f"{name} compares maps with masks; give them as s_batch, (N, 1, ...).")
         if model is not None:
-            refuse_train_mode(model)
+            for module in model.modules():
+                refuse_train_mode(module)
         elif metric.forwards or metric.attributions:
             raise ValueError(f"{name} asks the model; got None.")
 

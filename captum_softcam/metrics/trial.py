@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from captum_softcam._scores import refuse_probabilities, score_table
 from captum_softcam.metrics import functional
-from captum_softcam.metrics.functional._answers import of_class
+from captum_softcam.metrics.functional._answers import of_class, refuse_other_classes
 from captum_softcam.metrics.functional._edges import usable_maps
 from captum_softcam.metrics.functional._grid import even_grid, grid, patch_means, patch_sums
 from captum_softcam.metrics.patches import PatchGame
@@ -22,7 +22,14 @@ PATCHES = 64
 
 
 def patches_of(size: Sequence[int]) -> int | list[int]:
-    """Patches per side of images of a size (H, W); one number for each side where these differ."""
+    """Patches per side of images in the faithfulness metrics.
+
+    Args:
+        size (sequence of int): of the images, (H, W).
+
+    Returns:
+        int or list of int: one number for all sides, or one for each where they differ.
+    """
     counts = even_grid(size, PATCHES)
     return counts[0] if len(set(counts)) == 1 else counts
 
@@ -71,6 +78,7 @@ class Trial:
     def logits(self) -> Tensor:
         """What the model says of the untouched images, (N, K); ValueError if it gives anything else, or probabilities."""
         logits = score_table(self.model(self.images) if self._logits is None else self._logits, len(self.images))
+        refuse_other_classes(logits, self.targets)
         refuse_probabilities(self.model, self.images, [logits])
         return logits
 

@@ -441,6 +441,29 @@ class TestOtherData:
         assert plain[0] != scaled[0]
 
 
+class Ends(nn.Module):
+    """A classifier with something behind it."""
+
+    def __init__(self, model: nn.Module, end: Any) -> None:
+        super().__init__()
+        self.model, self.end = model, end
+        self.eval()
+
+    def forward(self, x: Tensor) -> Any:
+        return self.end(self.model(x))
+
+
+NOT_LOGITS = {
+    "one logit": (lambda s: s[:, :1], "the model gives a single logit, whose softmax is 1 whatever it sees"),
+    "softmax": (lambda s: s.softmax(1), "the model gives probabilities, rows that sum to 1"),
+    "sigmoid": (lambda s: s.sigmoid(), "the model gives numbers from 0 to 1, a sigmoid for each class"),
+    "(N,)": (lambda s: s[:, 0], r"the model gives \(5,\) for 5 images; expected logits \(N, K\): wrap the model"),
+    "0-dim": (lambda s: s.sum(), r"the model gives \(\) for 5 images; expected logits \(N, K\): wrap the model"),
+    "dict": (lambda s: {"logits": s}, r"the model gives dict with \['logits'\] \(5, 4\) for 5 images"),
+    "tuple": (lambda s: (s, s), r"the model gives tuple with \[0\] \(5, 4\), \[1\] \(5, 4\) for 5 images"),
+}
+
+
 class TestRefused:
     """In one sentence that says what to do."""
 
@@ -502,6 +525,17 @@ class TestRefused:
         table = np.random.default_rng(0).random((3, 10), dtype=np.float32)
         with pytest.raises(ValueError, match=r"x_batch is \(3, 10\), a table; the metrics look at neighbours"):
             CLASSES[name]()(nn.Linear(10, 3).eval(), table, np.arange(3), table, table, explain_func=brightness)
+
+    @pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.forwards])
+    @pytest.mark.parametrize(("end", "words"), NOT_LOGITS.values(), ids=NOT_LOGITS)
+    def test_what_is_no_logits(self, name, end, words, model, data):
+        with pytest.raises(ValueError, match=words):
+            CLASSES[name]()(Ends(model, end), **{**data, "y_batch": np.zeros(5, int)}, explain_func=brightness)
+
+    @pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.forwards])
+    def test_a_class_that_the_model_does_not_have(self, name, model, data):
+        with pytest.raises(ValueError, match="targets go from 0 to 7; the model gives 4 logits, so classes 0 to 3"):
+            CLASSES[name]()(model, **{**data, "y_batch": np.array([0, 1, 2, 7, 0])}, explain_func=brightness)
 
     def test_unknown_arguments_of_the_call(self, model, data):
         with pytest.raises(TypeError, match="unexpected keyword argument 'bacth_size'"):

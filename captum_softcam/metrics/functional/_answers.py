@@ -9,7 +9,7 @@ from torch import Tensor
 
 from captum_softcam._scores import refuse_probabilities, score_table
 
-__all__ = ["logits_of", "of_class", "probabilities_of"]
+__all__ = ["logits_of", "of_class", "probabilities_of", "refuse_other_classes"]
 
 
 @torch.no_grad()
@@ -33,10 +33,14 @@ def probabilities_of(
 
 def of_class(scores: Tensor, targets: Tensor) -> Tensor:
     """The score of each image's class, (N,); ValueError if the model has no such class."""
-    targets = targets.to(scores.device)
+    refuse_other_classes(scores, targets)
+    return scores.gather(1, targets.to(scores.device)[:, None])[:, 0]
+
+
+def refuse_other_classes(scores: Tensor, targets: Tensor) -> None:
+    """Raise ValueError unless all targets (N,) are classes of scores (N, K)."""
     if not targets.is_meta and ((targets < 0) | (targets >= scores.shape[1])).any():
         raise ValueError(
             f"targets go from {targets.min()} to {targets.max()}; the model gives {scores.shape[1]} logits, so classes 0 to "
             f"{scores.shape[1] - 1}."
         )
-    return scores.gather(1, targets[:, None])[:, 0]
