@@ -4,8 +4,10 @@ Maps (N, 1, ...) are at input resolution, signed, larger where there is more evi
 the evidence lies, and :func:`boxes_to_masks` makes them from boxes. Every function of maps gives one score per sample (N,),
 which does not depend on the other samples of the batch. Decided once, for all of them:
 
-- **A map that is flat or not finite ranks nothing: its score is NaN**, also where the formula has a value. A mean over
-  samples that leaves NaN out should be shown with their number.
+- **A map that is flat or not finite ranks nothing: its score is NaN**, also where the formula has a value, and so is that of
+  an image that is not finite. A mean over samples that leaves NaN out should be shown with their number.
+- **A model gives logits, (N, K) of two classes or more.** One logit, whose softmax is always 1, and probabilities, whose
+  softmax hardly moves, are refused. These are recognised by the rows of all images that were asked about and an altered one.
 - **Negative evidence speaks against the class: where a score weighs positions, it counts as none.** These are the relevance
   mass, the activation and the ADCC family, which shows the model the image where the activation is. A map without positive
   evidence has nothing to weigh there: NaN, but for the activation sensitivity, 0: it activates nothing of the mask. Scores
