@@ -1,17 +1,23 @@
-"""Names and other values of users in messages: shortened, on one line, and without anything that acts on a terminal."""
+"""Names and other values of users where they are shown: shortened, on one line, without what acts on a terminal."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
+from typing import Any
 
-__all__ = ["closest", "listed", "quoted", "reason", "shown"]
+__all__ = ["LINE", "NAME", "PATH", "closest", "degrading", "listed", "quoted", "reason", "shown"]
 
 PATH = 160
 """Characters of a path that a message shows: two of them and a sentence stay below 500."""
 
-_VALUE = 80
+NAME = 80
+"""Characters of a name or another value."""
+LINE = 4096
+"""Characters of a path that stands at the end of its line, to be copied from there: the longest that Linux knows."""
+
 _COMPARED = 50_000  # known names that a wrong one is compared with
 
 
@@ -26,7 +32,7 @@ def shown(value: object, most: int = PATH) -> str:
     return text if text.isprintable() else _cut("".join(map(_escaped, text)), most)
 
 
-def quoted(value: object, most: int = _VALUE) -> str:
+def quoted(value: object, most: int = NAME) -> str:
     """The ``repr`` of a value, shortened as by :func:`shown`; its type where it is nested or long beyond printing."""
     try:
         return shown(repr(value), most)
@@ -41,7 +47,7 @@ def reason(error: object, most: int = 200) -> str:
 
 def listed(names: Iterable[object], most: int = PATH) -> str:
     """Names separated by commas, as many as ``most`` characters hold, and how many more there are."""
-    texts = [shown(name, _VALUE) for name in names]
+    texts = [shown(name, NAME) for name in names]
     end = len(texts)
     while end > 1 and sum(map(len, texts[:end])) + 2 * end > most:
         end -= 1
@@ -51,12 +57,28 @@ def listed(names: Iterable[object], most: int = PATH) -> str:
 def closest(name: str, known: Iterable[object]) -> str:
     """The end of an error message: the known names closest to a wrong one, or the first few if none is close."""
     names = [str(entry) for entry in islice(known, _COMPARED) if entry or entry == 0]
-    close = difflib.get_close_matches(str(name)[:_VALUE], names, n=3)
+    close = difflib.get_close_matches(str(name)[:NAME], names, n=3)
     return f"Closest: {_quoted(close)}." if close else f"Known: {_quoted(names[:8])}{', …' if len(names) > 8 else ''}."
 
 
+@contextmanager
+def degrading(*streams: Any) -> Iterator[None]:
+    r"""Let text streams write what their encoding lacks as ``\u2191`` for a while, where they would raise an error.
+
+    The console of Windows, a pipe there or an old locale is not UTF-8, and what was computed has to be printed all the same.
+    """
+    strict = [stream for stream in streams if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure")]
+    for stream in strict:
+        stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        for stream in strict:
+            stream.reconfigure(errors="strict")
+
+
 def _quoted(names: Sequence[str]) -> str:
-    return listed(quoted(name, _VALUE // 2) for name in names)
+    return listed(quoted(name, NAME // 2) for name in names)
 
 
 def _cut(text: str, most: int) -> str:

@@ -6,9 +6,12 @@ What a user can get wrong ends in one sentence on standard error and exit status
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
+from captum_softcam._names import degrading, shown
 from captum_softcam.cli.compare import add_compare
 from captum_softcam.cli.convert import add_convert
 from captum_softcam.cli.explain import add_explain
@@ -18,6 +21,8 @@ from captum_softcam.cli.options import in_words
 from captum_softcam.cli.train import add_train
 
 __all__ = ["main", "make_parser"]
+
+_LONGEST = 450  # characters of a message, besides the name of the command
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -30,15 +35,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: with status 2 and words on standard error for what a user can get wrong, 130 after Ctrl-C, and 0 where
             help was asked for.
     """
-    options = make_parser().parse_args(arguments)
-    try:
-        options.run(options)
-    except (ValueError, OSError) as error:
-        print(f"captum-softcam {options.command}: {in_words(error)}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt as interrupt:
-        print(f"captum-softcam {options.command}: interrupted; {str(interrupt) or 'nothing was written'}.", file=sys.stderr)
-        sys.exit(130)
+    with degrading(sys.stdout, sys.stderr):
+        options = make_parser().parse_args(arguments)
+        try:
+            options.run(options)
+        except (ValueError, OSError) as error:
+            print(f"captum-softcam {options.command}: {_one_line(in_words(error))}", file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt as interrupt:
+            words = _one_line(str(interrupt)) or "nothing was written"
+            print(f"captum-softcam {options.command}: interrupted; {words}.", file=sys.stderr)
+            sys.exit(130)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -47,7 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
     Returns:
         argparse.ArgumentParser: whose result has ``run``, to be called with that result.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="captum-softcam", description="Explain image classifiers, and measure which explanation can be trusted."
     )
     commands = parser.add_subparsers(dest="command", required=True)
@@ -58,3 +65,14 @@ def make_parser() -> argparse.ArgumentParser:
     add_metrics(commands)
     add_train(commands)
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors show values as all other messages do."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(_one_line(message))
+
+
+def _one_line(message: str) -> str:
+    return shown(re.sub(r"\s*\n\s*", " ", message), _LONGEST)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captum_softcam._names import LINE, shown
 from captum_softcam.cli.data import add_data_options, load_samples, names_data
 from captum_softcam.cli.options import add_model_options, brings_weights, count, in_words, load_model, names, positive, seed
 from captum_softcam.cli.resuming import plain_options, take_stored
@@ -116,11 +117,11 @@ def _show(options: argparse.Namespace, comparison: Comparison) -> None:
     classes = comparison.manifest.get("classes")
     write_pictures(comparison, options.out, classes)
     print_table(comparison)
-    print(f"Scores per sample, settings, table and picture: {options.out}/")
+    print(f"Scores per sample, settings, table and picture: {shown(options.out, LINE)}/")
     if options.report is not None:
         options.report.parent.mkdir(parents=True, exist_ok=True)
         write_report(comparison, options.report, classes)
-        print(f"Report: {options.report}")
+        print(f"Report: {shown(options.report, LINE)}")
 
 
 def _take_stored(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

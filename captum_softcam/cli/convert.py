@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from captum_softcam._names import LINE, shown
 from captum_softcam.cli.options import brings_weights, load_model, names, positive, untrained
 
 if TYPE_CHECKING:
@@ -47,9 +48,9 @@ def _convert(options: argparse.Namespace) -> None:
     classifier = _converted(options, _source(options))
     print(classifier.model.conversion)
     if options.out is not None:
-        print(f"model: {classifier.save(options.out)}")
+        print(f"model: {shown(classifier.save(options.out), LINE)}")
     if options.onnx is not None:
-        print(f"ONNX: {_exported(classifier, options.onnx)}")
+        print(f"ONNX: {shown(_exported(classifier, options.onnx), LINE)}")
 
 
 def _source(options: argparse.Namespace) -> Classifier:

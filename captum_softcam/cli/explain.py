@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from captum_softcam._names import LINE, listed, quoted, shown
 from captum_softcam.cli.options import add_model_options, load_model
 
 __all__ = ["add_explain"]
@@ -48,9 +49,9 @@ def _explain(options: argparse.Namespace) -> None:
     )
     plot_panel([example], classifier.classes).savefig(out, dpi=150)
     if len(logits) > 1:
-        print(f"predicted: {classifier.classes[predicted]} ({probabilities[predicted]:.3f})")
-    print(f"explained: {classifier.classes[target]} ({probabilities[target]:.3f})")
-    print(f"picture: {out}")
+        print(f"predicted: {shown(classifier.classes[predicted])} ({probabilities[predicted]:.3f})")
+    print(f"explained: {shown(classifier.classes[target])} ({probabilities[target]:.3f})")
+    print(f"picture: {shown(out, LINE)}")
 
 
 def _picture(path: Path) -> Path:
@@ -71,4 +72,4 @@ def _class_number(text: str, classes: Sequence[str]) -> int:
         return list(classes).index(text)
     if text.isdecimal() and int(text) < len(classes):
         return int(text)
-    raise ValueError(f"class '{text}' is none of the model's {len(classes)} classes: {', '.join(classes[:8])}.")
+    raise ValueError(f"class {quoted(text)} is none of the model's {len(classes)} classes: {listed(classes)}.")

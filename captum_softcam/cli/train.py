@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captum_softcam._names import LINE, shown
 from captum_softcam.cli.data import ALLOW_OUTSIDE
 from captum_softcam.cli.options import count, positive, refuse_unknown_model, seed, untrained
 from captum_softcam.cli.resuming import plain_options, take_stored
@@ -118,7 +119,7 @@ def _train(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
     if is_main_process():
         print(f"best epoch: {result.epoch} (validation {options.score}: {abs(result.score):.3f})")
         classifier.save(options.out / "model.safetensors")
-        print(f"Model, settings, metrics and curves: {options.out}/")
+        print(f"Model, settings, metrics and curves: {shown(options.out, LINE)}/")
 
 
 def _refuse_missing_extra() -> None:

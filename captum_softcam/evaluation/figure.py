@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter, MaxNLocator
 
+from captum_softcam._names import NAME, shown
+
 if TYPE_CHECKING:
     from captum_softcam.evaluation.comparison import Comparison
 
@@ -33,6 +35,7 @@ _UNDEFINED: dict[str, Any] = {
     "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1},
 }
 _SMALL, _TINY = 8, 7  # points
+_LONGEST = 40  # characters of a method's name
 
 
 def plot_comparison(comparison: Comparison, baseline: str) -> Figure:
@@ -51,7 +54,9 @@ def plot_comparison(comparison: Comparison, baseline: str) -> Figure:
     for axis in axes[len(metrics) + 1 :]:
         axis.remove()
     if handles := _legend(comparison, baseline):
-        figure.legend(handles=handles, loc="outside lower center", ncols=5, fontsize=_SMALL, frameon=False)
+        legend = figure.legend(handles=handles, loc="outside lower center", ncols=5, fontsize=_SMALL, frameon=False)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
     return figure
 
 
@@ -66,7 +71,7 @@ def _draw_metric(axis: Any, comparison: Comparison, metric: str, baseline: str) 
     if len(summary) > 1:
         axis.axvline(summary.loc[baseline, "mean"], color="black", linestyle=(0, (3, 3)), linewidth=0.8, zorder=1)
     arrow = "better →" if comparison.directions[metric] > 0 else "← better"
-    axis.set_title(textwrap.fill(_plain(comparison.titles[metric]), 24), fontsize=9)
+    axis.set_title(textwrap.fill(shown(comparison.titles[metric], NAME), 24), fontsize=9, parse_math=False)
     axis.set_xlabel(arrow, fontsize=_TINY, color="#555555", loc="right" if comparison.directions[metric] > 0 else "left")
     axis.xaxis.set_major_locator(MaxNLocator(4))
     _tidy(axis)
@@ -85,7 +90,8 @@ def _style(comparison: Comparison, method: Any, baseline: str, better: int) -> t
 
 
 def _name_methods(axis: Any, comparison: Comparison, *, named: bool) -> None:
-    axis.set_yticks(range(len(comparison.methods)), [_plain(name) if named else "" for name in comparison.methods])
+    names = [shown(name, _LONGEST) if named else "" for name in comparison.methods]
+    axis.set_yticks(range(len(comparison.methods)), names, parse_math=False)
     axis.set_ylim(len(comparison.methods) - 0.4, -0.6)
     axis.tick_params(axis="y", length=0)
     for label, method in zip(axis.get_yticklabels(), comparison.methods, strict=True):
@@ -95,36 +101,33 @@ def _name_methods(axis: Any, comparison: Comparison, *, named: bool) -> None:
 def _draw_cost(axis: Any, comparison: Comparison, baseline: str) -> None:
     ranks = comparison.ranks()["mean_rank"]
     costs = comparison.costs.get("relative", pd.Series(dtype=float)).reindex(comparison.methods)
-    shown = pd.DataFrame({"cost": costs, "rank": ranks}).dropna()
+    points = pd.DataFrame({"cost": costs, "rank": ranks}).dropna()
     axis.set_title("Mean rank (1 best) and cost", fontsize=9)
     axis.set_xlabel("time in plain forwards", fontsize=_TINY, color="#555555")
     axis.set_ylim(len(comparison.methods) + 0.5, 0.5)
     axis.set_xscale("symlog", linthresh=1, linscale=0.5)
-    axis.set_xlim(-0.25, 3 * max(shown["cost"].max() if len(shown) else 1, 1))
+    axis.set_xlim(-0.25, 3 * max(points["cost"].max() if len(points) else 1, 1))
     axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     axis.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    for method, row in shown.iterrows():
+    for method, row in points.iterrows():
         marker, colour = _style(comparison, method, baseline, 0)
         axis.plot(row["cost"], row["rank"], marker=marker, color=colour, **_POINT)
-    _label(axis, shown, len(comparison.methods))
+    _label(axis, points, len(comparison.methods))
     _tidy(axis)
 
 
-def _label(axis: Any, shown: pd.DataFrame, methods: int) -> None:
+def _label(axis: Any, points: pd.DataFrame, methods: int) -> None:
     """Names beside the points, on the inner side, moved down along a line where they would lie on each other."""
     gap, lowest = 0.45 * min(methods, 4) / 4, -math.inf  # from four methods on, the panel grows with them
-    for method, row in shown.sort_values(["rank", "cost"]).iterrows():
+    for method, row in points.sort_values(["rank", "cost"]).iterrows():
         lowest = max(lowest + gap, row["rank"])
         left = axis.transAxes.inverted().transform(axis.transData.transform((row["cost"], 0)))[0] > 0.5
         place, side = (-6, "right") if left else (6, "left")
-        label = axis.annotate(_plain(str(method)), (row["cost"], lowest), (place, 0), textcoords="offset points")
+        label = axis.annotate(
+            shown(method, _LONGEST), (row["cost"], lowest), (place, 0), textcoords="offset points", parse_math=False
+        )
         label.set(ha=side, va="center", fontsize=_TINY)
         axis.vlines(row["cost"], row["rank"], lowest, color="#bbbbbb", linewidth=0.7, zorder=1)
-
-
-def _plain(text: str) -> str:
-    """Text whose dollars are no mathematics."""
-    return text.replace("$", r"\$")
 
 
 def _tidy(axis: Any) -> None:
@@ -142,6 +145,7 @@ def _legend(comparison: Comparison, baseline: str) -> list[Line2D]:
     found = set(comparison.differences(baseline)["better"])
     entries = [_BASELINE, *(_STYLES[better] for better in (1, -1, 0) if better in found)]
     options: dict[str, Any] = {"linestyle": "", "markersize": 6}
-    handles = [Line2D([], [], marker=m, color=c, label=text.format(_plain(baseline)), **options) for m, c, text in entries]
+    name = shown(baseline, _LONGEST)
+    handles = [Line2D([], [], marker=m, color=c, label=text.format(name), **options) for m, c, text in entries]
     controls = [Line2D([], [], color=_GREY, linewidth=3, label="control")] if comparison.controls else []
     return [*handles, *controls]

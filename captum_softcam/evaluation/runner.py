@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from captum_softcam._names import NAME, shown
 from captum_softcam.data import Sample, Samples
 from captum_softcam.evaluation.assembly import assemble
 from captum_softcam.evaluation.batches import device_of, make_batch
@@ -169,7 +170,7 @@ def _run(
     ) as bar:
 
         def tick(text: str, count: float) -> None:
-            bar.set_description_str(text, refresh=False)
+            bar.set_description_str(shown(text, NAME), refresh=False)
             bar.update(min(count, len(samples) - bar.n))  # shares of samples, which rounding adds up to more
 
         for part in engine.run(work, samples, units, tick):

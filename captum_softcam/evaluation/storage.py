@@ -30,6 +30,8 @@ _REQUIRED = ("scores.csv", "costs.csv")
 _FILES = frozenset((*(f"{name}.csv" for name in _TABLES), "examples.npz"))
 _WORDS = ("sample", "method", "metric", "error")  # columns that hold text, even where it reads like a number
 
+_SURROGATES: Any = "surrogatepass"  # which pandas hands on, and its stubs do not know
+
 _PANDAS = tuple(map(int, pd.__version__.split(".")[:2]))
 # from 3.1 on pandas always reads every digit, and refuses the word
 _EVERY_DIGIT = {} if _PANDAS >= (3, 1) else {"float_precision": "round_trip"}
@@ -58,7 +60,7 @@ def write_folder(
 
 
 def _write_table(table: pd.DataFrame, file: BinaryIO) -> None:
-    """As CSV with every text in quotes; names of files that are not UTF-8 keep their bytes."""
+    """As CSV with every text in quotes; halves of surrogate pairs, as in names of files that are not UTF-8, come back."""
     table.to_csv(
         file,
         index=False,
@@ -66,7 +68,7 @@ def _write_table(table: pd.DataFrame, file: BinaryIO) -> None:
         quoting=csv.QUOTE_NONNUMERIC,
         lineterminator="\n",
         encoding="utf-8",
-        errors="surrogateescape",
+        errors=_SURROGATES,
     )
 
 
@@ -127,7 +129,7 @@ def _check(path: Path, expected: Mapping[str, Any] | None) -> None:
 
 def _read_table(path: Path) -> pd.DataFrame:
     """Text stays text ("007", "NA", "1e5"), numbers keep every digit, an empty number is NaN."""
-    options: dict[str, Any] = {"encoding": "utf-8", "encoding_errors": "surrogateescape"}
+    options: dict[str, Any] = {"encoding": "utf-8", "encoding_errors": _SURROGATES}
     columns = list(pd.read_csv(path, nrows=0, **options).columns)
     text = {name: str for name in columns if name in _WORDS}
     empty = {name: [""] for name in columns if name not in _WORDS}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from captum_softcam._names import NAME, shown
 from captum_softcam.evaluation.statistics import MIN_PAIRS
 
 if TYPE_CHECKING:
@@ -117,8 +118,8 @@ def _on_samples(comparison: Comparison) -> Iterator[str]:
 def _on_marks(comparison: Comparison, baseline: str, marks: dict[int, str]) -> Iterator[str]:
     if len(comparison.methods) > 1:
         yield (
-            f"{marks[1]} better, {marks[-1]} worse than {baseline}: the 95 % interval of the paired difference leaves out 0 "
-            f"(at least {MIN_PAIRS} pairs)."
+            f"{marks[1]} better, {marks[-1]} worse than {_named(baseline)}: the 95 % interval of the paired difference "
+            f"leaves out 0 (at least {MIN_PAIRS} pairs)."
         )
     if any(cost(comparison, method) for method in comparison.methods):
         yield "cost: time of the method over time of a plain forward of the same images."
@@ -131,22 +132,26 @@ def _on_undefined(comparison: Comparison) -> Iterator[str]:
     for (method, metric), row in rows.items():
         undefined = row["undefined"] - row["failed"]
         if undefined:
-            yield f"{method}, {metric}: {undefined} of {row['undefined'] + row['count']} scores are undefined (NaN)."
+            total = row["undefined"] + row["count"]
+            yield f"{_named(method)}, {_named(metric)}: {undefined} of {total} scores are undefined (NaN)."
 
 
 def _on_failures(comparison: Comparison) -> Iterator[str]:
     failures = comparison.failures.fillna({"metric": ""})
     total = len(comparison.samples)
     for names, group in failures.groupby(["method", "metric"], sort=False):
-        where = ", ".join(filter(None, names))  # type: ignore[arg-type]  # the stubs let a key be anything
+        where = ", ".join(_named(name) for name in names if name != "")
         errors = group["error"].value_counts()
         more = f" (and other errors: {len(errors) - 1})" if len(errors) > 1 else ""
         yield f"{where}: failed on {group['sample'].nunique()} of {total} samples: {_short(str(errors.index[0]))}{more}"
 
 
+def _named(name: Any) -> str:
+    return shown(" ".join(str(name).split()), NAME)
+
+
 def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _ERROR else line[: _ERROR - 1] + "…"
+    return shown(" ".join(text.split()), _ERROR)
 
 
 def to_markdown(comparison: Comparison, baseline: str) -> str:
@@ -177,11 +182,12 @@ def _grid(
 ) -> Iterator[list[str]]:
     """The head, then a row per method."""
     directions, ranks, found = comparison.directions, comparison.ranks()["mean_rank"], cells(comparison, baseline)
-    columns = [f"{escape(title)} {arrows[directions[name] < 0]}" for name, title in comparison.titles.items()]
+    columns = [f"{escape(_named(title))} {arrows[directions[name] < 0]}" for name, title in comparison.titles.items()]
     yield ["method", *columns, "mean rank", "cost", "passes"]
     for method in comparison.methods:
         named = kinds(comparison, method, baseline)
-        label = f"{escape(method)} ({', '.join(named)})" if named else escape(method)
+        name = escape(_named(method))
+        label = f"{name} ({', '.join(named)})" if named else name
         rank = "" if pd.isna(ranks[method]) else f"{ranks[method]:.1f}"
         row = [show(found[method, metric]) for metric in comparison.metrics]
         yield [label, *row, rank, cost(comparison, method), passes(comparison, method)]

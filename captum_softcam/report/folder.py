@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from captum_softcam._names import degrading
 from captum_softcam.evaluation import Comparison
 from captum_softcam.report.panels import plot_panel
 from captum_softcam.report.table import make_table, table_notes
@@ -41,7 +43,11 @@ def print_table(comparison: Comparison, console: Console | None = None) -> None:
         comparison (Comparison): what is shown.
         console (rich.console.Console): where to. Default: standard output
     """
-    console = console or Console()
+    with degrading(sys.stdout):
+        _print_table(comparison, console or Console())
+
+
+def _print_table(comparison: Comparison, console: Console) -> None:
     if not console.is_terminal:
         console.width = max(console.width, _width(len(comparison.metrics)))
     columns = max(1, (console.width - _width(0)) // _COLUMN)

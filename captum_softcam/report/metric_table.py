@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from captum_softcam._names import degrading
 from captum_softcam.metrics import METRICS, VERDICTS, Metric, Verdict
 
 __all__ = ["make_metric_table", "make_verdict_table", "print_metrics"]
@@ -102,7 +104,11 @@ def print_metrics(console: Console | None = None) -> None:
     Args:
         console (rich.console.Console): where to. Default: standard output
     """
-    console = console or Console()
+    with degrading(sys.stdout):
+        _print_metrics(console or Console())
+
+
+def _print_metrics(console: Console) -> None:
     if not console.is_terminal:
         console.width = max(console.width, 2 * _WIDE)
     narrow = console.width < _WIDE

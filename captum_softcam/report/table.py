@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from captum_softcam._names import closest
+from captum_softcam._names import NAME, closest, quoted, shown
 from captum_softcam.attr import LayerChoice
 from captum_softcam.evaluation import Comparison
 from captum_softcam.evaluation.tables import MARKS, Cell, cells, cost, kinds, notes, passes
@@ -36,18 +36,18 @@ def make_table(comparison: Comparison, metrics: Sequence[str] | None = None, bas
     metrics = comparison.metrics if metrics is None else metrics
     for name in metrics:
         if name not in comparison.metrics:
-            raise ValueError(f"the metric {name!r} is not in this comparison. {closest(name, comparison.metrics)}")
+            raise ValueError(f"the metric {quoted(name)} is not in this comparison. {closest(name, comparison.metrics)}")
     baseline = baseline or comparison.baseline
     found, titles, directions = cells(comparison, baseline), comparison.titles, comparison.directions
     table = Table(show_lines=True, title="mean and 95 % interval; ↑ higher is better, ↓ lower; * best")
     table.add_column("method", no_wrap=True)
     for name in metrics:
-        head = Text(f"{titles[name]} {'↑' if directions[name] > 0 else '↓'}")
+        head = Text(f"{shown(titles[name], NAME)} {'↑' if directions[name] > 0 else '↓'}")
         table.add_column(head, justify="center", min_width=16, max_width=16)
     table.add_column("cost\npasses", justify="right")
     for method in comparison.methods:
         row = [_cell(found[method, metric]) for metric in metrics]
-        label = [method, *(f"({kind})" for kind in kinds(comparison, method, baseline))]
+        label = [shown(method, NAME), *(f"({kind})" for kind in kinds(comparison, method, baseline))]
         table.add_row(Text("\n".join(label)), *row, f"{cost(comparison, method)}\n{passes(comparison, method)}")
     return table
 
@@ -95,6 +95,6 @@ def make_layer_table(choices: Sequence[LayerChoice]) -> Table:
         grid, shape = (" x ".join(map(str, sizes)) for sizes in (choice.grid, choice.shape))
         stride = " x ".join(f"{side:g}" for side in choice.stride) if choice.stride else ""
         style = "bold" if choice.recommended else ""
-        name = f"{choice.name}*" if choice.recommended else choice.name
-        table.add_row(name, shape, grid, stride, str(choice.passes), choice.reason, style=style)
+        name = shown(choice.name) + ("*" if choice.recommended else "")
+        table.add_row(Text(name), shape, grid, stride, str(choice.passes), Text(shown(choice.reason)), style=style)
     return table

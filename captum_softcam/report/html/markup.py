@@ -7,6 +7,8 @@ import json
 import math
 from typing import Any
 
+from captum_softcam._names import shown
+
 __all__ = ["Html", "breakable", "element", "json_text", "text"]
 
 
@@ -35,10 +37,13 @@ def _attribute(name: str, value: object) -> str:
 
 
 def text(value: object) -> Html:
-    """Text that is safe between tags and between double quotes; halves of surrogate pairs, as in odd paths, become ``?``."""
-    if isinstance(value, Html):
-        return value
-    return Html(html.escape(str(value).encode("utf-8", "replace").decode("utf-8")))
+    """Text that is safe between tags and between double quotes."""
+    return value if isinstance(value, Html) else Html(html.escape(_visible(str(value))))
+
+
+def _visible(text: str) -> str:
+    r"""The same with what cannot be seen as ``\u202e``: control characters, changes of direction, halves of pairs."""
+    return text if text.isprintable() else "".join(sign if sign.isspace() else shown(sign) for sign in text)
 
 
 def breakable(name: str) -> Html:
@@ -53,11 +58,13 @@ def json_text(data: Any) -> Html:
 
 
 def _finite(data: Any) -> Any:
-    """The same with None for every number that is not finite, and with numbers of NumPy as Python's own."""
+    """The same with None for every number that is not finite, numbers of NumPy as Python's own, and text that is seen."""
     if isinstance(data, dict):
-        return {str(key): _finite(value) for key, value in data.items()}
+        return {_visible(str(key)): _finite(value) for key, value in data.items()}
     if isinstance(data, list | tuple):
         return [_finite(value) for value in data]
+    if isinstance(data, str):
+        return _visible(data)
     if hasattr(data, "tolist"):  # an array or a number of NumPy or PyTorch
         return _finite(data.tolist())
     return None if isinstance(data, float) and not math.isfinite(data) else data
