@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_softcam._layout import FeatureLayout, find_layout
+from captum_softcam._layout import FeatureLayout
 from captum_softcam._names import closest
 from captum_softcam._tail import Trace, values_of
 from captum_softcam._view import View
@@ -89,7 +89,7 @@ def spatial_layouts(
     for place, value in enumerate(values_of(trace.features)):
         if value is None:
             continue
-        found[place] = layout or find_layout(value, trace)
+        found[place] = layout or trace.layout(value)
         if isinstance(value, Tensor) and value.dim() and len(value) != len(inputs[0]):
             raise ValueError(
                 f"layer {layer_name(forward_func, layer)} gives {tuple(value.shape)}, {len(value)} maps for "

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from captum_softcam._tail import Trace
+from captum_softcam._dimensions import Dim, Dims, kinds, size_of
 
-__all__ = ["FeatureLayout", "find_layout"]
+__all__ = ["FeatureLayout", "fits_shape", "read_layout", "told_layouts"]
 
 
 @dataclass(frozen=True)
 class FeatureLayout:
     """How the output of a layer is a map (N, C, h, w).
 
-    It is found by itself for CNNs, for torchvision's Swin and vision transformers, and for models that tell their
-    ``num_prefix_tokens`` and ``patch_embed.grid_size`` as timm's do. Declare it for other transformers.
+    It is found by following what each dimension of each tensor is, from the model's inputs to the layer and on: a
+    convolution reads channels at dimension 1, a linear layer at the last; tokens that were flattened from a grid have its
+    sides, and learned tokens that were put before them are prefix tokens. What a model says of itself, as timm's
+    ``num_prefix_tokens`` and ``patch_embed.grid_size``, counts where nothing else is known. What is not certain is not
+    guessed: a ValueError asks for a declaration.
 
     Args:
-        channels_last (bool): (N, h, w, C) or tokens (N, L, C), not (N, C, h, w). Default: False
+        channels_last (bool): (N, h, w, C) or tokens (N, L, C), not (N, C, h, w) or (N, C, L). Default: False
         prefix_tokens (int): tokens before those of the grid, such as the class token. Default: 0
-        grid (tuple of int): (h, w) of the tokens, in reading order; needed for tokens only. Default: None
+        grid (tuple of int): (h, w) of the tokens, in reading order, or (d, h, w) of those of a volume. Default: None,
+            where each dimension of the grid is one of the output
 
     Example::
 
@@ -37,6 +42,11 @@ class FeatureLayout:
     prefix_tokens: int = 0
     grid: tuple[int, ...] | None = None
 
+    @property
+    def _tokens(self) -> int:
+        """The dimension of the tokens."""
+        return 1 if self.channels_last else 2
+
     def to_maps(self, features: Tensor) -> Tensor:
         """What a layer gives as a map, without the prefix tokens.
 
@@ -46,9 +56,10 @@ class FeatureLayout:
         Returns:
             Tensor: (N, C, h, w); nothing is copied.
         """
-        if not self.channels_last:
-            return features
-        maps = features[:, self.prefix_tokens :].movedim(-1, 1)
+        maps = features
+        if self.prefix_tokens:
+            maps = features.narrow(self._tokens, self.prefix_tokens, features.shape[self._tokens] - self.prefix_tokens)
+        maps = maps.movedim(-1, 1) if self.channels_last else maps
         return maps if self.grid is None else maps.unflatten(2, self.grid)
 
     def to_features(self, maps: Tensor, like: Tensor) -> Tensor:
@@ -61,73 +72,174 @@ class FeatureLayout:
         Returns:
             Tensor: (P, C, h, w), (P, h, w, C) or (P, L, C).
         """
-        if not self.channels_last:
-            return maps
-        features = (maps if self.grid is None else maps.flatten(2)).movedim(1, -1)
-        prefix = like[:, : self.prefix_tokens].expand(len(maps), *[-1] * (like.dim() - 1))
-        return torch.cat((prefix, features), 1) if self.prefix_tokens else features
+        features = maps if self.grid is None else maps.flatten(2)
+        features = features.movedim(1, -1) if self.channels_last else features
+        if not self.prefix_tokens:
+            return features
+        prefix = like.narrow(self._tokens, 0, self.prefix_tokens).expand(len(maps), *[-1] * (like.dim() - 1))
+        return torch.cat((prefix, features), self._tokens)
 
     def fits(self, features: object) -> bool:
         """Whether ``features``, whatever they are, are a map of more than one position in this layout."""
-        if not isinstance(features, Tensor) or features.dim() < 3:
-            return False
-        if self.grid is not None:
-            tokens = self.prefix_tokens + math.prod(self.grid)
-            return self.channels_last and features.dim() == 3 and features.shape[1] == tokens and math.prod(self.grid) > 1
-        cells = features.shape[1:-1] if self.channels_last else features.shape[2:]
-        return cells.numel() > 1
+        return isinstance(features, Tensor) and fits_shape(self, features.shape)
 
 
-def find_layout(features: object, trace: Trace) -> FeatureLayout:
-    """The layout of a layer's features, by the number of channels that the last module before them gives.
+def fits_shape(layout: FeatureLayout, shape: tuple[int, ...]) -> bool:
+    """Whether features of that shape are a map of more than one position in this layout."""
+    if len(shape) < 3:
+        return False
+    if layout.grid is not None:
+        tokens = layout.prefix_tokens + math.prod(layout.grid)
+        return len(shape) == 3 and shape[layout._tokens] == tokens and math.prod(layout.grid) > 1
+    return math.prod(shape[1:-1] if layout.channels_last else shape[2:]) > 1
+
+
+def read_layout(
+    dims: Dims, count: int | None, grids: Sequence[tuple[int, ...]], told: Iterable[FeatureLayout]
+) -> FeatureLayout:
+    """The layout of features of which is known what each dimension is.
+
+    Args:
+        dims (tuple): the dimensions.
+        count (int or None): number of examples; None if it is not known.
+        grids (sequence of tuple): sides of the grids that the model made, for what is not known of the tokens.
+        told (iterable of FeatureLayout): what the model says of its tokens.
 
     Raises:
-        ValueError: for tokens whose grid is not known.
+        ValueError: if a dimension is not known, or if the features are no map for each example.
     """
-    if not isinstance(features, Tensor) or features.dim() < 3 or not _last_are_channels(features, trace.leaf):
-        return FeatureLayout()
-    if features.dim() > 3:
-        return FeatureLayout(channels_last=True)
-    for container in trace.containers:
-        layout = _token_layout(container)
-        if layout is not None and layout.fits(features):
-            return layout
-    raise ValueError(
-        f"the layer gives tokens {tuple(features.shape)}, of which the grid is not known; declare it, as in "
-        f"layout={_guess(features.shape[1])}."
+    shape = tuple(map(size_of, dims))
+    _refuse_other_examples(dims, shape, count)
+    channel = _channel(dims, shape, grids)
+    last = channel == len(dims) - 1
+    space = dims[1:channel] + dims[channel + 1 :]
+    if len(space) > 1:
+        _refuse_other_order(space, shape)
+        return FeatureLayout(channels_last=last)
+    return _row(space[0], shape, last, grids, [layout for layout in told if fits_shape(layout, shape)])
+
+
+def _refuse_other_examples(dims: Dims, shape: tuple[int, ...], count: int | None) -> None:
+    places = [place for place, dim in enumerate(dims) if any(atom.kind == "n" for atom in dim)]
+    if count is not None and shape[0] != count and 0 in places:
+        raise ValueError(
+            f"the layer gives {shape}, {shape[0]} maps for {count} examples: they belong to views, windows or frames of the "
+            "examples. Explain a layer that gives one map per example, or pass every view as an example of its own."
+        )
+    turned = any(atom.turned for atom in dims[0])
+    if (
+        (places and places != [0])
+        or turned
+        or (kinds(dims[0]) & {"c", "s", "p"})
+        or (count is not None and shape[0] != count)
+    ):
+        where = f"dimension {places[0]}" if places and not turned else "no dimension"
+        raise ValueError(
+            f"the layer gives {shape}, in which {where} is that of the {count} examples; take a layer where dimension 0 is."
+        )
+
+
+def _channel(dims: Dims, shape: tuple[int, ...], grids: Sequence[tuple[int, ...]]) -> int:
+    """The dimension of the channels: the only one that is known as such, or the only one that is not space."""
+    known = [place for place, dim in enumerate(dims) if place and kinds(dim) == {"c"}]
+    if not known:
+        known = [place for place, dim in enumerate(dims) if place and kinds(dim) != {"s"}]
+        if len(known) != 1 or not (shape[known[0]] == 1 or _is_given(dims[known[0]])):
+            last = _proposal(shape[1], grids) if len(shape) == 3 else FeatureLayout(channels_last=True)
+            raise ValueError(
+                f"the layer gives {shape}, and it is not known which dimension is that of the channels; declare it: "
+                f"layout=FeatureLayout() if it is dimension 1, layout={last} if it is the last one."
+            )
+    if len(known) > 1:
+        places = " and ".join(map(str, known))
+        raise ValueError(
+            f"the layer gives {shape}, in which dimensions {places} are channels, such as heads and what each has; take a "
+            "layer that gives one dimension of channels."
+        )
+    if known[0] not in (1, len(dims) - 1):
+        raise ValueError(
+            f"the layer gives {shape}, in which the channels are dimension {known[0]}; take a layer where they are "
+            "dimension 1 or the last one."
+        )
+    return known[0]
+
+
+def _is_given(dim: Dim) -> bool:
+    """Whether nothing is known of a dimension because no function has said it, not because it was lost on the way."""
+    return len(dim) == 1 and dim[0].kind == "?" and dim[0].given
+
+
+def _refuse_other_order(space: Dims, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless each dimension of space is one axis of a map, as it was when it was made."""
+    atoms = [atom for dim in space for atom in dim]
+    moved = any(atom.inner or atom.turned or atom.prefix for atom in atoms)
+    if moved or any(len(dim) > 1 for dim in space) or len(set(atoms)) != len(atoms):
+        raise ValueError(_windows(shape))
+    if not all(atom.kind == "s" or _is_given((atom,)) for atom in atoms):
+        raise ValueError(
+            f"the layer gives {shape}, and what its dimensions are is not known; declare it, as in layout=FeatureLayout()."
+        )
+
+
+def _row(
+    dim: Dim, shape: tuple[int, ...], last: bool, grids: Sequence[tuple[int, ...]], told: Iterable[FeatureLayout]
+) -> FeatureLayout:
+    """The layout of features whose positions are in one dimension: a signal, a text or tokens."""
+    prefix, atoms = (dim[0].prefix, dim[0].row) if len(dim) == 1 and dim[0].prefix else (0, dim)
+    atoms = tuple(atom for atom in atoms if atom.size > 1 or atom.kind in "s?")
+    sides = tuple(atom.size for atom in atoms)
+    if not all(atom.kind == "s" or _is_given((atom,)) for atom in atoms) or len(set(atoms)) != len(atoms):
+        return _told(shape, last, grids, told)
+    axes = [atom.axis for atom in atoms if atom.axis is not None]
+    if any(atom.inner or atom.turned or atom.prefix for atom in atoms) or axes != sorted(set(axes)):
+        raise ValueError(_windows(shape))
+    if prefix or len(atoms) > 1:
+        return FeatureLayout(last, prefix, sides)
+    return next(_believable(told, last, grids), FeatureLayout(channels_last=last))
+
+
+def _told(
+    shape: tuple[int, ...], last: bool, grids: Sequence[tuple[int, ...]], told: Iterable[FeatureLayout]
+) -> FeatureLayout:
+    """The layout of tokens of which the grid is not known, by the model's own words."""
+    for layout in _believable(told, last, grids):
+        return layout
+    proposal = _proposal(shape[1 if last else 2], grids, last)
+    raise ValueError(f"the layer gives tokens {shape}, of which the grid is not known; declare it, as in layout={proposal}.")
+
+
+def _believable(told: Iterable[FeatureLayout], last: bool, grids: Sequence[tuple[int, ...]]) -> Iterator[FeatureLayout]:
+    """What the model says, unless it has made another grid of as many tokens: some images are not of the usual sides."""
+    for layout in told:
+        tokens = math.prod(layout.grid or ())
+        made = [grid for grid in grids if math.prod(grid) == tokens]
+        if layout.channels_last == last and (not made or layout.grid in made):
+            yield layout
+
+
+def _proposal(tokens: int, grids: Sequence[tuple[int, ...]], last: bool = True) -> FeatureLayout:
+    """A layout for so many tokens: the largest grid that the model has made, behind prefix tokens, or a single row."""
+    fitting = [grid for grid in grids if tokens / 2 < math.prod(grid) <= tokens]
+    grid = max(fitting, key=math.prod, default=(tokens,))
+    return FeatureLayout(last, tokens - math.prod(grid), grid)
+
+
+def _windows(shape: tuple[int, ...]) -> str:
+    return (
+        f"the layer gives {shape}, whose positions are those of windows, or in another order than in the image; take a "
+        "layer before they are moved, or behind which they are moved back."
     )
 
 
-def _last_are_channels(features: Tensor, leaf: nn.Module | None) -> bool:
-    """Whether the last dimension is that of the channels; if the sizes do not tell, the kind of the module does."""
-    channels, last = _channels(leaf)
-    if (features.shape[1] == channels) != (features.shape[-1] == channels):
-        return features.shape[-1] == channels
-    return last and features.shape[-1] == channels
-
-
-def _channels(leaf: nn.Module | None) -> tuple[int | None, bool]:
-    """The number of channels that a module gives, and whether they are the last dimension of its output."""
-    if isinstance(leaf, nn.LayerNorm):
-        return leaf.normalized_shape[-1], True
-    for name, last in (("out_features", True), ("embed_dim", True), ("out_channels", False), ("num_features", False)):
-        if isinstance(getattr(leaf, name, None), int):
-            return getattr(leaf, name), last
-    return None, False
-
-
-def _token_layout(model: nn.Module) -> FeatureLayout | None:
-    """The layout of the tokens of a model that tells it: torchvision's vision transformer, and timm's transformers."""
-    if isinstance(getattr(model, "class_token", None), Tensor) and hasattr(model, "patch_size"):
-        side = int(model.image_size) // int(model.patch_size)  # type: ignore[arg-type]  # torchvision's: both are int
-        return FeatureLayout(True, 1, (side, side))
-    prefix, grid = getattr(model, "num_prefix_tokens", None), getattr(getattr(model, "patch_embed", None), "grid_size", None)
-    if isinstance(prefix, int) and isinstance(grid, tuple):
-        return FeatureLayout(True, prefix, grid)
-    return None
-
-
-def _guess(tokens: int) -> FeatureLayout:
-    """A layout for so many tokens, for an error message: a square grid behind as few prefix tokens as can be."""
-    side = math.isqrt(tokens)
-    return FeatureLayout(True, tokens - side * side, (side, side))
+def told_layouts(modules: Iterable[nn.Module]) -> Iterator[FeatureLayout]:
+    """What modules say of their tokens: torchvision's vision transformer, and timm's transformers."""
+    for module in modules:
+        if isinstance(getattr(module, "class_token", None), Tensor) and hasattr(module, "patch_size"):
+            side = int(module.image_size) // int(module.patch_size)  # type: ignore[arg-type]  # torchvision's: both are int
+            yield FeatureLayout(True, 1, (side, side))
+        prefix, grid = (
+            getattr(module, "num_prefix_tokens", None),
+            getattr(getattr(module, "patch_embed", None), "grid_size", None),
+        )
+        if isinstance(prefix, int) and isinstance(grid, tuple):
+            yield FeatureLayout(True, prefix, grid)

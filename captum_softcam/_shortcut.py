@@ -25,7 +25,7 @@ from torch.overrides import TorchFunctionMode
 
 from captum_softcam._attention import first_token_attention, plain_settings
 from captum_softcam._call import Call
-from captum_softcam._layout import FeatureLayout, find_layout
+from captum_softcam._layout import FeatureLayout
 from captum_softcam._masks import PositionMask, make_mask
 from captum_softcam._positionwise import acts_on_rows, flat, pattern_after, pools, reshaped
 from captum_softcam._tail import Trace, agree, observe
@@ -203,7 +203,7 @@ class _Shortcut(TorchFunctionMode):
         self.lost = self.rows.found  # rows already, from an earlier call of the layer
         mask, layout = self._asked
         try:
-            layout = layout or find_layout(trace.features, trace)
+            layout = layout or trace.layout(trace.features)
             if not layout.fits(trace.features) or len(trace.features) != self._examples:
                 return None
             maps = layout.to_maps(trace.features)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from captum_softcam._axes import AxisTracker
 from captum_softcam._call import Call
-from captum_softcam._layout import FeatureLayout, find_layout
+from captum_softcam._dimensions import Dims
+from captum_softcam._layout import FeatureLayout, fits_shape, told_layouts
 from captum_softcam._shortcut import observe_copies
-from captum_softcam._tail import Trace, is_leaf, refuse_train_mode
-from captum_softcam._view import unwrap
+from captum_softcam._tail import observe, refuse_train_mode
+from captum_softcam._view import View, unwrap
 
 __all__ = ["LayerChoice", "suggest_layers"]
 
@@ -72,10 +73,13 @@ def suggest_layers(model: nn.Module, *inputs: Any) -> list[LayerChoice]:
     model = unwrap(model)
     for module in model.modules():
         refuse_train_mode(module)
-    found = _visit(model, inputs)
-    attended = [each for each in found if each.attended]
+    call = Call.of(model, inputs, None)
+    found = _visit(call)
+    attended = [each for each in found if each.attended and each.layout.prefix_tokens]
     candidates = attended or _ends_of_stages(found)
-    return [_choice(model, inputs, each, each is candidates[-1], bool(attended)) for each in candidates]
+    # a classifier that was never trained may be all zeros, and then no map matters
+    reached = [each for each in candidates if _matters(call, each)] or candidates
+    return [_choice(call, each, each is reached[-1], each in reached, bool(attended)) for each in candidates]
 
 
 def _ends_of_stages(found: list[_Visit]) -> list[_Visit]:
@@ -86,64 +90,79 @@ def _ends_of_stages(found: list[_Visit]) -> list[_Visit]:
     for each in maps:
         depths[each.grid] = min(each.depth, depths.get(each.grid, each.depth))
     ends = {each.grid: each for each in maps if each.depth == depths[each.grid] <= outermost + 1}
-    return sorted(ends.values(), key=lambda each: each.order)
+    return sorted(ends.values(), key=maps.index)
 
 
 @dataclass(frozen=True)
 class _Visit:
-    """One call of a module that gave a map; ``attended`` if an attention of a class token read it."""
+    """The last call of a module that gives a map, ``depth`` calls within the model; ``attended`` if an attention read it."""
 
-    order: int
     name: str
     module: nn.Module
     shape: tuple[int, ...]
     layout: FeatureLayout
-    grid: tuple[int, ...]
-    attended: bool = False
+    depth: int
+    attended: bool
 
     @property
-    def depth(self) -> int:
-        """How many modules stand around it."""
-        return self.name.count(".")
+    def grid(self) -> tuple[int, ...]:
+        """The sides of the map."""
+        return self.layout.grid or (self.shape[1:-1] if self.layout.channels_last else self.shape[2:])
 
 
-def _visit(model: nn.Module, inputs: tuple[Any, ...]) -> list[_Visit]:
-    """Every module that gives a map, in the order in which they end."""
-    found: list[_Visit] = []
+@dataclass
+class _Ended:
+    """A call that has ended, the modules around it, and what it gave."""
+
+    module: nn.Module
+    containers: tuple[nn.Module, ...]
+    shape: tuple[int, ...]
+    dims: Dims
+    attended: bool = False
+
+
+def _visit(call: Call) -> list[_Visit]:
+    """Every module whose last call gave a map, in the order in which those calls end."""
+    names = {module: name for name, module in call.model.named_modules() if name}  # type: ignore[attr-defined]  # a module
+    ended: dict[str, _Ended] = {}
     running: list[nn.Module] = []
-    leaves: list[nn.Module | None] = [None]
+    given: list[Any] = [None, ""]  # by the call that ended last: a tensor, and the name of the module
+    tracker, view = AxisTracker(call.arguments), View(call.model, None)
 
-    def begin(module: nn.Module, _args: object) -> None:
+    def watch(module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if _is_attention(module) and any(value is given[0] for value in (*args, *kwargs.values())):
+            ended[given[1]].attended = True
         running.append(module)
-        before = found[-1] if found else None
-        if before and before.layout.prefix_tokens and isinstance(before.module, nn.LayerNorm) and _is_attention(module):
-            found[-1] = replace(before, attended=True)
+        output = forward(*args, **kwargs)
+        running.pop()
+        name = names.get(module, "")
+        ended.pop(name, None)
+        if name and isinstance(output, Tensor) and output.dim() > 2:
+            ended[name] = _Ended(module, tuple(running), tuple(output.shape), tracker.dims_of(output))
+            given[:] = output, name
+        return output
 
-    def end(name: str) -> Callable[..., None]:
-        def note(module: nn.Module, _args: object, output: object) -> None:
-            running.pop()
-            leaves[0] = module if is_leaf(module) else leaves[0]
-            layout = _layout(output, Trace(containers=tuple(running), leaf=leaves[0]))
-            if name and layout and isinstance(output, Tensor):
-                grid = tuple(layout.to_maps(output).shape[2:])
-                found.append(_Visit(len(found), name, module, tuple(output.shape), layout, grid))
-
-        return note
-
-    with ExitStack() as stack:
-        for name, module in model.named_modules():
-            stack.callback(module.register_forward_pre_hook(begin).remove)
-            stack.callback(module.register_forward_hook(end(name)).remove)
-        model(*inputs)
-    return found
+    view.watch = watch
+    with tracker:
+        replace(call, model=view.model).run()
+    return [visit for name, each in ended.items() if (visit := _visited(name, each, tracker)) is not None]
 
 
-def _layout(output: object, trace: Trace) -> FeatureLayout | None:
+def _visited(name: str, call: _Ended, tracker: AxisTracker) -> _Visit | None:
     try:
-        layout = find_layout(output, trace)
+        layout = tracker.read(call.dims, told_layouts(call.containers))
     except ValueError:
-        return None  # tokens whose grid nobody knows
-    return layout if layout.fits(output) else None
+        return None  # no map, or not known of what
+    if not fits_shape(layout, call.shape):
+        return None
+    return _Visit(name, call.module, call.shape, layout, len(call.containers), call.attended)
+
+
+def _matters(call: Call, visit: _Visit) -> bool:
+    """Whether what the model returns depends on the map."""
+    plain = observe(call, visit.module).result
+    without = observe(call, visit.module, follow=lambda trace: torch.zeros_like(trace.features)).result
+    return not (isinstance(plain, Tensor) and torch.equal(plain, without))
 
 
 def _is_attention(module: nn.Module) -> bool:
@@ -155,18 +174,19 @@ def _makes_no_map(module: nn.Module) -> bool:
     return any(part in type(module).__name__ for part in _NO_MAP_OF_THEIR_OWN)
 
 
-def _choice(model: nn.Module, inputs: tuple[Any, ...], visit: _Visit, last: bool, attended: bool) -> LayerChoice:
-    _, rows = observe_copies(Call.of(model, inputs, None), visit.module, "one_hot", None)
+def _choice(call: Call, visit: _Visit, best: bool, reached: bool, attended: bool) -> LayerChoice:
+    _, rows = observe_copies(call, visit.module, "one_hot", None)
     passes = 0 if rows.found else math.prod(visit.grid)
-    image = inputs[0].shape[2:] if isinstance(inputs[0], Tensor) else ()
+    image = call.inputs[0].shape[2:]
     same = len(image) == len(visit.grid)
     stride = tuple(round(side / cells, 1) for side, cells in zip(image, visit.grid, strict=True)) if same else None
-    return LayerChoice(visit.name, visit.shape, visit.grid, stride, passes, last, _reason(last, passes, attended))
+    reason = _reason(best, passes, attended) if reached else "the score does not depend on it"
+    return LayerChoice(visit.name, visit.shape, visit.grid, stride, passes, best, reason)
 
 
-def _reason(last: bool, passes: int, attended: bool) -> str:
+def _reason(best: bool, passes: int, attended: bool) -> str:
     if attended:
-        return "read by the last attention" if last else "read by an earlier attention"
-    if not last:
+        return "read by the last attention" if best else "read by an earlier attention"
+    if not best:
         return "an earlier stage, finer"
     return "the last map" if passes else "the last map, known from one forward"

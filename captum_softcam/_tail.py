@@ -17,7 +17,9 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
+from captum_softcam._axes import AxisTracker
 from captum_softcam._call import Call, leaves, map_tensors
+from captum_softcam._layout import FeatureLayout, told_layouts
 from captum_softcam._view import View, Watch
 
 __all__ = [
@@ -25,7 +27,6 @@ __all__ = [
     "Trace",
     "agree",
     "depends_on_mode",
-    "is_leaf",
     "observe",
     "record",
     "refuse_other_scores",
@@ -56,17 +57,21 @@ class Trace:
         features (Tensor or tuple): output (or input) of the layer in its last call; None if it was not called.
         calls (int): number of calls of the layer.
         containers (tuple of torch.nn.Module): the modules around the layer, from the outside in.
-        leaf (torch.nn.Module): the last module with parameters and without children that had ended by then.
         result (Tensor): what the model returned.
+        axes (AxisTracker): what each dimension of the tensors in that run is.
         shapes (dict): per module and call, the shapes of the tensors that it gave, and whatever else it gave.
     """
 
     features: Any = None
     calls: int = 0
     containers: tuple[nn.Module, ...] = ()
-    leaf: nn.Module | None = None
     result: Any = None
+    axes: AxisTracker = field(default_factory=lambda: AxisTracker(()))
     shapes: dict[nn.Module, list[Any]] = field(default_factory=lambda: defaultdict(list))
+
+    def layout(self, features: Any) -> FeatureLayout:
+        """How one of the values that the layer gives is a map; raises ValueError where that is not certain."""
+        return self.axes.layout(features, told_layouts(self.containers))
 
 
 def observe(call: Call, layer: nn.Module, *, at_input: bool = False, follow: Callable[[Trace], Any] | None = None) -> Trace:
@@ -83,13 +88,13 @@ def observe(call: Call, layer: nn.Module, *, at_input: bool = False, follow: Cal
         TypeError: if the layer is not a module.
         ValueError: if the layer is not reached, or a module is in train mode and would change the scores of copies.
     """
-    trace = Trace()
+    call = call.cloned()
+    trace = Trace(axes=AxisTracker(call.arguments))
     running: list[nn.Module] = []
-    leaves_ended: list[nn.Module | None] = [None]
 
     def reached(features: Any) -> Any:
         trace.calls += 1
-        trace.containers, trace.leaf = tuple(running), leaves_ended[0]
+        trace.containers = tuple(running)
         trace.features = map_tensors(torch.clone, features)  # the model may write into them later
         given = follow(trace) if follow else None
         return features if given is None else given
@@ -101,20 +106,14 @@ def observe(call: Call, layer: nn.Module, *, at_input: bool = False, follow: Cal
             args = values_of(reached(_positional(args, layer)))
         output = forward(*args, **kwargs)
         running.pop()
-        if is_leaf(module):
-            leaves_ended[0] = module
         trace.shapes[module].append([leaf.shape if isinstance(leaf, Tensor) else leaf for leaf in leaves(output)])
         return reached(output) if module is layer and not at_input else output
 
-    trace.result = _run(call.cloned(), layer, watch)
+    with trace.axes:
+        trace.result = _run(call, layer, watch)
     if trace.features is None:
         raise ValueError(_not_called(layer))
     return trace
-
-
-def is_leaf(module: nn.Module) -> bool:
-    """Whether a module has parameters of its own alone, so that its settings tell the number of channels it gives."""
-    return not module._modules and any(parameter is not None for parameter in module._parameters.values())
 
 
 def _run(call: Call, layer: nn.Module, watch: Watch) -> Any:

@@ -232,8 +232,9 @@ def test_a_declared_layout():
     net.patch_embed.grid_size = (2, 3)  # what timm's models tell of themselves
     assert torch.equal(LayerReciproCam(net, net.embed).attribute(tokens, target=1, perturbations_per_eval=4), got)
     del net.num_prefix_tokens
-    with pytest.raises(ValueError, match=r"the layer gives tokens \(2, 8, 8\), of which the grid is not known; declare it"):
-        LayerReciproCam(net, net.embed).attribute(tokens, target=1)
+    row = LayerReciproCam(net, net.embed).attribute(tokens, target=1)
+    plain = LayerReciproCam(net, net.embed, layout=FeatureLayout(True, 0, (8,)))
+    assert torch.equal(row, plain.attribute(tokens, target=1)), "tokens that come with the inputs are a row"
     with pytest.raises(ValueError, match=r"layer 'embed' gives \(2, 8, 8\), which is no map in the layout FeatureLayout\("):
         LayerReciproCam(net, net.embed, layout=FeatureLayout(True, 1, (2, 3))).attribute(tokens, target=1)
 

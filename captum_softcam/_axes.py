@@ -1,0 +1,705 @@
+"""Follow what each dimension of each tensor is through one run of a model.
+
+:class:`AxisTracker` watches the functions that a model calls, from its inputs on. Some functions say what a dimension
+is: a convolution reads channels at dimension 1, a linear layer at the last. Others move dimensions, join, split and cut
+them. What no function says is not known, and asked for; it is never guessed. What is known of a dimension holds
+backward as well: where a linear layer reads the output of a layer, that output has its channels last.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from captum_softcam._dimensions import (
+    Atom,
+    Dim,
+    Dims,
+    certify,
+    cut,
+    kinds,
+    merge,
+    regroup,
+    resolve,
+    shuffled,
+    size_of,
+    turn,
+    unknown,
+    with_prefix,
+)
+from captum_softcam._layout import FeatureLayout, read_layout
+
+__all__ = ["AxisTracker"]
+
+_ELEMENTWISE = (
+    "relu relu6 leaky_relu elu selu celu gelu silu mish softplus softsign tanhshrink softshrink hardshrink hardswish "
+    "hardsigmoid hardtanh sigmoid logsigmoid tanh threshold prelu rrelu clamp clip clamp_min clamp_max abs absolute "
+    "square sqrt rsqrt exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh erf erfc sign "
+    "sgn neg negative pos positive reciprocal floor ceil round trunc frac pow float_power add sub subtract mul "
+    "multiply div divide true_divide truediv floordiv floor_divide fmod remainder mod rsub maximum minimum fmax fmin "
+    "where lerp addcmul addcdiv masked_fill nan_to_num copysign heaviside hypot logaddexp eq ne lt le gt ge isnan "
+    "isinf isfinite logical_and logical_or logical_not logical_xor invert bitwise_not and or xor bitwise_and "
+    "bitwise_or bitwise_xor clone contiguous detach to type type_as float double half bfloat16 int long bool cuda cpu "
+    "requires_grad real data alias copy fill zero dropout dropout1d dropout2d dropout3d alpha_dropout "
+    "feature_alpha_dropout feature_dropout softmax softmin log_softmax normalize cumsum cumprod logcumsumexp "
+    "local_response_norm gumbel_softmax polygamma digamma lgamma i0 sinc signbit xlogy special_xlogy erfinv logit "
+    "deg2rad rad2deg _softmax _log_softmax fake_quantize_per_tensor_affine fake_quantize_per_channel_affine"
+)
+_REDUCTIONS = {  # and the place of the dimensions among their arguments
+    "mean sum amax amin std var logsumexp prod median nanmean nansum nanmedian argmax argmin": 1,
+    "all any max min mode std_mean var_mean count_nonzero aminmax": 1,
+    "norm linalg_norm linalg_vector_norm": 2,
+}
+_POOLS = "adaptive_avg_pool adaptive_max_pool avg_pool max_pool lp_pool max_unpool fractional_max_pool"
+_DROPOUT = {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "feature_dropout"}
+_RANDOM = {spelled for name in {*_DROPOUT, "rrelu"} for spelled in (name, f"{name}_")} | {
+    "scaled_dot_product_attention",
+    "multi_head_attention_forward",
+}
+_MADE_NEW = {f"new_{what}" for what in ("zeros", "ones", "full", "empty", "tensor")} | {
+    f"{what}_like" for what in ("zeros", "ones", "full", "empty", "rand", "randn")
+}
+
+Found = Dims | list["Dims | None"] | None
+
+
+class _Called:
+    """A function that was called, its arguments and what it gave."""
+
+    __slots__ = ("args", "kwargs", "name", "result", "tracker")
+
+    def __init__(self, tracker: AxisTracker, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        self.tracker, self.name, self.args, self.kwargs, self.result = tracker, name, args, kwargs, result
+
+    def __getitem__(self, place: int) -> Any:
+        return self.args[place]
+
+    def argument(self, place: int, name: str, default: Any = None) -> Any:
+        """An argument by its place or its name."""
+        return self.args[place] if len(self.args) > place else self.kwargs.get(name, default)
+
+    def rest(self, name: str) -> tuple[Any, ...]:
+        """The ints behind the tensor, given one by one or as a sequence, or by name."""
+        values = self.args[1:] or (self.kwargs[name],)
+        return tuple(values[0]) if len(values) == 1 and isinstance(values[0], (tuple, list)) else values
+
+    def first(self) -> Dims:
+        """What is known of the dimensions of the first argument; a tensor that was made out of sight begins anew."""
+        return self.tracker.dims_of(self.args[0] if self.args else next(iter(self.kwargs.values())))
+
+    def place(self, dim: int) -> int:
+        """The dimension of the first argument, counted from its begin."""
+        return dim % len(self.first())
+
+
+Rule = Callable[[_Called], Found]
+_RULES: dict[str, Rule] = {}
+
+
+def _rule(*names: str) -> Callable[[Rule], Rule]:
+    """Apply to these functions, to those that work in place and to the operators of these names."""
+
+    def register(rule: Rule) -> Rule:
+        for name in names:
+            for spelled in (name, f"{name}_", f"__{name}__", f"__i{name}__", f"__r{name}__"):
+                _RULES[spelled] = rule
+        return rule
+
+    return register
+
+
+class AxisTracker(TorchFunctionMode):
+    """Knows what each dimension of the tensors in a run of a model is, while the run is within ``with``.
+
+    Args:
+        inputs (tuple): of the model; dimension 0 of tensors with as many rows as the first one is that of the examples.
+
+    Attributes:
+        random: the first function that drops values at random although the model is not in train mode; None if there
+            is none.
+    """
+
+    def __init__(self, inputs: tuple[Any, ...]) -> None:
+        super().__init__()
+        self.random: str | None = None
+        self._known: dict[int, tuple[weakref.ref[Tensor], Dims]] = {}
+        self._constants: dict[int, weakref.ref[Tensor]] = {}
+        self._grids: dict[tuple[int, ...], None] = {}
+        tensors = [value for value in _tensors(inputs) if value.dim()]
+        self._count = len(tensors[0]) if tensors else None
+        examples = Atom(self._count or 1, "n")
+        for value in tensors:
+            dims = tuple((Atom(size, axis=axis, given=True),) for axis, size in enumerate(value.shape))
+            self._keep(value, ((examples,), *dims[1:]) if len(value) == self._count else dims)
+
+    def layout(self, features: Any, told: Iterable[FeatureLayout] = ()) -> FeatureLayout:
+        """How the features that a layer has just given are a map.
+
+        Args:
+            features (any): of the run; anything but a tensor of three or more dimensions is no map, and has the layout
+                of any.
+            told (iterable of FeatureLayout): what the model says of itself, which counts where nothing else is known
+                and nothing speaks against it. Default: ()
+
+        Raises:
+            ValueError: if it is not known what each dimension is, or if the examples are not dimension 0.
+        """
+        if not isinstance(features, Tensor) or features.dim() < 3:
+            return FeatureLayout()
+        return self.read(self.dims_of(features), told)
+
+    def read(self, dims: Dims, told: Iterable[FeatureLayout] = ()) -> FeatureLayout:
+        """The same for what :meth:`dims_of` gave, by all that was seen since."""
+        return read_layout(tuple(map(resolve, dims)), self._count, list(self._grids), told)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Called by torch for every function while the mode is on."""
+        result = func(*args, **kwargs) if kwargs else func(*args)
+        name = func.__name__
+        if isinstance(result, Tensor):
+            if name == "__get__":
+                name = func.__self__.__name__
+        elif name == "__setitem__":
+            self._written(args[0], args[2])
+            return result
+        elif not isinstance(result, (tuple, list)) or isinstance(result, torch.Size):
+            return result
+        self._follow(_Called(self, name, args, kwargs or {}, result))
+        return result
+
+    # ---- what is known of tensors
+
+    def _keep(self, tensor: Tensor, dims: Dims) -> None:
+        self._known[id(tensor)] = (weakref.ref(tensor), dims)
+
+    def find(self, value: Any) -> Dims | None:
+        """What is known of the dimensions of a tensor; None if it was not computed from the inputs."""
+        known = self._known.get(id(value))
+        return known[1] if known is not None and known[0]() is value else None
+
+    def is_constant(self, value: Any) -> bool:
+        """Whether a tensor is a parameter, or was computed from nothing else."""
+        known = self._constants.get(id(value))
+        return isinstance(value, nn.Parameter) or (known is not None and known() is value)
+
+    def dims_of(self, tensor: Tensor) -> Dims:
+        """What is known of the dimensions of a tensor, or of a tensor that was made out of sight from now on."""
+        known = self.find(tensor)
+        if known is None:
+            known = _unknown(tensor)
+            self._keep(tensor, known)
+        return known
+
+    def _follow(self, called: _Called) -> None:
+        name, args = called.name, called.args
+        if self.random is None and name in _RANDOM:
+            self.random = _drops(called)
+        rule = _RULES.get(name)
+        if rule is None or not args or self.find(args[0]) is None:
+            tensors = [] if name in _MADE_NEW else list(_tensors((*args, *called.kwargs.values())))
+            tracked = any(self.find(value) is not None for value in tensors)
+            if not tracked and all(map(self.is_constant, tensors)):
+                for value in _tensors(called.result):
+                    self._constants[id(value)] = weakref.ref(value)
+                return
+            if not tracked and not (rule in _CERTAIN and args and args[0] is tensors[0]):
+                return
+        self._store(called.result, self._apply(rule, called) if rule else None)
+
+    def _apply(self, rule: Rule, called: _Called) -> Found:
+        try:
+            return rule(called)
+        except (AttributeError, IndexError, KeyError, RuntimeError, StopIteration, TypeError, ValueError):
+            return None  # called as no rule expects
+
+    def _store(self, result: Any, found: Found) -> None:
+        if isinstance(result, Tensor):
+            if not isinstance(found, tuple) or not _fits(found, result.shape):
+                found = _unknown(result)
+            self._keep(result, found)
+            return
+        given = found if isinstance(found, list) and len(found) == len(result) else [None] * len(result)
+        for value, each in zip(result, given, strict=True):
+            if isinstance(value, (Tensor, tuple, list)):
+                self._store(value, each)
+
+    def _written(self, target: Any, value: Any) -> None:
+        """Values were written into a tensor, which keeps its dimensions if it had any."""
+        if self.find(value) is not None and self.find(target) is None:
+            self._keep(target, _unknown(target))
+
+    def see_grid(self, dims: Dims) -> None:
+        """Remember the sides of a grid, for a message to propose."""
+        self._grids[tuple(map(size_of, dims))] = None
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    """All tensors among values, however nested."""
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, dict):
+        yield from _tensors(tuple(values.values()))
+    elif isinstance(values, (tuple, list)) and not isinstance(values, torch.Size):
+        for value in values:
+            if not isinstance(value, (int, float, str)):
+                yield from _tensors(value)
+
+
+def _unknown(tensor: Tensor) -> Dims:
+    return tuple(unknown(size) for size in tensor.shape)
+
+
+def _fits(dims: Dims, shape: torch.Size) -> bool:
+    return tuple(map(size_of, dims)) == shape
+
+
+def _drops(called: _Called) -> str | None:
+    """In words, whether a function drops values at random."""
+    name = called.name.removesuffix("_")
+    if name in _DROPOUT and called.argument(2, "training", called.kwargs.get("train", True)):
+        rate = called.argument(1, "p", 0.5)
+        return f"{name}(p={rate}, training=True)" if rate else None
+    if name == "rrelu" and called.argument(3, "training", False):
+        return "rrelu(training=True)"
+    rate = {"scaled_dot_product_attention": (4, "dropout_p"), "multi_head_attention_forward": (10, "dropout_p")}.get(name)
+    training = name == "scaled_dot_product_attention" or called.kwargs.get("training", True)
+    if rate and training and (value := called.argument(*rate, 0.0)):
+        return f"{name}(dropout_p={value})"
+    return None
+
+
+# ---- at equal places
+
+
+@_rule(*_ELEMENTWISE.split())
+def _elementwise(called: _Called) -> Found:
+    """Merge what is known of all tensors, aligned at their last dimensions as in broadcasting."""
+    if not isinstance(called.result, Tensor):
+        return None
+    known = [dims for value in _tensors((*called.args, *called.kwargs.values())) if (dims := called.tracker.find(value))]
+    if all(dims is known[0] for dims in known) and _fits(known[0], called.result.shape):
+        return known[0]
+    return _broadcast(known, called.result.shape)
+
+
+def _broadcast(known: Iterable[Dims], shape: torch.Size) -> Dims:
+    merged: list[Dim | None] = [None] * len(shape)
+    for dims in known:
+        for place, dim in enumerate(dims, len(shape) - len(dims)):
+            before = merged[place]
+            if size_of(dim) == shape[place] and dim:
+                merged[place] = merge(before, dim) if before else dim
+    return tuple(dim or unknown(size) for dim, size in zip(merged, shape, strict=True))
+
+
+@_rule("roll", "flip")
+def _turned(called: _Called) -> Found:
+    """Places are others than before until the same is done the other way."""
+    if called.name == "flip":
+        moves: dict[int, int | str] = {called.place(dim): "flipped" for dim in called.rest("dims")}
+    else:
+        by, dims = called.argument(1, "shifts"), called.argument(2, "dims")
+        steps, places = (value if isinstance(value, (tuple, list)) else (value,) for value in (by, dims))
+        moves = {called.place(dim): step for step, dim in zip(steps, places, strict=True)}
+    return tuple(turn(dim, moves[i]) if i in moves else dim for i, dim in enumerate(called.first()))
+
+
+# ---- functions that say what a dimension is
+
+
+@_rule("linear", "bilinear")
+def _linear(called: _Called) -> Found:
+    *dims, last = called.first()
+    return (*dims, _mapped(last, called.result.shape[-1]))
+
+
+def _mapped(dim: Dim, size: int) -> Dim:
+    """Channels, made by a linear map; of a dimension of space, a mixture of its positions."""
+    dim = certify(dim, "c")
+    if kinds(dim) == {"s"} or any(atom.mixed for atom in dim):
+        return (Atom(size, mixed=True),)
+    return (Atom(size, "c"),)
+
+
+@_rule("layer_norm", "rms_norm", "group_norm", "batch_norm", "instance_norm", "_native_batch_norm")
+def _norm(called: _Called) -> Found:
+    dims = list(called.first())
+    if called.name not in ("layer_norm", "rms_norm"):
+        return (dims[0], certify(dims[1], "c"), *_space(dims[2:], called.result.shape[2:]))
+    if len(called.argument(1, "normalized_shape")) == 1:
+        last = certify(dims[-1], "c")
+        dims[-1] = last if len(kinds(last)) == 1 else unknown(size_of(last), "c")
+    return tuple(dims)
+
+
+@_rule(*(f"conv{transposed}{n}d" for transposed in ("", "_transpose") for n in "123"))
+def _convolution(called: _Called) -> Found:
+    dims, shape = called.first(), called.result.shape
+    channel = len(dims) - int(called.name[-2]) - 1
+    space = _space(dims[channel + 1 :], shape[channel + 1 :])
+    if len(space) > 1 or len(space[0]) == 1:
+        called.tracker.see_grid(space)
+    return (*dims[:channel], _mapped(dims[channel], shape[channel]), *space)
+
+
+def _space(dims: Iterable[Dim], sizes: Iterable[int]) -> Dims:
+    """Dimensions that a function like a convolution has moved along, with their sizes now."""
+    return tuple(_moved_along(dim, size, axis) for axis, (dim, size) in enumerate(zip(dims, sizes, strict=True)))
+
+
+def _moved_along(dim: Dim, size: int, axis: int) -> Dim:
+    dim = certify(dim, "s", axis)
+    if size_of(dim) == size and dim:
+        return dim
+    if kinds(dim) == {"c"}:
+        return (Atom(size, "c"),)
+    if len(dim) > 1 or (dim and (dim[0].kind != "s" or dim[0].inner)):
+        return unknown(size)
+    return (Atom(size, "s", dim[0].axis if dim else axis),)
+
+
+@_rule(*(f"{name}{n}d{indices}" for name in _POOLS.split() for n in "123" for indices in ("", "_with_indices")))
+def _pool(called: _Called) -> Found:
+    shapes = [value.shape for value in _tensors(called.result)]
+    dims, count = called.first(), int(called.name.removesuffix("_with_indices")[-2])
+    channel = len(dims) - count - 1
+    found = (*dims[:channel], certify(dims[channel], "c"), *_space(dims[channel + 1 :], shapes[0][channel + 1 :]))
+    return found if isinstance(called.result, Tensor) else [found] * len(shapes)
+
+
+@_rule("interpolate", "upsample", "upsample_nearest", "upsample_bilinear", "grid_sample", "pixel_shuffle", "pixel_unshuffle")
+def _resample(called: _Called) -> Found:
+    n, channels, *space = called.first()
+    size = called.result.shape[1]
+    channels = certify(channels, "c") if size_of(channels) == size else (Atom(size, "c"),)
+    return (n, channels, *_space(space, called.result.shape[2:]))
+
+
+@_rule("embedding")
+def _embedding(called: _Called) -> Found:
+    ids = called[0] if not called[0].is_floating_point() else called[1]
+    dims = called.tracker.dims_of(ids)
+    return (*(certify(dim, "s", axis) for axis, dim in enumerate(dims)), (Atom(called.result.shape[-1], "c"),))
+
+
+@_rule("lstm", "gru", "rnn_tanh", "rnn_relu")
+def _recurrent(called: _Called) -> Found:
+    if len(called.args) != 9 or not isinstance(called[8], bool):
+        return None  # a packed sequence
+    one, other, last = called.first()
+    certify(last, "c")
+    n, time = (one, other) if called[8] else (other, one)
+    certify(time, "s", 0)
+    output = (one, other, (Atom(called.result[0].shape[-1], "c"),))
+    states = [(unknown(len(value)), n, (Atom(value.shape[-1], "c"),)) for value in called.result[1:]]
+    return [output, *states]
+
+
+@_rule("unfold")
+def _unfold(called: _Called) -> Found:
+    """Patches of images, as columns; the method of tensors, which slides a window, is not followed."""
+    if called.result.dim() != 3 or len(called.first()) != 4:
+        return None
+    n, channels, *space = called.first()
+    certify(channels, "c")
+    sides: list[int] = []
+    for axis, dim in enumerate(space):
+        kernel, dilation, padding, stride = (
+            value[axis] if isinstance(value, (tuple, list)) else value
+            for place, (name, default) in enumerate(
+                (("kernel_size", None), ("dilation", 1), ("padding", 0), ("stride", 1)), start=1
+            )
+            for value in [called.argument(place, name, default)]
+        )
+        sides.append((size_of(dim) + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1)
+    return n, (Atom(called.result.shape[1], "c"),), sum(_space(space, sides), ())
+
+
+@_rule("fold")
+def _fold(called: _Called) -> Found:
+    n, *_ = called.first()
+    channels, *sides = called.result.shape[1:]
+    return n, (Atom(channels, "c"),), *((Atom(size, "s", axis),) for axis, size in enumerate(sides))
+
+
+# ---- products
+
+
+@_rule("matmul", "mm", "bmm", "addmm", "baddbmm", "addbmm", "mv")
+def _matmul(called: _Called) -> Found:
+    """Rows of the first matrix, columns of the second; a weight makes channels."""
+    one, other = called.args[-2:]
+    if called.name.startswith("__r"):
+        one, other = other, one
+    left, right = called.tracker.find(one), called.tracker.find(other)
+    shape = called.result.shape
+    if one.dim() < 2 or other.dim() < 2:
+        return None
+    batch = _broadcast([dims[:-2] for dims in (left, right) if dims], shape[:-2])
+    if left and right:
+        return (*batch, left[-2], right[-1])
+    if left:
+        weight = other.dim() == 2 or called.tracker.is_constant(other)
+        return (*batch, left[-2], _mapped(left[-1], shape[-1])) if weight else None
+    if right and (one.dim() == 2 or called.tracker.is_constant(one)):
+        return (*batch, _mapped(right[-2], shape[-2]), right[-1])
+    return None
+
+
+@_rule("einsum")
+def _einsum(called: _Called) -> Found:
+    equation, *operands = called.args
+    operands = list(operands[0]) if isinstance(operands[0], (tuple, list)) else operands
+    inputs, _, output = equation.replace(" ", "").partition("->")
+    if "." in equation or not output:
+        return None
+    letters: dict[str, Dim] = {}
+    weight, contracted = "", ""
+    for names, operand in zip(inputs.split(","), operands, strict=True):
+        dims = called.tracker.find(operand)
+        if dims is None:
+            weight += names
+            continue
+        for letter, dim in zip(names, dims, strict=True):
+            letters[letter] = merge(letters[letter], dim) if letter in letters and dim else dim or letters.get(letter, ())
+            contracted += letter if letter not in output else ""
+    sizes = dict(zip(output, called.result.shape, strict=True))
+    summed = [letters[letter] for letter in contracted if letter in weight]
+    made = {letter: _mapped(summed[0], sizes[letter]) for letter in weight if letter in sizes and len(summed) == 1}
+    return tuple(letters.get(letter) or made.get(letter) or unknown(sizes[letter]) for letter in output)
+
+
+@_rule("scaled_dot_product_attention")
+def _attention(called: _Called) -> Found:
+    query, value = called.first(), called.tracker.dims_of(called.argument(2, "value"))
+    return (*query[:-1], value[-1])
+
+
+@_rule("multi_head_attention_forward")
+def _multi_head_attention(called: _Called) -> Found:
+    *dims, last = called.first()
+    certify(last, "c")
+    return [(*dims, (Atom(called.result[0].shape[-1], "c"),)), None]
+
+
+# ---- functions that move dimensions
+
+
+@_rule("permute")
+def _permute(called: _Called) -> Found:
+    dims = called.first()
+    return tuple(dims[place] for place in called.rest("dims"))
+
+
+@_rule("transpose", "swapaxes", "swapdims", "mT", "T", "t", "adjoint", "mH", "H")
+def _transpose(called: _Called) -> Found:
+    dims = list(called.first())
+    if called.name.strip("_") in ("T", "t", "H") and len(dims) != 2:
+        return tuple(reversed(dims))
+    one, other = called.argument(1, "dim0", -2), called.argument(2, "dim1", -1)
+    dims[one], dims[other] = dims[other], dims[one]
+    return tuple(dims)
+
+
+@_rule("movedim", "moveaxis")
+def _movedim(called: _Called) -> Found:
+    dims = called.first()
+    sources, targets = (
+        [called.place(place) for place in (value if isinstance(value, (tuple, list)) else (value,))]
+        for value in (called.argument(1, "source"), called.argument(2, "destination"))
+    )
+    order = [place for place in range(len(dims)) if place not in sources]
+    for target, source in sorted(zip(targets, sources, strict=True)):
+        order.insert(target, source)
+    return tuple(dims[i] for i in order)
+
+
+@_rule("flatten", "unflatten", "reshape", "view", "view_as", "reshape_as", "ravel", "_unsafe_view")
+def _reshape(called: _Called) -> Found:
+    return regroup(called.first(), called.result.shape)
+
+
+@_rule("squeeze")
+def _squeeze(called: _Called) -> Found:
+    dims = called.first()
+    chosen = called.args[1:] or tuple(called.kwargs.values()) or (tuple(range(len(dims))),)
+    places = {called.place(dim) for dim in (chosen[0] if isinstance(chosen[0], (tuple, list)) else chosen)}
+    return tuple(dim for i, dim in enumerate(dims) if not (i in places and size_of(dim) == 1))
+
+
+@_rule("unsqueeze")
+def _unsqueeze(called: _Called) -> Found:
+    dims, place = called.first(), called.argument(1, "dim")
+    place %= len(dims) + 1
+    return (*dims[:place], (), *dims[place:])
+
+
+@_rule("expand", "expand_as", "broadcast_to")
+def _expand(called: _Called) -> Found:
+    return _broadcast([called.first()], called.result.shape)
+
+
+@_rule("repeat", "tile")
+def _repeat(called: _Called) -> Found:
+    return _broadcast([called.first()], called.result.shape)
+
+
+@_rule("__getitem__")
+def _getitem(called: _Called) -> Found:
+    index = called[1] if isinstance(called[1], tuple) else (called[1],)
+    dims = called.first()
+    taken = sum(entry is not None and entry is not Ellipsis for entry in index)
+    found: list[Dim] = []
+    place = 0
+    for entry in index:
+        if entry is None:
+            found.append(())
+            continue
+        if entry is Ellipsis:
+            skipped = len(dims) - taken
+            found.extend(dims[place : place + skipped])
+            place += skipped
+            continue
+        if isinstance(entry, slice):
+            found.append(cut(dims[place], *entry.indices(size_of(dims[place]))))
+        elif isinstance(entry, bool) or not isinstance(entry, int):
+            return _indexed(dims, index, called)
+        place += 1
+    return (*found, *dims[place:])
+
+
+def _indexed(dims: Dims, index: tuple[Any, ...], called: _Called) -> Found:
+    """Entries that one list or tensor of indices picks along one dimension, all others as they are."""
+    places = [i for i, entry in enumerate(index) if not (isinstance(entry, slice) and entry == slice(None))]
+    if len(places) != 1 or called.result.dim() != len(dims):
+        return None
+    return _picked(dims, places[0], called.result.shape)
+
+
+def _picked(dims: Dims, place: int, shape: torch.Size) -> Dims:
+    """Dimensions of which one holds other entries than before, in an order of their own."""
+    return (*dims[:place], shuffled(dims[place], shape[place]), *dims[place + 1 :])
+
+
+@_rule("index_select", "gather", "take_along_dim", "repeat_interleave", "index_add", "index_copy", "scatter")
+def _pick(called: _Called) -> Found:
+    place = 2 if called.name in ("repeat_interleave", "take_along_dim") else 1
+    return _picked(called.first(), called.place(called.argument(place, "dim")), called.result.shape)
+
+
+@_rule("sort", "topk", "kthvalue", "cummax", "cummin", "argsort")
+def _sorted(called: _Called) -> Found:
+    place = 2 if called.name == "topk" else 1
+    dim = called.place(called.argument(place, "dim", -1))
+    if isinstance(called.result, Tensor):
+        return _picked(called.first(), dim, called.result.shape)
+    return [_picked(called.first(), dim, value.shape) for value in called.result]
+
+
+@_rule("narrow")
+def _narrow(called: _Called) -> Found:
+    place, start, length = called.place(called.argument(1, "dim")), called.argument(2, "start"), called.argument(3, "length")
+    return _cut_at(called.first(), place, start, start + length)
+
+
+@_rule("select")
+def _select(called: _Called) -> Found:
+    dims, place = called.first(), called.place(called.argument(1, "dim"))
+    return (*dims[:place], *dims[place + 1 :])
+
+
+@_rule("unbind")
+def _unbind(called: _Called) -> Found:
+    dims, place = called.first(), called.place(called.argument(1, "dim", 0))
+    return [(*dims[:place], *dims[place + 1 :])] * len(called.result)
+
+
+@_rule("chunk", "split", "tensor_split", "split_with_sizes", "unsafe_chunk", "unsafe_split")
+def _split(called: _Called) -> Found:
+    dims, place = called.first(), called.place(called.argument(2, "dim", 0))
+    parts: list[Dims | None] = []
+    start = 0
+    for value in called.result:
+        parts.append(_cut_at(dims, place, start, start + value.shape[place]))
+        start += value.shape[place]
+    return parts
+
+
+def _cut_at(dims: Dims, place: int, start: int, stop: int) -> Dims:
+    return (*dims[:place], cut(dims[place], start, stop), *dims[place + 1 :])
+
+
+@_rule("pad", "constant_pad_nd")
+def _pad(called: _Called) -> Found:
+    dims, sizes = called.first(), called.result.shape
+    return tuple(dim if size_of(dim) == size else _padded(resolve(dim), size) for dim, size in zip(dims, sizes, strict=True))
+
+
+def _padded(dim: Dim, size: int) -> Dim:
+    """A dimension that became longer, or shorter, at its ends."""
+    if kinds(dim) == {"c"}:
+        return (Atom(size, "c"),)
+    plain = len(dim) == 1 and dim[0].kind in "s?" and not (dim[0].prefix or dim[0].inner or dim[0].turned)
+    return (Atom(size, dim[0].kind, dim[0].axis, dim[0].given),) if plain else unknown(size)
+
+
+@_rule("cat", "concat", "concatenate")
+def _cat(called: _Called) -> Found:
+    tensors = [value for value in called.argument(0, "tensors") if value.shape != (0,)]
+    place = called.argument(1, "dim", called.kwargs.get("axis", 0)) % called.result.dim()
+    known = [called.tracker.find(value) for value in tensors]
+    others = _broadcast([(*dims[:place], (), *dims[place + 1 :]) for dims in known if dims], called.result.shape)
+    parts = [
+        (value.shape[place], None if dims is None else resolve(dims[place]), called.tracker.is_constant(value))
+        for value, dims in zip(tensors, known, strict=True)
+        if value.shape[place]
+    ]
+    return (*others[:place], _joined(parts, called.result.shape[place]), *others[place + 1 :])
+
+
+def _joined(parts: list[tuple[int, Dim | None, bool]], size: int) -> Dim:
+    """Parts (length, dimension, constant or not) behind each other: channels, or a row behind prefix tokens."""
+    *before, (_, last, _) = parts
+    if not before and last is not None:
+        return last
+    if last and (kinds(last) == {"s"} or last[0].given) and all(_is_prefix(*part) for part in before):
+        return with_prefix(sum(length for length, _, _ in before), last)
+    return shuffled(sum((dim for _, dim, _ in parts if dim), ()), size)
+
+
+def _is_prefix(length: int, dim: Dim | None, constant: bool) -> bool:
+    """Whether tokens are none of a grid: learned ones, ones that were cut off, or a single one."""
+    return constant or (dim is not None and (length == 1 or kinds(dim) == {"p"}))
+
+
+@_rule("stack")
+def _stack(called: _Called) -> Found:
+    tensors = called.argument(0, "tensors")
+    place = called.argument(1, "dim", 0) % called.result.dim()
+    shape = called.result.shape
+    known = [dims for value in tensors if (dims := called.tracker.find(value))]
+    rest = _broadcast(known, torch.Size((*shape[:place], *shape[place + 1 :])))
+    return (*rest[:place], unknown(shape[place]), *rest[place:])
+
+
+@_rule(*" ".join(_REDUCTIONS).split())
+def _reduce(called: _Called) -> Found:
+    if isinstance(called.argument(1, "other"), Tensor):
+        return _elementwise(called)
+    dims = called.first()
+    place = next(place for names, place in _REDUCTIONS.items() if called.name in names.split())
+    chosen = called.argument(place, "dim", called.kwargs.get("axis"))
+    places = range(len(dims)) if chosen is None else chosen if isinstance(chosen, (tuple, list)) else (chosen,)
+    reduced = {called.place(place) for place in places}
+    results = list(_tensors(called.result))
+    kept = results[0].dim() == len(dims)
+    found = tuple(() if i in reduced else dim for i, dim in enumerate(dims) if kept or i not in reduced)
+    return found if isinstance(called.result, Tensor) else [found] * len(results)
+
+
+_CERTAIN = {_linear, _norm, _convolution, _pool, _resample, _embedding, _recurrent, _multi_head_attention}

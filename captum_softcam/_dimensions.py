@@ -1,0 +1,286 @@
+"""What a dimension of a tensor stands for, and what is left of it once dimensions are joined, split and cut.
+
+A dimension is a tuple of atoms, slowest first: tokens that were flattened from a grid are ``(height, width)`` still. An
+atom is split into an outer and an inner part, such as windows and the positions within, and the two become the same atom
+again where they meet in order. So a reshape is undone by the reshape back, as in einops, without any names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+__all__ = [
+    "Atom",
+    "Dim",
+    "Dims",
+    "certify",
+    "cut",
+    "kinds",
+    "merge",
+    "regroup",
+    "resolve",
+    "shuffled",
+    "size_of",
+    "turn",
+    "unknown",
+    "with_prefix",
+]
+
+
+@dataclass(eq=False, slots=True)
+class Atom:
+    """A dimension that was never split, or a part of one.
+
+    Args:
+        size (int): its length.
+        kind (str): n examples, c channels, s space, p tokens before a grid, ? not known yet.
+        axis (int): which axis of the space it is, the first being the slowest. Default: None
+        given (bool): whether it is a dimension of the model's inputs, of which nothing was lost. Default: False
+        mixed (bool): whether it was computed from all positions, as in an MLP-Mixer. Default: False
+        parent (Atom): what it is a part of. Default: None
+        inner (bool): whether it is the inner part of its parent. Default: False
+        prefix (int): tokens before those of ``row``. Default: 0
+        row (tuple of Atom): what follows the prefix tokens. Default: ()
+        base (Atom): what was rolled or flipped. Default: None
+        turned (int or str): by how much; "lost" if its entries are in an order that is not known. Default: 0
+    """
+
+    size: int
+    kind: str = "?"
+    axis: int | None = None
+    given: bool = False
+    mixed: bool = False
+    parent: Atom | None = None
+    inner: bool = False
+    prefix: int = 0
+    row: Dim = ()
+    base: Atom | None = None
+    turned: int | str = 0
+    same: Dim | None = None
+    _parts: dict[int, tuple[Atom, Atom]] | None = None
+    _turns: dict[int | str, Atom] | None = None
+
+    def part(self, size: int) -> tuple[Atom, Atom]:
+        """The outer part of that size and the inner one: the same two each time."""
+        self._parts = self._parts or {}
+        if size not in self._parts:
+            rest = self.size // size
+            self._parts[size] = (self._child(size, False), self._child(rest, True))
+        return self._parts[size]
+
+    def _child(self, size: int, inner: bool) -> Atom:
+        return Atom(size, self.kind, self.axis, self.given, self.mixed, parent=self, inner=inner)
+
+    def turn(self, by: int | str) -> Atom:
+        """The same, rolled by a number of positions or flipped; itself again once that is undone."""
+        base = self.base or self
+        if by == "flipped":
+            turned: int | str = 0 if self.turned == by else by
+        elif isinstance(self.turned, int) and isinstance(by, int):
+            turned = (self.turned + by) % self.size
+        else:
+            return Atom(self.size, self.kind, turned="lost")
+        if turned == 0:
+            return base
+        base._turns = base._turns or {}
+        if turned not in base._turns:
+            base._turns[turned] = Atom(self.size, self.kind, self.axis, self.given, base=base, turned=turned)
+        return base._turns[turned]
+
+
+Dim = tuple[Atom, ...]
+Dims = tuple[Dim, ...]
+
+
+def unknown(size: int, kind: str = "?") -> Dim:
+    """A new dimension of which no more than that is known."""
+    return () if size == 1 and kind == "?" else (Atom(size, kind),)
+
+
+def shuffled(dim: Dim, size: int) -> Dim:
+    """A dimension of which other entries are left, or the same in another order."""
+    found = kinds(resolve(dim))
+    if found == {"c"}:
+        return (Atom(size, "c"),)
+    return (Atom(size, "n", turned="lost"),) if "n" in found else unknown(size)
+
+
+def size_of(dim: Dim) -> int:
+    """The length of a dimension."""
+    return dim[0].size if len(dim) == 1 else math.prod(atom.size for atom in dim)
+
+
+def resolve(dim: Dim) -> Dim:
+    """The dimension with what its unknown atoms turned out to be; parts that meet are one again."""
+    for atom in dim:
+        if atom.same is not None or atom.kind == "?":
+            break
+    else:
+        return dim if len(dim) < 2 else _join(dim)
+    return _join(part for atom in dim for part in _resolve_atom(atom))
+
+
+def _resolve_atom(atom: Atom) -> Dim:
+    if atom.same is not None:
+        return resolve(atom.same)
+    if atom.kind == "?" and atom.parent is not None:
+        parent = resolve((atom.parent,))
+        if len(parent) == 1:
+            atom.kind, atom.axis = parent[0].kind, parent[0].axis
+    if atom.kind == "?" and atom.prefix and kinds(resolve(atom.row)) == {"s"}:
+        atom.kind = "s"
+    return (atom,)
+
+
+def _join(atoms: Iterable[Atom]) -> Dim:
+    joined: list[Atom] = []
+    for atom in atoms:
+        joined.append(atom)
+        while len(joined) > 1 and joined[-1].inner and (parent := joined[-1].parent) is not None:
+            if (parent._parts or {}).get(joined[-2].size) != (joined[-2], joined[-1]):
+                break
+            joined[-2:] = _resolve_atom(parent)
+    return tuple(joined)
+
+
+def kinds(dim: Dim) -> set[str]:
+    """The kinds of the atoms of a resolved dimension; those of length 1 count where there are no others."""
+    return {atom.kind for atom in dim if atom.size > 1} or {atom.kind for atom in dim}
+
+
+def certify(dim: Dim, kind: str, axis: int | None = None) -> Dim:
+    """The dimension, now known to be of that kind if nothing was known of it."""
+    dim = resolve(dim)
+    if len(dim) == 1 and dim[0].kind == "?" and not (dim[0].mixed and kind == "c"):
+        dim[0].kind = kind
+        dim[0].axis = axis if dim[0].axis is None else dim[0].axis
+    return dim
+
+
+def merge(one: Dim, other: Dim) -> Dim:
+    """What two dimensions of one size are, as a function of both at equal places has combined them."""
+    one, other = resolve(one), resolve(other)
+    if one == other:
+        return one
+    for first, second in ((one, other), (other, one)):
+        if len(first) == 1 and first[0].kind == "?":
+            first[0].same = second
+            return second
+    if [atom.size for atom in one] == [atom.size for atom in other] and len(one) > 1:
+        return resolve(tuple(atom for pair in zip(one, other, strict=True) for atom in merge(pair[:1], pair[1:])))
+    if "n" in kinds(one) | kinds(other):
+        return shuffled(one + other, size_of(one))
+    if kinds(one) != kinds(other):
+        return unknown(size_of(one))
+    if len(one) != len(other):
+        return one if len(one) > len(other) else other
+    return one if _agree(one[0], other[0]) else unknown(size_of(one))
+
+
+def _agree(one: Atom, other: Atom) -> bool:
+    """Whether places along the one are places along the other, as far as is known."""
+    if one.kind == "c":
+        return True
+    axes = one.axis == other.axis or None in (one.axis, other.axis)
+    same = (one.size, one.turned, one.inner, one.prefix) == (other.size, other.turned, other.inner, other.prefix)
+    return axes and same
+
+
+def cut(dim: Dim, start: int, stop: int, step: int = 1) -> Dim:
+    """What a slice leaves of a dimension."""
+    dim, size = resolve(dim), size_of(dim)
+    left = len(range(start, stop, step))
+    if left == size and step == 1:
+        return dim
+    if len(dim) != 1 or dim[0].kind in "cn" or dim[0].inner or dim[0].turned:
+        return shuffled(dim, left)
+    atom = dim[0]
+    if atom.prefix:
+        return _cut_row(atom, start, stop) if step == 1 else unknown(left)
+    return (Atom(left, atom.kind, atom.axis, atom.given),)
+
+
+def _cut_row(row: Atom, start: int, stop: int) -> Dim:
+    """Prefix tokens alone, or what is left of them and the grid; a part of the grid is not known."""
+    if stop <= row.prefix:
+        return (Atom(stop - start, "p"),)
+    if start <= row.prefix and stop == row.size:
+        return with_prefix(row.prefix - start, row.row)
+    return unknown(stop - start)
+
+
+def with_prefix(prefix: int, row: Dim) -> Dim:
+    """A row of tokens behind prefix tokens, and behind those that the row had."""
+    row = resolve(row)
+    if not prefix:
+        return row
+    if len(row) == 1 and row[0].prefix:
+        prefix, row = prefix + row[0].prefix, row[0].row
+    kind = "s" if kinds(row) == {"s"} else "?"
+    return (Atom(prefix + size_of(row), kind, prefix=prefix, row=row),)
+
+
+def turn(dim: Dim, by: int | str) -> Dim:
+    """A dimension that was rolled by a number of positions, or flipped."""
+    dim = resolve(dim)
+    if kinds(dim) == {"c"}:
+        return dim
+    if len(dim) == 1 and not dim[0].prefix:
+        return (dim[0].turn(by),)
+    return tuple(atom.turn(by) for atom in dim) if by == "flipped" else unknown(size_of(dim))
+
+
+def regroup(dims: Dims, sizes: Sequence[int]) -> Dims:
+    """Dimensions after a reshape to ``sizes``."""
+    lengths = [size_of(dim) for dim in dims]
+    if 0 in lengths or math.prod(lengths) != math.prod(sizes):
+        return tuple(unknown(size) for size in sizes)
+    result: list[Dim] = []
+    loose: Dim = ()  # dimensions of length 1 that went into the one behind them
+    i = j = 0
+    while i < len(lengths) or j < len(sizes):
+        if i < len(lengths) and j < len(sizes) and lengths[i] == sizes[j]:
+            result.append(loose + dims[i])
+            loose, i, j = (), i + 1, j + 1
+        elif i < len(lengths) and lengths[i] == 1:
+            loose, i = loose + dims[i], i + 1
+        elif j < len(sizes) and sizes[j] == 1:
+            result.append(())
+            j += 1
+        else:
+            k, m = _group(lengths, sizes, i, j)
+            result.extend(_carve(sum(dims[i:k], loose), sizes[j:m]))
+            loose, i, j = (), k, m
+    if loose and result:
+        result[-1] += loose
+    return tuple(map(resolve, result))
+
+
+def _group(lengths: Sequence[int], sizes: Sequence[int], i: int, j: int) -> tuple[int, int]:
+    """The end of the fewest dimensions from i, and of the fewest sizes from j, of which the product is the same."""
+    k, m = i + 1, j + 1
+    while (before := math.prod(lengths[i:k])) != (after := math.prod(sizes[j:m])):
+        k, m = (k + 1, m) if before < after else (k, m + 1)
+    return k, m
+
+
+def _carve(dim: Dim, sizes: Sequence[int]) -> list[Dim]:
+    """A dimension as several, slowest first; nothing is known where an atom cannot be split so."""
+    atoms, carved = list(reversed(resolve(dim))), []
+    for size in sizes:
+        taken: list[Atom] = []
+        while (rest := size // math.prod(atom.size for atom in taken)) > 1:
+            atom = atoms.pop()
+            if atom.size > rest and atom.size % rest == 0 and not atom.prefix:
+                atom, behind = atom.part(rest)
+                atoms.append(behind)
+            elif rest % atom.size:
+                kind = "c" if kinds(resolve(dim)) == {"c"} else "?"
+                return [unknown(size, kind) for size in sizes]
+            taken.append(atom)
+        carved.append(tuple(taken))
+    if atoms and carved:
+        carved[-1] += tuple(reversed(atoms))
+    return carved
