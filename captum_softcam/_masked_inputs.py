@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from captum_softcam._call import Call, chunk_size
 from captum_softcam._maps import rescale, upsample
+from captum_softcam._names import shown
 from captum_softcam._tail import Trace, agree, refuse_other_scores
 from captum_softcam._targets import check_rows, select_score
 
@@ -37,7 +38,7 @@ class MaskedInputs:
         image = next((value[:1] for value in self.call.inputs if value.dim() == self.dims), None)
         if image is None:
             shapes = ", ".join(str(tuple(value.shape)) for value in self.call.inputs)
-            raise ValueError(f"no input can be masked: inputs are {shapes}, and the map has {self.dims} dimensions.")
+            raise ValueError(f"no input can be masked: inputs are {shown(shapes)}, and the map has {self.dims} dimensions.")
         self._check()
         masks = (rescale(channels) if self.scale_first else channels)[:, None]
         return torch.cat([self._seen_through(part) for part in masks.split(chunk_size(self.chunk, image))])

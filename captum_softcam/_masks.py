@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from captum_softcam._names import listed, quoted
+
 __all__ = ["PositionMask", "make_mask"]
 
 _KINDS = ("one_hot", "gaussian", "gaussian_spread")
@@ -83,7 +85,7 @@ def make_mask(mask: str | Tensor, maps: Tensor) -> PositionMask:
     if isinstance(mask, Tensor):
         return PositionMask(_checked(mask, dims, channels).to(maps))
     if mask not in _KINDS:
-        raise ValueError(f"mask {mask!r} is unknown; take {', '.join(map(repr, _KINDS))} or a kernel tensor.")
+        raise ValueError(f"mask {quoted(mask)} is unknown; take {listed(map(repr, _KINDS))} or a kernel tensor.")
     if mask == "one_hot":
         return PositionMask(maps.new_ones(1, *[1] * dims))
     line = maps.new_tensor([0.25, 0.5, 0.25])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from captum_softcam._names import NAME, reason, shown
 from captum_softcam.cli.options import MODEL_HELP, brings_weights, load_whole, positive, untrained
 
 __all__ = ["add_layers"]
@@ -33,8 +34,8 @@ def _layers(options: argparse.Namespace) -> None:
     try:
         choices = suggest_layers(model, torch.rand(1, 3, options.size, options.size))
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0].rstrip(".!")
         raise ValueError(
-            f"model '{options.model}' does not run at {options.size} pixels ({reason}); try another --size."
+            f"model '{shown(options.model, NAME)}' does not run at {options.size} pixels ({reason(error)}); "
+            "try another --size."
         ) from error
     Console().print(make_layer_table(choices))

@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captum_softcam._names import closest
+from captum_softcam._names import NAME, closest, quoted, shown
 
 if TYPE_CHECKING:
     from captum_softcam.softcam import Classifier
@@ -59,21 +59,21 @@ def in_words(error: Exception) -> str:
 def positive(text: str) -> int:
     """A whole number above 0."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a whole number above 0")
     return int(text)
 
 
 def count(text: str) -> int:
     """A whole number of 0 or more."""
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a whole number of 0 or more")
     return int(text)
 
 
 def seed(text: str) -> int:
     """A whole number that every generator takes as a seed."""
     if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a whole number from 0 to {2**32 - 1}")
     return int(text)
 
 
@@ -93,7 +93,7 @@ def refuse_unknown_model(name: str) -> None:
 
     known = [*EMBEDDED, *torchvision.models.list_models(module=torchvision.models)]
     if name not in known:
-        raise ValueError(f"model '{name}' is unknown. {closest(name, known)}")
+        raise ValueError(f"model '{shown(name, NAME)}' is unknown. {closest(name, known)}")
 
 
 def brings_weights(name: str) -> bool:
@@ -116,9 +116,11 @@ def load_model(options: argparse.Namespace) -> Classifier:
 
     if brings_weights(options.model):
         if options.checkpoint or options.weights:
-            raise ValueError(f"model '{options.model}' brings its own weights; leave --checkpoint and --weights out.")
+            raise ValueError(
+                f"model '{shown(options.model, NAME)}' brings its own weights; leave --checkpoint and --weights out."
+            )
         if options.classes:
-            raise ValueError(f"model '{options.model}' brings its own classes; leave --classes out.")
+            raise ValueError(f"model '{shown(options.model, NAME)}' brings its own classes; leave --classes out.")
         return load_whole(options.model)
     refuse_unknown_model(options.model)
     classes = options.classes

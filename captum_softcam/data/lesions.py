@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import adaptive_avg_pool1d, interpolate
 from torch.utils.data import Dataset
 
+from captum_softcam._names import quoted
 from captum_softcam.data.samples import Sample
 
 __all__ = ["RetinalLesions"]
@@ -94,19 +95,19 @@ class RetinalLesions(Dataset[Sample]):
 
 def _check(split: str, length: int, seed: int, size: int) -> None:
     if split not in get_args(Split):
-        raise ValueError(f"split {split!r} is unknown; expected one of 'train', 'val', 'test'")
+        raise ValueError(f"split {quoted(split)} is unknown; expected one of 'train', 'val', 'test'")
     if length < 1:
-        raise ValueError(f"length {length} is too small; expected at least 1 sample")
+        raise ValueError(f"length {quoted(length)} is too small; expected at least 1 sample")
     if seed < 0:
-        raise ValueError(f"seed {seed} is negative; expected 0 or more")
+        raise ValueError(f"seed {quoted(seed)} is negative; expected 0 or more")
     if size < 32:
-        raise ValueError(f"size {size} is too small; expected at least 32 pixels, or lesions vanish")
+        raise ValueError(f"size {quoted(size)} is too small; expected at least 32 pixels, or lesions vanish")
 
 
 def _position(index: int, length: int) -> int:
     position = operator.index(index)
     if not -length <= position < length:
-        raise IndexError(f"index {position} is out of range for {length} samples")
+        raise IndexError(f"index {quoted(position)} is out of range for {quoted(length)} samples")
     return position % length
 
 

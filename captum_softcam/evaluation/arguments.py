@@ -21,7 +21,7 @@ from captum.attr import (
 )
 from torch import Tensor
 
-from captum_softcam._names import closest
+from captum_softcam._names import closest, quoted
 
 __all__ = ["check_arguments", "check_class", "default_arguments", "parameters_of"]
 
@@ -63,10 +63,10 @@ def check_arguments(method: Any, given: Mapping[str, Any]) -> None:
     known = {**attribute, **(parameters_of(cls) if isinstance(method, type) else {})}
     for name in given:
         if name not in known and not _takes_any(attribute):
-            raise TypeError(f"{cls.__name__} takes no argument {name!r}. {closest(name, known)}")
+            raise TypeError(f"{cls.__name__} takes no argument {quoted(name)}. {closest(name, known)}")
     missing = [name for name in _needed(method, known) if name not in given]
     if missing:
-        raise ValueError(f"{cls.__name__} needs the argument {missing[0]!r}; give it as {missing[0]}=...")
+        raise ValueError(f"{cls.__name__} needs the argument {quoted(missing[0])}; give it as {missing[0]}=...")
 
 
 def _takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:

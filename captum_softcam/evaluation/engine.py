@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from torch.utils.data import DataLoader
 
+from captum_softcam._names import reason
 from captum_softcam.data import Samples
 from captum_softcam.evaluation.part import Part
 from captum_softcam.evaluation.work import Tick, Work
@@ -163,5 +164,5 @@ def _import_ray() -> Any:
         import ray
         import ray.util
     except ImportError as error:
-        raise ImportError(f"{error}. The Ray engine needs the extra: pip install 'captum-softcam[ray]'.") from error
+        raise ImportError(f"{reason(error)}. The Ray engine needs the extra: pip install 'captum-softcam[ray]'.") from error
     return ray

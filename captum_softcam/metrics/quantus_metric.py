@@ -16,7 +16,7 @@ from quantus.helpers.model.model_interface import ModelInterface
 from quantus.metrics.base import Metric as Base
 from torch import Tensor, nn
 
-from captum_softcam._names import closest
+from captum_softcam._names import NAME, closest, quoted, shown
 from captum_softcam._tail import refuse_train_mode
 from captum_softcam.metrics import METRICS, Curve, Explained, Trial
 
@@ -104,7 +104,7 @@ class QuantusMetric(Base[list[float]]):
         for name in settings.keys() - self._defaults.keys():
             common = inspect.signature(QuantusMetric).parameters.keys() - {"settings"}
             known = [*self._defaults, *sorted(common)]
-            raise ValueError(f"{type(self).__name__} has no setting {name!r}. {closest(name, known)}")
+            raise ValueError(f"{type(self).__name__} has no setting {quoted(name)}. {closest(name, known)}")
         self.settings = {**self._defaults, **settings}
         self._given = settings
         self.a_axes = ()  # which axes of the images a map has: Quantus would guess, and refuse where it cannot
@@ -230,14 +230,16 @@ class QuantusMetric(Base[list[float]]):
     def _refuse_missing(self, model: nn.Module | None, maps: object, masks: object, explain_func: object) -> None:
         name, metric = type(self).__name__, METRICS[self.row]
         if maps is None and explain_func is None:
-            raise ValueError(f"{name} has nothing to measure; give maps as a_batch, or the explain_func that makes them.")
+            raise ValueError(
+                f"{shown(name, NAME)} has nothing to measure; give maps as a_batch, or the explain_func that makes them."
+            )
         if masks is None and metric.category == "localisation":
-            raise ValueError(f"{name} compares maps with masks; give them as s_batch, (N, 1, ...).")
+            raise ValueError(f"{shown(name, NAME)} compares maps with masks; give them as s_batch, (N, 1, ...).")
         if model is not None:
             for module in model.modules():
                 refuse_train_mode(module)
         elif metric.forwards or metric.attributions:
-            raise ValueError(f"{name} asks the model; got None.")
+            raise ValueError(f"{shown(name, NAME)} asks the model; got None.")
 
     def _refuse_to_explain(self, **_: Any) -> NDArray[Any]:
         raise ValueError(f"{type(self).__name__} looks at maps of other images, too; give the explain_func that makes them.")
@@ -308,4 +310,6 @@ def _refuse_other_counts(images: NDArray[Any], **batches: Any) -> None:
         )
     for name, batch in batches.items():
         if batch is not None and len(batch) != len(images):
-            raise ValueError(f"{name} has {len(batch)} entries, x_batch {len(images)}; expected one for each image.")
+            raise ValueError(
+                f"{shown(name, NAME)} has {len(batch)} entries, x_batch {len(images)}; expected one for each image."
+            )

@@ -78,8 +78,8 @@ def _map(name: str, attribution: Any, size: tuple[int, ...]) -> Tensor:
     values = _with_channel(_values(attribution), len(size))
     if values.dim() != len(size) + 1 or not values.numel():
         raise ValueError(
-            f"the map {quoted(name)} has shape {tuple(np.shape(attribution))}; an input of size {size} needs a single map "
-            f"with {len(size)} dimensions behind its channel."
+            f"the map {quoted(name)} has shape {tuple(np.shape(attribution))}; an input of size {quoted(size)} needs a "
+            f"single map with {len(size)} dimensions behind its channel."
         )
     values = values.where(values.isfinite(), torch.nan).sum(0, keepdim=True)
     return upsample(values[None], size)[0]

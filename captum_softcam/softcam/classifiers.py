@@ -10,7 +10,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from captum_softcam._names import closest
+from captum_softcam._names import NAME, closest, listed, quoted, reason, shown
 from captum_softcam.softcam.architectures import Architecture
 from captum_softcam.softcam.files import fill, load_model, misfit, save_model
 
@@ -102,7 +102,9 @@ class Classifier:
         """
         network, header = load_model(path, model)
         if header["classes"] is None or header["image_size"] is None:
-            raise ValueError(f"'{path}' holds a network without classes and input size; read it with SoftCamModel.load.")
+            raise ValueError(
+                f"'{shown(path)}' holds a network without classes and input size; read it with SoftCamModel.load."
+            )
         mean, std = header["mean"] or (0.0,) * 3, header["std"] or (1.0,) * 3
         return cls(
             name=header["name"],
@@ -142,10 +144,10 @@ def load_classifier(
         ConnectionError: if torchvision's weights cannot be downloaded; the message says what to do.
     """
     if name not in _classifier_names():
-        raise ValueError(f"model {name!r} is unknown to torchvision. {closest(name, _classifier_names())}")
+        raise ValueError(f"model {quoted(name)} is unknown to torchvision. {closest(name, _classifier_names())}")
     if (checkpoint is None) == (weights is None):
         got = "neither" if weights is None else "both"
-        raise ValueError(f"model {name!r} needs a checkpoint or weights (e.g. DEFAULT), one of the two; got {got}.")
+        raise ValueError(f"model {quoted(name)} needs a checkpoint or weights (e.g. DEFAULT), one of the two; got {got}.")
     if weights is not None:
         return _with_torchvision_weights(name, weights)
     if classes is None:
@@ -164,16 +166,18 @@ def _with_torchvision_weights(name: str, weights: str) -> Classifier:
         entry = torchvision.models.get_weight(f"{torchvision.models.get_model_weights(name).__name__}.{weights}")
     except (ValueError, AttributeError, KeyError):
         known = [w.name for w in torchvision.models.get_model_weights(name)]
-        raise ValueError(f"weights {weights!r} are unknown for {name}; expected DEFAULT or {', '.join(known)}.") from None
+        raise ValueError(
+            f"weights {quoted(weights)} are unknown for {shown(name, NAME)}; expected DEFAULT or {listed(known)}."
+        ) from None
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
     try:
         model = torchvision.models.get_model(name, weights=entry)
     except Exception as error:  # a network, a hash or a file can break in as many ways
         if file.exists():
-            raise ValueError(f"the weights in '{file}' cannot be read; take the file away and run again.") from error
+            raise ValueError(f"the weights in '{shown(file)}' cannot be read; take the file away and run again.") from error
         raise ConnectionError(
-            f"the weights {weights} of {name} could not be downloaded ({error}). Download {entry.url} on a machine with "
-            f"a network, save it as {file}, and run again; or pass a checkpoint of your own."
+            f"the weights {weights} of {name} could not be downloaded ({reason(error, NAME)}). Download {entry.url} on a "
+            f"machine with a network, save it as {shown(file)}, and run again; or pass a checkpoint of your own."
         ) from error
     preset = entry.transforms()
     size = preset.crop_size[0]
@@ -182,18 +186,18 @@ def _with_torchvision_weights(name: str, weights: str) -> Classifier:
 
 def _load_checkpoint(model: nn.Module, path: Path, what: str) -> None:
     if not path.is_file():
-        raise FileNotFoundError(f"checkpoint '{path}' is not a file.")
+        raise FileNotFoundError(f"checkpoint '{shown(path)}' is not a file.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file makes torch.load raise almost anything
         raise ValueError(
-            f"checkpoint '{path}' cannot be read: it is broken, or holds more than tensors, and code in a checkpoint is "
-            "never run. Save it with torch.save(model.state_dict(), path)."
+            f"checkpoint '{shown(path)}' cannot be read: it is broken, or holds more than tensors, and code in a checkpoint "
+            "is never run. Save it with torch.save(model.state_dict(), path)."
         ) from error
     state = _state_dict(content, path)
     problems = misfit(model.state_dict(), state)
     if problems:
-        raise ValueError(f"checkpoint '{path}' does not fit {what}: {'; '.join(problems)}.")
+        raise ValueError(f"checkpoint '{shown(path)}' does not fit {what}: {shown('; '.join(problems), 200)}.")
     fill(model, state)
 
 
@@ -203,8 +207,10 @@ def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict):
-        raise ValueError(f"checkpoint '{path}' holds {type(content).__name__}; expected a state dict of tensors.")
+        raise ValueError(f"checkpoint '{shown(path)}' holds {type(content).__name__}; expected a state dict of tensors.")
     for key, value in content.items():
         if not isinstance(value, Tensor):
-            raise ValueError(f"entry {key!r} of checkpoint '{path}' is {type(value).__name__}; expected only tensors.")
+            raise ValueError(
+                f"entry {quoted(key)} of checkpoint '{shown(path)}' is {type(value).__name__}; expected only tensors."
+            )
     return {str(key).removeprefix("module."): value for key, value in content.items()}

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from captum_softcam._names import NAME, quoted, reason, shown
 from captum_softcam.softcam.shapes import CONVOLUTIONS, input_channels, run_on_meta, spatial_dims
 
 __all__ = ["DilatedAvgPool", "set_output_stride"]
@@ -77,15 +78,16 @@ def set_output_stride(backbone: nn.Module, output_stride: int) -> list[str]:
         ValueError: if the stride is no positive number, cannot be reached, or hides in calls that are no layers.
     """
     if output_stride < 1:
-        raise ValueError(f"output_stride {output_stride!r} is no positive number of pixels; 16 and 8 are usual.")
+        raise ValueError(f"output_stride {quoted(output_stride)} is no positive number of pixels; 16 and 8 are usual.")
     before, reached = _measure(backbone, "the strides cannot be measured")
     changed = [name for name, strides in reached.items() if _dilate(backbone, name, strides, output_stride)]
     wanted = [min(stride, output_stride) for stride in before]
     after, _ = _measure(backbone, f"output_stride={output_stride} takes its branches apart")
     if after != wanted:
         raise ValueError(
-            f"output_stride={output_stride} cannot be reached: the map has strides {after}, where {wanted} were wanted. "
-            "The rest comes from calls that are no layers, like a functional pooling, or from a stride it does not divide."
+            f"output_stride={quoted(output_stride)} cannot be reached: the map has strides {after}, where {wanted} were "
+            "wanted. The rest comes from calls that are no layers, like a functional pooling, or from a stride it does not "
+            "divide."
         )
     return changed
 
@@ -103,7 +105,7 @@ def _measure(backbone: nn.Module, problem: str) -> tuple[list[int], dict[str, li
         try:
             features = run_on_meta(backbone, (1, channels, *[_SIDE] * dims))
         except (RuntimeError, ValueError, NotImplementedError, AssertionError) as error:
-            raise ValueError(f"{problem}: on an input of {_SIDE} pixels, {str(error).splitlines()[0]}") from error
+            raise ValueError(f"{problem}: on an input of {_SIDE} pixels, {reason(error)}") from error
     return _strides(features), reached
 
 
@@ -114,7 +116,7 @@ def _noting(reached: dict[str, list[int]], name: str, dims: int) -> Callable[...
         if args[0].dim() != dims + 2:
             return
         if reached.setdefault(name, _strides(args[0])) != _strides(args[0]):
-            raise ValueError(f"layer '{name}' is called at strides {reached[name]} and {_strides(args[0])}.")
+            raise ValueError(f"layer '{shown(name, NAME)}' is called at strides {reached[name]} and {_strides(args[0])}.")
 
     return note
 
@@ -138,12 +140,16 @@ def _dilate(backbone: nn.Module, name: str, reached: list[int], limit: int) -> b
     if now == stride and max(wider) == 1:
         return False
     if getattr(module, "padding_mode", "zeros") != "zeros":
-        raise ValueError(f"layer '{name}' pads with {module.padding_mode!r}, for which output_stride is not written.")
+        raise ValueError(
+            f"layer '{shown(name, NAME)}' pads with {quoted(module.padding_mode)}, for which output_stride is not written."
+        )
     padding = [p * w for p, w in zip(padding, wider, strict=True)]
     dilation = [d * w for d, w in zip(dilation, wider, strict=True)]
     if isinstance(module, _AVERAGE_POOLS):
         if getattr(module, "divisor_override", None):
-            raise ValueError(f"layer '{name}' has a divisor of its own, for which output_stride is not written.")
+            raise ValueError(
+                f"layer '{shown(name, NAME)}' has a divisor of its own, for which output_stride is not written."
+            )
         _replace(backbone, name, DilatedAvgPool(module, now, wider))
         return True
     if isinstance(module, _MAX_POOLS):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from captum_softcam._names import listed, quoted
+
 __all__ = ["ElasticNetEvidenceLoss"]
 
 _REDUCTIONS = ("mean", "sum", "none")
@@ -46,9 +48,9 @@ class ElasticNetEvidenceLoss(nn.Module):
     def __init__(self, lambda_l1: float = 0.0, lambda_l2: float = 0.0, reduction: str = "mean") -> None:
         super().__init__()
         if not (lambda_l1 >= 0 and lambda_l2 >= 0):
-            raise ValueError(f"lambda_l1 and lambda_l2 must be >= 0; got {lambda_l1} and {lambda_l2}.")
+            raise ValueError(f"lambda_l1 and lambda_l2 must be >= 0; got {quoted(lambda_l1)} and {quoted(lambda_l2)}.")
         if reduction not in _REDUCTIONS:
-            raise ValueError(f"reduction {reduction!r} is unknown; expected one of {', '.join(map(repr, _REDUCTIONS))}.")
+            raise ValueError(f"reduction {quoted(reduction)} is unknown; expected one of {listed(map(repr, _REDUCTIONS))}.")
         self.lambda_l1 = lambda_l1
         self.lambda_l2 = lambda_l2
         self.reduction = reduction

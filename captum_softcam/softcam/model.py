@@ -13,6 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from captum_softcam._names import reason, shown
 from captum_softcam.softcam.conversion import Conversion
 from captum_softcam.softcam.shapes import input_channels, run_on_meta
 
@@ -97,7 +98,7 @@ class SoftCamModel(nn.Module):
             return tuple(run_on_meta(self.backbone, (1, channels, *size)).shape[2:])
         except RuntimeError as error:
             sides = " x ".join(map(str, size))
-            raise ValueError(f"the network does not run at {sides} pixels: {str(error).splitlines()[0]}") from error
+            raise ValueError(f"the network does not run at {sides} pixels: {reason(error)}") from error
 
     def save(
         self,
@@ -148,7 +149,7 @@ class SoftCamModel(nn.Module):
 
         found, _ = load_model(path, model)
         if not isinstance(found, cls):
-            raise ValueError(f"'{path}' holds a black box; read it with Classifier.load, or convert it.")
+            raise ValueError(f"'{shown(path)}' holds a black box; read it with Classifier.load, or convert it.")
         return found
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from captum_softcam._names import closest
+from captum_softcam._names import closest, quoted
 from captum_softcam.softcam.loss import ElasticNetEvidenceLoss
 from captum_softcam.softcam.model import SoftCamModel, pooled
 from captum_softcam.softcam.scores import (
@@ -157,7 +157,9 @@ class SoftCamTask(LightningModule):
         """Optimiser and schedule; called by Lightning."""
         epochs = self.trainer.max_epochs
         if epochs is None or epochs < 1:
-            raise ValueError(f"the learning rate falls over the epochs, so Trainer needs max_epochs >= 1; got {epochs}.")
+            raise ValueError(
+                f"the learning rate falls over the epochs, so Trainer needs max_epochs >= 1; got {quoted(epochs)}."
+            )
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         if not parameters:
             raise ValueError("no parameter of the model requires a gradient; there is nothing to train.")
@@ -194,7 +196,8 @@ class SoftCamTask(LightningModule):
         if left_out and left_out != self._left_out and self.trainer.is_global_zero:
             numbers = ", ".join(map(str, left_out[:8])) + (", …" if len(left_out) > 8 else "")
             warnings.warn(
-                f"val_auc leaves out class {numbers}: the validation set has no examples of it, or no others.", stacklevel=2
+                f"val_auc leaves out class {numbers}: the validation set has no examples of it, or no others.",
+                stacklevel=2,
             )
         self._left_out = left_out
 
@@ -242,22 +245,23 @@ def _check_model(model: nn.Module, penalty: ElasticNetEvidenceLoss | None) -> No
         )
     if penalty.reduction != "mean":
         raise ValueError(
-            f"the penalty has reduction {penalty.reduction!r}; expected 'mean', for others depend on the batch size and on "
-            "the number of processes."
+            f"the penalty has reduction {quoted(penalty.reduction)}; expected 'mean', for others depend on the batch size "
+            "and on the number of processes."
         )
 
 
 def _check_choice(what: str, name: str, known: tuple[str, ...]) -> None:
     if name not in known:
-        raise ValueError(f"{what} {name!r} is unknown. {closest(name, known)}")
+        raise ValueError(f"{what} {quoted(name)} is unknown. {closest(name, known)}")
 
 
 def _check_recipe(task: SoftCamTask) -> None:
     if not (0 < task.final_lr <= task.lr < math.inf):
-        raise ValueError(f"learning rates must be 0 < final_lr <= lr; got {task.final_lr} and {task.lr}.")
+        raise ValueError(f"learning rates must be 0 < final_lr <= lr; got {quoted(task.final_lr)} and {quoted(task.lr)}.")
     if not (0 <= task.momentum < 1 and 0 <= task.weight_decay < math.inf):
         raise ValueError(
-            f"momentum must lie in [0, 1) and weight_decay must be >= 0; got {task.momentum} and {task.weight_decay}."
+            f"momentum must lie in [0, 1) and weight_decay must be >= 0; got {quoted(task.momentum)} and "
+            f"{quoted(task.weight_decay)}."
         )
 
 
@@ -265,5 +269,5 @@ def _checked_weights(weights: Tensor | None) -> Tensor | None:
     if weights is None:
         return None
     if weights.dim() != 1 or not (weights.isfinite().all() and (weights > 0).all()):
-        raise ValueError(f"class_weights must be finite and above 0, one per class (K,); got {weights.tolist()}.")
+        raise ValueError(f"class_weights must be finite and above 0, one per class (K,); got {quoted(weights.tolist())}.")
     return weights.clone()

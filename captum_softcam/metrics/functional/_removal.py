@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from captum_softcam._names import quoted
 from captum_softcam.metrics.functional._answers import logits_of, of_class
 from captum_softcam.metrics.functional._edges import refuse_other_images, wide
 from captum_softcam.metrics.functional._grid import expand_patches, grid, patch_sums
@@ -51,9 +52,11 @@ def random_subsets(counts: Sequence[int], subset_size: int, runs: int, seed: int
     """
     total = math.prod(counts)
     if not 1 <= subset_size < total:
-        raise ValueError(f"subset_size must be from 1 to {total - 1}, fewer than the {total} patches; got {subset_size}.")
+        raise ValueError(
+            f"subset_size must be from 1 to {total - 1}, fewer than the {total} patches; got {quoted(subset_size)}."
+        )
     if runs < 2:
-        raise ValueError(f"runs must be >= 2, or nothing correlates; got {runs}.")
+        raise ValueError(f"runs must be >= 2, or nothing correlates; got {quoted(runs)}.")
     generator = torch.Generator().manual_seed(seed)
     subsets = torch.zeros(runs, total, dtype=torch.bool)
     for subset in subsets:
@@ -70,7 +73,7 @@ def squares(counts: Sequence[int], sides: Sequence[int]) -> Tensor:
     """Each square (cube, run) of these sides on a grid of patches, (M, *counts)."""
     for side in sides:
         if not 1 <= side <= min(counts):
-            raise ValueError(f"sides must be from 1 to {min(counts)}, the patches per side; got {side}.")
+            raise ValueError(f"sides must be from 1 to {min(counts)}, the patches per side; got {quoted(side)}.")
     found = []
     for side in sides:
         for corner in itertools.product(*[range(count - side + 1) for count in counts]):

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_softcam._names import quoted
+
 __all__ = ["black_baseline", "blur_baseline", "mean_baseline"]
 
 
@@ -63,7 +65,7 @@ def blur_baseline(images: Tensor, *, sigma: float = 10.0) -> Tensor:
         ValueError: if sigma is not positive.
     """
     if not sigma > 0:
-        raise ValueError(f"sigma must be > 0; got {sigma}.")
+        raise ValueError(f"sigma must be > 0; got {quoted(sigma)}.")
     for dim in range(2, images.dim()):
         images = _blur_along(images, dim, sigma)
     return images

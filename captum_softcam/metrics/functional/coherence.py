@@ -10,6 +10,7 @@ import math
 
 from torch import Tensor
 
+from captum_softcam._names import NAME, shown
 from captum_softcam.metrics.functional._correlation import pearson
 from captum_softcam.metrics.functional._edges import activation, nan_if_no_evidence, refuse_other_maps
 
@@ -157,7 +158,7 @@ def _refuse_other_shares(**parts: Tensor) -> None:
     for name, values in parts.items():
         if values.shape != (count,):
             shapes = ", ".join(f"{other} {tuple(each.shape)}" for other, each in parts.items())
-            raise ValueError(f"expected (N,), one value per sample; got {shapes}.")
+            raise ValueError(f"expected (N,), one value per sample; got {shown(shapes)}.")
         if ((values < 0) | (values > 1)).any():
             worst = values[(values < 0) | (values > 1)][0].item()
-            raise ValueError(f"{name} must lie in [0, 1], as shares and not in percent; got {worst:g}.")
+            raise ValueError(f"{shown(name, NAME)} must lie in [0, 1], as shares and not in percent; got {worst:g}.")

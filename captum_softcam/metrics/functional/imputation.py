@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_softcam._names import quoted
 from captum_softcam.metrics.functional._answers import logits_of, of_class
 from captum_softcam.metrics.functional._edges import nan_if_flat, refuse_other_images, usable_maps, wide
 from captum_softcam.metrics.functional._grid import ranks
@@ -56,7 +57,7 @@ def road_curve(
     """
     maps = usable_maps(images, maps)
     if not len(shares) or not all(0 < share < 1 for share in shares):
-        raise ValueError(f"shares must lie between 0 and 1, and be one at least; got {tuple(shares)}.")
+        raise ValueError(f"shares must lie between 0 and 1, and be one at least; got {quoted(tuple(shares))}.")
     places, total = ranks(maps), maps[0].numel()
     removed = (places < min(round(share * total), total - 1) for share in shares)
     imputed = (noisy_linear_imputation(images, each, noise=noise, seed=seed) for each in removed)

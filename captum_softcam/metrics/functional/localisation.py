@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_softcam._names import quoted
 from captum_softcam.metrics.functional._edges import activation, cells, nan_if_nothing_to_find, refuse_other_masks
 from captum_softcam.metrics.functional._grid import grid, patch_means
 
@@ -94,7 +95,7 @@ def pointing_game(maps: Tensor, masks: Tensor, *, tolerance: float = 0.0) -> Ten
     """
     refuse_other_masks(maps, masks)
     if not tolerance >= 0:
-        raise ValueError(f"tolerance must be >= 0; got {tolerance}.")
+        raise ValueError(f"tolerance must be >= 0; got {quoted(tolerance)}.")
     one = torch.ones(len(maps), dtype=torch.long, device=maps.device)
     shares = _share_of_highest(cells(maps), _near(masks, tolerance).flatten(1), one)
     return nan_if_nothing_to_find(shares, maps, masks)
@@ -188,7 +189,7 @@ def top_k_intersection(maps: Tensor, masks: Tensor, *, k: float = 0.5) -> Tensor
     """
     refuse_other_masks(maps, masks)
     if not k > 0:
-        raise ValueError(f"k must be > 0, a multiple of the size of the mask; got {k}.")
+        raise ValueError(f"k must be > 0, a multiple of the size of the mask; got {quoted(k)}.")
     inside = masks.flatten(1)
     counts = (inside.sum(1) * k + 0.5).long().clamp(1, inside.shape[1])
     return nan_if_nothing_to_find(_share_of_highest(cells(maps), inside, counts), maps, masks)
@@ -218,7 +219,7 @@ def top_k_localisation_precision(maps: Tensor, masks: Tensor, *, k: int = 10, pa
     refuse_other_masks(maps, masks)
     counts = grid(maps.shape[2:], patches)
     if not 1 <= k <= math.prod(counts):
-        raise ValueError(f"k must be from 1 to the number of patches, {math.prod(counts)}; got {k}.")
+        raise ValueError(f"k must be from 1 to the number of patches, {math.prod(counts)}; got {quoted(k)}.")
     means, touching = patch_means(maps, counts).flatten(1), patch_means(masks, counts).flatten(1) > 0
     shares = _share_of_highest(means, touching, torch.full((len(maps),), k, device=maps.device))
     return nan_if_nothing_to_find(shares.to(cells(maps).dtype), maps, masks)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from captum_softcam._names import quoted
 from captum_softcam.metrics.functional._answers import probabilities_of
 from captum_softcam.metrics.functional._edges import nan_if_flat, usable_maps
 from captum_softcam.metrics.functional._grid import expand_patches, grid, patch_means, ranks
@@ -146,5 +147,5 @@ def _curve(
 def _replaced(patches: int, steps: int) -> list[int]:
     """Number of replaced patches at each point."""
     if steps < 1:
-        raise ValueError(f"steps must be >= 1; got {steps}.")
+        raise ValueError(f"steps must be >= 1; got {quoted(steps)}.")
     return [round(step * patches / steps) for step in range(steps + 1)]

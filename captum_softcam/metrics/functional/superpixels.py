@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from captum_softcam._names import quoted
 from captum_softcam.metrics.functional._answers import probabilities_of
 from captum_softcam.metrics.functional._edges import nan_if_flat, refuse_other_images, usable_maps, wide
 from captum_softcam.metrics.functional._grid import ranks
@@ -103,7 +104,7 @@ def irof(
     maps = usable_maps(images, maps)
     refuse_other_images(images, segments)
     if steps < 1:
-        raise ValueError(f"steps must be >= 1; got {steps}.")
+        raise ValueError(f"steps must be >= 1; got {quoted(steps)}.")
     places = ranks(_segment_means(maps, segments)).gather(1, segments.flatten(1)).view_as(maps)
     counts = segments.flatten(1).amax(1) + 1
     taken = torch.stack([step * counts // steps for step in range(steps + 1)], 1)

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from captum_softcam._names import shown
 from captum_softcam.evaluation import Comparison
 from captum_softcam.report.html.facts import Facts
 from captum_softcam.report.html.page import make_page
@@ -40,9 +41,11 @@ def write_report(comparison: Comparison, path: str | Path, classes: Sequence[str
     """
     path = Path(path)
     if path.exists():
-        raise FileExistsError(f"'{path}' exists already and is not overwritten; choose another name or move it away.")
+        raise FileExistsError(f"'{shown(path)}' exists already and is not overwritten; choose another name or move it away.")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"the report's folder '{path.parent}' does not exist; make it first, or choose another.")
+        raise FileNotFoundError(
+            f"the report's folder '{shown(path.parent)}' does not exist; make it first, or choose another."
+        )
     page = make_page(Facts(comparison, classes))
     try:
         _write_whole(page, path)
