@@ -342,7 +342,6 @@ class TestCompareEmbedded:
             "examples.npz",
             "manifest.json",
             "panel.png",
-            "samples.csv",
             "scores.csv",
             "table.txt",
         ]

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from PIL import Image
 from torch._utils import ExceptionWrapper
 
 from captum_softcam import cli
+from captum_softcam._files import owned
 from captum_softcam.cli.options import in_words
 from captum_softcam.data import read_image
 from captum_softcam.softcam import Classifier, SoftCamModel
@@ -103,10 +105,12 @@ class TestRun:
         assert sorted(path.relative_to(done.folder).as_posix() for path in done.folder.rglob("*") if path.is_file()) == [
             "checkpoints/best.ckpt",
             "checkpoints/last.ckpt",
+            "checkpoints/previous.ckpt",
             "curves.png",
             "metrics.csv",
             "model.safetensors",
             "settings.json",
+            "split.csv",
         ]
 
     def test_model_is_the_best_one_and_loads_on_its_own(self, done):
@@ -139,7 +143,8 @@ class TestRun:
 
     def test_words(self, done):
         lines = done.out.splitlines()
-        assert re.fullmatch(r"best epoch: [01] \(validation auc: [01]\.\d{3}\)", lines[-2])
+        choice = r"validation auc: [01]\.\d{3}, validation loss: [\d.]+(, the lowest of the 2 epochs with this auc)?"
+        assert re.fullmatch(rf"best epoch: [01] \({choice}\)", lines[-2])
         assert lines[-1] == "Model, settings, metrics and curves: deep/run/"
 
     def test_weights_are_not_those_of_the_start(self, done):
@@ -257,7 +262,8 @@ class TestResume:
     def test_after_ctrl_c(self, images, here, monkeypatch, visits):
         stopped = self.interrupted(images, monkeypatch, visits)
         assert stopped.code == 130
-        words = "captum-softcam train: interrupted; go on with: captum-softcam train --resume --out run."
+        kept = "1 finished epoch kept" if visits == 20 else "0 finished epochs kept"
+        words = f"captum-softcam train: interrupted; {kept}; go on with: captum-softcam train --resume --out run."
         assert stopped.err.splitlines()[-1] == words
         assert Path("run/curves.png").is_file() == (visits == 20), "of the epochs that ended"
         assert run(*images, *QUICK, "--out", "whole").code == 0
@@ -271,6 +277,149 @@ class TestResume:
         assert run(*images, *QUICK, "--out", "run").code == 0
         shutil.rmtree("run/checkpoints")
         assert run("--resume", "--out", "run").code == 0
+
+    def test_before_the_settings_were_written(self, images):
+        """A machine that died right after it made the folder: the same command begins there."""
+        Path("run").mkdir()
+        Path("run/split.csv").write_text("half")
+        Path("run/.owner.json").write_text('{"process": 999999, "host": "elsewhere", "since": "1970"}')
+        assert refused("--resume", "--out", "run").endswith("so there is no run to resume; leave --resume out.")
+        assert run(*images, *QUICK, "--epochs", "1", "--out", "run").code == 0
+        assert not list(Path("run").glob(".*"))
+
+    def test_ctrl_c_before_the_first_step_leaves_nothing(self, images, monkeypatch):
+        from captum_softcam.softcam import training
+
+        monkeypatch.setattr(training, "_trainer", lambda **_: signal.raise_signal(signal.SIGINT))
+        stopped = run(*images, *QUICK, "--out", "run")
+        assert (stopped.code, stopped.err.splitlines()[-1]) == (
+            130,
+            "captum-softcam train: interrupted; nothing was written.",
+        )
+        assert not Path("run").exists()
+
+    def test_ctrl_c_after_the_end(self, images):
+        """Only the file of the model is missing, and the command that is told writes it."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Classifier, "save", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+            stopped = run(*images, *QUICK, "--out", "a run")
+        words = "interrupted; 2 finished epochs kept; go on with: captum-softcam train --resume --out 'a run'."
+        assert stopped.err.splitlines()[-1] == f"captum-softcam train: {words}"
+        assert run(*shlex.split(words.rpartition("captum-softcam train ")[2][:-1])).code == 0
+        assert Classifier.load("a run/model.safetensors").classes == CLASSES
+
+    def test_settings_are_not_written_again(self, images):
+        assert run(*images, *QUICK, "--out", "run").code == 0
+        before = Path("run/settings.json").stat()
+        assert run("--resume", "--out", "run").code == 0
+        after = Path("run/settings.json").stat()
+        assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            (lambda: Path("images/cat/9.png").write_bytes(Path("images/cat/1.png").read_bytes()), r"1 new \(.*cat/9\.png\)"),
+            (lambda: Path("images/dog/3.png").unlink(), r"1 missing \(.*dog/3\.png\)"),
+            (lambda: Path("images/dog/3.png").rename("images/dog/7.png"), r"1 missing \(.*3\.png\), 1 new \(.*7\.png\)"),
+            (lambda: Path("images/dog/3.png").rename("images/cat/8.png"), r"1 missing \(.*3\.png\), 1 new \(.*8\.png\)"),
+        ],
+        ids=["more", "less", "renamed", "another class"],
+    )
+    def test_other_images(self, images, change, words):
+        """They would change the split: images that validated would be trained on."""
+        assert run(*images, *QUICK, "--out", "run").code == 0
+        change()
+        sentence = refused("--resume", "--out", "run")
+        assert re.search(rf"not those that the run was started with: {words}\. Some would change from one side", sentence)
+        assert sentence.endswith("put them back as they were, or train anew with another --out.")
+
+    def test_a_table_that_splits_otherwise(self, pictures):
+        entries = [
+            (f"{name}/{number}.png", name, "val" if number > 3 else "train") for name in CLASSES for number in range(5)
+        ]
+        source = table(pictures, *entries, header="path,label,split")
+        assert run(*source, "--allow-outside", *QUICK, "--epochs", "1", "--out", "run").code == 0
+        entries[0], entries[4] = (*entries[0][:2], "val"), (*entries[4][:2], "train")
+        table(pictures, *entries, header="path,label,split")
+        assert re.search(
+            r"2 with another label or on the other side \(.*cat/0\.png.*\)", refused("--resume", "--out", "run")
+        )
+        Path("run/split.csv").write_bytes(b"\xff")
+        assert "'run/split.csv' cannot be read, which would tell" in refused("--resume", "--out", "run")
+
+    def test_the_split_is_a_table_to_train_on(self, images):
+        assert run(*images, *QUICK, "--epochs", "1", "--out", "run").code == 0
+        done = run("--csv", "run/split.csv", "--allow-outside", *QUICK, "--epochs", "1", "--out", "again")
+        assert done.code == 0, done.err
+        assert settings("again")["split"] == settings("run")["split"]
+        assert Path("again/model.safetensors").read_bytes() == Path("run/model.safetensors").read_bytes()
+
+    @pytest.mark.parametrize(
+        "content",
+        ["", "{}", "[]", "null", '{"options": {}, "split": {}}', '{"options": {"model": "resn', "[" * 100_000, "\0\xff"],
+        ids=["empty", "object", "list", "null", "hollow", "half a line", "deep", "bytes"],
+    )
+    def test_damaged_settings(self, content):
+        Path("run").mkdir()
+        Path("run/settings.json").write_bytes(content.encode("latin-1"))
+        sentence = refused("--resume", "--out", "run")
+        assert sentence == "'run/settings.json' is damaged; put a copy of it back, or train anew with another --out."
+
+    @pytest.mark.parametrize(
+        ("option", "value", "flag"),
+        [
+            ("epochs", "many", "--epochs 'many'"),
+            ("epochs", None, "--epochs None"),
+            ("lr", {"a": 1}, "--lr {'a': 1}"),
+            ("black_box", "yes", "--black-box 'yes'"),
+            ("score", "f1", "--score 'f1'"),
+            ("vertical_flips", [], "--vertical-flips []"),
+        ],
+    )
+    def test_a_damaged_option(self, done, option, value, flag):
+        shutil.copytree(done.folder, "run")
+        content = settings()
+        content["options"][option] = value
+        Path("run/settings.json").write_text(json.dumps(content))
+        assert refused("--resume", "--out", "run").startswith(f"the run was started with {flag}, which it does not take")
+
+    def test_a_full_disk(self, images):
+        from captum_softcam.softcam import checkpoints
+
+        plain, count = checkpoints.replacing, [0]
+
+        def replacing(path):
+            count[0] += 1
+            if count[0] == 2:
+                raise OSError(28, f"'{path}' cannot be written (No space left on device); make room there.")
+            return plain(path)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(checkpoints, "replacing", replacing)
+            stopped = run(*images, *QUICK, "--out", "run")
+        assert stopped.code == 2
+        words = "last.ckpt' cannot be written (No space left on device); make room there. What is done is kept; go on with: "
+        assert stopped.err.splitlines()[-1].endswith(f"{words}captum-softcam train --resume --out run.")
+        assert run("--resume", "--out", "run").code == 0
+
+    @pytest.mark.skipif(os.name != "posix", reason="limits as POSIX has them")
+    def test_a_limit_on_the_size_of_files(self, images):
+        """As ``ulimit -f`` sets it: too little for a checkpoint, and nothing is left that would be in the way."""
+        code = (
+            "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)); "
+            "from captum_softcam.cli import main; main(sys.argv[1:])"
+        )
+        command = [sys.executable, "-c", code, "train", *images, *QUICK, "--out", "run"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONUTF8": "1"})
+        assert done.returncode == 2, done.stderr
+        assert re.search(r"last\.ckpt' cannot be written \(File too large\); raise the limit", done.stderr.splitlines()[-1])
+        assert run(*images, *QUICK, "--epochs", "1", "--out", "run").code == 0, "its place is free"
+
+    def test_two_at_once(self, images):
+        Path("run").mkdir()
+        with owned(Path("run")):
+            assert re.match(r"'run' is in use by process \d+.*; wait until", refused(*images, *QUICK, "--out", "run"))
 
     def test_the_same_options_may_be_given_again(self, images):
         assert run(*images, *QUICK, "--out", "run").code == 0
@@ -292,7 +441,12 @@ class TestRefused:
 
     def test_a_folder_that_is_taken(self, images):
         Path("run").mkdir()
-        assert refused(*images, "--out", "run").startswith("'run' exists already and is not overwritten")
+        Path("run/mine.txt").touch()
+        assert refused(*images, "--out", "run") == "'run' holds other files (mine.txt); choose another --out."
+        Path("run/settings.json").touch()
+        assert refused(*images, "--out", "run").startswith("'run' holds a training already; go on with --resume, or choose")
+        Path("file").touch()
+        assert refused(*images, "--out", "file").startswith("'file' exists already and is not overwritten")
 
     @pytest.mark.parametrize(
         "option", [["--l1", "0.1"], ["--l2", "0.1"], ["--output-stride", "16"]], ids=lambda option: option[0]

@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from captum_softcam._names import quoted, shown
+
 __all__ = ["plain_options", "take_stored"]
 
 _NEVER_STORED = ("help", "command", "run", "resume", "out")
@@ -25,17 +27,39 @@ def take_stored(
     """Put the stored options in place; what is given besides must be the same, but for the ``free`` ones.
 
     Raises:
-        ValueError: if an option is given that is not what the run was started with.
+        ValueError: if an option is given that is not what the run was started with, or a stored one has a value that the
+            parser does not take.
     """
+    actions = {action.dest: action for action in parser._actions}
     for name, given in plain_options(parser, options).items():
         if given == parser.get_default(name):
-            setattr(options, name, _parsed(parser, name, stored.get(name, given)))
+            setattr(options, name, _parsed(actions[name], stored.get(name, given)))
         elif given != stored.get(name) and name not in free:
-            flag = "--" + name.replace("_", "-")
-            raise ValueError(f"{flag} {given} is not what the run was started with ({stored.get(name)}); leave it out.")
+            words = quoted(stored.get(name))
+            raise ValueError(f"{_flag(name)} {shown(given)} is not what the run was started with ({words}); leave it out.")
 
 
-def _parsed(parser: argparse.ArgumentParser, name: str, value: Any) -> Any:
+def _parsed(action: argparse.Action, value: Any) -> Any:
     """A stored value as the parser would have given it."""
-    kinds = {action.dest: action.type for action in parser._actions}
-    return Path(value) if kinds[name] is Path and value is not None else value
+    if value == action.default and type(value) is type(action.default):
+        return value
+    parsed: Any
+    try:
+        if action.nargs == 0:
+            parsed = {True: True, False: False}[value]
+        else:
+            text = ",".join(value) if isinstance(value, list) else str(value)
+            parsed = action.type(text) if callable(action.type) else text
+        fits = action.choices is None or parsed in action.choices
+    except (argparse.ArgumentTypeError, KeyError, TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"the run was started with {_flag(action.dest)} {quoted(value)}, which it does not take: the settings are "
+            "damaged; put a copy of them back, or start anew with another --out."
+        )
+    return parsed
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captum_softcam._names import LINE, shown
+from captum_softcam._files import replacing, write_text
+from captum_softcam._names import LINE, listed, shown
 from captum_softcam.cli.data import ALLOW_OUTSIDE
-from captum_softcam.cli.options import count, positive, refuse_unknown_model, seed, untrained
+from captum_softcam.cli.options import count, in_words, positive, refuse_unknown_model, seed, untrained
 from captum_softcam.cli.resuming import plain_options, take_stored
+from captum_softcam.cli.split import refuse_other_split, write_split
 
 if TYPE_CHECKING:
     from captum_softcam.data import LabelledImages
@@ -100,26 +105,30 @@ def _number(text: str) -> float:
 
 def _train(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     _refuse_missing_extra()
-    from captum_softcam.evaluation import refuse_existing
-    from captum_softcam.softcam.training import is_main_process
+    from captum_softcam.softcam.training import is_main_process, owned_folder
 
-    if options.resume:
-        take_stored(parser, options, _stored_options(options.out), _OF_THE_MACHINE)
-    elif is_main_process():  # the other processes of a training come here when the folder is there already
-        refuse_existing(options.out)
+    stored = _stored(options.out) if options.resume else None
+    if stored is not None:
+        take_stored(parser, options, stored["options"], _OF_THE_MACHINE)
+    elif is_main_process():  # the other processes of a training come here when the folder is in use already
+        _refuse_taken(options.out)
     _refuse_combinations(options)
     train, validation = _sets(options)
+    if stored is not None:
+        refuse_other_split(options.out, stored["split"], train, validation)
     classifier = _untrained(options, train)
     train, validation = _transformed(options, classifier, train, validation)
     task = _task(options, classifier, train)
-    if is_main_process():
-        options.out.mkdir(parents=True, exist_ok=True)
-        _write_settings(parser, options, train, validation)
-    result = _run(options, task, train, validation)
-    if is_main_process():
-        print(f"best epoch: {result.epoch} (validation {options.score}: {abs(result.score):.3f})")
-        classifier.save(options.out / "model.safetensors")
-        print(f"Model, settings, metrics and curves: {shown(options.out, LINE)}/")
+    with owned_folder(options.out), _what_is_kept(options.out):
+        if stored is None and is_main_process():
+            _refuse_taken(options.out)
+            write_split(options.out, train, validation)
+            _write_settings(parser, options, train, validation)
+        result = _run(options, task, train, validation)
+        if is_main_process():
+            print(f"best epoch: {result.epoch} ({_best_of(result, options.score)})")
+            classifier.save(options.out / "model.safetensors")
+            print(f"Model, settings, metrics and curves: {shown(options.out, LINE)}/")
 
 
 def _refuse_missing_extra() -> None:
@@ -243,10 +252,10 @@ def _run(
     options: argparse.Namespace, task: SoftCamTask, train: LabelledImages, validation: LabelledImages
 ) -> TrainingResult:
     """Train, and draw the curves whatever the end."""
-    from captum_softcam.softcam import train_classifier
+    from captum_softcam.softcam.training import has_checkpoint, train_in_folder
 
     try:
-        return train_classifier(
+        result = train_in_folder(
             task,
             train,
             validation,
@@ -260,24 +269,54 @@ def _run(
             accelerator=options.accelerator,
             devices=options.devices,
             strategy=options.strategy,
-            resume=options.resume and (options.out / "checkpoints" / "last.ckpt").is_file(),
+            resume=options.resume and has_checkpoint(options.out),
         )
-    except KeyboardInterrupt as stop:
+    except BaseException:
         print()  # what comes next does not belong behind the progress bar
-        raise KeyboardInterrupt(f"go on with: captum-softcam train --resume --out {options.out}") from stop
-    except ValueError:
-        print()
-        _clear(options.out)
+        with suppress(OSError, ValueError):  # of the curves; the first error is the one to tell
+            _draw_curves(options.out)
         raise
-    finally:
-        _draw_curves(options.out)
+    _draw_curves(options.out)
+    return result
+
+
+@contextmanager
+def _what_is_kept(out: Path) -> Iterator[None]:
+    """Say after Ctrl-C or a full disk what is kept and how to go on; without a checkpoint, leave the folder's place free."""
+    from captum_softcam.softcam.training import has_checkpoint, is_main_process, read_history
+
+    try:
+        yield
+    except BaseException as stop:
+        if not has_checkpoint(out):
+            if is_main_process():
+                _clear(out)
+            raise
+        command = f"go on with: captum-softcam train --resume --out {shlex.quote(str(out))}"
+        if isinstance(stop, KeyboardInterrupt):
+            epochs = len(read_history(out))
+            raise KeyboardInterrupt(f"{epochs} finished epoch{'s' * (epochs != 1)} kept; {command}") from stop
+        if isinstance(stop, OSError):
+            raise OSError(f"{in_words(stop).rstrip('.')}. What is done is kept; {command}.") from stop
+        raise
 
 
 def _clear(out: Path) -> None:
-    """Take the folder away if no training has begun in it, so that the corrected command finds its place free."""
-    if not (out / "checkpoints").exists():
-        (out / "settings.json").unlink(missing_ok=True)
-        out.rmdir()
+    """Take away what was written before the first checkpoint."""
+    for name in ("settings.json", "split.csv"):
+        (out / name).unlink(missing_ok=True)
+    with suppress(OSError):  # there is none, or it holds files of the user
+        (out / "checkpoints").rmdir()
+
+
+def _best_of(result: TrainingResult, score: str) -> str:
+    """What the best epoch was chosen by."""
+    loss = f"validation loss: {result.history[result.epoch]['val_loss']:.3g}"
+    if score == "loss":
+        return loss
+    equal = sum(row["val_score"] == result.score for row in result.history)
+    among = f", the lowest of the {equal} epochs with this {score}" if equal > 1 else ""
+    return f"validation {score}: {result.score:.3f}, {loss}{among}"
 
 
 def _draw_curves(out: Path) -> None:
@@ -286,7 +325,8 @@ def _draw_curves(out: Path) -> None:
 
     history = read_history(out)
     if history and is_main_process():
-        plot_history(history).savefig(out / "curves.png", dpi=120)
+        with replacing(out / "curves.png") as file:
+            plot_history(history).savefig(file, format="png", dpi=120)
 
 
 def _write_settings(
@@ -297,17 +337,37 @@ def _write_settings(
         "options": plain_options(parser, options),
         "classes": list(train.classes),
         "images": {"training": train.counts(), "validation": validation.counts()},
+        "split": {"training": train.digest(), "validation": validation.digest()},
         "augmentation": str(train.transform).split("\n"),
         "versions": {name: metadata.version(name) for name in ("captum-softcam", "lightning", "torch", "torchvision")},
     }
-    path = options.out / "settings.json"
-    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    write_text(options.out / "settings.json", json.dumps(settings, indent=2) + "\n")
 
 
-def _stored_options(out: Path) -> dict[str, Any]:
-    """What the run in the folder was started with."""
+def _stored(out: Path) -> dict[str, Any]:
+    """The settings of the run in the folder: ``options`` that it was started with, and digests of its ``split``."""
     path = out / "settings.json"
     if not path.is_file():
-        raise FileNotFoundError(f"'{path}' does not exist, so there is no run to resume; leave --resume out.")
-    stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["options"]
+        raise FileNotFoundError(f"'{shown(path)}' does not exist, so there is no run to resume; leave --resume out.")
+    try:
+        settings = json.loads(path.read_bytes())
+        split = settings["split"]
+        whole = bool(settings["options"].keys()) and {type(split["training"]), type(split["validation"])} == {str}
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+        whole = False
+    if not whole:
+        raise ValueError(f"'{shown(path)}' is damaged; put a copy of it back, or train anew with another --out.")
+    stored: dict[str, Any] = settings
     return stored
+
+
+def _refuse_taken(out: Path) -> None:
+    """Raise FileExistsError unless a training may begin in a folder: a new or empty one, or one left before its settings."""
+    if not out.is_dir():
+        from captum_softcam.evaluation import refuse_existing
+
+        refuse_existing(out)
+    elif (out / "settings.json").exists():
+        raise FileExistsError(f"'{shown(out)}' holds a training already; go on with --resume, or choose another --out.")
+    elif others := [path.name for path in out.iterdir() if not path.name.startswith(".") and path.name != "split.csv"]:
+        raise FileExistsError(f"'{shown(out)}' holds other files ({listed(others)}); choose another --out.")

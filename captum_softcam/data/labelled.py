@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -193,6 +196,17 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         """
         files, labels = [self.files[i] for i in indices], [self.labels[i] for i in indices]
         return LabelledImages(files, labels, self.classes, self.kind, self.transform)
+
+    def digest(self) -> str:
+        """Fingerprint which images there are, in which order and with which labels, wherever their folder lies.
+
+        Returns:
+            str: 16 hexadecimal digits. What is in the files does not count: a damaged one may be repaired.
+        """
+        start = len(os.path.commonprefix([str(file.parent) for file in self.files]))  # noqa: RUF071 (any beginning will do)
+        names = [file.as_posix()[start:] for file in self.files]
+        entries = [[name, *(self.classes[k] for k in entry)] for name, entry in zip(names, self.labels, strict=True)]
+        return hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:16]
 
     def refuse_missing_classes(self) -> None:
         """Raise ValueError if there is a class that no image has, for it cannot be learned."""

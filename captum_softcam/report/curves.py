@@ -8,6 +8,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from captum_softcam.softcam.scores import best_epoch
+
 __all__ = ["plot_history"]
 
 _PANELS = {
@@ -39,7 +41,7 @@ def plot_history(history: Sequence[Mapping[str, float]]) -> Figure:
     panels = {title: names for title, names in _PANELS.items() if any(name in history[0] for name in names)}
     rows = -(-len(panels) // 2)
     figure = Figure(figsize=(8, 2.9 * rows), layout="constrained")
-    best = max(history, key=lambda row: row["val_score"])["epoch"]
+    best = history[best_epoch(history)]["epoch"]
     for place, (title, names) in enumerate(panels.items(), start=1):
         axis = figure.add_subplot(rows, 2, place)
         _draw(axis, title, [name for name in names if name in history[0]], history)

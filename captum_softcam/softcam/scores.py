@@ -7,12 +7,13 @@ Three kinds of targets: ``"multiclass"``, one of K classes (N,) of whole numbers
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["KINDS", "accuracy", "classification_loss", "hoyer_sparsity", "one_vs_rest_auc", "refuse_misfit"]
+__all__ = ["KINDS", "accuracy", "best_epoch", "classification_loss", "hoyer_sparsity", "one_vs_rest_auc", "refuse_misfit"]
 
 KINDS = ("multiclass", "multilabel", "binary")
 """The kinds of targets."""
@@ -92,6 +93,26 @@ def _area(inside: Tensor, outside: Tensor) -> Tensor:
     below = torch.searchsorted(ordered, inside)
     not_above = torch.searchsorted(ordered, inside, right=True)
     return (below + not_above).double().mean() / (2 * len(outside))
+
+
+def best_epoch(history: Sequence[Mapping[str, float]]) -> int:
+    """Find the epoch with the best validation score; among equal scores the one with the lowest validation loss.
+
+    Args:
+        history (sequence of mapping): one entry per epoch, with ``val_score`` and ``val_loss``; NaN counts as worst.
+
+    Returns:
+        int: its place, the first where loss and score are equal.
+
+    Raises:
+        ValueError: if there are no epochs.
+    """
+
+    def quality(place: int) -> tuple[float, float]:
+        score, loss = history[place]["val_score"], history[place]["val_loss"]
+        return -math.inf if math.isnan(score) else score, -math.inf if math.isnan(loss) else -loss
+
+    return max(range(len(history)), key=quality)
 
 
 def hoyer_sparsity(evidence: Tensor) -> Tensor:

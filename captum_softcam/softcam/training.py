@@ -9,12 +9,13 @@ worker processes.
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import math
 import random
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,30 @@ from lightning.pytorch.callbacks import Checkpoint, TQDMProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from captum_softcam._files import owned, remove_leftovers, write_text
+from captum_softcam._names import shown
+from captum_softcam.softcam.checkpoints import (
+    BEST,
+    LAST,
+    NOTE,
+    PREVIOUS,
+    WholeFiles,
+    newest_checkpoint,
+    read_checkpoint,
+    refuse_foreign,
+)
+from captum_softcam.softcam.scores import best_epoch
 from captum_softcam.softcam.task import SoftCamTask
 
-__all__ = ["TrainingResult", "is_main_process", "train_classifier"]
+__all__ = [
+    "TrainingResult",
+    "has_checkpoint",
+    "is_main_process",
+    "owned_folder",
+    "read_history",
+    "train_classifier",
+    "train_in_folder",
+]
 
 
 @dataclass(frozen=True)
@@ -38,7 +60,7 @@ class TrainingResult:
 
     Args:
         score (float): the best validation score.
-        epoch (int): the epoch that it was reached in, counted from 0.
+        epoch (int): the epoch that it was reached in, counted from 0; among several the one with the lowest validation loss.
         checkpoint (Path): weights of that epoch, under ``"state_dict"``; the model has them already.
         history (tuple of dict): what was logged, one entry per epoch, as in ``metrics.csv``.
     """
@@ -70,9 +92,16 @@ def train_classifier(
     """Train, keep the weights of the best epoch, and leave a folder that an interrupted training resumes from.
 
     The folder holds ``metrics.csv``, a row per epoch, ``checkpoints/best.ckpt`` with the weights of the epoch with the best
-    ``val_score``, and ``checkpoints/last.ckpt`` with everything at the start of the epoch that runs; it is there before the
-    first step. After Ctrl-C, SIGTERM or a crash, ``resume=True`` repeats the epoch that was cut off, and ends with the
-    weights that an uninterrupted training has.
+    ``val_score`` (among equal ones the lowest ``val_loss``), ``checkpoints/last.ckpt`` with everything at the start of the
+    epoch that runs, and ``checkpoints/previous.ckpt`` with that of the epoch before. The first is there before the first
+    step. Each is written beside its place and renamed, so that a kill or a full disk leaves the one before; there has to be
+    room for four. After Ctrl-C, SIGTERM, SIGKILL or a crash, ``resume=True`` repeats the epoch that was cut off, and ends
+    with the weights that an uninterrupted training has. A damaged ``last.ckpt`` is passed over with a warning. One process
+    at a time trains in a folder.
+
+    A training that goes on has to be the same one: seed, epochs, recipe of the task, and the numbers of examples are
+    compared. A data set with a method ``digest()``, as :class:`~captum_softcam.data.LabelledImages` has it, is compared by
+    that, too: with an image more or less, examples would change from one set to the other.
 
     Every example is drawn with random numbers of its own, a function of ``seed``, epoch and its number in the set; the
     global random state is left as found. When a single example is left over for the last batch of an epoch, it is left out,
@@ -87,7 +116,7 @@ def train_classifier(
         folder (path): where to write; made if it is not there.
         epochs (int): the learning rate falls over all of them. Default: 50
         batch_size (int): examples per step and process. Default: 12
-        patience (int): stop after so many epochs without a better score. Default: never
+        patience (int): stop after so many epochs without a better one, by score and loss as above. Default: never
         seed (int): of order, augmentation and dropout. Default: 0
         workers (int): processes that load the data. Default: 0, in this one
         precision (str): Lightning's, e.g. ``"16-mixed"`` on a GPU. Default: ``"32-true"``
@@ -101,11 +130,13 @@ def train_classifier(
         TrainingResult: the best score; the model of ``task`` has the weights of that epoch, and is in eval mode.
 
     Raises:
+        BlockingIOError: if another process trains in ``folder``.
         FileExistsError: if ``folder`` holds a training, and ``resume`` is False.
         FileNotFoundError: if it holds none, and ``resume`` is True.
         KeyboardInterrupt: after Ctrl-C or SIGTERM; the message says how to resume.
-        ValueError: for an empty set, numbers out of range, settings that Lightning refuses, a checkpoint of another model,
-            and what :class:`SoftCamTask` and the data sets refuse.
+        OSError: if a file cannot be written; ``resume=True`` goes on once it can.
+        ValueError: for an empty set, numbers out of range, settings that Lightning refuses, checkpoints of another model or
+            training or all damaged, and what :class:`SoftCamTask` and the data sets refuse.
 
     Example::
 
@@ -114,14 +145,54 @@ def train_classifier(
         PosixPath('run/checkpoints/best.ckpt')
     """
     folder = Path(folder)
+    with owned_folder(folder):
+        return train_in_folder(
+            task,
+            train,
+            validation,
+            folder,
+            epochs=epochs,
+            batch_size=batch_size,
+            patience=patience,
+            seed=seed,
+            workers=workers,
+            precision=precision,
+            accelerator=accelerator,
+            devices=devices,
+            strategy=strategy,
+            resume=resume,
+            show_progress=show_progress,
+        )
+
+
+def train_in_folder(
+    task: SoftCamTask,
+    train: Dataset[Any],
+    validation: Dataset[Any],
+    folder: Path,
+    *,
+    epochs: int,
+    batch_size: int,
+    patience: int | None,
+    seed: int,
+    workers: int,
+    precision: Any,
+    accelerator: str,
+    devices: Any,
+    strategy: str,
+    resume: bool,
+    show_progress: bool = True,
+) -> TrainingResult:
+    """As :func:`train_classifier`, in a folder that this process owns already."""
     _check_numbers(epochs=epochs, batch_size=batch_size, patience=1 if patience is None else patience)
     _check_sets(train, validation)
-    last = _last_checkpoint(task, folder, resume)
-    keeper = _Keeper(folder, patience)
+    keeper = _Keeper(folder, patience, _recipe(task, train, validation, seed, epochs))
+    last = _take_up(task, keeper, resume)
     with _quiet(), _deterministic(), _own_random_state():
         trainer = _trainer(
             max_epochs=epochs,
             callbacks=[_StepSeed(seed), keeper, *([TQDMProgressBar()] if show_progress else [])],
+            plugins=[keeper.files],
             enable_progress_bar=show_progress,
             precision=precision,
             accelerator=accelerator,
@@ -129,8 +200,35 @@ def train_classifier(
             strategy=strategy,
             default_root_dir=folder,
         )
-        _fit(trainer, task.train(), _Data(train, validation, batch_size, workers, seed), last)
-    return _finish(task, folder)
+        _fit(trainer, task.train(), _Data(train, validation, batch_size, workers, seed), folder, last)
+    return _finish(task, keeper)
+
+
+@contextmanager
+def owned_folder(folder: Path) -> Iterator[None]:
+    """Make a folder and work in it alone; the first of several processes does, for all. It goes if nothing is in it.
+
+    Args:
+        folder (Path): the folder.
+
+    Yields:
+        None: for the time of the block the folder is owned.
+
+    Raises:
+        BlockingIOError: if another process works there.
+        OSError: if it cannot be made.
+    """
+    if not is_main_process():
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with owned(folder):
+            remove_leftovers(folder / "checkpoints")
+            yield
+    finally:
+        with suppress(OSError):  # what is in it stays
+            folder.rmdir()
 
 
 def is_main_process() -> bool:
@@ -150,32 +248,70 @@ def _check_sets(train: Any, validation: Any) -> None:
             raise ValueError(f"the {name} set is empty; give at least one example.")
 
 
-def _last_checkpoint(task: SoftCamTask, folder: Path, resume: bool) -> Path | None:
-    """The checkpoint to go on from, if asked for; refuses what cannot be resumed or would be overwritten."""
-    last = folder / "checkpoints" / "last.ckpt"
-    if resume and not last.is_file():
-        raise FileNotFoundError(f"'{last}' does not exist, so there is nothing to resume; start without resume.")
-    if not resume and last.exists() and is_main_process():
-        raise FileExistsError(f"'{folder}' holds a training already; resume it, choose another folder, or move it away.")
+_FOR_GOING_ON = ("loops", "lr_schedulers", "optimizer_states")  # parts of a checkpoint besides weights
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a training has begun in a folder, so that it can be resumed."""
+    return any((folder / "checkpoints" / name).exists() for name in (LAST, PREVIOUS))
+
+
+def _recipe(task: SoftCamTask, train: Any, validation: Any, seed: int, epochs: int) -> dict[str, Any]:
+    """What a training is the same by when it goes on: plain values under names that a message can use."""
+    weights, penalty = task.class_weights, task.penalty
+    return {
+        "seed": seed,
+        "epochs": epochs,
+        **{name: getattr(task, name) for name in ("kind", "score", "lr", "final_lr", "momentum", "weight_decay")},
+        "class_weights": None if weights is None else weights.tolist(),
+        "penalty": None if penalty is None else [penalty.lambda_l1, penalty.lambda_l2],
+        "the training set": _named(train),
+        "the validation set": _named(validation),
+    }
+
+
+def _named(data: Any) -> str:
+    """The number of examples of a set and, if it has one, its digest."""
+    digest = getattr(data, "digest", None)
+    return f"{len(data)} examples" + (f", digest {digest()}" if callable(digest) else "")
+
+
+def _take_up(task: SoftCamTask, keeper: _Keeper, resume: bool) -> Path | None:
+    """The checkpoint to go on from, if asked for, its history in the keeper; refuses what cannot go on or would be lost."""
     if not resume:
+        if has_checkpoint(keeper.folder) and is_main_process():
+            raise FileExistsError(
+                f"'{shown(keeper.folder)}' holds a training already; resume it, choose another folder, or move it away."
+            )
         return None
-    _refuse_unfit(task, last)
-    return last
-
-
-def _refuse_unfit(task: SoftCamTask, checkpoint: Path) -> None:
-    """Raise ValueError for a broken checkpoint, and for one of another model."""
-    try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    except Exception as error:  # a broken file makes torch.load raise almost anything
-        raise ValueError(f"'{checkpoint}' cannot be read, so nothing can be resumed from it; train anew.") from error
-    given, expected = ({name: tuple(value.shape) for name, value in part.items()} for part in (state, task.state_dict()))
-    if given != expected:
-        name = min(dict(given.items() ^ expected.items()))
-        raise ValueError(
-            f"'{checkpoint}' is of another model: '{name}' is {given.get(name, 'missing')} there, and "
-            f"{expected.get(name, 'missing')} here; resume with the model it was started with."
+    path, content = newest_checkpoint(keeper.folder / "checkpoints")
+    weights = task.state_dict()
+    refuse_foreign(path, content, weights, keeper.recipe, _FOR_GOING_ON)
+    keeper.rows, keeper.finished = content[NOTE]["rows"], content[NOTE]["finished"]
+    if keeper.rows and not keeper.best_is_now():
+        _read_best(task, keeper)
+    elif keeper.finished and is_main_process():
+        keeper.repair_best(content)
+    last = path.with_name(LAST)
+    if path != last and last.exists() and is_main_process():  # none where a kill came between two names: nothing is lost
+        warnings.warn(
+            f"'{shown(last)}' is damaged; the training goes on from '{path.name}', an epoch earlier.", stacklevel=4
         )
+    return path
+
+
+def _read_best(task: SoftCamTask, keeper: _Keeper) -> dict[str, Any]:
+    """The best weights so far."""
+    path = keeper.folder / "checkpoints" / BEST
+    content = read_checkpoint(path)
+    if content is None:
+        raise ValueError(
+            f"'{shown(path)}' is missing or damaged, and with it the weights of the best epoch, {best_epoch(keeper.rows)}; "
+            "put a copy of it back, or train anew in another folder."
+        )
+    refuse_foreign(path, content, task.state_dict(), keeper.recipe)
+    weights: dict[str, Any] = content["state_dict"]
+    return weights
 
 
 def _trainer(**settings: Any) -> Trainer:
@@ -193,24 +329,24 @@ def _trainer(**settings: Any) -> Trainer:
         raise ValueError(f"these settings cannot be trained with: {reason}.") from error
 
 
-def _fit(trainer: Trainer, task: SoftCamTask, data: LightningDataModule, last: Path | None) -> None:
+def _fit(trainer: Trainer, task: SoftCamTask, data: LightningDataModule, folder: Path, last: Path | None) -> None:
     try:
         trainer.fit(task, datamodule=data, ckpt_path=last, weights_only=True)
     except SystemExit as end:  # what Lightning makes of Ctrl-C and SIGTERM
+        if not has_checkpoint(folder):
+            raise KeyboardInterrupt("the training stopped before its first step, and nothing was written") from end
         raise KeyboardInterrupt("the training stopped; resume=True repeats the epoch it was in and goes on") from end
     except torch.OutOfMemoryError as error:
         raise ValueError("the device is out of memory; try a smaller batch size, smaller images, or 16-mixed.") from error
 
 
-def _finish(task: SoftCamTask, folder: Path) -> TrainingResult:
+def _finish(task: SoftCamTask, keeper: _Keeper) -> TrainingResult:
     """Put the best weights into the model and read the history from where every process can."""
-    best = folder / "checkpoints" / "best.ckpt"
-    task.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
+    task.load_state_dict(_read_best(task, keeper))
     task.eval()
-    history = read_history(folder)
-    scores = [row["val_score"] for row in history]
-    epoch = scores.index(max(scores))
-    return TrainingResult(scores[epoch], epoch, best, history)
+    history = read_history(keeper.folder)
+    epoch = best_epoch(history)
+    return TrainingResult(history[epoch]["val_score"], epoch, keeper.folder / "checkpoints" / BEST, history)
 
 
 def read_history(folder: Path) -> tuple[dict[str, float], ...]:
@@ -223,63 +359,73 @@ def read_history(folder: Path) -> tuple[dict[str, float], ...]:
 
 
 class _Keeper(Checkpoint):
-    """Writes the folder: history, best and last checkpoint; stops when patience ends. Its state is in the checkpoint."""
+    """Writes the folder: history, best and last checkpoint; stops when patience ends. Its state is in the checkpoints."""
 
-    def __init__(self, folder: Path, patience: int | None) -> None:
+    def __init__(self, folder: Path, patience: int | None, recipe: dict[str, Any]) -> None:
         self.folder = folder
         self.patience = patience
+        self.recipe = recipe
         self.rows: list[dict[str, float]] = []
         self.finished = False
         self.lr = math.nan
+        self.files = WholeFiles()
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "finished": self.finished}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows, self.finished = state_dict["rows"], state_dict["finished"]
+    def best_is_now(self) -> bool:
+        """Whether the model has the best weights so far: those of the epoch that ended last."""
+        return best_epoch(self.rows) == len(self.rows) - 1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002 (Lightning's signature)
         """Begin the epoch anew: Lightning takes every checkpoint for one from the middle or the end of an epoch."""
         trainer.fit_loop.restarting = False
         trainer.should_stop = self.finished
+        self._write_rows(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Save at a moment when nothing of an epoch is under way: schedules have moved on, no batch was drawn."""
         self.lr = float(trainer.optimizers[0].param_groups[0]["lr"])
-        self._save(trainer, "last.ckpt")
+        self._save_last(trainer)
+        self._save_best(trainer)  # after a kill before it: when the training goes on from the last
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         row = {"epoch": float(trainer.current_epoch), "lr": self.lr}
         row |= {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
-        before = max((earlier["val_score"] for earlier in self.rows), default=-math.inf)
         self.rows.append(row)
-        if row["val_score"] > before:
-            self._save(trainer, "best.ckpt", weights_only=True)
-        if trainer.is_global_zero:
-            _write_rows(self.rows, self.folder / "metrics.csv")
-        if self.patience is not None and len(self.rows) - 1 - self._best() >= self.patience:
+        self._write_rows(trainer)
+        if self.patience is not None and len(self.rows) - 1 - best_epoch(self.rows) >= self.patience:
             trainer.should_stop = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Save the best weights first: of a training that is finished, nothing would be done again after a kill."""
+        self._save_best(trainer)
         self.finished = True
-        self._save(trainer, "last.ckpt")
+        self._save_last(trainer)
 
-    def _best(self) -> int:
-        scores = [row["val_score"] for row in self.rows]
-        return scores.index(max(scores))
+    def repair_best(self, last: dict[str, Any]) -> None:
+        """Write damaged best weights again from the last checkpoint, which has them."""
+        path = self.folder / "checkpoints" / BEST
+        if read_checkpoint(path) is None:
+            self.files.note = last[NOTE]
+            self.files.save_checkpoint({name: part for name, part in last.items() if name not in _FOR_GOING_ON}, path)
 
-    def _save(self, trainer: Trainer, name: str, weights_only: bool = False) -> None:
+    def _save_last(self, trainer: Trainer) -> None:
+        self._save(trainer, LAST, weights_only=False)
+
+    def _save_best(self, trainer: Trainer) -> None:
+        if self.rows and self.best_is_now():
+            self._save(trainer, BEST, weights_only=True)
+
+    def _save(self, trainer: Trainer, name: str, weights_only: bool) -> None:
+        self.files.note = {"rows": self.rows, "finished": self.finished, "recipe": self.recipe}
         trainer.save_checkpoint(self.folder / "checkpoints" / name, weights_only=weights_only)
 
-
-def _write_rows(rows: list[dict[str, float]], path: Path) -> None:
-    """Write all rows beside the file, then put them in its place: a reader never meets half a table."""
-    draft = path.with_suffix(".csv.part")
-    with draft.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
+    def _write_rows(self, trainer: Trainer) -> None:
+        if not self.rows or not trainer.is_global_zero:
+            return
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(self.rows[0]))
         writer.writeheader()
-        writer.writerows({**row, "epoch": int(row["epoch"])} for row in rows)
-    draft.replace(path)
+        writer.writerows({**row, "epoch": int(row["epoch"])} for row in self.rows)
+        write_text(self.folder / "metrics.csv", text.getvalue())
 
 
 class _StepSeed(Callback):

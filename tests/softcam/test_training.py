@@ -1,12 +1,16 @@
 """Whole trainings of a tiny network: what they leave behind, and that being cut off changes nothing."""
 
 import csv
+import errno
 import logging
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +18,16 @@ import pytest
 import torch
 from torch import nn
 
-from captum_softcam.softcam import ElasticNetEvidenceLoss, EvidenceHead, SoftCamModel, SoftCamTask, train_classifier
+from captum_softcam import _files
+from captum_softcam._files import owned
+from captum_softcam.softcam import (
+    ElasticNetEvidenceLoss,
+    EvidenceHead,
+    SoftCamModel,
+    SoftCamTask,
+    checkpoints,
+    train_classifier,
+)
 
 EPOCHS = 3
 TRAIN, VALIDATION, BATCH = 18, 7, 4  # 5 steps per epoch, the last with 2 examples
@@ -72,12 +85,28 @@ def whole(tmp_path_factory):
     return folder, *train(folder)
 
 
+class Scripted(SoftCamTask):
+    """A training whose validation has the scores and losses that a test asks for."""
+
+    @classmethod
+    def of(cls, scores, losses):
+        task = cls(make_task().model, lr=0.05)
+        task.script = {"val_score": scores, "val_loss": losses}
+        return task
+
+    def _log_mean(self, name, value, *arguments, **options):
+        if name in self.script:
+            value = value * 0 + float(self.script[name][self.current_epoch])
+        super()._log_mean(name, value, *arguments, **options)
+
+
 class TestOutcome:
     def test_folder(self, whole):
         folder, _, result = whole
         assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()) == [
             "checkpoints/best.ckpt",
             "checkpoints/last.ckpt",
+            "checkpoints/previous.ckpt",
             "metrics.csv",
         ]
         assert result.checkpoint == folder / "checkpoints/best.ckpt"
@@ -97,7 +126,8 @@ class TestOutcome:
     def test_best_epoch(self, whole):
         folder, task, result = whole
         scores = [row["val_score"] for row in result.history]
-        assert (result.score, result.epoch) == (max(scores), scores.index(max(scores)))
+        assert result.score == max(scores)
+        assert result.epoch == min(range(EPOCHS), key=lambda k: (-scores[k], result.history[k]["val_loss"], k))
         best = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)["state_dict"]
         assert equal(best, task.state_dict())
         assert not any(module.training for module in task.modules())
@@ -115,6 +145,17 @@ class TestOutcome:
         best = torch.load(result.checkpoint, weights_only=True)["state_dict"]
         assert equal(best, task.state_dict())
         assert not equal(final_weights(tmp_path), best)
+
+    @pytest.mark.parametrize(("losses", "best"), [((3, 2, 1, 2, 1), 2), ((1, 2, 3), 0), ((2, 2, 2), 0)])
+    def test_equal_scores_go_to_the_lowest_loss(self, tmp_path, losses, best):
+        """And patience counts from that epoch."""
+        task, result = train(tmp_path, Scripted.of([1.0] * len(losses), losses), epochs=len(losses), patience=2)
+        assert (result.epoch, result.score) == (best, 1.0)
+        assert len(result.history) == min(best + 3, len(losses))
+        assert equal(torch.load(result.checkpoint, weights_only=True)["state_dict"], task.state_dict())
+        again = train(tmp_path / "short", Scripted.of([1.0] * (best + 1), losses), epochs=best + 1)[0]
+        if best + 1 == len(losses):  # the learning rate falls over all epochs
+            assert equal(again.state_dict(), task.state_dict())
 
     def test_learns(self, tmp_path):
         task = make_task()
@@ -187,6 +228,30 @@ class TestLeavesNothingBehind:
         assert "Epoch 0: 100%" in capfd.readouterr().out
 
 
+KILLED_WHILE_WRITING = """
+import importlib.util, os, signal, sys
+from pathlib import Path
+from captum_softcam import _files
+
+found = importlib.util.spec_from_file_location("tests_of_training", sys.argv[1])
+module = importlib.util.module_from_spec(found)
+found.loader.exec_module(module)
+left = int(sys.argv[3])
+
+def counted(plain):
+    def call(*arguments, **options):
+        global left
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return plain(*arguments, **options)
+    return call
+
+os.fsync = counted(os.fsync)
+Path.replace = counted(Path.replace)
+module.train(Path(sys.argv[2]))
+"""
+
 KILLED = """
 import importlib.util, signal, sys
 from pathlib import Path
@@ -219,6 +284,21 @@ class TestResume:
         assert equal(task.state_dict(), whole[1].state_dict())
         assert result.history == whole[2].history
 
+    @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+    @pytest.mark.parametrize("call", [5, 12, 13, 16, 33, 35, 38])
+    def test_killed_while_checkpoints_are_written(self, whole, tmp_path, call):
+        """By number of the call that brings a file to the disk or renames it; what is half written goes at the next one."""
+        command = [sys.executable, "-c", KILLED_WHILE_WRITING, __file__, str(tmp_path), str(call)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        begun = any((tmp_path / "checkpoints").glob("*.ckpt"))
+        task, result = train(tmp_path, resume=begun)
+        assert equal(final_weights(tmp_path), final_weights(whole[0]))
+        assert equal(task.state_dict(), whole[1].state_dict())
+        assert result.history == whole[2].history
+        names = ["checkpoints", "checkpoints/best.ckpt", "checkpoints/last.ckpt", "checkpoints/previous.ckpt", "metrics.csv"]
+        assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == names
+
     def test_in_a_folder_that_was_moved(self, whole, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path / "old", stop=(signal.SIGINT, TRAIN + 7))
@@ -234,6 +314,135 @@ class TestResume:
         _, again = train(tmp_path, resume=True, **options)
         assert again.history == result.history
         assert equal(final_weights(tmp_path), before)
+
+
+class Digested(Noisy):
+    """A set that can tell itself from others."""
+
+    def digest(self):
+        return self.name
+
+
+def train_with_digest(folder, name, stop=None, **options):
+    data = Digested(TRAIN)
+    data.name, data.stop = name, stop
+    settings = {"epochs": EPOCHS, "batch_size": BATCH, "accelerator": "cpu", "show_progress": False} | options
+    return train_classifier(make_task(), data, Noisy(VALIDATION, 0.0), folder, **settings)
+
+
+class Code:
+    """A pickle that would leave a file behind if anything in it ran."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def spoil(path, damage):
+    """Damage a file as disks, kills and enemies do."""
+    content = path.read_bytes()
+    match damage:
+        case "missing":
+            path.unlink()
+        case "truncated":
+            path.write_bytes(content[: len(content) // 2])
+        case "empty":
+            path.write_bytes(b"")
+        case "flipped bit":
+            place = content.index(
+                torch.load(path, weights_only=True)["state_dict"]["model.backbone.0.weight"].numpy().tobytes()
+            )
+            path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        case "code":
+            torch.save({"state_dict": Code(path.with_name("ran"))}, path)
+
+
+class TestDamage:
+    @pytest.mark.parametrize("damage", ["missing", "truncated", "empty", "flipped bit", "code"])
+    def test_the_checkpoint_before_the_last_is_taken_up(self, whole, tmp_path, damage):
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, stop=(signal.SIGINT, 2 * TRAIN + 1))
+        spoil(tmp_path / "checkpoints/last.ckpt", damage)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            task, result = train(tmp_path, resume=True)
+        words = [str(warning.message) for warning in caught if "is damaged" in str(warning.message)]
+        assert len(words) == (damage != "missing"), "a kill between two names leaves no last one; nothing is lost"
+        assert all(
+            "last.ckpt' is damaged; the training goes on from 'previous.ckpt', an epoch earlier" in word for word in words
+        )
+        assert equal(final_weights(tmp_path), final_weights(whole[0]))
+        assert equal(task.state_dict(), whole[1].state_dict())
+        assert result.history == whole[2].history
+        assert not (tmp_path / "checkpoints/ran").exists(), "no code of a pickle runs"
+
+    @pytest.mark.parametrize("damage", ["missing", "truncated", "flipped bit"])
+    def test_a_best_checkpoint_that_is_the_last_is_written_again(self, tmp_path, damage):
+        """As after a kill between the two."""
+        script = [1.0, 2.0, 1.0], [1.0] * 3
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, Scripted.of(*script), stop=(signal.SIGINT, 2 * TRAIN + 1))
+        path = tmp_path / "checkpoints/best.ckpt"
+        weights = torch.load(path, weights_only=True)["state_dict"]
+        spoil(path, damage)
+        task, result = train(tmp_path, Scripted.of(*script), resume=True)
+        assert result.epoch == 1
+        assert equal(task.state_dict(), weights)
+
+    @pytest.mark.parametrize("damage", ["missing", "truncated"])
+    def test_a_best_checkpoint_of_a_finished_training(self, tmp_path, damage):
+        """Written again from the last one where that has the weights."""
+        task, result = train(tmp_path, Scripted.of([1.0, 2.0], [1.0] * 2), epochs=2)
+        spoil(result.checkpoint, damage)
+        again, _ = train(tmp_path, Scripted.of([1.0, 2.0], [1.0] * 2), epochs=2, resume=True)
+        assert equal(again.state_dict(), task.state_dict())
+        assert equal(torch.load(result.checkpoint, weights_only=True)["state_dict"], task.state_dict())
+
+    @pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt", "metrics.csv"])
+    @pytest.mark.parametrize("epoch", [1, 2])
+    def test_a_full_disk(self, whole, tmp_path, monkeypatch, name, epoch):
+        """Half of a file is written, then none: what was there is whole, nothing is left beside it, and the run goes on."""
+        full_in_epoch(monkeypatch, tmp_path / name if name == "metrics.csv" else tmp_path / "checkpoints" / name, epoch)
+        with pytest.raises(OSError, match=rf"{name}' cannot be written \(No space left on device\); make room there"):
+            train(tmp_path)
+        monkeypatch.undo()
+        assert not list(tmp_path.rglob("*.part"))
+        task, result = train(tmp_path, resume=True)
+        assert equal(final_weights(tmp_path), final_weights(whole[0]))
+        assert equal(task.state_dict(), whole[1].state_dict())
+        assert result.history == whole[2].history
+
+
+def full_in_epoch(monkeypatch, path, epoch):
+    """Let the disk be full when a file is written for the second or third time."""
+    plain, count = _files.replacing, [0]
+
+    @contextmanager
+    def replacing(target):
+        count[0] += target == path
+        with plain(target) as file:
+            yield Full(file) if target == path and count[0] > epoch else file
+
+    monkeypatch.setattr(checkpoints, "replacing", replacing)
+    monkeypatch.setattr(_files, "replacing", replacing)
+
+
+class Full:
+    """A file on a disk that takes a kilobyte more."""
+
+    def __init__(self, file):
+        self.file, self.room = file, 1000 if "ckpt" in file.name else 10
+
+    def write(self, data):
+        self.room -= len(data)
+        if self.room < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return self.file.write(data)
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
 
 
 class TestRefused:
@@ -255,8 +464,72 @@ class TestRefused:
     def test_a_broken_checkpoint(self, tmp_path):
         (tmp_path / "checkpoints").mkdir()
         (tmp_path / "checkpoints/last.ckpt").write_bytes(b"half of it")
-        with pytest.raises(ValueError, match=r"last\.ckpt' cannot be read, so nothing can be resumed from it"):
+        with pytest.raises(
+            ValueError, match=r"last\.ckpt' is damaged, so nothing can be resumed from it; put a copy of it back"
+        ):
             train(tmp_path, resume=True)
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            (lambda file: file.pop("captum_softcam"), "no training that can go on"),
+            (lambda file: file.pop("optimizer_states"), "no training that can go on"),
+            (lambda file: file.pop("state_dict"), "no training that can go on"),
+            (lambda file: file["captum_softcam"].update(rows=[1]), "no training that can go on"),
+            (lambda file: file["captum_softcam"].update(finished=None), "no training that can go on"),
+            (
+                lambda file: file["captum_softcam"]["recipe"].update(lr=1.0),
+                r"another training: lr is 1\.0 there, and 0\.05 here",
+            ),
+            (lambda file: file["captum_softcam"].update(recipe={}), "another training: seed is None there, and 0 here"),
+        ],
+    )
+    def test_a_foreign_checkpoint(self, whole, tmp_path, change, words):
+        shutil.copytree(whole[0], tmp_path / "run")
+        path = tmp_path / "run/checkpoints/last.ckpt"
+        content = torch.load(path, weights_only=True)
+        change(content)
+        torch.save(content, path)
+        with pytest.raises(ValueError, match=rf"last\.ckpt' is of {words}"):
+            train(tmp_path / "run", resume=True)
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [({"seed": 1}, "seed is 0 there, and 1 here"), ({"epochs": 4}, "epochs is 3 there, and 4 here")],
+    )
+    def test_other_arguments(self, whole, options, words):
+        with pytest.raises(ValueError, match=rf"last\.ckpt' is of another training: {words}; resume with what it"):
+            train(whole[0], resume=True, **options)
+
+    def test_another_set(self, whole):
+        with pytest.raises(ValueError, match="the training set is '18 examples' there, and '19 examples' here"):
+            train_classifier(make_task(), Noisy(TRAIN + 1), Noisy(VALIDATION), whole[0], epochs=EPOCHS, resume=True)
+
+    def test_another_set_of_the_same_size(self, tmp_path):
+        """As a data set tells it that has a digest."""
+        with pytest.raises(KeyboardInterrupt):
+            train_with_digest(tmp_path, "a", stop=(signal.SIGINT, TRAIN + 7))
+        with pytest.raises(
+            ValueError, match="the training set is '18 examples, digest a' there, and '18 examples, digest b'"
+        ):
+            train_with_digest(tmp_path, "b", resume=True)
+        train_with_digest(tmp_path, "a", resume=True)
+
+    @pytest.mark.parametrize("damage", ["missing", "truncated", "code"])
+    def test_a_broken_best_checkpoint(self, tmp_path, damage):
+        """Found before anything is trained, where no epoch to come would write it again."""
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, Scripted.of([2.0, 1.0, 1.0], [1.0] * 3), stop=(signal.SIGINT, 2 * TRAIN + 1))
+        path = tmp_path / "checkpoints/best.ckpt"
+        spoil(path, damage)
+        with pytest.raises(
+            ValueError, match=r"best\.ckpt' is missing or damaged, .* the best epoch, 0; put a copy of it back"
+        ):
+            train(tmp_path, Scripted.of([2.0, 1.0, 1.0], [1.0] * 3), resume=True)
+
+    def test_two_at_once(self, tmp_path):
+        with owned(tmp_path), pytest.raises(BlockingIOError, match=r"is in use by process \d+"):
+            train(tmp_path)
 
     @pytest.mark.parametrize("name", ["epochs", "batch_size", "patience"])
     def test_numbers(self, tmp_path, name):
