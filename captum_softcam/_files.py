@@ -18,7 +18,7 @@ import shutil
 import socket
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -34,9 +34,11 @@ __all__ = [
     "new_folder",
     "owned",
     "owner_of",
+    "read_json",
     "remove_leftovers",
     "replacing",
     "replacing_path",
+    "write_json",
     "write_text",
 ]
 
@@ -45,6 +47,7 @@ _LEFTOVER = re.compile(r"\..*\.captum-softcam-(?P<host>[0-9a-f]{8})-(?P<process>
 _DAY = 24 * 3600.0  # after which a temporary of another machine counts as left behind
 _LOCK, _OWNER = ".owner.lock", ".owner.json"
 _WORDED = "cannot be written"
+_SEAL = "seal"
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # how file systems without locks answer
 _GRACE = 10.0  # seconds in which the children of a killed process, which inherit its lock, notice and end
 _CURES = {
@@ -92,28 +95,32 @@ def replacing_path(path: Path) -> Iterator[Path]:
         path (Path): the file; one that exists is replaced, its folder must exist.
 
     Yields:
-        Path: an empty file beside it; its ending is another.
+        Path: an empty file of the same name, in a folder of its own beside it, where the writer may have temporaries too.
 
     Raises:
         OSError: if it cannot be written; the text names the file and what to do.
     """
-    draft = _beside(path)
+    folder = _beside(path)
+    draft = folder / path.name
     try:
+        folder.mkdir()
         _make_empty(draft)
+        rights = draft.stat().st_mode
         try:
             yield draft
         except Exception as error:
             if not isinstance(error, OSError) or error.errno is None:
                 _append(draft, bytes(2**16))  # fails where the disk is what failed the library
             raise
+        draft.chmod(rights)  # safetensors leaves files that only their owner can read
         _append(draft, b"")
         draft.replace(path)
     except OSError as error:
-        if error.filename not in (None, str(draft)) or _WORDED in str(error):  # about another file, of the block's own
+        if error.filename not in (None, str(folder), str(draft)) or _WORDED in str(error):  # about a file of the block's own
             raise
         raise OSError(error.errno, _refused(error, path)) from error
     finally:
-        _remove(draft)
+        _remove(folder)
     _synchronise(path.parent)
 
 
@@ -129,6 +136,47 @@ def write_text(path: Path, text: str) -> None:
     """
     with replacing(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object with a digest of itself, whole or not at all; :func:`read_json` notices every change.
+
+    Args:
+        path (Path): the file; one that exists is replaced, its folder must exist.
+        content (mapping): what JSON can hold.
+
+    Raises:
+        TypeError: if JSON cannot hold it; nothing is written then.
+        OSError: if it cannot be written; the text names the file and what to do.
+    """
+    plain = json.loads(json.dumps(content))
+    write_text(path, json.dumps({**plain, _SEAL: _digest(plain)}, indent=2) + "\n")
+
+
+def read_json(path: Path, cure: str, *, sealed: bool = True) -> dict[str, Any]:
+    """Read what :func:`write_json` wrote.
+
+    Args:
+        path (Path): the file.
+        cure (str): a sentence for the message that says what to do about a damaged file, without its full stop.
+        sealed (bool): whether the digest must be there; where it is there, it must fit. Default: True
+
+    Returns:
+        dict: the content, without the digest.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not what was written.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        seal = content.pop(_SEAL, None) if isinstance(content, dict) else None
+        digest = _digest(content) if seal is not None else None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"'{shown(path)}' is not JSON ({reason(error)}); it was cut off or changed. {cure}.") from error
+    if not isinstance(content, dict) or seal != digest or (sealed and seal is None):
+        raise ValueError(f"'{shown(path)}' is not as it was written: its content and its digest differ. {cure}.")
+    return content
 
 
 @contextmanager
@@ -253,6 +301,10 @@ def _refused(error: OSError, path: Path) -> str:
     return f"'{shown(path)}' {_WORDED} ({os.strerror(error.errno) if error.errno else reason(error)}); {cure}."
 
 
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def _beside(path: Path) -> Path:
     """A name beside ``path`` that no other process and no other thread uses."""
     kept = os.fsdecode(os.fsencode(path.name)[:150])
@@ -310,11 +362,11 @@ def _lock(folder: Path) -> BaseFileLock | None:
     """The lock of a folder; None, with a warning, where the file system has none."""
     from filelock import FileLock, Timeout  # only where a folder is worked in
 
-    if not folder.is_dir():  # filelock would make it
-        raise FileNotFoundError(errno.ENOENT, f"the folder '{shown(folder)}' does not exist; make it first.")
     lock = FileLock(folder / _LOCK, timeout=0, thread_local=False)
     end = time.monotonic() + _GRACE
     while True:
+        if not folder.is_dir():  # filelock would make it
+            raise FileNotFoundError(errno.ENOENT, f"the folder '{shown(folder)}' does not exist; make it first.")
         try:
             lock.acquire()
         except Timeout:

@@ -342,6 +342,7 @@ class TestCompareEmbedded:
             "examples.npz",
             "manifest.json",
             "panel.png",
+            "samples.csv",
             "scores.csv",
             "table.txt",
         ]

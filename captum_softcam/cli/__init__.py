@@ -8,8 +8,11 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
 
 from captum_softcam._names import degrading, shown
 from captum_softcam.cli.compare import add_compare
@@ -23,6 +26,7 @@ from captum_softcam.cli.train import add_train
 __all__ = ["main", "make_parser"]
 
 _LONGEST = 450  # characters of a message, besides the name of the command
+_PACKAGE = str(Path(__file__).parents[1])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with degrading(sys.stdout, sys.stderr):
         options = make_parser().parse_args(arguments)
         try:
-            options.run(options)
+            with _notes_in_one_line(options.command):
+                options.run(options)
         except (ValueError, OSError) as error:
             print(f"captum-softcam {options.command}: {_one_line(in_words(error))}", file=sys.stderr)
             sys.exit(2)
@@ -46,6 +51,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
             words = _one_line(str(interrupt)) or "nothing was written"
             print(f"captum-softcam {options.command}: interrupted; {words}.", file=sys.stderr)
             sys.exit(130)
+
+
+@contextmanager
+def _notes_in_one_line(command: str) -> Iterator[None]:
+    """Print what this package warns of for the user to read; other warnings come as Python prints them."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def say(message: Warning | str, category: type[Warning], filename: str, lineno: int, *more: Any) -> None:
+            if category is UserWarning and filename.startswith(_PACKAGE):
+                print(f"captum-softcam {command}: {_one_line(str(message))}", file=sys.stderr)
+            else:
+                show(message, category, filename, lineno, *more)
+
+        warnings.showwarning = say  # type: ignore[assignment]  # file and line are passed on
+        yield
 
 
 def make_parser() -> argparse.ArgumentParser:

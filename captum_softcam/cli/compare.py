@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -23,7 +27,7 @@ __all__ = ["add_compare"]
 _DEMO_SAMPLES = 48
 _ACCURACY_SAMPLES = 400
 _EXAMPLES, _GALLERY = 4, 24
-_FREE = ("address", "batch_size", "device", "engine", "report", "workers")  # may differ when a run goes on
+_FREE = ("address", "batch_size", "device", "engine", "gallery", "report", "workers")  # may differ when a run goes on
 
 
 def add_compare(commands: Any) -> None:
@@ -55,23 +59,68 @@ def add_compare(commands: Any) -> None:
 
 
 def _compare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    from captum_softcam.evaluation import Comparison, is_complete, refuse_existing
+    from captum_softcam.evaluation import is_complete, refuse_existing
 
-    if options.report is not None:
-        refuse_existing(options.report, "--report")
-    if not options.resume:
+    asked = options.report
+    if asked is not None:
+        refuse_existing(asked, "--report")
+    if options.resume:
+        _take_stored(parser, options)
+    else:
         options.out = options.out or _new_name("comparison")
         refuse_existing(options.out)
-    elif options.out is None:
-        raise ValueError("--resume needs --out: the folder of the run that was cut off.")
-    elif is_complete(options.out):
-        return _show(options, Comparison.load(options.out))
-    else:
-        _take_stored(parser, options)
-    comparison = _run(parser, options)
-    if not names_data(options):
-        _print_held_out()
-    _show(options, comparison)
+    if options.report == options.out:
+        raise ValueError(f"--report '{shown(options.report)}' is the folder of the results; choose another --report.")
+    with _words_for_what_is_kept(options, asked):
+        complete = is_complete(options.out)
+        comparison = _result(parser, options)
+        _write(options, comparison)
+        if not names_data(options) and not complete:
+            _print_held_out()
+        _print(options, comparison)
+
+
+@contextmanager
+def _words_for_what_is_kept(options: argparse.Namespace, asked: Path | None) -> Iterator[None]:
+    """Say at the end of a run that stops early what is kept and how to go on; ``asked`` is the report of this very call."""
+    from captum_softcam.evaluation import is_complete
+
+    try:
+        yield
+    except ImportError as stop:  # of an extra
+        raise ValueError(str(stop)) from stop
+    except (KeyboardInterrupt, OSError, ValueError) as stop:
+        if isinstance(stop, FileExistsError | BlockingIOError) or not os.path.lexists(options.out):
+            raise
+        command = f"captum-softcam compare --resume --out {shlex.quote(str(options.out))}"
+        if options.resume and asked is not None:  # which the folder does not know of
+            command += f" --report {shlex.quote(str(asked))}"
+        complete = is_complete(options.out)
+        if isinstance(stop, KeyboardInterrupt):
+            kept = "the scores are complete; " if complete else ""
+            raise KeyboardInterrupt(f"{kept}go on with: {command}") from stop
+        kept = "The scores are complete" if complete else "What is done is kept"
+        raise ValueError(f"{in_words(stop).rstrip('.')}. {kept}; go on with: {command}") from stop
+
+
+def _result(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Comparison:
+    """The comparison in ``--out``, run as far as anything is missing."""
+    from captum_softcam.evaluation import Comparison, is_complete
+
+    if not is_complete(options.out):
+        return _run(parser, options)
+    comparison = Comparison.load(options.out)
+    wanted = 0 if options.report is None else min(options.gallery or _GALLERY, len(comparison.samples))
+    if len(comparison.examples) >= wanted:
+        return comparison
+    if "command" in comparison.manifest:
+        return _run(parser, options)
+    if options.gallery is None:
+        return comparison
+    raise ValueError(
+        f"the comparison keeps the maps of {len(comparison.examples)} samples and was not started by this command; leave "
+        "--gallery out, or add maps by compare_methods(..., resume=True)."
+    )
 
 
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Comparison:
@@ -80,59 +129,69 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Compar
     from captum_softcam.evaluation import compare_methods
 
     classifier, samples = _model_and_samples(options)
-    options.samples = options.samples or len(samples)
-    try:
-        return compare_methods(
-            classifier.model.to(_device(options)),
-            Subset(samples, range(min(options.samples, len(samples)))),  # type: ignore[arg-type]  # it has a length
-            options.methods,
-            _metrics(options),
-            layer=options.layer,
-            normalize=classifier.normalize,
-            explain=options.explain,
-            baseline=options.baseline,
-            batch_size=options.batch_size,
-            seed=options.seed,
-            examples=_EXAMPLES if options.report is None else options.gallery or _GALLERY,
-            rivals=options.report is not None,
-            folder=options.out,
-            resume=options.resume,
-            engine=_engine(options),
-            notes={**_provenance(options, classifier), "command": plain_options(parser, options)},
-            show_progress=True,
-        )
-    except (KeyboardInterrupt, OSError, ValueError) as stop:
-        if not options.out.exists():
-            raise
-        command = f"captum-softcam compare --resume --out {options.out}"
-        if isinstance(stop, KeyboardInterrupt):
-            raise KeyboardInterrupt(f"go on with: {command}") from stop
-        raise ValueError(f"{in_words(stop).rstrip('.')}. What is done is kept; go on with: {command}") from stop
+    count = min(options.samples or len(samples), len(samples))
+    return compare_methods(
+        classifier.model.to(_device(options)),
+        Subset(samples, range(count)),  # type: ignore[arg-type]  # it has a length
+        options.methods,
+        _metrics(options),
+        layer=options.layer,
+        normalize=classifier.normalize,
+        explain=options.explain,
+        baseline=options.baseline,
+        batch_size=options.batch_size,
+        seed=options.seed,
+        examples=_EXAMPLES if options.report is None else options.gallery or _GALLERY,
+        rivals=options.report is not None,
+        folder=options.out,
+        resume=options.resume,
+        engine=_engine(options),
+        notes={**_provenance(options, classifier), "command": plain_options(parser, options)},
+        show_progress=True,
+    )
 
 
-def _show(options: argparse.Namespace, comparison: Comparison) -> None:
-    """Table and pictures of a comparison that is complete."""
-    from captum_softcam.report import print_table, write_pictures, write_report
+def _write(options: argparse.Namespace, comparison: Comparison) -> None:
+    """Table, pictures and report of a comparison that is complete."""
+    from captum_softcam.report import write_pictures, write_report
 
     classes = comparison.manifest.get("classes")
     write_pictures(comparison, options.out, classes)
-    print_table(comparison)
-    print(f"Scores per sample, settings, table and picture: {shown(options.out, LINE)}/")
     if options.report is not None:
         options.report.parent.mkdir(parents=True, exist_ok=True)
         write_report(comparison, options.report, classes)
+
+
+def _print(options: argparse.Namespace, comparison: Comparison) -> None:
+    from captum_softcam.report import print_table
+
+    print_table(comparison)
+    print(f"Scores per sample, settings, table and picture: {shown(options.out, LINE)}/")
+    if options.report is not None:
         print(f"Report: {shown(options.report, LINE)}")
 
 
 def _take_stored(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """The options that the run in ``--out`` was started with."""
-    from captum_softcam.evaluation import Journal
+    """The options that the run in ``--out`` was started with; its report, unless that is there already."""
+    from captum_softcam.evaluation import Comparison, Journal, is_complete, refuse_existing
 
-    stored = Journal.read(options.out)["notes"].get("command")
-    if stored is None:
-        raise ValueError(f"the comparison in '{options.out}' was not started by this command; resume it by compare_methods.")
-    take_stored(parser, options, stored, _FREE)
-    options.report = options.report or (Path(stored["report"]) if stored["report"] else None)
+    if options.out is None:
+        raise ValueError("--resume needs --out: the folder of the run that was cut off.")
+    complete, asked = is_complete(options.out), options.report
+    notes = Comparison.load(options.out).manifest if complete else Journal.read(options.out)["notes"]
+    stored = notes.get("command")
+    if stored is not None:
+        take_stored(parser, options, stored, _FREE)
+    elif not complete:
+        raise ValueError(
+            f"the comparison in '{shown(options.out)}' was not started by this command; resume it by compare_methods."
+        )
+    if asked is None and options.report is not None:
+        if os.path.lexists(options.report):
+            print(f"'{options.report}' exists already and is left as it is; --report FILE writes another.")
+            options.report = None
+        else:
+            refuse_existing(options.report, "--report")
 
 
 def _model_and_samples(options: argparse.Namespace) -> tuple[Classifier, Samples]:

@@ -50,7 +50,12 @@ def _convert(options: argparse.Namespace) -> None:
     if options.out is not None:
         print(f"model: {shown(classifier.save(options.out), LINE)}")
     if options.onnx is not None:
-        print(f"ONNX: {shown(_exported(classifier, options.onnx), LINE)}")
+        try:
+            print(f"ONNX: {shown(_exported(classifier, options.onnx), LINE)}")
+        except KeyboardInterrupt as stop:
+            if options.out is None:
+                raise
+            raise KeyboardInterrupt(f"'{shown(options.out)}' was written, the ONNX file was not") from stop
 
 
 def _source(options: argparse.Namespace) -> Classifier:

@@ -28,6 +28,7 @@ def add_explain(commands: Any) -> None:
 
 
 def _explain(options: argparse.Namespace) -> None:
+    from captum_softcam._files import replacing
     from captum_softcam.data import Sample, read_image
     from captum_softcam.evaluation import explain_sample, refuse_existing
     from captum_softcam.report import plot_panel
@@ -47,7 +48,9 @@ def _explain(options: argparse.Namespace) -> None:
         layer=options.layer,
         normalize=classifier.normalize,
     )
-    plot_panel([example], classifier.classes).savefig(out, dpi=150)
+    figure = plot_panel([example], classifier.classes)
+    with replacing(out) as file:
+        figure.savefig(file, dpi=150, format=out.suffix[1:].lower())
     if len(logits) > 1:
         print(f"predicted: {shown(classifier.classes[predicted])} ({probabilities[predicted]:.3f})")
     print(f"explained: {shown(classifier.classes[target])} ({probabilities[target]:.3f})")

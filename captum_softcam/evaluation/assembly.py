@@ -19,13 +19,15 @@ def assemble(parts: Iterable[Part], methods: Sequence[str], metrics: Sequence[st
     """The comparison that the parts are pieces of, each sample once."""
     ordered = _each_sample_once(parts)
     manifest = {**manifest, "samples_with_mask": sum(sum(part.masked) for part in ordered)}
+    examples = {index: example for part in ordered for index, example in part.examples.items() if index in part.indices}
     return Comparison(
-        scores=_scores(ordered, methods, metrics),
+        scores=_in_order(_scores(ordered, methods, metrics), ordered),
         costs=_costs(ordered, methods),
         manifest=manifest,
         curves=_curves(ordered, methods, metrics),
-        failures=_failures(ordered),
-        examples=[part.examples[index] for part in ordered for index in part.indices if index in part.examples],
+        failures=_in_order(_failures(ordered), ordered),
+        contents=_in_order(_contents(ordered), ordered),
+        examples=[examples[index] for index in sorted(examples)],
     )
 
 
@@ -39,6 +41,14 @@ def _each_sample_once(parts: Iterable[Part]) -> list[Part]:
         if fresh:
             chosen.append(part if len(fresh) == len(part.indices) else part.only(fresh))
     return chosen
+
+
+def _in_order(table: pd.DataFrame, parts: Sequence[Part]) -> pd.DataFrame:
+    """A table with its rows in the order of the samples; parts of a resumed run may lie within each other."""
+    places = {name: index for part in parts for index, name in zip(part.indices, part.identifiers, strict=True)}
+    if list(places.values()) == sorted(places.values()):
+        return table
+    return table.sort_values("sample", key=lambda names: names.map(places), kind="stable", ignore_index=True)
 
 
 def _scores(parts: Sequence[Part], methods: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
@@ -91,23 +101,24 @@ def _costs(parts: Sequence[Part], methods: Sequence[str]) -> pd.DataFrame:
 
 def _curves(parts: Sequence[Part], methods: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
     """A row per sample, method and metric that draws a curve; a column per fraction."""
-    tables = [
-        pd.DataFrame(
-            part.curves[metric].reshape(-1, part.curves[metric].shape[-1]),
-            columns=[f"{fraction:.6g}" for fraction in part.fractions[metric]],
-        )
-        .assign(sample=np.repeat(np.array(part.identifiers, dtype=object), len(methods)), metric=metric)
-        .assign(method=lambda table: np.tile(np.array(methods, dtype=object), len(table) // len(methods)))
-        for metric in metrics
-        for part in parts
-        if metric in part.curves
-    ]
     keys = ["sample", "method", "metric"]
+    drawn = [[_drawn(part, metric, methods) for part in parts if metric in part.curves] for metric in metrics]
+    tables = [_in_order(pd.concat(each, ignore_index=True), parts) for each in drawn if each]
     if not tables:
         return pd.DataFrame(columns=keys)
     table = pd.concat(tables, ignore_index=True)
     points = sorted((name for name in table.columns if name not in keys), key=float)
     return table[[*keys, *points]]
+
+
+def _drawn(part: Part, metric: str, methods: Sequence[str]) -> pd.DataFrame:
+    """The curves of a part under one metric."""
+    points = part.curves[metric].reshape(-1, part.curves[metric].shape[-1])
+    return pd.DataFrame(points, columns=[f"{fraction:.6g}" for fraction in part.fractions[metric]]).assign(
+        sample=np.repeat(np.array(part.identifiers, dtype=object), len(methods)),
+        metric=metric,
+        method=np.tile(np.array(methods, dtype=object), len(part.identifiers)),
+    )
 
 
 def _failures(parts: Sequence[Part]) -> pd.DataFrame:
@@ -119,3 +130,9 @@ def _failures(parts: Sequence[Part]) -> pd.DataFrame:
         for identifier in part.identifiers
     ]
     return pd.DataFrame(rows, columns=["sample", "method", "metric", "error"])
+
+
+def _contents(parts: Sequence[Part]) -> pd.DataFrame:
+    """A row per sample with the digest of what it held."""
+    rows = [pair for part in parts for pair in zip(part.identifiers, part.digests, strict=True)]
+    return pd.DataFrame(rows, columns=["sample", "sha256"])

@@ -46,6 +46,8 @@ class Comparison:
         failures (DataFrame): one row per sample, method and metric that raised an error, with the columns ``sample, method,
             metric, error``; the metric is empty where the method itself failed. Default: empty
         examples (list of Example): a few samples with their maps. Default: none
+        contents (DataFrame): one row per sample with the columns ``sample`` and ``sha256``, a digest of the image, class and
+            mask that were scored. Default: empty
 
     Raises:
         ValueError: on whatever reads the scores, if a sample has two for one method and metric, or a metric is none of
@@ -64,6 +66,7 @@ class Comparison:
     curves: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["sample", "method", "metric"]))
     failures: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["sample", "method", "metric", "error"]))
     examples: list[Example] = field(default_factory=list)
+    contents: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["sample", "sha256"]))
 
     @cached_property
     def methods(self) -> list[str]:
@@ -211,8 +214,9 @@ class Comparison:
     def save(self, folder: str | Path) -> None:
         """Write everything into a folder, new or existing; each file appears whole or not at all.
 
-        ``scores.csv`` and ``costs.csv``; ``curves.csv``, ``failures.csv`` and ``examples.npz`` if there is something to put
-        in; ``manifest.json`` last. Numbers in tables keep every digit; images are kept in steps of 1/255, maps as float16 of
+        ``scores.csv`` and ``costs.csv``; ``curves.csv``, ``failures.csv``, ``samples.csv`` (digests of what was scored) and
+        ``examples.npz`` if there is something to put in; ``manifest.json`` last, with digests of the other files and of
+        itself. Numbers in tables keep every digit; images are kept in steps of 1/255, maps as float16 of
         their greatest magnitude.
 
         Args:
@@ -223,7 +227,7 @@ class Comparison:
             OSError: if the folder cannot be written, as with a full disk.
         """
         tables = {"scores": self.scores, "costs": self.costs.rename_axis("method").reset_index()}
-        tables |= {"curves": self.curves, "failures": self.failures}
+        tables |= {"curves": self.curves, "failures": self.failures, "samples": self.contents}
         write_folder(Path(folder), tables, self.manifest, self.examples)
 
     @classmethod
@@ -241,6 +245,8 @@ class Comparison:
             ValueError: if a file is cut off or changed, or written by a newer version of this package.
         """
         tables, manifest, examples = read_folder(Path(folder))
+        if "samples" in tables:
+            tables["contents"] = tables.pop("samples")
         return cls(costs=tables.pop("costs").set_index("method"), manifest=manifest, examples=examples, **tables)
 
     @cached_property

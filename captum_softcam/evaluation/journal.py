@@ -3,46 +3,80 @@
 from __future__ import annotations
 
 import json
+import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from captum_softcam._files import check_place, new_folder, owned, read_json, write_json
+from captum_softcam._names import listed, shown
 from captum_softcam.evaluation.part import Part
 
-__all__ = ["Journal", "is_complete", "refuse_existing"]
+__all__ = ["Journal", "is_complete", "refuse_existing", "refuse_other"]
 
 _SETTINGS = "running.json"
 _PARTS = "parts"
+_CURE = "Copy it back from where it is whole, or start the comparison anew in another folder"
 
 
 class Journal:
     """Results on their way to the disk.
 
-    While a comparison runs, its folder holds ``running.json`` (what was asked for) and ``parts/`` (a file per batch, whole
-    or absent). Samples are known by their place in the data set: a resumed run may take other batches.
+    While a comparison runs, its folder holds ``running.json`` (what was asked for, and a random name of the run) and
+    ``parts/`` (a file per batch, whole or absent, with the name of the run that it belongs to). One process at a time works
+    there.
 
     Args:
         folder (Path): of the comparison.
-        settings (mapping): what the results depend on; JSON.
-        notes (mapping): what else belongs to the run; JSON.
-        resume (bool): whether to go on with what is there.
-
-    Raises:
-        FileExistsError: if the folder exists and is not to be resumed.
-        FileNotFoundError: if there is nothing to resume.
-        ValueError: if the folder was started with other settings.
-        OSError: if it cannot be written to.
+        run (str): the name of the run.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], notes: Mapping[str, Any], *, resume: bool = False) -> None:
+    def __init__(self, folder: Path, run: str) -> None:
         self.folder = folder
-        text = json.dumps({"settings": settings, "notes": notes}, indent=2)
+        self.run = run
+
+    @classmethod
+    @contextmanager
+    def opened(
+        cls, folder: Path, settings: Mapping[str, Any], notes: Mapping[str, Any], *, resume: bool = False
+    ) -> Iterator[Journal]:
+        """Start a run in a new folder, or go on with the one that was cut off there, as the only one to do so.
+
+        A folder in which nothing has been done by the end of the block is removed.
+
+        Args:
+            folder (Path): of the comparison.
+            settings (mapping): what the results depend on; JSON.
+            notes (mapping): what else belongs to the run; JSON.
+            resume (bool): whether to go on with what is there.
+
+        Yields:
+            Journal: for the time of the block the folder is this process's own.
+
+        Raises:
+            FileExistsError: if the folder exists and is not to be resumed.
+            FileNotFoundError: if there is nothing to resume.
+            BlockingIOError: if another process works there.
+            ValueError: if the folder was started with other settings, or ``running.json`` is damaged.
+            OSError: if it cannot be written to.
+        """
         if resume:
-            _refuse_other(folder, started=self.read(folder)["settings"], now=json.loads(text)["settings"])
+            cls.read(folder)  # before a lock is left in a folder of something else
         else:
-            _start(folder, text)
+            _start(folder, {"run": secrets.token_hex(16), "settings": settings, "notes": notes})
+        with owned(folder):
+            started = cls.read(folder)
+            refuse_other(folder, started["settings"], json.loads(json.dumps(settings)))
+            journal = cls(folder, started["run"])
+            try:
+                yield journal
+            finally:
+                if not journal.has_results():
+                    shutil.rmtree(folder, ignore_errors=True)
 
     @staticmethod
     def read(folder: Path) -> dict[str, Any]:
@@ -52,30 +86,32 @@ class Journal:
             folder (Path): of the comparison.
 
         Returns:
-            dict: its ``settings`` and ``notes``.
+            dict: its ``run``, ``settings`` and ``notes``.
 
         Raises:
             FileNotFoundError: if no comparison was cut off there.
+            ValueError: if the file that says so is damaged.
         """
         if not (folder / _SETTINGS).exists():
-            raise FileNotFoundError(f"'{folder}' holds no comparison that was cut off; there is nothing to resume.")
-        running: dict[str, Any] = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
-        return running
+            raise FileNotFoundError(f"'{shown(folder)}' holds no comparison that was cut off; there is nothing to resume.")
+        return read_json(folder / _SETTINGS, _CURE)
 
-    @staticmethod
-    def read_parts(folder: Path) -> Iterator[Part]:
-        """The results of the batches that are done, read one by one.
+    @classmethod
+    def read_parts(cls, folder: Path) -> list[Part]:
+        """The results of the batches that are done.
 
         Args:
             folder (Path): of the comparison.
 
-        Yields:
-            Part: the results of one batch, in the order of their first samples.
+        Returns:
+            list of Part: in the order of their first samples.
 
         Raises:
-            ValueError: if a file of results is not one of ours.
+            FileNotFoundError: if no comparison was cut off there.
+            ValueError: if a file of results is damaged, or belongs to another run.
         """
-        return map(Part.load, sorted((folder / _PARTS).glob("*.npz")))
+        run = cls.read(folder)["run"]
+        return [Part.load(path, run) for path in sorted((folder / _PARTS).glob("*.npz"))]
 
     def add(self, part: Part) -> None:
         """Put the results of a batch on the disk.
@@ -86,13 +122,12 @@ class Journal:
         Raises:
             OSError: if the disk is full or the folder cannot be written to.
         """
-        part.save(self.folder / _PARTS / f"{part.indices[0]:09d}-{len(part.indices)}.npz")
+        name = f"{part.indices[0]:09d}-{secrets.token_hex(4)}.npz"  # places shift when samples come and go between two runs
+        replace(part, run=self.run).save(self.folder / _PARTS / name)
 
-    def discard_if_empty(self) -> None:
-        """Leave no folder behind where nothing was done."""
-        if not any((self.folder / _PARTS).glob("*.npz")):
-            self.close()
-            self.folder.rmdir()
+    def has_results(self) -> bool:
+        """Whether a batch is on the disk, or the whole comparison."""
+        return (self.folder / "manifest.json").exists() or any((self.folder / _PARTS).glob("*.npz"))
 
     def close(self) -> None:
         """The comparison is complete and saved: let go of what it was made of."""
@@ -100,19 +135,12 @@ class Journal:
         shutil.rmtree(self.folder / _PARTS, ignore_errors=True)
 
 
-def _start(folder: Path, text: str) -> None:
+def _start(folder: Path, running: Mapping[str, Any]) -> None:
     """The folder, with all that is needed to resume, from the first moment that it can be seen."""
     refuse_existing(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with new_folder(folder) as draft:
         (draft / _PARTS).mkdir()
-        (draft / _SETTINGS).write_text(text + "\n", encoding="utf-8")
-        draft.chmod(0o755)
-        draft.rename(folder)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
+        write_json(draft / _SETTINGS, running)
 
 
 def refuse_existing(path: Path, option: str = "--out") -> None:
@@ -124,14 +152,20 @@ def refuse_existing(path: Path, option: str = "--out") -> None:
 
     Raises:
         FileExistsError: if the path is taken, by a comparison that was cut off or anything else, or lies below a file.
+        BlockingIOError: if a comparison is running there.
+        OSError: if it cannot be written.
     """
-    if (path / _SETTINGS).exists():
-        raise FileExistsError(f"'{path}' holds a comparison that was cut off; go on with it by --resume, or move it away.")
-    if path.exists():
-        raise FileExistsError(f"'{path}' exists already and is not overwritten; choose another {option} or move it away.")
+    name = shown(path)
+    if os.path.exists(path / _SETTINGS):  # unlike Path's, it takes a name that is too long
+        with suppress(PermissionError), owned(path):
+            pass  # raises where the run goes on
+        raise FileExistsError(f"'{name}' holds a comparison that was cut off; go on with it by --resume, or move it away.")
+    if os.path.lexists(path):
+        raise FileExistsError(f"'{name}' exists already and is not overwritten; choose another {option} or move it away.")
     files = [parent for parent in path.parents if parent.is_file()]
     if files:
-        raise FileExistsError(f"'{path}' lies below '{files[0]}', which is a file; choose another {option}.")
+        raise FileExistsError(f"'{name}' lies below '{shown(files[0])}', which is a file; choose another {option}.")
+    check_place(path)
 
 
 def is_complete(folder: Path) -> bool:
@@ -139,16 +173,34 @@ def is_complete(folder: Path) -> bool:
     return (folder / "manifest.json").exists() and not (folder / _SETTINGS).exists()
 
 
-def _refuse_other(folder: Path, started: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise ValueError where a resumed run would mix results of two different ones."""
-    for name, value in now.items():
-        if started.get(name) != value:
+def refuse_other(folder: Path, started: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Make sure that a resumed run does not mix results of two different ones.
+
+    Args:
+        folder (Path): of the comparison.
+        started (mapping): the settings that the results there depend on.
+        now (mapping): those of the run that goes on.
+
+    Raises:
+        ValueError: if they differ; the text names the first that does.
+    """
+    for name in dict.fromkeys((*now, *started)):
+        one, other = started.get(name), now.get(name)
+        if one != other:
+            where, one, other = _difference(name, one, other)
             raise ValueError(
-                f"the comparison in '{folder}' was started with {name} {_short(started.get(name))}, and is resumed with "
-                f"{_short(value)}; take the same, or another folder."
+                f"the comparison in '{shown(folder)}' was started with {where} {_short(one)}, and is resumed with "
+                f"{_short(other)}; take the same, or another folder."
             )
 
 
+def _difference(name: str, one: Any, other: Any) -> tuple[str, Any, Any]:
+    """Where two settings differ: for entries of the same names, within the first that does."""
+    if isinstance(one, dict) and isinstance(other, dict) and list(one) == list(other):
+        inner = next(key for key in one if one[key] != other[key])
+        return _difference(f"{name} {inner}", one[inner], other[inner])
+    return name, one, other
+
+
 def _short(value: Any) -> str:
-    text = ", ".join(value) if isinstance(value, dict) else str(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return listed(value) if isinstance(value, dict) else shown(value, 80)

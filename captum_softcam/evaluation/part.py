@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from captum_softcam._files import replacing
+from captum_softcam._names import shown
+from captum_softcam.data import Sample
 from captum_softcam.evaluation.example import Example, pack_examples, unpack_examples
 
-__all__ = ["COSTS", "Failure", "Part"]
+__all__ = ["COSTS", "Failure", "Part", "fingerprint"]
 
 Array = NDArray[Any]
 
 COSTS = ("forwards", "backwards", "seconds", "peak_bytes")
 """What is measured of a method, per image but for the memory."""
+
+_DIGEST = hashlib.sha256().digest_size  # bytes at the end of a file
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class Part:
 
     Args:
         indices (tuple of int): places of the samples in the data set.
-        identifiers, labels, targets, predictions, masked (lists): one entry per sample.
+        identifiers, digests, labels, targets, predictions, masked (lists): one entry per sample.
         scores (array): (N, M, K), NaN where undefined.
         curves (dict): points (N, M, S + 1) of each metric that draws a curve.
         fractions (dict): their places, (S + 1,).
@@ -52,10 +58,12 @@ class Part:
         plain_seconds (float): of a plain forward, per image.
         failures (list of Failure): errors.
         examples (dict): examples by the place of their sample.
+        run (str): the name of the run that it belongs to.
     """
 
     indices: tuple[int, ...]
     identifiers: list[str]
+    digests: list[str]
     labels: list[int]
     targets: list[int]
     predictions: list[int]
@@ -67,28 +75,32 @@ class Part:
     plain_seconds: float
     failures: list[Failure] = field(default_factory=list)
     examples: dict[int, Example] = field(default_factory=dict)
+    run: str = ""
 
-    def only(self, places: Sequence[int]) -> Part:
+    def only(self, places: Sequence[int], indices: Sequence[int] | None = None) -> Part:
         """The same for some of the samples.
 
         Args:
             places (sequence of int): where they stand in this part, from 0.
+            indices (sequence of int): their places in the data set, where these have shifted. Default: as they were
 
         Returns:
             Part: of these samples, in this order; fractions, costs and failures as they are.
         """
-        indices = tuple(self.indices[place] for place in places)
+        before = [self.indices[place] for place in places]
+        now = dict(zip(before, before if indices is None else indices, strict=True))
         return replace(
             self,
-            indices=indices,
+            indices=tuple(now.values()),
             identifiers=[self.identifiers[place] for place in places],
+            digests=[self.digests[place] for place in places],
             labels=[self.labels[place] for place in places],
             targets=[self.targets[place] for place in places],
             predictions=[self.predictions[place] for place in places],
             masked=[self.masked[place] for place in places],
             scores=self.scores[list(places)],
             curves={name: points[list(places)] for name, points in self.curves.items()},
-            examples={index: example for index, example in self.examples.items() if index in indices},
+            examples={now[index]: example for index, example in self.examples.items() if index in now},
         )
 
     def save(self, path: Path) -> None:
@@ -103,14 +115,19 @@ class Part:
         arrays = {"scores": self.scores, "costs": self.costs, "record": np.frombuffer(self._record(), np.uint8)}
         arrays |= {f"curve {name}": points for name, points in self.curves.items()}
         arrays |= {f"fractions {name}": places for name, places in self.fractions.items()}
+        content = io.BytesIO()
+        np.savez_compressed(content, allow_pickle=False, **arrays, **pack_examples(list(self.examples.values())))
         with replacing(path) as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays, **pack_examples(list(self.examples.values())))
+            file.write(content.getbuffer())
+            file.write(hashlib.sha256(content.getbuffer()).digest())
 
     def _record(self) -> bytes:
         return json.dumps(
             {
+                "run": self.run,
                 "indices": self.indices,
                 "identifiers": self.identifiers,
+                "digests": self.digests,
                 "labels": self.labels,
                 "targets": self.targets,
                 "predictions": self.predictions,
@@ -122,24 +139,46 @@ class Part:
         ).encode()
 
     @classmethod
-    def load(cls, path: Path) -> Part:
+    def load(cls, path: Path, run: str | None = None) -> Part:
         """Read what :meth:`save` wrote.
 
         Args:
             path (Path): the file.
+            run (str): the name of the run that it must belong to. Default: any
 
         Returns:
             Part: with examples as the file keeps them, images in steps of 1/255 and maps of float16.
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it is not one of ours.
+            ValueError: if it is damaged, not one of ours, or of another run.
         """
-        try:
-            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                return _read(dict(file))
-        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"'{path}' holds no results of a comparison ({error}); delete it, and resume.") from error
+        data = path.read_bytes()
+        content, digest = data[:-_DIGEST], data[-_DIGEST:]
+        if hashlib.sha256(content).digest() != digest:
+            raise ValueError(f"'{shown(path)}' holds no results of a comparison, or damaged ones; delete it, and resume.")
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            part = _read(dict(file))
+        if run not in (None, part.run):
+            raise ValueError(f"'{shown(path)}' holds results of another run; take it out of this folder, and resume.")
+        return part
+
+
+def fingerprint(sample: Sample) -> str:
+    """A digest of what a sample holds: its image, its class and its mask.
+
+    Args:
+        sample (Sample): any sample.
+
+    Returns:
+        str: 32 hexadecimal digits; equal where all three are equal to the bit.
+    """
+    digest = hashlib.sha256(repr(int(sample.target)).encode())
+    for part in (sample.image, sample.mask):
+        if part is not None:
+            digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
+            digest.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:32]
 
 
 def _read(arrays: dict[str, Array]) -> Part:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import platform
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from captum_softcam._names import NAME, shown
+from captum_softcam._files import owned
+from captum_softcam._names import NAME, quoted, shown
 from captum_softcam.data import Sample, Samples
 from captum_softcam.evaluation.assembly import assemble
 from captum_softcam.evaluation.batches import device_of, make_batch
@@ -29,9 +32,10 @@ from captum_softcam.evaluation.checks import (
 )
 from captum_softcam.evaluation.comparison import Comparison, Example
 from captum_softcam.evaluation.engine import Engine, LocalEngine
-from captum_softcam.evaluation.journal import Journal
-from captum_softcam.evaluation.part import Part
-from captum_softcam.evaluation.work import Work
+from captum_softcam.evaluation.journal import Journal, is_complete, refuse_other
+from captum_softcam.evaluation.part import Part, fingerprint
+from captum_softcam.evaluation.recognition import recognise, refuse_twin
+from captum_softcam.evaluation.work import Tick, Work
 from captum_softcam.metrics import Metric, patches_of
 
 __all__ = ["compare_methods", "explain_sample"]
@@ -64,7 +68,10 @@ def compare_methods(
     as undefined, as are localisation scores of samples without a mask. A method or metric that raises an error on a batch is
     recorded in ``failures``, its scores there are NaN, and the others go on.
 
-    With a ``folder``, results go to the disk batch by batch, and ``resume`` goes on with a run that was cut off anywhere.
+    With a ``folder``, results go to the disk batch by batch, and ``resume`` goes on with a run that was cut off anywhere. A
+    resumed run must have the same model, methods, metrics, settings and versions of packages. Its samples are found again
+    by identifier and content: those that are gone are left out, those that are new or changed are scored, and a warning says
+    so. In a folder that is complete, ``resume`` adds the examples that are asked for and lacking, and changes no score.
 
     Cost: per image, each method's own cost, ``Metric.forwards`` for every method and metric, less what is the same for all
     methods and therefore run once; one plain forward; one more of the first sample.
@@ -102,9 +109,11 @@ def compare_methods(
     Raises:
         ValueError: for unknown names, no samples, images or masks of different sizes, a model with a single logit, a class
             it does not have, a layer without a spatial map, SoftCAM on a model without evidence, a model in train mode,
-            every method failing on the first batch, or a folder that was started with other settings.
+            every method failing on the first batch, or a folder that is damaged, was started with other settings, or none
+            of whose samples is there as it was.
         FileExistsError: if the folder exists and is not to be resumed.
         FileNotFoundError: if there is nothing to resume.
+        BlockingIOError: if another process works in the folder.
         OSError: if the folder cannot be written to.
 
     Example::
@@ -134,60 +143,114 @@ def compare_methods(
         rivals=rivals,
     )
     _refuse_unknown_baseline(baseline, work)
-    manifest = _manifest(work, samples, layer, baseline, dict(notes or {}))
-    journal = None if folder is None else Journal(Path(folder), _settings(work, manifest), notes or {}, resume=resume)
-    parts = list(Journal.read_parts(journal.folder)) if journal else []
-    try:
-        for part in _run(work, samples, parts, batch_size, engine or LocalEngine(), show_progress):
+    manifest = {**_manifest(work, samples, first, layer, baseline, dict(notes or {})), "batch_size": batch_size}
+    plan = _Plan(work, samples, batch_size, engine or LocalEngine(), show_progress)
+    if folder is None:
+        return plan.assembled(list(plan.missing([])), manifest)
+    folder = Path(folder)
+    if resume and is_complete(folder):
+        return _with_more_examples(folder, plan, manifest)
+    with Journal.opened(folder, _settings(manifest), notes or {}, resume=resume) as journal:
+        parts = plan.recognised(Journal.read_parts(folder))
+        for part in plan.missing(parts):
+            journal.add(part)
             parts.append(part)
-            if journal:
-                journal.add(part)
-    except BaseException:
-        if journal:
-            journal.discard_if_empty()
-        raise
-    names = [metric.name for metric in work.metrics]
-    comparison = assemble(parts, list(work.methods), names, {**manifest, "batch_size": batch_size})
-    if journal:
-        comparison.save(journal.folder)
+        comparison = plan.assembled(parts, {**manifest, "run": journal.run})
+        comparison.save(folder)
         journal.close()
     return comparison
 
 
-def _run(
-    work: Work, samples: Samples, done: Sequence[Part], batch_size: int, engine: Engine, show_progress: bool
-) -> Iterator[Part]:
-    """The parts that are missing, with a bar; a run in which nothing works ends after the first."""
-    finished = {index for part in done for index in part.indices}
-    names: dict[str, int] = {}
-    for part in done:
-        _refuse_twins(part, names)
-    missing = iter(index for index in range(len(samples)) if index not in finished)
-    units = list(iter(lambda: list(islice(missing, batch_size)), []))
-    form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
-    with tqdm(
-        total=len(samples), initial=len(finished), disable=not show_progress, bar_format=form, dynamic_ncols=True
-    ) as bar:
+@dataclass(frozen=True)
+class _Plan:
+    """The work of a comparison, its samples, and how they are gone through."""
 
-        def tick(text: str, count: float) -> None:
-            bar.set_description_str(shown(text, NAME), refresh=False)
-            bar.update(min(count, len(samples) - bar.n))  # shares of samples, which rounding adds up to more
+    work: Work
+    samples: Samples
+    batch_size: int
+    engine: Engine
+    show_progress: bool
 
-        for part in engine.run(work, samples, units, tick):
-            if not finished:
-                _refuse_nothing_but_failures(part, work)
-            finished.update(part.indices)
-            _refuse_twins(part, names)
-            yield part
+    def recognised(self, parts: Sequence[Part]) -> list[Part]:
+        """Results of a run that was cut off, of the samples that are as they were, with the examples that are wanted now."""
+        workers = self.engine.workers if isinstance(self.engine, LocalEngine) else 0
+        parts = recognise(parts, self.samples, workers, self.show_progress)
+        kept = {index: part.examples.get(index) for part in parts for index in part.indices if index in self.work.kept}
+        kept |= self.examples([index for index, example in kept.items() if self.lacks(example)])
+        found = {index: example for index, example in kept.items() if example is not None}
+        return [replace(part, examples={i: found[i] for i in part.indices if i in found}) for part in parts]
+
+    def lacks(self, example: Example | None) -> bool:
+        """Whether the maps of a sample are still to be made."""
+        return example is None or (self.work.rivals and not example.rival_maps)
+
+    def examples(self, places: Sequence[int]) -> dict[int, Example]:
+        """Samples with their maps, without any metric."""
+        work = replace(self.work, metrics=(), kept=frozenset(places))
+        with self._bar("maps of examples", len(places)) as bar:
+            parts = list(self.engine.run(work, self.samples, self._units(places), _ticking(bar)))
+        return {index: example for part in parts for index, example in part.examples.items()}
+
+    def missing(self, done: Sequence[Part]) -> Iterator[Part]:
+        """The parts that are missing, with a bar; a run in which nothing works ends after the first."""
+        finished = {index for part in done for index in part.indices}
+        names = {name: index for part in done for index, name in zip(part.indices, part.identifiers, strict=True)}
+        places = [index for index in range(len(self.samples)) if index not in finished]
+        with self._bar("", len(self.samples), len(finished)) as bar:
+            for part in self.engine.run(self.work, self.samples, self._units(places), _ticking(bar)):
+                if not finished:
+                    _refuse_nothing_but_failures(part, self.work)
+                finished.update(part.indices)
+                for index, name in zip(part.indices, part.identifiers, strict=True):
+                    refuse_twin(name, index, names)
+                yield part
+
+    def assembled(self, parts: Sequence[Part], manifest: dict[str, Any]) -> Comparison:
+        """The comparison that the parts are pieces of."""
+        return assemble(parts, list(self.work.methods), [metric.name for metric in self.work.metrics], manifest)
+
+    def _units(self, places: Sequence[int]) -> list[Sequence[int]]:
+        return [places[start : start + self.batch_size] for start in range(0, len(places), self.batch_size)]
+
+    def _bar(self, text: str, total: int, initial: int = 0) -> Any:
+        form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
+        hidden = not self.show_progress or initial == total
+        return tqdm(desc=text, total=total, initial=initial, disable=hidden, bar_format=form, dynamic_ncols=True)
 
 
-def _refuse_twins(part: Part, names: dict[str, int]) -> None:
-    """Raise ValueError if a sample has the identifier of another; ``names`` are those so far with their places."""
-    for index, name in zip(part.indices, part.identifiers, strict=True):
-        if names.setdefault(name, index) != index:
+def _ticking(bar: Any) -> Tick:
+    def tick(text: str, count: float) -> None:
+        bar.set_description_str(shown(text, NAME), refresh=False)
+        bar.update(min(count, bar.total - bar.n))  # fractions of samples, which rounding adds up to more
+
+    return tick
+
+
+def _with_more_examples(folder: Path, plan: _Plan, manifest: Mapping[str, Any]) -> Comparison:
+    """A comparison that is complete, with the maps of the samples that are wanted now; written back if it lacked any."""
+    comparison = Comparison.load(folder)
+    refuse_other(folder, _settings(comparison.manifest), _settings(manifest))
+    digests: dict[str, str] = dict(comparison.contents[["sample", "sha256"]].itertuples(index=False))
+    examples = {example.sample.identifier: example for example in comparison.examples}
+    wanted = {}
+    for place in sorted(plan.work.kept):
+        sample = plan.samples[place]
+        if digests.get(sample.identifier, "") == fingerprint(sample):
+            wanted[place] = sample.identifier
+        elif sample.identifier in digests:
             raise ValueError(
-                f"samples {names[name]} and {index} are both called '{name}'; give every sample an identifier of its own."
+                f"sample {quoted(sample.identifier)} changed since it was scored, and cannot be shown beside its scores; "
+                "bring it back, or compare anew in another folder."
             )
+    lacking = [place for place, name in wanted.items() if plan.lacks(examples.get(name))]
+    if not lacking:
+        return comparison
+    with owned(folder):
+        examples |= {wanted[place]: example for place, example in plan.examples(lacking).items()}
+        order = dict.fromkeys((*wanted.values(), *examples))
+        comparison = replace(comparison, examples=[examples[name] for name in order if name in examples])
+        comparison.save(folder)
+    return comparison
 
 
 @torch.no_grad()
@@ -270,7 +333,9 @@ def _refuse_unknown_baseline(baseline: str | None, work: Work) -> None:
         raise ValueError(f"the baseline '{baseline}' does not take part; the methods are {', '.join(work.methods)}.")
 
 
-def _manifest(work: Work, samples: Samples, layer: str, baseline: str | None, notes: dict[str, Any]) -> dict[str, Any]:
+def _manifest(
+    work: Work, samples: Samples, first: Sample, layer: str, baseline: str | None, notes: dict[str, Any]
+) -> dict[str, Any]:
     """Everything that is needed to run the comparison again."""
     packages = ("captum-softcam", "captum", "quantus", "torch", "torchvision", "numpy")
     return {
@@ -286,6 +351,7 @@ def _manifest(work: Work, samples: Samples, layer: str, baseline: str | None, no
         "patches": patches_of(work.size),
         "methods": {name: method.description for name, method in work.methods.items()},
         "metrics": {metric.name: _description(metric) for metric in work.metrics},
+        "fingerprints": _fingerprints(work, first.image.shape),
         **notes,
     }
 
@@ -304,11 +370,22 @@ def _description(metric: Metric) -> dict[str, Any]:
     }
 
 
-def _settings(work: Work, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What a resumed run must have in common with the one that was cut off; the batch size is free."""
-    shared = ("seed", "layer", "samples", "image_size", "explained_class", "patches", "methods", "metrics")
-    kept = {"examples": sorted(work.kept), "rivals": work.rivals}
-    return {**{name: manifest[name] for name in shared}, **kept, "weights": _digest(work.model)}
+def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What a resumed run must have in common with the one that was cut off, as JSON gives it back.
+
+    Free are the batch size, the device, the number of examples, and the samples, which are compared one by one.
+    """
+    names = ("seed", "layer", "image_size", "explained_class", "patches", "methods", "metrics")
+    versions = {name: text.partition("+")[0] for name, text in manifest.get("versions", {}).items() if name != "python"}
+    settings = {**{name: manifest.get(name) for name in names}, **manifest.get("fingerprints", {}), **versions}
+    return dict(json.loads(json.dumps(settings)))
+
+
+def _fingerprints(work: Work, shape: Sequence[int]) -> dict[str, str]:
+    """What tells a model and a normalisation from others: a digest of the weights, and what becomes of a fixed image."""
+    ramp = torch.linspace(0, 1, math.prod(shape), device=device_of(work.model)).view(1, *shape)
+    image = work.normalize(ramp).double()
+    return {"weights": _digest(work.model), "normalisation": f"mean {image.mean():.6g}, square {image.square().mean():.6g}"}
 
 
 @torch.no_grad()

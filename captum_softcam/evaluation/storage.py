@@ -1,7 +1,7 @@
 """A comparison in a folder: tables as CSV, the manifest as JSON, a few maps as NPZ; each file whole or not there.
 
 The manifest is written last and holds the digest of every other file, so that a folder that was cut off, or mixes two
-comparisons, is not taken for a whole one.
+comparisons, is not taken for a whole one; and its own.
 """
 
 from __future__ import annotations
@@ -17,18 +17,20 @@ from typing import Any, BinaryIO
 import numpy as np
 import pandas as pd
 
-from captum_softcam._files import replacing
+from captum_softcam._files import read_json, replacing, write_json
+from captum_softcam._names import quoted, shown
 from captum_softcam.evaluation.example import Example, pack_examples, unpack_examples
 
 __all__ = ["FORMAT", "read_folder", "write_folder"]
 
-FORMAT = 1
-"""The format of the folder."""
+FORMAT = 2
+"""The format of the folder; from 2 on the manifest holds a digest of itself."""
 
-_TABLES = ("scores", "costs", "curves", "failures")
+_TABLES = ("scores", "costs", "curves", "failures", "samples")
+_ANEW = "Copy the folder again, or make the comparison anew"
 _REQUIRED = ("scores.csv", "costs.csv")
 _FILES = frozenset((*(f"{name}.csv" for name in _TABLES), "examples.npz"))
-_WORDS = ("sample", "method", "metric", "error")  # columns that hold text, even where it reads like a number
+_WORDS = ("sample", "method", "metric", "error", "sha256")  # columns that hold text, even where it reads like a number
 
 _SURROGATES: Any = "surrogatepass"  # which pandas hands on, and its stubs do not know
 
@@ -42,9 +44,9 @@ def write_folder(
 ) -> None:
     """Write tables by name (those with rows, and the scores and costs), examples and manifest; see ``Comparison.save``."""
     if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"'{folder}' is a file; a comparison is saved into a folder, choose another name.")
+        raise NotADirectoryError(f"'{shown(folder)}' is a file; a comparison is saved into a folder, choose another name.")
     folder.mkdir(parents=True, exist_ok=True)
-    content = json.loads(json.dumps(manifest))  # fails before anything is written
+    content = json.loads(json.dumps(manifest))  # raises an error before anything is written
     written = [name for name in _TABLES if f"{name}.csv" in _REQUIRED or len(tables[name])]
     writers: dict[str, Callable[[BinaryIO], None]] = {f"{name}.csv": partial(_write_table, tables[name]) for name in written}
     if examples:
@@ -53,8 +55,7 @@ def write_folder(
         with replacing(folder / name) as file:
             write(file)
     files = {name: _fingerprint(folder / name) for name in writers}
-    with replacing(folder / "manifest.json") as file:
-        file.write((json.dumps({**content, "format": FORMAT, "files": files}, indent=2) + "\n").encode("ascii"))
+    write_json(folder / "manifest.json", {**content, "format": FORMAT, "files": files})
     for name in _FILES.difference(files):  # of an earlier comparison in this folder
         (folder / name).unlink(missing_ok=True)
 
@@ -85,7 +86,7 @@ def read_folder(folder: Path) -> tuple[dict[str, pd.DataFrame], dict[str, Any], 
     manifest = _read_manifest(folder)
     files = manifest.pop("files")
     del manifest["format"]
-    for name in dict.fromkeys((*_REQUIRED, *files)):
+    for name in dict.fromkeys((*_REQUIRED, *_FILES.intersection(files))):
         _check(folder / name, files.get(name))
     tables = {name: _read_table(folder / f"{name}.csv") for name in _TABLES if f"{name}.csv" in files}
     return tables, manifest, _read_examples(folder / "examples.npz") if "examples.npz" in files else []
@@ -103,28 +104,33 @@ def _read_examples(path: Path) -> list[Example]:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     if not path.is_file():
-        raise FileNotFoundError(f"there is no comparison in '{folder}': 'manifest.json' is missing, which is written last.")
-    try:
-        manifest = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"'{path}' is not JSON ({error}); it was cut off or changed. Make the comparison anew.") from error
-    found = manifest.get("format") if isinstance(manifest, dict) else None
-    if not isinstance(found, int) or not isinstance(manifest.get("files"), dict):
-        raise ValueError(f"'{path}' is not the manifest of a comparison: it names no format and files.")
+        raise FileNotFoundError(
+            f"there is no comparison in '{shown(folder)}': 'manifest.json' is missing, which is written last."
+        )
+    manifest = read_json(path, _ANEW, sealed=False)
+    found, files = manifest.get("format"), manifest.get("files")
+    if not isinstance(found, int) or not isinstance(files, dict):
+        raise ValueError(f"'{shown(path)}' is not the manifest of a comparison: it names no format and files.")
     if found > FORMAT:
-        raise ValueError(f"'{path}' has format {found}; this version reads up to {FORMAT}. Update captum-softcam.")
-    return dict(manifest)
+        raise ValueError(
+            f"'{shown(path)}' has format {quoted(found)}; this version reads up to {FORMAT}. Update captum-softcam."
+        )
+    if found > 1:
+        read_json(path, _ANEW)
+    return manifest
 
 
 def _check(path: Path, expected: Mapping[str, Any] | None) -> None:
     """Raise if a file is not there, or not the one that the manifest was written for."""
+    name = shown(path)
     if expected is None or not path.is_file():
-        raise FileNotFoundError(f"'{path}' is missing; the comparison is not whole. Copy the folder again, or make it anew.")
-    size = path.stat().st_size
-    if size < expected["bytes"]:
-        raise ValueError(f"'{path}' is cut off: it has {size} of {expected['bytes']} bytes. Copy it again.")
-    if _fingerprint(path) != expected:
-        raise ValueError(f"'{path}' was changed since it was saved. Copy it again, or read it by itself.")
+        raise FileNotFoundError(f"'{name}' is missing; the comparison is not whole. Copy the folder again, or make it anew.")
+    found = _fingerprint(path)
+    if found == expected:
+        return
+    if isinstance(expected, dict) and found["bytes"] < expected.get("bytes", 0):
+        raise ValueError(f"'{name}' is cut off: it has {found['bytes']} of {expected['bytes']} bytes. Copy it again.")
+    raise ValueError(f"'{name}' was changed since it was saved. Copy it again, or read it by itself.")
 
 
 def _read_table(path: Path) -> pd.DataFrame:

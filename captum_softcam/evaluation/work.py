@@ -21,7 +21,7 @@ from captum_softcam.evaluation.adapter import LayerExplainFunc
 from captum_softcam.evaluation.batches import Batch, make_batch
 from captum_softcam.evaluation.costs import CostMeter
 from captum_softcam.evaluation.example import Example, pack_examples, unpack_examples
-from captum_softcam.evaluation.part import COSTS, Failure, Part
+from captum_softcam.evaluation.part import COSTS, Failure, Part, fingerprint
 from captum_softcam.metrics import Curve, Explained, Metric, Trial
 
 __all__ = ["Work"]
@@ -159,6 +159,7 @@ class _Bench:
         return Part(
             indices=indices,
             identifiers=[sample.identifier for sample in batch.samples],
+            digests=[fingerprint(sample) for sample in batch.samples],
             labels=[sample.target for sample in batch.samples],
             targets=batch.targets.tolist(),
             predictions=batch.logits.argmax(1).tolist(),

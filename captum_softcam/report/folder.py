@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from captum_softcam._files import replacing, write_text
 from captum_softcam._names import degrading
 from captum_softcam.evaluation import Comparison
 from captum_softcam.report.panels import plot_panel
@@ -30,10 +32,13 @@ def write_pictures(comparison: Comparison, folder: Path, classes: Sequence[str] 
     Raises:
         OSError: if the folder cannot be written to.
     """
-    with (folder / "table.txt").open("w", encoding="utf-8") as file:
-        print_table(comparison, Console(file=file, force_terminal=False, width=_width(len(comparison.metrics))))
+    table = io.StringIO()
+    print_table(comparison, Console(file=table, force_terminal=False, width=_width(len(comparison.metrics))))
+    write_text(folder / "table.txt", table.getvalue())
     if comparison.examples:
-        plot_panel(comparison.examples[:_ROWS], classes).savefig(folder / "panel.png", dpi=150)
+        figure = plot_panel(comparison.examples[:_ROWS], classes)
+        with replacing(folder / "panel.png") as file:
+            figure.savefig(file, dpi=150, format="png")
 
 
 def print_table(comparison: Comparison, console: Console | None = None) -> None:

@@ -15,7 +15,6 @@ import json
 import logging
 import math
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_softcam._files import replacing_path
 from captum_softcam.softcam.model import SoftCamModel, pooled
 
 __all__ = ["export_onnx"]
@@ -81,6 +81,7 @@ def export_onnx(
             normalisation do not fit it; if it cannot be exported, or the file does not agree with it.
         FileNotFoundError: if the folder of ``path`` does not exist.
         FileExistsError: if ``path`` exists.
+        OSError: if the file cannot be written, as on a full disk.
         ImportError: if a package of ``pip install 'captum-softcam[onnx]'`` is missing.
 
     Example::
@@ -105,11 +106,9 @@ def export_onnx(
         "input_size": list(images.shape[2:]),
         "dynamic_size": dynamic_size,
     }
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
-        file = Path(folder) / path.name
+    with replacing_path(path) as file:
         _write(_trace(net, images, dynamic_size), header, file)
         _compare(file, net.model, [images, _other_batch(images, dynamic_size)])
-        file.replace(path)
     return path
 
 

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from captum_softcam._files import replacing_path
 from captum_softcam.softcam.architectures import Architecture, identify
 from captum_softcam.softcam.conversion import Conversion
 from captum_softcam.softcam.convert import convert_to_softcam
@@ -60,10 +61,8 @@ def save_model(
         "mean": None if mean is None else list(mean),
         "std": None if std is None else list(std),
     }
-    part = path.with_name(f".{path.name}.part")
-    save_file({key: _stored(value, half) for key, value in state.items()}, part, {_KEY: json.dumps(header)})
-    part.chmod(0o644)  # safetensors leaves files that only their owner can read
-    part.replace(path)
+    with replacing_path(path) as draft:
+        save_file({key: _stored(value, half) for key, value in state.items()}, draft, {_KEY: json.dumps(header)})
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from captum_softcam.evaluation.assembly import assemble
@@ -23,6 +24,7 @@ def part(*indices, run=0, seconds=1.0, plain=1.0, forwards=1.0, memory=np.nan, f
     return Part(
         indices=indices,
         identifiers=[f"s{i}" for i in indices],
+        digests=[f"d{i}" for i in indices],
         labels=[i % 3 for i in indices],
         targets=[i % 4 for i in indices],
         predictions=[i % 5 for i in indices],
@@ -45,8 +47,18 @@ def test_every_sample_once_and_in_order():
     for column, cycle in {"label": 3, "target": 4, "prediction": 5}.items():
         assert whole.scores[column].tolist() == [i % cycle for i, *_ in rows]
     assert whole.manifest["samples_with_mask"] == 3
+    assert whole.contents.values.tolist() == [[f"s{i}", f"d{i}"] for i in range(4)]
     assert whole.curves[["sample", "method"]].values.tolist() == [[f"s{i}", name] for i in range(4) for name in METHODS]
     assert whole.curves["0"].tolist() == [score(i, name, "c", int(i == 3)) for i in range(4) for name in METHODS]
+
+
+def test_parts_that_lie_within_each_other():
+    """As a resumed run leaves them whose samples were in part scored again."""
+    parts = [part(0, 3), part(1, 2, failures=[Failure("a", "m", "E: x")])]
+    mixed, whole = assemble(parts, METHODS, METRICS, {}), assemble([part(0, 1, 2, 3)], METHODS, METRICS, {})
+    for name in ("scores", "curves", "contents"):
+        pd.testing.assert_frame_equal(getattr(mixed, name), getattr(whole, name))
+    assert mixed.failures["sample"].tolist() == ["s1", "s2"]
 
 
 def test_points_of_curves_stand_in_their_order():

@@ -295,7 +295,7 @@ class TestFolder:
         assert loaded.curves.empty
         assert loaded.failures.empty
         assert loaded.examples == []
-        assert json.loads((tmp_path / "manifest.json").read_text("ascii"))["format"] == 1
+        assert json.loads((tmp_path / "manifest.json").read_text("ascii"))["format"] == 2
 
     def test_scores_are_plain_csv_for_others(self, comparison, tmp_path):
         comparison.save(tmp_path)
@@ -378,9 +378,14 @@ class TestFolder:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ('{"format": 2, "files": {}}', "has format 2; this version reads up to 1. Update captum-softcam"),
+            ('{"format": 3, "files": {}}', "has format 3; this version reads up to 2. Update captum-softcam"),
+            ('{"format": 2, "files": {}}', "is not as it was written: its content and its digest differ"),
+            ('{"format": 1, "files": {"scores.csv": 7, "costs.csv": {}}}', "scores.csv' was changed since it was saved"),
+            ("[" * 10**5, "is not JSON .*; it was cut off or changed"),
+            ("1" * 10**5, "is not JSON .*; it was cut off or changed"),
+            ("\0\0", "is not JSON .*; it was cut off or changed"),
             ('{"format": 1, "fi', "is not JSON .*; it was cut off or changed"),
-            ("[]", "is not the manifest of a comparison"),
+            ("[]", "is not as it was written"),
             ('{"seed": 0}', "is not the manifest of a comparison"),
             ('{"format": 1}', "is not the manifest of a comparison"),
         ],

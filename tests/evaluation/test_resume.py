@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import subprocess
 import sys
 import time
+import warnings
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
+from unittest.mock import Mock
 
 import comparisons
 import numpy as np
@@ -17,8 +22,10 @@ import pytest
 import torch
 from comparisons import CHEAP, METHODS, make_model, make_samples
 
-from captum_softcam.evaluation import Comparison, Journal, compare_methods, is_complete
+from captum_softcam.data import Sample
+from captum_softcam.evaluation import Comparison, Journal, compare_methods, is_complete, runner
 from captum_softcam.evaluation.part import Part
+from captum_softcam.metrics import METRICS
 
 
 @pytest.fixture(scope="module")
@@ -129,10 +136,16 @@ def test_results_of_different_runs_are_not_mixed(tmp_path):
     for changes, message in (
         ({"model": other}, "was started with weights"),
         ({"seed": 1}, "was started with seed 0, and is resumed with 1"),
-        ({"samples": make_samples(23)}, "was started with samples 24, and is resumed with 23"),
         ({"methods": ["random"]}, "was started with methods soft_cam, grad_cam, random, and is resumed with random"),
         ({"explain": "predicted"}, "was started with explained_class true"),
-        ({"examples": 1}, "was started with examples"),
+        (
+            {"normalize": lambda images: images / 2},
+            "was started with normalisation mean 0.5, square .*, and is resumed with",
+        ),
+        (
+            {"metrics": [*CHEAP[:-1], replace(METRICS[CHEAP[-1]], settings={"x": 1})]},
+            "started with metrics average_drop sett",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             compare_methods(**{**given, **changes}, folder=folder, resume=True)
@@ -145,10 +158,22 @@ def test_a_part_that_is_not_ours_is_refused(tmp_path):
     part = sorted(folder.glob("parts/*.npz"))[0]
     for content in (b"", b"no archive", part.read_bytes()[:200]):
         part.write_bytes(content)
-        with pytest.raises(ValueError, match=r"holds no results of a comparison .*; delete it, and resume"):
+        with pytest.raises(ValueError, match=r"holds no results of a comparison, or damaged ones; delete it, and resume"):
             comparisons.run(str(folder), resume=True)
     part.unlink()
     comparisons.run(str(folder), resume=True)
+
+
+def test_a_part_of_another_run_is_refused(tmp_path):
+    """Even of one with as many methods and metrics, whose scores would not be noticed."""
+    for name in ("one", "other"):
+        _cut_off(tmp_path / name, after=2)
+    foreign = sorted((tmp_path / "other/parts").glob("*.npz"))[0]
+    shutil.copy(foreign, tmp_path / "one/parts")
+    with pytest.raises(ValueError, match="holds results of another run; take it out of this folder, and resume"):
+        comparisons.run(str(tmp_path / "one"), resume=True)
+    (tmp_path / "one/parts" / foreign.name).unlink()
+    comparisons.run(str(tmp_path / "one"), resume=True)
 
 
 def test_a_full_disk_ends_in_words_and_the_run_can_go_on(whole, tmp_path, monkeypatch):
@@ -209,4 +234,162 @@ def test_the_folder_says_what_was_asked_for(tmp_path):
     _cut_off(folder, after=1)
     running = json.loads((folder / "running.json").read_text())
     assert list(running["settings"]["methods"]) == METHODS
-    assert running["settings"]["samples"] == 24
+    assert running["settings"]["torch"] == torch.__version__.partition("+")[0]
+    assert len({running["run"], *(part.run for part in Journal.read_parts(folder))}) == 1
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"[]", b"null", b"[" * 10**5, b"1" * 10**5, b"1e999", b"\xff\xfe\0", "half"]
+)
+def test_what_the_run_was_started_with_is_damaged(tmp_path, content):
+    folder = tmp_path / "run"
+    _cut_off(folder, after=1)
+    before = (folder / "running.json").read_bytes()
+    (folder / "running.json").write_bytes(before[: len(before) // 2] if content == "half" else content)
+    with pytest.raises(
+        ValueError, match=r"running.json' is not .*\. Copy it back from where it is whole, or start"
+    ) as caught:
+        comparisons.run(str(folder), resume=True)
+    assert len(str(caught.value)) < 500
+    (folder / "running.json").write_bytes(before)
+    comparisons.run(str(folder), resume=True)
+
+
+def _flipped(data: bytes, bit: int) -> bytes:
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def test_no_flipped_bit_gives_another_score(tmp_path):
+    """In what a run keeps and in what it leaves: the same values, or words that name the file."""
+    _cut_off(tmp_path / "run", after=2)
+    whole = comparisons.run(str(tmp_path / "whole"), resume=False)
+    parts = [(part.indices, part.scores.tolist()) for part in Journal.read_parts(tmp_path / "run")]
+    running = Journal.read(tmp_path / "run")
+    files = [*(tmp_path / "run").rglob("*.*"), *(tmp_path / "whole").rglob("*.*")]
+    assert len(files) == 1 + 2 + 6
+    generator, words = random.Random(0), 0
+    for path in files:
+        data = path.read_bytes()
+        for bit in [*range(16), *generator.sample(range(8 * len(data)), 60)]:
+            path.write_bytes(_flipped(data, bit))
+            try:
+                if path.is_relative_to(tmp_path / "run"):
+                    assert Journal.read(tmp_path / "run") == running
+                    assert [(part.indices, part.scores.tolist()) for part in Journal.read_parts(tmp_path / "run")] == parts
+                else:
+                    same(Comparison.load(tmp_path / "whole"), whole)
+            except ValueError as error:
+                assert path.name in str(error)  # noqa: PT017 (an equal value is as good as words)
+                words += 1
+        path.write_bytes(data)
+    assert words > 0.95 * len(files) * 76
+
+
+def _resumed(folder: Path, samples: list[Sample], **more: object) -> Comparison:
+    return compare_methods(make_model(), samples, METHODS, CHEAP, batch_size=2, folder=folder, resume=True, **more)
+
+
+def test_samples_that_are_gone_new_or_changed_are_told_apart(tmp_path):
+    """By name and content: places shift when one is taken away."""
+    folder = tmp_path / "run"
+    _cut_off(folder, after=3)
+    samples = make_samples(24)
+    changed = replace(samples[3], image=samples[3].image.flip(-1))
+    now = [samples[0], *samples[2:3], changed, *samples[4:], replace(samples[1], identifier="renamed")]
+    with (
+        pytest.warns(UserWarning, match="^1 of 6 samples that were scored are not there any more; .* left out: s1.$"),
+        pytest.warns(UserWarning, match="^1 of 6 samples changed since they were scored, and are scored again: s3.$"),
+    ):
+        resumed = _resumed(folder, now, examples=3)
+    fresh = compare_methods(make_model(), now, METHODS, CHEAP, batch_size=2, examples=3)
+    pd.testing.assert_frame_equal(resumed.scores, fresh.scores, atol=1e-5)
+    pd.testing.assert_frame_equal(resumed.contents, fresh.contents)
+    assert [e.sample.identifier for e in resumed.examples] == [e.sample.identifier for e in fresh.examples]
+    same(Comparison.load(folder), resumed)
+
+
+def test_a_sample_that_comes_back_has_its_scores_again(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    _cut_off(folder, after=3)
+    samples = make_samples(24)
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "add", stop := Mock(side_effect=KeyboardInterrupt))
+        with pytest.warns(UserWarning, match="not there any more"), pytest.raises(KeyboardInterrupt):
+            _resumed(folder, [*samples[:1], *samples[2:]])
+        stop.assert_called_once()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert _resumed(folder, samples).samples == [sample.identifier for sample in samples]
+
+
+def test_other_data_end_in_words_and_lose_nothing(tmp_path, whole):
+    folder = tmp_path / "run"
+    _cut_off(folder, after=3)
+    others = [replace(sample, image=1 - sample.image) for sample in make_samples(24)]
+    with pytest.raises(
+        ValueError, match=r"none of the 6 samples that were scored is there as it was \(0 gone, 6 changed: s0, s1"
+    ):
+        _resumed(folder, others)
+    same(_resumed(folder, make_samples(24), examples=3), whole)
+
+
+def test_other_versions_are_noticed(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    _cut_off(folder, after=1)
+    for name in ("torch", "captum", "captum-softcam", "quantus", "numpy"):
+        with monkeypatch.context() as patch:
+            patch.setattr(runner, "version", lambda package, name=name: "0.1" if package == name else version(package))
+            with pytest.raises(
+                ValueError, match=f"was started with {name} {version(name)[:3]}.*, and is resumed with 0.1; take"
+            ):
+                _resumed(folder, make_samples(24))
+    _resumed(folder, make_samples(24))
+
+
+def test_examples_can_be_added_on_resume_and_afterwards(tmp_path):
+    samples = make_samples(24)
+    want = compare_methods(make_model(), samples, METHODS, CHEAP, batch_size=2, examples=6, rivals=True)
+    for after in (3, None):
+        folder = tmp_path / f"after-{after}"
+        if after is None:
+            compare_methods(make_model(), samples, METHODS, CHEAP, batch_size=2, examples=2, folder=folder)
+        else:
+            _cut_off(folder, after)
+        resumed = _resumed(folder, samples, examples=6, rivals=True)
+        same(resumed, want)
+        same(Comparison.load(folder), want)
+        for one, other in zip(resumed.examples, want.examples, strict=True):
+            assert one.rival == other.rival
+            assert one.rival_maps.keys() == other.rival_maps.keys() == set(METHODS)
+    before = (folder / "manifest.json").read_bytes()
+    assert len(_resumed(folder, samples, examples=2).examples) == 6, "none is taken away"
+    assert (folder / "manifest.json").read_bytes() == before
+    with pytest.raises(ValueError, match="sample 's1' changed since it was scored, and cannot be shown beside its scores"):
+        _resumed(folder, [samples[0], replace(samples[1], mask=~samples[1].mask), *samples[2:]], examples=6)
+    with pytest.raises(ValueError, match="was started with seed 0, and is resumed with 1"):
+        _resumed(folder, samples, examples=6, seed=1)
+
+
+def test_one_process_at_a_time(tmp_path):
+    folder = tmp_path / "run"
+    _cut_off(folder, after=1)
+    before = {path: path.read_bytes() for path in folder.rglob("*.*")}
+    settings = Journal.read(folder)["settings"]
+    with Journal.opened(folder, settings, {}, resume=True):
+        for resume in (True, False):
+            with pytest.raises(BlockingIOError, match=rf"in use by process {os.getpid()} \(this one\) on .*; wait until"):
+                comparisons.run(str(folder), resume)
+    assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
+    comparisons.run(str(folder), resume=True)
+
+
+def test_nothing_is_left_beside_a_folder_by_a_run_that_was_killed_at_its_start(tmp_path):
+    code = "import os, pathlib, captum_softcam.evaluation.journal as j\nj.write_json = lambda *_: os.kill(os.getpid(), 9)\n"
+    code += f"j._start(pathlib.Path({str(tmp_path / 'run')!r}), {{}})"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".run.captum-softcam-")
+    comparisons.run(str(tmp_path / "run"), resume=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

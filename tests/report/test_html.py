@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 import re
-import tempfile
 import zlib
 from html.parser import HTMLParser
 from io import BytesIO
@@ -522,21 +521,11 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
         write_report(make_comparison(), tmp_path / "nowhere" / "report.html")
 
 
-@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENOSPC])
-def test_a_folder_that_takes_nothing_is_said_in_words(tmp_path, monkeypatch, code):
-    def refuse(**_: object) -> None:
-        raise OSError(code, "no luck")
-
-    monkeypatch.setattr(tempfile, "mkstemp", refuse)
-    with pytest.raises(OSError, match=r"the report '.*' could not be written: no luck\. Free some space, or choose"):
-        write_report(make_comparison(), tmp_path / "report.html")
-
-
 def test_a_disk_that_fills_up_leaves_nothing_behind(tmp_path, monkeypatch):
     def fill(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", fill)
-    with pytest.raises(OSError, match=r"No space left on device\. Free some space"):
+    with pytest.raises(OSError, match=r"report.html' cannot be written \(No space left on device\); make room there"):
         write_report(make_comparison(), tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []

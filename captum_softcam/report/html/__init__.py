@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from captum_softcam._files import write_text
 from captum_softcam._names import shown
 from captum_softcam.evaluation import Comparison
 from captum_softcam.report.html.facts import Facts
@@ -40,28 +40,10 @@ def write_report(comparison: Comparison, path: str | Path, classes: Sequence[str
         >>> write_report(comparison, "report.html")
     """
     path = Path(path)
-    if path.exists():
+    if os.path.lexists(path):
         raise FileExistsError(f"'{shown(path)}' exists already and is not overwritten; choose another name or move it away.")
     if not path.parent.is_dir():
         raise FileNotFoundError(
             f"the report's folder '{shown(path.parent)}' does not exist; make it first, or choose another."
         )
-    page = make_page(Facts(comparison, classes))
-    try:
-        _write_whole(page, path)
-    except OSError as error:
-        reason = f"the report '{path}' could not be written: {error.strerror or error}"
-        raise type(error)(f"{reason}. Free some space, or choose a folder that can be written to.") from error
-
-
-def _write_whole(page: str, path: Path) -> None:
-    """Write beside ``path`` first, then move: whoever sees the file sees all of it."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:80]}-", suffix=".part", dir=path.parent)
-    draft = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(page)
-        draft.chmod(0o644)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_text(path, make_page(Facts(comparison, classes)))
