@@ -37,7 +37,8 @@ def score_table(output: Any, count: int, *, single: bool = False) -> Tensor:
     """
     if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != count:
         raise ValueError(
-            f"the model gives {described(output)} for {count} images; expected logits (N, K): {_wrapper(output, count)}."
+            f"the model gives {described(output)} for {count} image{'s' * (count != 1)}; expected logits (N, K): "
+            f"{_wrapper(output, count)}."
         )
     if output.shape[1] == 1 and not single:
         raise ValueError(

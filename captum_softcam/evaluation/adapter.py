@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -29,10 +29,11 @@ from torch import Tensor, nn
 from captum_softcam._layers import get_layer, layer_name, refuse_flat_layer
 from captum_softcam._maps import upsample
 from captum_softcam._names import closest
+from captum_softcam._scores import score_table
 from captum_softcam.attr import METHODS, LayerSoftCam
 from captum_softcam.evaluation.arguments import check_arguments, check_class, default_arguments, parameters_of
 from captum_softcam.evaluation.batches import device_of
-from captum_softcam.evaluation.controls import CONTROLS, image_seed
+from captum_softcam.evaluation.controls import CONTROLS, RandomMap, image_seed
 
 __all__ = ["LayerExplainFunc"]
 
@@ -47,7 +48,8 @@ class LayerExplainFunc:
     several channels summed; signals (N, C, L) and volumes (N, C, D, H, W) go like images.
 
     The model's mode and gradients are left as they were. Methods that draw at random (Lime, SHAP, ``NoiseTunnel``) go image
-    by image, with random numbers that belong to the image: no map depends on its batch, or on what was drawn before.
+    by image, with random numbers that belong to the image: no map depends on its batch, or on what was drawn before. The map
+    of an image that is not finite is NaN.
 
     What Captum leaves to the caller is filled in unless it is given. Occlusion slides a window of an eighth of the image by
     half its side. Methods that remove features of the input remove patches, 8 per side, all channels together, those of a
@@ -122,33 +124,59 @@ class LayerExplainFunc:
         maps = self.explain(model, images, torch.as_tensor(targets, dtype=torch.long, device=images.device))
         return maps.float().cpu().numpy()
 
-    def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, model: nn.Module, images: Tensor, targets: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
         """Maps (N, 1, ...) for images (N, C, ...) and classes (N,).
 
         Args:
             model (torch.nn.Module): the classifier to explain, in eval mode.
             images (Tensor): as the model takes them.
             targets (Tensor): classes.
+            seeds (sequence of int): of each image, for methods that draw at random, such as those that a comparison makes of
+                the samples' identifiers. Default: made of what the images show, see :func:`image_seed`
 
         Returns:
             Tensor: signed, at input resolution, like ``images`` in precision and device. Cost: the method's own.
 
         Raises:
             TypeError: if the method gives no tensor.
-            ValueError: if the model has no such layer, the layer no spatial map, or the method no maps of the images.
+            ValueError: if the model has no such layer, the layer no spatial map, the method no maps of the images, or if a
+                method of Captum's fails because the model gives no scores (N, K).
         """
-        with _as_found(model), _without_announcements(), torch.enable_grad():
-            if not _draws(self.method):
-                return self._maps(model, images, targets)
-            return torch.cat([self._drawn(model, images[i : i + 1], targets[i : i + 1]) for i in range(len(images))])
+        seeds = [image_seed(image) for image in images] if seeds is None and self._random else seeds
+        finite = images.flatten(1).isfinite().all(1)
+        if finite.all():
+            return self._explained(model, images, targets, seeds)
+        maps = images.new_full((len(images), 1, *images.shape[2:]), torch.nan)
+        if finite.any():
+            kept = None if seeds is None else [seed for seed, good in zip(seeds, finite.tolist(), strict=True) if good]
+            maps[finite] = self._explained(model, images[finite], targets[finite], kept)
+        return maps
 
-    def _drawn(self, model: nn.Module, image: Tensor, target: Tensor) -> Tensor:
-        with _random_numbers_of(image):
-            return self._maps(model, image, target)
+    @property
+    def _random(self) -> bool:
+        """Whether the method draws at random, of Captum's or the control."""
+        return _draws(self.method) or self.method is RandomMap or isinstance(self.method, RandomMap)
 
-    def _maps(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    def _explained(self, model: nn.Module, images: Tensor, targets: Tensor, seeds: Sequence[int] | None) -> Tensor:
+        try:
+            with _as_found(model), _without_announcements(), torch.enable_grad():
+                if seeds is None or not _draws(self.method):
+                    return self._maps(model, images, targets, seeds)
+                ones = [slice(i, i + 1) for i in range(len(images))]
+                drawn = [self._drawn(model, images[i], targets[i], seed) for i, seed in zip(ones, seeds, strict=True)]
+                return torch.cat(drawn)
+        except Exception:
+            if _is_captum(self.method):
+                _blame_scores(model, images)
+            raise
+
+    def _drawn(self, model: nn.Module, image: Tensor, target: Tensor, seed: int) -> Tensor:
+        with _random_numbers(seed, image.device):
+            return self._maps(model, image, target, [seed])
+
+    def _maps(self, model: nn.Module, images: Tensor, targets: Tensor, seeds: Sequence[int] | None) -> Tensor:
         given = images.detach().clone()
-        call = self._attribute if _is_captum(self.method) else partial(self.method, **self.arguments)
+        call = partial(self._attribute, seeds=seeds) if _is_captum(self.method) else partial(self.method, **self.arguments)
         maps = _only_tensor(call(model, given, targets), self.name)
         if self.layer is not None and maps.dim() <= images.dim():
             refuse_flat_layer(maps, _source(self.method).__name__, model, get_layer(model, self.layer), (images,))
@@ -159,12 +187,14 @@ class LayerExplainFunc:
             )
         return upsample(maps.detach().to(images).sum(1, keepdim=True), tuple(images.shape[2:]))
 
-    def _attribute(self, model: nn.Module, images: Tensor, targets: Tensor) -> Any:
+    def _attribute(self, model: nn.Module, images: Tensor, targets: Tensor, seeds: Sequence[int] | None) -> Any:
         explainer = self._explainer(model) if isinstance(self.method, type) else self.method
         built = parameters_of(self.method) if isinstance(self.method, type) else {}
         arguments = {name: value for name, value in self.arguments.items() if name not in built}
         if "target" in parameters_of(explainer.attribute) or isinstance(explainer, NoiseTunnel):
             arguments["target"] = targets
+        if isinstance(explainer, RandomMap):
+            arguments["seeds"] = seeds
         if isinstance(explainer, GradientAttribution):
             images.requires_grad_()  # Captum warns when it has to do so
         return explainer.attribute(images, **{**default_arguments(explainer, images), **arguments})
@@ -284,13 +314,25 @@ def _without_announcements() -> Iterator[None]:
         yield
 
 
+@torch.no_grad()
+def _blame_scores(model: nn.Module, images: Tensor) -> None:
+    """Raise ValueError if a method of Captum's has failed because the model gives no scores (N, K)."""
+    try:
+        output = model(images)
+    except Exception:  # the model itself fails, as its error says
+        return
+    if isinstance(output, Tensor) and output.dim() > 1 and len(output) == len(images):
+        return
+    score_table(output, len(images))
+
+
 @contextmanager
-def _random_numbers_of(image: Tensor) -> Iterator[None]:
-    """Random numbers that belong to the image; the generators of PyTorch and NumPy stand afterwards where they stood."""
+def _random_numbers(seed: int, device: torch.device) -> Iterator[None]:
+    """Random numbers of a seed; the generators of PyTorch and NumPy stand afterwards where they stood."""
     state = np.random.get_state()
-    with torch.random.fork_rng([image.device] if image.is_cuda else []):
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         try:
-            _seed(image_seed(image), image.device)
+            _seed(seed, device)
             yield
         finally:
             np.random.set_state(state)

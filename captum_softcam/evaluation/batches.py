@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from captum_softcam._names import quoted, shown
+from captum_softcam._scores import are_probabilities, score_table
 from captum_softcam.data import Sample
 from captum_softcam.evaluation.costs import CostMeter
 
-__all__ = ["Batch", "device_of", "make_batch"]
+__all__ = ["Batch", "check_sample", "device_of", "make_batch", "probabilities_of"]
+
+_SIGNAL = 2  # dimensions, channels first
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A few samples with what the model says of them; masks (N, 1, H, W), False where a sample has none."""
+    """A few samples with what the model says of them; masks (N, 1, H, W) bool, False where a sample has none."""
 
     samples: Sequence[Sample]
     images: Tensor
@@ -25,6 +29,11 @@ class Batch:
     logits: Tensor
     targets: Tensor
     seconds: float
+
+    def pictured(self, place: int) -> Sample:
+        """A sample with its mask as bool."""
+        sample = self.samples[place]
+        return sample if sample.mask is None else replace(sample, mask=self.masks[place].cpu())
 
 
 @torch.no_grad()
@@ -34,18 +43,22 @@ def make_batch(
     size: tuple[int, ...],
     normalize: Callable[[Tensor], Tensor],
     explain: Literal["true", "predicted"],
+    *,
+    single: bool = False,
 ) -> Batch:
     """Samples of one size, checked, on the model's device, with what the model says of them and the seconds it took.
 
     Raises:
-        ValueError: for an image or a mask of another size, an empty mask, or a class the model does not have.
+        ValueError: for an image or a mask of another size, an empty mask, a class the model does not have, or a model that
+            gives no logits (N, K), a single one only where ``single`` allows it.
     """
     for sample in samples:
-        _check_sizes(sample, size)
+        check_sample(sample, size, len(samples[0].image))
     device = device_of(model)
     images = normalize(torch.stack([sample.image for sample in samples]).to(device))
     with CostMeter(model) as meter:
         logits = model(images)
+    score_table(logits, len(images), single=single)
     for sample in samples:
         _check_class(sample, logits)
     labels = torch.tensor([sample.target for sample in samples], device=device)
@@ -59,32 +72,53 @@ def make_batch(
     )
 
 
-def _check_sizes(sample: Sample, size: tuple[int, ...]) -> None:
+@torch.no_grad()
+def probabilities_of(model: nn.Module, batch: Batch) -> Tensor:
+    """Probabilities of the classes (N, K): the softmax of logits, the sigmoid of a single one, probabilities as they are."""
+    if are_probabilities(model, batch.images, [batch.logits]):
+        return batch.logits
+    return batch.logits.softmax(1) if batch.logits.shape[1] > 1 else batch.logits.sigmoid()
+
+
+def check_sample(sample: Sample, size: tuple[int, ...], channels: int) -> None:
+    """Raise ValueError unless image and mask have this size, the image these channels, and the mask a position above 0."""
+    name = shown(sample.identifier)
+    if sample.image.dim() < _SIGNAL:
+        raise ValueError(
+            f"the image of sample '{name}' is {tuple(sample.image.shape)}; expected a signal (C, L), an image (C, H, W) or "
+            "a volume."
+        )
     if sample.image.shape[1:] != size:
         raise ValueError(
-            f"sample '{sample.identifier}' is {tuple(sample.image.shape[1:])} pixels, the first one {tuple(size)}; "
+            f"sample '{name}' is {tuple(sample.image.shape[1:])} pixels, the first one {tuple(size)}; "
             "resize them to one size."
+        )
+    if len(sample.image) != channels:
+        raise ValueError(
+            f"sample '{name}' has {len(sample.image)} channels, another one {channels}; bring all images to one number."
         )
     if sample.mask is None:
         return
-    if sample.mask.shape[1:] != size:
+    if tuple(sample.mask.shape) not in ((1, *size), tuple(size)):
         raise ValueError(
-            f"the mask of sample '{sample.identifier}' is {tuple(sample.mask.shape[1:])} pixels, its image {tuple(size)}."
+            f"the mask of sample '{name}' is {tuple(sample.mask.shape)}, its image {tuple(size)} pixels; expected "
+            f"{(1, *size)}."
         )
-    if not sample.mask.any():
-        raise ValueError(f"the mask of sample '{sample.identifier}' is empty; give None where there is nothing to localise.")
+    if not (sample.mask > 0).any():
+        raise ValueError(f"the mask of sample '{name}' is empty; give None where there is nothing to localise.")
 
 
 def _check_class(sample: Sample, logits: Tensor) -> None:
     if not 0 <= sample.target < logits.shape[1]:
         raise ValueError(
-            f"sample '{sample.identifier}' has class {sample.target}; the model gives {logits.shape[1]} logits, "
-            f"so classes 0 to {logits.shape[1] - 1}."
+            f"sample '{shown(sample.identifier)}' has class {quoted(sample.target)}; the model gives {logits.shape[1]} "
+            f"logits, so classes 0 to {logits.shape[1] - 1}."
         )
 
 
 def _mask(sample: Sample, size: tuple[int, ...]) -> Tensor:
-    return torch.zeros(1, *size, dtype=torch.bool) if sample.mask is None else sample.mask.bool()
+    """The mask as bool (1, ...): what is above 0 is evidence, in masks of 0 and 255 as in those of -1 and 1."""
+    return torch.zeros(1, *size, dtype=torch.bool) if sample.mask is None else (sample.mask > 0).view(1, *size)
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from captum_softcam._layers import get_layer, last_spatial_layer, refuse_flat_layer
-from captum_softcam._names import closest
+from captum_softcam._names import closest, quoted
+from captum_softcam._scores import refuse_probabilities, score_table
 from captum_softcam._tail import depends_on_mode
 from captum_softcam.attr import METHODS, LayerSoftCam
 from captum_softcam.data import Samples
@@ -20,8 +22,10 @@ from captum_softcam.softcam import SoftCamModel
 
 __all__ = [
     "BY_NAME_ONLY",
+    "check_choices",
     "check_layer",
     "check_model",
+    "check_scores",
     "default_methods",
     "default_metrics",
     "find_methods",
@@ -30,6 +34,7 @@ __all__ = [
 
 
 BY_NAME_ONLY = ("class_activation_map", "score_cam")  # Recipro-CAM by another scale, and a forward per channel
+_EXPLAINED = ("true", "predicted")
 _LOOKED_AT = 64  # samples that are searched for a mask where the data set does not say
 
 
@@ -105,6 +110,28 @@ def check_model(model: nn.Module) -> None:
             f"the model is in train mode ({len(training)} modules, first '{training[0]}'): dropout and batch statistics "
             "would change the scores. Call model.eval() first."
         )
+
+
+@torch.no_grad()
+def check_scores(model: nn.Module, images: Tensor, metrics: Sequence[Metric]) -> None:
+    """Run the model once, as nothing is timed yet; raise ValueError unless it gives what the metrics read.
+
+    Logits (N, K) of two classes or more, or, where no metric asks the model, probabilities.
+    """
+    scores = score_table(model(images), len(images))
+    if any(metric.forwards for metric in metrics):
+        refuse_probabilities(model, images, [scores])
+
+
+def check_choices(explain: str, batch_size: int, examples: int, seed: int) -> None:
+    """Raise ValueError for a class to explain that does not exist, or for what is not a whole number in its range."""
+    if explain not in _EXPLAINED:
+        raise ValueError(
+            f"explain is {quoted(explain)}; expected 'true', the class of each sample, or 'predicted', that of the model."
+        )
+    for name, value, least in (("batch_size", batch_size, 1), ("examples", examples, 0), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+            raise ValueError(f"{name} is {quoted(value)}; expected a whole number from {least} up.")
 
 
 @torch.no_grad()

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from captum.attr import Attribution
 from torch import Tensor
 
-__all__ = ["CONTROLS", "CentredGaussian", "EdgeMap", "RandomMap", "image_seed"]
+from captum_softcam.metrics import PATCHES
+from captum_softcam.metrics.functional._edges import wide
+from captum_softcam.metrics.functional._grid import even_grid, patch_means
+
+__all__ = ["CONTROLS", "CentredGaussian", "EdgeMap", "RandomMap", "image_seed", "name_seed"]
+
+_STEPS = 128
 
 
 class RandomMap(Attribution):
     """Independent normal noise at every position, the same for the same image whatever batch it is in.
+
+    In a comparison it is the same for the same identifier of a sample, on every machine.
 
     Cost: no forward.
 
@@ -27,21 +37,29 @@ class RandomMap(Attribution):
         super().__init__(forward_func)
         self.seed = seed
 
-    def attribute(self, inputs: Tensor, target: Any = None) -> Tensor:  # noqa: ARG002 (Captum's signature)
+    def attribute(
+        self,
+        inputs: Tensor,
+        target: Any = None,  # noqa: ARG002 (Captum's signature)
+        seeds: Sequence[int] | None = None,
+    ) -> Tensor:
         """Noise at input resolution.
 
         Args:
             inputs (Tensor): signals, images or volumes (N, C, ...).
             target (any): without effect; kept for Captum's signature. Default: None
+            seeds (sequence of int): of each image. Default: made of what the images show
 
         Returns:
             Tensor: (N, 1, ...), of mean 0 and standard deviation 1.
         """
-        return torch.stack([self._noise(image) for image in inputs]).to(inputs)
+        seeds = [image_seed(image) for image in inputs] if seeds is None else seeds
+        return torch.stack([self._noise(seed, tuple(inputs.shape[2:])) for seed in seeds]).to(inputs)
 
-    def _noise(self, image: Tensor) -> Tensor:
-        generator = torch.Generator().manual_seed(image_seed(image) ^ self.seed)
-        return torch.randn(1, *image.shape[1:], generator=generator)
+    def _noise(self, seed: int, size: tuple[int, ...]) -> Tensor:
+        # NumPy's, in double precision: torch.randn rounds by the instructions of the CPU
+        random = np.random.default_rng([seed, self.seed])
+        return torch.from_numpy(random.standard_normal((1, *size)))
 
 
 class CentredGaussian(Attribution):
@@ -63,9 +81,10 @@ class CentredGaussian(Attribution):
         Returns:
             Tensor: (N, 1, ...), in (0, 1], highest in the middle.
         """
-        bell = torch.ones(())
+        bell = torch.ones((), dtype=torch.float64)  # and rounded once: float32 would round by the instructions of the CPU
         for side in inputs.shape[2:]:
-            bell = bell[..., None] * torch.exp(-0.5 * (torch.linspace(-1, 1, side) / 0.5).square())
+            line = torch.tensor([math.exp(-2 * (2 * i / max(1, side - 1) - 1) ** 2) for i in range(side)], dtype=bell.dtype)
+            bell = bell[..., None] * line
         return bell.expand(len(inputs), 1, *bell.shape).to(inputs)
 
 
@@ -94,8 +113,8 @@ class EdgeMap(Attribution):
         Returns:
             Tensor: (N, 1, ...), >= 0, in units of the inputs per position.
         """
-        mean = inputs.detach().mean(1, keepdim=True)
-        return torch.stack([_slope(mean, dim).square() for dim in range(2, mean.dim())]).sum(0).sqrt()
+        mean = wide(inputs.detach()).mean(1, keepdim=True)
+        return torch.stack([_slope(mean, dim).square() for dim in range(2, mean.dim())]).sum(0).sqrt().to(inputs)
 
 
 CONTROLS: dict[str, type[Attribution]] = {
@@ -106,9 +125,22 @@ CONTROLS: dict[str, type[Attribution]] = {
 """The controls by name."""
 
 
+def name_seed(name: str) -> int:
+    """A seed that belongs to a name, such as the identifier of a sample."""
+    return zlib.crc32(name.encode("utf-8", "surrogatepass"))
+
+
 def image_seed(image: Tensor) -> int:
-    """A seed that belongs to the image, whatever batch it is in."""
-    return zlib.crc32(image.detach().float().cpu().numpy().tobytes())
+    """A seed that belongs to what an image (C, ...) shows, whatever batch it is in.
+
+    It is made of the means of 64 patches, in steps of 1/128 of the image's range: another machine, which rounds otherwise in
+    the last digit, finds the same, and an image with a little noise on it another.
+    """
+    shown = wide(image.detach()).nan_to_num(0, 0, 0).mean(0)[None, None]
+    means = patch_means(shown, even_grid(shown.shape[2:], PATCHES)) - shown.min()
+    span = shown.max() - shown.min()
+    steps = (means * (_STEPS / span)).round() if span > 0 else torch.zeros_like(means)
+    return zlib.crc32(steps.to(torch.int32).cpu().numpy().tobytes())
 
 
 def _slope(images: Tensor, along: int) -> Tensor:

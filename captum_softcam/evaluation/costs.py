@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from captum_softcam._scores import score_table
+
 __all__ = ["CostMeter"]
 
 
@@ -39,7 +41,7 @@ class CostMeter:
         peak_bytes (int): peak of memory; None where it is not measured.
 
     Raises:
-        TypeError: in the block, if the model gives no tensor.
+        ValueError: in the block, if the model gives no tensor, or one without a dimension for the images.
 
     Example::
 
@@ -94,8 +96,8 @@ def _counter(meter: CostMeter) -> Any:
         meter.backwards += len(gradient)
 
     def ran(model: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        if not isinstance(output, Tensor):
-            raise TypeError(f"{type(model).__name__} gives {type(output).__name__}; a cost is counted for a tensor (N, K).")
+        if not isinstance(output, Tensor) or not output.dim():
+            score_table(output, len(inputs[0]))
         if _replaced(model) == replaced:
             meter.forwards += min(len(rows) for rows in (*inputs[:1], output))
         if output.requires_grad:

@@ -21,16 +21,19 @@ from captum_softcam._files import owned
 from captum_softcam._names import NAME, quoted, shown
 from captum_softcam.data import Sample, Samples
 from captum_softcam.evaluation.assembly import assemble
-from captum_softcam.evaluation.batches import device_of, make_batch
+from captum_softcam.evaluation.batches import check_sample, device_of, make_batch, probabilities_of
 from captum_softcam.evaluation.checks import (
+    check_choices,
     check_layer,
     check_model,
+    check_scores,
     default_methods,
     default_metrics,
     find_methods,
     find_metrics,
 )
 from captum_softcam.evaluation.comparison import Comparison, Example
+from captum_softcam.evaluation.controls import name_seed
 from captum_softcam.evaluation.engine import Engine, LocalEngine
 from captum_softcam.evaluation.journal import Journal, is_complete, refuse_other
 from captum_softcam.evaluation.part import Part, fingerprint
@@ -107,10 +110,10 @@ def compare_methods(
         Comparison: scores per sample, costs, settings and examples.
 
     Raises:
-        ValueError: for unknown names, no samples, images or masks of different sizes, a model with a single logit, a class
-            it does not have, a layer without a spatial map, SoftCAM on a model without evidence, a model in train mode,
-            every method failing on the first batch, or a folder that is damaged, was started with other settings, or none
-            of whose samples is there as it was.
+        ValueError: for unknown names, numbers out of their range, no samples, images or masks of different sizes, a model
+            that gives no logits (N, K) of two classes or more, a class it does not have, a layer without a spatial map,
+            SoftCAM on a model without evidence, a model in train mode, every method failing on the first batch, or a folder
+            that is damaged, was started with other settings, or none of whose samples is there as it was.
         FileExistsError: if the folder exists and is not to be resumed.
         FileNotFoundError: if there is nothing to resume.
         BlockingIOError: if another process works in the folder.
@@ -124,17 +127,20 @@ def compare_methods(
         (['soft_cam', 'random'], 8)
     """
     check_model(model)
+    check_choices(explain, batch_size, examples, seed)
     normalize = normalize or _as_it_is
     if not len(samples):
         raise ValueError("there are no samples to compare on; give at least one.")
     first = samples[0]
+    check_sample(first, tuple(first.image.shape[1:]), len(first.image))
+    measured = find_metrics(default_metrics(samples) if metrics is None else metrics)
     images = normalize(first.image[None].to(device_of(model)))
+    check_scores(model, images, measured)
     layer = check_layer(model, layer, images)
-    _warm_up(model, images)
     work = Work(
         model=model,
         methods=find_methods(default_methods(model) if methods is None else methods, layer, model),
-        metrics=tuple(find_metrics(default_metrics(samples) if metrics is None else metrics)),
+        metrics=tuple(measured),
         size=tuple(first.image.shape[1:]),
         normalize=normalize,
         explain=explain,
@@ -253,12 +259,6 @@ def _with_more_examples(folder: Path, plan: _Plan, manifest: Mapping[str, Any]) 
     return comparison
 
 
-@torch.no_grad()
-def _warm_up(model: nn.Module, images: Tensor) -> None:
-    """What a model does once, at its first forward, is not timed."""
-    model(images)
-
-
 def _refuse_nothing_but_failures(part: Part, work: Work) -> None:
     failed = [failure for failure in part.failures if not failure.metric]
     if len(failed) == len(work.methods):
@@ -301,15 +301,16 @@ def explain_sample(
         TypeError: for what is no method, or gives no tensor.
     """
     check_model(model)
-    batch = make_batch(model, [sample], tuple(sample.image.shape[1:]), normalize or _as_it_is, "true")
+    batch = make_batch(model, [sample], tuple(sample.image.shape[1:]), normalize or _as_it_is, "true", single=True)
     layer = check_layer(model, layer, batch.images)
     explainers = find_methods(default_methods(model) if methods is None else methods, layer, model)
-    maps = {name: explainer.explain(model, batch.images, batch.targets) for name, explainer in explainers.items()}
+    seeds = [name_seed(sample.identifier)]
+    maps = {name: each.explain(model, batch.images, batch.targets, seeds) for name, each in explainers.items()}
     return Example(
-        sample,
+        batch.pictured(0),
         sample.target,
         {name: attribution[0].float().cpu() for name, attribution in maps.items()},
-        probabilities=batch.logits[0].softmax(0).cpu(),
+        probabilities=probabilities_of(model, batch)[0].cpu(),
     )
 
 

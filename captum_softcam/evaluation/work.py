@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from captum_softcam.data import Sample
 from captum_softcam.evaluation.adapter import LayerExplainFunc
-from captum_softcam.evaluation.batches import Batch, make_batch
+from captum_softcam.evaluation.batches import Batch, make_batch, probabilities_of
+from captum_softcam.evaluation.controls import name_seed
 from captum_softcam.evaluation.costs import CostMeter
 from captum_softcam.evaluation.example import Example, pack_examples, unpack_examples
 from captum_softcam.evaluation.part import COSTS, Failure, Part, fingerprint
@@ -67,14 +68,9 @@ class Work:
             Part: scores, curves, costs and errors; a method or metric that fails is among the errors.
 
         Raises:
-            ValueError: if the samples do not fit the model or each other, or the model gives a single logit.
+            ValueError: if the samples do not fit the model or each other, or the model gives no logits (N, K).
         """
         batch = make_batch(self.model, samples, self.size, self.normalize, self.explain)
-        if batch.logits.shape[1] == 1:
-            raise ValueError(
-                "the model gives a single logit, whose softmax is 1 whatever it sees; train two classes (--kind multiclass) "
-                "or wrap the model so that it returns two logits, 0 and its own."
-            )
         trial = Trial(self.model, batch.images, batch.targets, batch.masks, logits=batch.logits, seed=self.seed)
         bench = _Bench(self, batch, trial, [i for i, index in enumerate(indices) if index in self.kept], 0 in indices, tick)
         try:
@@ -97,6 +93,7 @@ class _Bench:
         self.fractions: dict[str, NDArray[Any]] = {}
         self.failures: list[Failure] = []
         self.maps: dict[str, Tensor] = {}
+        self.seeds = [name_seed(sample.identifier) for sample in batch.samples]
         self.rivals = batch.logits.scatter(1, batch.targets[:, None], -torch.inf).argmax(1)
         self.rival_maps: dict[str, Tensor] = {}
 
@@ -108,7 +105,8 @@ class _Bench:
         self._tick(f"{name}: map", self._step)
         if maps is None:
             return
-        again = partial(explain.explain, self.work.model, targets=self.batch.targets)
+        seeds = [name_seed(f"{sample.identifier}, masked") for sample in self.batch.samples]
+        again = partial(explain.explain, self.work.model, targets=self.batch.targets, seeds=seeds)
         explained = Explained(self.trial, maps, again)
         for k, metric in enumerate(self.work.metrics):
             scores = self._attempt(name, metric.name, partial(self._measure, metric, explained, place))
@@ -120,13 +118,14 @@ class _Bench:
         """Maps of the batch by one method, with what they cost; and those that are kept."""
         explain, model, count = self.work.methods[name], self.work.model, len(self.batch.samples)
         with CostMeter(model, memory=self.memory) as meter:
-            maps = explain.explain(model, self.batch.images, self.batch.targets)
+            maps = explain.explain(model, self.batch.images, self.batch.targets, self.seeds)
         peak = np.nan if meter.peak_bytes is None else meter.peak_bytes
         self.costs[place] = meter.forwards / count, meter.backwards / count, meter.seconds / count, peak
         if self.kept:
             self.maps[name] = maps[self.kept].float().cpu()
             if self.work.rivals and self.batch.logits.shape[1] > 1:
-                rivals = explain.explain(model, self.batch.images[self.kept], self.rivals[self.kept])
+                seeds = [self.seeds[i] for i in self.kept]
+                rivals = explain.explain(model, self.batch.images[self.kept], self.rivals[self.kept], seeds)
                 self.rival_maps[name] = rivals.float().cpu()
         return maps
 
@@ -175,10 +174,10 @@ class _Bench:
 
     def _examples(self) -> Iterator[tuple[int, Example]]:
         """Examples as they come back from a file, so that a run gives the same whether it was cut off or not."""
-        probabilities = self.batch.logits.softmax(1).cpu()
+        probabilities = probabilities_of(self.work.model, self.batch).cpu()
         for j, i in enumerate(self.kept):
             example = Example(
-                sample=self.batch.samples[i],
+                sample=self.batch.pictured(i),
                 target=int(self.batch.targets[i]),
                 maps={name: maps[j] for name, maps in self.maps.items()},
                 probabilities=probabilities[i],

@@ -99,7 +99,7 @@ def test_a_model_without_a_tensor_is_refused():
             return x, x
 
     model = Pair()
-    with pytest.raises(TypeError, match=r"Pair gives tuple; a cost is counted for a tensor \(N, K\)\."), CostMeter(model):
+    with pytest.raises(ValueError, match=r"the model gives tuple with \[0\] \(1,\), \[1\] \(1,\)"), CostMeter(model):
         model(torch.zeros(1))
     assert _hooks(model) == 0
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from captum.attr import IntegratedGradients, LayerGradCam, NoiseTunnel, Saliency
-from comparisons import make_model, make_samples, sorted_scores
+from captum.attr import IntegratedGradients, KernelShap, LayerGradCam, NoiseTunnel, Saliency
+from comparisons import CHEAP, make_model, make_samples, sorted_scores
 from torch import Tensor, nn
 
 from captum_softcam.attr import LayerReciproCam, LayerSoftCam
@@ -342,7 +342,10 @@ def test_wrong_samples_are_refused(model, samples):
         (_with(samples, target=4), r"sample 's4' has class 4; the model gives 4 logits, so classes 0 to 3\."),
         (_with(samples, target=-1), "sample 's4' has class -1"),
         (_with(samples, image=torch.rand(3, 16, 20)), r"sample 's4' is \(16, 20\) pixels, the first one \(16, 24\)"),
-        (_with(samples, mask=torch.ones(1, 4, 4)), r"the mask of sample 's4' is \(4, 4\) pixels, its image \(16, 24\)"),
+        (
+            _with(samples, mask=torch.ones(1, 4, 4)),
+            r"the mask of sample 's4' is \(1, 4, 4\), its image \(16, 24\) pixels; expected \(1, 16, 24\)\.",
+        ),
         (_with(samples, mask=torch.zeros(1, 16, 24)), "the mask of sample 's4' is empty; give None"),
         (
             _with(samples, identifier="s1"),
@@ -351,6 +354,105 @@ def test_wrong_samples_are_refused(model, samples):
     ):
         with pytest.raises(ValueError, match=message):
             compare_methods(model, changed, ["random"], ["pixel_auc"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"explain": "ture"}, r"explain is 'ture'; expected 'true', the class of each sample, or 'predicted'"),
+        ({"explain": None}, "explain is None; expected 'true'"),
+        *(({"batch_size": size}, f"batch_size is {size}; expected a whole number from 1 up") for size in (0, -2, 2.0, True)),
+        ({"examples": -1}, "examples is -1; expected a whole number from 0 up"),
+        ({"seed": 1.5}, "seed is 1.5; expected a whole number from 0 up"),
+    ],
+)
+def test_choices_and_numbers_are_checked_before_the_run(model, samples, arguments, message, tmp_path):
+    seen = _count_forwards(model)
+    with pytest.raises(ValueError, match=message):
+        compare_methods(model, samples, ["random"], ["pixel_auc"], folder=tmp_path / "new", **arguments)
+    assert not seen
+    assert not list(tmp_path.iterdir())
+
+
+MASKS = {
+    "bool": lambda mask: mask,
+    "0 and 1": lambda mask: mask.float(),
+    "0 and 255": lambda mask: mask.byte() * 255,
+    "-1 and 1": lambda mask: mask.float() * 2 - 1,
+    "NaN and 1": lambda mask: torch.where(mask, 1.0, torch.nan),
+    "without a channel": lambda mask: mask[0],
+    "soft": lambda mask: mask.double() * 0.3,
+}
+
+
+@pytest.mark.parametrize("form", MASKS.values(), ids=MASKS)
+def test_masks_are_what_is_above_0(model, samples, form):
+    metrics = ["pointing_game", "relevance_mass_accuracy", "pixel_auc"]
+    want = compare_methods(model, samples[1:], ["random"], metrics)
+    got = compare_methods(model, [replace(s, mask=form(s.mask)) for s in samples[1:]], ["random"], metrics)
+    pd.testing.assert_series_equal(sorted_scores(got), sorted_scores(want))
+    for example, other in zip(got.examples, want.examples, strict=True):
+        assert torch.equal(example.sample.mask, other.sample.mask)
+    assert explain_sample(model, replace(samples[1], mask=form(samples[1].mask)), ["random"]).sample.mask.dtype is torch.bool
+
+
+def test_an_image_that_is_not_finite_takes_itself_alone(model, samples):
+    methods = ["soft_cam", "grad_cam", "random", "edge_map", KernelShap]
+    broken = samples[2].image.clone()
+    broken[0, 3, 4] = torch.nan
+    mixed = [*samples[:2], replace(samples[2], image=broken), *samples[3:]]
+    want, got = (sorted_scores(compare_methods(model, each, methods, CHEAP)) for each in (samples, mixed))
+    assert got["s2"].isna().all()
+    pd.testing.assert_series_equal(got.drop("s2"), want.drop("s2"), atol=1e-4)
+
+
+class Ends(nn.Module):
+    def __init__(self, model: nn.Module, end) -> None:
+        super().__init__()
+        self.model, self.end = model, end
+        self.eval()
+
+    def forward(self, x: torch.Tensor):
+        return self.end(self.model(x))
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (lambda s: {"logits": s}, r"the model gives dict with \['logits'\] \(1, 4\) for 1 image; expected logits"),
+        (lambda s: (s, s), r"whose forward returns self\.model\(images\)\[0\]"),
+        (lambda s: s[:, 0], r"the model gives \(1,\) for 1 image"),
+        (lambda s: s.squeeze(), r"self\.model\(images\)\.view\(len\(images\), -1\)"),
+        (lambda s: s.mean(), r"the model gives \(\) for 1 image"),
+    ],
+    ids=["dict", "tuple", "(N,)", "(K,)", "0-dim"],
+)
+def test_what_is_no_table_of_scores_is_refused_everywhere(model, samples, end, words):
+    odd = Ends(model, end)
+    with pytest.raises(ValueError, match=words):
+        compare_methods(odd, samples, ["random"], ["deletion"], layer="model.backbone")
+    with pytest.raises(ValueError, match=words):
+        explain_sample(odd, samples[1], ["random"], layer="model.backbone")
+    for method in ("grad_cam", Saliency):
+        with pytest.raises((ValueError, AssertionError), match=r"the model gives|for scores \("):
+            LayerExplainFunc(method, "model.backbone").explain(odd, samples[1].image[None], torch.tensor([1]))
+
+
+@pytest.mark.parametrize("end", [lambda s: s.softmax(1), lambda s: s.sigmoid()], ids=["softmax", "sigmoid"])
+def test_probabilities_are_refused_where_logits_are_read_and_taken_where_not(model, samples, end):
+    odd = Ends(model, end)
+    with pytest.raises(ValueError, match=r"the model gives (probabilities, rows that sum to 1|numbers from 0 to 1)"):
+        compare_methods(odd, samples, ["random"], ["pointing_game", "deletion"], layer="model.backbone")
+    comparison = compare_methods(odd, samples, ["random"], ["pointing_game"], layer="model.backbone")
+    assert comparison.failures.empty
+    for example in (*comparison.examples[:1], explain_sample(odd, samples[1], ["random"], layer="model.backbone")):
+        torch.testing.assert_close(example.probabilities, odd(samples[1].image[None])[0].detach(), atol=1e-5, rtol=1e-5)
+
+
+def test_one_logit_is_explained_with_its_own_probability(model, samples):
+    single = Ends(model, lambda s: s[:, :1])
+    example = explain_sample(single, replace(samples[1], target=0), ["random"], layer="model.backbone")
+    torch.testing.assert_close(example.probabilities, single(samples[1].image[None])[0].sigmoid().detach())
 
 
 def test_wrong_names_are_refused(model, samples):
