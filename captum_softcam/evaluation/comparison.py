@@ -219,6 +219,10 @@ class Comparison:
         itself. Numbers in tables keep every digit; images are kept in steps of 1/255, maps as float16 of
         their greatest magnitude.
 
+        Names stand in the tables as they are, for :meth:`load` gives the same ones back. A spreadsheet takes a cell that begins
+        with ``=``, ``+``, ``-`` or ``@`` for a formula, in quotes or not: import the columns of names as text. Halves of
+        surrogate pairs, as in names of files that are not UTF-8, are kept by Python's ``surrogatepass``.
+
         Args:
             folder (str or Path): where to; files of an earlier comparison there are replaced.
 

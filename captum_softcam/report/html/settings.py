@@ -183,7 +183,7 @@ def _download(facts: Facts) -> Html:
     """A link to the scores of every sample, which the file carries if they are few."""
     scores: pd.DataFrame = facts.comparison.scores
     rows = count(len(scores), "row")
-    table = scores.to_csv(index=False).encode("utf-8", "replace") if len(scores) < _LARGEST_TABLE else b""
+    table = scores.to_csv(index=False).encode("utf-8", "backslashreplace") if len(scores) < _LARGEST_TABLE else b""
     if not table or len(table) > _LARGEST_TABLE:
         return element("p", f"The scores of every sample, {rows}, are too many for this file; Comparison.save keeps them.")
     address = "data:text/csv;charset=utf-8;base64," + base64.b64encode(table).decode()
