@@ -702,4 +702,4 @@ def _reduce(called: _Called) -> Found:
     return found if isinstance(called.result, Tensor) else [found] * len(results)
 
 
-_CERTAIN = {_linear, _norm, _convolution, _pool, _resample, _embedding, _recurrent, _multi_head_attention}
+_CERTAIN = {_linear, _norm, _convolution, _pool, _resample, _recurrent, _multi_head_attention}

@@ -20,6 +20,7 @@ from captum_softcam._view import View, unwrap
 
 __all__ = ["LayerChoice", "suggest_layers"]
 
+_TRIED = 4  # layers of a stage, from the last one on
 _NO_MAP_OF_THEIR_OWN = ("Pool", "Dropout", "Identity", "StochasticDepth", "Permute")
 
 
@@ -50,8 +51,10 @@ class LayerChoice:
 def suggest_layers(model: nn.Module, *inputs: Any) -> list[LayerChoice]:
     """The layers of a model that are worth a map, the recommended one among them.
 
-    For CNNs and transformers without prefix tokens: the last layer of each resolution. For transformers that read a class
-    token: the normalisation before each attention, where masking patches still reaches the token.
+    For CNNs and transformers without prefix tokens: the last layer of each resolution that the scores depend on. For
+    transformers that read a class token: the normalisation before each attention, where masking patches still reaches the
+    token. A layer that is called several times is taken as its last call. Layers of which it is not certain how they are one
+    map per example are left out.
 
     Args:
         model (torch.nn.Module): in eval mode.
@@ -63,7 +66,7 @@ def suggest_layers(model: nn.Module, *inputs: Any) -> list[LayerChoice]:
     Raises:
         ValueError: if a module is in train mode.
 
-    Cost: a forward per layer.
+    Cost: a forward per layer, and two more.
 
     Example::
 
@@ -74,23 +77,49 @@ def suggest_layers(model: nn.Module, *inputs: Any) -> list[LayerChoice]:
     for module in model.modules():
         refuse_train_mode(module)
     call = Call.of(model, inputs, None)
-    found = _visit(call)
-    attended = [each for each in found if each.attended and each.layout.prefix_tokens]
-    candidates = attended or _ends_of_stages(found)
-    # a classifier that was never trained may be all zeros, and then no map matters
-    reached = [each for each in candidates if _matters(call, each)] or candidates
-    return [_choice(call, each, each is reached[-1], each in reached, bool(attended)) for each in candidates]
+    found, scores = _visit(call)
+    attended = [[each] for each in found if each.attended and each.layout.prefix_tokens]
+    stages = attended or _stages(found)
+    best, chosen = _best(call, scores, stages)
+    return [_choice(call, each, place, best, bool(attended)) for place, each in enumerate(chosen)]
 
 
-def _ends_of_stages(found: list[_Visit]) -> list[_Visit]:
-    """The last of the outermost modules of each grid; grids that only inner modules have are their own affair."""
-    maps = [each for each in found if not each.layout.prefix_tokens and not _makes_no_map(each.module)]
+def _best(call: Call, scores: Any, stages: list[list[_Visit]]) -> tuple[int, list[_Visit]]:
+    """The place of the last stage on which the scores depend, and of each stage the last layer on which they do."""
+    chosen = [stage[-1] for stage in stages]
+    for place in reversed(range(len(stages))):
+        for each in reversed(stages[place][-_TRIED:]):
+            if _matters(call, scores, each):
+                chosen[place] = each
+                return place, chosen
+    return len(stages) - 1, chosen  # a classifier that was never trained may be all zeros, and then no map matters
+
+
+def _stages(found: list[_Visit]) -> list[list[_Visit]]:
+    """The outermost modules of each grid, by grid; grids that only inner modules have are their own affair."""
+    maps = [each for each in found if not _makes_no_map(each.module)]
     outermost = min((each.depth for each in maps), default=0)
     depths: dict[tuple[int, ...], int] = {}
     for each in maps:
         depths[each.grid] = min(each.depth, depths.get(each.grid, each.depth))
-    ends = {each.grid: each for each in maps if each.depth == depths[each.grid] <= outermost + 1}
-    return sorted(ends.values(), key=maps.index)
+    stages: dict[tuple[int, ...], list[_Visit]] = {}
+    for each in maps:
+        if each.depth == depths[each.grid] <= outermost + 1:
+            stages.setdefault(each.grid, []).append(each)
+    return sorted(stages.values(), key=lambda stage: maps.index(stage[-1]))
+
+
+def _matters(call: Call, scores: Any, visit: _Visit) -> bool:
+    """Whether the scores depend on the map."""
+    without = observe(call, visit.module, follow=lambda trace: _without_map(trace.features, visit.layout)).result
+    return not (isinstance(scores, Tensor) and torch.equal(scores, without))
+
+
+def _without_map(features: Tensor, layout: FeatureLayout) -> Tensor:
+    """Features of which all positions are zero; prefix tokens stay."""
+    features = features.clone()
+    layout.to_maps(features).zero_()
+    return features
 
 
 @dataclass(frozen=True)
@@ -121,8 +150,8 @@ class _Ended:
     attended: bool = False
 
 
-def _visit(call: Call) -> list[_Visit]:
-    """Every module whose last call gave a map, in the order in which those calls end."""
+def _visit(call: Call) -> tuple[list[_Visit], Any]:
+    """Every module whose last call gave a map, in the order in which those calls end, and the scores."""
     names = {module: name for name, module in call.model.named_modules() if name}  # type: ignore[attr-defined]  # a module
     ended: dict[str, _Ended] = {}
     running: list[nn.Module] = []
@@ -144,8 +173,9 @@ def _visit(call: Call) -> list[_Visit]:
 
     view.watch = watch
     with tracker:
-        replace(call, model=view.model).run()
-    return [visit for name, each in ended.items() if (visit := _visited(name, each, tracker)) is not None]
+        scores = replace(call, model=view.model).run()
+    visits = (_visited(name, each, tracker) for name, each in ended.items())
+    return [each for each in visits if each is not None], scores
 
 
 def _visited(name: str, call: _Ended, tracker: AxisTracker) -> _Visit | None:
@@ -158,15 +188,8 @@ def _visited(name: str, call: _Ended, tracker: AxisTracker) -> _Visit | None:
     return _Visit(name, call.module, call.shape, layout, len(call.containers), call.attended)
 
 
-def _matters(call: Call, visit: _Visit) -> bool:
-    """Whether what the model returns depends on the map."""
-    plain = observe(call, visit.module).result
-    without = observe(call, visit.module, follow=lambda trace: torch.zeros_like(trace.features)).result
-    return not (isinstance(plain, Tensor) and torch.equal(plain, without))
-
-
 def _is_attention(module: nn.Module) -> bool:
-    return "attention" in type(module).__name__.lower()
+    return any(word in type(module).__name__.lower() for word in ("attention", "attn"))
 
 
 def _makes_no_map(module: nn.Module) -> bool:
@@ -174,14 +197,14 @@ def _makes_no_map(module: nn.Module) -> bool:
     return any(part in type(module).__name__ for part in _NO_MAP_OF_THEIR_OWN)
 
 
-def _choice(call: Call, visit: _Visit, best: bool, reached: bool, attended: bool) -> LayerChoice:
+def _choice(call: Call, visit: _Visit, place: int, best: int, attended: bool) -> LayerChoice:
     _, rows = observe_copies(call, visit.module, "one_hot", None)
     passes = 0 if rows.found else math.prod(visit.grid)
     image = call.inputs[0].shape[2:]
     same = len(image) == len(visit.grid)
     stride = tuple(round(side / cells, 1) for side, cells in zip(image, visit.grid, strict=True)) if same else None
-    reason = _reason(best, passes, attended) if reached else "the score does not depend on it"
-    return LayerChoice(visit.name, visit.shape, visit.grid, stride, passes, best, reason)
+    reason = "the score does not depend on it" if place > best else _reason(place == best, passes, attended)
+    return LayerChoice(visit.name, visit.shape, visit.grid, stride, passes, place == best, reason)
 
 
 def _reason(best: bool, passes: int, attended: bool) -> str:

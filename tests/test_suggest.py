@@ -59,6 +59,73 @@ def test_a_grid_that_only_inner_modules_have_is_no_stage():
     assert [choice.name for choice in suggest_layers(net, torch.rand(1, 3, 8, 8))] == ["1", "2"]
 
 
+class Shared(torch.nn.Module):
+    """One activation for all stages, as in efficientnet_pytorch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.Conv2d(8, 8, 3, 2, 1)
+        self.act, self.head = torch.nn.SiLU(), torch.nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.act(self.b(self.act(self.a(x)))).mean((2, 3)))
+
+
+def test_a_module_that_is_called_twice_is_named_once():
+    choices = suggest_layers(Shared().eval(), torch.rand(1, 3, 32, 32))
+    assert [(choice.name, choice.grid, choice.recommended) for choice in choices] == [
+        ("a", (16, 16), False),
+        ("act", (8, 8), True),
+    ]
+
+
+class TwoHeads(torch.nn.Module):
+    """The last map is for a second output that is thrown away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.decoder = torch.nn.Conv2d(3, 8, 3, 4, 1), torch.nn.ConvTranspose2d(8, 2, 4, 4)
+        self.head = torch.nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        features = self.encoder(x)
+        scores = self.head(features.mean((2, 3)))
+        self.decoder(features)
+        return scores
+
+
+def test_a_map_that_the_score_does_not_depend_on_is_not_recommended():
+    choices = suggest_layers(TwoHeads().eval(), torch.rand(1, 3, 32, 32))
+    assert [(choice.name, choice.recommended) for choice in choices] == [("encoder", True), ("decoder", False)]
+    assert choices[1].reason == "the score does not depend on it"
+
+
+class ClassToken(torch.nn.Module):
+    """Reads a class token, by attentions whose names do not tell what they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.token = torch.nn.Conv2d(3, 8, 8, 8), torch.nn.Parameter(torch.randn(1, 1, 8))
+        self.one, self.other = (torch.nn.Linear(8, 8) for _ in range(2))
+        self.head = torch.nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.patch(x).flatten(2).mT
+        x = torch.cat((self.token.expand(len(x), -1, -1), x), 1)
+        for mix in (self.one, self.other):
+            x = x + mix((x @ x.mT / 8).softmax(-1) @ x)
+        return self.head(x[:, 0])
+
+
+def test_behind_the_last_attention_patches_are_forgotten():
+    torch.manual_seed(0)
+    model, images = ClassToken().eval(), torch.rand(2, 3, 16, 24)
+    best = next(choice for choice in suggest_layers(model, images) if choice.recommended)
+    assert (best.name, best.grid) == ("one", (2, 3))
+    maps = LayerReciproCam(model, model.one).attribute(images, target=1)
+    assert maps.std() > 0
+
+
 def test_models_without_a_map_and_in_train_mode(net, images):
     flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(420, 3)).eval()
     assert suggest_layers(flat, images.float()) == []
