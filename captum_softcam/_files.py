@@ -88,8 +88,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 def replacing_path(path: Path) -> Iterator[Path]:
     """Name a file for a writer that wants a path; it takes the place of ``path`` at the end of the block.
 
-    As :func:`replacing`, and for libraries that report a full disk by an error of their own: where the file system takes no
-    more after an error, the disk is what the message names.
+    As :func:`replacing`, and for libraries that report a full disk by an error of their own: where that names an error of
+    the system, or the file takes no more, the message says so.
 
     Args:
         path (Path): the file; one that exists is replaced, its folder must exist.
@@ -109,8 +109,12 @@ def replacing_path(path: Path) -> Iterator[Path]:
         try:
             yield draft
         except Exception as error:
-            if not isinstance(error, OSError) or error.errno is None:
-                _append(draft, bytes(2**16))  # fails where the disk is what failed the library
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            number = re.search(r"\(os error (\d+)\)", str(error))  # as libraries in Rust end their messages
+            if number:
+                raise OSError(int(number[1]), _refused(OSError(int(number[1]), ""), path)) from error
+            _append(draft, bytes(2**16))  # fails where the disk is what failed the library
             raise
         draft.chmod(rights)  # safetensors leaves files that only their owner can read
         _append(draft, b"")

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captum_softcam._files import owned
 from captum_softcam._names import LINE, shown
 from captum_softcam.cli.data import add_data_options, load_samples, names_data
 from captum_softcam.cli.options import add_model_options, brings_weights, count, in_words, load_model, names, positive, seed
@@ -153,10 +154,13 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Compar
 
 def _write(options: argparse.Namespace, comparison: Comparison) -> None:
     """Table, pictures and report of a comparison that is complete."""
+    from captum_softcam.evaluation import Journal
     from captum_softcam.report import write_pictures, write_report
 
     classes = comparison.manifest.get("classes")
-    write_pictures(comparison, options.out, classes)
+    with owned(options.out):
+        Journal(options.out, comparison.manifest.get("run", "")).close()  # where a kill in its very end left parts
+        write_pictures(comparison, options.out, classes)
     if options.report is not None:
         options.report.parent.mkdir(parents=True, exist_ok=True)
         write_report(comparison, options.report, classes)

@@ -132,7 +132,10 @@ class Journal:
     def close(self) -> None:
         """The comparison is complete and saved: let go of what it was made of."""
         (self.folder / _SETTINGS).unlink(missing_ok=True)
-        shutil.rmtree(self.folder / _PARTS, ignore_errors=True)
+        for path in (self.folder / _PARTS).glob("*.npz"):
+            path.unlink()
+        with suppress(OSError):  # something of the user's lies there
+            (self.folder / _PARTS).rmdir()
 
 
 def _start(folder: Path, running: Mapping[str, Any]) -> None:
