@@ -21,6 +21,9 @@ ON_A_TARGET = {"savefig", "save_file", "savez", "savez_compressed", "to_csv", "t
 """Writers that may be given what ``replacing`` or ``replacing_path`` yields, a stream in memory, or nothing."""
 
 
+MOVES = ["softcam/checkpoints.py: path.replace(path.with_name(PREVIOUS))"]  # a checkpoint that is whole gets another name
+
+
 def _targets(tree: ast.AST) -> set[str]:
     """Names that stand for a file of ``_files``: bound by ``with``, annotated as such, or a stream in memory."""
     found = set()
@@ -67,7 +70,7 @@ def writers(code: str) -> Iterator[str]:
 def test_nobody_else_writes():
     files = [path for path in PACKAGE.rglob("*.py") if path.name != "_files.py"]
     found = [f"{path.relative_to(PACKAGE)}: {call}" for path in files for call in writers(path.read_text("utf-8"))]
-    assert not found, "write through captum_softcam/_files.py: a file is then whole or absent, and its errors name it"
+    assert found == MOVES, "write through captum_softcam/_files.py: a file is then whole or absent, and its errors name it"
 
 
 @pytest.mark.parametrize(
