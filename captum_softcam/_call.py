@@ -131,7 +131,7 @@ def _refuse_without_modules(model: object) -> None:
 
 def _refuse_without_values(inputs: tuple[Any, ...]) -> None:
     where = ""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or _is_dynamo_at_work():
         where = "inside torch.compile"
     elif any(isinstance(value, Tensor) and value.is_meta for value in inputs):
         where = "on the meta device"
@@ -139,6 +139,12 @@ def _refuse_without_values(inputs: tuple[Any, ...]) -> None:
         where = "inside torch.func.vmap or another transform of torch.func"
     if where:
         raise RuntimeError(f"attribute needs the values of its inputs, and there are none {where}; call it outside.")
+
+
+def _is_dynamo_at_work() -> bool:
+    """Whether this thread runs what torch.compile has not been able to trace."""
+    callback = getattr(torch._C._dynamo.eval_frame, "get_eval_frame_callback", lambda: None)()
+    return callback is not None and callback is not False
 
 
 def chunk_size(perturbations_per_eval: int | None, example: Tensor) -> int:

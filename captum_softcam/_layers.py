@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from captum_softcam._call import Call
 from captum_softcam._layout import FeatureLayout
 from captum_softcam._names import closest
-from captum_softcam._tail import Trace, values_of
+from captum_softcam._tail import Trace, observe, values_of
 from captum_softcam._view import View
 
-__all__ = ["get_layer", "last_spatial_layer", "layer_name", "refuse_flat_layer", "spatial_layout", "spatial_layouts"]
+__all__ = [
+    "get_layer",
+    "last_spatial_layer",
+    "layer_name",
+    "refuse_flat_layer",
+    "spatial_layout",
+    "spatial_layouts",
+    "view_of_maps",
+]
 
 
 def get_layer(model: nn.Module, name: str) -> nn.Module:
@@ -31,6 +40,32 @@ def layer_name(forward_func: object, layer: nn.Module) -> str:
             if module is layer and name:
                 return repr(name)
     return type(layer).__name__
+
+
+def view_of_maps(model: nn.Module, name: str, images: Tensor, method: str) -> tuple[nn.Module, nn.Module]:
+    """A private view of a model, and a layer of it that gives what the named one gives as maps (N, C, h, w).
+
+    Methods that take dimension 1 for the channels, as Captum's do, explain layers of any layout in it, and their hooks stay
+    away from the model. Cost: one forward of the first image.
+
+    Raises:
+        ValueError: if there is no such layer, or it does not give one map per image.
+    """
+    layer = get_layer(model, name)
+    call = Call.of(model, images[:1], None)
+    layout = spatial_layout(observe(call, layer), None, method, model, layer, call.arguments)
+    view = View(model, layer)
+    twin = cast(nn.Module, view.layer)
+    if not layout.channels_last:
+        return cast(nn.Module, view.model), twin
+    forward, maps = twin.forward, nn.Identity().train(twin.training)
+
+    def by_way_of_maps(*args: Any, **kwargs: Any) -> Tensor:
+        features = forward(*args, **kwargs)
+        return layout.to_features(maps(layout.to_maps(features)), features).contiguous()
+
+    twin.__dict__["forward"] = by_way_of_maps
+    return cast(nn.Module, view.model), maps
 
 
 def last_spatial_layer(model: nn.Module, *inputs: Any) -> tuple[str, tuple[int, ...]] | None:

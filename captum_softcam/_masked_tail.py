@@ -58,7 +58,7 @@ class MaskedTail:
     def __init__(self, call: Call, layer: nn.Module, at_input: bool, trace: Trace, bar: tqdm[Any]) -> None:
         self.call, self.layer, self.at_input, self.trace, self.bar = call, layer, at_input, trace, bar
         self._recording: Recording | None = record(call, layer, trace, at_input=at_input)
-        self._one_by_one = False
+        self._one_by_one = trace.alone
 
     def scores(self, part: MaskedPart, row: int, choose: Callable[[Any, int], Tensor]) -> Tensor:
         """The chosen scores (P, R) of one example for all positions.

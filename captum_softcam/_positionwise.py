@@ -63,6 +63,9 @@ def acts_on_rows(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bo
         return not argument(args, kwargs, 5, "training", False)
     if name == "layer_norm":
         return bool(len(argument(args, kwargs, 1, "normalized_shape")) < args[0].dim())
+    if name in ("permute", "transpose"):
+        dims = [dim % args[0].dim() for dim in flat((*args[1:], *kwargs.values()))]
+        return 0 not in dims if name == "transpose" else dims[0] == 0
     return name in _ROW_BY_ROW
 
 
@@ -107,7 +110,7 @@ def pools(name: str, pattern: str, sides: tuple[int, ...], rest: tuple[Any, ...]
 def pattern_after(name: str, pattern: str, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
     """The pattern after a function that acts on every position alone, or None for any other function."""
     if name in _DROPOUT:
-        return None if argument(rest, kwargs, 1, "training", True) else pattern
+        return None if argument(rest, kwargs, 1, "training", True) and argument(rest, kwargs, 0, "p", 0.5) else pattern
     if name in _POINTWISE:
         return None if any(isinstance(value, Tensor) for value in flat((*rest, *kwargs.values()))) else pattern
     if name == "batch_norm":

@@ -59,6 +59,7 @@ class Trace:
         containers (tuple of torch.nn.Module): the modules around the layer, from the outside in.
         result (Tensor): what the model returned.
         axes (AxisTracker): what each dimension of the tensors in that run is.
+        alone (bool): whether the scores of an example are known to change with the batch, so that copies cannot share one.
         shapes (dict): per module and call, the shapes of the tensors that it gave, and whatever else it gave.
     """
 
@@ -67,6 +68,7 @@ class Trace:
     containers: tuple[nn.Module, ...] = ()
     result: Any = None
     axes: AxisTracker = field(default_factory=lambda: AxisTracker(()))
+    alone: bool = False
     shapes: dict[nn.Module, list[Any]] = field(default_factory=lambda: defaultdict(list))
 
     def layout(self, features: Any) -> FeatureLayout:
@@ -116,14 +118,14 @@ def observe(call: Call, layer: nn.Module, *, at_input: bool = False, follow: Cal
     return trace
 
 
-def _run(call: Call, layer: nn.Module, watch: Watch) -> Any:
-    """What the model returns, every module of its view being watched."""
+def _run(call: Call, layer: nn.Module, watch: Watch, *, partly: bool = False) -> Any:
+    """What the model returns, every module of its view being watched; ``partly`` if some are left out."""
     if not isinstance(layer, nn.Module):
         raise TypeError(f"layer must be a module; got {layer!r}. A layer by name is model.get_submodule(name).")
     view = View(call.model, layer)
     if view.layer is None:
         raise ValueError(_not_called(layer))
-    view.watch = watch
+    view.watch, view.partly = watch, partly
     return Call(view.model, call.inputs, call.args).run()
 
 
@@ -253,7 +255,8 @@ def record(call: Call, layer: nn.Module, trace: Trace, *, at_input: bool = False
     recording = Recording()
     try:
         result = _run(call.with_one_more(), layer, watch)
-        if not agree(result[:count], trace.result, trace) or not agree(result[count:], trace.result[:1], trace):
+        if not agree(result, torch.cat((trace.result, trace.result[:1])), trace):
+            trace.alone = True
             return None
         for module, number, output in before:
             pairs = zip(leaves(output), trace.shapes[module][number], strict=True)
@@ -296,7 +299,8 @@ def run_tail(
     try:
         answers = {} if recording is None else _answers(recording, row, call.count)
         last = trace.calls if recording is None else 1
-        return _run(call, layer, _replay(answers, layer, features, last, at_input))
+        watch = _replay(answers, layer, features, last, at_input)
+        return _run(call, layer, watch, partly=recording is not None)
     except RuntimeError as error:
         # torch refuses to write into rows that share memory: give every copy its own, from now on
         if recording is None or recording.written or "single memory location" not in str(error):

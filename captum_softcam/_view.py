@@ -23,7 +23,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-__all__ = ["View", "Watch", "unwrap"]
+__all__ = ["View", "Watch", "runs_whole", "unwrap"]
 
 Watch = Callable[[nn.Module, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 """Runs a module: called with the user's module, the forward of its stand-in, and the arguments; returns the output."""
@@ -55,11 +55,12 @@ class View:
         layer (torch.nn.Module or None): the module that has to be among them.
 
     ``model`` is what to run in place of the user's; ``layer`` the stand-in of the layer, None if it was not found;
-    ``watch``, unless it is None, runs every module.
+    ``watch``, unless it is None, runs every module; ``partly`` says that it leaves modules out.
     """
 
     def __init__(self, model: Callable[..., Any], layer: nn.Module | None) -> None:
         self.watch: Watch | None = None
+        self.partly = False
         for globally in (False, True):
             self._globally = globally
             self._seen: dict[int, Any] = {}
@@ -183,6 +184,12 @@ class View:
         twin = copy.copy(value)
         twin.__dict__.update(seen)
         return twin
+
+
+def runs_whole(module: nn.Module) -> bool:
+    """Whether a call of a module, as a hook of the user's sees it, runs all of it: not in a view that leaves modules out."""
+    view = getattr(getattr(vars(module).get("forward"), "func", None), "__self__", None)
+    return not (isinstance(view, View) and view.partly)
 
 
 def _own(value: Any) -> Any:

@@ -584,3 +584,32 @@ def rank_correlation(values: list[float], others: list[float]) -> float:
     spreads = [math.sqrt(sum((a - mean) ** 2 for a in row)) for row, mean in zip(ranks, means, strict=True)]
     covariance = sum((a - means[0]) * (b - means[1]) for a, b in zip(*ranks, strict=True))
     return covariance / (spreads[0] * spreads[1])
+
+
+def kept_alone(model: Callable[..., Tensor], layer: torch.nn.Module, inputs: tuple[Tensor, ...], target: int) -> Tensor:
+    """Score of ``target`` for one example (1, ...) when a hook keeps one position of the layer's output (1, C, h, w).
+
+    The whole model runs once per position, on the example alone; of several calls of the layer the last one is masked.
+    """
+    shape: list[torch.Size] = []
+    counting = layer.register_forward_hook(lambda _layer, _args, output: shape.append(output.shape))
+    model(*inputs)
+    counting.remove()
+    height, width = shape[-1][2:]
+    scores = torch.zeros(height, width, dtype=torch.float64)
+    for i in range(height):
+        for j in range(width):
+            seen = []
+
+            def keep(_layer, _args, output, i=i, j=j, seen=seen):
+                seen.append(0)
+                if len(seen) < len(shape):
+                    return output
+                kept = torch.zeros_like(output)
+                kept[:, :, i, j] = output[:, :, i, j]
+                return kept
+
+            hook = layer.register_forward_hook(keep)
+            scores[i, j] = model(*inputs).reshape(1, -1)[0, target]
+            hook.remove()
+    return scores

@@ -30,6 +30,7 @@ _LINEAR = {
     *("linear", "conv1d", "conv2d", "conv3d", "flatten", "view", "reshape", "squeeze", "unsqueeze", "permute", "transpose"),
     *("contiguous", "clone", "detach", "dropout", "dropout1d", "dropout2d", "dropout3d", "to", "float", "double", "half"),
     *("bfloat16", "unflatten", "__getitem__", "batch_norm", "add", "add_", "__add__", "__radd__", "sub", "__sub__"),
+    *("mul", "__mul__", "__rmul__", "div", "__truediv__", "neg", "__neg__"),  # of two rows: noticed by the mean
 }
 
 

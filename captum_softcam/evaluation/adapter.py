@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,10 +26,11 @@ from captum.attr import (
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from captum_softcam._layers import get_layer, layer_name, refuse_flat_layer
+from captum_softcam._layers import get_layer, layer_name, refuse_flat_layer, view_of_maps
 from captum_softcam._maps import upsample
 from captum_softcam._names import closest
 from captum_softcam._scores import score_table
+from captum_softcam._view import View
 from captum_softcam.attr import METHODS, LayerSoftCam
 from captum_softcam.evaluation.arguments import check_arguments, check_class, default_arguments, parameters_of
 from captum_softcam.evaluation.batches import device_of
@@ -43,7 +44,9 @@ _RANDOM = (LimeBase, ShapleyValueSampling, GradientShap, LayerGradientShap, Neur
 class LayerExplainFunc:
     """A method as a Quantus ``explain_func``: signed maps at input resolution from whatever model is handed in.
 
-    The layer is looked up *by name* in that model, for Quantus' randomisation metrics hand in altered copies. An instance
+    The layer is looked up *by name* in that model, because Quantus' randomisation metrics pass altered copies. Captum's
+    classes see a private view of the model, in which the layer gives maps (N, C, h, w) whatever its layout: their hooks
+    touch nothing that another thread runs, and Grad-CAM at a transformer's layer averages over its positions. An instance
     is used as it is: it explains *its own* model and layer, which is of no use there. Layer maps are upsampled linearly,
     several channels summed; signals (N, C, L) and volumes (N, C, D, H, W) go like images.
 
@@ -188,7 +191,7 @@ class LayerExplainFunc:
         return upsample(maps.detach().to(images).sum(1, keepdim=True), tuple(images.shape[2:]))
 
     def _attribute(self, model: nn.Module, images: Tensor, targets: Tensor, seeds: Sequence[int] | None) -> Any:
-        explainer = self._explainer(model) if isinstance(self.method, type) else self.method
+        explainer = self._explainer(model, images) if isinstance(self.method, type) else self.method
         built = parameters_of(self.method) if isinstance(self.method, type) else {}
         arguments = {name: value for name, value in self.arguments.items() if name not in built}
         if "target" in parameters_of(explainer.attribute) or isinstance(explainer, NoiseTunnel):
@@ -199,13 +202,22 @@ class LayerExplainFunc:
             images.requires_grad_()  # Captum warns when it has to do so
         return explainer.attribute(images, **{**default_arguments(explainer, images), **arguments})
 
-    def _explainer(self, model: nn.Module) -> Attribution:
-        if issubclass(self.method, LRP):
-            model = copy.deepcopy(model)  # Captum leaves what it noted at the layers, tensors among it
-        layer = () if self.layer is None else (get_layer(model, self.layer),)
+    def _explainer(self, model: nn.Module, images: Tensor) -> Attribution:
         known = parameters_of(self.method)
-        explainer: Attribution = self.method(model, *layer, **{k: v for k, v in self.arguments.items() if k in known})
+        arguments = {name: value for name, value in self.arguments.items() if name in known}
+        model, *layer = self._seen_by_the_method(model, images)
+        explainer: Attribution = self.method(model, *layer, **arguments)
         return explainer
+
+    def _seen_by_the_method(self, model: nn.Module, images: Tensor) -> tuple[nn.Module, ...]:
+        """The model, and the layer if the class looks at one; for Captum's classes in a view that their hooks cannot leave."""
+        if self.method.__module__.startswith("captum_softcam."):
+            return (model,) if self.layer is None else (model, get_layer(model, self.layer))
+        if issubclass(self.method, LRP):
+            model = copy.deepcopy(model)  # Captum changes weights while it runs, and leaves what it noted at the layers
+        if self.layer is None:
+            return (cast(nn.Module, View(model, None).model),)
+        return view_of_maps(model, self.layer, images, self.method.__name__)
 
 
 def _find(name: str) -> type[Attribution]:

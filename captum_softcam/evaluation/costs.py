@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from captum_softcam._scores import score_table
+from captum_softcam._view import runs_whole
 
 __all__ = ["CostMeter"]
 
@@ -90,7 +91,6 @@ class CostMeter:
 
 def _counter(meter: CostMeter) -> Any:
     """A forward hook; a function, so that copies of the model, which copy their hooks, count for the same meter."""
-    replaced = _replaced(meter.model)
 
     def returned(gradient: Tensor) -> None:
         meter.backwards += len(gradient)
@@ -98,17 +98,12 @@ def _counter(meter: CostMeter) -> Any:
     def ran(model: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if not isinstance(output, Tensor) or not output.dim():
             score_table(output, len(inputs[0]))
-        if _replaced(model) == replaced:
+        if runs_whole(model):
             meter.forwards += min(len(rows) for rows in (*inputs[:1], output))
         if output.requires_grad:
             output.register_hook(returned)
 
     return ran
-
-
-def _replaced(model: nn.Module) -> int:
-    """How many modules have a forward that is not their class's."""
-    return sum("forward" in vars(module) for module in model.modules())
 
 
 class _LiveStorages(TorchDispatchMode):
