@@ -28,7 +28,9 @@ __all__ = ["View", "Watch", "runs_whole", "unwrap"]
 Watch = Callable[[nn.Module, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 """Runs a module: called with the user's module, the forward of its stand-in, and the arguments; returns the output."""
 
-_PLAIN = (type(None), bool, int, float, complex, str, bytes, Tensor, nn.Parameter, torch.dtype, torch.device, torch.Size)
+_PLAIN = frozenset(
+    (type(None), bool, int, float, complex, str, bytes, Tensor, nn.Parameter, torch.dtype, torch.device, torch.Size)
+)
 _FOREIGN = {"torch", "torchvision", "numpy", "captum", "captum_softcam", *sys.stdlib_module_names}
 _MANY = 4096  # entries of a container, or steps between two modules, that are still looked through
 _DEEP = 8
@@ -39,7 +41,7 @@ def unwrap(module: Any) -> Any:
     while True:
         if isinstance(module, nn.DataParallel):
             module = module.module
-        elif isinstance(module, nn.Module) and hasattr(module, "_orig_mod"):  # torch.compile's wrapper of a module
+        elif isinstance(module, nn.Module) and "_orig_mod" in module._modules:  # torch.compile's wrapper of a module
             module = module._orig_mod
         elif hasattr(module, "_torchdynamo_orig_callable"):  # torch.compile's wrapper of a function
             module = module._torchdynamo_orig_callable
@@ -72,7 +74,7 @@ class View:
 
     def _view(self, value: Any, steps: int) -> Any:
         """Return the value with every module that it leads to replaced; the very same value if there is none."""
-        if type(value) in _PLAIN:
+        if type(value) in _PLAIN or (type(value) in (tuple, list) and _PLAIN.issuperset(map(type, value))):
             return value
         if id(value) in self._seen:
             return self._seen[id(value)]
@@ -94,16 +96,24 @@ class View:
         twin: nn.Module = object.__new__(type(module))
         self._kept += [module, twin]
         self._seen[id(module)] = self._seen[id(twin)] = twin
-        own = {name: _own(value) for name, value in vars(module).items()}
-        twin.__dict__.update(own)
-        twin.__dict__.update({name: self._view(value, 0) for name, value in own.items()})
+        twin.__dict__.update(
+            (name, self._table(value) if type(value) in (dict, OrderedDict) else self._view(value, 0))
+            for name, value in vars(module).items()
+        )
         # a hook that does nothing keeps torch's encoder layers from their fused path, which calls no module
-        twin._forward_pre_hooks[-1] = _no_hook
-        twin._compiled_call_impl = None
+        twin.__dict__["_forward_pre_hooks"][-1] = _no_hook
+        twin.__dict__["_compiled_call_impl"] = None
         forward = twin.forward
         if self._globally and "forward" not in twin.__dict__ and type(module).__module__.partition(".")[0] not in _FOREIGN:
             forward = self._bound(types.MethodType(type(module).forward, twin), 0)
         twin.__dict__["forward"] = partial(self._run, module, forward)
+        return twin
+
+    def _table(self, table: dict[str, Any]) -> dict[str, Any]:
+        """A table of a module's parameters, modules or hooks, to which the stand-in may add without the module's notice."""
+        twin = type(table)()
+        for name, value in table.items():
+            twin[name] = value if type(value) in _PLAIN else self._view(value, 0)
         return twin
 
     def _run(self, module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -190,11 +200,6 @@ def runs_whole(module: nn.Module) -> bool:
     """Whether a call of a module, as a hook of the user's sees it, runs all of it: not in a view that leaves modules out."""
     view = getattr(getattr(vars(module).get("forward"), "func", None), "__self__", None)
     return not (isinstance(view, View) and view.partly)
-
-
-def _own(value: Any) -> Any:
-    """A copy of a module's table of parameters, modules or hooks, to which the module itself may add."""
-    return copy.copy(value) if type(value) in (dict, OrderedDict) else value
 
 
 def _no_hook(_module: nn.Module, _args: Any) -> None:

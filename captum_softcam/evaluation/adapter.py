@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import re
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, cast
 
@@ -37,6 +38,9 @@ from captum_softcam.evaluation.batches import device_of
 from captum_softcam.evaluation.controls import CONTROLS, RandomMap, image_seed
 
 __all__ = ["LayerExplainFunc"]
+
+_ONE_AT_A_TIME = threading.RLock()
+"""Held while filters of warnings or random numbers are set, which Python, PyTorch and NumPy have for the whole process."""
 
 _RANDOM = (LimeBase, ShapleyValueSampling, GradientShap, LayerGradientShap, NeuronGradientShap, NoiseTunnel)
 
@@ -162,7 +166,9 @@ class LayerExplainFunc:
 
     def _explained(self, model: nn.Module, images: Tensor, targets: Tensor, seeds: Sequence[int] | None) -> Tensor:
         try:
-            with _as_found(model), _without_announcements(), torch.enable_grad():
+            apart = isinstance(self.method, type)  # classes work on a view of the model, or do not touch it
+            quietly = _without_announcements() if _announces(self.method) else nullcontext()
+            with nullcontext() if apart else _as_found(model), quietly, torch.enable_grad():
                 if seeds is None or not _draws(self.method):
                     return self._maps(model, images, targets, seeds)
                 ones = [slice(i, i + 1) for i in range(len(images))]
@@ -210,7 +216,7 @@ class LayerExplainFunc:
         return explainer
 
     def _seen_by_the_method(self, model: nn.Module, images: Tensor) -> tuple[nn.Module, ...]:
-        """The model, and the layer if the class looks at one; for Captum's classes in a view that their hooks cannot leave."""
+        """The model, and the layer if the class looks at one; a view of them for classes of Captum, which set hooks."""
         if self.method.__module__.startswith("captum_softcam."):
             return (model,) if self.layer is None else (model, get_layer(model, self.layer))
         if issubclass(self.method, LRP):
@@ -254,6 +260,12 @@ def _is_captum(method: Any) -> bool:
 def _draws(method: Any) -> bool:
     """Whether it is one of Captum's methods that draw at random."""
     return isinstance(method, _RANDOM) or (isinstance(method, type) and issubclass(method, _RANDOM))
+
+
+def _announces(method: Any) -> bool:
+    """Whether it is one of Captum's methods that warn before they set hooks, or may be."""
+    module = getattr(_source(method), "__module__", "")
+    return any(part in module for part in ("deep_lift", "guided", "noise_tunnel"))
 
 
 def _source(method: Any) -> Any:
@@ -321,7 +333,7 @@ def _as_found(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _without_announcements() -> Iterator[None]:
     """Without Captum's warnings that it will set hooks and remove them again."""
-    with warnings.catch_warnings():
+    with _ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Setting (forward, )?backward hooks", UserWarning)
         yield
 
@@ -341,8 +353,8 @@ def _blame_scores(model: nn.Module, images: Tensor) -> None:
 @contextmanager
 def _random_numbers(seed: int, device: torch.device) -> Iterator[None]:
     """Random numbers of a seed; the generators of PyTorch and NumPy stand afterwards where they stood."""
-    state = np.random.get_state()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with _ONE_AT_A_TIME, torch.random.fork_rng([device] if device.type == "cuda" else []):
+        state = np.random.get_state()
         try:
             _seed(seed, device)
             yield

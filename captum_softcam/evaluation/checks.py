@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_softcam._call import Call
 from captum_softcam._layers import get_layer, last_spatial_layer, refuse_flat_layer
 from captum_softcam._names import closest, quoted
 from captum_softcam._scores import refuse_probabilities, score_table
-from captum_softcam._tail import depends_on_mode
+from captum_softcam._tail import depends_on_mode, observe
 from captum_softcam.attr import METHODS, LayerSoftCam
 from captum_softcam.data import Samples
 from captum_softcam.evaluation.adapter import LayerExplainFunc
@@ -142,12 +143,7 @@ def check_layer(model: nn.Module, layer: str | None, images: Tensor) -> str:
         if last is None:
             raise ValueError(f"{type(model).__name__} has no layer that gives a spatial map (N, C, h, w).")
         return last[0]
-    seen: list[Any] = []
     module = get_layer(model, layer)
-    handle = module.register_forward_hook(lambda _module, _args, output: seen.append(output))
-    try:
-        model(images)
-    finally:
-        handle.remove()
-    refuse_flat_layer(seen[-1] if seen else None, "a layer method", model, module, (images,))
+    features = observe(Call.of(model, images, None), module).features
+    refuse_flat_layer(features, "a layer method", model, module, (images,))
     return layer

@@ -142,7 +142,7 @@ class Tails(nn.Module):
         return self.pooled(self.stride(z))
 
     def noisy(self, z: Tensor) -> Tensor:
-        return self.pooled(F.dropout(z, 0.0))  # in training: nobody can know what it does to the copies
+        return self.pooled(F.dropout(z, 0.0))  # in training, but it drops nothing
 
     def largest(self, z: Tensor) -> Tensor:
         return self.fc(z.amax((2, 3)))
