@@ -159,13 +159,24 @@ def certify(dim: Dim, kind: str, axis: int | None = None) -> Dim:
     return dim
 
 
+def _is_made_of(dim: Dim, whole: Atom) -> bool:
+    """Whether an atom of a dimension is the whole itself or a part of it, so that the two cannot be told to be the same."""
+    for atom in dim:
+        line: Atom | None = atom
+        while line is not None:
+            if line is whole:
+                return True
+            line = line.parent or line.base
+    return False
+
+
 def merge(one: Dim, other: Dim) -> Dim:
     """What two dimensions of one size are, as a function of both at equal places has combined them."""
     one, other = resolve(one), resolve(other)
     if one == other:
         return one
     for first, second in ((one, other), (other, one)):
-        if len(first) == 1 and first[0].kind == "?":
+        if len(first) == 1 and first[0].kind == "?" and not _is_made_of(second, first[0]):
             first[0].same = second
             return second
     if [atom.size for atom in one] == [atom.size for atom in other] and len(one) > 1:
@@ -234,7 +245,7 @@ def turn(dim: Dim, by: int | str) -> Dim:
 
 def regroup(dims: Dims, sizes: Sequence[int]) -> Dims:
     """Dimensions after a reshape to ``sizes``."""
-    lengths = [size_of(dim) for dim in dims]
+    left, lengths = list(dims), [size_of(dim) for dim in dims]
     if 0 in lengths or math.prod(lengths) != math.prod(sizes):
         return tuple(unknown(size) for size in sizes)
     result: list[Dim] = []
@@ -242,20 +253,28 @@ def regroup(dims: Dims, sizes: Sequence[int]) -> Dims:
     i = j = 0
     while i < len(lengths) or j < len(sizes):
         if i < len(lengths) and j < len(sizes) and lengths[i] == sizes[j]:
-            result.append(loose + dims[i])
+            result.append(loose + left[i])
             loose, i, j = (), i + 1, j + 1
         elif i < len(lengths) and lengths[i] == 1:
-            loose, i = loose + dims[i], i + 1
+            loose, i = loose + left[i], i + 1
         elif j < len(sizes) and sizes[j] == 1:
-            result.append(())
+            alone, left[i:] = _leading_ones(left[i:])
+            result.append(alone)
             j += 1
         else:
             k, m = _group(lengths, sizes, i, j)
-            result.extend(_carve(sum(dims[i:k], loose), sizes[j:m]))
+            result.extend(_carve(sum(left[i:k], loose), sizes[j:m]))
             loose, i, j = (), k, m
     if loose and result:
         result[-1] += loose
     return tuple(map(resolve, result))
+
+
+def _leading_ones(dims: list[Dim]) -> tuple[Dim, list[Dim]]:
+    """The atoms of length 1 at the start of the first dimension, such as a single example, and the rest."""
+    first = resolve(dims[0]) if dims else ()
+    count = next((place for place, atom in enumerate(first) if atom.size > 1), 0)
+    return first[:count], [first[count:], *dims[1:]] if dims else []
 
 
 def _group(lengths: Sequence[int], sizes: Sequence[int], i: int, j: int) -> tuple[int, int]:

@@ -8,11 +8,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from captum_softcam._call import Call
-from captum_softcam._layout import FeatureLayout
+from captum_softcam._axes import AxisTracker
+from captum_softcam._layout import FeatureLayout, told_layouts
 from captum_softcam._names import closest
-from captum_softcam._tail import Trace, observe, values_of
-from captum_softcam._view import View
+from captum_softcam._tail import Trace, values_of
+from captum_softcam._view import View, unwrap
 
 __all__ = [
     "get_layer",
@@ -42,29 +42,46 @@ def layer_name(forward_func: object, layer: nn.Module) -> str:
     return type(layer).__name__
 
 
-def view_of_maps(model: nn.Module, name: str, images: Tensor, method: str) -> tuple[nn.Module, nn.Module]:
-    """A private view of a model, and a layer of it that gives what the named one gives as maps (N, C, h, w).
+def view_of_maps(model: nn.Module, name: str, *, at_input: bool = False) -> tuple[nn.Module, nn.Module]:
+    """A private view of a model, and a module in it that gives what the named layer gives as maps (N, C, h, w).
 
-    Methods that take dimension 1 for the channels, as Captum's do, explain layers of any layout in it, and their hooks stay
-    away from the model. Cost: one forward of the first image.
+    Methods that take dimension 1 for the channels, as Captum's do, explain layers of any layout with that module, and their
+    hooks stay away from the model. A run of the view raises ValueError where the layout of the layer is not known.
+
+    Args:
+        model (torch.nn.Module): in eval mode.
+        name (str): of the layer.
+        at_input (bool): whether to give what the layer reads. Default: False
 
     Raises:
-        ValueError: if there is no such layer, or it does not give one map per image.
+        ValueError: if there is no such layer.
     """
     layer = get_layer(model, name)
-    call = Call.of(model, images[:1], None)
-    layout = spatial_layout(observe(call, layer), None, method, model, layer, call.arguments)
-    view = View(model, layer)
-    twin = cast(nn.Module, view.layer)
-    if not layout.channels_last:
-        return cast(nn.Module, view.model), twin
-    forward, maps = twin.forward, nn.Identity().train(twin.training)
+    view, maps = View(model, layer), nn.Identity().eval()
+    outermost, running, known = unwrap(model), list[nn.Module](), list[FeatureLayout]()
+    tracker = AxisTracker(())
 
-    def by_way_of_maps(*args: Any, **kwargs: Any) -> Tensor:
-        features = forward(*args, **kwargs)
-        return layout.to_features(maps(layout.to_maps(features)), features).contiguous()
+    def by_way_of_maps(features: Any) -> Any:
+        if not isinstance(features, Tensor) or features.dim() < 3:
+            return maps(features)  # said later, of the result
+        if not known:
+            known.append(tracker.layout(features, told_layouts(tuple(running))))
+        return known[0].to_features(maps(known[0].to_maps(features)), features).contiguous()
 
-    twin.__dict__["forward"] = by_way_of_maps
+    def watch(module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        nonlocal tracker
+        if module is outermost and not known:
+            tracker = AxisTracker((*args, *kwargs.values()))
+            with tracker:
+                return forward(*args, **kwargs)
+        running.append(module)
+        if module is layer and at_input and args:
+            args = (by_way_of_maps(args[0]), *args[1:])
+        output = forward(*args, **kwargs)
+        running.pop()
+        return by_way_of_maps(output) if module is layer and not at_input else output
+
+    view.watch = watch
     return cast(nn.Module, view.model), maps
 
 

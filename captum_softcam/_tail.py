@@ -115,6 +115,11 @@ def observe(call: Call, layer: nn.Module, *, at_input: bool = False, follow: Cal
         trace.result = _run(call, layer, watch)
     if trace.features is None:
         raise ValueError(_not_called(layer))
+    if trace.axes.random:
+        raise ValueError(
+            f"the model calls {trace.axes.random}, which drops values at random although the model is in eval mode: the "
+            "scores of copies would differ by chance. Pass training=self.training to it."
+        )
     return trace
 
 

@@ -221,6 +221,7 @@ def vit() -> nn.Module:
 MODELS = [
     ("convnext, as many channels as columns", convnext, "features.1", (3, 24, 32), first, (6, 8)),
     ("swin, windows padded and shifted", swin, "features.1", (3, 20, 24), last, (10, 12)),
+    ("swin, windows that fit", swin, "features.1", (3, 24, 24), last, (12, 12)),
     ("swin, the last norm", swin, "norm", (3, 20, 24), last, (5, 6)),
     ("vit", vit, "encoder.layers.encoder_layer_1.ln_1", (3, 16, 16), row(1, 4), (4, 4)),
     ("vit, the first block", vit, "encoder.layers.encoder_layer_0", (3, 16, 16), row(1, 4), (4, 4)),
@@ -251,6 +252,8 @@ def test_maps_are_those_by_hand(make, name, shape, keep, grid):
     torch.testing.assert_close(got, want, atol=1e-9, rtol=1e-9)
     around = LayerReciproCam(lambda x: model(x), layer).attribute(inputs, target=1)  # no module
     assert torch.equal(around, got)
+    alone = LayerReciproCam(model, layer).attribute(inputs[:1], target=1)  # a single example is a dimension of length 1
+    torch.testing.assert_close(alone, got[:1], atol=1e-9, rtol=1e-9)
 
 
 # ---- what is refused, in words

@@ -266,8 +266,11 @@ def test_a_head_that_mixes_rows_is_not_taken_for_one_that_does_not():
 @pytest.mark.parametrize(
     ("wrapped", "advice"),
     [
-        (lambda y: {"loss": y.sum(), "logits": y}, r"entries 'loss', 'logits'.*model\(x\)\['logits'\]"),
-        (lambda y: (y.sum(), y), r"tuple of 2 entries.*model\(x\)\[1\]"),
+        (
+            lambda y: {"loss": y.sum(), "logits": y},
+            r"dict with \['loss'\] \(\), \['logits'\] \(2, 4\);.*model\(x\)\['logits'\]",
+        ),
+        (lambda y: (y.sum(), y), r"tuple with \[0\] \(\), \[1\] \(2, 4\);.*model\(x\)\[1\]"),
     ],
 )
 def test_outputs_that_are_not_a_table_name_their_entries(method, wrapped, advice):

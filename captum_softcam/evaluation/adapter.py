@@ -197,7 +197,7 @@ class LayerExplainFunc:
         return upsample(maps.detach().to(images).sum(1, keepdim=True), tuple(images.shape[2:]))
 
     def _attribute(self, model: nn.Module, images: Tensor, targets: Tensor, seeds: Sequence[int] | None) -> Any:
-        explainer = self._explainer(model, images) if isinstance(self.method, type) else self.method
+        explainer = self._explainer(model) if isinstance(self.method, type) else self.method
         built = parameters_of(self.method) if isinstance(self.method, type) else {}
         arguments = {name: value for name, value in self.arguments.items() if name not in built}
         if "target" in parameters_of(explainer.attribute) or isinstance(explainer, NoiseTunnel):
@@ -208,22 +208,23 @@ class LayerExplainFunc:
             images.requires_grad_()  # Captum warns when it has to do so
         return explainer.attribute(images, **{**default_arguments(explainer, images), **arguments})
 
-    def _explainer(self, model: nn.Module, images: Tensor) -> Attribution:
+    def _explainer(self, model: nn.Module) -> Attribution:
         known = parameters_of(self.method)
         arguments = {name: value for name, value in self.arguments.items() if name in known}
-        model, *layer = self._seen_by_the_method(model, images)
+        model, *layer = self._seen_by_the_method(model)
         explainer: Attribution = self.method(model, *layer, **arguments)
         return explainer
 
-    def _seen_by_the_method(self, model: nn.Module, images: Tensor) -> tuple[nn.Module, ...]:
+    def _seen_by_the_method(self, model: nn.Module) -> tuple[nn.Module, ...]:
         """The model, and the layer if the class looks at one; a view of them for classes of Captum, which set hooks."""
-        if self.method.__module__.startswith("captum_softcam."):
-            return (model,) if self.layer is None else (model, get_layer(model, self.layer))
-        if issubclass(self.method, LRP):
+        ours, changes = self.method.__module__.startswith("captum_softcam."), issubclass(self.method, LRP)
+        if changes:
             model = copy.deepcopy(model)  # Captum changes weights while it runs, and leaves what it noted at the layers
+        if ours or changes:
+            return (model,) if self.layer is None else (model, get_layer(model, self.layer))
         if self.layer is None:
             return (cast(nn.Module, View(model, None).model),)
-        return view_of_maps(model, self.layer, images, self.method.__name__)
+        return view_of_maps(model, self.layer, at_input=bool(self.arguments.get("attribute_to_layer_input")))
 
 
 def _find(name: str) -> type[Attribution]:

@@ -11,6 +11,7 @@ from captum.testing.helpers.basic_models import (
     BasicModel_ConvNetWithPaddingDilation,
 )
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from captum_softcam import (
     LayerClassActivationMap,
@@ -173,6 +174,17 @@ def test_train_mode_is_accepted_where_it_changes_nothing(module):
     net, images = _net(module).train(), torch.rand(2, 3, 8, 8)
     maps = LayerReciproCam(net, net[0]).attribute(images, target=1)
     assert torch.equal(maps, LayerReciproCam(net.eval(), net[0]).attribute(images, target=1))
+
+
+def test_a_functional_dropout_that_runs_in_eval_mode_is_refused():
+    class Random(SharedActivation):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(F.dropout(self.act(self.a(x)), 0.5).mean((2, 3)))
+
+    net = Random().eval()
+    for method in (LayerReciproCam, LayerScoreCam, LayerClassActivationMap):
+        with pytest.raises(ValueError, match=r"calls dropout.*drops values at random although the model is in eval mode"):
+            method(net, net.a).attribute(torch.rand(2, 3, 8, 8), target=1)
 
 
 def test_a_convolution_replaced_after_eval_is_no_train_mode():
