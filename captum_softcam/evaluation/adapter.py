@@ -55,8 +55,9 @@ class LayerExplainFunc:
     several channels summed; signals (N, C, L) and volumes (N, C, D, H, W) go like images.
 
     The model's mode and gradients are left as they were. Methods that draw at random (Lime, SHAP, ``NoiseTunnel``) go image
-    by image, with random numbers that belong to the image: no map depends on its batch, or on what was drawn before. The map
-    of an image that is not finite is NaN.
+    by image, with random numbers that belong to the image: no map depends on its batch, or on what was drawn before. These
+    numbers are those of the whole process, so that such calls in several threads wait for each other. The map of an image
+    that is not finite is NaN.
 
     What Captum leaves to the caller is filled in unless it is given. Occlusion slides a window of an eighth of the image by
     half its side. Methods that remove features of the input remove patches, 8 per side, all channels together, those of a
