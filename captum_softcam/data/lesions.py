@@ -295,14 +295,15 @@ def _resample(grid: Array, matrix: Array) -> Array:
 @cache
 def _pooling(size: int, cells: int) -> Array:
     """The matrix that averages a row, (cells, size)."""
-    matrix: Array = adaptive_avg_pool1d(torch.eye(size), cells).T.contiguous().numpy()
+    matrix: Array = adaptive_avg_pool1d(torch.eye(size).double(), cells).T.float().contiguous().numpy()
     return matrix
 
 
 @cache
 def _stretching(cells: int, size: int, mode: str) -> Array:
     """The matrix that interpolates a row, (size, cells)."""
-    matrix: Array = interpolate(torch.eye(cells)[None, None], (size, cells), mode=mode)[0, 0].numpy()
+    # in double precision, and rounded once: in single it depends on the instructions of the CPU
+    matrix: Array = interpolate(torch.eye(cells).double()[None, None], (size, cells), mode=mode)[0, 0].float().numpy()
     return matrix
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from captum_softcam.evaluation import CONTROLS, CentredGaussian, EdgeMap, RandomMap
+from captum_softcam.evaluation.controls import image_seed, name_seed
 
 SIZES = [(9,), (5, 7), (3, 4, 5), (1, 6)]
 
@@ -42,6 +43,30 @@ def test_noise_belongs_to_the_image_not_to_the_batch():
     assert not torch.equal(maps[0], maps[1])
     assert not torch.equal(RandomMap(lambda x: x, seed=1).attribute(images), maps)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_noise_may_belong_to_a_name():
+    images = torch.rand(3, 3, 8, 9)
+    named = RandomMap(lambda x: x).attribute(images, seeds=[name_seed(name) for name in ("a", "b", "a")])
+    assert torch.equal(named[0], named[2])
+    assert not torch.equal(named[0], named[1])
+    assert torch.equal(RandomMap(lambda x: x).attribute(images.flip(0), seeds=[name_seed("b")] * 3)[0], named[1])
+    noise = RandomMap(lambda x: x).attribute(torch.rand(1, 1, 200, 200), seeds=[5])
+    assert abs(noise.mean()) < 0.02
+    assert abs(noise.std() - 1) < 0.02
+
+
+@pytest.mark.parametrize("size", [*SIZES, (64, 64), (1, 1)], ids=str)
+def test_the_seed_of_an_image_is_that_of_what_it_shows(size):
+    images = torch.rand(20, 3, *size, generator=torch.Generator().manual_seed(0)) * 4 - 2
+    seeds = [image_seed(image) for image in images]
+    assert len(set(seeds)) == (20 if size != (1, 1) else 1)
+    assert [image_seed(image * (1 + 2e-7)) for image in images] == seeds, "another machine rounds otherwise"
+    assert [image_seed(image.double()) for image in images] == seeds
+    assert image_seed(torch.full((3, *size), torch.nan)) == image_seed(torch.zeros(3, *size))
+    if size == (64, 64):
+        noisy = [image_seed(image + 0.2 * torch.randn(image.shape, generator=torch.Generator())) for image in images]
+        assert not set(noisy) & set(seeds)
 
 
 def test_the_bell_stands_in_the_middle():

@@ -396,6 +396,43 @@ def test_masks_are_what_is_above_0(model, samples, form):
     assert explain_sample(model, replace(samples[1], mask=form(samples[1].mask)), ["random"]).sample.mask.dtype is torch.bool
 
 
+def test_the_random_control_belongs_to_the_identifier(model, samples):
+    """So that images which another machine rounds otherwise have the same; of the masked image it is another."""
+    methods, metrics = ["random", "soft_cam"], ["pixel_auc", "coherency"]
+    whole = sorted_scores(compare_methods(model, samples, methods, metrics)).unstack("metric").xs("random", level="method")
+    rounded = [replace(sample, image=sample.image * (1 + 1e-6)) for sample in samples]
+    again = sorted_scores(compare_methods(model, rounded, methods, metrics, batch_size=2)).unstack("metric")
+    pd.testing.assert_frame_equal(again.xs("random", level="method"), whole)
+    assert (whole["coherency"] - 0.5).abs().max() < 0.2
+    renamed = [replace(sample, identifier=f"other {sample.identifier}") for sample in samples]
+    other = sorted_scores(compare_methods(model, renamed, methods, metrics)).unstack("metric").xs("random", level="method")
+    assert not np.allclose(other["pixel_auc"].dropna(), whole["pixel_auc"].dropna(), atol=1e-3)
+
+
+SHAPES = [(2, 48), (1, 20), (1, 40, 40), (2, 24, 24), (5, 24, 24), (3, 8, 8), (3, 8, 64), (1, 12, 12, 12), (3, 4, 16, 16)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_default_methods_and_metrics_run_on_any_data(shape):
+    """Signals, grey images, images of two and five channels, tiny and oblong ones, volumes: nothing fails."""
+    dims = len(shape) - 1
+    conv, pool = [(nn.Conv1d, nn.AdaptiveAvgPool1d), (nn.Conv2d, nn.AdaptiveAvgPool2d), (nn.Conv3d, nn.AdaptiveAvgPool3d)][
+        dims - 1
+    ]
+    torch.manual_seed(0)
+    net = nn.Sequential(conv(shape[0], 6, 3, 2, 1), nn.ReLU(), conv(6, 6, 3, 1, 1), nn.ReLU(), pool(1), nn.Flatten())
+    net.append(nn.Linear(6, 3)).eval()
+    mask = torch.zeros(1, *shape[1:], dtype=torch.bool)
+    mask.flatten()[: mask.numel() // 3] = True
+    samples = [Sample(torch.rand(shape), i, mask.roll(i, -1), f"s{i}") for i in range(2)]
+    comparison = compare_methods(net, samples)
+    assert comparison.failures.empty, comparison.failures["error"].unique()
+    assert len(comparison.methods) > 5
+    assert set(comparison.metrics) == set(DEFAULT)
+    known = comparison.scores[comparison.scores["method"].isin(["random", "centred_gaussian", "edge_map"])]
+    assert known["score"].notna().mean() > 0.9
+
+
 def test_an_image_that_is_not_finite_takes_itself_alone(model, samples):
     methods = ["soft_cam", "grad_cam", "random", "edge_map", KernelShap]
     broken = samples[2].image.clone()
