@@ -47,11 +47,15 @@ def reason(error: object, most: int = 200) -> str:
 
 def listed(names: Iterable[object], most: int = PATH) -> str:
     """Names separated by commas, as many as ``most`` characters hold, and how many more there are."""
-    texts = [shown(name, NAME) for name in names]
-    end = len(texts)
-    while end > 1 and sum(map(len, texts[:end])) + 2 * end > most:
-        end -= 1
-    return ", ".join(texts[:end]) + (f" and {len(texts) - end} more" if end < len(texts) else "")
+    names = iter(names)
+    text, more = "".join(shown(name, NAME) for name in islice(names, 1)), 0
+    for name in names:
+        longer = f"{text}, {shown(name, NAME)}"
+        if more or len(longer) > most:
+            more += 1
+        else:
+            text = longer
+    return f"{text} and {more} more" if more else text
 
 
 def closest(name: str, known: Iterable[object]) -> str:
