@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from captum_softcam._captum import format_additional_forward_args, format_tensor_into_tuples, run_forward
+from captum_softcam._names import quoted
 from captum_softcam._view import unwrap
 
 __all__ = ["Call", "chunk_size", "leaves", "map_tensors"]
@@ -156,5 +157,5 @@ def chunk_size(perturbations_per_eval: int | None, example: Tensor) -> int:
     if perturbations_per_eval is None:
         return max(1, 2**25 // (example.numel() * example.element_size()))
     if perturbations_per_eval < 1:
-        raise ValueError(f"perturbations_per_eval must be at least 1; got {perturbations_per_eval}.")
+        raise ValueError(f"perturbations_per_eval must be at least 1; got {quoted(perturbations_per_eval)}.")
     return perturbations_per_eval

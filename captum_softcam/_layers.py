@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from captum_softcam._axes import AxisTracker
 from captum_softcam._layout import FeatureLayout, told_layouts
-from captum_softcam._names import closest
+from captum_softcam._names import closest, named, quoted
 from captum_softcam._tail import Trace, values_of
 from captum_softcam._view import View, unwrap
 
@@ -30,7 +30,7 @@ def get_layer(model: nn.Module, name: str) -> nn.Module:
     layers: dict[str, nn.Module] = dict(model.named_modules())
     if name in layers and name:
         return layers[name]
-    raise ValueError(f"layer {name!r} is not in {type(model).__name__}. {closest(name, layers)}")
+    raise ValueError(f"layer {quoted(name)} is not in {type(model).__name__}. {closest(name, layers)}")
 
 
 def layer_name(forward_func: object, layer: nn.Module) -> str:
@@ -125,7 +125,8 @@ def refuse_flat_layer(
         last = last_spatial_layer(forward_func, *inputs)
         hint = f"The last spatial layer is {last[0]!r} {last[1]}." if last else "The model has no spatial layer."
     raise ValueError(
-        f"layer {layer_name(forward_func, layer)} gives {what}; {method} needs a spatial map (N, C, h, w). {hint}"
+        f"layer {named(layer_name(forward_func, layer))} gives {what}; {named(method)} needs a spatial map (N, C, h, "
+        f"w). {hint}"
     )
 
 
@@ -144,14 +145,15 @@ def spatial_layouts(
         found[place] = layout or trace.layout(value)
         if isinstance(value, Tensor) and value.dim() and len(value) != len(inputs[0]):
             raise ValueError(
-                f"layer {layer_name(forward_func, layer)} gives {tuple(value.shape)}, {len(value)} maps for "
-                f"{len(inputs[0])} examples: they belong to views, windows or frames of the examples. {method} needs one "
+                f"layer {named(layer_name(forward_func, layer))} gives {tuple(value.shape)}, {len(value)} maps for "
+                f"{len(inputs[0])} examples: they belong to views, windows or frames of the examples. {named(method)} "
+                "needs one "
                 "map per example; explain a layer that gives one, or pass every view as an example of its own."
             )
         if not found[place].fits(value):
             refuse_flat_layer(value, method, forward_func, layer, inputs)
             raise ValueError(
-                f"layer {layer_name(forward_func, layer)} gives {tuple(value.shape)}, which is no map in the layout "
+                f"layer {named(layer_name(forward_func, layer))} gives {tuple(value.shape)}, which is no map in the layout "
                 f"{found[place]}."
             )
     return found
@@ -164,6 +166,7 @@ def spatial_layout(
     layouts = spatial_layouts(trace, layout, method, forward_func, layer, inputs)
     if isinstance(trace.features, tuple):
         raise ValueError(
-            f"layer {layer_name(forward_func, layer)} gives {len(trace.features)} values; {method} needs a single map."
+            f"layer {named(layer_name(forward_func, layer))} gives {len(trace.features)} values; {named(method)} "
+            "needs a single map."
         )
     return layouts[0]

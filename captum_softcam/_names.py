@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-__all__ = ["LINE", "NAME", "PATH", "closest", "degrading", "listed", "quoted", "reason", "shown"]
+__all__ = ["LINE", "NAME", "PATH", "closest", "degrading", "listed", "named", "quoted", "reason", "shown"]
 
 PATH = 160
 """Characters of a path that a message shows: two of them and a sentence stay below 500."""
@@ -32,6 +32,11 @@ def shown(value: object, most: int = PATH) -> str:
     return text if text.isprintable() else _cut("".join(map(_escaped, text)), most)
 
 
+def named(name: object) -> str:
+    """A name as :func:`shown` shows it, of at most 80 characters."""
+    return shown(name, NAME)
+
+
 def quoted(value: object, most: int = NAME) -> str:
     """The ``repr`` of a value, shortened as by :func:`shown`; its type where it is nested or long beyond printing."""
     try:
@@ -41,16 +46,16 @@ def quoted(value: object, most: int = NAME) -> str:
 
 
 def reason(error: object, most: int = 200) -> str:
-    """The words of another error on one line, shortened, without a full stop at the end."""
-    return shown(" ".join(str(error).split()), most).rstrip(".")
+    """The words of another error on one line, shortened, without the full stop at the end."""
+    return shown(" ".join(str(error).split()), most).rstrip(".!")
 
 
 def listed(names: Iterable[object], most: int = PATH) -> str:
     """Names separated by commas, as many as ``most`` characters hold, and how many more there are."""
     names = iter(names)
-    text, more = "".join(shown(name, NAME) for name in islice(names, 1)), 0
+    text, more = "".join(named(name) for name in islice(names, 1)), 0
     for name in names:
-        longer = f"{text}, {shown(name, NAME)}"
+        longer = f"{text}, {named(name)}"
         if more or len(longer) > most:
             more += 1
         else:

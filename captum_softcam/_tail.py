@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from captum_softcam._axes import AxisTracker
 from captum_softcam._call import Call, leaves, map_tensors
 from captum_softcam._layout import FeatureLayout, told_layouts
+from captum_softcam._names import quoted
 from captum_softcam._view import View, Watch
 
 __all__ = [
@@ -126,7 +127,7 @@ def observe(call: Call, layer: nn.Module, *, at_input: bool = False, follow: Cal
 def _run(call: Call, layer: nn.Module, watch: Watch, *, partly: bool = False) -> Any:
     """What the model returns, every module of its view being watched; ``partly`` if some are left out."""
     if not isinstance(layer, nn.Module):
-        raise TypeError(f"layer must be a module; got {layer!r}. A layer by name is model.get_submodule(name).")
+        raise TypeError(f"layer must be a module; got {quoted(layer)}. A layer by name is model.get_submodule(name).")
     view = View(call.model, layer)
     if view.layer is None:
         raise ValueError(_not_called(layer))

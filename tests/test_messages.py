@@ -85,7 +85,7 @@ CALLS = {
     "cam target": lambda: explained(LayerClassActivationMap, target=10**4000),
     "chunks": lambda: explained(LayerReciproCam, perturbations_per_eval=-(10**4000)),
     "mask": lambda: LayerReciproCam((net := model()), last(net), mask=LONG).attribute(IMAGES, target=0),
-    "kernel": lambda: LayerReciproCam((net := model()), last(net), mask=torch.ones(*[2] * 60)).attribute(IMAGES, target=0),
+    "kernel": lambda: LayerReciproCam((net := model()), last(net), mask=torch.ones(*[2] * 12)).attribute(IMAGES, target=0),
     "layer name": lambda: LayerReciproCam(model(), LONG).attribute(IMAGES, target=0),
     "layer list": lambda: LayerScoreCam(model(), MANY).attribute(IMAGES, target=0),
     "layer big": lambda: LayerSoftCam(model(), BIG).attribute(IMAGES, target=0),

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from captum_softcam._call import Call
 from captum_softcam._layers import layer_name, refuse_flat_layer
+from captum_softcam._names import named
 from captum_softcam._tail import observe
 from captum_softcam._targets import OneScore
 from captum_softcam._view import unwrap
@@ -109,7 +110,7 @@ class LayerSoftCam(LayerAttribution, PerturbationAttribution):
         refuse_flat_layer(evidence, type(self).__name__, call.model, layer, call.arguments)
         if not _explains(evidence, trace.result):
             raise ValueError(
-                f"layer {layer_name(call.model, layer)} gives {tuple(evidence.shape)}, whose means over the "
+                f"layer {named(layer_name(call.model, layer))} gives {tuple(evidence.shape)}, whose means over the "
                 "positions are not the model's logits; LayerSoftCam needs the evidence head of a SoftCAM model. "
                 "Convert the model with convert_to_softcam(model) and give its 'evidence'."
             )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from captum_softcam._names import LINE, NAME, listed, shown
+from captum_softcam._names import LINE, listed, named, shown
 from captum_softcam.cli.options import add_model_options, load_model
 
 __all__ = ["add_explain"]
@@ -75,4 +75,4 @@ def _class_number(text: str, classes: Sequence[str]) -> int:
         return list(classes).index(text)
     if text.isdecimal() and int(text) < len(classes):
         return int(text)
-    raise ValueError(f"class '{shown(text, NAME)}' is none of the model's {len(classes)} classes: {listed(classes)}.")
+    raise ValueError(f"class '{named(text)}' is none of the model's {len(classes)} classes: {listed(classes)}.")

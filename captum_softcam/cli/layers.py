@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from captum_softcam._names import NAME, reason, shown
+from captum_softcam._names import named, reason
 from captum_softcam.cli.options import MODEL_HELP, brings_weights, load_whole, positive, untrained
 
 __all__ = ["add_layers"]
@@ -35,7 +35,6 @@ def _layers(options: argparse.Namespace) -> None:
         choices = suggest_layers(model, torch.rand(1, 3, options.size, options.size))
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
-            f"model '{shown(options.model, NAME)}' does not run at {options.size} pixels ({reason(error)}); "
-            "try another --size."
+            f"model '{named(options.model)}' does not run at {options.size} pixels ({reason(error)}); try another --size."
         ) from error
     Console().print(make_layer_table(choices))

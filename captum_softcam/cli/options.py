@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captum_softcam._names import NAME, closest, quoted, shown
+from captum_softcam._names import closest, named, quoted
 
 if TYPE_CHECKING:
     from captum_softcam.softcam import Classifier
@@ -93,7 +93,7 @@ def refuse_unknown_model(name: str) -> None:
 
     known = [*EMBEDDED, *torchvision.models.list_models(module=torchvision.models)]
     if name not in known:
-        raise ValueError(f"model '{shown(name, NAME)}' is unknown. {closest(name, known)}")
+        raise ValueError(f"model '{named(name)}' is unknown. {closest(name, known)}")
 
 
 def brings_weights(name: str) -> bool:
@@ -116,11 +116,9 @@ def load_model(options: argparse.Namespace) -> Classifier:
 
     if brings_weights(options.model):
         if options.checkpoint or options.weights:
-            raise ValueError(
-                f"model '{shown(options.model, NAME)}' brings its own weights; leave --checkpoint and --weights out."
-            )
+            raise ValueError(f"model '{named(options.model)}' brings its own weights; leave --checkpoint and --weights out.")
         if options.classes:
-            raise ValueError(f"model '{shown(options.model, NAME)}' brings its own classes; leave --classes out.")
+            raise ValueError(f"model '{named(options.model)}' brings its own classes; leave --classes out.")
         return load_whole(options.model)
     refuse_unknown_model(options.model)
     classes = options.classes

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from captum_softcam._names import listed, quoted, shown
+from captum_softcam._names import listed, named, quoted, shown
 from captum_softcam.data.boxes import Box, box_mask, finite_number
 from captum_softcam.data.classes import class_number, numbered
 from captum_softcam.data.images import existing_folder, refuse_outside
@@ -89,7 +89,7 @@ class BoxTableSamples(MaskedImages):
                     _find(image, files, folder, rows[0].place, allow_outside),
                     class_number(label, numbers, rows[0].place),
                     f"{image}/{label}",
-                    _mask(_boxes(rows, box_columns), f"image '{shown(image, 80)}' in '{shown(path)}'"),
+                    _mask(_boxes(rows, box_columns), f"image '{named(image)}' in '{shown(path)}'"),
                 )
                 for (image, label), rows in groups.items()
             ],
@@ -191,20 +191,19 @@ def _find(image: str, files: dict[str, list[Path]], folder: Path, place: str, al
     refuse_outside(image, place, allow_outside=allow_outside)
     if allow_outside and os.path.isfile(folder / image):
         return folder / image
-    named = files.get(image, [])
-    readable = [path for path in named if path.suffix.lower() != _DICOM]
+    matching = files.get(image, [])
+    readable = [path for path in matching if path.suffix.lower() != _DICOM]
     if len(readable) > 1:
         raise ValueError(
-            f"{place} names the image '{shown(image, 80)}', which could be {listed(path.name for path in readable)}; "
+            f"{place} names the image '{named(image)}', which could be {listed(path.name for path in readable)}; "
             "keep one of them."
         )
-    if named and not readable:
+    if matching and not readable:
         raise ValueError(
-            f"{place} names the image '{shown(named[0])}', which is DICOM; convert it to PNG, see the how-to guide."
+            f"{place} names the image '{shown(matching[0])}', which is DICOM; convert it to PNG, see the how-to guide."
         )
-    if not named:
+    if not matching:
         raise FileNotFoundError(
-            f"{place} names the image '{shown(image, 80)}', but there is no '{shown(folder / image)}.png' nor another "
-            "ending."
+            f"{place} names the image '{named(image)}', but there is no '{shown(folder / image)}.png' nor another ending."
         )
     return readable[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from captum_softcam._names import reason, shown
+from captum_softcam._names import named, reason, shown
 from captum_softcam.data.boxes import Box, finite_number
 
 __all__ = ["PascalAnnotation", "PascalObject", "read_pascal_xml"]
@@ -49,7 +49,7 @@ def read_pascal_xml(path: Path, first_pixel: int) -> PascalAnnotation:
     except (ElementTree.ParseError, LookupError, ValueError) as error:
         raise ValueError(f"annotation '{shown(path)}' cannot be read as XML ({reason(error)}).") from error
     if root.tag != "annotation":
-        raise ValueError(f"annotation '{shown(path)}' begins with <{shown(root.tag, 80)}>; expected <annotation>.")
+        raise ValueError(f"annotation '{shown(path)}' begins with <{named(root.tag)}>; expected <annotation>.")
     objects = enumerate(root.findall("object"), 1)
     return PascalAnnotation(
         _size(root, path), [_object(element, f"object {i} of '{shown(path)}'", first_pixel) for i, element in objects]
@@ -76,7 +76,7 @@ def _object(element: ElementTree.Element, where: str, first_pixel: int) -> Pasca
     name = _text(element, "name", where)
     difficult = element.findtext("difficult", "0").strip()
     if difficult not in ("0", "1"):
-        raise ValueError(f"{where} has <difficult>{shown(difficult, 80)}</difficult>; expected 0 or 1.")
+        raise ValueError(f"{where} has <difficult>{named(difficult)}</difficult>; expected 0 or 1.")
     return PascalObject(name, _box(element, where, first_pixel), difficult == "1")
 
 
@@ -94,7 +94,7 @@ def _number(element: ElementTree.Element, name: str, where: str) -> float:
     text = _text(element, name, where)
     value = finite_number(text)
     if value is None:
-        raise ValueError(f"{where} has <{name}>{shown(text, 80)}</{name}>; expected a number.")
+        raise ValueError(f"{where} has <{name}>{named(text)}</{name}>; expected a number.")
     return value
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_softcam._names import closest, quoted, shown
+from captum_softcam._names import closest, named, quoted, shown
 from captum_softcam.data.images import check_same_size, existing_folder, named_image, open_image
 from captum_softcam.data.masked_images import ImageEntry, MaskedImages
 from captum_softcam.data.tables import Line, read_lines
@@ -91,7 +91,7 @@ def _parse(line: Line) -> tuple[str, int, int]:
     breed = breeds.get(name.rpartition("_")[0].lower())
     if breed is None or numbers[:1] != [str(breed + 1)] or numbers[1:2] not in (["1"], ["2"]):
         raise ValueError(
-            f"{line.place} is '{shown(' '.join(line.words), 80)}'; expected BREED_NUMBER, the number of the breed from 1 to "
+            f"{line.place} is '{named(' '.join(line.words))}'; expected BREED_NUMBER, the number of the breed from 1 to "
             "37, and the species, 1 for a cat or 2 for a dog."
         )
     return name, breed, int(numbers[1]) - 1

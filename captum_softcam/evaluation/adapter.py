@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from captum_softcam._layers import get_layer, layer_name, refuse_flat_layer, view_of_maps
 from captum_softcam._maps import upsample
-from captum_softcam._names import closest
+from captum_softcam._names import closest, named, quoted
 from captum_softcam._scores import score_table
 from captum_softcam._view import View
 from captum_softcam.attr import METHODS, LayerSoftCam
@@ -192,7 +192,8 @@ class LayerExplainFunc:
             refuse_flat_layer(maps, _source(self.method).__name__, model, get_layer(model, self.layer), (images,))
         if maps.dim() != images.dim() or len(maps) != len(images):
             raise ValueError(
-                f"{self.name} gives {tuple(maps.shape)} for images {tuple(images.shape)}; maps have as many dimensions, and "
+                f"{named(self.name)} gives {tuple(maps.shape)} for images {tuple(images.shape)}; maps have as many "
+                "dimensions, and "
                 "there is one for each image."
             )
         return upsample(maps.detach().to(images).sum(1, keepdim=True), tuple(images.shape[2:]))
@@ -231,7 +232,7 @@ class LayerExplainFunc:
 def _find(name: str) -> type[Attribution]:
     known = {**METHODS, **CONTROLS}
     if name not in known:
-        raise ValueError(f"method {name!r} is unknown. {closest(name, known)}")
+        raise ValueError(f"method {quoted(name)} is unknown. {closest(name, known)}")
     return known[name]
 
 
@@ -254,7 +255,7 @@ def _is_captum(method: Any) -> bool:
     if isinstance(method, type) or not callable(method):
         raise TypeError(
             "a method is a name, a Captum attribution class or instance, or a function (model, images, targets) -> maps; "
-            f"got {method!r}."
+            f"got {quoted(method)}."
         )
     return False
 
@@ -304,10 +305,10 @@ def _as_json(value: Any) -> Any:
 
 def _only_tensor(result: Any, name: str) -> Tensor:
     if isinstance(result, (tuple, list)) and len(result) != 1:
-        raise ValueError(f"{name} gives {len(result)} values; maps are a single tensor (N, C, ...).")
+        raise ValueError(f"{named(name)} gives {len(result)} values; maps are a single tensor (N, C, ...).")
     maps = result[0] if isinstance(result, (tuple, list)) else result
     if not isinstance(maps, Tensor):
-        raise TypeError(f"{name} gives {type(maps).__name__}; maps are a tensor (N, C, ...).")
+        raise TypeError(f"{named(name)} gives {type(maps).__name__}; maps are a tensor (N, C, ...).")
     return maps
 
 

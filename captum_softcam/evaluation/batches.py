@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from captum_softcam._names import quoted, shown
+from captum_softcam._names import named, quoted, shown
 from captum_softcam._scores import are_probabilities, score_table
 from captum_softcam.data import Sample
 from captum_softcam.evaluation.costs import CostMeter
@@ -85,27 +85,29 @@ def check_sample(sample: Sample, size: tuple[int, ...], channels: int) -> None:
     name = shown(sample.identifier)
     if sample.image.dim() < _SIGNAL:
         raise ValueError(
-            f"the image of sample '{name}' is {tuple(sample.image.shape)}; expected a signal (C, L), an image (C, H, W) or "
+            f"the image of sample '{named(name)}' is {tuple(sample.image.shape)}; expected a signal (C, L), an image "
+            "(C, H, W) or "
             "a volume."
         )
     if sample.image.shape[1:] != size:
         raise ValueError(
-            f"sample '{name}' is {tuple(sample.image.shape[1:])} pixels, the first one {tuple(size)}; "
+            f"sample '{named(name)}' is {tuple(sample.image.shape[1:])} pixels, the first one {tuple(size)}; "
             "resize them to one size."
         )
     if len(sample.image) != channels:
         raise ValueError(
-            f"sample '{name}' has {len(sample.image)} channels, another one {channels}; bring all images to one number."
+            f"sample '{named(name)}' has {len(sample.image)} channels, another one {channels}; bring all images to "
+            "one number."
         )
     if sample.mask is None:
         return
     if tuple(sample.mask.shape) not in ((1, *size), tuple(size)):
         raise ValueError(
-            f"the mask of sample '{name}' is {tuple(sample.mask.shape)}, its image {tuple(size)} pixels; expected "
+            f"the mask of sample '{named(name)}' is {tuple(sample.mask.shape)}, its image {tuple(size)} pixels; expected "
             f"{(1, *size)}."
         )
     if not (sample.mask > 0).any():
-        raise ValueError(f"the mask of sample '{name}' is empty; give None where there is nothing to localise.")
+        raise ValueError(f"the mask of sample '{named(name)}' is empty; give None where there is nothing to localise.")
 
 
 def _check_class(sample: Sample, logits: Tensor) -> None:

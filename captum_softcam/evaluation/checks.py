@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from captum_softcam._call import Call
 from captum_softcam._layers import get_layer, last_spatial_layer, refuse_flat_layer
-from captum_softcam._names import closest, quoted
+from captum_softcam._names import closest, named, quoted
 from captum_softcam._scores import refuse_probabilities, score_table
 from captum_softcam._tail import depends_on_mode, observe
 from captum_softcam.attr import METHODS, LayerSoftCam
@@ -67,7 +67,9 @@ def find_methods(
     for method in dict.fromkeys(methods):
         explainer = _explainer(method, layer, model)
         if explainer.name in found:
-            raise ValueError(f"two methods are called '{explainer.name}'; give them names: {{'one': ..., 'other': ...}}.")
+            raise ValueError(
+                f"two methods are called '{named(explainer.name)}'; give them names: {{'one': ..., 'other': ...}}."
+            )
         found[explainer.name] = explainer
     return found
 
@@ -94,11 +96,11 @@ def find_metrics(metrics: Sequence[str | Metric]) -> list[Metric]:
         raise ValueError("there are no metrics to compare under; give at least one.")
     unknown = [metric for metric in metrics if isinstance(metric, str) and metric not in METRICS]
     if unknown:
-        raise ValueError(f"metric {unknown[0]!r} is unknown. {closest(unknown[0], METRICS)}")
+        raise ValueError(f"metric {quoted(unknown[0])} is unknown. {closest(unknown[0], METRICS)}")
     found: dict[str, Metric] = {}
     for metric in [METRICS[metric] if isinstance(metric, str) else metric for metric in metrics]:
         if found.setdefault(metric.name, metric) is not metric:
-            raise ValueError(f"two metrics are called '{metric.name}'; give one of them another name.")
+            raise ValueError(f"two metrics are called '{named(metric.name)}'; give one of them another name.")
     return list(found.values())
 
 
@@ -108,7 +110,8 @@ def check_model(model: nn.Module) -> None:
     training = [name for name, module in parts if module.training and depends_on_mode(module)]
     if training:
         raise ValueError(
-            f"the model is in train mode ({len(training)} modules, first '{training[0]}'): dropout and batch statistics "
+            f"the model is in train mode ({len(training)} modules, first '{named(training[0])}'): dropout and batch "
+            "statistics "
             "would change the scores. Call model.eval() first."
         )
 
@@ -132,7 +135,7 @@ def check_choices(explain: str, batch_size: int, examples: int, seed: int) -> No
         )
     for name, value, least in (("batch_size", batch_size, 1), ("examples", examples, 0), ("seed", seed, 0)):
         if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-            raise ValueError(f"{name} is {quoted(value)}; expected a whole number from {least} up.")
+            raise ValueError(f"{named(name)} is {quoted(value)}; expected a whole number from {least} up.")
 
 
 @torch.no_grad()

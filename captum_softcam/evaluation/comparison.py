@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from captum_softcam._names import closest
+from captum_softcam._names import closest, named, quoted
 from captum_softcam.evaluation.controls import CONTROLS
 from captum_softcam.evaluation.example import Example
 from captum_softcam.evaluation.figure import plot_comparison
@@ -141,7 +141,7 @@ class Comparison:
         """
         baseline = baseline or self.baseline
         if baseline not in self.methods:
-            raise ValueError(f"the baseline {baseline!r} is not among the methods. {closest(baseline, self.methods)}")
+            raise ValueError(f"the baseline {quoted(baseline)} is not among the methods. {closest(baseline, self.methods)}")
         if baseline not in self._differences:
             self._differences[baseline] = self._compare(baseline)
         return self._differences[baseline].copy()
@@ -219,9 +219,9 @@ class Comparison:
         itself. Numbers in tables keep every digit; images are kept in steps of 1/255, maps as float16 of
         their greatest magnitude.
 
-        Names stand in the tables as they are, for :meth:`load` gives the same ones back. A spreadsheet takes a cell that begins
-        with ``=``, ``+``, ``-`` or ``@`` for a formula, in quotes or not: import the columns of names as text. Halves of
-        surrogate pairs, as in names of files that are not UTF-8, are kept by Python's ``surrogatepass``.
+        Names stand in the tables as they are, because :meth:`load` returns the same ones. A spreadsheet takes a cell that
+        begins with ``=``, ``+``, ``-`` or ``@`` for a formula, in quotes or not: import the columns of names as text. Halves
+        of surrogate pairs, as in names of files that are not UTF-8, are kept by Python's ``surrogatepass``.
 
         Args:
             folder (str or Path): where to; files of an earlier comparison there are replaced.
@@ -267,7 +267,8 @@ class Comparison:
         if doubled.any():
             row = self.scores[doubled].iloc[0]
             raise ValueError(
-                f"sample {row['sample']!r} has two scores for {row['method']}, {row['metric']}; identifiers must be unique."
+                f"sample {quoted(row['sample'])} has two scores for {named(row['method'])}, {named(row['metric'])}; "
+                "identifiers must be unique."
             )
         cube = np.full([len(axis) for axis in axes.values()], np.nan)
         cube[tuple(axis.get_indexer(pd.Index(self.scores[name])) for name, axis in axes.items())] = self.scores["score"]
@@ -349,8 +350,8 @@ def _entries(stated: Any) -> Mapping[str, Mapping[str, Any]]:
 def _known(name: str) -> dict[str, Any]:
     if name not in METRICS:
         raise ValueError(
-            f"the direction of the metric {name!r} is not known; name it in the manifest: "
-            f"{{'metrics': {{{name!r}: {{'higher_is_better': True}}}}}}."
+            f"the direction of the metric {quoted(name)} is not known; name it in the manifest: "
+            f"{{'metrics': {{{quoted(name)}: {{'higher_is_better': True}}}}}}."
         )
     metric = METRICS[name]
     return {"title": metric.title, "category": metric.category, "higher_is_better": metric.higher_is_better}

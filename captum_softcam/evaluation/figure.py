@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter, MaxNLocator
 
-from captum_softcam._names import NAME, shown
+from captum_softcam._names import named, shown
 
 if TYPE_CHECKING:
     from captum_softcam.evaluation.comparison import Comparison
@@ -71,7 +71,7 @@ def _draw_metric(axis: Any, comparison: Comparison, metric: str, baseline: str) 
     if len(summary) > 1:
         axis.axvline(summary.loc[baseline, "mean"], color="black", linestyle=(0, (3, 3)), linewidth=0.8, zorder=1)
     arrow = "better →" if comparison.directions[metric] > 0 else "← better"
-    axis.set_title(textwrap.fill(shown(comparison.titles[metric], NAME), 24), fontsize=9, parse_math=False)
+    axis.set_title(textwrap.fill(named(comparison.titles[metric]), 24), fontsize=9, parse_math=False)
     axis.set_xlabel(arrow, fontsize=_TINY, color="#555555", loc="right" if comparison.directions[metric] > 0 else "left")
     axis.xaxis.set_major_locator(MaxNLocator(4))
     _tidy(axis)

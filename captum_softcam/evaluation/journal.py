@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from captum_softcam._files import check_place, new_folder, owned, read_json, write_json
-from captum_softcam._names import listed, shown
+from captum_softcam._names import listed, named, shown
 from captum_softcam.evaluation.part import Part
 
 __all__ = ["Journal", "is_complete", "refuse_existing", "refuse_other"]
@@ -206,4 +206,4 @@ def _difference(name: str, one: Any, other: Any) -> tuple[str, Any, Any]:
 
 
 def _short(value: Any) -> str:
-    return listed(value) if isinstance(value, dict) else shown(value, 80)
+    return listed(value) if isinstance(value, dict) else named(value)

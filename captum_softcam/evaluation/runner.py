@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from captum_softcam._files import owned
-from captum_softcam._names import NAME, quoted, shown
+from captum_softcam._names import listed, named, quoted
 from captum_softcam.data import Sample, Samples
 from captum_softcam.evaluation.assembly import assemble
 from captum_softcam.evaluation.batches import check_sample, device_of, make_batch, probabilities_of
@@ -226,7 +226,7 @@ class _Plan:
 
 def _ticking(bar: Any) -> Tick:
     def tick(text: str, count: float) -> None:
-        bar.set_description_str(shown(text, NAME), refresh=False)
+        bar.set_description_str(named(text), refresh=False)
         bar.update(min(count, bar.total - bar.n))  # fractions of samples, which rounding adds up to more
 
     return tick
@@ -331,7 +331,7 @@ def _choose_examples(samples: Samples, count: int) -> list[int]:
 
 def _refuse_unknown_baseline(baseline: str | None, work: Work) -> None:
     if baseline is not None and baseline not in work.methods:
-        raise ValueError(f"the baseline '{baseline}' does not take part; the methods are {', '.join(work.methods)}.")
+        raise ValueError(f"the baseline '{named(baseline)}' does not take part; the methods are {listed(work.methods)}.")
 
 
 def _manifest(

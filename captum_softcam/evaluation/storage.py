@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -103,7 +104,7 @@ def _read_examples(path: Path) -> list[Example]:
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise FileNotFoundError(
             f"there is no comparison in '{shown(folder)}': 'manifest.json' is missing, which is written last."
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from captum_softcam._names import NAME, shown
+from captum_softcam._names import named, shown
 from captum_softcam.evaluation.statistics import MIN_PAIRS
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _on_failures(comparison: Comparison) -> Iterator[str]:
 
 
 def _named(name: Any) -> str:
-    return shown(" ".join(str(name).split()), NAME)
+    return named(" ".join(str(name).split()))
 
 
 def _short(text: str) -> str:

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from captum_softcam._names import named
 from captum_softcam.data import Sample
 from captum_softcam.evaluation.adapter import LayerExplainFunc
 from captum_softcam.evaluation.batches import Batch, make_batch, probabilities_of
@@ -148,7 +149,7 @@ class _Bench:
             result = result.area
         if result.shape != self.batch.targets.shape:
             raise ValueError(
-                f"{metric.name} gives {tuple(result.shape)} for {len(self.scores)} samples; expected one score each."
+                f"{named(metric.name)} gives {tuple(result.shape)} for {len(self.scores)} samples; expected one score each."
             )
         return result.double().cpu().numpy()
 

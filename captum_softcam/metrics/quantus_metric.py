@@ -16,7 +16,7 @@ from quantus.helpers.model.model_interface import ModelInterface
 from quantus.metrics.base import Metric as Base
 from torch import Tensor, nn
 
-from captum_softcam._names import NAME, closest, quoted, shown
+from captum_softcam._names import closest, named, quoted
 from captum_softcam._tail import refuse_train_mode
 from captum_softcam.metrics import METRICS, Curve, Explained, Trial
 
@@ -231,15 +231,15 @@ class QuantusMetric(Base[list[float]]):
         name, metric = type(self).__name__, METRICS[self.row]
         if maps is None and explain_func is None:
             raise ValueError(
-                f"{shown(name, NAME)} has nothing to measure; give maps as a_batch, or the explain_func that makes them."
+                f"{named(name)} has nothing to measure; give maps as a_batch, or the explain_func that makes them."
             )
         if masks is None and metric.category == "localisation":
-            raise ValueError(f"{shown(name, NAME)} compares maps with masks; give them as s_batch, (N, 1, ...).")
+            raise ValueError(f"{named(name)} compares maps with masks; give them as s_batch, (N, 1, ...).")
         if model is not None:
             for module in model.modules():
                 refuse_train_mode(module)
         elif metric.forwards or metric.attributions:
-            raise ValueError(f"{shown(name, NAME)} asks the model; got None.")
+            raise ValueError(f"{named(name)} asks the model; got None.")
 
     def _refuse_to_explain(self, **_: Any) -> NDArray[Any]:
         raise ValueError(f"{type(self).__name__} looks at maps of other images, too; give the explain_func that makes them.")
@@ -310,6 +310,4 @@ def _refuse_other_counts(images: NDArray[Any], **batches: Any) -> None:
         )
     for name, batch in batches.items():
         if batch is not None and len(batch) != len(images):
-            raise ValueError(
-                f"{shown(name, NAME)} has {len(batch)} entries, x_batch {len(images)}; expected one for each image."
-            )
+            raise ValueError(f"{named(name)} has {len(batch)} entries, x_batch {len(images)}; expected one for each image.")

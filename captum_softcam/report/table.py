@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from captum_softcam._names import NAME, closest, quoted, shown
+from captum_softcam._names import closest, named, quoted, shown
 from captum_softcam.attr import LayerChoice
 from captum_softcam.evaluation import Comparison
 from captum_softcam.evaluation.tables import MARKS, Cell, cells, cost, kinds, notes, passes
@@ -42,12 +42,12 @@ def make_table(comparison: Comparison, metrics: Sequence[str] | None = None, bas
     table = Table(show_lines=True, title="mean and 95 % interval; ↑ higher is better, ↓ lower; * best")
     table.add_column("method", no_wrap=True)
     for name in metrics:
-        head = Text(f"{shown(titles[name], NAME)} {'↑' if directions[name] > 0 else '↓'}")
+        head = Text(f"{named(titles[name])} {'↑' if directions[name] > 0 else '↓'}")
         table.add_column(head, justify="center", min_width=16, max_width=16)
     table.add_column("cost\npasses", justify="right")
     for method in comparison.methods:
         row = [_cell(found[method, metric]) for metric in metrics]
-        label = [shown(method, NAME), *(f"({kind})" for kind in kinds(comparison, method, baseline))]
+        label = [named(method), *(f"({kind})" for kind in kinds(comparison, method, baseline))]
         table.add_row(Text("\n".join(label)), *row, f"{cost(comparison, method)}\n{passes(comparison, method)}")
     return table
 

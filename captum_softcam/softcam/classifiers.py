@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from captum_softcam._names import NAME, closest, listed, quoted, reason, shown
+from captum_softcam._names import NAME, closest, listed, named, quoted, reason, shown
 from captum_softcam.softcam.architectures import Architecture
 from captum_softcam.softcam.files import fill, load_model, misfit, save_model
 
@@ -167,7 +168,7 @@ def _with_torchvision_weights(name: str, weights: str) -> Classifier:
     except (ValueError, AttributeError, KeyError):
         known = [w.name for w in torchvision.models.get_model_weights(name)]
         raise ValueError(
-            f"weights {quoted(weights)} are unknown for {shown(name, NAME)}; expected DEFAULT or {listed(known)}."
+            f"weights {quoted(weights)} are unknown for {named(name)}; expected DEFAULT or {listed(known)}."
         ) from None
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
     try:
@@ -185,7 +186,7 @@ def _with_torchvision_weights(name: str, weights: str) -> Classifier:
 
 
 def _load_checkpoint(model: nn.Module, path: Path, what: str) -> None:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise FileNotFoundError(f"checkpoint '{shown(path)}' is not a file.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from captum_softcam._names import NAME, quoted, reason, shown
+from captum_softcam._names import named, quoted, reason
 from captum_softcam.softcam.shapes import CONVOLUTIONS, input_channels, run_on_meta, spatial_dims
 
 __all__ = ["DilatedAvgPool", "set_output_stride"]
@@ -116,7 +116,7 @@ def _noting(reached: dict[str, list[int]], name: str, dims: int) -> Callable[...
         if args[0].dim() != dims + 2:
             return
         if reached.setdefault(name, _strides(args[0])) != _strides(args[0]):
-            raise ValueError(f"layer '{shown(name, NAME)}' is called at strides {reached[name]} and {_strides(args[0])}.")
+            raise ValueError(f"layer '{named(name)}' is called at strides {reached[name]} and {_strides(args[0])}.")
 
     return note
 
@@ -141,15 +141,13 @@ def _dilate(backbone: nn.Module, name: str, reached: list[int], limit: int) -> b
         return False
     if getattr(module, "padding_mode", "zeros") != "zeros":
         raise ValueError(
-            f"layer '{shown(name, NAME)}' pads with {quoted(module.padding_mode)}, for which output_stride is not written."
+            f"layer '{named(name)}' pads with {quoted(module.padding_mode)}, for which output_stride is not written."
         )
     padding = [p * w for p, w in zip(padding, wider, strict=True)]
     dilation = [d * w for d, w in zip(dilation, wider, strict=True)]
     if isinstance(module, _AVERAGE_POOLS):
         if getattr(module, "divisor_override", None):
-            raise ValueError(
-                f"layer '{shown(name, NAME)}' has a divisor of its own, for which output_stride is not written."
-            )
+            raise ValueError(f"layer '{named(name)}' has a divisor of its own, for which output_stride is not written.")
         _replace(backbone, name, DilatedAvgPool(module, now, wider))
         return True
     if isinstance(module, _MAX_POOLS):

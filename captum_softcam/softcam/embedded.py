@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from captum_softcam._names import listed, quoted
 from captum_softcam.softcam.classifiers import Classifier
 
 __all__ = ["EMBEDDED", "load_embedded"]
@@ -38,5 +39,5 @@ def load_embedded(name: str = "lesions_softcam") -> Classifier:
         ('healthy', 'hard exudates', 'haemorrhages', 'cotton-wool spots')
     """
     if name not in EMBEDDED:
-        raise ValueError(f"embedded model {name!r} is unknown; expected one of {', '.join(map(repr, EMBEDDED))}.")
+        raise ValueError(f"embedded model {quoted(name)} is unknown; expected one of {listed(map(repr, EMBEDDED))}.")
     return Classifier.load(_FOLDER / f"{name}.safetensors")

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_softcam._files import replacing_path
+from captum_softcam._names import listed, quoted, reason, shown
 from captum_softcam.softcam.model import SoftCamModel, pooled
 
 __all__ = ["export_onnx"]
@@ -132,7 +133,7 @@ def _check_model(model: object) -> None:
     wrong = {str(p.dtype) for p in model.parameters() if p.dtype != torch.float32}
     if wrong:
         raise ValueError(
-            f"export_onnx needs a model in float32; got {', '.join(sorted(wrong))}. Export copy.deepcopy(model).float()."
+            f"export_onnx needs a model in float32; got {listed(sorted(wrong))}. Export copy.deepcopy(model).float()."
         )
     size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     if size >= _LARGEST:
@@ -143,9 +144,9 @@ def _check_model(model: object) -> None:
 
 def _check_path(path: Path) -> None:
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder '{path.parent}' for '{path.name}' does not exist; make it first.")
+        raise FileNotFoundError(f"the folder '{shown(path.parent)}' for '{shown(path.name)}' does not exist; make it first.")
     if path.exists():
-        raise FileExistsError(f"'{path}' exists; take it away or choose another name.")
+        raise FileExistsError(f"'{shown(path)}' exists; take it away or choose another name.")
 
 
 def _check_example(example: object) -> None:
@@ -161,7 +162,7 @@ def _check_example(example: object) -> None:
 def _check_packages() -> None:
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        raise ImportError(f"export_onnx needs {' and '.join(missing)}; run: pip install 'captum-softcam[onnx]'.")
+        raise ImportError(f"export_onnx needs {listed(missing)}; run: pip install 'captum-softcam[onnx]'.")
 
 
 def _count_classes(net: _TwoOutputs, images: Tensor) -> int:
@@ -169,7 +170,7 @@ def _count_classes(net: _TwoOutputs, images: Tensor) -> int:
         with torch.no_grad():
             logits: Tensor = net(images)[0]
     except (RuntimeError, ValueError) as error:  # torch refuses a wrong shape by either
-        raise ValueError(f"the model cannot be run on the example {tuple(images.shape)}: {error}") from error
+        raise ValueError(f"the model cannot be run on the example {tuple(images.shape)}: {reason(error)}") from error
     return logits.shape[1]
 
 
@@ -177,7 +178,7 @@ def _names(classes: Sequence[str] | None, count: int) -> list[str] | None:
     if classes is None:
         return None
     if isinstance(classes, str) or len(classes) != count:
-        raise ValueError(f"classes must be {count} names, one per logit; got {classes!r}.")
+        raise ValueError(f"classes must be {count} names, one per logit; got {quoted(classes)}.")
     return list(classes)
 
 
@@ -185,7 +186,7 @@ def _per_channel(what: str, values: Sequence[float] | None, channels: int, defau
     found = [default] * channels if values is None else [float(value) for value in values]
     if len(found) != channels or not all(map(math.isfinite, found)) or (what == "std" and min(found) <= 0):
         kind = "positive numbers" if what == "std" else "numbers"
-        raise ValueError(f"{what} must be {channels} {kind}, one per channel of the example; got {values!r}.")
+        raise ValueError(f"{what} must be {channels} {kind}, one per channel of the example; got {quoted(values)}.")
     return found
 
 
@@ -263,7 +264,7 @@ def _compare(file: Path, model: SoftCamModel, batches: Sequence[Tensor]) -> None
         try:
             given = session.run(list(wanted), {"images": images.numpy()})
         except Exception as error:  # onnxruntime's errors have no common class
-            raise ValueError(f"the exported file cannot be run on {tuple(images.shape)}: {error}") from error
+            raise ValueError(f"the exported file cannot be run on {tuple(images.shape)}: {reason(error)}") from error
         for (name, want), got in zip(wanted.items(), given, strict=True):
             _check_agreement(name, want, torch.from_numpy(got), images)
 

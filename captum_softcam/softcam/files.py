@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from captum_softcam._files import replacing_path
+from captum_softcam._names import shown
 from captum_softcam.softcam.architectures import Architecture, identify
 from captum_softcam.softcam.conversion import Conversion
 from captum_softcam.softcam.convert import convert_to_softcam
@@ -134,8 +136,8 @@ def _converted(model: nn.Module, conversion: Conversion | None, num_classes: int
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Header and weights of a file; what is no such file is refused in words."""
-    if not path.is_file():
-        raise FileNotFoundError(f"'{path}' is not a file.")
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"'{shown(path)}' is not a file.")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

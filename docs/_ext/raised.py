@@ -25,6 +25,7 @@ _TRANSPARENT = {
     "list",
     "listed",
     "min",
+    "named",
     "quoted",
     "reason",
     "repr",

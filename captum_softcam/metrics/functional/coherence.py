@@ -10,7 +10,7 @@ import math
 
 from torch import Tensor
 
-from captum_softcam._names import NAME, shown
+from captum_softcam._names import named, shown
 from captum_softcam.metrics.functional._correlation import pearson
 from captum_softcam.metrics.functional._edges import activation, nan_if_no_evidence, refuse_other_maps
 
@@ -161,4 +161,4 @@ def _refuse_other_shares(**parts: Tensor) -> None:
             raise ValueError(f"expected (N,), one value per sample; got {shown(shapes)}.")
         if ((values < 0) | (values > 1)).any():
             worst = values[(values < 0) | (values > 1)][0].item()
-            raise ValueError(f"{shown(name, NAME)} must lie in [0, 1], as shares and not in percent; got {worst:g}.")
+            raise ValueError(f"{named(name)} must lie in [0, 1], as shares and not in percent; got {worst:g}.")

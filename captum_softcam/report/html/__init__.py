@@ -42,7 +42,7 @@ def write_report(comparison: Comparison, path: str | Path, classes: Sequence[str
     path = Path(path)
     if os.path.lexists(path):
         raise FileExistsError(f"'{shown(path)}' exists already and is not overwritten; choose another name or move it away.")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise FileNotFoundError(
             f"the report's folder '{shown(path.parent)}' does not exist; make it first, or choose another."
         )
