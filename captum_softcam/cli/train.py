@@ -272,7 +272,7 @@ def _run(
             resume=options.resume and has_checkpoint(options.out),
         )
     except BaseException:
-        print()  # what comes next does not belong behind the progress bar
+        print(flush=True)  # what comes next does not belong behind the progress bar
         with suppress(OSError, ValueError):  # of the curves; the first error is the one to tell
             _draw_curves(options.out)
         raise

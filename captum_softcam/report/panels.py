@@ -49,7 +49,7 @@ def plot_panel(examples: Sequence[Example], classes: Sequence[str] | None = None
         raise ValueError("there are no examples to draw; give at least one.")
     methods = list(dict.fromkeys(name for example in examples for name in example.maps))
     columns = 2 + len(methods)
-    figure = Figure(figsize=(_CELL * columns + 1.4, (_CELL + 0.1) * len(examples) + 0.5), layout="constrained")
+    figure = Figure(figsize=(_CELL * columns + 1.4, _CELL * len(examples) + 0.5), layout="constrained")
     axes = figure.subplots(len(examples), columns, squeeze=False)
     for row, example in zip(axes, examples, strict=True):
         _draw_row(row, example, methods, classes)
