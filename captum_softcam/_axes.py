@@ -214,7 +214,7 @@ class AxisTracker(TorchFunctionMode):
     def _apply(self, rule: Rule, called: _Called) -> Found:
         try:
             return rule(called)
-        except (AttributeError, IndexError, KeyError, RuntimeError, StopIteration, TypeError, ValueError):
+        except (ArithmeticError, AttributeError, IndexError, KeyError, RuntimeError, StopIteration, TypeError, ValueError):
             return None  # called as no rule expects
 
     def _store(self, result: Any, found: Found) -> None:
@@ -544,9 +544,18 @@ def _expand(called: _Called) -> Found:
     return _broadcast([called.first()], called.result.shape)
 
 
-@_rule("repeat", "tile")
+@_rule("repeat", "tile", "repeat_interleave")
 def _repeat(called: _Called) -> Found:
-    return _broadcast([called.first()], called.result.shape)
+    """A dimension that is repeated has copies within each entry (interleaved), or all entries within each copy."""
+    dims, shape = called.first(), called.result.shape
+    dims = ((),) * (len(shape) - len(dims)) + dims
+    if called.name == "repeat_interleave" and not isinstance(called.argument(1, "repeats"), int):
+        return _picked(dims, called.place(called.argument(2, "dim")), shape)
+    found: list[Dim] = []
+    for dim, size in zip(dims, shape, strict=True):
+        copies = unknown(size // size_of(dim))
+        found.append(dim + copies if called.name == "repeat_interleave" else copies + dim)
+    return tuple(found)
 
 
 @_rule("__getitem__")
@@ -586,9 +595,9 @@ def _picked(dims: Dims, place: int, shape: torch.Size) -> Dims:
     return (*dims[:place], shuffled(dims[place], shape[place]), *dims[place + 1 :])
 
 
-@_rule("index_select", "gather", "take_along_dim", "repeat_interleave", "index_add", "index_copy", "scatter")
+@_rule("index_select", "gather", "take_along_dim", "index_add", "index_copy", "scatter")
 def _pick(called: _Called) -> Found:
-    place = 2 if called.name in ("repeat_interleave", "take_along_dim") else 1
+    place = 2 if called.name == "take_along_dim" else 1
     return _picked(called.first(), called.place(called.argument(place, "dim")), called.result.shape)
 
 

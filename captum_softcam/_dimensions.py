@@ -173,12 +173,18 @@ def _is_made_of(dim: Dim, whole: Atom) -> bool:
 def merge(one: Dim, other: Dim) -> Dim:
     """What two dimensions of one size are, as a function of both at equal places has combined them."""
     one, other = resolve(one), resolve(other)
-    if one == other:
+    if one == other or not other:
         return one
+    if not one:
+        return other
     for first, second in ((one, other), (other, one)):
         if len(first) == 1 and first[0].kind == "?" and not _is_made_of(second, first[0]):
             first[0].same = second
             return second
+    if one[0] is other[0]:
+        return resolve(one[:1] + merge(one[1:], other[1:]))
+    if one[-1] is other[-1]:
+        return resolve(merge(one[:-1], other[:-1]) + one[-1:])
     if [atom.size for atom in one] == [atom.size for atom in other] and len(one) > 1:
         return resolve(tuple(atom for pair in zip(one, other, strict=True) for atom in merge(pair[:1], pair[1:])))
     if "n" in kinds(one) | kinds(other):

@@ -173,7 +173,7 @@ def _refuse_other_order(space: Dims, shape: tuple[int, ...]) -> None:
     """Raise ValueError unless each dimension of space is one axis of a map, as it was when it was made."""
     atoms = [atom for dim in space for atom in dim]
     moved = any(atom.inner or atom.turned or atom.prefix for atom in atoms)
-    if moved or any(len(dim) > 1 for dim in space) or len(set(atoms)) != len(atoms):
+    if moved or any(sum(atom.size > 1 for atom in dim) > 1 for dim in space) or len(set(atoms)) != len(atoms):
         raise ValueError(_windows(shape))
     if not all(atom.kind == "s" or _is_given((atom,)) for atom in atoms):
         raise ValueError(

@@ -256,6 +256,49 @@ def test_maps_are_those_by_hand(make, name, shape, keep, grid):
     torch.testing.assert_close(alone, got[:1], atol=1e-9, rtol=1e-9)
 
 
+SMALL = {"depth": 2, "embed_dim": 32, "num_heads": 2}
+TIMM = [
+    ("vit_small_patch14_dinov2", {"img_size": (56, 84), **SMALL}, (56, 84), "blocks.1.norm1", row(1, 6), (4, 6)),
+    (
+        "vit_small_patch14_reg4_dinov2",
+        {"img_size": (56, 84), "dynamic_img_size": True, **SMALL},
+        (84, 56),  # oblong the other way than it was built for
+        "blocks.1.norm1",
+        row(5, 4),
+        (6, 4),
+    ),
+    ("vit_small_patch16_dinov3", {"img_size": (64, 96), **SMALL}, (64, 96), "blocks.1.norm1", row(5, 6), (4, 6)),
+    ("deit3_small_patch16_224", {"img_size": (64, 96), **SMALL}, (64, 96), "blocks.0", row(1, 6), (4, 6)),
+    ("vit_relpos_small_patch16_224", {"img_size": (64, 96), **SMALL}, (64, 96), "blocks.1", row(0, 6), (4, 6)),
+    ("vit_base_patch16_siglip_224", {"img_size": (64, 96), **SMALL}, (64, 96), "blocks.1", row(0, 6), (4, 6)),
+    ("vit_base_patch16_clip_224", {"img_size": (64, 96), **SMALL}, (64, 96), "blocks.1.norm1", row(1, 6), (4, 6)),
+    ("aimv2_large_patch14_224", {"img_size": (56, 84), **SMALL}, (56, 84), "norm", row(0, 6), (4, 6)),
+    ("resmlp_12_224", {"img_size": (64, 96)}, (64, 96), "norm", row(0, 6), (4, 6)),
+    ("coat_lite_tiny", {"img_size": (64, 96)}, (64, 96), "serial_blocks4.1.norm1", row(1, 3), (2, 3)),
+    ("efficientformer_l1", {}, (224, 224), "norm", row(0, 7), (7, 7)),
+    ("pvt_v2_b0", {}, (32, 128), "stages.1", first, (4, 16)),
+    ("gcvit_xxtiny", {"img_size": (64, 96)}, (64, 96), "stages.2", first, (4, 6)),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "sides", "layer", "keep", "grid"), TIMM, ids=[case[0] for case in TIMM])
+def test_maps_of_timm_are_those_by_hand(name, options, sides, layer, keep, grid):
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=3, **options).eval()
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+        else:
+            nn.init.ones_(parameter)  # layer scales begin at almost nothing
+    image = torch.rand(1, 3, *sides)
+    got = LayerReciproCam(model, model.get_submodule(layer)).attribute(image, target=1)
+    want = by_hand(model, model.get_submodule(layer), image, keep, grid)
+    assert got.shape == want.shape
+    torch.testing.assert_close(got, want, atol=1e-4 * float(want.abs().max()), rtol=1e-3)
+    assert float(want.std()) > 1e-6
+
+
 # ---- what is refused, in words
 
 
@@ -378,6 +421,8 @@ FUNCTIONS = {
     ),
     "patches as columns": (lambda x: F.unfold(x, 2, stride=2).mT, FeatureLayout(channels_last=True, grid=(3, 4))),
     "a pooled half": (lambda x: F.max_pool2d(x, 2), FeatureLayout()),
+    "copies": (lambda x: (conv(x).repeat(2, 1, 1, 1) + 1).unflatten(0, (2, 2))[1], FeatureLayout()),
+    "interleaved copies": (lambda x: conv(x).repeat_interleave(3, 0).unflatten(0, (2, 3))[:, 2], FeatureLayout()),
     "two halves": (lambda x: torch.cat(conv(x).chunk(2, 1)[::-1], 1), FeatureLayout()),
     "padded and cut": (lambda x: F.pad(conv(x), (1, 2, 0, 1))[:, :, :6, 1:-2], FeatureLayout()),
     "written in place": (lambda x: conv(x).mul_(2).relu_().transpose_(1, 3).transpose(1, 2), LAST),
