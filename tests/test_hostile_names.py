@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 import torchvision
+from comparisons import make_model, make_samples
 from PIL import Image
 from reports import METHODS, make_comparison
 from rich.console import Console
@@ -20,7 +21,8 @@ from rich.console import Console
 from captum_softcam import cli
 from captum_softcam.attr import LayerChoice
 from captum_softcam.data import Sample
-from captum_softcam.evaluation import Comparison, Example
+from captum_softcam.evaluation import Comparison, Example, compare_methods
+from captum_softcam.metrics import METRICS
 from captum_softcam.report import make_layer_table, plot_panel, print_table, table_notes, write_pictures, write_report
 
 ON_DISK = [
@@ -162,6 +164,29 @@ def test_layers_are_text():
     Console(file=out, width=500).print(make_layer_table(choices))
     assert not CONTROL.search(out.getvalue())
     assert "[red]x[]" in out.getvalue()
+
+
+@pytest.mark.parametrize("name", ["\udcff", "nul\0l", "a/b", "../x", "$x_{$", "n" * 10_000, "", "😀" * 3000])
+def test_metrics_and_methods_of_a_run(tmp_path, name):
+    """Parts of a run are ZIP files, which cannot name what they hold at will."""
+
+    stops = [True]
+
+    def other(_model, images, _targets):
+        if stops and any((tmp_path / "run/parts").glob("*.npz")):
+            raise KeyboardInterrupt(stops.pop())
+        return images.mean(1, keepdim=True)
+
+    methods = {name: other, "random": "random"}
+    metrics = [dataclasses.replace(METRICS["deletion"], name=name, title=name)]
+    options = {"batch_size": 2, "folder": tmp_path / "run", "baseline": name}
+    with pytest.raises(KeyboardInterrupt):
+        compare_methods(make_model(), make_samples(4), methods, metrics, **options)
+    compare_methods(make_model(), make_samples(4), methods, metrics, resume=True, **options)
+    found = Comparison.load(tmp_path / "run")
+    assert found.methods == [name, "random"]
+    assert found.metrics == [name]
+    assert len(found.curves) == 8
 
 
 @pytest.fixture(scope="module")

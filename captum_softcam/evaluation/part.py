@@ -113,8 +113,8 @@ class Part:
             OSError: if the disk is full or the folder cannot be written to; nothing is left behind then.
         """
         arrays = {"scores": self.scores, "costs": self.costs, "record": np.frombuffer(self._record(), np.uint8)}
-        arrays |= {f"curve {name}": points for name, points in self.curves.items()}
-        arrays |= {f"fractions {name}": places for name, places in self.fractions.items()}
+        arrays |= {f"curve {i}": points for i, points in enumerate(self.curves.values())}
+        arrays |= {f"fractions {i}": places for i, places in enumerate(self.fractions.values())}
         content = io.BytesIO()
         np.savez_compressed(content, allow_pickle=False, **arrays, **pack_examples(list(self.examples.values())))
         with replacing(path) as file:
@@ -134,6 +134,8 @@ class Part:
                 "masked": self.masked,
                 "plain_seconds": self.plain_seconds,
                 "pictured": list(self.examples),
+                "curves": list(self.curves),  # by number in the file, because a ZIP cannot name its parts at will
+                "fractions": list(self.fractions),
                 "failures": [[failure.method, failure.metric, failure.error] for failure in self.failures],
             }
         ).encode()
@@ -185,16 +187,13 @@ def _read(arrays: dict[str, Array]) -> Part:
     record = json.loads(bytes(arrays["record"]))
     failures = [Failure(*failure) for failure in record.pop("failures")]
     examples = dict(zip(record.pop("pictured"), unpack_examples(arrays), strict=True))
+    named = {kind: record.pop(kind) for kind in ("curves", "fractions")}
     return Part(
         **{**record, "indices": tuple(record["indices"])},
         scores=arrays["scores"],
         costs=arrays["costs"],
-        curves=_under("curve ", arrays),
-        fractions=_under("fractions ", arrays),
+        curves={name: arrays[f"curve {i}"] for i, name in enumerate(named["curves"])},
+        fractions={name: arrays[f"fractions {i}"] for i, name in enumerate(named["fractions"])},
         failures=failures,
         examples=examples,
     )
-
-
-def _under(prefix: str, arrays: dict[str, Array]) -> dict[str, Array]:
-    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
