@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from scipy.stats import binomtest
 
+from captum_softcam._scores import score_table
+
 if TYPE_CHECKING:
     from captum_softcam.data import Samples
     from captum_softcam.softcam import Classifier
@@ -16,7 +18,7 @@ __all__ = ["accuracy"]
 
 @torch.no_grad()
 def accuracy(classifier: Classifier, samples: Samples, batch_size: int = 50) -> tuple[float, float, float]:
-    """Share of ``samples`` whose class is predicted, with the 95 % Wilson interval.
+    """Share of ``samples`` whose class is predicted, with the 95 % Wilson interval; a single logit says 1 above 0, else 0.
 
     Args:
         classifier (Classifier): in eval mode.
@@ -27,7 +29,7 @@ def accuracy(classifier: Classifier, samples: Samples, batch_size: int = 50) -> 
         tuple of float: share, lower and upper end of the interval, in [0, 1]. Cost: one forward per sample.
 
     Raises:
-        ValueError: if there are no samples.
+        ValueError: if there are no samples, or the model gives no logits (N, K).
     """
     if not len(samples):
         raise ValueError("there are no samples to predict; give at least one.")
@@ -35,6 +37,8 @@ def accuracy(classifier: Classifier, samples: Samples, batch_size: int = 50) -> 
     for start in range(0, len(samples), batch_size):
         batch = [samples[i] for i in range(start, min(start + batch_size, len(samples)))]
         logits = classifier.model(classifier.normalize(torch.stack([sample.image for sample in batch])))
-        correct += int((logits.argmax(1) == torch.tensor([sample.target for sample in batch])).sum())
+        score_table(logits, len(batch), single=True)
+        predicted = logits.argmax(1) if logits.shape[1] > 1 else logits[:, 0] > 0
+        correct += int((predicted == torch.tensor([sample.target for sample in batch])).sum())
     interval = binomtest(correct, len(samples)).proportion_ci(method="wilson")
     return correct / len(samples), float(interval.low), float(interval.high)

@@ -40,3 +40,11 @@ def test_share_and_wilson_interval(count, right, batch_size):
 def test_nobody_to_predict():
     with pytest.raises(ValueError, match=r"^there are no samples to predict; give at least one\.$"):
         accuracy(classifier(), [])
+
+
+def test_a_single_logit_says_1_above_0():
+    """Its argmax would say 0 of everything."""
+    single = SimpleNamespace(model=lambda images: images[:, :1, 0, 0] - 0.5, normalize=lambda images: images)
+    assert accuracy(single, samples(4, 3))[0] == 0.75
+    with pytest.raises(ValueError, match=r"the model gives \(4,\) for 4 images; expected logits"):
+        accuracy(SimpleNamespace(model=lambda images: images[:, 0, 0, 0], normalize=lambda x: x), samples(4, 3))

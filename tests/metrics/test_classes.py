@@ -382,6 +382,17 @@ class TestOtherData:
         np.testing.assert_array_equal(CLASSES[name]()(model, **flat, explain_func=brightness), want)
 
     @EACH
+    @pytest.mark.parametrize("key", ["x_batch", "a_batch"])
+    def test_a_broken_sample_takes_itself_alone(self, name, key, net, data):
+        others = [0, 1, 3, 4]
+        alone = CLASSES[name]()(net, **{k: array[others] for k, array in data.items()}, explain_func=brightness)
+        broken = data[key].copy()
+        broken[2, 0, 5, 5] = np.nan
+        together = CLASSES[name]()(net, **{**data, key: broken}, explain_func=brightness)
+        np.testing.assert_allclose(np.array(together)[others], alone, rtol=1e-6)
+        assert np.isnan(together[2])
+
+    @EACH
     def test_channels_of_maps_are_summed(self, name, model, data):
         """As Captum's methods of the input give them, and as a comparison reads them."""
         maps = np.random.default_rng(1).normal(size=data["x_batch"].shape).astype(np.float32)
