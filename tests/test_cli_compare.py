@@ -9,11 +9,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
+import torchvision
 from command import run
+from PIL import Image
 
+from captum_softcam._files import owned
 from captum_softcam.cli import compare
 from captum_softcam.evaluation import Comparison, is_complete
 from captum_softcam.metrics import METRICS
@@ -129,6 +135,133 @@ def test_report():
     assert "'deep/report.html' exists already and is not overwritten; choose another --report" in again.err
     assert run("compare", "--resume", "--out", "run", "--report", "second.html").code == 0, "from what is saved"
     assert Path("second.html").exists()
+
+
+TINY = ["compare", "--samples", "3", "--methods", "soft_cam,random", "--metrics", "pixel_auc", "--batch-size", "1"]
+
+
+def stopped(where: str, monkeypatch: pytest.MonkeyPatch, *arguments: object):
+    """A run that Ctrl-C reaches in the middle of a function."""
+    with monkeypatch.context() as patch:
+        patch.setattr(where, Mock(side_effect=KeyboardInterrupt))
+        return run(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("captum_softcam.evaluation.runner.Journal.add", "nothing was written"),
+        ("captum_softcam.evaluation.Comparison.save", "go on with: captum-softcam compare --resume --out run"),
+        (
+            "captum_softcam.report.write_pictures",
+            "the scores are complete; go on with: captum-softcam compare --resume --out run",
+        ),
+        (
+            "captum_softcam.report.write_report",
+            "the scores are complete; go on with: captum-softcam compare --resume --out run",
+        ),
+        (
+            "captum_softcam.cli.compare._print",
+            "the scores are complete; go on with: captum-softcam compare --resume --out run",
+        ),
+    ],
+)
+def test_what_ctrl_c_says_is_true_and_the_report_is_not_lost(where, said, monkeypatch):
+    done = stopped(where, monkeypatch, *TINY, "--out", "run", "--report", "deep/report.html", "--gallery", "2")
+    assert done.code == 130
+    assert done.err.splitlines()[-1] == f"captum-softcam compare: interrupted; {said}."
+    assert Path("run").exists() == (said != "nothing was written")
+    if Path("run").exists():
+        done = run(*said.split()[-4:])
+        assert done.code == 0, done.err
+        assert sorted(path.name for path in Path("run").iterdir()) == sorted(
+            ["costs.csv", "examples.npz", "manifest.json", "panel.png", "samples.csv", "scores.csv", "table.txt"]
+        )
+        assert len(Comparison.load(Path("run")).examples) == 2
+        assert Path("deep/report.html").exists()
+
+
+def test_a_report_is_added_on_resume_and_afterwards_with_the_gallery_that_is_asked_for(monkeypatch):
+    monkeypatch.setattr(compare, "_EXAMPLES", 0)
+    assert stopped("captum_softcam.evaluation.Comparison.save", monkeypatch, *TINY, "--out", "run").code == 130
+    done = run("compare", "--resume", "--out", "run", "--report", "one.html", "--gallery", "1")
+    assert done.code == 0, done.err
+    assert len(Comparison.load(Path("run")).examples) == 1
+    done = run("compare", "--resume", "--out", "run", "--report", "two.html", "--gallery", "2")
+    assert done.code == 0, done.err
+    examples = Comparison.load(Path("run")).examples
+    assert len(examples) == 2
+    assert all(set(example.rival_maps) == {"soft_cam", "random"} for example in examples)
+    assert Path("one.html").exists()
+    assert Path("two.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("report", "words"),
+    [
+        ("file/r.html", "lies below 'file', which is a file"),
+        ("r" * 300, "choose a shorter name"),
+        ("run", "is the folder of the"),
+    ],
+)
+def test_a_report_that_cannot_be_written_is_found_before_the_run(report, words):
+    Path("file").touch()
+    done = run(*TINY, "--out", "run", "--report", report)
+    assert done.code == 2
+    assert words in done.err
+    assert [path.name for path in Path().iterdir()] == ["file"]
+
+
+def test_a_report_that_cannot_be_written_in_the_end_loses_nothing(monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "captum_softcam.report.write_report", Mock(side_effect=OSError(28, "'r.html' cannot be written (full)"))
+        )
+        done = run(*TINY, "--out", "run", "--report", "r.html")
+    assert done.code == 2
+    assert done.err.splitlines()[-1].endswith(
+        "(full). The scores are complete; go on with: captum-softcam compare --resume --out run"
+    )
+    assert run("compare", "--resume", "--out", "run").code == 0
+    assert Path("r.html").exists()
+
+
+def test_two_at_once_in_one_folder(monkeypatch):
+    assert stopped("captum_softcam.evaluation.Comparison.save", monkeypatch, *TINY, "--out", "run").code == 130
+    before = {path: path.read_bytes() for path in Path("run").rglob("*.*")}
+    with owned(Path("run")):
+        for command in (["compare", "--resume"], TINY):
+            done = run(*command, "--out", "run")
+            assert done.code == 2
+            assert f"'run' is in use by process {os.getpid()}" in done.err.splitlines()[-1]
+            assert "go on with" not in done.err
+    assert {path: path.read_bytes() for path in Path("run").rglob("*.*")} == before
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_a_sample_that_is_taken_away_does_not_end_the_run(tmp_path):
+    generator = np.random.default_rng(0)
+    for name in (*(f"a/{i:02}" for i in range(32)), *(f"b/{i:02}" for i in range(36))):  # examples come from the first 64
+        path = tmp_path / "i" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 255, (16, 16, 3)).astype(np.uint8)).save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:200])  # a download that was cut off
+    torch.save(torchvision.models.squeezenet1_1(num_classes=2).state_dict(), "m.pt")
+    given = ["--model", "squeezenet1_1", "--checkpoint", "m.pt", "--classes", "a,b", "--methods", "random"]
+    done = run("compare", "--images", "i", *given, "--metrics", "sparseness", "--batch-size", "30", "--out", "o")
+    assert done.code == 2
+    assert "take it away. What is done is kept; go on with: captum-softcam compare --resume --out o" in done.err
+    path.unlink()
+    (tmp_path / "i/a/01.png").unlink()  # which was scored
+    (tmp_path / "i/b/99.png").write_bytes(whole)
+    done = run("compare", "--resume", "--out", "o")
+    assert done.code == 0, done.err
+    assert (
+        "compare: 1 of 60 samples that were scored are not there any more; their scores are left out: a/01.png." in done.err
+    )
+    there = sorted(path.relative_to(tmp_path / "i").as_posix() for path in tmp_path.glob("i/*/*.png"))
+    assert sorted(Comparison.load(tmp_path / "o").samples) == there
 
 
 def test_all_metrics_and_a_baseline():

@@ -107,7 +107,7 @@ class RayEngine:
         Raises:
             ValueError: as :meth:`Work.run` does.
             ImportError: if Ray is not installed.
-            ChildProcessError: if a worker cannot be started, or dies more than ``retries`` times.
+            ChildProcessError: if a worker cannot be started, or dies more than ``retries`` times, or the cluster is lost.
         """
         ray = _import_ray()
         started = not ray.is_initialized()
@@ -126,6 +126,11 @@ class RayEngine:
             raise error.cause from None
         except ray.exceptions.ActorDiedError as error:
             raise ChildProcessError(self._words(str(error))) from error
+        except (ray.exceptions.RayError, ConnectionError) as error:
+            raise ChildProcessError(
+                f"the Ray cluster was lost ({type(error).__name__}: {reason(error)}); a comparison with a folder can be "
+                "resumed, on a new cluster or without one."
+            ) from error
         finally:
             if started:
                 ray.shutdown()

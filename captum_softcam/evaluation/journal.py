@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from captum_softcam._files import check_place, new_folder, owned, read_json, write_json
+from captum_softcam._files import check_place, new_folder, owned, read_json, remove_leftovers, write_json
 from captum_softcam._names import listed, named, shown
 from captum_softcam.evaluation.part import Part
 
@@ -132,6 +132,7 @@ class Journal:
     def close(self) -> None:
         """The comparison is complete and saved: let go of what it was made of."""
         (self.folder / _SETTINGS).unlink(missing_ok=True)
+        remove_leftovers(self.folder / _PARTS)
         for path in (self.folder / _PARTS).glob("*.npz"):
             path.unlink()
         with suppress(OSError):  # something of the user's lies there

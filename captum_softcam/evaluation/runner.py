@@ -194,7 +194,7 @@ class _Plan:
         """Samples with their maps, without any metric."""
         work = replace(self.work, metrics=(), kept=frozenset(places))
         with self._bar("maps of examples", len(places)) as bar:
-            parts = list(self.engine.run(work, self.samples, self._units(places), _ticking(bar)))
+            parts = list(self._parts(work, places, bar))
         return {index: example for part in parts for index, example in part.examples.items()}
 
     def missing(self, done: Sequence[Part]) -> Iterator[Part]:
@@ -203,7 +203,7 @@ class _Plan:
         names = {name: index for part in done for index, name in zip(part.indices, part.identifiers, strict=True)}
         places = [index for index in range(len(self.samples)) if index not in finished]
         with self._bar("", len(self.samples), len(finished)) as bar:
-            for part in self.engine.run(self.work, self.samples, self._units(places), _ticking(bar)):
+            for part in self._parts(self.work, places, bar):
                 if not finished:
                     _refuse_nothing_but_failures(part, self.work)
                 finished.update(part.indices)
@@ -215,8 +215,10 @@ class _Plan:
         """The comparison that the parts are pieces of."""
         return assemble(parts, list(self.work.methods), [metric.name for metric in self.work.metrics], manifest)
 
-    def _units(self, places: Sequence[int]) -> list[Sequence[int]]:
-        return [places[start : start + self.batch_size] for start in range(0, len(places), self.batch_size)]
+    def _parts(self, work: Work, places: Sequence[int], bar: Any) -> Iterator[Part]:
+        units = [places[start : start + self.batch_size] for start in range(0, len(places), self.batch_size)]
+        if units:  # or a cluster would be started for nothing
+            yield from self.engine.run(work, self.samples, units, _ticking(bar))
 
     def _bar(self, text: str, total: int, initial: int = 0) -> Any:
         form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
