@@ -363,7 +363,14 @@ class TestResume:
         Path("run").mkdir()
         Path("run/settings.json").write_bytes(content.encode("latin-1"))
         sentence = refused("--resume", "--out", "run")
-        assert sentence == "'run/settings.json' is damaged; put a copy of it back, or train anew with another --out."
+        assert (
+            sentence == "'run/settings.json' is missing or damaged; put a copy of it back, or train anew with another --out."
+        )
+
+    def test_missing_settings(self, done):
+        shutil.copytree(done.folder, "run")
+        Path("run/settings.json").unlink()
+        assert refused("--resume", "--out", "run").startswith("'run/settings.json' is missing or damaged; put a copy of it")
 
     @pytest.mark.parametrize(
         ("option", "value", "flag"),

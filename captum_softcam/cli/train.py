@@ -347,16 +347,16 @@ def _write_settings(
 def _stored(out: Path) -> dict[str, Any]:
     """The settings of the run in the folder: ``options`` that it was started with, and digests of its ``split``."""
     path = out / "settings.json"
-    if not path.is_file():
+    if not path.is_file() and not (out / "checkpoints").exists():
         raise FileNotFoundError(f"'{shown(path)}' does not exist, so there is no run to resume; leave --resume out.")
     try:
         settings = json.loads(path.read_bytes())
         split = settings["split"]
         whole = bool(settings["options"].keys()) and {type(split["training"]), type(split["validation"])} == {str}
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+    except (AttributeError, FileNotFoundError, KeyError, RecursionError, TypeError, ValueError):
         whole = False
     if not whole:
-        raise ValueError(f"'{shown(path)}' is damaged; put a copy of it back, or train anew with another --out.")
+        raise ValueError(f"'{shown(path)}' is missing or damaged; put a copy of it back, or train anew with another --out.")
     stored: dict[str, Any] = settings
     return stored
 
