@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import typing
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,23 +12,27 @@ from typing import Any
 import torch
 import torchvision
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
-from captum_softcam._names import closest
-from captum_softcam.softcam.convert import convert_to_softcam
+from captum_softcam._names import closest, quoted, reason
+from captum_softcam.softcam.convert import rebuild
 from captum_softcam.softcam.model import SoftCamModel
 
-__all__ = ["Architecture", "identify"]
+__all__ = ["Architecture", "classifier_names", "identify"]
 
+_CONSTRUCTORS = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn}
+_FURTHER = ("width_mult", "reduced_tail", "dilated")  # of MobileNetV3's builders
+_LONGEST = 8  # entries of a list among the arguments
 _NOT_SHOWN = "transform_input"  # of GoogLeNet and Inception: neither parameters nor the printed model tell it
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A builder of torchvision with its arguments.
+    """A classifier of torchvision by the name of its builder, with arguments.
 
     Args:
-        name (str): such as ``"resnet18"``.
-        arguments (dict): of the builder, without weights; JSON. Default: none
+        name (str): such as ``"resnet18"``; of images or videos.
+        arguments (dict): of the builder, without weights; numbers, bools, None and lists of them. Default: none
     """
 
     name: str
@@ -38,21 +45,20 @@ class Architecture:
             torch.nn.Module: in eval mode.
 
         Raises:
-            ValueError: if torchvision has no such builder, it does not take the arguments, or they name weights.
+            ValueError: if torchvision has no such classifier, it does not take the arguments, or they name weights.
         """
-        if self.name not in torchvision.models.list_models():
-            known = torchvision.models.list_models()
-            raise ValueError(f"architecture {self.name!r} is unknown to torchvision. {closest(self.name, known)}")
-        if "weights" in self.arguments:
-            raise ValueError("the arguments of an architecture cannot name weights; a file brings its own.")
-        builder = torchvision.models.get_model_builder(self.name)
+        self._check()
         try:
-            return builder(weights=None, **self.arguments).eval()
-        except TypeError as error:
-            raise ValueError(f"torchvision's {self.name} does not take {self.arguments}: {error}") from error
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about how untrained weights are drawn
+                return torchvision.models.get_model(self.name, weights=None, **self.arguments).eval()
+        except Exception as error:  # torchvision raises whatever its constructors raise on a number
+            raise ValueError(
+                f"torchvision's {self.name} does not take {quoted(dict(self.arguments))}: {reason(_first_line(error))}."
+            ) from error
 
     def build_without_memory(self) -> nn.Module:
-        """Build the network on torch's meta device: all but the values. RegNets, which must compute first, are on the CPU.
+        """Build the network with its parameters on torch's meta device: all but the values.
 
         Returns:
             torch.nn.Module: in eval mode.
@@ -60,11 +66,62 @@ class Architecture:
         Raises:
             ValueError: as :meth:`build` does.
         """
-        try:
-            with torch.device("meta"):
-                return self.build()
-        except NotImplementedError:
+        with _WithoutMemory():
             return self.build()
+
+    def _check(self) -> None:
+        """Raise ValueError for what could do more than build a classifier, a file's header among them."""
+        if self.name not in classifier_names():
+            raise ValueError(
+                f"architecture {quoted(self.name)} is unknown to torchvision. {closest(self.name, classifier_names())}"
+            )
+        weights = [key for key in self.arguments if "weights" in key and key != "init_weights"]
+        if weights:
+            raise ValueError("the arguments of an architecture cannot name weights; a file brings its own.")
+        known = _settings(self.name)
+        for key, value in self.arguments.items():
+            if key not in known or not _is_plain(value):
+                raise ValueError(
+                    f"torchvision's {self.name} does not take {quoted({key: value})}; expected numbers for "
+                    f"{', '.join(sorted(known))}."
+                )
+
+
+class _WithoutMemory(TorchFunctionMode):
+    """Makes new tensors on the meta device; those that a constructor computes with, and reads, are left where they are."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in _CONSTRUCTORS and kwargs.get("device") is None:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def classifier_names() -> list[str]:
+    """The classifiers of torchvision, of images and videos."""
+    return [name for module in (torchvision.models, torchvision.models.video) for name in _listed(module)]
+
+
+def _listed(module: Any) -> list[str]:
+    names: list[str] = torchvision.models.list_models(module=module)
+    return names
+
+
+def _settings(name: str) -> set[str]:
+    """Arguments of a builder: those of the class that it builds, and what it takes out of them before."""
+    builder = torchvision.models.get_model_builder(name)
+    kind = typing.get_type_hints(builder)["return"]
+    return {*inspect.signature(kind.__init__).parameters, *_FURTHER} - {"self", "kwargs"}
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value of JSON is a number, a bool or None, or a short list of them."""
+    values = value if isinstance(value, (list, tuple)) and len(value) <= _LONGEST else [value]
+    return all(each is None or isinstance(each, (bool, int, float)) for each in values)
 
 
 def identify(model: nn.Module, num_classes: int) -> Architecture | None:
@@ -93,7 +150,7 @@ def _class_name(model: nn.Module) -> str:
 
 def _candidates(module: str, num_classes: int) -> Iterator[Architecture]:
     """What a module of torchvision can build, in the ways that change what is computed."""
-    for name in torchvision.models.list_models():
+    for name in classifier_names():
         builder = torchvision.models.get_model_builder(name)
         if builder.__module__ != module:
             continue
@@ -106,8 +163,13 @@ def _candidates(module: str, num_classes: int) -> Iterator[Architecture]:
 
 def _agree(model: nn.Module, twin: nn.Module) -> bool:
     if isinstance(model, SoftCamModel):
-        stride = model.conversion.output_stride if model.conversion else None
-        other = convert_to_softcam(twin, output_stride=stride)
+        record = model.conversion
+        other = rebuild(
+            twin,
+            record.input_size if record else None,
+            num_classes=None,
+            output_stride=record.output_stride if record else None,
+        )
         return _layers(model) == _layers(other) and str(model.backbone.code) == str(other.backbone.code)
     return _layers(model) == _layers(twin) and getattr(model, _NOT_SHOWN, None) == getattr(twin, _NOT_SHOWN, None)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from captum_softcam._names import NAME, closest, listed, named, quoted, reason, shown
 from captum_softcam.softcam.architectures import Architecture
-from captum_softcam.softcam.files import fill, load_model, misfit, save_model
+from captum_softcam.softcam.files import fill, load_model, misfit, refuse_nan, save_model
 
 __all__ = ["Classifier", "load_classifier"]
 
@@ -198,7 +198,8 @@ def _load_checkpoint(model: nn.Module, path: Path, what: str) -> None:
     state = _state_dict(content, path)
     problems = misfit(model.state_dict(), state)
     if problems:
-        raise ValueError(f"checkpoint '{shown(path)}' does not fit {what}: {shown('; '.join(problems), 200)}.")
+        raise ValueError(f"checkpoint '{shown(path)}' does not fit {what}: {shown('; '.join(problems), 300)}.")
+    refuse_nan(state, f"checkpoint '{shown(path)}'")
     fill(model, state)
 
 
@@ -214,4 +215,14 @@ def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
             raise ValueError(
                 f"entry {quoted(key)} of checkpoint '{shown(path)}' is {type(value).__name__}; expected only tensors."
             )
-    return {str(key).removeprefix("module."): value for key, value in content.items()}
+        if value.is_meta or value.is_nested:
+            kind = "without values" if value.is_meta else "nested"
+            raise ValueError(
+                f"entry {quoted(key)} of checkpoint '{shown(path)}' is {kind}; save the state dict of the trained model."
+            )
+    state = {str(key).removeprefix("module."): value for key, value in content.items()}
+    if len(state) < len(content):
+        raise ValueError(
+            f"checkpoint '{shown(path)}' holds weights both with and without 'module.' before their names; keep one."
+        )
+    return state

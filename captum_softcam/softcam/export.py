@@ -58,11 +58,11 @@ def export_onnx(
     (None where not given), ``mean`` and ``std`` per channel, ``input_size`` (of the example) and ``dynamic_size``.
     Nothing tells of the machine that it was written on.
 
-    The file is written beside ``path`` under a passing name, run on the example and, where that varies, on one image more
-    of a larger size, and renamed when logits and evidence differ from PyTorch's by at most 1e-4 (1e-4 of the largest value
-    where that is above 1). The model is left untouched; it is exported from a copy on the CPU.
+    The file is written beside ``path`` under a passing name, run on the example, on other values, and on one image more,
+    of a larger size where that varies, and renamed when logits and evidence differ from PyTorch's by at most 1e-4 (1e-4 of
+    the largest value where that is above 1). The model is left untouched; it is exported from a copy on the CPU.
 
-    Cost: a trace of the model, 2 to 40 seconds for the CNNs of torchvision, and three passes over each of the two batches.
+    Cost: a trace of the model, 2 to 40 seconds for the CNNs of torchvision, and three passes over each of the three batches.
 
     Args:
         model (SoftCamModel): in eval mode, float32.
@@ -97,7 +97,8 @@ def export_onnx(
     _check_path(path)
     _check_example(example)
     _check_packages()
-    net = _TwoOutputs(copy.deepcopy(model).cpu()).eval()
+    reference = copy.deepcopy(model).cpu()
+    net = _TwoOutputs(copy.deepcopy(reference)).eval()
     images = example.detach().cpu()
     header = {
         "version": importlib.metadata.version("captum-softcam"),
@@ -109,7 +110,7 @@ def export_onnx(
     }
     with replacing_path(path) as file:
         _write(_trace(net, images, dynamic_size), header, file)
-        _compare(file, net.model, [images, _other_batch(images, dynamic_size)])
+        _compare(file, reference, [images, _other_batch(images, dynamic_size), _other_values(images)])
     return path
 
 
@@ -251,6 +252,12 @@ def _other_batch(images: Tensor, dynamic_size: bool) -> Tensor:
     for dim in range(2, images.dim() if dynamic_size else 2):
         other = _repeated(other, dim, 10 * dim + 1)
     return other
+
+
+def _other_values(images: Tensor) -> Tensor:
+    """Images of the same size with values of both signs and beyond those of the example."""
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    return images.mean() + 2 * noise * (images.std(correction=0) + 0.1)
 
 
 def _compare(file: Path, model: SoftCamModel, batches: Sequence[Tensor]) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import hashlib
 import importlib.metadata
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,17 +19,29 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from captum_softcam._files import replacing_path
-from captum_softcam._names import shown
+from captum_softcam._names import quoted, reason, shown
 from captum_softcam.softcam.architectures import Architecture, identify
+from captum_softcam.softcam.checks import ask
 from captum_softcam.softcam.conversion import Conversion
-from captum_softcam.softcam.convert import convert_to_softcam
+from captum_softcam.softcam.convert import rebuild
+from captum_softcam.softcam.header import FORMAT, KEY, check_header, read_header
 from captum_softcam.softcam.model import SoftCamModel
 from captum_softcam.softcam.shapes import input_channels
 
-__all__ = ["fill", "load_model", "misfit", "save_model"]
+__all__ = ["fill", "load_model", "misfit", "refuse_nan", "save_model"]
 
-_KEY = "captum_softcam"
-_FORMAT = 1
+_KINDS = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
 
 
 def save_model(
@@ -47,52 +62,149 @@ def save_model(
         raise FileNotFoundError(f"the folder '{path.parent}' for '{path.name}' does not exist; make it first.")
     state = model.state_dict()
     if architecture is None:
-        architecture = identify(model, _num_outputs(model, classes))
+        architecture = _identified(model, _num_outputs(model, classes))
     else:
         _refuse_misfit(_built(architecture, model), state, f"{architecture.name} as it is given")
+        if not _answers_alike(model, architecture):
+            raise ValueError(
+                f"{architecture.name} as it is given computes something else with these weights than the model; leave "
+                "architecture out, and pass the network on loading."
+            )
     header = {
-        "format": _FORMAT,
+        "format": FORMAT,
         "version": importlib.metadata.version("captum-softcam"),
         "name": name,
         "architecture": asdict(architecture) if architecture else None,
         "softcam": isinstance(model, SoftCamModel),
         "conversion": _conversion(model),
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
-        "classes": None if classes is None else list(classes),
+        "classes": None if classes is None else list(map(str, classes)),
         "image_size": image_size,
-        "mean": None if mean is None else list(mean),
-        "std": None if std is None else list(std),
+        "mean": None if mean is None else list(map(float, mean)),
+        "std": None if std is None else list(map(float, std)),
     }
+    header = json.loads(json.dumps(header))
+    check_header(header, path)
+    stored = {key: _stored(value, half) for key, value in state.items()}
+    header["digest"] = _digest(header, stored)
     with replacing_path(path) as draft:
-        save_file({key: _stored(value, half) for key, value in state.items()}, draft, {_KEY: json.dumps(header)})
+        save_file(stored, draft, {KEY: json.dumps(header)})
     return path
 
 
 def load_model(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, dict[str, Any]]:
     """A network in eval mode, on the CPU, and the header of its file; errors as for :meth:`Classifier.load`."""
     path = Path(path)
-    header, state = _read(path)
+    with _opened(path) as file:
+        header = read_header(file.metadata(), path)
+        try:
+            built = _rebuilt(header, file, model, path)
+        except ValueError as error:
+            if shown(path) in str(error):
+                raise
+            raise ValueError(f"'{shown(path)}' cannot be loaded: {reason(error, 300)}.") from error
+        state = _values(file, path)
+    if "digest" in header and header["digest"] != _digest(header, state):
+        raise ValueError(
+            f"'{shown(path)}' is damaged: its weights or its header were changed after it was written. Copy it again, or "
+            "save the model again."
+        )
+    refuse_nan(state, f"'{shown(path)}'")
+    fill(built, state)
+    return built.eval(), header
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file, of which nothing is read yet but the table of its tensors."""
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"'{shown(path)}' is not a file.")
     try:
-        return _rebuilt(header, state, model, path), header
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"the header of '{path}' is damaged ({type(error).__name__}: {error}).") from error
+        file = safe_open(path, framework="pt")
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"'{shown(path)}' is no safetensors file, or is cut off ({reason(error)}).") from error
+    with file as opened:
+        yield opened
 
 
-def _rebuilt(header: dict[str, Any], state: dict[str, Tensor], model: nn.Module | None, path: Path) -> nn.Module:
-    """The network that a header describes, with the weights."""
+def _rebuilt(header: dict[str, Any], file: Any, model: nn.Module | None, path: Path) -> nn.Module:
+    """The network that a header describes, still without weights, into which those of the file fit."""
     if model is None and header["architecture"] is None:
         raise ValueError(
-            f"'{path}' holds a network that torchvision does not build; give the untrained one: load(path, model=MyNet())."
+            f"'{shown(path)}' holds a network that torchvision does not build; give the untrained one: "
+            "load(path, model=MyNet())."
         )
-    source = model if model is not None else Architecture(**header["architecture"]).build()
+    given = _shapes(file)
+    source = model if model is not None else Architecture(**header["architecture"]).build_without_memory()
     conversion = Conversion.of(header["conversion"]) if header["conversion"] else None
     convert = header["softcam"] and not isinstance(source, SoftCamModel)
-    built = _converted(source, conversion, len(_last(state))) if convert else source
-    _refuse_misfit(built, state, f"'{path}'")
-    fill(built.to(getattr(torch, header["dtype"])), state)
+    built = _converted(source, conversion) if convert else source
+    _refuse_misfit(built, given, f"'{shown(path)}'")
+    outputs = len(_last(built.state_dict()))
+    if header["architecture"] and header["classes"] is not None and len(header["classes"]) != outputs:
+        raise ValueError(
+            f"'{shown(path)}' names {len(header['classes'])} classes for {outputs} logits; save it with one name each."
+        )
+    channels = input_channels(built)
+    for what in ("mean", "std"):
+        if header[what] is not None and channels is not None and len(header[what]) not in (1, channels):
+            raise ValueError(
+                f"the header of '{shown(path)}' is damaged: {what} has {len(header[what])} numbers for {channels} channels."
+            )
+    built = built.to(getattr(torch, header["dtype"]))
     if isinstance(built, SoftCamModel):
         built.conversion = conversion
-    return built.eval()
+    return built
+
+
+def _shapes(file: Any) -> dict[str, Tensor]:
+    """The tensors of a file without their values, so that nothing is read before it is known to fit."""
+    found = {}
+    for key in file.keys():  # noqa: SIM118 (not a mapping)
+        entry = file.get_slice(key)
+        kind = _KINDS.get(entry.get_dtype(), torch.complex64)
+        try:
+            found[key] = torch.empty(entry.get_shape(), dtype=kind, device="meta")
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(f"the shape of {quoted(key)} is not one of a tensor: {reason(error)}.") from error
+    return found
+
+
+def _values(file: Any, path: Path) -> dict[str, Tensor]:
+    try:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except Exception as error:  # safetensors and torch have no common error for what they cannot read
+        raise ValueError(f"the weights in '{shown(path)}' cannot be read ({reason(error)}); copy the file again.") from error
+
+
+def _digest(header: dict[str, Any], state: dict[str, Tensor]) -> str:
+    """SHA-256 of a header without its digest, and of the names, kinds, shapes and values of the weights."""
+    told = {key: value for key, value in header.items() if key != "digest"}
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    for key in sorted(state):
+        value = state[key].contiguous()
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _identified(model: nn.Module, num_classes: int) -> Architecture | None:
+    """The architecture of a network of torchvision, if it gives the logits of this one with its weights."""
+    architecture = identify(model, num_classes)
+    return architecture if architecture and _answers_alike(model, architecture) else None
+
+
+@torch.no_grad()
+def _answers_alike(model: nn.Module, architecture: Architecture) -> bool:
+    """Whether what an architecture builds again computes what the model computes, on inputs that are made up."""
+    original = copy.deepcopy(model).cpu().eval()
+    twin = _built(architecture, model).to(next(original.parameters()).dtype)
+    fill(twin, original.state_dict())
+    for answer in ask(original, None).comparable(()):
+        given = twin.eval()(answer.inputs)
+        if not torch.allclose(given, answer.output, rtol=1e-4, atol=1e-5 * float(answer.output.abs().max())):
+            return False
+    return True
 
 
 def _stored(value: Tensor, half: bool) -> Tensor:
@@ -115,46 +227,15 @@ def _conversion(model: nn.Module) -> dict[str, Any] | None:
 
 def _built(architecture: Architecture, model: nn.Module) -> nn.Module:
     twin = architecture.build_without_memory()
-    if not isinstance(model, SoftCamModel):
-        return twin
-    return _converted(twin, model.conversion, len(_last(model.state_dict())))
+    return _converted(twin, model.conversion) if isinstance(model, SoftCamModel) else twin
 
 
-def _converted(model: nn.Module, conversion: Conversion | None, num_classes: int) -> SoftCamModel:
-    """The conversion of a file done again; with an input of the same size where it cannot be done without."""
-    renewed = None if conversion is None or conversion.num_classes is None else num_classes
-    stride = None if conversion is None else conversion.output_stride
-    try:
-        return convert_to_softcam(model, num_classes=renewed, output_stride=stride)
-    except ValueError:
-        channels = input_channels(model)
-        if conversion is None or conversion.input_size is None or channels is None:
-            raise
-        example = next(model.parameters()).new_zeros(1, channels, *conversion.input_size)
-        return convert_to_softcam(model, example, num_classes=renewed, output_stride=stride)
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Header and weights of a file; what is no such file is refused in words."""
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"'{shown(path)}' is not a file.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-    except SafetensorError as error:
-        raise ValueError(f"'{path}' is no safetensors file, or is cut off ({error}).") from error
-    try:
-        header = json.loads(metadata[_KEY])
-        found = int(header["format"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"'{path}' is a safetensors file, but captum_softcam did not write it; load its weights into the network that "
-            "they belong to, then convert and save that."
-        ) from error
-    if found > _FORMAT:
-        raise ValueError(f"'{path}' has format {found} of a newer captum_softcam; this one reads format {_FORMAT}.")
-    return header, state
+def _converted(model: nn.Module, conversion: Conversion | None) -> SoftCamModel:
+    """The conversion of a file done again."""
+    if conversion is None:
+        return rebuild(model, None, num_classes=None, output_stride=None)
+    size, stride = conversion.input_size, conversion.output_stride
+    return rebuild(model, size, num_classes=conversion.num_classes, output_stride=stride)
 
 
 def _refuse_misfit(model: nn.Module, state: dict[str, Tensor], what: str) -> None:
@@ -164,25 +245,48 @@ def _refuse_misfit(model: nn.Module, state: dict[str, Tensor], what: str) -> Non
 
 
 def fill(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Put weights that fit into ``model``; as a state dict of its own, which carries the versions that MNASNet asks for."""
+    """Put weights that fit into ``model``, also where it has no memory yet.
+
+    They are put into a state dict of its own, which carries the versions that MNASNet asks for.
+    """
     own = model.state_dict()
+    empty = any(value.is_meta for value in own.values())
     for key, value in state.items():
-        own[key] = value
-    model.load_state_dict(own)
+        own[key] = value.to(own[key].dtype)
+    model.load_state_dict(own, assign=empty)
 
 
 def misfit(expected: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
     """What keeps ``given`` from being loaded, each kind in a few words."""
     missing = [key for key in expected if key not in given]
     unexpected = [key for key in given if key not in expected]
+    both = [(key, value, given[key]) for key, value in expected.items() if key in given]
     misshapen = [
-        f"{key} {tuple(given[key].shape)} instead of {tuple(value.shape)}"
-        for key, value in expected.items()
-        if key in given and given[key].shape != value.shape
+        f"{shown(key, 60)} {shown(tuple(found.shape), 60)} instead of {tuple(value.shape)}"
+        for key, value, found in both
+        if found.shape != value.shape
     ]
-    kinds = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
+    strange = [f"{shown(key, 60)} ({kind})" for key, value, found in both if (kind := _strange(value, found))]
+    kinds = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen, "of another kind": strange}
     return [f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in kinds.items() if keys]
 
 
+def _strange(expected: Tensor, given: Tensor) -> str:
+    """What makes a tensor no weights for another, but for its shape; empty if nothing."""
+    if given.is_quantized or given.layout != torch.strided:
+        return f"{'quantised' if given.is_quantized else 'sparse'} instead of dense"
+    if given.is_floating_point() == expected.is_floating_point() and not given.is_complex():
+        return ""
+    found, wanted = (str(value.dtype).removeprefix("torch.") for value in (given, expected))
+    return f"{found} instead of {wanted}"
+
+
+def refuse_nan(state: dict[str, Tensor], what: str) -> None:
+    """Raise ValueError for weights that are not numbers, with which every answer would be NaN."""
+    for key, value in state.items():
+        if value.is_floating_point() and bool(value.float().isnan().any()):
+            raise ValueError(f"the weights {quoted(key)} of {what} are NaN; take a file from before the training failed.")
+
+
 def _first(keys: list[str], count: int = 3) -> str:
-    return ", ".join(keys[:count]) + (", …" if len(keys) > count else "")
+    return ", ".join(shown(key, 120) for key in keys[:count]) + (", …" if len(keys) > count else "")

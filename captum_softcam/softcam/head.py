@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from captum_softcam._names import reason
 from captum_softcam.softcam.shapes import CONVOLUTIONS, spatial_dims
+from captum_softcam.softcam.tracing import Tracer
 
 __all__ = ["Head", "Layer", "Pooling", "find_head", "is_linear"]
 
@@ -92,6 +92,7 @@ class Head:
         before (list of Layer): layers before the pooling that act at every position already.
         after (list of Layer): layers behind it.
         logits (torch.fx.Node): what the last of them gives.
+        path (tuple): keys and places that lead to it in what the model returns.
     """
 
     graph: fx.Graph
@@ -100,21 +101,23 @@ class Head:
     before: list[Layer]
     after: list[Layer]
     logits: fx.Node
+    path: tuple[Any, ...]
 
 
-def find_head(model: nn.Module, example: Tensor | None) -> Head:
+def find_head(model: nn.Module, example: Tensor | None, *, sized: bool = False) -> Head:
     """The head of ``model``.
 
     Args:
         model (torch.nn.Module): in eval mode; torch.fx can trace it.
-        example (Tensor or None): an input, which tells the shapes that a graph alone does not.
+        example (Tensor or None): an input, which decides the branches of the model.
+        sized (bool): whether inputs have the size of ``example``, which then tells the shapes that a graph alone does not.
 
     Raises:
         ValueError: if there is none, or more than one; the message says what stands in the way.
     """
     opened: set[str] = set()
     while True:
-        search = _Search(model, _trace(model, opened), example)
+        search = _Search(model, *_trace(model, opened, example), sized)
         heads = [head for head in map(search.follow, search.outputs()) if isinstance(head, Head)]
         if len(heads) == 1:
             return heads[0]
@@ -126,47 +129,36 @@ def find_head(model: nn.Module, example: Tensor | None) -> Head:
         opened.add(closed)
 
 
-class _Tracer(fx.Tracer):
-    """Trace a model with all of its children closed but those named in ``opened``, which torch.fx leaves out to unpickle."""
-
-    def __init__(self, opened: AbstractSet[str] = frozenset()) -> None:
-        super().__init__()
-        self.opened = opened
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002 (torch.fx's signature)
-        return module_qualified_name not in self.opened
-
-
-def _trace(model: nn.Module, opened: set[str]) -> fx.Graph:
+@torch.no_grad()
+def _trace(model: nn.Module, opened: set[str], example: Tensor | None) -> tuple[fx.Graph, dict[str, tuple[int, ...]]]:
+    """The graph of ``model``, and the shapes of its tensors by the names of the nodes."""
+    tracer = Tracer(opened, None if example is None else example[:2])
     try:
-        graph = _Tracer(opened).trace(model)
+        graph = tracer.trace(model)
     except Exception as error:  # torch.fx raises whatever the traced code raises on a proxy
         raise ValueError(
-            f"{type(model).__name__} cannot be traced by torch.fx ({error}); convert_to_softcam needs a model without "
-            "control flow that depends on the input. Build a SoftCamModel from its backbone and an EvidenceHead instead."
+            f"{type(model).__name__} cannot be traced by torch.fx ({reason(error)}); convert_to_softcam needs a model "
+            "without control flow that depends on the input. Build a SoftCamModel from its backbone and an EvidenceHead "
+            "instead."
         ) from error
+    shapes = {node.name: tuple(value.shape) for node, value in tracer.values.items() if isinstance(value, Tensor)}
     for number, node in enumerate([node for node in graph.nodes if node.target in _DROPOUT_FUNCTIONS]):
         name = f"functional_dropout_{number}"
         model.add_module(name, _DROPOUT_FUNCTIONS[node.target](float(_argument(node, 1, "p", 0.5))).eval())
         with graph.inserting_before(node):
             node.replace_all_uses_with(graph.call_module(name, (node.args[0],)))
         graph.erase_node(node)
-    return graph
+    return graph, shapes
 
 
 class _Search:
     """The way back from the outputs of a graph."""
 
-    def __init__(self, model: nn.Module, graph: fx.Graph, example: Tensor | None) -> None:
+    def __init__(self, model: nn.Module, graph: fx.Graph, shapes: dict[str, tuple[int, ...]], sized: bool) -> None:
         self.model = model
         self.graph = graph
-        self.example = example
+        self.shapes = shapes if sized else {}
         self.blocks: list[fx.Node] = []
-
-    @cached_property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the tensors by the names of their nodes, from a run that is made when a step asks for them."""
-        return {} if self.example is None else _shapes(self.model, self.graph, self.example)
 
     def outputs(self) -> list[fx.Node]:
         """What the model returns, taken out of dictionaries and tuples."""
@@ -191,6 +183,8 @@ class _Search:
     def closed(self) -> str | None:
         """A module that stands in the way and could be opened."""
         for node in self.blocks:
+            while _picks_an_entry(node):
+                node = node.all_input_nodes[0]
             if node.op == "call_module" and not _is_leaf(self._module(node)):
                 return str(node.target)
         return None
@@ -223,7 +217,8 @@ class _Search:
             if isinstance(layer, nn.Module):
                 before.insert(0, Layer(str(features.target), layer, False))
             features = source
-        return Head(self.graph, features, pooling, before, after, logits)
+        output = next(node for node in self.graph.nodes if node.op == "output").args[0]
+        return Head(self.graph, features, pooling, before, after, logits, _path(output, logits) or ())
 
     def _module(self, node: fx.Node) -> nn.Module:
         return self.model.get_submodule(str(node.target))
@@ -293,12 +288,14 @@ class _Search:
         return None
 
     def _flattened_map(self, node: fx.Node) -> Pooling | None:
-        """A map that is flattened as it is, for layers that tell its positions apart."""
+        """A map that is flattened as it is, for layers that tell its positions apart; as many-sided as the input."""
         source = self._source(node)
-        if source is None or not self._flattens(node) or self._adaptive_pool(source):
+        if source is None or not self._flattens(node) or node.target is operator.getitem or self._adaptive_pool(source):
             return None
         shape, flat = self.shapes.get(source.name, ()), self.shapes.get(node.name)
         if len(shape) < 3 or max(shape[2:]) == 1 or flat != (shape[0], math.prod(shape[1:])):
+            return None
+        if spatial_dims(self.model) not in (None, len(shape) - 2):
             return None
         return Pooling(self._describe(node), len(shape) - 2, grid=tuple(shape[2:]), keeps_dims=False)
 
@@ -324,29 +321,16 @@ class _Search:
         return f"{getattr(node.target, '__name__', node.target)}()"
 
 
-def _shapes(model: nn.Module, graph: fx.Graph, example: Tensor) -> dict[str, tuple[int, ...]]:
-    """Shapes of the tensors of a graph, by the names of its nodes."""
-    seen = _ShapeRecorder(fx.GraphModule(model, graph))
-    try:
-        with torch.no_grad():
-            seen.run(example)
-    except Exception:  # the model does not run on the example, which is said later, or not in torch.fx's interpreter
-        return {}
-    return seen.shapes
-
-
-class _ShapeRecorder(fx.Interpreter):
-    """Runs a graph and notes the shapes of its tensors."""
-
-    def __init__(self, module: fx.GraphModule) -> None:
-        super().__init__(module)
-        self.shapes: dict[str, tuple[int, ...]] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        if isinstance(result, Tensor):
-            self.shapes[n.name] = tuple(result.shape)
-        return result
+def _path(output: Any, node: fx.Node) -> tuple[Any, ...] | None:
+    """Keys and places that lead to a node in an output; None if it is not there."""
+    if output is node:
+        return ()
+    entries = output.items() if isinstance(output, dict) else enumerate(output) if isinstance(output, (tuple, list)) else ()
+    for key, entry in entries:
+        found = _path(entry, node)
+        if found is not None:
+            return (key, *found)
+    return None
 
 
 def _argument(node: fx.Node, place: int, name: str, default: Any = None) -> Any:
@@ -390,6 +374,12 @@ def _takes_only_one(node: fx.Node) -> bool:
         return False
     kept = 1 if index[0] is Ellipsis else 2
     return all(entry in (slice(None), Ellipsis) for entry in index[:kept]) and all(entry == 0 for entry in index[kept:])
+
+
+def _picks_an_entry(node: fx.Node) -> bool:
+    """Whether a node takes an entry out of what a module returns, by its name or number."""
+    by_number = node.target is operator.getitem and isinstance(node.args[1], (int, str))
+    return (by_number or node.target is getattr) and isinstance(node.args[0], fx.Node)
 
 
 def _is_mean_of_columns(node: fx.Node) -> bool:

@@ -1,0 +1,298 @@
+"""Check a conversion against the model itself: its logits, and the positions that its evidence comes from.
+
+The model answers before anything is traced, to the example and to an input of other values and another number of rows. What
+torch.fx has recorded has to give the same logits, and so has the converted network where the head is linear.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+
+from captum_softcam._names import reason
+from captum_softcam.softcam.head import Head
+from captum_softcam.softcam.model import EvidenceHead, SoftCamModel, pooled
+from captum_softcam.softcam.shapes import made_up_inputs, run_on_meta
+
+__all__ = [
+    "Answer",
+    "Answers",
+    "Comparison",
+    "ask",
+    "compare",
+    "follows",
+    "is_random",
+    "refuse_other_evidence",
+    "refuse_other_positions",
+]
+
+_ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+_TF32 = 1e-2  # what convolutions on a GPU round to, unless torch is told otherwise
+_AGREEMENT = 0.3  # correlation of positions of the map and of the input: 0 where they have nothing to do with each other
+_CLEAR = 9  # positions from which on a map is refused that grows with the input, but mirrored
+_LARGER = 8  # times the side of the input, on the meta device: enough for strides that a small example does not fill
+_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, AttributeError, KeyError, NotImplementedError)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model returns for a batch of inputs."""
+
+    inputs: Tensor
+    output: Any
+
+    def logits(self, path: tuple[Any, ...]) -> Tensor:
+        """The entry of the output at ``path``: keys of dictionaries, places in tuples, names of attributes."""
+        found = self.output
+        for key in path:
+            found = found[key] if isinstance(found, (Mapping, tuple, list)) else getattr(found, key)
+        return cast(Tensor, found)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model returns for its example and for other values.
+
+    Args:
+        words (str): which inputs those were.
+        batches (tuple of Answer): the example first. Default: none
+        given (bool): whether the user gave the example. Default: False
+    """
+
+    words: str
+    batches: tuple[Answer, ...] = ()
+    given: bool = False
+
+    @property
+    def example(self) -> Tensor | None:
+        """The first inputs; None without."""
+        return self.batches[0].inputs if self.batches else None
+
+    def comparable(self, path: tuple[Any, ...]) -> tuple[Answer, ...]:
+        """Those whose logits can be compared: that have values, finite ones."""
+        logits = [(answer, answer.logits(path)) for answer in self.batches]
+        return tuple(answer for answer, value in logits if not value.is_meta and bool(value.isfinite().all()))
+
+
+@torch.no_grad()
+def ask(model: nn.Module, example: Tensor | None) -> Answers:
+    """Run ``model`` on an example, or on inputs that are made up where the shape of the input is known.
+
+    Raises:
+        ValueError: if the model does not run on the example.
+    """
+    if example is not None:
+        try:
+            first = Answer(example, model(example))
+        except _ERRORS as error:
+            raise ValueError(
+                f"{type(model).__name__} does not run on the example {tuple(example.shape)}: {reason(_first_line(error))}."
+            ) from error
+        return _with_other_values(model, first, "the example", given=True)
+    for inputs in made_up_inputs(model):
+        try:
+            first = Answer(inputs, model(inputs))
+        except _ERRORS:
+            continue
+        if inputs.is_meta:
+            return Answers("not at all: the model has no values", (first,))
+        return _with_other_values(model, first, f"made-up inputs {tuple(inputs.shape)}")
+    return Answers("not at all: no example was given, and none could be made up")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _with_other_values(model: nn.Module, first: Answer, words: str, *, given: bool = False) -> Answers:
+    """The answers to the first inputs and to others; models may refuse those."""
+    inputs = _other_values(first.inputs)
+    try:
+        second = Answer(inputs, model(inputs))
+    except _ERRORS:
+        return Answers(f"on {words}", (first,), given)
+    return Answers(f"on {words} and on other values", (first, second), given)
+
+
+def _other_values(inputs: Tensor) -> Tensor:
+    """Inputs of the same shape but for the number of rows, which is one or two, with other values."""
+    rows = inputs[:1] if len(inputs) > 1 else torch.cat([inputs, inputs])
+    if not inputs.is_floating_point() or inputs.is_meta:
+        return rows.flip(-1)
+    noise = torch.randn(rows.shape, generator=torch.Generator().manual_seed(1)).to(inputs)
+    return inputs.mean() + 2 * noise * (inputs.std(correction=0) + 0.1)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Logits of a conversion beside those of its source: the largest difference, what rounding explains, largest logit."""
+
+    moved: float
+    allowed: float
+    largest: float
+
+    @property
+    def same(self) -> bool:
+        """Whether the logits are the same up to rounding; NaN is not."""
+        return self.moved <= self.allowed
+
+
+@torch.no_grad()
+def compare(model: SoftCamModel, answers: Answers, path: tuple[Any, ...]) -> list[Comparison]:
+    """A conversion beside the answers of its source, the example first; empty if no logits can be compared."""
+    found = []
+    for answer in answers.comparable(path):
+        evidence = model.evidence_maps(answer.inputs)
+        found.append(_compared(pooled(evidence), answer.logits(path), float(evidence.abs().max())))
+    return found
+
+
+@torch.no_grad()
+def follows(model: nn.Module, head: Head, answers: Answers) -> bool:
+    """Whether the traced graph gives the logits of the model."""
+    traced = _graph_of_logits(model, head)
+    try:
+        found = [_compared(traced(answer.inputs), answer.logits(head.path)) for answer in answers.comparable(head.path)]
+    except _ERRORS:  # a branch that the other inputs do not take
+        return False
+    return all(each.same for each in found)
+
+
+def _graph_of_logits(model: nn.Module, head: Head) -> fx.GraphModule:
+    next(node for node in head.graph.nodes if node.op == "output").args = (head.logits,)
+    return fx.GraphModule(model, head.graph)
+
+
+def _compared(given: Tensor, wanted: Tensor, scale: float = 0.0) -> Comparison:
+    """Two tables of logits; those of one row may have lost their batch."""
+    largest = float(wanted.abs().max())
+    moved = float("inf")
+    if given.shape == wanted.shape or (len(given) == 1 and given.numel() == wanted.numel()):
+        moved = float((given.reshape(wanted.shape) - wanted).abs().max())
+    return Comparison(moved, _rounding(wanted) * max(scale, largest), largest)
+
+
+def _rounding(logits: Tensor) -> float:
+    """The difference that rounding may make, relative to the largest value."""
+    exact = _ROUNDING.get(logits.dtype, _ROUNDING[torch.float32])
+    in_tf32 = logits.is_cuda and logits.dtype == torch.float32 and torch.backends.cudnn.allow_tf32
+    return _TF32 if in_tf32 else exact
+
+
+@torch.no_grad()
+def refuse_other_evidence(model: nn.Module, head: Head, evidence: EvidenceHead, dims: int, answers: Answers) -> None:
+    """Raise ValueError unless evidence is what the model says where the features of one position stand everywhere."""
+    for answer in answers.comparable(head.path)[:1]:
+        run = _Everywhere(_graph_of_logits(model, head), head)
+        wanted = run.run(answer.inputs)
+        given = evidence(run.features.reshape(*run.features.shape[:2], *[1] * dims)).flatten(1)
+        if not _compared(given, wanted, float(given.abs().max())).same:
+            raise ValueError(
+                f"the layers behind the pooling of {type(model).__name__} cannot be moved to single positions: "
+                f"{', '.join(layer.name for layer in head.after)} answer otherwise than layers of their kind. Build a "
+                "SoftCamModel from its backbone and an EvidenceHead instead."
+            )
+
+
+class _Everywhere(fx.Interpreter):
+    """Runs a graph as if the features of one position stood at all positions."""
+
+    def __init__(self, module: fx.GraphModule, head: Head) -> None:
+        super().__init__(module)
+        self.head = head
+        self.features = torch.empty(0)
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if n.name != self.head.features.name:
+            return result
+        pooling = self.head.pooling
+        one = result
+        for axis in range(1, 1 + pooling.dims) if pooling.channels_last else range(2, 2 + pooling.dims):
+            one = one.narrow(axis, result.shape[axis] // 2, 1)
+        self.features = one.flatten(1)
+        return one.expand_as(result).contiguous()
+
+
+def refuse_other_positions(backbone: nn.Module, example: Tensor, name: str) -> None:
+    """Raise ValueError unless the map of ``backbone`` lies on the input as its positions say.
+
+    Either the map grows with the input, side by side; or, for networks of one size, what changes in one half of the input
+    changes that half of the map most. A map that is mirrored or turned does neither.
+    """
+    grows = _grows_with(backbone, example)
+    agreements = [] if example.is_meta else _agreements(backbone, example, at_least=_CLEAR if grows else 2)
+    if any(value < -_AGREEMENT if grows else value < _AGREEMENT for value in agreements):
+        raise ValueError(
+            f"the evidence of {name} would not lie where the input is: what looks like a map before its pooling does not "
+            "follow the positions of the input. Features that stand for channels, a class token or a mirrored input have "
+            "no place in it; LayerReciproCam explains such a network."
+        )
+
+
+def _grows_with(backbone: nn.Module, example: Tensor) -> bool:
+    """Whether each side of the map grows with that side of the input, and nothing else does."""
+    try:
+        before = run_on_meta(backbone, tuple(example.shape), example.dtype).shape
+        for axis in range(2, len(before)):
+            place = example.dim() - len(before) + axis
+            size = [_LARGER * side if d == place else side for d, side in enumerate(example.shape)]
+            after = run_on_meta(backbone, tuple(size), example.dtype).shape
+            if [d for d, side in enumerate(after) if side != before[d]] != [axis] or after[axis] < before[axis]:
+                return False
+    except _ERRORS:  # networks of one size, and those with operations that have no shapes of their own
+        return False
+    return True
+
+
+@torch.no_grad()
+def _agreements(backbone: nn.Module, example: Tensor, at_least: int = 2) -> list[float]:
+    """For each side of the map, the correlation of its positions with the corner of the input that they answer to.
+
+    Maps with fewer positions than ``at_least`` are left out.
+    """
+    image, other = example[:1], _other_values(example)[:1]
+    features = backbone(image)
+    sides = features.shape[2:]
+    if math.prod(sides) < at_least:
+        return []
+    ends = [[False] * len(sides), *([d == end for d in range(len(sides))] for end in range(len(sides)))]
+    first, *others = (
+        (backbone(_with_a_corner_of(other, image, end)) - features).double().abs().sum(dim=(0, 1)) for end in ends
+    )
+    answered = [(each - first) / (each + first).clamp(min=1e-300) for each in others]
+    return [_correlation(answered[d], d) for d, side in enumerate(sides) if side > 1]
+
+
+def _with_a_corner_of(other: Tensor, image: Tensor, ends: Sequence[bool]) -> Tensor:
+    """``image`` with the values of ``other`` in one corner: in the last or first half along each of its last dimensions."""
+    sides = image.shape[image.dim() - len(ends) :]
+    corner = tuple(
+        slice(side - side // 2, side) if end else slice((side + 1) // 2) for side, end in zip(sides, ends, strict=True)
+    )
+    changed = image.clone()
+    changed[(..., *corner)] = other[(..., *corner)]
+    return changed
+
+
+def _correlation(values: Tensor, axis: int) -> float:
+    """The correlation of values with their places along an axis; 0 where they are all alike."""
+    shape = [-1 if d == axis else 1 for d in range(values.dim())]
+    places = torch.arange(values.shape[axis], dtype=values.dtype, device=values.device).view(shape).expand_as(values)
+    found = torch.corrcoef(torch.stack([values.flatten(), places.flatten()]))[0, 1]
+    return float(found.nan_to_num())
+
+
+@torch.no_grad()
+def is_random(model: nn.Module, answers: Answers, path: tuple[Any, ...]) -> bool:
+    """Whether a model gives other logits for the same input when it is asked again."""
+    for answer in answers.comparable(path)[:1]:
+        again = Answer(answer.inputs, copy.deepcopy(model).eval()(answer.inputs))
+        return not _compared(again.logits(path), answer.logits(path)).same
+    return False

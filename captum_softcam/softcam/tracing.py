@@ -1,0 +1,247 @@
+"""Trace a model with torch.fx along the branches that it really takes.
+
+A proxy of torch.fx has no value: ``isinstance(x, torch.Tensor)`` is false on it, and ``if x.shape[0] == 1`` fails. Here
+each proxy carries the value that an example has at that step, so that questions about its type, shape or dtype get the
+answers that the model gets. A decision that depends on a shape is written into the graph, which then refuses inputs that
+would decide otherwise; one that depends on the values of a tensor cannot be traced.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from captum_softcam._names import quoted
+
+__all__ = ["Tracer", "acts_in_place", "rows_to_grid", "same_branch"]
+
+
+_WRITING = {"iadd", "isub", "imul", "itruediv", "ifloordiv", "ipow", "setitem"}  # of Python's operator module
+
+
+def same_branch(value: object, taken: object) -> None:
+    """Refuse an input for which the traced model would take another branch than for its example."""
+    if (bool(value) if isinstance(taken, bool) else value) != taken:
+        raise ValueError(
+            f"the model was converted for inputs on which a decision of its forward reads {quoted(taken)}; on this input it "
+            f"reads {quoted(value)}. Call convert_to_softcam again with an example of this shape and type."
+        )
+
+
+def rows_to_grid(features: Tensor, images: Tensor) -> Tensor:
+    """Features (N, C, T) of patches in rows on the grid (N, C, h, w) that has the proportions of the images (N, C, H, W)."""
+    count, height, width = features.shape[2], images.shape[2], images.shape[3]
+    rows = round(math.sqrt(count * height / width))
+    if rows == 0 or count % rows or not _have_one_stride(height, rows, width, count // rows):
+        raise ValueError(
+            f"{count} tokens make no grid with the proportions of images {tuple(images.shape[2:])}; their mean must leave "
+            "out tokens that are no patches, such as a class token."
+        )
+    return torch.unflatten(features, 2, (rows, count // rows))
+
+
+def _have_one_stride(height: int, rows: int, width: int, columns: int) -> bool:
+    """Whether some stride cuts ``height`` into ``rows`` and ``width`` into ``columns``, both rounded in the same way."""
+    down = height * (columns + 1) > width * rows and width * (rows + 1) > height * columns
+    up = height * columns > width * (rows - 1) and width * rows > height * (columns - 1)
+    return down or up
+
+
+def acts_in_place(model: nn.Module, node: fx.Node) -> bool:
+    """Whether a step may change what it reads, so that it counts even where nobody reads its result."""
+    if node.op == "call_module":
+        return any(getattr(module, "inplace", False) for module in model.get_submodule(str(node.target)).modules())
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    written = node.kwargs.get("inplace") or "out" in node.kwargs or name in _WRITING
+    return node.op in ("call_method", "call_function") and bool(written or (name.endswith("_") and not name.endswith("__")))
+
+
+class Tracer(fx.Tracer):
+    """Trace a model with all of its children closed but those named in ``opened``.
+
+    Args:
+        opened (set of str): names of modules to look into. Default: none
+        example (Tensor or None): an input, whose values the proxies carry. Default: None, for proxies without values
+    """
+
+    def __init__(self, opened: AbstractSet[str] = frozenset(), example: Tensor | None = None) -> None:
+        super().__init__(autowrap_functions=(rows_to_grid, same_branch))  # which torch.fx traces again to unpickle
+        self.opened = opened
+        self.example = example
+        self.values: dict[fx.Node, Any] = {}
+        self.guarded: set[fx.Node] = set()
+        self.running = False
+        self.thread = threading.get_ident()
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002 (torch.fx's signature)
+        """Called by torch.fx."""
+        return module_qualified_name not in self.opened
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Called by torch.fx for every module of the process, and so for those of other threads as well."""
+        if self._looks_away() or m is self.root or m not in (self.submodule_paths or ()):
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """Called by torch.fx for attributes of every module of the process."""
+        return attr_val if self._looks_away() else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def _looks_away(self) -> bool:
+        """Whether the code that runs is not being traced: a step on its example, or another thread."""
+        return self.running or threading.get_ident() != self.thread
+
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:  # noqa: ARG002
+        """Called by torch.fx: one input, while further arguments keep their defaults as in ``model(x)``."""
+        parameters = inspect.signature(self.root.forward).parameters
+        image = self.create_proxy("placeholder", next(iter(parameters), "x"), (), {})
+        return _call, [self.root, image]
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """Called by torch.fx."""
+        return _Proxy(node, self)
+
+    def create_proxy(self, *args: Any, **kwargs: Any) -> Any:
+        """Called by torch.fx for each step: run it on the example. What gives None is None, for code that asks."""
+        proxy: Any = super().create_proxy(*args, **kwargs)
+        return None if self.value(proxy.node, Ellipsis) is None else proxy
+
+    def create_arg(self, a: Any) -> Any:
+        """Called by torch.fx. Proxies pass for what they carry, so that their own type is asked for first."""
+        return a.node if type(a) is _Proxy else super().create_arg(a)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        """Called by torch.fx where the model makes a decision."""
+        return bool(self.number(obj, bool))
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        """Called by torch.fx where the model iterates."""
+        value = self.value(obj.node, None)
+        if isinstance(value, Mapping):
+            return iter(list(value))
+        if value is None:
+            return super().iter(obj)
+        entries: Any = obj
+        return (entries[place] for place in range(len(value)))
+
+    def keys(self, obj: fx.Proxy) -> Any:
+        """Called by torch.fx where the model unpacks a mapping."""
+        return self.iter(obj)
+
+    def value(self, node: fx.Node, otherwise: Any) -> Any:
+        """What a step gives on the example; ``otherwise`` where that is not known."""
+        if node not in self.values:
+            try:
+                self.values[node] = self._run(node)
+            except Exception:  # a step that does not run leaves its value open, and decisions on it are refused
+                self.values[node] = Ellipsis
+        return otherwise if self.values[node] is Ellipsis else self.values[node]
+
+    def number(self, obj: fx.Proxy, kind: Callable[[Any], Any]) -> Any:
+        """The value of a proxy as a bool or number, on which the traced model depends from here on."""
+        value = self.value(obj.node, Ellipsis)
+        if value is Ellipsis:
+            raise fx.proxy.TraceError("symbolically traced variables cannot be used as inputs to control flow")
+        if isinstance(value, Tensor):
+            raise fx.proxy.TraceError(f"a decision depends on the values of '{obj.node.name}'")
+        found = kind(value)
+        if not isinstance(value, (tuple, list, Mapping)) and obj.node not in self.guarded:
+            self.guarded.add(obj.node)
+            self.create_node("call_function", same_branch, (obj.node, found), {})
+        return found
+
+    def _run(self, node: fx.Node) -> Any:
+        """Run one step on the values of those before it."""
+        if node.op == "placeholder":
+            return Ellipsis if self.example is None else self.example
+        known = {each: self.value(each, Ellipsis) for each in node.all_input_nodes}
+        if any(value is Ellipsis for value in known.values()):
+            return Ellipsis
+        args: Any = fx.node.map_arg(node.args, known.__getitem__)
+        kwargs: Any = fx.node.map_arg(node.kwargs, known.__getitem__)
+        before, self.running = self.running, True
+        try:
+            return _step(self.root, node)(*args, **kwargs)
+        finally:
+            self.running = before
+
+
+def _attribute(root: nn.Module, name: str) -> Any:
+    value: Any = root
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _step(root: nn.Module, node: fx.Node) -> Callable[..., Any]:
+    """What a node calls."""
+    if node.op == "get_attr":
+        return lambda: _attribute(root, str(node.target))
+    if node.op == "call_module":
+        return root.get_submodule(str(node.target))
+    if node.op == "call_method":
+        return lambda first, *args, **kwargs: getattr(first, str(node.target))(*args, **kwargs)
+    return node.target  # type: ignore[return-value]  # a call of a function
+
+
+def _call(root: nn.Module, image: Any) -> Any:
+    """The model on its input, hooks and all; what it returns is taken apart, so that every entry can be followed."""
+    return _plain(root(image))
+
+
+def _plain(output: Any) -> Any:
+    """An output of dictionaries, tuples and objects as dictionaries and tuples of what was traced."""
+    if type(output) is _Proxy or isinstance(output, (Tensor, fx.Proxy)):
+        return output
+    if isinstance(output, Mapping):
+        return {key: _plain(value) for key, value in output.items()}
+    if isinstance(output, (tuple, list)):
+        return tuple(map(_plain, output))
+    return {key: _plain(value) for key, value in vars(output).items()} if hasattr(output, "__dict__") else None
+
+
+class _Proxy(fx.Proxy):
+    """A proxy that passes for the value that it carries."""
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        value = self.tracer.value(self.node, Ellipsis)  # type: ignore[attr-defined]  # of our tracer
+        return _Proxy if value is Ellipsis else type(value)
+
+    def __getattr__(self, k: str) -> Any:
+        value = self.tracer.value(self.node, Ellipsis)  # type: ignore[attr-defined]
+        if value is Ellipsis:
+            return fx.Proxy.__getattr__(self, k)
+        if isinstance(value, Mapping) and k in ("items", "values", "get"):
+            entries = {key: self[key] for key in value}  # type: ignore[index]  # which torch.fx adds to the class
+            return getattr(entries, k)
+        found = getattr(value, k)
+        if callable(found) and not isinstance(found, Tensor):
+            return lambda *args, **kwargs: self.tracer.create_proxy("call_method", k, (self, *args), kwargs)
+        return self.tracer.create_proxy("call_function", getattr, (self, k), {})
+
+    def __len__(self) -> int:
+        value = self.tracer.value(self.node, Ellipsis)  # type: ignore[attr-defined]
+        return fx.Proxy.__len__(self) if value is Ellipsis else len(value)
+
+    def __contains__(self, item: object) -> bool:
+        value = self.tracer.value(self.node, Ellipsis)  # type: ignore[attr-defined]
+        if value is Ellipsis or isinstance(value, Tensor):
+            raise fx.proxy.TraceError("symbolically traced variables cannot be used as inputs to control flow")
+        return item in value
+
+    def __index__(self) -> int:
+        return int(self.tracer.number(self, lambda value: value.__index__()))  # type: ignore[attr-defined]
+
+    def __int__(self) -> int:
+        return int(self.tracer.number(self, int))  # type: ignore[attr-defined]
+
+    def __float__(self) -> float:
+        return float(self.tracer.number(self, float))  # type: ignore[attr-defined]
