@@ -191,7 +191,10 @@ def refuse_other_evidence(model: nn.Module, head: Head, evidence: EvidenceHead, 
     for answer in answers.comparable(head.path)[:1]:
         run = _Everywhere(_graph_of_logits(model, head), head)
         wanted = run.run(answer.inputs)
-        given = evidence(run.features.reshape(*run.features.shape[:2], *[1] * dims)).flatten(1)
+        try:
+            given = evidence(run.features.reshape(*run.features.shape[:2], *[1] * dims)).flatten(1)
+        except RuntimeError:  # of features that are not a map
+            given = torch.full_like(wanted, torch.nan)
         if not _compared(given, wanted, float(given.abs().max())).same:
             raise ValueError(
                 f"the layers behind the pooling of {type(model).__name__} cannot be moved to single positions: "

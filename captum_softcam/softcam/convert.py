@@ -184,6 +184,11 @@ def _compared(model: nn.Module, softcam: SoftCamModel, head: Head, answers: Answ
         return compare(softcam, answers, head.path)
     except ValueError as error:  # of a decision that other inputs take otherwise
         raise ValueError(_unfaithful(model, head, answers)) from error
+    except RuntimeError as error:
+        raise ValueError(
+            f"the classifier of {type(model).__name__} does not run at every position: what stands before its pooling "
+            f"({head.pooling.name}) is not a map (N, C, h, w)."
+        ) from error
 
 
 def _moved(model: nn.Module, head: Head, answers: Answers, found: list[Comparison], allow_inexact: bool) -> list[str]:
@@ -333,7 +338,8 @@ def _measured(
     conversion: Conversion, softcam: SoftCamModel, answers: Answers, path: tuple[Any, ...], found: list[Comparison]
 ) -> Conversion:
     """The record with what the first inputs show, and the size of the example."""
-    words = answers.words if found or not answers.batches else "not at all: the logits are not finite"
+    has_values = answers.example is not None and not answers.example.is_meta
+    words = "not at all: the logits are not finite" if has_values and not found else answers.words
     conversion = replace(conversion, checked=words)
     if found and conversion.num_classes is None:
         first = compare(softcam, answers, path)[0] if conversion.dilated else found[0]
