@@ -23,6 +23,7 @@ __all__ = ["Architecture", "classifier_names", "identify"]
 _CONSTRUCTORS = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn}
 _FURTHER = ("width_mult", "reduced_tail", "dilated")  # of MobileNetV3's builders
 _LONGEST = 8  # entries of a list among the arguments
+_DEEPEST, _WIDEST = 64, 2**14  # blocks in a row, and channels
 _NOT_SHOWN = "transform_input"  # of GoogLeNet and Inception: neither parameters nor the printed model tell it
 
 
@@ -119,9 +120,23 @@ def _settings(name: str) -> set[str]:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a value of JSON is a number, a bool or None, or a short list of them."""
-    values = value if isinstance(value, (list, tuple)) and len(value) <= _LONGEST else [value]
-    return all(each is None or isinstance(each, (bool, int, float)) for each in values)
+    """Whether a value of JSON is a number, a bool or None, a short list of them, or rows of blocks."""
+    if not isinstance(value, (list, tuple)):
+        return value is None or isinstance(value, (bool, int, float))
+    return len(value) <= _LONGEST and (
+        all(map(_is_row, value)) or all(not _is_list(each) and _is_plain(each) for each in value)
+    )
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple))
+
+
+def _is_row(value: Any) -> bool:
+    """Whether a value is a row of MobileNetV2's setting: expansion, channels, how often a block is repeated, stride."""
+    if not _is_list(value) or len(value) != 4:
+        return False
+    return all(isinstance(each, int) and 0 < each <= _WIDEST for each in value) and value[2] <= _DEEPEST
 
 
 def identify(model: nn.Module, num_classes: int) -> Architecture | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,7 +190,9 @@ def _load_checkpoint(model: nn.Module, path: Path, what: str) -> None:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"checkpoint '{shown(path)}' is not a file.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about sparse and nested tensors, which are refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file makes torch.load raise almost anything
         raise ValueError(
             f"checkpoint '{shown(path)}' cannot be read: it is broken, or holds more than tensors, and code in a checkpoint "

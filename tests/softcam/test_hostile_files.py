@@ -1,0 +1,258 @@
+"""Files of models that somebody has changed: words or the right model, no code, no download, no memory beyond the file."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import random
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from command import run
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from captum_softcam.softcam import Architecture, Classifier, convert_to_softcam, load_classifier
+
+IMAGES = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+ODD = [
+    *(None, True, -1, 0, 3, 2**31, 2**63, 10**12, 10**40, 1e308, math.nan, math.inf, 0.5, "", "x", "n" * 100_000),
+    *("\x1b[31m", "\ud800", "resnet18", "fcn_resnet50", "float64", "complex64", "qint8", [], [[]], [1] * 10, {}),
+    *({"weights": "DEFAULT"}, {"weights_backbone": "DEFAULT"}, {"num_classes": 10**9}, {"name": "resnet18"}),
+    {"name": "squeezenet1_1", "arguments": {"num_classes": 3, "dropout": 2}},
+]
+TEXTS = ["", "null", "[]", "1", "{", "NaN", '{"format": 1}', '{"format": 1e999}', '{"format": "1"}', "[" * 50_000]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> list[tuple[bytes, Tensor]]:
+    """A black box and a converted network, as bytes, each with its logits."""
+    torch.manual_seed(0)
+    model, path = torchvision.models.squeezenet1_1(num_classes=3).eval(), tmp_path_factory.mktemp("models") / "model"
+    found = []
+    for each in (model, convert_to_softcam(model, IMAGES, output_stride=8)):
+        Classifier("mine", each, ("a", "b", "c"), 64, (0.5,) * 3, (0.2,) * 3).save(path)
+        found.append((path.read_bytes(), each(IMAGES).detach()))
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_download(monkeypatch):
+    def fail(*_arguments, **_options):
+        raise AssertionError("something was to be downloaded")
+
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", fail)
+    monkeypatch.setattr("torch.hub.urlopen", fail)
+
+
+def _places(value: object, at: tuple = ()):
+    """Every place in a value of JSON."""
+    yield at
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, entry in entries:
+        yield from _places(entry, (*at, key))
+
+
+def _changed(header: dict, chance: random.Random) -> object:
+    """The header with one place replaced, taken away, wrapped or renamed."""
+    place = chance.choice(list(_places(header)))
+    if not place:
+        return copy.deepcopy(chance.choice(ODD))
+    parent = header
+    for key in place[:-1]:
+        parent = parent[key]
+    how = chance.choice(["set", "set", "delete", "wrap", "add"])
+    if how == "delete":
+        del parent[place[-1]]
+    elif how == "add" and isinstance(parent, dict):
+        parent[chance.choice(["weights", "x" * 10_000, "num_classes"])] = chance.choice(ODD)
+    else:
+        parent[place[-1]] = [parent[place[-1]]] if how == "wrap" else copy.deepcopy(chance.choice(ODD))
+    return header
+
+
+def _mutant(raw: bytes, chance: random.Random) -> bytes:
+    """A file with a change in our header, in the table of its tensors, or in its bytes."""
+    length = struct.unpack("<Q", raw[:8])[0]
+    table, data = json.loads(raw[8 : 8 + length]), raw[8 + length :]
+    how = chance.choice(["header"] * 4 + ["text", "table", "flip", "cut"])
+    if how == "header":
+        table["__metadata__"]["captum_softcam"] = json.dumps(
+            _changed(json.loads(table["__metadata__"]["captum_softcam"]), chance)
+        )
+    if how == "text":
+        table["__metadata__"]["captum_softcam"] = chance.choice(TEXTS)
+    if how == "table":
+        entry = table[chance.choice([key for key in table if key != "__metadata__"])]
+        entry.update(
+            chance.choice([{"shape": [10**12]}, {"shape": [2**63]}, {"dtype": "I8"}, {"dtype": "C64"}, {"shape": []}])
+        )
+    text = json.dumps(table).encode()
+    mutant = bytearray(struct.pack("<Q", len(text)) + text + data)
+    if how == "flip":
+        mutant[chance.randrange(len(mutant))] ^= 1 << chance.randrange(8)
+    return bytes(mutant[: chance.randrange(len(mutant))] if how == "cut" else mutant)
+
+
+def _loaded(path: Path) -> tuple[Classifier | None, str]:
+    """The classifier of a file, or the words in which it is refused."""
+    try:
+        return Classifier.load(path), ""
+    except ValueError as error:
+        if type(error) is not ValueError:
+            raise
+        return None, str(error)
+
+
+@torch.no_grad()
+def test_mutations_end_in_words_or_in_the_right_model(files, tmp_path):
+    chance, path, outcomes = random.Random(0), tmp_path / "mutant.safetensors", {"refused": 0, "loaded": 0}
+    for number in range(400):
+        raw, logits = chance.choice(files)
+        path.write_bytes(_mutant(raw, chance))
+        loaded, text = _loaded(path)
+        outcomes["refused" if text else "loaded"] += 1
+        if loaded is not None:
+            torch.testing.assert_close(loaded.model(IMAGES), logits, msg=f"mutation {number}")
+            continue
+        assert "mutant.safetensors" in text, (number, text)
+        assert len(text) <= 500, (number, text)
+        assert text.isprintable(), (number, text)
+    assert outcomes["refused"] > 300
+    assert outcomes["loaded"] > 0
+
+
+def _with(raw: bytes, path: Path, digest: bool = False, **changes) -> Path:
+    """A file with other fields in its header; without the digest, as old files are."""
+    path.write_bytes(raw)
+    length = struct.unpack("<Q", raw[:8])[0]
+    header = json.loads(json.loads(raw[8 : 8 + length])["__metadata__"]["captum_softcam"]) | changes
+    if not digest:
+        header.pop("digest")
+    save_file(load_file(path), path, {"captum_softcam": json.dumps(header)})
+    return path
+
+
+def _named(name: str, **arguments) -> dict:
+    return {"name": name, "arguments": arguments}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architecture": _named("fcn_resnet50")}, "architecture 'fcn_resnet50' is unknown to torchvision"),
+        ({"architecture": _named("fasterrcnn_resnet50_fpn")}, "is unknown to torchvision"),
+        ({"architecture": _named("squeezenet1_1", weights_backbone="DEFAULT")}, "cannot name weights"),
+        ({"architecture": _named("squeezenet1_1", weights="DEFAULT")}, "cannot name weights"),
+        ({"architecture": _named("squeezenet1_1", progress=True)}, "squeezenet1_1 does not take"),
+        ({"architecture": _named("squeezenet1_1", num_classes=10**9)}, "misshapen"),
+        ({"architecture": _named("squeezenet1_1", num_classes=10**30)}, "does not take .*: empty"),
+        ({"architecture": _named("regnet_y_128gf", num_classes=10**9)}, "missing"),
+        ({"classes": ["a", "b"]}, "names 2 classes for 3 logits; save it with one name each"),
+        ({"mean": [0.1, 0.2]}, "mean has 2 numbers for 3 channels"),
+        ({"std": [0.2, 0, 0.2]}, "std is .*; expected a list of numbers other than 0"),
+        ({"image_size": True}, "image_size is True; expected a number from 1"),
+        ({"format": 10**40}, "of a newer captum_softcam|is damaged: format is"),
+    ],
+)
+def test_headers_that_ask_for_something_else(files, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        Classifier.load(_with(files[0][0], tmp_path / "model.safetensors", **changes))
+
+
+@torch.no_grad()
+def test_a_file_without_a_digest_is_read_and_one_with_another_is_not(files, tmp_path):
+    for raw, logits in files:
+        path = _with(raw, tmp_path / "model.safetensors")
+        torch.testing.assert_close(Classifier.load(path).model(IMAGES), logits)
+        with pytest.raises(ValueError, match="is damaged: its weights or its header were changed after it was written"):
+            Classifier.load(_with(raw, path, digest=True, name="another"))
+
+
+@pytest.mark.parametrize("command", [["explain", "image.png"], ["compare", "--out", "run"], ["convert"]])
+def test_at_the_command_line(files, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    _with(files[0][0], Path("model.safetensors"), architecture=_named("fcn_resnet50"))
+    done = run(*command, "--model", "model.safetensors")
+    assert done.code == 2, done.err
+    assert "architecture 'fcn_resnet50' is unknown" in done.err
+    assert "Traceback" not in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+class TestSaving:
+    def test_a_network_that_only_looks_like_one_of_torchvision(self, tmp_path):
+        """Its layers say that it is a SqueezeNet, and its forward is another."""
+        model = torchvision.models.squeezenet1_1(num_classes=3).eval()
+        model.forward = lambda x: type(model).forward(model, 1 - x)
+        path = Classifier("mine", model, ("a", "b", "c"), 64).save(tmp_path / "model.safetensors")
+        with pytest.raises(ValueError, match="holds a network that torchvision does not build"):
+            Classifier.load(path)
+        given = Architecture("squeezenet1_1", {"num_classes": 3})
+        with pytest.raises(ValueError, match="as it is given computes something else with these weights"):
+            Classifier("mine", model, ("a", "b", "c"), 64, architecture=given).save(path)
+
+    def test_weights_that_are_no_numbers(self, tmp_path):
+        model = torchvision.models.squeezenet1_1(num_classes=3).eval()
+        nn.init.constant_(model.classifier[1].bias, math.nan)
+        path = Classifier("mine", model, ("a", "b", "c"), 64).save(tmp_path / "model.safetensors")
+        with pytest.raises(ValueError, match=r"the weights 'classifier.1.bias' of '.*' are NaN"):
+            Classifier.load(path)
+
+
+NAME = "shufflenet_v2_x0_5"
+
+
+def _checkpoint(kind: str) -> object:
+    """A state dict of which something is not as it should be."""
+    torch.manual_seed(0)
+    state = torchvision.models.get_model(NAME, num_classes=2).state_dict()
+    key, weight = "conv1.0.weight", state["conv1.0.weight"]
+    inside: dict = {}
+    inside["state_dict"] = inside
+    changed = {
+        "sparse": lambda: weight.to_sparse(),
+        "meta": lambda: weight.to("meta"),
+        "nested": lambda: torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]),
+        "int8": lambda: weight.to(torch.int8),
+        "complex": lambda: weight.to(torch.complex64),
+        "nan": lambda: weight * math.nan,
+        "giant": lambda: torch.zeros(1).expand(10**6, 10**6),
+    }
+    others = {
+        "itself": inside,
+        "long names": {**state, "k" * 10**5: weight},
+        "twice": {**state, f"module.{key}": weight},
+        "text": "x" * 10**5,
+    }
+    return others[kind] if kind in others else {**state, key: changed[kind]()}
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("sparse", "of another kind .conv1.0.weight .sparse instead of dense"),
+        ("meta", "entry 'conv1.0.weight' of .* is without values"),
+        ("nested", "entry 'conv1.0.weight' of .* is nested"),
+        ("int8", "int8 instead of float32"),
+        ("complex", "complex64 instead of float32"),
+        ("nan", "the weights 'conv1.0.weight' of .* are NaN"),
+        ("giant", "1000000, 1000000. instead of .24, 3, 3, 3"),
+        ("itself", "entry 'state_dict' of .* is dict; expected only tensors"),
+        ("long names", "1 unexpected"),
+        ("twice", "with and without 'module.' before their names"),
+        ("text", "holds str; expected a state dict"),
+    ],
+)
+def test_checkpoints(tmp_path, kind, message):
+    path = tmp_path / "checkpoint.pt"
+    torch.save(_checkpoint(kind), path)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_classifier(NAME, checkpoint=path, classes=["a", "b"])
+    assert len(str(caught.value)) <= 500
+    assert "checkpoint.pt" in str(caught.value)
