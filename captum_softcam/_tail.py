@@ -61,7 +61,7 @@ class Trace:
         result (Tensor): what the model returned.
         axes (AxisTracker): what each dimension of the tensors in that run is.
         alone (bool): whether the scores of an example are known to change with the batch, so that copies cannot share one.
-        shapes (dict): per module and call, the shapes of the tensors that it gave, and whatever else it gave.
+        shapes (dict): per module and outermost call, the shapes of the tensors that it gave, and whatever else it gave.
     """
 
     features: Any = None
@@ -94,6 +94,7 @@ def observe(call: Call, layer: nn.Module, *, at_input: bool = False, follow: Cal
     call = call.cloned()
     trace = Trace(axes=AxisTracker(call.arguments))
     running: list[nn.Module] = []
+    around: list[bool] = []  # per running call: may it contain the layer?
 
     def reached(features: Any) -> Any:
         trace.calls += 1
@@ -104,12 +105,15 @@ def observe(call: Call, layer: nn.Module, *, at_input: bool = False, follow: Cal
 
     def watch(module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         refuse_train_mode(module)
+        outermost = not around or around[-1]
         running.append(module)
+        around.append(outermost and _holds(module, layer))
         if module is layer and at_input:
             args = values_of(reached(_positional(args, layer)))
         output = forward(*args, **kwargs)
-        running.pop()
-        trace.shapes[module].append([leaf.shape if isinstance(leaf, Tensor) else leaf for leaf in leaves(output)])
+        running.pop(), around.pop()
+        if outermost:  # what the modules within give is not asked for
+            trace.shapes[module].append([leaf.shape if isinstance(leaf, Tensor) else leaf for leaf in leaves(output)])
         return reached(output) if module is layer and not at_input else output
 
     with trace.axes:
@@ -223,6 +227,10 @@ class Recording:
     written: bool = False
 
 
+def _holds(module: nn.Module, layer: nn.Module) -> bool:
+    return any(part is layer for part in module.modules())
+
+
 class _NotByExample(Exception):
     """Raised where it cannot be told which part of an output belongs to which example."""
 
@@ -245,8 +253,8 @@ def record(call: Call, layer: nn.Module, trace: Trace, *, at_input: bool = False
 
     def watch(module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         known, number = len(ended), begun[module]
-        begun[module] += 1
-        running.append((not running or running[-1]) and any(part is layer for part in module.modules()))
+        begun[module] += not running or running[-1]
+        running.append((not running or running[-1]) and _holds(module, layer))
         if module is layer and at_input:
             before[:] = ended
         output = forward(*args, **kwargs)

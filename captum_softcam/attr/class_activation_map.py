@@ -21,7 +21,7 @@ from captum_softcam._layout import FeatureLayout
 from captum_softcam._names import reason
 from captum_softcam._shortcut import Choice, Rows, observe_copies
 from captum_softcam._tail import agree
-from captum_softcam._targets import AllScores, OneScore
+from captum_softcam._targets import AllScores, OneScore, check_rows
 from captum_softcam._view import unwrap
 
 __all__ = ["LayerClassActivationMap"]
@@ -133,6 +133,8 @@ class LayerClassActivationMap(LayerAttribution, PerturbationAttribution):
         if not call.count:
             return self._maps(call.with_one_blank(), choose, at_input)[:0]
         trace, rows = observe_copies(call, layer, None, self.layout, at_input=at_input)
+        if not rows.found:
+            check_rows(trace.result, call.count)
         layout = spatial_layout(trace, self.layout, type(self).__name__, call.model, layer, call.arguments)
         _refuse_other_heads(rows, layer_name(call.model, layer))
         grid = layout.to_maps(trace.features).shape[2:]
