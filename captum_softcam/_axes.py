@@ -360,7 +360,7 @@ def _moved_along(dim: Dim, size: int, axis: int) -> Dim:
         return (Atom(size, "c"),)
     if len(dim) > 1 or (dim and (dim[0].kind != "s" or dim[0].inner)):
         return unknown(size)
-    return (Atom(size, "s", dim[0].axis if dim else axis),)
+    return (Atom(size, "s", dim[0].axis, lost=dim[0].lost) if dim else Atom(size, "s", axis),)
 
 
 @_rule(*(f"{name}{n}d{indices}" for name in _POOLS.split() for n in "123" for indices in ("", "_with_indices")))
@@ -654,7 +654,7 @@ def _padded(dim: Dim, size: int) -> Dim:
     if kinds(dim) == {"c"}:
         return (Atom(size, "c"),)
     plain = len(dim) == 1 and dim[0].kind in "s?" and not (dim[0].prefix or dim[0].inner or dim[0].turned)
-    return (Atom(size, dim[0].kind, dim[0].axis, dim[0].given),) if plain else unknown(size)
+    return (Atom(size, dim[0].kind, dim[0].axis, dim[0].given, dim[0].lost),) if plain else unknown(size)
 
 
 @_rule("cat", "concat", "concatenate")

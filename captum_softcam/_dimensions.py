@@ -38,6 +38,7 @@ class Atom:
         kind (str): n examples, c channels, s space, p tokens before a grid, ? not known yet.
         axis (int): which axis of the space it is, the first being the slowest. Default: None
         given (bool): whether it is a dimension of the model's inputs, of which nothing was lost. Default: False
+        lost (bool): whether it is not known which places of the inputs it stands for. Default: False
         mixed (bool): whether it was computed from all positions, as in an MLP-Mixer. Default: False
         parent (Atom): what it is a part of. Default: None
         inner (bool): whether it is the inner part of its parent. Default: False
@@ -51,6 +52,7 @@ class Atom:
     kind: str = "?"
     axis: int | None = None
     given: bool = False
+    lost: bool = False
     mixed: bool = False
     parent: Atom | None = None
     inner: bool = False
@@ -71,7 +73,7 @@ class Atom:
         return self._parts[size]
 
     def _child(self, size: int, inner: bool) -> Atom:
-        return Atom(size, self.kind, self.axis, self.given, self.mixed, parent=self, inner=inner)
+        return Atom(size, self.kind, self.axis, self.given, self.lost, self.mixed, parent=self, inner=inner)
 
     def turn(self, by: int | str) -> Atom:
         """The same, rolled by a number of positions or flipped; itself again once that is undone."""
@@ -86,7 +88,7 @@ class Atom:
             return base
         base._turns = base._turns or {}
         if turned not in base._turns:
-            base._turns[turned] = Atom(self.size, self.kind, self.axis, self.given, base=base, turned=turned)
+            base._turns[turned] = Atom(self.size, self.kind, self.axis, self.given, self.lost, base=base, turned=turned)
         return base._turns[turned]
 
 
@@ -96,7 +98,7 @@ Dims = tuple[Dim, ...]
 
 def unknown(size: int, kind: str = "?") -> Dim:
     """A new dimension of which no more than that is known."""
-    return () if size == 1 and kind == "?" else (Atom(size, kind),)
+    return () if size == 1 and kind == "?" else (Atom(size, kind, lost=True),)
 
 
 def shuffled(dim: Dim, size: int) -> Dim:
@@ -216,7 +218,7 @@ def cut(dim: Dim, start: int, stop: int, step: int = 1) -> Dim:
     atom = dim[0]
     if atom.prefix:
         return _cut_row(atom, start, stop) if step == 1 else unknown(left)
-    return (Atom(left, atom.kind, atom.axis, atom.given),)
+    return (Atom(left, atom.kind, atom.axis, atom.given, atom.lost),)
 
 
 def _cut_row(row: Atom, start: int, stop: int) -> Dim:
@@ -265,7 +267,7 @@ def regroup(dims: Dims, sizes: Sequence[int]) -> Dims:
             loose, i = loose + left[i], i + 1
         elif j < len(sizes) and sizes[j] == 1:
             alone, left[i:] = _leading_ones(left[i:])
-            result.append(alone)
+            result.append(alone or _last_one(result))
             j += 1
         else:
             k, m = _group(lengths, sizes, i, j)
@@ -281,6 +283,15 @@ def _leading_ones(dims: list[Dim]) -> tuple[Dim, list[Dim]]:
     first = resolve(dims[0]) if dims else ()
     count = next((place for place, atom in enumerate(first) if atom.size > 1), 0)
     return first[:count], [first[count:], *dims[1:]] if dims else []
+
+
+def _last_one(dims: list[Dim]) -> Dim:
+    """The atom of length 1 at the end of the last dimension, such as a grid of one column, taken from there."""
+    if not dims or len(dims[-1]) < 2 or dims[-1][-1].size > 1:
+        return ()
+    *kept, one = dims[-1]
+    dims[-1] = tuple(kept)
+    return (one,)
 
 
 def _group(lengths: Sequence[int], sizes: Sequence[int], i: int, j: int) -> tuple[int, int]:

@@ -173,7 +173,7 @@ def _refuse_other_order(space: Dims, shape: tuple[int, ...]) -> None:
     """Raise ValueError unless each dimension of space is one axis of a map, as it was when it was made."""
     atoms = [atom for dim in space for atom in dim]
     moved = any(atom.inner or atom.turned or atom.prefix for atom in atoms)
-    if moved or any(sum(atom.size > 1 for atom in dim) > 1 for dim in space) or len(set(atoms)) != len(atoms):
+    if moved or any(not dim or sum(atom.size > 1 for atom in dim) > 1 for dim in space) or len(set(atoms)) != len(atoms):
         raise ValueError(_windows(shape))
     if not all(atom.kind == "s" or _is_given((atom,)) for atom in atoms):
         raise ValueError(
@@ -188,7 +188,8 @@ def _row(
     prefix, atoms = (dim[0].prefix, dim[0].row) if len(dim) == 1 and dim[0].prefix else (0, dim)
     atoms = tuple(atom for atom in atoms if atom.size > 1 or atom.kind in "s?")
     sides = tuple(atom.size for atom in atoms)
-    if not all(atom.kind == "s" or _is_given((atom,)) for atom in atoms) or len(set(atoms)) != len(atoms):
+    known = all((atom.kind == "s" and not atom.lost) or _is_given((atom,)) for atom in atoms)
+    if not known or len(set(atoms)) != len(atoms):
         return _told(shape, last, grids, told)
     axes = [atom.axis for atom in atoms if atom.axis is not None]
     if any(atom.inner or atom.turned or atom.prefix for atom in atoms) or axes != sorted(set(axes)):

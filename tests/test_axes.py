@@ -339,6 +339,9 @@ REFUSED = {
     r"gives \(2, 3, 6, 8\), and it is not known which dimension is that of the channels": lambda x: x + 1,
     r"gives tokens \(2, 48, 4\), of which the grid is not known; declare it, as in "
     r"layout=FeatureLayout\(channels_last=True, prefix_tokens=0, grid=\(6, 8\)\)": lost,
+    r"gives tokens \(2, 4, 12\), of which the grid is not known": lambda x: F.batch_norm(
+        F.avg_pool1d(conv(x).flatten(2), 4), torch.zeros(4), torch.ones(4)
+    ),
     r"gives \(2, 6, 4, 8\), in which the channels are dimension 2": lambda x: (
         F.conv2d(x, torch.rand(4, 3, 1, 1)).mT.transpose(1, 3).transpose(2, 3)
     ),
@@ -423,6 +426,8 @@ FUNCTIONS = {
     "a pooled half": (lambda x: F.max_pool2d(x, 2), FeatureLayout()),
     "copies": (lambda x: (conv(x).repeat(2, 1, 1, 1) + 1).unflatten(0, (2, 2))[1], FeatureLayout()),
     "interleaved copies": (lambda x: conv(x).repeat_interleave(3, 0).unflatten(0, (2, 3))[:, 2], FeatureLayout()),
+    "a side of one": (lambda x: conv(x)[:, :, :1].flatten(2).unflatten(2, (1, 8)), FeatureLayout()),
+    "columns of one": (lambda x: conv(x)[..., :1].flatten(2).view(2, 4, 6, 1), FeatureLayout()),
     "two halves": (lambda x: torch.cat(conv(x).chunk(2, 1)[::-1], 1), FeatureLayout()),
     "padded and cut": (lambda x: F.pad(conv(x), (1, 2, 0, 1))[:, :, :6, 1:-2], FeatureLayout()),
     "written in place": (lambda x: conv(x).mul_(2).relu_().transpose_(1, 3).transpose(1, 2), LAST),
