@@ -35,7 +35,8 @@ __all__ = [
 _ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 _TF32 = 1e-2  # what convolutions on a GPU round to, unless torch is told otherwise
 _AGREEMENT = 0.3  # correlation of positions of the map and of the input: 0 where they have nothing to do with each other
-_CLEAR = 9  # positions from which on a map is refused that grows with the input, but mirrored
+_CLEAR = 36  # positions from which on a map is refused that grows with the input, but mirrored
+_MIRRORED = -0.6  # such a correlation; small maps, and those of networks that see the whole input, come near it by chance
 _LARGER = 8  # times the side of the input, on the meta device: enough for strides that a small example does not fill
 _ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, AttributeError, KeyError, NotImplementedError)
 
@@ -231,7 +232,7 @@ def refuse_other_positions(backbone: nn.Module, example: Tensor, name: str) -> N
     """
     grows = _grows_with(backbone, example)
     agreements = [] if example.is_meta else _agreements(backbone, example, at_least=_CLEAR if grows else 2)
-    if any(value < -_AGREEMENT if grows else value < _AGREEMENT for value in agreements):
+    if any(value < (_MIRRORED if grows else _AGREEMENT) for value in agreements):
         raise ValueError(
             f"the evidence of {name} would not lie where the input is: what looks like a map before its pooling does not "
             "follow the positions of the input. Features that stand for channels, a class token or a mirrored input have "

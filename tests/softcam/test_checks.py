@@ -11,6 +11,7 @@ from collections import namedtuple
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torch.nn import functional as F
 
@@ -305,3 +306,15 @@ def test_a_model_in_train_mode_is_compared_as_it_answers_in_eval_mode():
     assert converted.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     torch.testing.assert_close(converted.eval()(images), model.eval()(images))
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "mnasnet0_5"])
+def test_small_maps_of_networks_that_see_the_whole_input_are_not_taken_for_mirrored(name):
+    torch.manual_seed(0)
+    model, images = torchvision.models.get_model(name, weights=None, num_classes=10), torch.rand(2, 3, 96, 96)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        model(images)
+    assert convert_to_softcam(model.eval(), images).conversion.grid == (3, 3)
