@@ -267,7 +267,7 @@ def _draws(method: Any) -> bool:
 
 def _announces(method: Any) -> bool:
     """Whether it is one of Captum's methods that warn before they set hooks, or may be."""
-    module = getattr(_source(method), "__module__", "")
+    module = getattr(_source(method), "__module__", None) or ""
     return any(part in module for part in ("deep_lift", "guided", "noise_tunnel"))
 
 
