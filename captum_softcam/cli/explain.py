@@ -38,8 +38,7 @@ def _explain(options: argparse.Namespace) -> None:
     classifier = load_model(options)
     image = read_image(options.image, classifier.image_size)
     logits = classifier.model(classifier.normalize(image[None]))[0]
-    probabilities = logits.softmax(0) if len(logits) > 1 else logits.sigmoid()
-    predicted = int(probabilities.argmax())
+    predicted = int(logits.argmax())
     target = predicted if options.target is None else _class_number(options.target, classifier.classes)
     example = explain_sample(
         classifier.model,
@@ -51,6 +50,7 @@ def _explain(options: argparse.Namespace) -> None:
     figure = plot_panel([example], classifier.classes)
     with replacing(out) as file:
         figure.savefig(file, dpi=150, format=out.suffix[1:].lower())
+    probabilities: Any = example.probabilities  # explain_sample fills them in
     if len(logits) > 1:
         print(f"predicted: {shown(classifier.classes[predicted])} ({probabilities[predicted]:.3f})")
     print(f"explained: {shown(classifier.classes[target])} ({probabilities[target]:.3f})")
