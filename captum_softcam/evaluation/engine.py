@@ -17,6 +17,8 @@ __all__ = ["Engine", "LocalEngine", "RayEngine"]
 
 Units = Sequence[Sequence[int]]
 
+_PATIENCE = 2.0  # seconds between two looks at whether the cluster is still there
+
 
 class Engine(Protocol):
     """Whatever runs units of work, each exactly once, in any order."""
@@ -119,7 +121,9 @@ class RayEngine:
             )(_Worker)
             held = ray.put((work, samples))
             pool = ray.util.ActorPool([worker.remote(held, self.gpus > 0) for _ in range(self._count(ray, len(units)))])
-            for part in pool.map_unordered(lambda actor, unit: actor.run.remote(unit), units):
+            for unit in units:
+                pool.submit(lambda actor, unit: actor.run.remote(unit), unit)
+            for part in _results(ray, pool):
                 tick("on the cluster", len(part.indices))
                 yield part
         except ray.exceptions.RayTaskError as error:
@@ -150,6 +154,20 @@ class RayEngine:
         room = ray.cluster_resources()
         fits = [room.get(kind, 0) / each for kind, each in (("CPU", self.cpus), ("GPU", self.gpus)) if each]
         return max(1, min(units, *map(int, fits)))
+
+
+def _results(ray: Any, pool: Any) -> Iterator[Part]:
+    """What the workers give, as soon as it is there; ConnectionError where this machine left the cluster meanwhile.
+
+    Ray ends this process without a word when it has missed its own daemon on this machine (the raylet) for a minute.
+    """
+    here = ray.get_runtime_context().get_node_id()
+    while pool.has_next():
+        try:
+            yield pool.get_next_unordered(timeout=_PATIENCE)
+        except TimeoutError:
+            if any(node["NodeID"] == here and not node["Alive"] for node in ray.nodes()):
+                raise ConnectionError("Ray's daemon on this machine has ended") from None
 
 
 class _Worker:
