@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -159,15 +160,21 @@ class RayEngine:
 def _results(ray: Any, pool: Any) -> Iterator[Part]:
     """What the workers give, as soon as it is there; ConnectionError where this machine left the cluster meanwhile.
 
-    Ray ends this process without a word when it has missed its own daemon on this machine (the raylet) for a minute.
+    Ray ends the process of its driver without a word when it has missed its own daemon on this machine (the raylet) for a
+    while.
     """
-    here = ray.get_runtime_context().get_node_id()
     while pool.has_next():
-        try:
+        if _daemon_has_ended(ray):
+            raise ConnectionError("Ray's daemon on this machine has ended")
+        with suppress(TimeoutError):
             yield pool.get_next_unordered(timeout=_PATIENCE)
-        except TimeoutError:
-            if any(node["NodeID"] == here and not node["Alive"] for node in ray.nodes()):
-                raise ConnectionError("Ray's daemon on this machine has ended") from None
+
+
+def _daemon_has_ended(ray: Any) -> bool:
+    """Whether the raylet that ``ray.init`` started has ended; Ray has no public word for it."""
+    node: Any = getattr(getattr(ray._private, "worker", None), "_global_node", None)
+    dead = node.dead_processes() if hasattr(node, "dead_processes") else []
+    return any(str(kind) == "raylet" for kind, _ in dead)
 
 
 class _Worker:

@@ -9,7 +9,7 @@ import pytest
 from comparisons import METHODS, METRICS, deadly, make_model, make_samples, sorted_scores
 
 from captum_softcam.data import Sample
-from captum_softcam.evaluation import Engine, LocalEngine, RayEngine, compare_methods
+from captum_softcam.evaluation import Engine, LocalEngine, RayEngine, compare_methods, engine
 
 
 def run(engine: Engine | None = None, **changes: object):
@@ -50,6 +50,13 @@ class TestRay:
     def test_a_worker_that_always_dies_ends_in_words(self, tmp_path):
         with pytest.raises(ChildProcessError, match=r"a worker died more than 0 times in a row.* can be resumed"):
             run(RayEngine(workers=1, retries=0), methods={"deadly": deadly(tmp_path / "died")})
+
+    def test_a_cluster_that_is_lost_ends_in_words(self, monkeypatch):
+        monkeypatch.setattr(engine, "_daemon_has_ended", lambda _ray: True)
+        with pytest.raises(
+            ChildProcessError, match=r"the Ray cluster was lost .*; a comparison with a folder can be resumed"
+        ):
+            run(RayEngine(workers=1))
 
     def test_wrong_samples_end_in_the_same_sentence(self):
         samples = make_samples(4)
