@@ -9,8 +9,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from captum_softcam import _masked_tail
 from captum_softcam.attr import FeatureLayout, LayerReciproCam
-from captum_softcam.attr import recipro_cam as module
 
 # name, layer, side of the input, whether one forward must be enough
 CASES = [
@@ -94,8 +94,8 @@ def _by_rerunning(net: nn.Module, layer: nn.Module, image: Tensor, layout: Featu
 
 def _check(net: nn.Module, layer: nn.Module, images: Tensor, monkeypatch, shortcut: bool, layout: FeatureLayout) -> None:
     recordings = []
-    record = module.record
-    monkeypatch.setattr(module, "record", lambda *args, **kwargs: recordings.append(1) or record(*args, **kwargs))
+    record = _masked_tail.record
+    monkeypatch.setattr(_masked_tail, "record", lambda *args, **kwargs: recordings.append(1) or record(*args, **kwargs))
     got = LayerReciproCam(net, layer).attribute_all(images)
     assert (not recordings) == shortcut, "the tail is followed in one forward, or not"
     want = torch.stack([_by_rerunning(net, layer, image[None], layout) for image in images])
