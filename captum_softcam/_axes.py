@@ -197,8 +197,7 @@ class AxisTracker(TorchFunctionMode):
 
     def _follow(self, called: _Called) -> None:
         name, args = called.name, called.args
-        if self.random is None and name in _RANDOM:
-            self.random = _drops(called)
+        self.random = self.random or drops_at_random(name, args, called.kwargs)
         rule = _RULES.get(name)
         if rule is None or not args or self.find(args[0]) is None:
             tensors = [] if name in _MADE_NEW else list(_tensors((*args, *called.kwargs.values())))
@@ -258,9 +257,11 @@ def _fits(dims: Dims, shape: torch.Size) -> bool:
     return tuple(map(size_of, dims)) == shape
 
 
-def _drops(called: _Called) -> str | None:
-    """In words, whether a function drops values at random."""
-    name = called.name.removesuffix("_")
+def drops_at_random(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """In words, whether a function drops values at random; None if it does not."""
+    if name not in _RANDOM:
+        return None
+    called, name = _Called(AxisTracker(()), name, args, kwargs, None), name.removesuffix("_")
     if name in _DROPOUT and called.argument(2, "training", called.kwargs.get("train", True)):
         rate = called.argument(1, "p", 0.5)
         return f"{name}(p={rate}, training=True)" if rate else None

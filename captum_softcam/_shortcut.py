@@ -24,15 +24,19 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from captum_softcam._attention import first_token_attention, plain_settings
+from captum_softcam._axes import drops_at_random
 from captum_softcam._call import Call
 from captum_softcam._layout import FeatureLayout
 from captum_softcam._masks import PositionMask, make_mask
 from captum_softcam._positionwise import acts_on_rows, flat, pattern_after, pools, reshaped
-from captum_softcam._tail import Trace, agree, observe
+from captum_softcam._tail import Trace, agree, observe, refuse_random
 
 __all__ = ["Rows", "observe_copies"]
 
 _READ = {"dim", "size", "numel", "nelement", "ndimension", "is_floating_point", "is_contiguous", "stride", "__len__"}
+
+
+_TOKENS = (nn.LayerNorm, nn.MultiheadAttention, nn.Embedding, nn.EmbeddingBag, nn.RNNBase)
 
 
 class _Lost(RuntimeError):
@@ -104,11 +108,13 @@ class Rows:
         found (bool): whether the model's result is one row per copy, the copies of an example in a row.
         head (list of str): the functions that were called on the pooled copies.
         obstacle (str): what could not be followed; empty if all could.
+        layout (FeatureLayout): of the features, where the model's result is such rows.
     """
 
     found: bool = False
     head: list[str] = field(default_factory=list)
     obstacle: str = ""
+    layout: FeatureLayout | None = None
     _mixing: bool = False
     _result: Tensor | None = None
     _pending: _Pending | None = None
@@ -154,10 +160,13 @@ def observe_copies(
     Raises:
         TypeError, ValueError: as :func:`~captum_softcam._tail.observe` does.
     """
-    shortcut = _Shortcut(mask, layout, call.count)
+    tracked = layout is None and _may_have_tokens(call.model)
+    shortcut = _Shortcut(mask, layout if tracked else layout or FeatureLayout(), call.count)
     try:
-        trace = observe(call, layer, at_input=at_input, follow=shortcut.start)
-        if not shortcut.rows.found:
+        with shortcut:
+            trace = observe(call, layer, at_input=at_input, follow=shortcut.start, tracked=tracked)
+        refuse_random(shortcut.random)
+        if not shortcut.rows.found and (tracked or layout):
             return trace, Rows(obstacle=shortcut.obstacle)
         if not shortcut.lost and _has_rows(trace, shortcut.count):
             shortcut.rows._result = trace.result
@@ -165,8 +174,6 @@ def observe_copies(
         if not shortcut.rows.found:
             raise
         shortcut.obstacle = shortcut.obstacle or str(error)
-    finally:
-        shortcut.stop()
     if shortcut.rows._result is None:
         return observe(call, layer, at_input=at_input), Rows(obstacle=shortcut.obstacle)
     if shortcut.rows._mixing:
@@ -174,6 +181,16 @@ def observe_copies(
         if not agree(shortcut.rows.examples(call.count), plain.result, plain):
             return plain, Rows(obstacle=", ".join(dict.fromkeys(shortcut.rows.head)))
     return trace, shortcut.rows
+
+
+def _may_have_tokens(model: object) -> bool:
+    """Whether a model has modules that put the channels last, so that the first run had better be tracked.
+
+    Without any, channels first is taken for granted until the positions come together: every function that is followed has
+    to act on such a map, and the pooling on its positions. Otherwise nothing was followed, and the layout is looked for.
+    """
+    parts = model.modules() if isinstance(model, nn.Module) else [model]
+    return any(isinstance(part, _TOKENS) or not isinstance(part, nn.Module) for part in parts)
 
 
 def _has_rows(trace: Trace, count: int) -> bool:
@@ -187,7 +204,6 @@ class _Shortcut(TorchFunctionMode):
         super().__init__()
         self._asked = mask, layout
         self._known: dict[int, _Map | _Token | _Row] = {}
-        self._on = False
         self._mask: PositionMask | None = None
         self._prefix = 0
         self._grid: tuple[int, ...] = ()
@@ -195,6 +211,7 @@ class _Shortcut(TorchFunctionMode):
         self.rows = Rows()
         self.lost = False
         self.obstacle = ""
+        self.random: str | None = None
         self.count = 0
 
     def start(self, trace: Trace) -> Tensor | None:
@@ -216,15 +233,8 @@ class _Shortcut(TorchFunctionMode):
         features: Tensor = trace.features.view_as(trace.features)  # what else reads this tensor is not the layer's
         space = "s" * (features.dim() - 2)
         self._keep(_Map(features, f"n{space}c" if layout.channels_last else f"nc{space}", self._variants(features, layout)))
-        if not self._on:
-            self.__enter__()  # type: ignore[no-untyped-call]  # torch's
-            self._on = True
+        self.rows.layout = layout
         return features
-
-    def stop(self) -> None:
-        if self._on:
-            self._on = False
-            self.__exit__(None, None, None)  # type: ignore[no-untyped-call]  # torch's
 
     def _variants(self, features: Tensor, layout: FeatureLayout) -> dict[float, Tensor]:
         if self._mask is None:
@@ -241,6 +251,9 @@ class _Shortcut(TorchFunctionMode):
         """Called by torch for every function while the mode is on."""
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
+        self.random = self.random or drops_at_random(name, args, kwargs)
+        if not self._known:
+            return func(*args, **kwargs)
         known = [self._known[id(value)] for value in flat((*args, *kwargs.values())) if id(value) in self._known]
         if not known or self.lost or name in _READ:
             return func(*args, **kwargs)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -31,6 +32,7 @@ __all__ = [
     "observe",
     "record",
     "refuse_other_scores",
+    "refuse_random",
     "refuse_train_mode",
     "run_tail",
     "single",
@@ -77,7 +79,14 @@ class Trace:
         return self.axes.layout(features, told_layouts(self.containers))
 
 
-def observe(call: Call, layer: nn.Module, *, at_input: bool = False, follow: Callable[[Trace], Any] | None = None) -> Trace:
+def observe(
+    call: Call,
+    layer: nn.Module,
+    *,
+    at_input: bool = False,
+    follow: Callable[[Trace], Any] | None = None,
+    tracked: bool = True,
+) -> Trace:
     """Run the model and catch the layer's features. Cost: one forward.
 
     Args:
@@ -86,6 +95,8 @@ def observe(call: Call, layer: nn.Module, *, at_input: bool = False, follow: Cal
         at_input (bool): whether to catch what the layer reads. Default: False
         follow (callable): called with the trace whenever the layer has given (or read) features; what it returns, if
             anything, takes their place. Default: None
+        tracked (bool): whether to know the layout of the features afterwards; takes a few percent of a forward in Python,
+            which matters where the forward is all there is. Default: True
 
     Raises:
         TypeError: if the layer is not a module.
@@ -116,16 +127,21 @@ def observe(call: Call, layer: nn.Module, *, at_input: bool = False, follow: Cal
             trace.shapes[module].append([leaf.shape if isinstance(leaf, Tensor) else leaf for leaf in leaves(output)])
         return reached(output) if module is layer and not at_input else output
 
-    with trace.axes:
+    with trace.axes if tracked else nullcontext():
         trace.result = _run(call, layer, watch)
     if trace.features is None:
         raise ValueError(_not_called(layer))
-    if trace.axes.random:
-        raise ValueError(
-            f"the model calls {trace.axes.random}, which drops values at random although the model is in eval mode: the "
-            "scores of copies would differ by chance. Pass training=self.training to it."
-        )
+    refuse_random(trace.axes.random)
     return trace
+
+
+def refuse_random(function: str | None) -> None:
+    """Raise ValueError if a function was called that drops values at random, with its name in words."""
+    if function:
+        raise ValueError(
+            f"the model calls {function}, which drops values at random although the model is in eval mode: the scores of "
+            "copies would differ by chance. Pass training=self.training to it."
+        )
 
 
 def _run(call: Call, layer: nn.Module, watch: Watch, *, partly: bool = False) -> Any:

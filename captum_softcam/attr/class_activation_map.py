@@ -135,7 +135,7 @@ class LayerClassActivationMap(LayerAttribution, PerturbationAttribution):
         trace, rows = observe_copies(call, layer, None, self.layout, at_input=at_input)
         if not rows.found:
             check_rows(trace.result, call.count)
-        layout = spatial_layout(trace, self.layout, type(self).__name__, call.model, layer, call.arguments)
+        layout = spatial_layout(trace, rows.layout or self.layout, type(self).__name__, call.model, layer, call.arguments)
         _refuse_other_heads(rows, layer_name(call.model, layer))
         grid = layout.to_maps(trace.features).shape[2:]
         scores = torch.stack(rows.scores(call.count, choose))

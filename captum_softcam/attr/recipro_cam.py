@@ -40,7 +40,7 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
     code; ``mask="gaussian_spread"`` is that of their first release, ``mask="gaussian"`` that of their code for ViT.
 
     Cost: one forward, and the model's head once per position, where the tail is pointwise -> global average pooling ->
-    head, or the last block of a transformer read at its class token. Otherwise two forwards, then the tail of the model
+    head, or the last block of a transformer read at its class token. Otherwise three forwards, then the tail of the model
     once per position, at most ``perturbations_per_eval`` copies at a time. The tail runs on an untouched copy of every
     example first. Where that does not get the example's score, because what lies before the layer does not belong to single
     examples (packed sequences, lists of images), the whole model runs once per position.
@@ -159,7 +159,7 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
             blank = self._maps(call.with_one_blank(), choose, mask, at_input, chunk, False)
             return cast(Tensor | tuple[Tensor, ...], map_tensors(lambda maps: maps[:0], blank))
         trace, rows = observe_copies(call, layer, mask, self.layout, at_input=at_input)
-        layouts = spatial_layouts(trace, self.layout, type(self).__name__, call.model, layer, call.arguments)
+        layouts = spatial_layouts(trace, rows.layout or self.layout, type(self).__name__, call.model, layer, call.arguments)
         parts = [MaskedPart.of(trace.features, place, layout, mask, chunk) for place, layout in layouts.items()]
         if rows.found:
             scores = [[each[:-1] for each in rows.scores(call.count, choose)]]

@@ -105,7 +105,7 @@ class LayerSoftCam(LayerAttribution, PerturbationAttribution):
         layer = unwrap(self.layer)
         if not call.count:
             return self._evidence(call.with_one_blank())[:0]
-        trace = observe(call, layer)
+        trace = observe(call, layer, tracked=False)  # the logits tell whether the channels are dimension 1
         evidence: Tensor = trace.features
         refuse_flat_layer(evidence, type(self).__name__, call.model, layer, call.arguments)
         if not _explains(evidence, trace.result):
