@@ -96,12 +96,14 @@ class View:
         twin: nn.Module = object.__new__(type(module))
         self._kept += [module, twin]
         self._seen[id(module)] = self._seen[id(twin)] = twin
-        twin.__dict__.update(
-            (name, self._table(value) if type(value) in (dict, OrderedDict) else self._view(value, 0))
-            for name, value in vars(module).items()
-        )
-        # a hook that does nothing keeps torch's encoder layers from their fused path, which calls no module
-        twin.__dict__["_forward_pre_hooks"][-1] = _no_hook
+        native = type(module).__module__.startswith("torch.nn.")  # keeps its modules in its tables alone
+        for name, value in vars(module).items():
+            if type(value) in (dict, OrderedDict):
+                twin.__dict__[name] = self._table(value)
+            else:
+                twin.__dict__[name] = value if native and name != "forward" else self._view(value, 0)
+        if isinstance(module, nn.TransformerEncoderLayer):
+            twin.__dict__["_forward_pre_hooks"][-1] = _no_hook  # keeps it from its fused path, which calls no module
         twin.__dict__["_compiled_call_impl"] = None
         forward = twin.forward
         if self._globally and "forward" not in twin.__dict__ and type(module).__module__.partition(".")[0] not in _FOREIGN:
@@ -111,9 +113,10 @@ class View:
 
     def _table(self, table: dict[str, Any]) -> dict[str, Any]:
         """A table of a module's parameters, modules or hooks, to which the stand-in may add without the module's notice."""
-        twin = type(table)()
+        twin = table.copy()
         for name, value in table.items():
-            twin[name] = value if type(value) in _PLAIN else self._view(value, 0)
+            if type(value) not in _PLAIN:
+                twin[name] = self._view(value, 0)
         return twin
 
     def _run(self, module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
