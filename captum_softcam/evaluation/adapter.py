@@ -140,7 +140,7 @@ class LayerExplainFunc:
             images (Tensor): as the model takes them.
             targets (Tensor): classes.
             seeds (sequence of int): of each image, for methods that draw at random, such as those that a comparison makes of
-                the samples' identifiers. Default: made of what the images show, see :func:`image_seed`
+                the samples' identifiers. Default: made of what the images show, at 64 patches
 
         Returns:
             Tensor: signed, at input resolution, like ``images`` in precision and device. Cost: the method's own.

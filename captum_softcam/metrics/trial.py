@@ -18,7 +18,7 @@ from captum_softcam.metrics.patches import PatchGame
 __all__ = ["PATCHES", "Explained", "Trial", "patches_of"]
 
 PATCHES = 64
-"""Patches of an image in the faithfulness metrics: 8 x 8, of a volume 4 x 4 x 4, of a signal 64 in a row."""
+"""How many patches the faithfulness metrics see, 8 x 8 in an image, 4 x 4 x 4 in a volume, 64 in a row in a signal."""
 
 
 def patches_of(size: Sequence[int]) -> int | list[int]:
