@@ -218,8 +218,12 @@ class LayerExplainFunc:
         return explainer
 
     def _seen_by_the_method(self, model: nn.Module) -> tuple[nn.Module, ...]:
-        """The model, and the layer if the class looks at one; a view of them for classes of Captum, which set hooks."""
-        ours, changes = self.method.__module__.startswith("captum_softcam."), issubclass(self.method, LRP)
+        """The model, and the layer if the class looks at one; a view of them for classes like Captum's, which set hooks.
+
+        A class that takes a ``layout`` knows layers of any layout and looks at views of its own, as this package's do.
+        """
+        ours = self.method.__module__.startswith("captum_softcam.") or "layout" in parameters_of(self.method)
+        changes = issubclass(self.method, LRP)
         if changes:
             model = copy.deepcopy(model)  # Captum changes weights while it runs, and leaves what it noted at the layers
         if ours or changes:
