@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
@@ -70,14 +71,13 @@ def view_of_maps(model: nn.Module, name: str, *, at_input: bool = False) -> tupl
 
     def watch(module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         nonlocal tracker
-        if module is outermost and not known:
-            tracker = AxisTracker((*args, *kwargs.values()))
-            with tracker:
-                return forward(*args, **kwargs)
+        looking = module is outermost and not known
+        tracker = AxisTracker((*args, *kwargs.values())) if looking else tracker
         running.append(module)
         if module is layer and at_input and args:
             args = (by_way_of_maps(args[0]), *args[1:])
-        output = forward(*args, **kwargs)
+        with tracker if looking else nullcontext():
+            output = forward(*args, **kwargs)
         running.pop()
         return by_way_of_maps(output) if module is layer and not at_input else output
 
@@ -147,8 +147,7 @@ def spatial_layouts(
             raise ValueError(
                 f"layer {named(layer_name(forward_func, layer))} gives {tuple(value.shape)}, {len(value)} maps for "
                 f"{len(inputs[0])} examples: they belong to views, windows or frames of the examples. {named(method)} "
-                "needs one "
-                "map per example; explain a layer that gives one, or pass every view as an example of its own."
+                "needs one map per example; explain a layer that gives one, or pass every view as an example of its own."
             )
         if not found[place].fits(value):
             refuse_flat_layer(value, method, forward_func, layer, inputs)
