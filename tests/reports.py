@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -164,6 +165,19 @@ def _manifest() -> dict[str, Any]:
     }
 
 
+def renamed_examples(comparison: Comparison, identifiers: Sequence[str], methods: Mapping[str, str]) -> list[Example]:
+    """The kept examples under other names of their samples and methods."""
+    return [
+        dataclasses.replace(
+            example,
+            sample=dataclasses.replace(example.sample, identifier=identifiers[place]),
+            maps={methods[name]: attribution for name, attribution in example.maps.items()},
+            rival_maps={methods[name]: attribution for name, attribution in example.rival_maps.items()},
+        )
+        for place, example in enumerate(comparison.examples)
+    ]
+
+
 def hostile_comparison() -> Comparison:
     """The same, with markup wherever users name something."""
     comparison = make_comparison()
@@ -179,15 +193,6 @@ def hostile_comparison() -> Comparison:
             for (name, entry), title in zip(comparison.manifest["metrics"].items(), HOSTILE, strict=False)
         },
     }
-    examples = [
-        dataclasses.replace(
-            example,
-            sample=dataclasses.replace(example.sample, identifier=HOSTILE[place]),
-            maps={renamed[name]: attribution for name, attribution in example.maps.items()},
-            rival_maps={renamed[name]: attribution for name, attribution in example.rival_maps.items()},
-        )
-        for place, example in enumerate(comparison.examples)
-    ]
     samples = {f"s{place}": HOSTILE[place] for place in range(4)}
     return Comparison(
         scores=comparison.scores.replace({"method": renamed, "sample": samples}),
@@ -195,7 +200,7 @@ def hostile_comparison() -> Comparison:
         manifest=manifest,
         curves=comparison.curves.replace({"method": renamed, "sample": samples}),
         failures=comparison.failures.replace({"method": renamed, "sample": samples}).assign(error=HOSTILE[:3]),
-        examples=examples,
+        examples=renamed_examples(comparison, HOSTILE, renamed),
     )
 
 

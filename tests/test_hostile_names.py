@@ -15,7 +15,7 @@ import torch
 import torchvision
 from comparisons import make_model, make_samples
 from PIL import Image
-from reports import METHODS, make_comparison
+from reports import METHODS, make_comparison, renamed_examples
 from rich.console import Console
 
 from captum_softcam import cli
@@ -83,15 +83,7 @@ def renamed(names: list[str]) -> Comparison:
         name: getattr(comparison, name).replace({"method": methods, "metric": metrics, "sample": samples})
         for name in ("scores", "curves", "failures")
     }
-    examples = [
-        dataclasses.replace(
-            example,
-            sample=dataclasses.replace(example.sample, identifier=names[place]),
-            maps={methods[name]: attribution for name, attribution in example.maps.items()},
-            rival_maps={methods[name]: attribution for name, attribution in example.rival_maps.items()},
-        )
-        for place, example in enumerate(comparison.examples)
-    ]
+    examples = renamed_examples(comparison, names, methods)
     tables["failures"] = tables["failures"].assign(error=[f"ValueError: {name}" for name in names[:3]])
     return Comparison(costs=comparison.costs.rename(index=methods), manifest=manifest, examples=examples, **tables)
 
