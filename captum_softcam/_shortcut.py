@@ -230,7 +230,9 @@ class _Shortcut(TorchFunctionMode):
         if self._mask is not None and len(self._mask.kernel) > 1:
             return None  # every channel has weights of its own
         self._prefix, self._grid = layout.prefix_tokens, tuple(maps.shape[2:])
-        features: Tensor = trace.features.view_as(trace.features)  # what else reads this tensor is not the layer's
+        features: Tensor = (
+            trace.features.clone()
+        )  # the model may write into it, and what else reads the trace is not the layer
         space = "s" * (features.dim() - 2)
         self._keep(_Map(features, f"n{space}c" if layout.channels_last else f"nc{space}", self._variants(features, layout)))
         self.rows.layout = layout

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from captum_softcam import LayerClassActivationMap, LayerReciproCam, LayerScoreCam
+from captum_softcam.attr import FeatureLayout
 
 SIZE = (3, 8, 8)
 
@@ -294,3 +295,29 @@ def test_views_folded_into_the_batch_are_refused(method):
     for count in (1, 2):
         with pytest.raises(ValueError, match=f"{3 * count} maps for {count} example"):
             method(net, net.layer).attribute(torch.rand(count, 3, *SIZE), target=1)
+
+
+class WritesOn(nn.Module):
+    """Adds to what the layer gives, and cuts it off, in its own memory; a part of it has the channels last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.layer, self.norm = nn.Conv2d(3, 6, 3, 2, 1), nn.Conv2d(6, 6, 3, padding=1), nn.LayerNorm(6)
+        self.fc = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        y = self.layer(x)
+        y += x
+        return self.fc(self.norm(F.relu(y, inplace=True).amax((2, 3))))
+
+
+@pytest.mark.parametrize("layout", [None, FeatureLayout()])
+def test_what_the_model_writes_into_the_features_does_not_reach_the_copies(layout):
+    torch.manual_seed(0)
+    net, images = WritesOn().double().eval(), torch.rand(2, *SIZE, dtype=torch.float64)
+    with torch.no_grad():
+        want = torch.stack([oracles.kept_alone(net, net.layer, (image[None],), 1) for image in images])
+    for forward in (net, lambda x: net(x)):
+        maps = LayerReciproCam(forward, net.layer, layout=layout).attribute(images, target=1)
+        torch.testing.assert_close(maps[:, 0], want, atol=1e-9, rtol=0)
