@@ -655,7 +655,7 @@ def _padded(dim: Dim, size: int) -> Dim:
     if kinds(dim) == {"c"}:
         return (Atom(size, "c"),)
     plain = len(dim) == 1 and dim[0].kind in "s?" and not (dim[0].prefix or dim[0].inner or dim[0].turned)
-    return (Atom(size, dim[0].kind, dim[0].axis, dim[0].given, dim[0].lost),) if plain else unknown(size)
+    return (dim[0].like(size),) if plain else unknown(size)
 
 
 @_rule("cat", "concat", "concatenate")

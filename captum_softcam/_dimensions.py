@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = [
     "Atom",
@@ -73,7 +74,11 @@ class Atom:
         return self._parts[size]
 
     def _child(self, size: int, inner: bool) -> Atom:
-        return Atom(size, self.kind, self.axis, self.given, self.lost, self.mixed, parent=self, inner=inner)
+        return self.like(size, parent=self, inner=inner)
+
+    def like(self, size: int, **more: Any) -> Atom:
+        """A dimension of another length of which the same is known."""
+        return Atom(size, self.kind, self.axis, self.given, self.lost, self.mixed, **more)
 
     def turn(self, by: int | str) -> Atom:
         """The same, rolled by a number of positions or flipped; itself again once that is undone."""
@@ -88,7 +93,7 @@ class Atom:
             return base
         base._turns = base._turns or {}
         if turned not in base._turns:
-            base._turns[turned] = Atom(self.size, self.kind, self.axis, self.given, self.lost, base=base, turned=turned)
+            base._turns[turned] = self.like(self.size, base=base, turned=turned)
         return base._turns[turned]
 
 
@@ -166,7 +171,7 @@ def _is_made_of(dim: Dim, whole: Atom) -> bool:
     for atom in dim:
         line: Atom | None = atom
         while line is not None:
-            if line is whole:
+            if line is whole or (line.same is not None and _is_made_of(line.same, whole)):
                 return True
             line = line.parent or line.base
     return False
@@ -218,7 +223,7 @@ def cut(dim: Dim, start: int, stop: int, step: int = 1) -> Dim:
     atom = dim[0]
     if atom.prefix:
         return _cut_row(atom, start, stop) if step == 1 else unknown(left)
-    return (Atom(left, atom.kind, atom.axis, atom.given, atom.lost),)
+    return (atom.like(left),)
 
 
 def _cut_row(row: Atom, start: int, stop: int) -> Dim:
@@ -313,8 +318,7 @@ def _carve(dim: Dim, sizes: Sequence[int]) -> list[Dim]:
                 atom, behind = atom.part(rest)
                 atoms.append(behind)
             elif rest % atom.size:
-                kind = "c" if kinds(resolve(dim)) == {"c"} else "?"
-                return [unknown(size, kind) for size in sizes]
+                return [shuffled(dim, size) for size in sizes]
             taken.append(atom)
         carved.append(tuple(taken))
     if atoms and carved:

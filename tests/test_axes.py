@@ -14,6 +14,7 @@ from torchvision.models import ConvNeXt, SwinTransformer, VisionTransformer
 from torchvision.models.convnext import CNBlockConfig
 
 from captum_softcam._axes import AxisTracker
+from captum_softcam._dimensions import Atom, cut, kinds, merge, regroup, resolve, size_of
 from captum_softcam.attr import FeatureLayout, LayerReciproCam, LayerScoreCam, suggest_layers
 
 LAST = FeatureLayout(channels_last=True)
@@ -496,3 +497,27 @@ def test_what_drops_at_random(function, words):
     with AxisTracker(inputs) as tracker:
         function(*inputs)
     assert tracker.random == words
+
+
+# ---- the algebra of dimensions
+
+
+def test_parts_of_what_turned_out_to_be_the_same_end_nowhere():
+    """Two unknown dimensions are one, and a part of the first meets the other: nothing is known, and nothing runs for ever."""
+    first, other, half = Atom(6), Atom(6), Atom(2)
+    _, inner = first.part(2)
+    merge((first,), (other,))
+    merge((half, inner), (other,))
+    assert size_of(resolve((other,))) == 6
+
+
+def test_examples_that_are_scattered_are_not_taken_for_examples():
+    dims = regroup(((Atom(2, "n"),), (Atom(5),)), (5, 2))
+    assert all("n" in kinds(dim) and any(atom.turned for atom in dim) for dim in dims)
+
+
+def test_what_is_mixed_stays_mixed_in_a_part():
+    atom = Atom(8, mixed=True)
+    assert atom.part(2)[0].mixed
+    assert atom.turn(3).mixed
+    assert cut((atom,), 0, 4)[0].mixed
