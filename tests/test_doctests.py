@@ -29,7 +29,7 @@ EXTRAS = {"SoftCamTask": "lightning", "train_classifier": "lightning", "export_o
 
 def packages() -> list[str]:
     found = pkgutil.walk_packages(captum_softcam.__path__, "captum_softcam.")
-    return ["captum_softcam", *(entry.name for entry in found if entry.ispkg)]
+    return ["captum_softcam", *(entry.name for entry in found if entry.ispkg and "._" not in entry.name)]
 
 
 def public() -> dict[str, Any]:

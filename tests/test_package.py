@@ -27,7 +27,7 @@ from captum_softcam.softcam import EMBEDDED, convert_to_softcam
 README = Path(__file__).parents[1] / "README.md"
 PACKAGES = [
     "captum_softcam",
-    *(m.name for m in pkgutil.walk_packages(captum_softcam.__path__, "captum_softcam.") if m.ispkg),
+    *(m.name for m in pkgutil.walk_packages(captum_softcam.__path__, "captum_softcam.") if m.ispkg and "._" not in m.name),
 ]
 PUBLIC = [(package, name) for package in PACKAGES for name in importlib.import_module(package).__all__]
 

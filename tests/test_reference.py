@@ -16,7 +16,8 @@ from torch import Tensor
 import captum_softcam
 
 PACKAGES = ["captum_softcam"]
-PACKAGES += [m.name for m in pkgutil.walk_packages(captum_softcam.__path__, "captum_softcam.") if m.ispkg]
+FOUND = pkgutil.walk_packages(captum_softcam.__path__, "captum_softcam.")
+PACKAGES += [module.name for module in FOUND if module.ispkg and "._" not in module.name]
 CALLED_BY_USERS = {"__call__", "attribute", "forward"}  # whatever Captum and PyTorch say of them
 SHAPE = re.compile(r"\([NP](, [\w.]+)*,?\)")
 

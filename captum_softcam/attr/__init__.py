@@ -2,12 +2,12 @@
 
 from captum.attr import Attribution, IntegratedGradients, LayerGradCam, Occlusion
 
-from captum_softcam._layout import FeatureLayout
-from captum_softcam._suggest import LayerChoice, suggest_layers
+from captum_softcam._intervention.layout import FeatureLayout
 from captum_softcam.attr.class_activation_map import LayerClassActivationMap
 from captum_softcam.attr.recipro_cam import LayerReciproCam
 from captum_softcam.attr.score_cam import LayerScoreCam
 from captum_softcam.attr.soft_cam import LayerSoftCam
+from captum_softcam.attr.suggest import LayerChoice, suggest_layers
 
 __all__ = [
     "METHODS",

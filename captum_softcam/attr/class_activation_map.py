@@ -15,14 +15,14 @@ from captum.attr import LayerAttribution, PerturbationAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
-from captum_softcam._call import Call
-from captum_softcam._layers import layer_name, spatial_layout
-from captum_softcam._layout import FeatureLayout
+from captum_softcam._intervention.call import Call
+from captum_softcam._intervention.closed_form import Choice, Rows, observe_copies
+from captum_softcam._intervention.layers import layer_name, spatial_layout
+from captum_softcam._intervention.layout import FeatureLayout
+from captum_softcam._intervention.tail import agree
+from captum_softcam._intervention.targets import AllScores, OneScore, check_rows
+from captum_softcam._intervention.view import unwrap
 from captum_softcam._names import reason
-from captum_softcam._shortcut import Choice, Rows, observe_copies
-from captum_softcam._tail import agree
-from captum_softcam._targets import AllScores, OneScore, check_rows
-from captum_softcam._view import unwrap
 
 __all__ = ["LayerClassActivationMap"]
 

@@ -15,13 +15,13 @@ from captum.log import log_usage
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from captum_softcam._call import Call, map_tensors
-from captum_softcam._layers import spatial_layouts
-from captum_softcam._layout import FeatureLayout
-from captum_softcam._masked_tail import MaskedPart, MaskedTail
-from captum_softcam._shortcut import Choice, observe_copies
-from captum_softcam._targets import AllScores, OneScore, check_rows
-from captum_softcam._view import unwrap
+from captum_softcam._intervention.call import Call, map_tensors
+from captum_softcam._intervention.closed_form import Choice, observe_copies
+from captum_softcam._intervention.layers import spatial_layouts
+from captum_softcam._intervention.layout import FeatureLayout
+from captum_softcam._intervention.masked_copies import MaskedPart, MaskedTail
+from captum_softcam._intervention.targets import AllScores, OneScore, check_rows
+from captum_softcam._intervention.view import unwrap
 
 __all__ = ["LayerReciproCam"]
 

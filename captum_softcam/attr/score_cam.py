@@ -14,13 +14,13 @@ from captum.log import log_usage
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from captum_softcam._call import Call
-from captum_softcam._layers import spatial_layouts
-from captum_softcam._layout import FeatureLayout
-from captum_softcam._masked_inputs import MaskedInputs
-from captum_softcam._tail import observe, values_of
-from captum_softcam._targets import check_rows, row_targets, select_score
-from captum_softcam._view import unwrap
+from captum_softcam._intervention.call import Call
+from captum_softcam._intervention.layers import spatial_layouts
+from captum_softcam._intervention.layout import FeatureLayout
+from captum_softcam._intervention.masked_inputs import MaskedInputs
+from captum_softcam._intervention.tail import observe, values_of
+from captum_softcam._intervention.targets import check_rows, row_targets, select_score
+from captum_softcam._intervention.view import unwrap
 
 __all__ = ["LayerScoreCam"]
 

@@ -27,11 +27,11 @@ from captum.attr import (
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from captum_softcam._layers import get_layer, layer_name, refuse_flat_layer, view_of_maps
+from captum_softcam._intervention.layers import get_layer, layer_name, refuse_flat_layer, view_of_maps
+from captum_softcam._intervention.view import View
 from captum_softcam._maps import upsample
 from captum_softcam._names import closest, named, quoted
 from captum_softcam._scores import score_table
-from captum_softcam._view import View
 from captum_softcam.attr import METHODS, LayerSoftCam
 from captum_softcam.evaluation.arguments import check_arguments, check_class, default_arguments, parameters_of
 from captum_softcam.evaluation.batches import device_of

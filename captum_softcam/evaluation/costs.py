@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from captum_softcam._intervention.view import runs_whole
 from captum_softcam._scores import score_table
-from captum_softcam._view import runs_whole
 
 __all__ = ["CostMeter"]
 

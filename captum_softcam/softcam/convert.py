@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from captum_softcam._intervention.view import unwrap
 from captum_softcam._names import listed
-from captum_softcam._view import unwrap
 from captum_softcam.softcam.checks import (
     Answers,
     Comparison,

@@ -31,7 +31,7 @@ Line = tuple[float, float, float, float]
 def layers(project: Path) -> list[list[str]]:
     """The rows of the import contract, the highest first."""
     settings = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
-    (contract,) = (each for each in settings["tool"]["importlinter"]["contracts"] if each["type"] == "layers")
+    contract = next(each for each in settings["tool"]["importlinter"]["contracts"] if each["type"] == "layers")
     return [[name.strip() for name in row.split("|")] for row in contract["layers"]]
 
 

@@ -81,7 +81,7 @@ def test_a_drawing_that_would_be_wrong_is_refused(tmp_path, layers, words):
 
 def test_each_part_says_what_it_is_for():
     found = dict(import_graph.purposes(ROOT))
-    assert found["_captum.py"].startswith("The only door to Captum")
+    assert found["_intervention/"].startswith("Run a model")
     assert all(found.values())
     assert not any(":`" in text for text in found.values()), "roles are for the reference"
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from captum_softcam._dimensions import (
+from captum_softcam._intervention.dimensions import (
     Atom,
     Dim,
     Dims,
@@ -32,7 +32,7 @@ from captum_softcam._dimensions import (
     unknown,
     with_prefix,
 )
-from captum_softcam._layout import FeatureLayout, read_layout
+from captum_softcam._intervention.layout import FeatureLayout, read_layout
 
 __all__ = ["AxisTracker"]
 

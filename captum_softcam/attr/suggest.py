@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_softcam._axes import AxisTracker
-from captum_softcam._call import Call
-from captum_softcam._dimensions import Dims
-from captum_softcam._layout import FeatureLayout, fits_shape, told_layouts
-from captum_softcam._shortcut import observe_copies
-from captum_softcam._tail import observe, refuse_train_mode
-from captum_softcam._view import View, unwrap
+from captum_softcam._intervention.axes import AxisTracker
+from captum_softcam._intervention.call import Call
+from captum_softcam._intervention.closed_form import observe_copies
+from captum_softcam._intervention.dimensions import Dims
+from captum_softcam._intervention.layout import FeatureLayout, fits_shape, told_layouts
+from captum_softcam._intervention.tail import observe, refuse_train_mode
+from captum_softcam._intervention.view import View, unwrap
 
 __all__ = ["LayerChoice", "suggest_layers"]
 

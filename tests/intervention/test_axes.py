@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from torchvision.models import ConvNeXt, SwinTransformer, VisionTransformer
 from torchvision.models.convnext import CNBlockConfig
 
-from captum_softcam._axes import AxisTracker
-from captum_softcam._dimensions import Atom, cut, kinds, merge, regroup, resolve, size_of
+from captum_softcam._intervention.axes import AxisTracker
+from captum_softcam._intervention.dimensions import Atom, cut, kinds, merge, regroup, resolve, size_of
 from captum_softcam.attr import FeatureLayout, LayerReciproCam, LayerScoreCam, suggest_layers
 
 LAST = FeatureLayout(channels_last=True)
@@ -503,7 +503,7 @@ def test_what_drops_at_random(function, words):
 
 
 def test_parts_of_what_turned_out_to_be_the_same_end_nowhere():
-    """Two unknown dimensions are one, and a part of the first meets the other: nothing is known, and nothing runs for ever."""
+    """Two unknown dimensions are one, and a part of the first meets the other: nothing is known, without an endless loop."""
     first, other, half = Atom(6), Atom(6), Atom(2)
     _, inner = first.part(2)
     merge((first,), (other,))

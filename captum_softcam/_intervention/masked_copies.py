@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from captum_softcam._call import Call, chunk_size
-from captum_softcam._layout import FeatureLayout
-from captum_softcam._masks import PositionMask, make_mask
-from captum_softcam._tail import Recording, Trace, agree, record, refuse_other_scores, run_tail, values_of
-from captum_softcam._targets import check_rows
+from captum_softcam._intervention.call import Call, chunk_size
+from captum_softcam._intervention.layout import FeatureLayout
+from captum_softcam._intervention.masks import PositionMask, make_mask
+from captum_softcam._intervention.tail import Recording, Trace, agree, record, refuse_other_scores, run_tail, values_of
+from captum_softcam._intervention.targets import check_rows
 
 __all__ = ["MaskedPart", "MaskedTail"]
 

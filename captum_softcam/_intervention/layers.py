@@ -9,11 +9,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from captum_softcam._axes import AxisTracker
-from captum_softcam._layout import FeatureLayout, told_layouts
+from captum_softcam._intervention.axes import AxisTracker
+from captum_softcam._intervention.layout import FeatureLayout, told_layouts
+from captum_softcam._intervention.tail import Trace, values_of
+from captum_softcam._intervention.view import View, unwrap
 from captum_softcam._names import closest, named, quoted
-from captum_softcam._tail import Trace, values_of
-from captum_softcam._view import View, unwrap
 
 __all__ = [
     "get_layer",

@@ -18,11 +18,11 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from captum_softcam._axes import AxisTracker
-from captum_softcam._call import Call, leaves, map_tensors
-from captum_softcam._layout import FeatureLayout, told_layouts
+from captum_softcam._intervention.axes import AxisTracker
+from captum_softcam._intervention.call import Call, leaves, map_tensors
+from captum_softcam._intervention.layout import FeatureLayout, told_layouts
+from captum_softcam._intervention.view import View, Watch
 from captum_softcam._names import quoted
-from captum_softcam._view import View, Watch
 
 __all__ = [
     "Recording",

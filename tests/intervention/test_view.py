@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrizations
 
 from captum_softcam import LayerReciproCam
-from captum_softcam._view import View
+from captum_softcam._intervention.view import View
 
 SIZE = (3, 8, 8)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from captum_softcam._dimensions import Dim, Dims, kinds, size_of
+from captum_softcam._intervention.dimensions import Dim, Dims, kinds, size_of
 
 __all__ = ["FeatureLayout", "fits_shape", "read_layout", "told_layouts"]
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from captum_softcam._call import Call, chunk_size
+from captum_softcam._intervention.call import Call, chunk_size
+from captum_softcam._intervention.tail import Trace, agree, refuse_other_scores
+from captum_softcam._intervention.targets import check_rows, select_score
 from captum_softcam._maps import rescale, upsample
 from captum_softcam._names import shown
-from captum_softcam._tail import Trace, agree, refuse_other_scores
-from captum_softcam._targets import check_rows, select_score
 
 __all__ = ["MaskedInputs"]
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from captum_softcam._captum import format_additional_forward_args, format_tensor_into_tuples, run_forward
+from captum_softcam._intervention.captum import format_additional_forward_args, format_tensor_into_tuples, run_forward
+from captum_softcam._intervention.view import unwrap
 from captum_softcam._names import quoted
-from captum_softcam._view import unwrap
 
 __all__ = ["Call", "chunk_size", "leaves", "map_tensors"]
 

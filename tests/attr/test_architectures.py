@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from captum_softcam import _masked_tail
+from captum_softcam._intervention import masked_copies
 from captum_softcam.attr import FeatureLayout, LayerReciproCam
 
 # name, layer, side of the input, whether one forward must be enough
@@ -94,8 +94,8 @@ def _by_rerunning(net: nn.Module, layer: nn.Module, image: Tensor, layout: Featu
 
 def _check(net: nn.Module, layer: nn.Module, images: Tensor, monkeypatch, shortcut: bool, layout: FeatureLayout) -> None:
     recordings = []
-    record = _masked_tail.record
-    monkeypatch.setattr(_masked_tail, "record", lambda *args, **kwargs: recordings.append(1) or record(*args, **kwargs))
+    record = masked_copies.record
+    monkeypatch.setattr(masked_copies, "record", lambda *args, **kwargs: recordings.append(1) or record(*args, **kwargs))
     got = LayerReciproCam(net, layer).attribute_all(images)
     assert (not recordings) == shortcut, "the tail is followed in one forward, or not"
     want = torch.stack([_by_rerunning(net, layer, image[None], layout) for image in images])
@@ -140,5 +140,5 @@ def test_vision_transformer(layer, shortcut, mask, monkeypatch):
         _check(net, net.get_submodule(layer), images, monkeypatch, shortcut, layout)
     explain = LayerReciproCam(net, net.get_submodule(layer))
     got = explain.attribute_all(images, mask=mask)
-    monkeypatch.setattr("captum_softcam._shortcut._Shortcut.start", lambda *_: None)
+    monkeypatch.setattr("captum_softcam._intervention.closed_form._Shortcut.start", lambda *_: None)
     torch.testing.assert_close(explain.attribute_all(images, mask=mask), got, atol=1e-12, rtol=0)

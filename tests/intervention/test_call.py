@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from captum_softcam._call import chunk_size
+from captum_softcam._intervention.call import chunk_size
 
 
 def test_the_default_is_32_mebibytes_of_copies_and_one_at_least():
