@@ -1,10 +1,12 @@
-"""The README's picture and tables, made anew from the main job, whose scores are kept in the folder benchmarks/readme.
+"""Write the picture of the README and the tables of docs/reference/comparison.md from a run of ``captum-softcam compare``.
 
-On one machine the numbers come out the same every time. About two minutes on two cores.
-``--check`` says what is no longer true, without changing anything: it wants the folder of some ``captum-softcam compare``,
-with as few samples as you like, and compares its scores sample by sample with those that are kept.
+The scores of the run are kept in the folder benchmarks/readme. On one machine the numbers are the same every time. A run
+takes about two minutes on two cores. ``--tables`` only writes the tables, from the kept scores. ``--check`` changes nothing:
+it compares the folder of any ``captum-softcam compare``, however few samples it has, with the kept scores and lists what is
+out of date.
 
     python benchmarks/readme.py
+    python benchmarks/readme.py --tables
     captum-softcam compare --samples 4 --out result && python benchmarks/readme.py --check result
 """
 
@@ -34,10 +36,12 @@ from captum_softcam.report import plot_panel
 
 ROOT = Path(__file__).parents[1]
 TIMES = ROOT / "docs" / "reference" / "costs_measured.md"
-README, PICTURE, KEPT = ROOT / "README.md", ROOT / "docs" / "images" / "panel.png", ROOT / "benchmarks" / "readme"
-APART = 0.002  # scores of one sample that differ by more are not the same
-FEW = 0.1  # so many samples of a cell may differ, and always one: a maximum may move from machine to machine
-PIXELS = 4.0  # of 255; pictures that differ by more on average are not the same
+PAGE, PICTURE, KEPT = (
+    ROOT / name for name in ("docs/reference/comparison.md", "docs/images/panel.png", "benchmarks/readme")
+)
+APART = 0.002  # largest difference between two scores of a sample that counts as rounding
+FEW = 0.1  # fraction of a cell's samples, and at least one, that may differ: a maximum may move from machine to machine
+PIXELS = 4.0  # largest mean difference of two pictures, of 255: fonts are drawn differently from machine to machine
 ROWS = 4
 
 KNOWN = {**METHODS, **CONTROLS}
@@ -45,7 +49,7 @@ SETTINGS = {"occlusion": "window 1/8 of the side, half overlapping", "integrated
 
 
 def method_table(costs: pd.DataFrame) -> str:
-    """What each method is and what it costs."""
+    """Return the table of the methods and their cost."""
     times = measured_times()
     head = ["method", "what it is", "gradients", "passes per image", "time on ResNet-50"]
     rows = [head, ["---", "---", "---", "---:", "---:"]]
@@ -58,7 +62,7 @@ def method_table(costs: pd.DataFrame) -> str:
 
 
 def words(name: str) -> str:
-    """What a method is: the beginning of its docstring, or whose it is."""
+    """Describe a method by the beginning of its docstring, or by the name of Captum's class."""
     method = KNOWN[name]
     if method.__module__.startswith("captum."):
         return ", ".join([f"Captum's `{method.__name__}`", *([SETTINGS[name]] if name in SETTINGS else [])])
@@ -68,7 +72,7 @@ def words(name: str) -> str:
 
 
 def comparison_tables(comparison: Comparison) -> str:
-    """Localisation, faithfulness, and what one has to know to read them."""
+    """Return a table per category of metrics, and the notes below them."""
     categories = {name: entry["category"] for name, entry in comparison.manifest["metrics"].items()}
     parts = [
         table(comparison_rows(comparison, [name for name in comparison.metrics if categories[name] == category]))
@@ -79,7 +83,7 @@ def comparison_tables(comparison: Comparison) -> str:
 
 
 def comparison_rows(comparison: Comparison, metrics: list[str]) -> list[list[str]]:
-    """The head, and a row per method."""
+    """Return the head of a table and a row per method."""
     found = cells(comparison, comparison.baseline)
     titles = [f"{comparison.titles[name]} {'↑' if comparison.directions[name] > 0 else '↓'}" for name in metrics]
     rows = [["", *titles], ["---", *[":---:"] * len(metrics)]]
@@ -95,44 +99,44 @@ def comparison_rows(comparison: Comparison, metrics: list[str]) -> list[list[str
 
 
 def table(rows: list[list[str]]) -> str:
-    """In Markdown."""
+    """Write a table in Markdown."""
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def fill(text: str, name: str, body: str) -> str:
-    """Put a table between its markers."""
+    """Replace the text between two markers."""
     pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
     if not pattern.search(text):
-        raise SystemExit(f"README.md has no place for {name}: <!-- {name} --> … <!-- /{name} -->")
+        raise SystemExit(f"{PAGE.name} has no markers <!-- {name} --> and <!-- /{name} -->")
     return pattern.sub(lambda found: f"{found[1]}\n{body}\n\n{found[2]}", text)
 
 
-def readme(text: str, comparison: Comparison, costs: pd.DataFrame) -> str:
-    """The README with both tables."""
+def fill_page(text: str, comparison: Comparison, costs: pd.DataFrame) -> str:
+    """Return the text of the page with current tables."""
     return fill(fill(text, "methods", method_table(costs)), "comparison", comparison_tables(comparison))
 
 
 def kept() -> tuple[Comparison, pd.DataFrame]:
-    """The main job that the README tells of, and what each method costs."""
+    """Load the kept comparison, and the cost of each method."""
     return Comparison.load(KEPT), pd.read_csv(KEPT / "method_costs.csv", index_col="method")
 
 
-def main_job() -> Comparison:
-    """``captum-softcam compare``, as the README has it."""
+def run_comparison() -> Comparison:
+    """Run ``captum-softcam compare`` without options."""
     with tempfile.TemporaryDirectory() as folder:
         cli.main(["compare", "--out", f"{folder}/result"])
         return Comparison.load(f"{folder}/result")
 
 
 def measure_costs() -> pd.DataFrame:
-    """Images per map that go through the embedded model, for every method and control."""
+    """Count the images per map that pass through the embedded model, for every method and control."""
     classifier, samples = load_embedded(), RetinalLesions("test", length=4)
     run = compare_methods(classifier.model, samples, [*KNOWN], ["pixel_auc"], normalize=classifier.normalize, examples=0)
     return run.costs[["forwards", "backwards"]]
 
 
 def measured_times() -> dict[str, str]:
-    """Time of a map of ResNet-50, by method, in units of a forward: as ``benchmarks/attribution.py`` wrote it down."""
+    """Read the time of a map of ResNet-50, in units of a forward, from the page that ``benchmarks/attribution.py`` wrote."""
     section = TIMES.read_text(encoding="utf-8").partition("batch of 1\n")[2].partition("\n## ")[0]
     ratios = {
         row[1].strip(): float(row[3])
@@ -144,55 +148,59 @@ def measured_times() -> dict[str, str]:
 
 
 def write(comparison: Comparison) -> None:
-    """Everything, from one run of the main job."""
+    """Write the kept scores, the picture and the tables of a comparison."""
     costs = measure_costs()
     examples = comparison.examples[:ROWS]
     manifest = {**comparison.manifest, "panel": [example.sample.identifier for example in examples]}
     replace(comparison, manifest=manifest, curves=comparison.curves[:0], examples=[]).save(KEPT)
     costs.rename_axis("method").to_csv(KEPT / "method_costs.csv", lineterminator="\n")
     PICTURE.write_bytes(draw(examples, manifest["classes"]))
-    README.write_text(readme(README.read_text(encoding="utf-8"), *kept()), encoding="utf-8")
+    write_tables()
+
+
+def write_tables() -> None:
+    """Write the tables of the kept comparison."""
+    PAGE.write_text(fill_page(PAGE.read_text(encoding="utf-8"), *kept()), encoding="utf-8")
 
 
 def draw(examples: list[Example], classes: list[str]) -> bytes:
-    """The picture."""
+    """Draw the picture, as PNG."""
     file = io.BytesIO()
     plot_panel(examples, classes).savefig(file, dpi=150)
     return file.getvalue()
 
 
 def stale(folder: Path) -> list[str]:
-    """What is no longer as the README has it."""
+    """List what is out of date."""
     comparison, costs = kept()
-    text = README.read_text(encoding="utf-8")
-    found = [] if readme(text, comparison, costs) == text else ["README.md does not show what benchmarks/readme holds."]
+    text = PAGE.read_text(encoding="utf-8")
+    current = fill_page(text, comparison, costs) == text
+    found = [] if current else [f"{PAGE.name} does not show the scores that benchmarks/readme holds."]
     return [*found, *stale_scores(comparison, Comparison.load(folder)), *stale_picture(comparison)]
 
 
 def stale_scores(old: Comparison, new: Comparison) -> list[str]:
-    """Methods, metrics and settings that differ, and cells whose scores do."""
+    """Compare two runs: methods, metrics and settings, then the scores sample by sample."""
     described = [
         json.loads(json.dumps([run.manifest[part] for part in ("methods", "metrics", "seed")])) for run in (old, new)
     ]
     if described[0] != described[1]:
-        return ["methods, metrics or their settings are others than those of the README."]
+        return ["methods, metrics or their settings differ from those of the kept scores."]
     keys = ["sample", "method", "metric"]
     both = new.scores.merge(old.scores, how="left", on=keys, suffixes=("", "_old"), indicator="from")
     if (both["from"] != "both").any():
-        return ["the folder has samples that the README's comparison has not."]
+        return ["the folder has samples that the kept scores do not have."]
     both["apart"] = ~np.isclose(both["score"], both["score_old"], rtol=0, atol=APART, equal_nan=True)
-    told = []
+    changed = []
     for (method, metric), cell in both.groupby(["method", "metric"], sort=False):
         apart = int(cell["apart"].sum())
         if apart > max(1, FEW * len(cell)):
-            told.append(
-                f"{method}, {metric}: {apart} of {len(cell)} scores are not those that the README's table is made of."
-            )
-    return told
+            changed.append(f"{method}, {metric}: {apart} of {len(cell)} scores differ from the kept ones.")
+    return changed
 
 
 def stale_picture(comparison: Comparison) -> list[str]:
-    """Whether the picture is drawn otherwise today."""
+    """Compare the stored picture with a new drawing."""
     classifier, samples = load_embedded(), RetinalLesions("test")
     wanted = comparison.manifest["panel"]
     found = {sample.identifier: sample for sample in map(samples.__getitem__, range(comparison.manifest["samples"]))}
@@ -201,29 +209,34 @@ def stale_picture(comparison: Comparison) -> list[str]:
     ]
     old, new = (pixels(content) for content in (PICTURE.read_bytes(), draw(examples, list(classifier.classes))))
     if old.shape != new.shape or np.abs(old - new).mean() > PIXELS:
-        return [f"{PICTURE.relative_to(ROOT)} is not what would be drawn today."]
+        return [f"{PICTURE.relative_to(ROOT)} differs from a new drawing."]
     return []
 
 
 def pixels(content: bytes) -> np.ndarray:
-    """Of a picture, from 0 to 255."""
+    """Return the values of a picture, from 0 to 255."""
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), dtype=np.float64)
 
 
 def main() -> None:
-    """Write, or check."""
+    """Write the picture and the tables, or check them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--result", type=Path, metavar="DIR", help="take this folder of the main job, and do not run it")
     parser.add_argument(
-        "--check", type=Path, metavar="DIR", help="only say what is stale, by a folder of captum-softcam compare"
+        "--result", type=Path, metavar="DIR", help="use the folder of a run without options instead of a new run"
     )
+    parser.add_argument("--tables", action="store_true", help="only write the tables, from the kept scores")
+    parser.add_argument("--check", type=Path, metavar="DIR", help="only report what is out of date, compared with this run")
     options = parser.parse_args()
-    if options.check is None:
-        write(main_job() if options.result is None else Comparison.load(options.result))
-        return
-    found = stale(options.check)
-    print("\n".join([*found, "Run python benchmarks/readme.py."] if found else ["The README is up to date."]))
-    sys.exit(bool(found))
+    if options.check is not None:
+        found = stale(options.check)
+        print(
+            "\n".join([*found, "Run python benchmarks/readme.py."] if found else ["The tables and the picture are current."])
+        )
+        sys.exit(bool(found))
+    if options.tables:
+        write_tables()
+    else:
+        write(run_comparison() if options.result is None else Comparison.load(options.result))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The README is true: its code and its commands run, its links lead somewhere, its tables are those of today's defaults."""
+"""The code, commands and links of the README work; the tables of results are those of the current defaults."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from captum_softcam.metrics import METRICS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/reference/comparison.md").read_text(encoding="utf-8")
 PYTHON, CONSOLE = (
     re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE) for language in ("python", "console")
 )
@@ -87,7 +88,7 @@ def test_everything_is_cited():
 
 
 def test_tables_are_those_of_the_kept_run(kept):
-    assert script.readme(README, *kept) == README
+    assert script.fill_page(PAGE, *kept) == PAGE
 
 
 def test_kept_run_is_what_the_command_does_today(kept):
@@ -126,7 +127,7 @@ def test_other_scores_are_noticed(kept, count):
     cell = (other.scores["method"] == "grad_cam") & (other.scores["metric"] == "deletion")
     scores = other.scores.assign(score=other.scores["score"].where(~cell, other.scores["score"] + 0.01))
     (told,) = script.stale_scores(kept[0], replace(other, scores=scores))
-    assert told == f"grad_cam, deletion: {count} of {count} scores are not those that the README's table is made of."
+    assert told == f"grad_cam, deletion: {count} of {count} scores differ from the kept ones."
 
 
 def test_a_maximum_may_move(kept):
@@ -163,20 +164,23 @@ def test_another_picture_is_noticed(kept, tmp_path, monkeypatch):
     monkeypatch.setattr(script, "draw", lambda *_: (tmp_path / "same.png").read_bytes())
     for name, told in {"turned": 1, "smaller": 1, "same": 0}.items():
         monkeypatch.setattr(script, "PICTURE", tmp_path / f"{name}.png")
-        assert script.stale_picture(kept[0]) == [f"{name}.png is not what would be drawn today."] * told
+        assert script.stale_picture(kept[0]) == [f"{name}.png differs from a new drawing."] * told
 
 
 def test_all_that_is_stale_is_told(kept, tmp_path, monkeypatch):
-    readme = tmp_path / "README.md"
-    readme.write_text(README.replace("0.275", "0.257"), encoding="utf-8")
-    monkeypatch.setattr(script, "README", readme)
+    page = tmp_path / "comparison.md"
+    page.write_text(PAGE.replace("0.275", "0.257"), encoding="utf-8")
+    monkeypatch.setattr(script, "PAGE", page)
     monkeypatch.setattr(script, "stale_picture", lambda _: ["the picture"])
     kept[0].save(tmp_path / "result")
-    assert script.stale(tmp_path / "result") == ["README.md does not show what benchmarks/readme holds.", "the picture"]
+    assert script.stale(tmp_path / "result") == [
+        "comparison.md does not show the scores that benchmarks/readme holds.",
+        "the picture",
+    ]
 
 
 def test_a_place_that_is_missing_is_told():
-    with pytest.raises(SystemExit, match=r"README\.md has no place for methods"):
+    with pytest.raises(SystemExit, match=r"comparison\.md has no markers <!-- methods -->"):
         script.fill("nothing", "methods", "| a |")
 
 
