@@ -7,9 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from captum._utils.common import (
+    _format_additional_forward_args,  # None, one value or a tuple -> None or a tuple
+    _format_tensor_into_tuples,  # a tensor or a tuple of tensors -> a tuple
+    _run_forward,  # calls the model the way Captum does
+)
 from torch import Tensor, fx
 
-from captum_softcam._intervention.captum import format_additional_forward_args, format_tensor_into_tuples, run_forward
 from captum_softcam._intervention.view import unwrap
 from captum_softcam._names import quoted
 
@@ -38,8 +42,8 @@ class Call:
             TypeError: for a model without Python modules: traced, scripted or exported.
             RuntimeError: where there are no values to work on: under ``torch.compile`` or ``vmap``, or on the meta device.
         """
-        args = format_additional_forward_args(additional_forward_args)
-        call = cls(unwrap(forward_func), format_tensor_into_tuples(inputs), args)
+        args = _format_additional_forward_args(additional_forward_args)
+        call = cls(unwrap(forward_func), _format_tensor_into_tuples(inputs), args)
         _refuse_without_modules(call.model)
         _refuse_without_values(call.inputs)
         return call
@@ -56,7 +60,7 @@ class Call:
 
     def run(self) -> Any:
         """The scores; a single number for a single example is one row."""
-        scores = run_forward(self.model, self.inputs, None, self.args)
+        scores = _run_forward(self.model, self.inputs, None, self.args)
         return scores[None] if isinstance(scores, Tensor) and not scores.dim() and self.count == 1 else scores
 
     def copies(self, row: int, number: int, *, own: bool = False) -> Call:

@@ -26,10 +26,10 @@ from torch.overrides import TorchFunctionMode
 from captum_softcam._intervention.axes import drops_at_random
 from captum_softcam._intervention.call import Call
 from captum_softcam._intervention.class_token import first_token_attention, plain_settings
+from captum_softcam._intervention.forward import Trace, agree, observe, refuse_random
 from captum_softcam._intervention.layout import FeatureLayout
 from captum_softcam._intervention.masks import PositionMask, make_mask
 from captum_softcam._intervention.operations import acts_on_rows, flat, pattern_after, pools, reshaped
-from captum_softcam._intervention.tail import Trace, agree, observe, refuse_random
 
 __all__ = ["Rows", "observe_copies"]
 
@@ -158,7 +158,7 @@ def observe_copies(
         at_input (bool): whether the layer's input is masked. Default: False
 
     Raises:
-        TypeError, ValueError: as :func:`~captum_softcam._intervention.tail.observe` does.
+        TypeError, ValueError: as :func:`~captum_softcam._intervention.forward.observe` does.
     """
     tracked = layout is None and _may_have_tokens(call.model)
     shortcut = _Shortcut(mask, layout if tracked else layout or FeatureLayout(), call.count)

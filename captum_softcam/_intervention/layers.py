@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_softcam._intervention.axes import AxisTracker
+from captum_softcam._intervention.forward import Trace, values_of
 from captum_softcam._intervention.layout import FeatureLayout, told_layouts
-from captum_softcam._intervention.tail import Trace, values_of
 from captum_softcam._intervention.view import View, unwrap
 from captum_softcam._names import closest, named, quoted
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from captum_softcam._intervention.call import Call, chunk_size
-from captum_softcam._intervention.tail import Trace, agree, refuse_other_scores
+from captum_softcam._intervention.forward import Trace, agree, refuse_other_scores
 from captum_softcam._intervention.targets import check_rows, select_score
 from captum_softcam._maps import rescale, upsample
 from captum_softcam._names import shown

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from captum_softcam._intervention.call import Call
 from captum_softcam._intervention.closed_form import Choice, Rows, observe_copies
+from captum_softcam._intervention.forward import agree
 from captum_softcam._intervention.layers import layer_name, spatial_layout
 from captum_softcam._intervention.layout import FeatureLayout
-from captum_softcam._intervention.tail import agree
 from captum_softcam._intervention.targets import AllScores, OneScore, check_rows
 from captum_softcam._intervention.view import unwrap
 from captum_softcam._names import reason

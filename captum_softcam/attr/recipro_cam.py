@@ -19,7 +19,7 @@ from captum_softcam._intervention.call import Call, map_tensors
 from captum_softcam._intervention.closed_form import Choice, observe_copies
 from captum_softcam._intervention.layers import spatial_layouts
 from captum_softcam._intervention.layout import FeatureLayout
-from captum_softcam._intervention.masked_copies import MaskedPart, MaskedTail
+from captum_softcam._intervention.masks import MaskedPart, MaskedTail
 from captum_softcam._intervention.targets import AllScores, OneScore, check_rows
 from captum_softcam._intervention.view import unwrap
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from captum_softcam._intervention.call import Call
+from captum_softcam._intervention.forward import observe, values_of
 from captum_softcam._intervention.layers import spatial_layouts
 from captum_softcam._intervention.layout import FeatureLayout
 from captum_softcam._intervention.masked_inputs import MaskedInputs
-from captum_softcam._intervention.tail import observe, values_of
 from captum_softcam._intervention.targets import check_rows, row_targets, select_score
 from captum_softcam._intervention.view import unwrap
 

@@ -14,8 +14,8 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_softcam._intervention.call import Call
+from captum_softcam._intervention.forward import observe
 from captum_softcam._intervention.layers import layer_name, refuse_flat_layer
-from captum_softcam._intervention.tail import observe
 from captum_softcam._intervention.targets import OneScore
 from captum_softcam._intervention.view import unwrap
 from captum_softcam._names import named

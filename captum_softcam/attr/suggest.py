@@ -14,8 +14,8 @@ from captum_softcam._intervention.axes import AxisTracker
 from captum_softcam._intervention.call import Call
 from captum_softcam._intervention.closed_form import observe_copies
 from captum_softcam._intervention.dimensions import Dims
+from captum_softcam._intervention.forward import observe, refuse_train_mode
 from captum_softcam._intervention.layout import FeatureLayout, fits_shape, told_layouts
-from captum_softcam._intervention.tail import observe, refuse_train_mode
 from captum_softcam._intervention.view import View, unwrap
 
 __all__ = ["LayerChoice", "suggest_layers"]

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_softcam._intervention.call import Call
+from captum_softcam._intervention.forward import depends_on_mode, observe
 from captum_softcam._intervention.layers import get_layer, last_spatial_layer, refuse_flat_layer
-from captum_softcam._intervention.tail import depends_on_mode, observe
 from captum_softcam._names import closest, named, quoted
 from captum_softcam._scores import refuse_probabilities, score_table
 from captum_softcam.attr import METHODS, LayerSoftCam

@@ -16,7 +16,7 @@ from quantus.helpers.model.model_interface import ModelInterface
 from quantus.metrics.base import Metric as Base
 from torch import Tensor, nn
 
-from captum_softcam._intervention.tail import refuse_train_mode
+from captum_softcam._intervention.forward import refuse_train_mode
 from captum_softcam._names import closest, named, quoted
 from captum_softcam.metrics import METRICS, Curve, Explained, Trial
 

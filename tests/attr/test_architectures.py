@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from captum_softcam._intervention import masked_copies
+from captum_softcam._intervention import masks
 from captum_softcam.attr import FeatureLayout, LayerReciproCam
 
 # name, layer, side of the input, whether one forward must be enough
@@ -94,8 +94,8 @@ def _by_rerunning(net: nn.Module, layer: nn.Module, image: Tensor, layout: Featu
 
 def _check(net: nn.Module, layer: nn.Module, images: Tensor, monkeypatch, shortcut: bool, layout: FeatureLayout) -> None:
     recordings = []
-    record = masked_copies.record
-    monkeypatch.setattr(masked_copies, "record", lambda *args, **kwargs: recordings.append(1) or record(*args, **kwargs))
+    record = masks.record
+    monkeypatch.setattr(masks, "record", lambda *args, **kwargs: recordings.append(1) or record(*args, **kwargs))
     got = LayerReciproCam(net, layer).attribute_all(images)
     assert (not recordings) == shortcut, "the tail is followed in one forward, or not"
     want = torch.stack([_by_rerunning(net, layer, image[None], layout) for image in images])

@@ -21,7 +21,7 @@ PASSED_ON = {  # raises that say nothing of their own: the text of another error
     "cli/compare.py": ["raise ValueError(str(stop)) from stop"],
     "cli/convert.py": ["raise ValueError(str(error)) from error"],
     "cli/train.py": ["raise ValueError(str(error)) from error"],
-    "_intervention/tail.py": ['raise _NotByExample("an output', 'raise _NotByExample("the output'],
+    "_intervention/replay.py": ['raise _NotByExample("an output', 'raise _NotByExample("the output'],
     "_intervention/closed_form.py": ['raise _Lost("the model does more', 'raise _Lost("tokens are added'],
 }
 
