@@ -21,7 +21,7 @@ from captum_softcam._files import owned
 from captum_softcam._names import listed, named, quoted
 from captum_softcam.data import Sample, Samples
 from captum_softcam.evaluation.assembly import assemble
-from captum_softcam.evaluation.batches import check_sample, device_of, make_batch, probabilities_of
+from captum_softcam.evaluation.batch import check_sample, device_of, make_batch, with_mask
 from captum_softcam.evaluation.checks import (
     check_choices,
     check_layer,
@@ -303,16 +303,16 @@ def explain_sample(
         TypeError: for what is no method, or gives no tensor.
     """
     check_model(model)
-    batch = make_batch(model, [sample], tuple(sample.image.shape[1:]), normalize or _as_it_is, "true", single=True)
+    batch, _ = make_batch(model, [sample], tuple(sample.image.shape[1:]), normalize or _as_it_is, "true", single=True)
     layer = check_layer(model, layer, batch.images)
     explainers = find_methods(default_methods(model) if methods is None else methods, layer, model)
     seeds = [name_seed(sample.identifier)]
     maps = {name: each.explain(model, batch.images, batch.targets, seeds) for name, each in explainers.items()}
     return Example(
-        batch.pictured(0),
+        with_mask(sample, batch.masks[0]),
         sample.target,
         {name: attribution[0].float().cpu() for name, attribution in maps.items()},
-        probabilities=probabilities_of(model, batch)[0].cpu(),
+        probabilities=batch.probabilities[0].cpu(),
     )
 
 

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from captum_softcam._names import named
 from captum_softcam.data import Sample
 from captum_softcam.evaluation.adapter import LayerExplainFunc
-from captum_softcam.evaluation.batches import Batch, make_batch, probabilities_of
+from captum_softcam.evaluation.batch import make_batch, with_mask
 from captum_softcam.evaluation.controls import name_seed
 from captum_softcam.evaluation.costs import CostMeter
 from captum_softcam.evaluation.example import Example, pack_examples, unpack_examples
 from captum_softcam.evaluation.part import COSTS, Failure, Part, fingerprint
-from captum_softcam.metrics import Curve, Explained, Metric, Trial
+from captum_softcam.metrics import Batch, Curve, Explanation, Metric
 
 __all__ = ["Work"]
 
@@ -71,31 +71,41 @@ class Work:
         Raises:
             ValueError: if the samples do not fit the model or each other, or the model gives no logits (N, K).
         """
-        batch = make_batch(self.model, samples, self.size, self.normalize, self.explain)
-        trial = Trial(self.model, batch.images, batch.targets, batch.masks, logits=batch.logits, seed=self.seed)
-        bench = _Bench(self, batch, trial, [i for i, index in enumerate(indices) if index in self.kept], 0 in indices, tick)
+        batch, seconds = make_batch(self.model, samples, self.size, self.normalize, self.explain, self.seed)
+        kept = [i for i, index in enumerate(indices) if index in self.kept]
+        bench = _Bench(self, samples, batch, seconds, kept, 0 in indices, tick)
         try:
             for name in self.methods:
                 bench.score(name)
         finally:
-            trial.close()
+            batch.close()
         return bench.part(tuple(indices))
 
 
 class _Bench:
     """One batch while it is worked on."""
 
-    def __init__(self, work: Work, batch: Batch, trial: Trial, kept: list[int], memory: bool, tick: Tick) -> None:
-        self.work, self.batch, self.trial, self.kept, self.memory = work, batch, trial, kept, memory
-        self._tick, self._step = tick, len(batch.samples) / (len(work.methods) * (1 + len(work.metrics)))
-        self.scores = np.full((len(batch.samples), len(work.methods), len(work.metrics)), np.nan)
+    def __init__(
+        self,
+        work: Work,
+        samples: Sequence[Sample],
+        batch: Batch,
+        seconds: float,
+        kept: list[int],
+        memory: bool,
+        tick: Tick,
+    ) -> None:
+        self.work, self.samples, self.batch, self.kept, self.memory = work, samples, batch, kept, memory
+        self.seconds = seconds
+        self._tick, self._step = tick, len(samples) / (len(work.methods) * (1 + len(work.metrics)))
+        self.scores = np.full((len(samples), len(work.methods), len(work.metrics)), np.nan)
         self.costs = np.full((len(work.methods), len(COSTS)), np.nan)
         self.curves: dict[str, NDArray[Any]] = {}
         self.fractions: dict[str, NDArray[Any]] = {}
         self.failures: list[Failure] = []
         self.maps: dict[str, Tensor] = {}
-        self.seeds = [name_seed(sample.identifier) for sample in batch.samples]
-        self.rivals = batch.logits.scatter(1, batch.targets[:, None], -torch.inf).argmax(1)
+        self.seeds = [name_seed(sample.identifier) for sample in samples]
+        self.rivals = batch.outputs.scatter(1, batch.targets[:, None], -torch.inf).argmax(1)
         self.rival_maps: dict[str, Tensor] = {}
 
     def score(self, name: str) -> None:
@@ -106,25 +116,25 @@ class _Bench:
         self._tick(f"{name}: map", self._step)
         if maps is None:
             return
-        seeds = [name_seed(f"{sample.identifier}, masked") for sample in self.batch.samples]
+        seeds = [name_seed(f"{sample.identifier}, masked") for sample in self.samples]
         again = partial(explain.explain, self.work.model, targets=self.batch.targets, seeds=seeds)
-        explained = Explained(self.trial, maps, again)
+        explanation = Explanation(self.batch, maps, again)
         for k, metric in enumerate(self.work.metrics):
-            scores = self._attempt(name, metric.name, partial(self._measure, metric, explained, place))
+            scores = self._attempt(name, metric.name, partial(self._measure, metric, explanation, place))
             if scores is not None:
                 self.scores[:, place, k] = scores
             self._tick(f"{name}: {metric.name}", self._step)
 
     def _explain(self, name: str, place: int) -> Tensor:
         """Maps of the batch by one method, with what they cost; and those that are kept."""
-        explain, model, count = self.work.methods[name], self.work.model, len(self.batch.samples)
+        explain, model, count = self.work.methods[name], self.work.model, len(self.samples)
         with CostMeter(model, memory=self.memory) as meter:
             maps = explain.explain(model, self.batch.images, self.batch.targets, self.seeds)
         peak = np.nan if meter.peak_bytes is None else meter.peak_bytes
         self.costs[place] = meter.forwards / count, meter.backwards / count, meter.seconds / count, peak
         if self.kept:
             self.maps[name] = maps[self.kept].float().cpu()
-            if self.work.rivals and self.batch.logits.shape[1] > 1:
+            if self.work.rivals and self.batch.outputs.shape[1] > 1:
                 seeds = [self.seeds[i] for i in self.kept]
                 rivals = explain.explain(model, self.batch.images[self.kept], self.rivals[self.kept], seeds)
                 self.rival_maps[name] = rivals.float().cpu()
@@ -138,9 +148,9 @@ class _Bench:
             self.failures.append(Failure(method, metric, f"{type(error).__name__}: {error}"))
             return None
 
-    def _measure(self, metric: Metric, explained: Explained, place: int) -> NDArray[Any]:
+    def _measure(self, metric: Metric, explanation: Explanation, place: int) -> NDArray[Any]:
         """Scores (N,); the points of a curve are put aside."""
-        result = metric.measure(explained)
+        result = metric.measure(explanation)
         if isinstance(result, Curve):
             points = result.points.double().cpu().numpy()
             empty = np.full((len(points), len(self.work.methods), points.shape[1]), np.nan)
@@ -155,30 +165,30 @@ class _Bench:
 
     def part(self, indices: tuple[int, ...]) -> Part:
         """What has been found."""
-        batch = self.batch
+        batch, samples = self.batch, self.samples
         return Part(
             indices=indices,
-            identifiers=[sample.identifier for sample in batch.samples],
-            digests=[fingerprint(sample) for sample in batch.samples],
-            labels=[sample.target for sample in batch.samples],
+            identifiers=[sample.identifier for sample in samples],
+            digests=[fingerprint(sample) for sample in samples],
+            labels=[sample.target for sample in samples],
             targets=batch.targets.tolist(),
-            predictions=batch.logits.argmax(1).tolist(),
-            masked=[sample.mask is not None for sample in batch.samples],
+            predictions=batch.outputs.argmax(1).tolist(),
+            masked=[sample.mask is not None for sample in samples],
             scores=self.scores,
             curves=self.curves,
             fractions=self.fractions,
             costs=self.costs,
-            plain_seconds=batch.seconds / len(batch.samples),
+            plain_seconds=self.seconds / len(samples),
             failures=self.failures,
             examples={indices[i]: example for i, example in self._examples()},
         )
 
     def _examples(self) -> Iterator[tuple[int, Example]]:
         """Examples as they come back from a file, so that a run gives the same whether it was cut off or not."""
-        probabilities = probabilities_of(self.work.model, self.batch).cpu()
+        probabilities = self.batch.probabilities.cpu()
         for j, i in enumerate(self.kept):
             example = Example(
-                sample=self.batch.pictured(i),
+                sample=with_mask(self.samples[i], self.batch.masks[i]),
                 target=int(self.batch.targets[i]),
                 maps={name: maps[j] for name, maps in self.maps.items()},
                 probabilities=probabilities[i],

@@ -9,13 +9,13 @@ scripts that speak Quantus, each is a class as well (:class:`QuantusMetric`).
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from captum_softcam.metrics.batch import PATCHES, Batch, Explanation, patches_of
 from captum_softcam.metrics.complexity import COMPLEXITY
 from captum_softcam.metrics.faithfulness import FAITHFULNESS
 from captum_softcam.metrics.localisation import LOCALISATION
 from captum_softcam.metrics.metric import Curve, Metric
 from captum_softcam.metrics.patches import PatchGame
 from captum_softcam.metrics.quantus_rows import QUANTUS
-from captum_softcam.metrics.trial import PATCHES, Explained, Trial, patches_of
 from captum_softcam.metrics.verdicts import VERDICTS, Verdict
 
 if TYPE_CHECKING:
@@ -60,11 +60,12 @@ __all__ = [
     "ActivationPrecision",
     "ActivationSensitivity",
     "AverageDrop",
+    "Batch",
     "Coherency",
     "Curve",
     "Deletion",
     "EnergyBasedPointingGame",
-    "Explained",
+    "Explanation",
     "FaithfulnessCorrelation",
     "FaithfulnessEstimate",
     "IncreaseInConfidence",
@@ -90,7 +91,6 @@ __all__ = [
     "Sparseness",
     "TopKIntersection",
     "TopKLocalisationPrecision",
-    "Trial",
     "Verdict",
     "patches_of",
 ]

@@ -5,18 +5,18 @@ from __future__ import annotations
 from torch import Tensor
 
 from captum_softcam.metrics import functional
+from captum_softcam.metrics.batch import Explanation
 from captum_softcam.metrics.metric import Metric
-from captum_softcam.metrics.trial import Explained
 
 __all__ = ["COMPLEXITY"]
 
 
-def _map_complexity(explained: Explained) -> Tensor:
-    return functional.map_complexity(explained.maps)
+def _map_complexity(explanation: Explanation) -> Tensor:
+    return functional.map_complexity(explanation.maps)
 
 
-def _sparseness(explained: Explained) -> Tensor:
-    return functional.sparseness(explained.maps)
+def _sparseness(explanation: Explanation) -> Tensor:
+    return functional.sparseness(explanation.maps)
 
 
 COMPLEXITY = (

@@ -10,71 +10,71 @@ import torch
 from torch import Tensor
 
 from captum_softcam.metrics import functional
+from captum_softcam.metrics.batch import Explanation
 from captum_softcam.metrics.functional._edges import nan_if_flat
 from captum_softcam.metrics.metric import Curve, Metric
-from captum_softcam.metrics.trial import Explained
 
 __all__ = ["FAITHFULNESS"]
 
 _Function = Callable[..., Tensor]
 
 
-def _play(function: _Function, explained: Explained, attributions: Tensor, **settings: Any) -> Tensor:
+def _play(function: _Function, explanation: Explanation, attributions: Tensor, **settings: Any) -> Tensor:
     """What a function of images and maps says of the board and the attributions of its patches (N, 1, g, g)."""
-    game = explained.trial.game
+    game = explanation.batch.game
     board = game.full_board
     nothing = torch.zeros_like(board)
-    scores = function(game, board, attributions, explained.trial.targets, nothing, patches=None, **settings)
-    return nan_if_flat(scores, explained.maps)
+    scores = function(game, board, attributions, explanation.batch.targets, nothing, patches=None, **settings)
+    return nan_if_flat(scores, explanation.maps)
 
 
-def _curve(function: _Function, explained: Explained, *, steps: int) -> Curve:
-    points = _play(function, explained, explained.patch_means, steps=steps)
-    return Curve(points, functional.step_fractions(explained.trial.counts, patches=None, steps=steps))
+def _curve(function: _Function, explanation: Explanation, *, steps: int) -> Curve:
+    points = _play(function, explanation, explanation.patch_means, steps=steps)
+    return Curve(points, functional.step_fractions(explanation.batch.counts, patches=None, steps=steps))
 
 
-def _by_order(function: _Function, explained: Explained, **settings: Any) -> Tensor:
-    return _play(function, explained, explained.patch_means, **settings)
+def _by_order(function: _Function, explanation: Explanation, **settings: Any) -> Tensor:
+    return _play(function, explanation, explanation.patch_means, **settings)
 
 
-def _by_sums(function: _Function, explained: Explained, **settings: Any) -> Tensor:
-    return _play(function, explained, explained.patch_sums, **settings)
+def _by_sums(function: _Function, explanation: Explanation, **settings: Any) -> Tensor:
+    return _play(function, explanation, explanation.patch_sums, **settings)
 
 
-def _by_random_sums(function: _Function, explained: Explained, **settings: Any) -> Tensor:
-    return _by_sums(function, explained, seed=explained.trial.seed, **settings)
+def _by_random_sums(function: _Function, explanation: Explanation, **settings: Any) -> Tensor:
+    return _by_sums(function, explanation, seed=explanation.batch.seed, **settings)
 
 
-def _road(explained: Explained, *, shares: Sequence[float], noise: float) -> Curve:
-    trial = explained.trial
+def _road(explanation: Explanation, *, shares: Sequence[float], noise: float) -> Curve:
+    batch = explanation.batch
     points = functional.road_curve(
-        trial.model, trial.images, explained.maps, trial.targets, shares=shares, noise=noise, seed=trial.seed
+        batch.model, batch.images, explanation.maps, batch.targets, shares=shares, noise=noise, seed=batch.seed
     )
-    whole = (trial.logits.argmax(1) == trial.targets.to(trial.logits.device)).to(points)
-    points = nan_if_flat(torch.cat([whole[:, None], points], 1), explained.maps)
+    whole = (batch.logits.argmax(1) == batch.targets.to(batch.logits.device)).to(points)
+    points = nan_if_flat(torch.cat([whole[:, None], points], 1), explanation.maps)
     return Curve(points, torch.tensor([0.0, *shares]))
 
 
-def _irof(explained: Explained, *, steps: int) -> Tensor:
-    trial = explained.trial
-    mean = functional.mean_baseline(trial.images)
-    return functional.irof(trial.model, trial.images, explained.maps, trial.targets, mean, trial.superpixels, steps=steps)
+def _irof(explanation: Explanation, *, steps: int) -> Tensor:
+    batch = explanation.batch
+    mean = functional.mean_baseline(batch.images)
+    return functional.irof(batch.model, batch.images, explanation.maps, batch.targets, mean, batch.superpixels, steps=steps)
 
 
-def _average_drop(explained: Explained) -> Tensor:
-    return functional.average_drop(explained.trial.confidence, explained.masked_confidence)
+def _average_drop(explanation: Explanation) -> Tensor:
+    return functional.average_drop(explanation.batch.confidence, explanation.masked_confidence)
 
 
-def _increase_in_confidence(explained: Explained) -> Tensor:
-    return functional.increase_in_confidence(explained.trial.confidence, explained.masked_confidence)
+def _increase_in_confidence(explanation: Explanation) -> Tensor:
+    return functional.increase_in_confidence(explanation.batch.confidence, explanation.masked_confidence)
 
 
-def _coherency(explained: Explained) -> Tensor:
-    return functional.coherency(explained.maps, explained.masked_maps)
+def _coherency(explanation: Explanation) -> Tensor:
+    return functional.coherency(explanation.maps, explanation.masked_maps)
 
 
-def _adcc(explained: Explained) -> Tensor:
-    return functional.adcc(_average_drop(explained), _coherency(explained), functional.map_complexity(explained.maps))
+def _adcc(explanation: Explanation) -> Tensor:
+    return functional.adcc(_average_drop(explanation), _coherency(explanation), functional.map_complexity(explanation.maps))
 
 
 def _row(name: str, title: str, higher_is_better: bool, source: str, forwards: int, *rest: Any, **more: Any) -> Metric:

@@ -9,15 +9,15 @@ from typing import Any
 from torch import Tensor
 
 from captum_softcam.metrics import functional
+from captum_softcam.metrics.batch import Explanation
 from captum_softcam.metrics.metric import Metric
-from captum_softcam.metrics.trial import Explained
 
 __all__ = ["LOCALISATION"]
 
 
 def _localisation(function: Callable[..., Tensor], title: str, source: str, *, default: bool = False, **more: Any) -> Metric:
-    def score(explained: Explained, **settings: Any) -> Tensor:
-        return function(explained.maps, explained.trial.masks, **settings)
+    def score(explanation: Explanation, **settings: Any) -> Tensor:
+        return function(explanation.maps, explanation.batch.masks, **settings)
 
     settings = {
         name: each.default for name, each in inspect.signature(function).parameters.items() if each.kind is each.KEYWORD_ONLY

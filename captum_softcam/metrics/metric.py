@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from captum_softcam.metrics.batch import PATCHES, Explanation
 from captum_softcam.metrics.functional import area_under_curve
-from captum_softcam.metrics.trial import PATCHES, Explained
 
 __all__ = ["Curve", "Metric"]
 
@@ -45,7 +45,7 @@ class Metric:
         higher_is_better (bool): the direction.
         source (str): the citation key.
         forwards (int): model runs per image and method.
-        function (callable): :class:`Explained` -> scores (N,), NaN where undefined, or a :class:`Curve`.
+        function (callable): :class:`Explanation` -> scores (N,), NaN where undefined, or a :class:`Curve`.
         settings (mapping): its keyword arguments, as JSON can hold them; numbers of patches are for 64, and fall with them
             on images of fewer, see :meth:`settings_for`. Default: none
         origin (str): ``"ours"``; ``"quantus"`` if a class of Quantus does the work; ``"corrected"`` if Quantus has the
@@ -72,24 +72,24 @@ class Metric:
         counts = {"forward": self.forwards, "map": self.attributions}
         return ", ".join(f"{count} {unit}{'s' * (count > 1)}" for unit, count in counts.items() if count) or "none"
 
-    def settings_for(self, explained: Explained) -> dict[str, Any]:
+    def settings_for(self, explanation: Explanation) -> dict[str, Any]:
         """The settings for images that may be too small for 64 patches.
 
         Args:
-            explained (Explained): the maps with the batch that they explain.
+            explanation (Explanation): the maps with the batch that they explain.
 
         Returns:
             dict: the settings; what counts patches is the same fraction of those that there are, and no side has more
             patches than positions.
         """
-        counts, size = explained.trial.counts, explained.maps.shape[2:]
+        counts, size = explanation.batch.counts, explanation.maps.shape[2:]
         return {name: _FITTED.get(name, _as_it_is)(value, counts, size) for name, value in self.settings.items()}
 
-    def measure(self, explained: Explained) -> Tensor | Curve:
+    def measure(self, explanation: Explanation) -> Tensor | Curve:
         """Score one method's maps of a batch.
 
         Args:
-            explained (Explained): the maps with the batch that they explain.
+            explanation (Explanation): the maps with the batch that they explain.
 
         Returns:
             Tensor or Curve: one score per sample, (N,), or the curves whose areas are the scores; NaN where undefined.
@@ -97,7 +97,7 @@ class Metric:
         Raises:
             ValueError: as the function behind it does, for settings or maps that do not fit.
         """
-        return self.function(explained, **self.settings_for(explained))
+        return self.function(explanation, **self.settings_for(explanation))
 
 
 def _as_it_is(value: Any, _counts: Sequence[int], _size: Sequence[int]) -> Any:

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from captum_softcam._intervention.forward import refuse_train_mode
 from captum_softcam._names import closest, named, quoted
-from captum_softcam.metrics import METRICS, Curve, Explained, Trial
+from captum_softcam.metrics import METRICS, Batch, Curve, Explanation
 
 __all__ = ["QuantusMetric"]
 
-_TRIAL = {"patches": None, "seed": 0}
+_OF_THE_BATCH = {"patches": None, "seed": 0}
 _TABLE = 2  # dimensions
 _PLANAR = "selectivity"  # takes squares of patches
 
@@ -71,10 +71,10 @@ class QuantusMetric(Base[list[float]]):
         cls.score_direction = ScoreDirection.HIGHER if metric.higher_is_better else ScoreDirection.LOWER
         cls.evaluation_category = EvaluationCategory[metric.category.upper()]
         cls.data_applicability = {DataType.IMAGE} if of == _PLANAR else {DataType.IMAGE, DataType.TIMESERIES}
-        trial = _TRIAL if metric.category == "faithfulness" else {}
-        cls._defaults = {**trial, **metric.settings}
+        shared = _OF_THE_BATCH if metric.category == "faithfulness" else {}
+        cls._defaults = {**shared, **metric.settings}
         cls.__signature__ = _signature(cls._defaults)  # for readers: that of __init__ tells nothing of the settings
-        cls.__doc__ = f"{inspect.cleandoc(cls.__doc__ or '')}\n\n{_shared(trial)}"  # once for all, likewise for readers
+        cls.__doc__ = f"{inspect.cleandoc(cls.__doc__ or '')}\n\n{_shared(shared)}"  # once for all, likewise for readers
 
     def __init__(
         self,
@@ -200,17 +200,17 @@ class QuantusMetric(Base[list[float]]):
         def explain(images: Tensor) -> Tensor:
             return to_maps(self._explain(module, images.cpu().numpy(), y_batch))
 
-        trial = Trial(
+        batch = Batch(
             _with_arguments(module, model),
             torch.tensor(x_batch).to(like),
             torch.tensor(y_batch, dtype=torch.long, device=like.device),
             None if s_batch is None else torch.tensor(_masks(s_batch, x_batch), device=like.device),
             **{name: value for name, value in self.settings.items() if name not in metric.settings},
         )
-        with closing(trial):  # also when it fails, for Quantus keeps every model it has seen
-            explained = Explained(trial, to_maps(a_batch), explain)
-            own = {name: self._given.get(name, value) for name, value in metric.settings_for(explained).items()}
-            scores = metric.function(explained, **own)
+        with closing(batch):  # also when it fails, for Quantus keeps every model it has seen
+            explanation = Explanation(batch, to_maps(a_batch), explain)
+            own = {name: self._given.get(name, value) for name, value in metric.settings_for(explanation).items()}
+            scores = metric.function(explanation, **own)
         return cast("list[float]", (scores.area if isinstance(scores, Curve) else scores).tolist())
 
     def interpret_scores(self) -> None:
@@ -266,9 +266,9 @@ def _signature(defaults: Mapping[str, Any]) -> inspect.Signature:
     return inspect.Signature([*settings, kind("common", kind.VAR_KEYWORD)])
 
 
-def _shared(trial: Mapping[str, Any]) -> str:
+def _shared(settings: Mapping[str, Any]) -> str:
     """What a class takes beside its own settings, in the words of its docstring."""
-    own = f"{', '.join(f'``{name}``' for name in trial)} and " if trial else ""
+    own = f"{', '.join(f'``{name}``' for name in settings)} and " if settings else ""
     return f"Also takes {own}the ``common`` arguments of :class:`QuantusMetric`."
 
 

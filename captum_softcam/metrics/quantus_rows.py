@@ -17,71 +17,71 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from captum_softcam._maps import is_flat, rescale
+from captum_softcam.metrics.batch import Explanation
 from captum_softcam.metrics.functional._edges import wide
 from captum_softcam.metrics.functional._grid import ranks
 from captum_softcam.metrics.metric import Curve, Metric
-from captum_softcam.metrics.trial import Explained
 
 __all__ = ["QUANTUS"]
 
 _IMAGES = 4  # dimensions
 
 
-def _region_perturbation(explained: Explained, *, regions_evaluation: int) -> Tensor:
+def _region_perturbation(explanation: Explanation, *, regions_evaluation: int) -> Tensor:
     """Mean fall of the probability over the regions taken, the untouched image included as the first."""
     drops = _ask(
-        explained, "RegionPerturbation", _order(explained), True, patch_size=1, regions_evaluation=regions_evaluation
+        explanation, "RegionPerturbation", _order(explanation), True, patch_size=1, regions_evaluation=regions_evaluation
     )
     return drops.sum(1) / (drops.shape[1] + 1)
 
 
-def _faithfulness_estimate(explained: Explained) -> Tensor:
+def _faithfulness_estimate(explanation: Explanation) -> Tensor:
     """Correlation of each patch's sum with the fall of the logit without it; probabilities saturate."""
-    return _ask(explained, "FaithfulnessEstimate", explained.patch_sums, False, features_in_step=1)
+    return _ask(explanation, "FaithfulnessEstimate", explanation.patch_sums, False, features_in_step=1)
 
 
-def _pixel_flipping(explained: Explained) -> Curve:
-    return _whole_curve(explained, _ask(explained, "PixelFlipping", _order(explained), True, features_in_step=1))
+def _pixel_flipping(explanation: Explanation) -> Curve:
+    return _whole_curve(explanation, _ask(explanation, "PixelFlipping", _order(explanation), True, features_in_step=1))
 
 
-def _selectivity(explained: Explained, *, patch_size: int) -> Curve:
-    if explained.maps.dim() != _IMAGES:
-        raise ValueError(f"maps are {tuple(explained.maps.shape)}; selectivity takes squares of images, (N, 1, H, W).")
-    for count in explained.trial.counts:
+def _selectivity(explanation: Explanation, *, patch_size: int) -> Curve:
+    if explanation.maps.dim() != _IMAGES:
+        raise ValueError(f"maps are {tuple(explanation.maps.shape)}; selectivity takes squares of images, (N, 1, H, W).")
+    for count in explanation.batch.counts:
         if count % patch_size:
             raise ValueError(
                 f"{count} patches per side cannot be taken {patch_size} x {patch_size} at a time; expected a multiple of "
-                f"{patch_size}: choose other patches for the Trial."
+                f"{patch_size}: choose other patches for the Batch."
             )
-    return _whole_curve(explained, _ask(explained, "Selectivity", explained.patch_sums, True, patch_size=patch_size))
+    return _whole_curve(explanation, _ask(explanation, "Selectivity", explanation.patch_sums, True, patch_size=patch_size))
 
 
-def _order(explained: Explained) -> Tensor:
+def _order(explanation: Explanation) -> Tensor:
     """Each patch by its place, the strongest first and highest."""
-    means = explained.patch_means
+    means = explanation.patch_means
     return means[0].numel() - ranks(means)
 
 
-def _whole_curve(explained: Explained, points: Tensor) -> Curve:
+def _whole_curve(explanation: Explanation, points: Tensor) -> Curve:
     """The curve with the untouched image, which Quantus leaves out, in front."""
-    first = explained.trial.confidence[:, None].to(points)
+    first = explanation.batch.confidence[:, None].to(points)
     curve = torch.cat([first.masked_fill(points[:, :1].isnan(), torch.nan), points], 1)
     return Curve(curve, torch.linspace(0, 1, curve.shape[1]))
 
 
-def _ask(explained: Explained, name: str, attributions: Tensor, softmax: bool, **settings: Any) -> Tensor:
+def _ask(explanation: Explanation, name: str, attributions: Tensor, softmax: bool, **settings: Any) -> Tensor:
     """What a fresh instance of a Quantus class says of the board and the attributions of its patches (N, 1, g, g).
 
     A map that ranks nothing goes along as a slope, for the game needs all its images; what it gets is NaN.
     """
-    game = explained.trial.game
+    game = explanation.batch.game
     board = game.full_board
     if attributions.dim() != _IMAGES:  # the classes that take patch by patch do not look where they lie
         board, attributions = (values.reshape(len(values), 1, 1, -1) for values in (board, attributions))
-    flat = is_flat(explained.maps) | is_flat(attributions)
+    flat = is_flat(explanation.maps) | is_flat(attributions)
     slope = torch.linspace(0, 1, attributions[0].numel(), device=attributions.device).view_as(attributions[0])
     values = rescale(torch.where(flat.view(-1, 1, 1, 1), slope.to(wide(attributions)), wide(attributions)))
-    answer = _call(name, game, board, explained.trial.targets, values, softmax, settings)
+    answer = _call(name, game, board, explanation.batch.targets, values, softmax, settings)
     scores = torch.from_numpy(answer).to(values)
     return scores.masked_fill(flat.view(-1, *[1] * (scores.dim() - 1)), torch.nan)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from captum_softcam import metrics
 from captum_softcam.evaluation import LayerExplainFunc
-from captum_softcam.metrics import METRICS, Curve, Explained, QuantusMetric, Trial
+from captum_softcam.metrics import METRICS, Batch, Curve, Explanation, QuantusMetric
 from captum_softcam.metrics.functional import blur_baseline
 
 with warnings.catch_warnings():
@@ -57,9 +57,9 @@ def brightness(*, inputs: np.ndarray, targets: np.ndarray, **_: Any) -> np.ndarr
 def measured(name: str, model: nn.Module, data: dict[str, np.ndarray], **settings: Any) -> list[float]:
     """The scores of the row itself."""
     images, targets, maps, masks = (torch.tensor(array) for array in data.values())
-    trial = Trial(model, images, targets, masks)
-    explained = Explained(trial, maps, lambda x: torch.tensor(brightness(inputs=x.numpy(), targets=data["y_batch"])))
-    scores = METRICS[name].function(explained, **{**METRICS[name].settings, **settings})
+    batch = Batch(model, images, targets, masks)
+    explanation = Explanation(batch, maps, lambda x: torch.tensor(brightness(inputs=x.numpy(), targets=data["y_batch"])))
+    scores = METRICS[name].function(explanation, **{**METRICS[name].settings, **settings})
     return (scores.area if isinstance(scores, Curve) else scores).tolist()
 
 
@@ -97,9 +97,9 @@ def test_a_docstring_is_true(name):
 @EACH
 def test_a_signature_shows_the_settings(name):
     found = inspect.signature(CLASSES[name]).parameters
-    trial = {"patches": None, "seed": 0} if METRICS[name].category == "faithfulness" else {}
-    assert {key: each.default for key, each in found.items() if key != "common"} == {**trial, **METRICS[name].settings}
-    assert CLASSES[name]().settings == {**trial, **METRICS[name].settings}
+    shared = {"patches": None, "seed": 0} if METRICS[name].category == "faithfulness" else {}
+    assert {key: each.default for key, each in found.items() if key != "common"} == {**shared, **METRICS[name].settings}
+    assert CLASSES[name]().settings == {**shared, **METRICS[name].settings}
 
 
 @EACH
@@ -147,7 +147,7 @@ def test_the_adapter_is_an_explain_func(method, model, data):
     def maps(images: Tensor) -> Tensor:
         return explain.explain(model, images, targets)
 
-    want = METRICS["coherency"].measure(Explained(Trial(model, images, targets), maps(images), maps)).tolist()
+    want = METRICS["coherency"].measure(Explanation(Batch(model, images, targets), maps(images), maps)).tolist()
     assert np.isfinite(want).any()
     got = metrics.Coherency()(model, **{**data, "a_batch": None}, explain_func=explain)
     np.testing.assert_allclose(got, want, rtol=1e-6)

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captum_softcam.metrics import METRICS, Curve, Explained, PatchGame, Trial, functional
+from captum_softcam.metrics import METRICS, Batch, Curve, Explanation, PatchGame, functional
 
 TARGETS = torch.tensor([2, 0, 1, 2, 1])
-PLAYED = {  # rows that are functions of images and maps, on patches that the trial's blur replaces
+PLAYED = {  # rows that are functions of images and maps, on patches that the batch's blur replaces
     "faithfulness_correlation": functional.faithfulness_correlation,
     "infidelity": functional.infidelity,
     "monotonicity": functional.monotonicity,
@@ -67,18 +67,18 @@ def explain(images: Tensor) -> Tensor:
     return images[:, :1] - images[:, 1:2]
 
 
-def explained(model, images, maps, masks=None, targets=TARGETS, **settings) -> Explained:
-    return Explained(Trial(model, images, targets, masks, **settings), maps, explain)
+def explanation(model, images, maps, masks=None, targets=TARGETS, **settings) -> Explanation:
+    return Explanation(Batch(model, images, targets, masks, **settings), maps, explain)
 
 
 def score(name: str, *arguments, **settings) -> Tensor:
-    answer = METRICS[name].measure(explained(*arguments, **settings))
+    answer = METRICS[name].measure(explanation(*arguments, **settings))
     return answer.area if isinstance(answer, Curve) else answer
 
 
-def blurred(trial: Trial) -> Tensor:
+def blurred(batch: Batch) -> Tensor:
     """What the game shows where every patch is taken."""
-    return functional.blur_baseline(trial.images, sigma=27 / 8)
+    return functional.blur_baseline(batch.images, sigma=27 / 8)
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -112,7 +112,7 @@ def test_the_other_maps_scale_does_not_matter(name, small, pictures, maps, masks
 def test_nothing_else_is_touched(name, small, pictures, maps, masks):
     before = [np.random.get_state()[1].copy(), torch.random.get_rng_state()]
     kept = [each.clone() for each in (pictures, maps, masks)]
-    METRICS[name].measure(explained(small, pictures, maps, masks))
+    METRICS[name].measure(explanation(small, pictures, maps, masks))
     assert (np.random.get_state()[1] == before[0]).all()
     assert torch.equal(torch.random.get_rng_state(), before[1])
     torch.testing.assert_close([pictures, maps, masks], kept)
@@ -125,7 +125,7 @@ def test_cost(name, small, pictures, maps, masks):
     with torch.no_grad():
         logits = small(pictures)
     small.register_forward_hook(lambda _module, inputs, _output: forwards.append(len(inputs[0])))
-    asked = explained(small, pictures, maps, masks, logits=logits)
+    asked = explanation(small, pictures, maps, masks, outputs=logits)
     asked.explain = lambda images: attributions.append(1) or explain(images)
     metric = METRICS[name]
     metric.measure(asked)
@@ -141,12 +141,12 @@ def test_all_metrics_together_ask_for_less(small, pictures, maps, masks):
     """Boards come again from metric to metric, and random subsets from method to method."""
     calls = []
     small.register_forward_hook(lambda *_: calls.append(1))
-    first = explained(small, pictures, maps, masks)
+    first = explanation(small, pictures, maps, masks)
     for metric in METRICS.values():
         metric.measure(first)
     assert len(calls) < 0.8 * sum(metric.forwards for metric in METRICS.values())
     calls.clear()
-    second = Explained(first.trial, maps.flip(2), explain)
+    second = Explanation(first.batch, maps.flip(2), explain)
     for name in ("faithfulness_correlation", "sensitivity_n", "infidelity", "monotonicity_correlation"):
         METRICS[name].measure(second)
     assert not calls
@@ -154,10 +154,10 @@ def test_all_metrics_together_ask_for_less(small, pictures, maps, masks):
 
 @pytest.mark.parametrize("name", ["deletion", "insertion"])
 def test_curves_are_those_of_the_images(name, small, pictures, maps):
-    asked = explained(small, pictures, maps)
+    asked = explanation(small, pictures, maps)
     got = METRICS[name].measure(asked)
     curve = getattr(functional, f"{name}_curve")
-    want = curve(small, pictures, maps, TARGETS, blurred(asked.trial), patches=8, steps=16)
+    want = curve(small, pictures, maps, TARGETS, blurred(asked.batch), patches=8, steps=16)
     torch.testing.assert_close(got.points, want, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(got.fractions, torch.linspace(0, 1, 17))
     torch.testing.assert_close(got.area, functional.area_under_curve(want, got.fractions), atol=1e-6, rtol=1e-5)
@@ -165,9 +165,9 @@ def test_curves_are_those_of_the_images(name, small, pictures, maps):
 
 @pytest.mark.parametrize("name", PLAYED)
 def test_the_board_says_what_the_images_say(name, small, pictures, maps):
-    asked = explained(small, pictures, maps, seed=7)
+    asked = explanation(small, pictures, maps, seed=7)
     settings = dict(METRICS[name].settings) | ({"seed": 7} if name in DRAWN else {})
-    want = PLAYED[name](small, pictures, maps, TARGETS, blurred(asked.trial), patches=8, **settings)
+    want = PLAYED[name](small, pictures, maps, TARGETS, blurred(asked.batch), patches=8, **settings)
     torch.testing.assert_close(METRICS[name].measure(asked), want, atol=1e-5, rtol=1e-5, check_dtype=False)
 
 
@@ -179,7 +179,7 @@ def test_the_seed_of_the_trial_draws(name, small, pictures, maps):
 
 
 def test_road(small, pictures, maps):
-    got = METRICS["road"].measure(explained(small, pictures, maps, seed=3))
+    got = METRICS["road"].measure(explanation(small, pictures, maps, seed=3))
     shares = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
     want = functional.road_curve(small, pictures, maps, TARGETS, shares=shares, seed=3)
     torch.testing.assert_close(got.points[:, 1:], want)
@@ -239,8 +239,8 @@ def _patch_values(values: Tensor) -> tuple[list[float], list[float]]:
 @pytest.mark.parametrize("i", [0, 1])
 def test_quantus_rows(small, pictures, maps, i):
     """By loops: one sample without, one with equal values."""
-    asked = explained(small, pictures, maps)
-    image, gone, target = pictures[i], blurred(asked.trial)[i], int(TARGETS[i])
+    asked = explanation(small, pictures, maps)
+    image, gone, target = pictures[i], blurred(asked.batch)[i], int(TARGETS[i])
     sums, means = _patch_values(maps[i, 0])
     order = sorted(range(64), key=lambda patch: -means[patch])
     falls = [_falls(small, image, gone, target, order[:n])[1] for n in range(65)]
@@ -257,7 +257,7 @@ def test_quantus_rows(small, pictures, maps, i):
 
 def test_selectivity(small, pictures, maps):
     """Blocks of 2 x 2 patches, by their sums."""
-    asked = explained(small, pictures, maps)
+    asked = explanation(small, pictures, maps)
     got = METRICS["selectivity"].measure(asked)
     sums, _ = _patch_values(maps[0, 0])
     blocks = [[16 * a + 2 * b + 8 * c + d for c in (0, 1) for d in (0, 1)] for a in range(4) for b in range(4)]
@@ -266,10 +266,10 @@ def test_selectivity(small, pictures, maps):
     want = [whole]
     for n in range(1, 17):
         taken = [patch for block in blocks[:n] for patch in block]
-        want.append(whole - _falls(small, pictures[0], blurred(asked.trial)[0], 2, taken)[1])
+        want.append(whole - _falls(small, pictures[0], blurred(asked.batch)[0], 2, taken)[1])
     assert got.points[0].tolist() == pytest.approx(want, abs=1e-5)
     with pytest.raises(ValueError, match="7 patches per side cannot be taken 2 x 2 at a time"):
-        METRICS["selectivity"].measure(explained(small, pictures, maps, patches=7))
+        METRICS["selectivity"].measure(explanation(small, pictures, maps, patches=7))
 
 
 @pytest.mark.parametrize("name", ["faithfulness_correlation", "sensitivity_n", "faithfulness_estimate"])
@@ -296,9 +296,9 @@ def test_the_right_map_beats_its_negative(name):
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     marks = -1 + 0.1 * torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(1))
     marks[:, :, :16, :16] *= -1
-    trial = Trial(Corner().eval(), images, torch.zeros(2, dtype=torch.long), marks > 0)
+    batch = Batch(Corner().eval(), images, torch.zeros(2, dtype=torch.long), marks > 0)
     right, wrong = (
-        METRICS[name].measure(Explained(trial, sign * marks, lambda _, sign=sign: sign * marks)) for sign in (1, -1)
+        METRICS[name].measure(Explanation(batch, sign * marks, lambda _, sign=sign: sign * marks)) for sign in (1, -1)
     )
     if isinstance(right, Curve):
         right, wrong = right.area, wrong.area
@@ -322,8 +322,8 @@ def test_signals_volumes_and_images_of_any_size(name, shape):
         def forward(self, x: Tensor) -> Tensor:
             return x.flatten(1) @ weights.T
 
-    asked = Explained(Trial(Linear().eval(), images, torch.tensor([0, 1]), masks), maps, lambda x: x[:, :1] ** 2)
-    if name == "selectivity" and (len(shape) != 2 or any(count % 2 for count in asked.trial.counts)):
+    asked = Explanation(Batch(Linear().eval(), images, torch.tensor([0, 1]), masks), maps, lambda x: x[:, :1] ** 2)
+    if name == "selectivity" and (len(shape) != 2 or any(count % 2 for count in asked.batch.counts)):
         with pytest.raises(ValueError, match=r"takes squares of images|cannot be taken 2 x 2 at a time"):
             METRICS[name].measure(asked)
     elif name == "top_k_localisation_precision" and min(shape) < 4 and len(shape) == 2:
@@ -337,9 +337,9 @@ def test_signals_volumes_and_images_of_any_size(name, shape):
 def test_patches_are_64_in_any_number_of_dimensions():
     settings = {"subset_size": 16, "runs": 200}
     for shape, counts in (((100,), [64]), ((30, 40), [8, 8]), ((9, 9, 9), [4, 4, 4]), ((40,), [40]), ((4, 20), [4, 8])):
-        trial = Trial(nn.Identity(), torch.rand(1, 1, *shape), torch.tensor([0]))
-        assert trial.counts == counts
-        asked = Explained(trial, torch.rand(1, 1, *shape), explain)
+        batch = Batch(nn.Identity(), torch.rand(1, 1, *shape), torch.tensor([0]))
+        assert batch.counts == counts
+        asked = Explanation(batch, torch.rand(1, 1, *shape), explain)
         fraction = min(64, int(np.prod(counts))) / 64
         assert METRICS["faithfulness_correlation"].settings_for(asked) == settings | {"subset_size": int(16 * fraction)}
 
@@ -360,7 +360,7 @@ def test_a_broken_sample_takes_itself_alone(name, value, of, small, pictures, ma
 @pytest.mark.parametrize("shape", [(5, 3, 20, 27), (5, 1, 27, 20), (4, 1, 20, 27), (5, 20, 27), (5, 1, 10, 13)], ids=str)
 def test_maps_of_another_shape_are_refused_before_any_metric(small, pictures, shape):
     with pytest.raises(ValueError, match="expected"):
-        explained(small, pictures, torch.rand(shape))
+        explanation(small, pictures, torch.rand(shape))
 
 
 def test_rows_say_what_a_table_needs():
@@ -388,7 +388,7 @@ def test_the_metrics_taken_unasked():
 
 
 def test_the_board_shows_and_takes(small, pictures):
-    game = Trial(small, pictures, TARGETS).game
+    game = Batch(small, pictures, TARGETS).game
     ones = torch.ones(5, 1, 8, 8)
     gone = functional.blur_baseline(pictures, sigma=27 / 8)
     with torch.no_grad():
@@ -412,8 +412,8 @@ def test_a_board_that_comes_again_costs_nothing(small, pictures):
 def test_a_trial_asks_once_for_what_is_shared(small, pictures, maps):
     calls = []
     small.register_forward_hook(lambda *_: calls.append(1))
-    trial = Trial(small, pictures, TARGETS)
-    first, second = (Explained(trial, each, explain) for each in (maps, -maps))
+    batch = Batch(small, pictures, TARGETS)
+    first, second = (Explanation(batch, each, explain) for each in (maps, -maps))
     for each in (first, second):
         for name in ("average_drop", "increase_in_confidence", "adcc"):
             METRICS[name].measure(each)
@@ -421,14 +421,14 @@ def test_a_trial_asks_once_for_what_is_shared(small, pictures, maps):
 
 
 def test_a_closed_game_lets_go_of_the_model(small, pictures):
-    trial = Trial(small, pictures, TARGETS)
-    trial.close()
-    game = trial.game
-    trial.close()
+    batch = Batch(small, pictures, TARGETS)
+    batch.close()
+    game = batch.game
+    batch.close()
     with pytest.raises(ValueError, match="unpack"):
         game(torch.zeros(5, 1, 8, 8))
 
 
 def test_too_small_an_image_is_refused(small):
     with pytest.raises(ValueError, match="a side of 6 positions cannot be cut into 8 patches"):
-        _ = Trial(small, torch.rand(1, 3, 6, 20), torch.tensor([0]), patches=8).game
+        _ = Batch(small, torch.rand(1, 3, 6, 20), torch.tensor([0]), patches=8).game

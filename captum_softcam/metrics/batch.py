@@ -8,14 +8,14 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from captum_softcam._scores import refuse_probabilities, score_table
+from captum_softcam._scores import are_probabilities, refuse_probabilities, score_table
 from captum_softcam.metrics import functional
 from captum_softcam.metrics.functional._answers import of_class, refuse_other_classes
 from captum_softcam.metrics.functional._edges import usable_maps
 from captum_softcam.metrics.functional._grid import even_grid, grid, patch_means, patch_sums
 from captum_softcam.metrics.patches import PatchGame
 
-__all__ = ["PATCHES", "Explained", "Trial", "patches_of"]
+__all__ = ["PATCHES", "Batch", "Explanation", "patches_of"]
 
 PATCHES = 64
 """How many patches the faithfulness metrics see, 8 x 8 in an image, 4 x 4 x 4 in a volume, 64 in a row in a signal."""
@@ -34,7 +34,7 @@ def patches_of(size: Sequence[int]) -> int | list[int]:
     return counts[0] if len(set(counts)) == 1 else counts
 
 
-class Trial:
+class Batch:
     """A batch with its model, the same for all methods.
 
     Args:
@@ -42,7 +42,7 @@ class Trial:
         images (Tensor): (N, C, ...), as the model takes them.
         targets (Tensor): (N,), the class that is explained of each.
         masks (Tensor): (N, 1, ...) bool, all False where a sample has none. Default: None, no sample has one
-        logits (Tensor): what the model says of the images, (N, K), if it has been asked. Default: None
+        outputs (Tensor): the outputs of the model for the images, (N, K). Default: None, computed when needed
         patches (int): patches per side in the faithfulness metrics. Default: 64 patches in all, 8 per side of an image;
             fewer along a side that has fewer positions
         seed (int): of random subsets and noise, the same for every method and sample. Default: 0
@@ -55,7 +55,7 @@ class Trial:
         targets: Tensor,
         masks: Tensor | None = None,
         *,
-        logits: Tensor | None = None,
+        outputs: Tensor | None = None,
         patches: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -65,7 +65,8 @@ class Trial:
         self.masks = images.new_zeros(len(images), 1, *images.shape[2:], dtype=torch.bool) if masks is None else masks
         self._patches = patches
         self.seed = seed
-        self._logits = logits
+        if outputs is not None:
+            self.outputs = outputs
 
     @cached_property
     def counts(self) -> list[int]:
@@ -75,9 +76,24 @@ class Trial:
 
     @cached_property
     @torch.no_grad()
+    def outputs(self) -> Tensor:
+        """The outputs of the model for the untouched images: logits or probabilities, (N, K), not checked."""
+        outputs: Tensor = self.model(self.images)
+        return outputs
+
+    @cached_property
+    @torch.no_grad()
+    def probabilities(self) -> Tensor:
+        """Probabilities of all classes, (N, K): the softmax of logits, the sigmoid of a single one, or the outputs."""
+        if are_probabilities(self.model, self.images, [self.outputs]):
+            return self.outputs
+        return self.outputs.softmax(1) if self.outputs.shape[1] > 1 else self.outputs.sigmoid()
+
+    @cached_property
+    @torch.no_grad()
     def logits(self) -> Tensor:
-        """What the model says of the untouched images, (N, K); ValueError if it gives anything else, or probabilities."""
-        logits = score_table(self.model(self.images) if self._logits is None else self._logits, len(self.images))
+        """The outputs of the model, checked to be logits (N, K); ValueError if they are not, or are probabilities."""
+        logits = score_table(self.outputs, len(self.images))
         refuse_other_classes(logits, self.targets)
         refuse_probabilities(self.model, self.images, [logits])
         return logits
@@ -105,11 +121,11 @@ class Trial:
             self.game.close()
 
 
-class Explained:
-    """A trial with the maps of one method.
+class Explanation:
+    """A batch with the maps of one method.
 
     Args:
-        trial (Trial): the batch.
+        batch (Batch): the batch.
         maps (Tensor): (N, 1, ...) at input resolution, signed; where an image is not finite, nothing can be said of its map:
             it counts as not finite, too.
         explain (callable): images (N, C, ...) -> maps by the same method for the same classes, for metrics that look at
@@ -119,30 +135,30 @@ class Explained:
         ValueError: if the maps are not (N, 1, ...) of the images' number and size.
     """
 
-    def __init__(self, trial: Trial, maps: Tensor, explain: Callable[[Tensor], Tensor]) -> None:
-        self.trial = trial
-        self.maps = usable_maps(trial.images, maps)
+    def __init__(self, batch: Batch, maps: Tensor, explain: Callable[[Tensor], Tensor]) -> None:
+        self.batch = batch
+        self.maps = usable_maps(batch.images, maps)
         self.explain = explain
 
     @cached_property
     def patch_means(self) -> Tensor:
         """Mean of each map over its patches, (N, 1, g, g): their order."""
-        return patch_means(self.maps, self.trial.counts)[:, None]
+        return patch_means(self.maps, self.batch.counts)[:, None]
 
     @cached_property
     def patch_sums(self) -> Tensor:
         """Sum of each map over its patches, (N, 1, g, g): what they contribute."""
-        return patch_sums(self.maps, self.trial.counts)[:, None]
+        return patch_sums(self.maps, self.batch.counts)[:, None]
 
     @cached_property
     def masked_images(self) -> Tensor:
         """The images where their maps are, (N, C, ...)."""
-        return functional.masked_images(self.trial.images, self.maps)
+        return functional.masked_images(self.batch.images, self.maps)
 
     @cached_property
     def masked_confidence(self) -> Tensor:
         """Probability of the class in the masked images, (N,)."""
-        return functional.masked_confidence(self.trial.model, self.trial.images, self.maps, self.trial.targets)
+        return functional.masked_confidence(self.batch.model, self.batch.images, self.maps, self.batch.targets)
 
     @cached_property
     def masked_maps(self) -> Tensor:

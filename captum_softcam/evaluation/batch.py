@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from captum_softcam._names import named, quoted, shown
-from captum_softcam._scores import are_probabilities, score_table
+from captum_softcam._scores import score_table
 from captum_softcam.data import Sample
 from captum_softcam.evaluation.costs import CostMeter
+from captum_softcam.metrics import Batch
 
-__all__ = ["Batch", "check_sample", "device_of", "make_batch", "probabilities_of"]
+__all__ = ["check_sample", "device_of", "make_batch", "with_mask"]
 
 _SIGNAL = 2  # dimensions, channels first
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A few samples with what the model says of them; masks (N, 1, H, W) bool, False where a sample has none."""
-
-    samples: Sequence[Sample]
-    images: Tensor
-    masks: Tensor
-    logits: Tensor
-    targets: Tensor
-    seconds: float
-
-    def pictured(self, place: int) -> Sample:
-        """A sample with its mask as bool."""
-        sample = self.samples[place]
-        return sample if sample.mask is None else replace(sample, mask=self.masks[place].cpu())
 
 
 @torch.no_grad()
@@ -43,10 +27,11 @@ def make_batch(
     size: tuple[int, ...],
     normalize: Callable[[Tensor], Tensor],
     explain: Literal["true", "predicted"],
+    seed: int = 0,
     *,
     single: bool = False,
-) -> Batch:
-    """Samples of one size, checked, on the model's device, with what the model says of them and the seconds it took.
+) -> tuple[Batch, float]:
+    """Validate samples and stack them on the model's device; run the model once, and return the seconds that it took.
 
     Raises:
         ValueError: for an image or a mask of another size, an empty mask, a class the model does not have, or a model that
@@ -57,27 +42,19 @@ def make_batch(
     device = device_of(model)
     images = normalize(torch.stack([sample.image for sample in samples]).to(device))
     with CostMeter(model) as meter:
-        logits = model(images)
-    score_table(logits, len(images), single=single)
+        outputs = model(images)
+    score_table(outputs, len(images), single=single)
     for sample in samples:
-        _check_class(sample, logits)
+        _check_class(sample, outputs)
     labels = torch.tensor([sample.target for sample in samples], device=device)
-    return Batch(
-        samples=samples,
-        images=images,
-        masks=torch.stack([_mask(sample, size) for sample in samples]).to(device),
-        logits=logits,
-        targets=labels if explain == "true" else logits.argmax(1),
-        seconds=meter.seconds,
-    )
+    masks = torch.stack([_mask(sample, size) for sample in samples]).to(device)
+    targets = labels if explain == "true" else outputs.argmax(1)
+    return Batch(model, images, targets, masks, outputs=outputs, seed=seed), meter.seconds
 
 
-@torch.no_grad()
-def probabilities_of(model: nn.Module, batch: Batch) -> Tensor:
-    """Probabilities of the classes (N, K): the softmax of logits, the sigmoid of a single one, probabilities as they are."""
-    if are_probabilities(model, batch.images, [batch.logits]):
-        return batch.logits
-    return batch.logits.softmax(1) if batch.logits.shape[1] > 1 else batch.logits.sigmoid()
+def with_mask(sample: Sample, mask: Tensor) -> Sample:
+    """Return the sample with ``mask`` in place of its own; one without a mask stays without."""
+    return sample if sample.mask is None else replace(sample, mask=mask.cpu())
 
 
 def check_sample(sample: Sample, size: tuple[int, ...], channels: int) -> None:
