@@ -1,32 +1,8 @@
 """Self-explaining CNNs (SoftCAM) and class activation maps (Recipro-CAM) for users of Captum and Quantus."""
 
-from captum_softcam.attr import (
-    LayerClassActivationMap,
-    LayerReciproCam,
-    LayerScoreCam,
-    LayerSoftCam,
-    suggest_layers,
-)
-from captum_softcam.softcam import (
-    ElasticNetEvidenceLoss,
-    EvidenceHead,
-    SoftCamModel,
-    convert_to_softcam,
-    load_embedded,
-)
+import lazy_loader
 
-__all__ = [
-    "ElasticNetEvidenceLoss",
-    "EvidenceHead",
-    "LayerClassActivationMap",
-    "LayerReciproCam",
-    "LayerScoreCam",
-    "LayerSoftCam",
-    "SoftCamModel",
-    "__version__",
-    "convert_to_softcam",
-    "load_embedded",
-    "suggest_layers",
-]
+# The names and their modules are listed in __init__.pyi; a module is imported when one of its names is first used.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 __version__ = "0.1.0"

@@ -1,0 +1,16 @@
+from .augmentation import make_transforms as make_transforms
+from .box_table import BoxTableSamples as BoxTableSamples
+from .coco import CocoSamples as CocoSamples
+from .imagenet import ImageNetSamples as ImageNetSamples
+from .images import read_image as read_image
+from .labelled import LabelledImages as LabelledImages
+from .labelled import balanced_class_weights as balanced_class_weights
+from .labelled import split_samples as split_samples
+from .lesions import RetinalLesions as RetinalLesions
+from .masked_images import ImageEntry as ImageEntry
+from .masked_images import MaskedImages as MaskedImages
+from .pets import OxfordPetSamples as OxfordPetSamples
+from .readers import ImageFolderSamples as ImageFolderSamples
+from .samples import Sample as Sample
+from .samples import Samples as Samples
+from .voc import VOCSamples as VOCSamples
