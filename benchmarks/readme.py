@@ -31,7 +31,7 @@ from captum_softcam.attr import METHODS
 from captum_softcam.data import RetinalLesions
 from captum_softcam.evaluation import CONTROLS, Comparison, Example, compare_methods, explain_sample
 from captum_softcam.evaluation.checks import BY_NAME_ONLY
-from captum_softcam.evaluation.tables import MARKS, cells, notes
+from captum_softcam.evaluation.view import MARKS
 from captum_softcam.report import plot_panel
 
 ROOT = Path(__file__).parents[1]
@@ -78,20 +78,20 @@ def comparison_tables(comparison: Comparison) -> str:
         table(comparison_rows(comparison, [name for name in comparison.metrics if categories[name] == category]))
         for category in dict.fromkeys(categories.values())
     ]
-    told = [note for note in notes(comparison, comparison.baseline) if not note.startswith(("cost", "passes"))]
+    told = [note for note in comparison.view().notes() if not note.startswith(("cost", "passes"))]
     return "\n\n".join([*parts, "\n".join(f"- {note}" for note in ["**Bold**: best of its column.", *told])])
 
 
 def comparison_rows(comparison: Comparison, metrics: list[str]) -> list[list[str]]:
     """Return the head of a table and a row per method."""
-    found = cells(comparison, comparison.baseline)
-    titles = [f"{comparison.titles[name]} {'↑' if comparison.directions[name] > 0 else '↓'}" for name in metrics]
+    view = comparison.view()
+    titles = [f"{view.titles[name]} {'↑' if view.higher_is_better(name) else '↓'}" for name in metrics]
     rows = [["", *titles], ["---", *[":---:"] * len(metrics)]]
-    for method in comparison.methods:
-        row = [f"`{method}`" + (" (control)" if method in comparison.controls else "")]
+    for method in view.methods:
+        row = [f"`{method}`" + (" (control)" if method in view.controls else "")]
         for metric in metrics:
-            cell = found[method, metric]
-            mean = f"**{cell.mean}**" if cell.best else cell.mean
+            cell = view.cells[method, metric]
+            mean = f"**{cell.text}**" if cell.best else cell.text
             interval = cell.interval.replace(" ", "\u00a0")  # on one line
             row.append(f"{mean} {MARKS.get(cell.better, '')}".strip() + f"<br>{interval}")
         rows.append(row)

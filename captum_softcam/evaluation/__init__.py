@@ -9,6 +9,7 @@ from captum_softcam.evaluation.engine import Engine, LocalEngine, RayEngine
 from captum_softcam.evaluation.journal import Journal, is_complete, refuse_existing
 from captum_softcam.evaluation.part import Failure, Part
 from captum_softcam.evaluation.runner import compare_methods, explain_sample
+from captum_softcam.evaluation.view import View
 from captum_softcam.evaluation.work import Work
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Part",
     "RandomMap",
     "RayEngine",
+    "View",
     "Work",
     "accuracy",
     "compare_methods",

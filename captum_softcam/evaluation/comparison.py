@@ -20,7 +20,8 @@ from captum_softcam.evaluation.example import Example
 from captum_softcam.evaluation.figure import plot_comparison
 from captum_softcam.evaluation.statistics import best, decimals, mean_intervals, mean_ranks, shown, significance, win_rates
 from captum_softcam.evaluation.storage import read_folder, write_folder
-from captum_softcam.evaluation.tables import to_latex, to_markdown
+from captum_softcam.evaluation.text import to_latex, to_markdown
+from captum_softcam.evaluation.view import View
 from captum_softcam.metrics import METRICS
 
 __all__ = ["Comparison", "Example"]
@@ -100,11 +101,6 @@ class Comparison:
         return {name: 1 if entry["higher_is_better"] else -1 for name, entry in self._described.items()}
 
     @property
-    def localises(self) -> bool:
-        """Whether any metric needs masks."""
-        return any(entry.get("category") == "localisation" for entry in self._described.values())
-
-    @property
     def decimals(self) -> dict[str, int]:
         """For each metric the decimals that its means are shown with."""
         return {name: decimals(values) for name, values in zip(self.metrics, self._means.T, strict=True)}
@@ -169,6 +165,35 @@ class Comparison:
         parts["rank"] = self.ranks()[["mean_rank"]].set_axis(["mean"], axis=1)
         return pd.concat(parts, axis=1).rename_axis("method")
 
+    def view(self, baseline: str | None = None) -> View:
+        """Return the comparison as a reader sees it: cells, marks, costs and notes, which every table and figure shows.
+
+        Args:
+            baseline (str): the method that the others are compared with. Default: :attr:`baseline`
+
+        Returns:
+            View: plain data, from which other tables can be made.
+
+        Raises:
+            ValueError: if there is no such method.
+        """
+        baseline = baseline or self.baseline
+        return View(
+            methods=self.methods,
+            controls=self.controls,
+            baseline=baseline,
+            metrics=self._described,
+            decimals=self.decimals,
+            summary=self._summary,
+            differences=self.differences(baseline),
+            ranks=self.ranks(),
+            costs=self.costs,
+            samples=self.scores.drop_duplicates("sample"),
+            masked=self.manifest.get("samples_with_mask"),
+            failures=self.failures,
+            attempted=len(self.samples),
+        )
+
     def to_markdown(self, baseline: str | None = None) -> str:
         """The table with its notes in GitHub's Markdown.
 
@@ -181,7 +206,7 @@ class Comparison:
         Raises:
             ValueError: if there is no such method.
         """
-        return to_markdown(self, baseline or self.baseline)
+        return to_markdown(self.view(baseline))
 
     def to_latex(self, baseline: str | None = None) -> str:
         """The table with its notes in LaTeX.
@@ -195,7 +220,7 @@ class Comparison:
         Raises:
             ValueError: if there is no such method.
         """
-        return to_latex(self, baseline or self.baseline)
+        return to_latex(self.view(baseline))
 
     def plot(self, baseline: str | None = None) -> Figure:
         """A panel of means and intervals per metric, and cost against mean rank.
@@ -209,7 +234,7 @@ class Comparison:
         Raises:
             ValueError: if there is no such method.
         """
-        return plot_comparison(self, baseline or self.baseline)
+        return plot_comparison(self.view(baseline))
 
     def save(self, folder: str | Path) -> None:
         """Write everything into a folder, new or existing; each file appears whole or not at all.

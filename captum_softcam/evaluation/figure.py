@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -12,9 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter, MaxNLocator
 
 from captum_softcam._names import named, shown
-
-if TYPE_CHECKING:
-    from captum_softcam.evaluation.comparison import Comparison
+from captum_softcam.evaluation.view import View
 
 __all__ = ["plot_comparison"]
 
@@ -38,81 +36,76 @@ _SMALL, _TINY = 8, 7  # points
 _LONGEST = 40  # characters of a method's name
 
 
-def plot_comparison(comparison: Comparison, baseline: str) -> Figure:
+def plot_comparison(view: View) -> Figure:
     """One panel per metric, methods from top to bottom in the order of the run; in the last panel cost and mean rank."""
-    metrics = comparison.metrics
+    metrics = view.metrics
     rows = math.ceil((len(metrics) + 1) / _COLUMNS)
     columns = math.ceil((len(metrics) + 1) / rows)
-    height = 0.75 + 0.24 * max(len(comparison.methods), 4)
+    height = 0.75 + 0.24 * max(len(view.methods), 4)
     figure = Figure(figsize=(1.8 + 2.1 * columns, 0.4 + height * rows), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr, call-arg]
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for place, metric in enumerate(metrics):
-        _draw_metric(axes[place], comparison, metric, baseline)
-        _name_methods(axes[place], comparison, named=place % columns == 0)
-    _draw_cost(axes[len(metrics)], comparison, baseline)
+        _draw_metric(axes[place], view, metric)
+        _name_methods(axes[place], view, named=place % columns == 0)
+    _draw_cost(axes[len(metrics)], view)
     for axis in axes[len(metrics) + 1 :]:
         axis.remove()
-    if handles := _legend(comparison, baseline):
+    if handles := _legend(view):
         legend = figure.legend(handles=handles, loc="outside lower center", ncols=5, fontsize=_SMALL, frameon=False)
         for text in legend.get_texts():
             text.set_parse_math(False)
     return figure
 
 
-def _draw_metric(axis: Any, comparison: Comparison, metric: str, baseline: str) -> None:
-    summary = comparison.summary().xs(metric, level="metric")
-    better = comparison.differences(baseline)["better"].to_dict()
-    for place, (method, row) in enumerate(summary.iterrows()):
-        if row["count"]:
-            _draw_interval(axis, place, row, _style(comparison, method, baseline, better.get((method, metric), 0)))
+def _draw_metric(axis: Any, view: View, metric: str) -> None:
+    for place, method in enumerate(view.methods):
+        cell = view.cells[method, metric]
+        if cell.count:
+            marker, colour = _style(view, method, cell.better)
+            axis.plot([cell.low, cell.high], [place, place], color=colour, linewidth=1.8, solid_capstyle="butt")
+            axis.plot(cell.mean, place, marker=marker, color=colour, **_POINT)
         else:
             axis.text(0.5, place, "undefined", transform=axis.get_yaxis_transform(), **_UNDEFINED)
-    if len(summary) > 1:
-        axis.axvline(summary.loc[baseline, "mean"], color="black", linestyle=(0, (3, 3)), linewidth=0.8, zorder=1)
-    arrow = "better →" if comparison.directions[metric] > 0 else "← better"
-    axis.set_title(textwrap.fill(named(comparison.titles[metric]), 24), fontsize=9, parse_math=False)
-    axis.set_xlabel(arrow, fontsize=_TINY, color="#555555", loc="right" if comparison.directions[metric] > 0 else "left")
+    if len(view.methods) > 1:
+        reference = view.cells[view.baseline, metric].mean
+        axis.axvline(reference, color="black", linestyle=(0, (3, 3)), linewidth=0.8, zorder=1)
+    higher = view.higher_is_better(metric)
+    axis.set_title(textwrap.fill(named(view.titles[metric]), 24), fontsize=9, parse_math=False)
+    axis.set_xlabel("better →" if higher else "← better", fontsize=_TINY, color="#555555", loc="right" if higher else "left")
     axis.xaxis.set_major_locator(MaxNLocator(4))
     _tidy(axis)
 
 
-def _draw_interval(axis: Any, place: int, row: Any, style: tuple[str, str]) -> None:
-    marker, colour = style
-    axis.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=1.8, solid_capstyle="butt")
-    axis.plot(row["mean"], place, marker=marker, color=colour, **_POINT)
+def _style(view: View, method: str, better: int) -> tuple[str, str]:
+    """Return marker and colour; a control is grey."""
+    marker, colour, _ = _BASELINE if method == view.baseline else _STYLES[better]
+    return marker, _GREY if method in view.controls else colour
 
 
-def _style(comparison: Comparison, method: Any, baseline: str, better: int) -> tuple[str, str]:
-    """Marker and colour; a control is grey."""
-    marker, colour, _ = _BASELINE if method == baseline else _STYLES[better]
-    return marker, _GREY if method in comparison.controls else colour
-
-
-def _name_methods(axis: Any, comparison: Comparison, *, named: bool) -> None:
-    names = [shown(name, _LONGEST) if named else "" for name in comparison.methods]
-    axis.set_yticks(range(len(comparison.methods)), names, parse_math=False)
-    axis.set_ylim(len(comparison.methods) - 0.4, -0.6)
+def _name_methods(axis: Any, view: View, *, named: bool) -> None:
+    names = [shown(name, _LONGEST) if named else "" for name in view.methods]
+    axis.set_yticks(range(len(view.methods)), names, parse_math=False)
+    axis.set_ylim(len(view.methods) - 0.4, -0.6)
     axis.tick_params(axis="y", length=0)
-    for label, method in zip(axis.get_yticklabels(), comparison.methods, strict=True):
-        label.set(fontsize=_SMALL, color="#777777" if method in comparison.controls else "black")
+    for label, method in zip(axis.get_yticklabels(), view.methods, strict=True):
+        label.set(fontsize=_SMALL, color="#777777" if method in view.controls else "black")
 
 
-def _draw_cost(axis: Any, comparison: Comparison, baseline: str) -> None:
-    ranks = comparison.ranks()["mean_rank"]
-    costs = comparison.costs.get("relative", pd.Series(dtype=float)).reindex(comparison.methods)
-    points = pd.DataFrame({"cost": costs, "rank": ranks}).dropna()
+def _draw_cost(axis: Any, view: View) -> None:
+    costs = {method: (view.cost(method), view.mean_rank(method)) for method in view.methods}
+    points = pd.DataFrame.from_dict(costs, orient="index", columns=["cost", "rank"]).dropna()
     axis.set_title("Mean rank (1 best) and cost", fontsize=9)
     axis.set_xlabel("time in plain forwards", fontsize=_TINY, color="#555555")
-    axis.set_ylim(len(comparison.methods) + 0.5, 0.5)
+    axis.set_ylim(len(view.methods) + 0.5, 0.5)
     axis.set_xscale("symlog", linthresh=1, linscale=0.5)
     axis.set_xlim(-0.25, 3 * max(points["cost"].max() if len(points) else 1, 1))
     axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     axis.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for method, row in points.iterrows():
-        marker, colour = _style(comparison, method, baseline, 0)
+        marker, colour = _style(view, str(method), 0)
         axis.plot(row["cost"], row["rank"], marker=marker, color=colour, **_POINT)
-    _label(axis, points, len(comparison.methods))
+    _label(axis, points, len(view.methods))
     _tidy(axis)
 
 
@@ -138,14 +131,14 @@ def _tidy(axis: Any) -> None:
     axis.set_axisbelow(True)
 
 
-def _legend(comparison: Comparison, baseline: str) -> list[Line2D]:
+def _legend(view: View) -> list[Line2D]:
     """The marks that appear; nothing for a method alone."""
-    if len(comparison.methods) < 2:
+    if len(view.methods) < 2:
         return []
-    found = set(comparison.differences(baseline)["better"])
+    found = set(view.differences["better"])
     entries = [_BASELINE, *(_STYLES[better] for better in (1, -1, 0) if better in found)]
     options: dict[str, Any] = {"linestyle": "", "markersize": 6}
-    name = shown(baseline, _LONGEST)
+    name = shown(view.baseline, _LONGEST)
     handles = [Line2D([], [], marker=m, color=c, label=text.format(name), **options) for m, c, text in entries]
-    controls = [Line2D([], [], color=_GREY, linewidth=3, label="control")] if comparison.controls else []
+    controls = [Line2D([], [], color=_GREY, linewidth=3, label="control")] if view.controls else []
     return [*handles, *controls]

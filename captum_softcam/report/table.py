@@ -10,7 +10,7 @@ from rich.text import Text
 from captum_softcam._names import closest, named, quoted, shown
 from captum_softcam.attr import LayerChoice
 from captum_softcam.evaluation import Comparison
-from captum_softcam.evaluation.tables import MARKS, Cell, cells, cost, kinds, notes, passes
+from captum_softcam.evaluation.view import MARKS, Cell
 
 __all__ = ["make_layer_table", "make_table", "table_notes"]
 
@@ -37,25 +37,24 @@ def make_table(comparison: Comparison, metrics: Sequence[str] | None = None, bas
     for name in metrics:
         if name not in comparison.metrics:
             raise ValueError(f"the metric {quoted(name)} is not in this comparison. {closest(name, comparison.metrics)}")
-    baseline = baseline or comparison.baseline
-    found, titles, directions = cells(comparison, baseline), comparison.titles, comparison.directions
+    view = comparison.view(baseline)
     table = Table(show_lines=True, title="mean and 95 % interval; ↑ higher is better, ↓ lower; * best")
     table.add_column("method", no_wrap=True)
     for name in metrics:
-        head = Text(f"{named(titles[name])} {'↑' if directions[name] > 0 else '↓'}")
+        head = Text(f"{named(view.titles[name])} {'↑' if view.higher_is_better(name) else '↓'}")
         table.add_column(head, justify="center", min_width=16, max_width=16)
     table.add_column("cost\npasses", justify="right")
-    for method in comparison.methods:
-        row = [_cell(found[method, metric]) for metric in metrics]
-        label = [named(method), *(f"({kind})" for kind in kinds(comparison, method, baseline))]
-        table.add_row(Text("\n".join(label)), *row, f"{cost(comparison, method)}\n{passes(comparison, method)}")
+    for method in view.methods:
+        row = [_cell(view.cells[method, metric]) for metric in metrics]
+        label = [named(method), *(f"({kind})" for kind in view.kinds(method))]
+        table.add_row(Text("\n".join(label)), *row, f"{view.cost_text(method)}\n{view.passes(method)}")
     return table
 
 
 def _cell(cell: Cell) -> Text:
-    if not cell.mean:
+    if not cell.count:
         return Text("undefined")
-    text = Text(cell.mean + "*" if cell.best else cell.mean, style="bold" if cell.best else "")
+    text = Text(cell.text + "*" if cell.best else cell.text, style="bold" if cell.best else "")
     return text.append(f" {MARKS[cell.better]}" if cell.better else "").append(f"\n{cell.interval}", style="not bold")
 
 
@@ -72,9 +71,7 @@ def table_notes(comparison: Comparison, baseline: str | None = None) -> list[str
     Raises:
         ValueError: if the baseline is not among the methods.
     """
-    baseline = baseline or comparison.baseline
-    comparison.differences(baseline)  # refuses what is not among the methods
-    return notes(comparison, baseline)
+    return comparison.view(baseline).notes()
 
 
 def make_layer_table(choices: Sequence[LayerChoice]) -> Table:

@@ -18,7 +18,7 @@ import torch
 
 from captum_softcam.data import Sample
 from captum_softcam.evaluation.comparison import Comparison, Example
-from captum_softcam.evaluation.tables import MARKS
+from captum_softcam.evaluation.view import MARKS
 
 NAN = math.nan
 METHODS = ("soft_cam", "grad_cam", "occlusion", "random")

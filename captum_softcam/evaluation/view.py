@@ -1,0 +1,269 @@
+"""A comparison as a reader sees it: what is shown, in which order, with which marks and notes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from captum_softcam._names import named, shown
+from captum_softcam.evaluation.statistics import MIN_PAIRS
+
+__all__ = ["MARKS", "Cell", "Difference", "View", "digits", "one_line"]
+
+MARKS = {1: "▲", -1: "▼"}
+"""Marks of means that are better, or worse, than the baseline's."""
+
+_MOST_DECIMALS = 6
+_ERROR = 200  # characters of an error that a note shows
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The paired difference of a method to the baseline; see :meth:`Comparison.differences`."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+    win_rate: float
+    better: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The scores of a method under a metric: their mean and 95 % interval, and how they compare with the baseline's.
+
+    Args:
+        mean, low, high (float): the mean and its interval; NaN where no score is defined.
+        count (int): number of defined scores.
+        undefined (int): number of the others.
+        failed (int): how many of these are due to an error.
+        best (bool): whether no other mean of the metric is better.
+        decimals (int): number of decimals shown.
+        difference (Difference): to the baseline. Default: None, for the baseline itself
+    """
+
+    mean: float
+    low: float
+    high: float
+    count: int
+    undefined: int
+    failed: int
+    best: bool
+    decimals: int
+    difference: Difference | None = None
+
+    @property
+    def better(self) -> int:
+        """1 or -1 where the mean is clearly better or worse than the baseline's, else 0."""
+        return self.difference.better if self.difference and self.count else 0
+
+    @property
+    def text(self) -> str:
+        """The mean as text."""
+        return digits(self.mean, self.decimals)
+
+    @property
+    def interval(self) -> str:
+        """The interval as text, in brackets."""
+        return f"[{digits(self.low, self.decimals)}, {digits(self.high, self.decimals)}]"
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A comparison as a reader sees it, with one method as the baseline; made by :meth:`Comparison.view`.
+
+    Tables, figures and the report all read it, so that they agree on order, digits, marks and notes. It is plain data and
+    does not know the comparison that it was made from.
+
+    Args:
+        methods (sequence of str): the rows.
+        controls (sequence of str): which of them are controls.
+        baseline (str): the one that the others are compared with.
+        metrics (mapping): for each metric its entry in the manifest: title, category, direction.
+        decimals (mapping): for each metric the number of decimals shown.
+        summary (DataFrame): from :meth:`Comparison.summary`.
+        differences (DataFrame): from :meth:`Comparison.differences`.
+        ranks (DataFrame): from :meth:`Comparison.ranks`.
+        costs (DataFrame): costs by method.
+        samples (DataFrame): one row per scored sample, with the columns ``label`` and ``prediction``.
+        masked (int): number of samples with a mask. Default: None, if that is not known
+        failures (DataFrame): one row per sample, method and metric that raised an error.
+        attempted (int): number of samples, those without any score included.
+    """
+
+    methods: Sequence[str]
+    controls: Sequence[str]
+    baseline: str
+    metrics: Mapping[str, Mapping[str, Any]]
+    decimals: Mapping[str, int]
+    summary: pd.DataFrame
+    differences: pd.DataFrame
+    ranks: pd.DataFrame
+    costs: pd.DataFrame
+    samples: pd.DataFrame
+    masked: int | None
+    failures: pd.DataFrame
+    attempted: int
+
+    @cached_property
+    def cells(self) -> dict[tuple[str, str], Cell]:
+        """Cells by method and metric."""
+        found: dict[Any, Any] = self.differences.to_dict("index")
+        differences = {key: Difference(**row) for key, row in found.items()}
+        rows: dict[Any, Any] = self.summary.to_dict("index")
+        return {
+            key: Cell(**row, decimals=self.decimals[key[1]], difference=differences.get(key)) for key, row in rows.items()
+        }
+
+    @cached_property
+    def titles(self) -> dict[str, str]:
+        """Titles of the metrics."""
+        return {name: str(entry.get("title", name)) for name, entry in self.metrics.items()}
+
+    @cached_property
+    def categories(self) -> dict[str, str]:
+        """Categories of the metrics; empty where they are not known."""
+        return {name: str(entry.get("category") or "") for name, entry in self.metrics.items()}
+
+    def higher_is_better(self, metric: str) -> bool:
+        """Return whether more of a metric is better.
+
+        Args:
+            metric (str): its name.
+
+        Returns:
+            bool: False where less is better.
+        """
+        return bool(self.metrics[metric]["higher_is_better"])
+
+    @property
+    def correct(self) -> int:
+        """Number of samples whose predicted class is their own."""
+        return int((self.samples["label"] == self.samples["prediction"]).sum())
+
+    def kinds(self, method: str) -> list[str]:
+        """Return the roles of a method: ``control``, ``baseline``, both or neither.
+
+        Args:
+            method (str): its name.
+
+        Returns:
+            list of str: words to print in brackets behind its name.
+        """
+        compared = method == self.baseline and len(self.methods) > 1
+        return ["control"] * (method in self.controls) + ["baseline"] * compared
+
+    def mean_rank(self, method: str) -> float:
+        """Return the mean rank over the metrics; NaN without any.
+
+        Args:
+            method (str): its name.
+
+        Returns:
+            float: 1 for a method that is the best everywhere.
+        """
+        return float(self.ranks["mean_rank"][method])
+
+    def cost(self, method: str, name: str = "relative") -> float:
+        """Return a cost, by default the time in units of a plain forward; NaN where it was not measured.
+
+        Args:
+            method (str): its name.
+            name (str): a column of :attr:`Comparison.costs`. Default: ``"relative"``
+
+        Returns:
+            float: per image.
+        """
+        return float(self.costs[name].get(method, math.nan)) if name in self.costs else math.nan
+
+    def cost_text(self, method: str) -> str:
+        """Return the time in units of a plain forward as text; empty where it was not measured.
+
+        Args:
+            method (str): its name.
+
+        Returns:
+            str: with one decimal.
+        """
+        value = self.cost(method)
+        return "" if math.isnan(value) else f"{value:.1f}"
+
+    def passes(self, method: str) -> str:
+        """Return forwards + backwards per image as text; empty where they were not counted.
+
+        Args:
+            method (str): its name.
+
+        Returns:
+            str: such as ``1 + 1``.
+        """
+        counts = (self.cost(method, name) for name in ("forwards", "backwards"))
+        return " + ".join(f"{count:.1f}".removesuffix(".0") for count in counts if not math.isnan(count))
+
+    def notes(self, marks: Mapping[int, str] = MARKS) -> list[str]:
+        """Return the footnotes: samples, the meaning of the marks, what is undefined, what failed.
+
+        Args:
+            marks (mapping): marks for 1 and -1. Default: ▲ and ▼
+
+        Returns:
+            list of str: a sentence each, in plain text.
+        """
+        return [*self._on_samples(), *self._on_marks(marks), *self._on_undefined(), *self._on_failures()]
+
+    def _on_samples(self) -> Iterator[str]:
+        total = len(self.samples)
+        yield f"{total} samples, {self.correct} of them predicted right."
+        if "localisation" in self.categories.values() and self.masked is not None and self.masked < total:
+            yield f"localisation: over the {self.masked} samples that have a mask."
+
+    def _on_marks(self, marks: Mapping[int, str]) -> Iterator[str]:
+        if len(self.methods) > 1:
+            yield (
+                f"{marks[1]} better, {marks[-1]} worse than {one_line(self.baseline)}: the 95 % interval of the paired "
+                f"difference leaves out 0 (at least {MIN_PAIRS} pairs)."
+            )
+        if any(map(self.cost_text, self.methods)):
+            yield "cost: time of the method over time of a plain forward of the same images."
+        if any(map(self.passes, self.methods)):
+            yield "passes: forwards + backwards per image."
+
+    def _on_undefined(self) -> Iterator[str]:
+        for (method, metric), cell in self.cells.items():
+            if undefined := cell.undefined - cell.failed:  # errors have notes of their own
+                total = cell.undefined + cell.count
+                yield f"{one_line(method)}, {one_line(metric)}: {undefined} of {total} scores are undefined (NaN)."
+
+    def _on_failures(self) -> Iterator[str]:
+        groups = self.failures.fillna({"metric": ""}).groupby(["method", "metric"], sort=False)
+        for names, group in groups:
+            where = ", ".join(one_line(name) for name in names if name != "")
+            errors = group["error"].value_counts()
+            more = f" (and other errors: {len(errors) - 1})" if len(errors) > 1 else ""
+            first = shown(" ".join(str(errors.index[0]).split()), _ERROR)
+            yield f"{where}: failed on {group['sample'].nunique()} of {self.attempted} samples: {first}{more}"
+
+
+def digits(value: float, decimals: int, style: str = "") -> str:
+    """Return a number with so many decimals, never as -0.000; in scientific notation where more than 6 would be needed.
+
+    Args:
+        value (float): finite.
+        decimals (int): number of decimals.
+        style (str): of Python's format, such as ``+`` or ``,``. Default: none
+    """
+    if decimals > _MOST_DECIMALS:
+        return f"{value:{style}.2e}"
+    rounded = round(value, decimals) + 0.0
+    return f"{rounded:{style if rounded else style.replace('+', '')}.{decimals}f}"
+
+
+def one_line(name: object) -> str:
+    """Return a name shortened, on one line."""
+    return named(" ".join(str(name).split()))
