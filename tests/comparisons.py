@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from conftest import PooledNet
+from networks import PooledNet
 from torch import Tensor
 
 from captum_softcam.data import Sample

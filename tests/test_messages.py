@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from comparisons import make_model, make_samples
-from conftest import PooledNet
+from networks import PooledNet
 from reports import make_comparison
 
 from captum_softcam import (

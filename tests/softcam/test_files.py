@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torchvision
-from conftest import PooledNet
+from networks import PooledNet
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn

@@ -13,7 +13,6 @@ from captum_softcam.softcam.scores import hoyer_sparsity, one_vs_rest_auc
 KINDS = ("multiclass", "multilabel", "binary")
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The '.*dataloader' does not have many workers"),  # none are wanted here
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.*is deprecated"),  # Lightning's own call of torch
 ]
 
 

@@ -1,9 +1,7 @@
-"""The examples in the docstrings of all public names run, and print what they say they print."""
+"""The names that the examples in docstrings find, and the files that they read in the working directory."""
 
 from __future__ import annotations
 
-import ast
-import doctest
 import importlib
 import inspect
 import pkgutil
@@ -12,62 +10,34 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 import torch
-from conftest import PooledNet
 from image_files import draw, write
 from layouts import make_layouts
+from networks import PooledNet
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import captum_softcam
 
-ROOT = Path(captum_softcam.__path__[0])
-OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-EXTRAS = {"SoftCamTask": "lightning", "train_classifier": "lightning", "export_onnx": "onnxscript"}
 
-
-def packages() -> list[str]:
+def public_names() -> dict[str, Any]:
+    """Return the classes and functions that a public package lists in ``__all__``."""
     found = pkgutil.walk_packages(captum_softcam.__path__, "captum_softcam.")
-    return ["captum_softcam", *(entry.name for entry in found if entry.ispkg and "._" not in entry.name)]
-
-
-def public() -> dict[str, Any]:
-    """Everything that a package names in ``__all__`` by its name; functions of tensors, too."""
-    modules = [importlib.import_module(name) for name in [*packages(), "captum_softcam.metrics.functional"]]
-    named = ((name, getattr(module, name)) for module in modules for name in module.__all__)
+    packages = ["captum_softcam", *(entry.name for entry in found if entry.ispkg and "._" not in entry.name)]
+    named = ((name, getattr(module, name)) for module in map(importlib.import_module, packages) for name in module.__all__)
     return {name: thing for name, thing in named if inspect.isclass(thing) or inspect.isfunction(thing)}
 
 
-def examples() -> list[doctest.DocTest]:
-    """Those of classes, their methods, and functions."""
-    finder = doctest.DocTestFinder(exclude_empty=True)
-    return [test for name, thing in sorted(public().items()) for test in finder.find(thing, name) if test.examples]
-
-
-def written() -> set[tuple[str, str]]:
-    """File and name of everything, public or not, whose docstring promises an example or has one."""
-    found = set()
-    for path in ROOT.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
-                text = ast.get_docstring(node) or ""
-                if "Example::" in text or "Examples::" in text or ">>>" in text:
-                    found.add((path.relative_to(ROOT).as_posix(), getattr(node, "name", "")))
-    return found
-
-
-EXAMPLES = examples()
-
-
-def test_every_example_that_is_written_is_run():
-    run = {(Path(test.filename).relative_to(ROOT).as_posix(), test.name.rpartition(".")[2]) for test in EXAMPLES}
-    assert run == written()
-    assert len(EXAMPLES) > 30
+def names_for(owner: str) -> dict[str, Any]:
+    """Return what the example of a class or function finds, and write the files that it reads to the working directory."""
+    make_layouts(Path())
+    names = usual_names(owner)
+    PREPARE.get(owner, lambda _: None)(names)
+    return names
 
 
 class Net(nn.Module):
-    """What the examples call a model: its last layer gives 7 x 7 positions of an image with 224 x 224."""
+    """The ``model`` of the examples; ``layer4`` has 7 x 7 positions for an image of 224 x 224 pixels."""
 
     def __init__(self, num_classes: int = 1000) -> None:
         super().__init__()
@@ -81,7 +51,7 @@ class Net(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention without learned parts, behind a normalisation."""
+    """Attention without parameters, after a normalisation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,7 +63,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A class token before 14 x 14 others, and nothing that says so."""
+    """A class token before 14 x 14 others, in a plain tensor."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,9 +87,9 @@ class Pairs:
 
 
 def usual_names(owner: str) -> dict[str, Any]:
-    """What an example finds: the public names, the modules that everybody has, a model and images for it."""
+    """Return all public names, modules that users have imported, and a model with its images."""
     torch.manual_seed(0)
-    names = {**public(), "Path": Path, "torch": torch, "torchvision": importlib.import_module("torchvision")}
+    names = {**public_names(), "Path": Path, "torch": torch, "torchvision": importlib.import_module("torchvision")}
     names["v2"] = importlib.import_module("torchvision.transforms.v2")
     names["cross_entropy"] = nn.functional.cross_entropy
     model: nn.Module = Net()
@@ -134,7 +104,7 @@ def usual_names(owner: str) -> dict[str, Any]:
 
 
 def make_results() -> Any:
-    """A comparison in which SoftCAM's map of every sample has more mass on the mask than Grad-CAM's."""
+    """Return a comparison in which SoftCAM has more mass on the mask than Grad-CAM for every sample."""
     import pandas as pd
 
     lead = {"soft_cam": 0.2, "grad_cam": 0.0}
@@ -187,18 +157,3 @@ PREPARE = {
     "SoftCamTask": prepare_training,
     "train_classifier": prepare_training,
 }
-
-
-@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # Lightning's own affair with PyTorch
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-def test_example(example, tmp_path, monkeypatch):
-    owner = example.name.partition(".")[0]
-    if owner in EXTRAS:
-        pytest.importorskip(EXTRAS[owner])
-    make_layouts(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    example.globs = usual_names(owner)
-    PREPARE.get(owner, lambda _: None)(example.globs)
-    answers: list[str] = []
-    failed, tried = doctest.DocTestRunner(optionflags=OPTIONS).run(example, out=answers.append, clear_globs=False)
-    assert (failed, tried) == (0, len(example.examples)), "".join(answers)
