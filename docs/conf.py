@@ -37,7 +37,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinxcontrib.bibtex",
     "error_messages",
-    "import_arrows",
+    "package_parts",
 ]
 exclude_patterns = ["_build", "jupyter_execute", "reference/*_measured.md"]  # the last are included by pages
 html_theme = "furo"

@@ -65,6 +65,17 @@ def test_every_package_has_a_place_in_the_reference():
     assert checks.undocumented_names(captum_softcam, names) == []
 
 
+def test_the_parts_of_the_package_are_listed_with_their_purposes():
+    pytest.importorskip("sphinx")
+    from package_parts import parts
+
+    found = [*parts(DOCS.parent)]
+    rows = {part.strip("`"): row for row, part, _ in found}
+    assert rows["cli/"] < rows["report/"] < rows["evaluation/"] < rows["attr/"] == rows["metrics/"] < rows["_names.py"]
+    assert len(rows) > 10
+    assert all(purpose and ":`" not in purpose for *_, purpose in found)
+
+
 CONF = "import sys\nsys.path.insert(0, {docs!r})\nextensions = ['site_checks']\nexclude_patterns = []\n"
 
 
