@@ -30,10 +30,12 @@ from captum_softcam.metrics.functional.coherence import (
     adcc_of_means,
     average_drop,
     coherency,
+    confidence,
     increase_in_confidence,
-    map_complexity,
+    masked_confidence,
+    masked_images,
 )
-from captum_softcam.metrics.functional.concentration import sparseness
+from captum_softcam.metrics.functional.complexity import map_complexity, sparseness
 from captum_softcam.metrics.functional.imputation import noisy_linear_imputation, road_curve
 from captum_softcam.metrics.functional.localisation import (
     activation_precision,
@@ -47,16 +49,22 @@ from captum_softcam.metrics.functional.localisation import (
     top_k_intersection,
     top_k_localisation_precision,
 )
-from captum_softcam.metrics.functional.masking import confidence, masked_confidence, masked_images
 from captum_softcam.metrics.functional.masks import boxes_to_masks
-from captum_softcam.metrics.functional.monotonicity import monotonicity, monotonicity_correlation
 from captum_softcam.metrics.functional.perturbation import (
     area_under_curve,
     deletion_curve,
     insertion_curve,
+    monotonicity,
+    region_perturbation,
     step_fractions,
 )
-from captum_softcam.metrics.functional.subsets import faithfulness_correlation, infidelity, sensitivity_n
+from captum_softcam.metrics.functional.subsets import (
+    faithfulness_correlation,
+    faithfulness_estimate,
+    infidelity,
+    monotonicity_correlation,
+    sensitivity_n,
+)
 from captum_softcam.metrics.functional.superpixels import irof, superpixels
 
 __all__ = [
@@ -74,6 +82,7 @@ __all__ = [
     "deletion_curve",
     "energy_based_pointing_game",
     "faithfulness_correlation",
+    "faithfulness_estimate",
     "increase_in_confidence",
     "infidelity",
     "insertion_curve",
@@ -88,6 +97,7 @@ __all__ = [
     "noisy_linear_imputation",
     "pixel_auc",
     "pointing_game",
+    "region_perturbation",
     "relevance_mass_accuracy",
     "relevance_rank_accuracy",
     "road_curve",

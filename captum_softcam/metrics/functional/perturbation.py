@@ -13,7 +13,14 @@ from captum_softcam.metrics.functional._answers import probabilities_of
 from captum_softcam.metrics.functional._edges import nan_if_flat, usable_maps
 from captum_softcam.metrics.functional._grid import expand_patches, grid, patch_means, ranks
 
-__all__ = ["area_under_curve", "deletion_curve", "insertion_curve", "step_fractions"]
+__all__ = [
+    "area_under_curve",
+    "deletion_curve",
+    "insertion_curve",
+    "monotonicity",
+    "region_perturbation",
+    "step_fractions",
+]
 
 
 def deletion_curve(
@@ -50,7 +57,9 @@ def deletion_curve(
         ValueError: if the maps are not (N, 1, ...) of the images' number and size, a side has fewer positions than patches,
             there is no step, or the scores are not (N, K).
     """
-    return _curve(forward_func, images, maps, targets, baseline, patches, steps, inserted=False)
+    counts = grid(maps.shape[2:], patches)
+    replaced = _replaced(math.prod(counts), steps)
+    return _curve(forward_func, images, maps, targets, baseline, counts, replaced, inserted=False)
 
 
 def insertion_curve(
@@ -84,7 +93,92 @@ def insertion_curve(
     Raises:
         ValueError: as :func:`deletion_curve` does.
     """
-    return _curve(forward_func, images, maps, targets, baseline, patches, steps, inserted=True)
+    counts = grid(maps.shape[2:], patches)
+    replaced = _replaced(math.prod(counts), steps)
+    return _curve(forward_func, images, maps, targets, baseline, counts, replaced, inserted=True)
+
+
+def monotonicity(
+    forward_func: Callable[[Tensor], Tensor],
+    images: Tensor,
+    maps: Tensor,
+    targets: Tensor,
+    baseline: Tensor,
+    *,
+    patches: int | None = 8,
+    steps: int = 16,
+    tolerance: float = 1e-4,
+) -> Tensor:
+    """Share of the steps at which the probability does not fall while evidence comes, the weakest first; higher is better.
+
+    From :cite:t:`arya2019explanation`, who ask whether it never does: 1 here. A weak test: where nothing in the image
+    speaks against the class, any order passes; and negative evidence, which comes first, is right to let it fall. (Quantus
+    puts the baseline in the place of the baseline, sees no change, and answers True always.)
+
+    Args:
+        forward_func (callable): images (N, C, ...) -> logits (N, K).
+        images (Tensor): (N, C, ...).
+        maps (Tensor): (N, 1, ...), of the size of the images.
+        targets (Tensor): (N,), the class of each image.
+        baseline (Tensor): what the images grow from, (N, C, ...) or broadcastable to it.
+        patches (int): per side; None for single positions, all channels together. Default: 8
+        steps (int): from nothing to all. Default: 16
+        tolerance (float): a fall by this share of the probability is none: rounding differs from batch size to batch
+            size. Default: 1e-4
+
+    Returns:
+        Tensor: (N,), in [0, 1]; NaN for maps that rank nothing. Cost: ``steps + 1`` forwards.
+
+    Raises:
+        ValueError: as :func:`insertion_curve` does.
+    """
+    curves = insertion_curve(forward_func, images, -maps, targets, baseline, patches=patches, steps=steps)
+    kept = curves[:, 1:] >= (1 - tolerance) * curves[:, :-1]
+    return kept.to(curves.dtype).mean(1).masked_fill(curves.isnan().any(1), math.nan)
+
+
+def region_perturbation(
+    forward_func: Callable[[Tensor], Tensor],
+    images: Tensor,
+    maps: Tensor,
+    targets: Tensor,
+    baseline: Tensor,
+    *,
+    patches: int | None = 8,
+    regions_evaluation: int = 32,
+) -> Tensor:
+    r"""Mean drop of the probability while the strongest patches are taken away :cite:p:`samek2017evaluating`.
+
+    .. math:: \frac{1}{L + 1} \sum_{k = 0}^{L} \left( p(x) - p(x_{\setminus k}) \right)
+
+    with the probability :math:`p` of the class and the image :math:`x_{\setminus k}` without its *k* strongest patches, the
+    untouched image included. Higher is better.
+
+    Args:
+        forward_func (callable): images (N, C, ...) -> logits (N, K).
+        images (Tensor): (N, C, ...).
+        maps (Tensor): (N, 1, ...), of the size of the images.
+        targets (Tensor): (N,), the class of each image.
+        baseline (Tensor): what replaces the images, (N, C, ...) or broadcastable to it.
+        patches (int): per side; None for single positions, all channels together. Default: 8
+        regions_evaluation (int): number of patches that are taken away, one at a time, *L*. Default: 32
+
+    Returns:
+        Tensor: (N,), in (-1, 1); NaN for maps that rank nothing. Cost: ``regions_evaluation + 1`` forwards.
+
+    Raises:
+        ValueError: if the maps are not (N, 1, ...) of the images' number and size, a side has fewer positions than patches,
+            ``regions_evaluation`` is not a number of patches, or the scores are not (N, K).
+    """
+    counts = grid(maps.shape[2:], patches)
+    if not 1 <= regions_evaluation <= math.prod(counts):
+        raise ValueError(
+            f"regions_evaluation must be from 1 to the number of patches, {math.prod(counts)}; "
+            f"got {quoted(regions_evaluation)}."
+        )
+    replaced = range(regions_evaluation + 1)
+    curves = _curve(forward_func, images, maps, targets, baseline, counts, replaced, inserted=False)
+    return (curves[:, :1] - curves).mean(1)
 
 
 def step_fractions(size: Sequence[int], *, patches: int | None = 16, steps: int = 16) -> Tensor:
@@ -133,13 +227,14 @@ def _curve(
     maps: Tensor,
     targets: Tensor,
     baseline: Tensor,
-    patches: int | None,
-    steps: int,
+    counts: Sequence[int],
+    replaced: Sequence[int],
     inserted: bool,
 ) -> Tensor:
+    """Probability of the class with each of these numbers of patches replaced, (N, len(replaced))."""
     maps, size = usable_maps(images, maps), maps.shape[2:]
-    places = ranks(patch_means(maps, grid(size, patches)))
-    touched = (expand_patches(places < replaced, size) for replaced in _replaced(places[0].numel(), steps))
+    places = ranks(patch_means(maps, counts))
+    touched = (expand_patches(places < number, size) for number in replaced)
     shown = (torch.where(each == inserted, images, baseline) for each in touched)
     return nan_if_flat(probabilities_of(forward_func, images, shown, targets), maps)
 

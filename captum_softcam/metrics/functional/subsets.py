@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from captum_softcam.metrics.functional._correlation import pearson
-from captum_softcam.metrics.functional._edges import nan_if_flat, usable_maps
-from captum_softcam.metrics.functional._grid import grid
-from captum_softcam.metrics.functional._removal import random_subsets, removals, squares
+from captum_softcam._names import quoted
+from captum_softcam.metrics.functional._answers import logits_of, of_class
+from captum_softcam.metrics.functional._correlation import pearson, spearman
+from captum_softcam.metrics.functional._edges import nan_if_flat, refuse_other_images, usable_maps, wide
+from captum_softcam.metrics.functional._grid import expand_patches, grid, patch_sums
 
-__all__ = ["faithfulness_correlation", "infidelity", "sensitivity_n"]
+__all__ = [
+    "faithfulness_correlation",
+    "faithfulness_estimate",
+    "infidelity",
+    "monotonicity_correlation",
+    "sensitivity_n",
+]
+
+_ROUNDING = 1e-6
 
 
 def faithfulness_correlation(
@@ -55,8 +66,46 @@ def faithfulness_correlation(
             the subsets hold no patch or all of them, there are less than two runs, or the scores are not (N, K).
     """
     maps = usable_maps(images, maps)
-    subsets = random_subsets(grid(maps.shape[2:], patches), subset_size, runs, seed)
-    sums, drops = removals(forward_func, images, maps, targets, baseline, patches, subsets)
+    subsets = _random_subsets(grid(maps.shape[2:], patches), subset_size, runs, seed)
+    sums, drops = _removals(forward_func, images, maps, targets, baseline, patches, subsets)
+    return nan_if_flat(pearson(sums, drops), maps)
+
+
+def faithfulness_estimate(
+    forward_func: Callable[[Tensor], Tensor],
+    images: Tensor,
+    maps: Tensor,
+    targets: Tensor,
+    baseline: Tensor,
+    *,
+    patches: int | None = 8,
+) -> Tensor:
+    r"""Correlate the values of single patches with the drops of the logit without them :cite:p:`alvarez2018towards`.
+
+    .. math:: \mathrm{pearson}_p \left( A_p,\; f(x) - f(x_{\setminus p}) \right)
+
+    over all patches, with the map's sum :math:`A_p` over a patch and the logit :math:`f` of the class. Higher is better. The
+    logit is read because a probability close to 1 barely moves.
+
+    Args:
+        forward_func (callable): images (N, C, ...) -> logits (N, K).
+        images (Tensor): (N, C, ...).
+        maps (Tensor): (N, 1, ...), of the size of the images.
+        targets (Tensor): (N,), the class of each image.
+        baseline (Tensor): what replaces the images, (N, C, ...) or broadcastable to it.
+        patches (int): per side; None for single positions, all channels together. Default: 8
+
+    Returns:
+        Tensor: (N,), in [-1, 1]; NaN for maps that rank nothing, and where the logit never moves. Cost: one forward, and one
+        for each patch.
+
+    Raises:
+        ValueError: if the maps are not (N, 1, ...) of the images' number and size, a side has fewer positions than patches,
+            or the scores are not (N, K).
+    """
+    maps = usable_maps(images, maps)
+    subsets = _single_patches(grid(maps.shape[2:], patches))
+    sums, drops = _removals(forward_func, images, maps, targets, baseline, patches, subsets)
     return nan_if_flat(pearson(sums, drops), maps)
 
 
@@ -144,9 +193,113 @@ def infidelity(
     if not len(sides):
         raise ValueError("sides are empty; give one side of the squares at least.")
     maps = usable_maps(images, maps)
-    subsets = squares(grid(maps.shape[2:], patches), sides)
-    sums, drops = removals(forward_func, images, maps, targets, baseline, patches, subsets)
+    subsets = _squares(grid(maps.shape[2:], patches), sides)
+    sums, drops = _removals(forward_func, images, maps, targets, baseline, patches, subsets)
     if scaled:
         fits = (sums * drops).sum(1) / sums.square().sum(1)
         sums = sums * fits.clamp(min=0)[:, None]
     return nan_if_flat((sums - drops).square().mean(1), maps)
+
+
+def monotonicity_correlation(
+    forward_func: Callable[[Tensor], Tensor],
+    images: Tensor,
+    maps: Tensor,
+    targets: Tensor,
+    baseline: Tensor,
+    *,
+    patches: int | None = 8,
+) -> Tensor:
+    r"""Whether the logit moves more without a patch, the greater its value in the map :cite:p:`nguyen2020quantitative`.
+
+    .. math:: \mathrm{spearman}_p \left( |A_p|,\; \left(f(x) - f(x_{\setminus p})\right)^2 \right)
+
+    over all patches, with the map's sum :math:`A_p` over a patch and the logit :math:`f` of the class; higher is better. It
+    reads magnitudes: evidence for and against the class are of one worth. Departure from the paper, which takes the mean
+    over what might have stood in the patch: the baseline stands for it. (Quantus weighs the changes by the square of the
+    inverse score, the same for all of them, and raises an error where one sample's score is below 1e-5.)
+
+    Args:
+        forward_func (callable): images (N, C, ...) -> logits (N, K).
+        images (Tensor): (N, C, ...).
+        maps (Tensor): (N, 1, ...), of the size of the images.
+        targets (Tensor): (N,), the class of each image.
+        baseline (Tensor): what replaces the images, (N, C, ...) or broadcastable to it.
+        patches (int): per side; None for single positions, all channels together. Default: 8
+
+    Returns:
+        Tensor: (N,), in [-1, 1]; NaN for maps that rank nothing or whose magnitudes are equal, and where the logit never
+        moves. Cost: one forward, and one for each patch.
+
+    Raises:
+        ValueError: if the maps are not (N, 1, ...) of the images' number and size, a side has fewer positions than patches,
+            or the scores are not (N, K).
+    """
+    maps = usable_maps(images, maps)
+    subsets = _single_patches(grid(maps.shape[2:], patches))
+    sums, drops = _removals(forward_func, images, maps, targets, baseline, patches, subsets)
+    return nan_if_flat(spearman(sums.abs(), drops.abs()), maps)
+
+
+@torch.no_grad()
+def _removals(
+    forward_func: Callable[[Tensor], Tensor],
+    images: Tensor,
+    maps: Tensor,
+    targets: Tensor,
+    baseline: Tensor,
+    patches: int | None,
+    subsets: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Sum of the map over each subset, and how far the logit of the class falls without it: both (N, M).
+
+    The subsets (M, ...) are bool over the grid of patches. A fall below a millionth of the highest logit is none: it is
+    rounding, which differs from batch size to batch size.
+    """
+    refuse_other_images(images, maps)
+    size = maps.shape[2:]
+    subsets = subsets.to(maps.device)
+    sums = patch_sums(maps, grid(size, patches)).flatten(1)
+    taken = (torch.where(expand_patches(subset[None], size), baseline, images) for subset in subsets)
+    whole, *rest = logits_of(forward_func, images, itertools.chain([images], taken))
+    scores = wide(torch.stack([of_class(logits, targets) for logits in (whole, *rest)], 1))
+    drops = scores[:, :1] - scores[:, 1:]
+    none = drops.abs() <= _ROUNDING * wide(whole.abs().amax(1))[:, None]
+    return sums @ subsets.flatten(1).to(sums).T, drops.masked_fill(none, 0)
+
+
+def _random_subsets(counts: Sequence[int], subset_size: int, runs: int, seed: int) -> Tensor:
+    """Random subsets of a grid of patches, (runs, *counts).
+
+    The first of more runs, and the smaller of larger subsets: what is asked for at another size has been drawn alike.
+    """
+    total = math.prod(counts)
+    if not 1 <= subset_size < total:
+        raise ValueError(
+            f"subset_size must be from 1 to {total - 1}, fewer than the {total} patches; got {quoted(subset_size)}."
+        )
+    if runs < 2:
+        raise ValueError(f"runs must be >= 2, or nothing correlates; got {quoted(runs)}.")
+    generator = torch.Generator().manual_seed(seed)
+    subsets = torch.zeros(runs, total, dtype=torch.bool)
+    for subset in subsets:
+        subset[torch.randperm(total, generator=generator)[:subset_size]] = True
+    return subsets.view(runs, *counts)
+
+
+def _single_patches(counts: Sequence[int]) -> Tensor:
+    """Each patch of a grid alone, (patches, *counts)."""
+    return torch.eye(math.prod(counts), dtype=torch.bool).view(-1, *counts)
+
+
+def _squares(counts: Sequence[int], sides: Sequence[int]) -> Tensor:
+    """Each square (cube, run) of these sides on a grid of patches, (M, *counts)."""
+    for side in sides:
+        if not 1 <= side <= min(counts):
+            raise ValueError(f"sides must be from 1 to {min(counts)}, the patches per side; got {quoted(side)}.")
+    found = []
+    for side in sides:
+        for corner in itertools.product(*[range(count - side + 1) for count in counts]):
+            found.append(torch.zeros(*counts, dtype=torch.bool))
+            found[-1][tuple(slice(start, start + side) for start in corner)] = True
+    return torch.stack(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import oracles
@@ -18,6 +19,8 @@ from captum_softcam.metrics.functional import (
     deletion_curve,
     insertion_curve,
     mean_baseline,
+    monotonicity,
+    region_perturbation,
     step_fractions,
 )
 
@@ -92,6 +95,57 @@ def test_forwards_and_gradients(model, images, maps, targets):
 
     deletion_curve(counted, images, maps, targets, BLACK, patches=7, steps=5)
     assert calls == [False] * 6
+    calls.clear()
+    region_perturbation(counted, images, maps, targets, BLACK, patches=7, regions_evaluation=5)
+    assert calls == [False] * 6
+
+
+@pytest.mark.parametrize(("patches", "regions"), [(3, 1), (4, 5), (None, 9)])
+def test_region_perturbation(model, images, maps, targets, patches, regions):
+    maps[1] = maps[1].round()  # ties
+    got = region_perturbation(model, images, maps, targets, images * 0, patches=patches, regions_evaluation=regions)
+    for i, target in enumerate(targets.tolist()):
+        if patches:
+            values, black = maps[i, 0].tolist(), images[i] * 0
+            curve = oracles.perturbation_curve(model, images[i], values, target, black, patches, patches**2, False)
+        else:
+            curve = oracles.pixel_curve(model, images[i], maps[i, 0], target, images[i] * 0, maps[i].numel(), False)
+        drops = [curve[0] - point for point in curve[1 : regions + 1]]
+        assert got[i].item() == pytest.approx(oracles.region_perturbation(drops), abs=1e-9)
+
+
+def test_monotonicity(images, maps, targets):
+    weights = torch.linspace(-1, 1, images[0].numel(), dtype=images.dtype)
+    model = lambda x: torch.stack([(x.flatten(1) @ (n * weights)).sin() for n in (1, 2, 4)], 1)  # noqa: E731
+    baseline = images.flip(2)
+    got = monotonicity(model, images, maps, targets, baseline, patches=5, steps=20)
+    for i, target in enumerate(targets.tolist()):
+        weakest_first = (-maps[i, 0]).tolist()
+        curve = oracles.perturbation_curve(model, images[i], weakest_first, target, baseline[i], 5, 20, True)
+        want = sum(after >= before for before, after in itertools.pairwise(curve)) / 20
+        assert got[i].item() == pytest.approx(want)
+
+
+def test_some_orders_rise_and_some_do_not():
+    """A probability that rises with the light of the right half and falls with that of the left one."""
+    images = torch.ones(2, 1, 4, 4)
+    sides = torch.tensor([-1.0, -1.0, 1.0, 1.0]).expand(4, 4)
+    model = lambda x: torch.stack([(x[:, 0] * sides).sum((1, 2)), x.new_zeros(len(x))], 1)  # noqa: E731 - a model
+    maps = torch.stack([sides, -sides])[:, None] + torch.arange(16.0).view(4, 4) / 100
+    target = torch.tensor([0, 0])
+    got = monotonicity(model, images, maps, target, images * 0, patches=4, steps=16)
+    torch.testing.assert_close(got, torch.tensor([0.5, 0.5]), msg="half of the steps go down, whatever comes first")
+    everywhere = lambda x: torch.stack([x.sum((1, 2, 3)), x.new_zeros(len(x))], 1)  # noqa: E731 - a model
+    assert monotonicity(everywhere, images, maps, target, images * 0, patches=4, steps=16).eq(1).all()
+    falling = lambda x: -everywhere(x)  # noqa: E731 - a model
+    assert monotonicity(falling, images, maps, target, images * 0, patches=4, steps=16).eq(0).all()
+
+
+def test_a_fall_within_the_tolerance_is_none(images, maps, targets):
+    shaky = lambda x: torch.stack([-1e-6 * x.sum((1, 2, 3)), x.new_zeros(len(x)), x.new_zeros(len(x))], 1)  # noqa: E731
+    targets = torch.zeros_like(targets)
+    assert monotonicity(shaky, images, maps, targets, images * 0, patches=7).eq(1).all()
+    assert monotonicity(shaky, images, maps, targets, images * 0, patches=7, tolerance=0.0).eq(0).all()
 
 
 def test_areas_over_the_true_fraction():
@@ -150,6 +204,9 @@ def test_refusals(model, images, maps, targets):
         insertion_curve(model, images, maps[..., 1:], targets, BLACK, patches=7)
     with pytest.raises(ValueError, match=r"gives \(4, 2, 7, 9\) for 4 images; expected logits"):
         insertion_curve(lambda x: x, images, maps, targets, BLACK, patches=7)
+    for regions in (0, 10):
+        with pytest.raises(ValueError, match=f"must be from 1 to the number of patches, 9; got {regions}"):
+            region_perturbation(model, images, maps, targets, BLACK, patches=3, regions_evaluation=regions)
     with pytest.raises(ValueError, match=r"curves are \(4, 1\)"):
         area_under_curve(torch.zeros(4, 1))
     with pytest.raises(ValueError, match=r"fractions are \(3,\); expected \(2,\)"):

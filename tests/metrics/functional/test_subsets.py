@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_softcam.metrics.functional import (
     faithfulness_correlation,
+    faithfulness_estimate,
     infidelity,
     monotonicity_correlation,
     sensitivity_n,
@@ -106,6 +107,15 @@ def test_monotonicity_correlation(shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_faithfulness_estimate(shape):
+    images, maps, targets, baseline = example(shape)
+    got = faithfulness_estimate(bent, images, maps, targets, baseline, patches=3)
+    subsets = [{tuple(place)} for place in torch.ones([3] * len(shape)).nonzero().tolist()]
+    want = [oracles.pearson(*told(i, images, maps, targets, baseline, subsets, 3)) for i in range(3)]
+    torch.testing.assert_close(got, torch.tensor(want, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_what_a_linear_model_reads_is_a_perfect_map(shape):
     """Weights times the difference from the baseline: the sum over any subset is what the logit loses."""
     images, _, targets, baseline = example(shape)
@@ -116,6 +126,7 @@ def test_what_a_linear_model_reads_is_a_perfect_map(shape):
     one = torch.ones(3, dtype=torch.float64)
     torch.testing.assert_close(faithfulness_correlation(*game, patches=3, subset_size=2, runs=9), one)
     torch.testing.assert_close(sensitivity_n(*game, patches=3, sizes=(1, 2), runs=9), one)
+    torch.testing.assert_close(faithfulness_estimate(*game, patches=3), one)
     torch.testing.assert_close(monotonicity_correlation(*game, patches=3), one)
     torch.testing.assert_close(infidelity(*game, patches=3, sides=(1, 3), scaled=False), 0 * one)
     other = (linear, images, 7 * maps, targets, baseline)
@@ -155,7 +166,8 @@ def test_torchs_random_state_is_left_alone(model, images, maps, targets):
 def test_a_model_that_never_moves_leaves_the_score_undefined(images, maps, targets):
     constant = lambda x: x.new_ones(len(x), 3) + 1e-9 * x.flatten(1)[:, :3]  # noqa: E731 - a model, and its rounding
     assert faithfulness_correlation(constant, images, maps, targets, images * 0, patches=7).isnan().all()
-    assert monotonicity_correlation(constant, images, maps, targets, images * 0, patches=7).isnan().all()
+    for correlation in (faithfulness_estimate, monotonicity_correlation):
+        assert correlation(constant, images, maps, targets, images * 0, patches=7).isnan().all()
 
 
 def test_forwards_and_gradients(model, images, maps, targets):
@@ -177,6 +189,9 @@ def test_forwards_and_gradients(model, images, maps, targets):
     calls.clear()
     monotonicity_correlation(*game, patches=4)
     assert len(calls) == 17
+    calls.clear()
+    faithfulness_estimate(*game, patches=4)
+    assert len(calls) == 17
 
 
 @pytest.mark.parametrize(
@@ -195,7 +210,9 @@ def test_refusals(model, images, maps, targets, function, settings, message):
         function(model, images, maps, targets, images * 0, patches=3, **settings)
 
 
-@pytest.mark.parametrize("function", [faithfulness_correlation, sensitivity_n, infidelity, monotonicity_correlation])
+@pytest.mark.parametrize(
+    "function", [faithfulness_correlation, faithfulness_estimate, sensitivity_n, infidelity, monotonicity_correlation]
+)
 def test_what_does_not_fit_is_refused(model, images, maps, targets, function):
     with pytest.raises(ValueError, match=r"images are \(4, 2, 7, 9\) and maps \(4, 1, 7, 8\)"):
         function(model, images, maps[..., 1:], targets, images * 0, patches=7)

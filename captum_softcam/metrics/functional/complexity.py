@@ -5,9 +5,30 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from captum_softcam.metrics.functional._edges import cells, nan_if_flat, refuse_other_maps
+from captum_softcam.metrics.functional._edges import activation, cells, nan_if_flat, nan_if_no_evidence, refuse_other_maps
 
-__all__ = ["sparseness"]
+__all__ = ["map_complexity", "sparseness"]
+
+
+def map_complexity(maps: Tensor) -> Tensor:
+    r"""How much of the image the map marks :cite:p:`poppi2021adcc`; lower is better.
+
+    .. math:: \frac{1}{n} \sum_p S_p, \qquad S = \mathrm{minmax}(\max(A, 0))
+
+    with the map :math:`A` of *n* positions. NaN where no evidence is positive. Not ``quantus.Complexity``, which is an
+    entropy.
+
+    Args:
+        maps (Tensor): (N, 1, ...).
+
+    Returns:
+        Tensor: (N,), in (0, 1). Cost: no forward.
+
+    Raises:
+        ValueError: if the maps are not (N, 1, ...).
+    """
+    refuse_other_maps(maps)
+    return nan_if_no_evidence(activation(maps).mean(1), maps)
 
 
 def sparseness(maps: Tensor) -> Tensor:
