@@ -1,4 +1,4 @@
-"""The page and the figure of the study: tables with intervals, and what they say, from the files of its steps."""
+"""Write the page and the figure of the study from the files of its steps."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ METHODS = {
     "occlusion": "Occlusion",
 }
 MARKERS = "osD^"
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # that all eyes tell apart
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # distinguishable with colour-vision deficiency
 KINDS = ("ahead", "behind", "open", "the same")
 
 
@@ -46,9 +46,9 @@ class Interval(NamedTuple):
 
 
 def interval(values: Array, resamples: int = 4000) -> Interval:
-    """Mean of values (seeds, samples) with a bootstrap of two levels: seeds are drawn, then samples within each.
+    """Average values (seeds, samples), with a two-level bootstrap: draw seeds, then samples within each.
 
-    Values that are not defined are left out.
+    Undefined values are left out.
     """
     random = np.random.default_rng(0)
     seeds, samples = values.shape
@@ -68,15 +68,15 @@ class Results:
         self.work, self.seeds = work, seeds
 
     def of(self, step: str, name: str) -> Array:
-        """One value per seed and sample."""
+        """Return one value per seed and sample."""
         return np.array([np.atleast_1d(self._read(f"{step}-{seed}")[name]) for seed in self.seeds], dtype=float)
 
     def validation(self, model: str) -> dict[str, Any]:
-        """The scores on validation data, of the first seed."""
+        """Return the scores of the first seed on validation data."""
         return self._read(f"validation-{model}-{self.seeds[0]}")
 
     def hours(self) -> float:
-        """What all steps took together."""
+        """Add up the duration of all steps."""
         return sum(json.loads(path.read_text())["seconds"] for path in self.work.glob("*.json")) / 3600
 
     def _read(self, step: str) -> dict[str, Any]:
@@ -84,14 +84,14 @@ class Results:
 
 
 class Plan(NamedTuple):
-    """What the study did.
+    """The settings of the study.
 
     Args:
-        options (Namespace): its numbers.
+        options (Namespace): the options of the command line.
         grid (dict): by penalty the weights that were tried.
-        settings (dict): by penalty the weights that were taken; under ``"chosen"`` those of all.
+        settings (dict): by penalty the chosen weights; under ``"chosen"`` those of the best penalty.
         names (dict): by penalty the name of its model in the files.
-        margin (float): of accuracy that a setting might lose.
+        margin (float): largest loss of accuracy that is acceptable.
         output_stride (int): of the SoftCAM models.
     """
 
@@ -113,18 +113,18 @@ def write_page(results: Results, plan: Plan, page: Path, figure: Path) -> None:
     _figure(results, plan.names).savefig(figure, dpi=150)
     name = plan.names[plan.chosen]
     parts = [
-        "# What SoftCAM keeps of its promise: a study",
-        "% written by benchmarks/softcam_study.py; change it there",
+        "# A study of what SoftCAM improves",
+        "% written by benchmarks/softcam_study.py; edit it there",
         _about(plan),
         f"All steps together took {results.hours():.1f} hours on two CPU cores, which were shared with other work.",
-        "## Accuracy, and the map that decides",
+        "## Accuracy and native maps",
         _models(results, plan),
         _accuracy_sentence(results, name, plan.chosen),
         _native(results, plan),
         f"```{{image}} ../images/{figure.name}\n:alt: accuracy against sparsity and precision of the evidence\n```",
-        "## The native map against post-hoc maps",
+        "## Native maps and post-hoc maps",
         _maps(results, name, plan.chosen),
-        "## Where SoftCAM is ahead, and where it is not",
+        "## Differences",
         _differences(results, name),
         _verdict(results, plan),
         "## The choice of the penalty",
@@ -135,24 +135,28 @@ def write_page(results: Results, plan: Plan, page: Path, figure: Path) -> None:
 
 _ABOUT = """\
 A small CNN classifies crops of a fundus photograph with painted lesions ({{class}}`~captum_softcam.data.RetinalLesions`,
-four classes). There is one eye, and the lesions are painted: the study tells what SoftCAM does to a network and to its
-maps, and nothing about patients.
+four classes). All crops come from one eye, and the lesions are painted. The study therefore shows how SoftCAM changes a
+network and its maps, and says nothing about patients.
 
-For each of {seeds} seeds a network is trained from scratch ({samples:,} samples, {epochs} epochs). From it come the black
-box and the SoftCAM models, all fine-tuned for the same {tuning_epochs} epochs on {tuning_samples:,} of these samples. The
-SoftCAM models have `output_stride={output_stride}`, 20×20 cells where the black box has 10×10, and no penalty, lasso,
-ridge or elastic net. Accuracy is measured on {test_samples:,} test samples, maps of the true class on {map_samples} with a
-lesion; Score-CAM, at 1,280 forwards per map, on the first {score_cam_samples}. No choice was made on these samples; how far
-a cell of the network sees (63 pixels) had been set before, after a look at maps of other test samples. Intervals are 95 %
-bootstrap intervals over seeds and samples.
+For each of {seeds} seeds a network is trained from scratch ({samples:,} samples, {epochs} epochs). The black box and the
+SoftCAM models start from it and are all fine-tuned for the same {tuning_epochs} epochs on {tuning_samples:,} of these
+samples. The SoftCAM models have `output_stride={output_stride}`, which gives 20×20 cells where the black box has 10×10,
+and no penalty, lasso, ridge or elastic net. Accuracy is measured on {test_samples:,} test samples, maps of the true class
+on {map_samples} with a lesion, and Score-CAM, which needs 1,280 forwards per map, on the first {score_cam_samples}. No
+choice was made on these samples; the receptive field of the network (63 pixels) had been set before, based on maps of
+other test samples. Intervals are 95 % bootstrap intervals over seeds and samples.
 
-*Precision* is the share of the positive evidence that lies on the lesion, *sensitivity* the share of the lesion that it
-covers (a map without positive evidence has neither, and is left out of these two, as *n* tells), *pointing* how often
-the maximum lies on it; of equally high positions, which Occlusion's windows leave, the share that does, as in
-`captum-softcam compare`. *Deletion* and *insertion* are areas under the curve of
-the class's probability while 16×16 patches are blurred, or restored, in the order of the map. *Sparsity* is Hoyer's,
-over all cells of all classes. The class activation maps of the black box have its coarser cells: what of a lead is due
-to the finer grid alone, the row *10×10 cells* tells.
+- *Precision* is the fraction of the positive attribution that lies on the lesion.
+- *Sensitivity* is the fraction of the lesion that the positive attribution covers. Maps without positive values have
+  neither precision nor sensitivity and are left out of both; *n* is the number of the other maps.
+- *Pointing* is how often the maximum lies on the lesion. Of several equal maxima, which Occlusion's windows produce, it
+  is the fraction on the lesion, as in `captum-softcam compare`.
+- *Deletion* and *insertion* are areas under the curve of the probability of the class while 16×16 patches are blurred, or
+  restored, in the order of the map.
+- *Sparsity* is Hoyer's, over all cells of all classes.
+
+The class activation maps of the black box have its coarser cells. The row *10×10 cells* shows how much of a lead is due
+to the finer grid alone.
 
 ```bash
 python benchmarks/softcam_study.py --publish
@@ -160,7 +164,7 @@ python benchmarks/softcam_study.py --publish
 
 
 def _about(plan: Plan) -> str:
-    """How the study was made."""
+    """Describe how the study was made."""
     numbers = {**vars(plan.options), "seeds": len(plan.options.seeds), "output_stride": plan.output_stride}
     return _ABOUT.format(**numbers)
 
@@ -171,7 +175,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _entries(plan: Plan) -> list[tuple[str, tuple[float, float], str]]:
-    """Title, penalty and name in the files of every SoftCAM model."""
+    """List the title, penalty and file name of every SoftCAM model."""
     entries = [(f"SoftCAM, {penalty}", plan.settings[penalty], name) for penalty, name in plan.names.items()]
     return [*entries, (f"SoftCAM, {plan.chosen}, 10×10 cells", plan.settings["chosen"], "coarse")]
 
@@ -199,7 +203,7 @@ def _accuracy_sentence(results: Results, name: str, chosen: str) -> str:
     within = "lies" if gap.low >= -1 else "does not lie" if gap.high < -1 else "may or may not lie"
     return (
         f"Accuracy of SoftCAM ({chosen}) minus that of the black box, on the same samples: {gap.mean:+.1f} points "
-        f"[{gap.low:+.1f}, {gap.high:+.1f}]. It {within} within one point of the black box, or above."
+        f"[{gap.low:+.1f}, {gap.high:+.1f}]. It {within} within one point of the black box, or above it."
     )
 
 
@@ -226,7 +230,7 @@ def _scores(results: Results, step: str) -> list[object]:
 
 
 def _compared(results: Results, name: str) -> dict[tuple[str, str, str], Interval]:
-    """By model, method and score: the native map minus the post-hoc one on the same samples, above 0 where it is better."""
+    """Subtract each post-hoc map from the native one, by model, method and score; above 0 the native map is better."""
     found = {}
     for model, title in (("black_box", "black box"), ("chosen", "same model")):
         for method, label in METHODS.items():
@@ -246,8 +250,8 @@ def _differences(results: Results, name: str) -> str:
         for model, method in dict.fromkeys((model, method) for model, method, _ in compared)
     ]
     note = (
-        "The native map minus each post-hoc map on the same samples, turned so that above 0 SoftCAM is better; **bold** "
-        "where the interval excludes 0."
+        "Each row is the native map minus a post-hoc map on the same samples, with signs such that values above 0 mean that "
+        "SoftCAM is better; **bold** where the interval excludes 0."
     )
     return note + "\n\n" + _table(["native map minus", *(title[:-2] for title in TITLES.values())], rows)
 
@@ -258,14 +262,14 @@ def _signed(found: Interval) -> str:
 
 
 def _kind(found: Interval) -> str:
-    """What a difference says; what is 0 to three digits is rounding, or algebra."""
+    """Classify a difference; 0 to three digits is rounding, or algebra."""
     if max(map(abs, found)) < 5e-4:
         return "the same"
     return "ahead" if found.low > 0 else "behind" if found.high < 0 else "open"
 
 
 def _verdict(results: Results, plan: Plan) -> str:
-    """Per post-hoc map, the scores in which the native map is ahead, behind, undecided and equal."""
+    """List the scores in which the native map is ahead, behind, undecided and equal, by post-hoc map."""
     compared = _compared(results, plan.names[plan.chosen])
     lines = []
     for model, method in dict.fromkeys((model, method) for model, method, _ in compared):
@@ -280,13 +284,13 @@ def _verdict(results: Results, plan: Plan) -> str:
         for penalty in ("no penalty", plan.chosen)
     )
     caveat = (
-        "Deletion and insertion measure the network along with the map: they ask how sure it is of pictures that are partly "
-        f"blurred, and a penalty changes that. Native maps have an insertion of {plain[0]} at a precision of {plain[1]} "
-        f"without penalty, and of {chosen[0]} at {chosen[1]} with {plan.chosen}. Between maps of the same network the two "
-        "scores can be compared; between networks they say little about maps. That Grad-CAM of a SoftCAM model equals its "
-        "native map, and that of the converted black box its class activation map, is algebra."
+        "Deletion and insertion measure the network along with the map, because they depend on its confidence in partly "
+        f"blurred images, which a penalty changes. Native maps have an insertion of {plain[0]} at a precision of {plain[1]} "
+        f"without penalty, and of {chosen[0]} at {chosen[1]} with {plan.chosen}. Compare these two scores only between maps "
+        "of the same network. Grad-CAM of a SoftCAM model equals its native map, and Grad-CAM of the converted black box "
+        "its class activation map, by algebra."
     )
-    return "The native map is\n\n" + "\n".join(lines) + "\n\n" + caveat
+    return "Compared with each post-hoc map, the native map is\n\n" + "\n".join(lines) + "\n\n" + caveat
 
 
 def _choice(results: Results, plan: Plan) -> str:
@@ -298,15 +302,15 @@ def _choice(results: Results, plan: Plan) -> str:
             figures = [f"{scores[score]:.3f}" for score in ("accuracy", "precision")]
             rows.append([penalty + mark, *(f"{weight:g}" for weight in weights), *figures])
     rule = (
-        "On the validation data of the first seed, among the settings whose accuracy is within "
-        f"{100 * plan.margin:.0f} point of that of the black box, the one with the best precision was taken, per penalty "
-        "and of all. The other seeds do not change the choice."
+        "Settings were compared on the validation data of the first seed. Among those whose accuracy is within "
+        f"{100 * plan.margin:.0f} point of that of the black box, the one with the best precision was chosen, for each "
+        "penalty and overall. The other seeds do not change the choice."
     )
     return rule + "\n\n" + _table(["penalty", "λ₁", "λ₂", "accuracy", "precision"], rows)
 
 
 def _figure(results: Results, names: dict[str, str]) -> Figure:
-    """Accuracy against sparsity and precision: a point per penalty, the black box as a band."""
+    """Plot accuracy against sparsity and precision: a point per penalty, the black box as a band."""
     figure = Figure(figsize=(9, 4), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     band = interval(100 * results.of("test-black_box", "correct"))
