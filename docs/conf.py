@@ -172,7 +172,7 @@ def skip_fields(_app: Sphinx, what: str, _name: str, member: object, _skip: bool
 def adopt_constants(_app: Sphinx) -> None:
     """Lets autodoc find the text below a constant that a package takes from one of its modules, and hides its value."""
     for package in pkgutil.iter_modules(captum_softcam.__path__, "captum_softcam."):
-        if not package.ispkg:
+        if not package.ispkg or package.name.startswith("captum_softcam._"):
             continue
         module = importlib.import_module(package.name)
         texts = ModuleAnalyzer.for_module(package.name).find_attr_docs()  # cached: what is added here, autodoc reads

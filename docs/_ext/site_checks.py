@@ -64,7 +64,8 @@ def undocumented_names(package: ModuleType, documented: Iterable[str]) -> list[s
 
 def _public(package: ModuleType) -> Iterator[tuple[str, Any]]:
     below = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
-    for name in [package.__name__, *(entry.name for entry in below if entry.ispkg)]:
+    public = (entry.name for entry in below if entry.ispkg and "._" not in entry.name)
+    for name in [package.__name__, *public]:
         module = importlib.import_module(name)
         yield from ((f"{name}.{each}", getattr(module, each)) for each in module.__all__ if not each.startswith("__"))
 
