@@ -9,19 +9,16 @@ from functools import partial
 from pathlib import Path
 
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from captum_softcam._names import listed, named, quoted, shown
-from captum_softcam.data.boxes import Box, box_mask, finite_number
-from captum_softcam.data.classes import class_number, numbered
-from captum_softcam.data.images import existing_folder, refuse_outside
-from captum_softcam.data.masked_images import ImageEntry, MaskedImages
-from captum_softcam.data.tables import Row, read_table
+from captum_softcam.data.files import ENDINGS, Row, existing_folder, read_table, refuse_outside
+from captum_softcam.data.regions import Box, box_mask, finite_number
+from captum_softcam.data.samples import ImageEntry, MaskedImages, class_number, class_numbers
 
 __all__ = ["BoxTableSamples"]
 
 _DICOM = ".dcm"
-_MOST_CLASSES = 100_000  # that numbers alone stand for; more are a slip, and would fill the memory with names
+_MOST_CLASSES = 100_000  # a greater number is a mistake: a label of a billion once took 8.7 GB for the names of all classes
 
 
 class BoxTableSamples(MaskedImages):
@@ -29,13 +26,13 @@ class BoxTableSamples(MaskedImages):
 
     A row is an image, a label, and the left edge, top edge, width and height of a box in pixels from the corner of the
     first one; a row with four empty cells has no box. One sample is one image and one label of it; the mask is the union
-    of the boxes in its rows, which take every pixel that they cover a part of and are cut off at the border. Samples
+    of the boxes in its rows, which contain every pixel that they cover a part of and are cut off at the border. Samples
     without a box have no mask, as healthy patients do.
 
     An image is named with or without its ending. DICOM files are refused; the how-to guide on your own data converts them.
 
-    Order: label by label in turn, each in the order of the table. Cost: the table and the names in the folder are read at
-    construction; images are read one by one, when asked for.
+    Order: the labels alternate, each in the order of the table. Cost: the table and the names in the folder are read at
+    construction; an image is read when its sample is used.
 
     Args:
         images (path): the folder of images.
@@ -51,11 +48,10 @@ class BoxTableSamples(MaskedImages):
 
     Raises:
         FileNotFoundError: if the folder, the table or an image is missing.
-        ValueError: if a column is missing, a row cannot be understood or has an unknown label, an image is DICOM or could be
+        ValueError: if a column is missing, a row cannot be parsed or has an unknown label, an image is DICOM or could be
             either of two files or leaves the folder, a label of an image has rows with and without a box, or the table has
-            no rows. Without
-            ``classes`` also if the labels are numbers of which one is negative, no whole number or 100,000 and more. Reading
-            a sample raises it for an unreadable image and a box wholly outside.
+            no rows. Without ``classes`` also if the labels are numbers and one of them is negative, not a whole number or
+            100,000 and more. Reading a sample raises it for an unreadable image and a box wholly outside.
 
     Example::
 
@@ -82,7 +78,7 @@ class BoxTableSamples(MaskedImages):
         for row in _rows(path, (image_column, label_column, *box_columns)):
             groups[_cell(row, image_column), _cell(row, label_column)].append(row)
         classes = _classes({label for _, label in groups}, path) if classes is None else tuple(classes)
-        files, numbers = _files(folder), numbered(classes)
+        files, numbers = _files(folder), class_numbers(classes)
         super().__init__(
             [
                 ImageEntry(
@@ -105,7 +101,7 @@ def _rows(path: Path, needed: Sequence[str]) -> list[Row]:
         raise ValueError(
             f"table '{shown(path)}' has no column {listed(map(quoted, missing), 80)} but "
             f"{listed(map(quoted, columns), 80) or 'none'}. "
-            "Name its own with image_column, label_column and box_columns."
+            "Pass the names in your table as image_column, label_column and box_columns."
         )
     if not rows:
         raise ValueError(f"table '{shown(path)}' has no rows; expected one per box below the header.")
@@ -113,20 +109,20 @@ def _rows(path: Path, needed: Sequence[str]) -> list[Row]:
 
 
 def _classes(labels: set[str], path: Path) -> tuple[str, ...]:
-    """All labels in order; numbers keep their own places, whether or not a smaller one is missing."""
+    """Return all labels in order; numbers keep their own places, even if a smaller one is missing."""
     if not all(map(_is_number, labels)):
         return tuple(sorted(labels))
     wrong = [label for label in labels if not label.isdecimal() or len(label) > 9 or int(label) >= _MOST_CLASSES]
     if wrong:
         raise ValueError(
             f"table '{shown(path)}' has the label {quoted(min(wrong))}; expected the number of a class, from 0 to "
-            f"{_MOST_CLASSES - 1}, or names of classes. Other numbers need classes, in the order of the model's logits."
+            f"{_MOST_CLASSES - 1}, or names of classes. For other numbers pass classes, in the order of the model's logits."
         )
     return tuple(map(str, range(max(map(int, labels)) + 1)))
 
 
 def _is_number(text: str) -> bool:
-    """Whether Python reads a number there, be it negative, infinite or none ("nan")."""
+    """Check whether Python reads a number there, including negative, infinite ones and "nan"."""
     try:
         float(text)
     except ValueError:
@@ -142,7 +138,7 @@ def _cell(row: Row, column: str) -> str:
 
 
 def _boxes(rows: list[Row], columns: Sequence[str]) -> list[Box]:
-    """The boxes of one image and label; none if its rows have none."""
+    """Return the boxes of one image and label; none if its rows have none."""
     boxes = [_box(row, columns) for row in rows]
     for row, box in zip(rows, boxes, strict=True):
         if (box is None) != (boxes[0] is None):
@@ -177,17 +173,18 @@ def _mask(boxes: list[Box], source: str) -> Callable[[Tensor], Tensor] | None:
 
 
 def _files(folder: Path) -> dict[str, list[Path]]:
-    """The images and DICOM files of a folder, by name with and without the ending."""
+    """Map names, with and without the ending, to the images and DICOM files of a folder."""
+    # listed once: a look-up per row would read the folder of a large data set 30,000 times
     found: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in (*IMG_EXTENSIONS, _DICOM):
+        if path.suffix.lower() in (*ENDINGS, _DICOM):
             found[path.name].append(path)
             found[path.stem].append(path)
     return found
 
 
 def _find(image: str, files: dict[str, list[Path]], folder: Path, place: str, allow_outside: bool) -> Path:
-    """The file that a row names; a converted copy goes before the DICOM file it was made from."""
+    """Return the file that a row names; a converted copy takes precedence over its DICOM file."""
     refuse_outside(image, place, allow_outside=allow_outside)
     if allow_outside and os.path.isfile(folder / image):
         return folder / image
@@ -204,6 +201,6 @@ def _find(image: str, files: dict[str, list[Path]], folder: Path, place: str, al
         )
     if not matching:
         raise FileNotFoundError(
-            f"{place} names the image '{named(image)}', but there is no '{shown(folder / image)}.png' nor another ending."
+            f"{place} names the image '{named(image)}', but neither '{shown(folder / image)}.png' nor another ending exists."
         )
     return readable[0]

@@ -1,10 +1,9 @@
-"""Samples from the detection files of COCO: one for every category that an image shows."""
+"""Samples from the detection annotations of COCO: one for every category in an image."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -12,11 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from captum_softcam._names import closest, quoted, reason, shown
-from captum_softcam.data.boxes import Box, box_mask
-from captum_softcam.data.classes import class_number, numbered
-from captum_softcam.data.images import existing_folder, named_image
-from captum_softcam.data.masked_images import ImageEntry, MaskedImages
-from captum_softcam.data.polygons import polygon_mask
+from captum_softcam.data.files import existing_file, existing_folder, named_image
+from captum_softcam.data.regions import Box, box_mask, polygon_mask
+from captum_softcam.data.samples import ImageEntry, MaskedImages, class_number, class_numbers
 
 __all__ = ["CocoSamples"]
 
@@ -30,15 +27,15 @@ Key = int | str
 class CocoSamples(MaskedImages):
     """A folder of images with one JSON file in the format of COCO's object detection.
 
-    One sample is one image and one category in it; the mask is the union of that category's boxes or polygons. Places are
-    measured from the corner of the first pixel: a box ``[x, y, width, height]`` takes every pixel that it covers a part of,
-    a polygon every pixel whose centre it holds, and at least those of its corners. What lies beyond the border is cut off.
+    One sample is one image and one category in it; the mask is the union of that category's boxes or polygons. Coordinates
+    start at the corner of the first pixel: a box ``[x, y, width, height]`` contains every pixel that it covers a part of,
+    a polygon every pixel whose centre lies inside, and at least those of its corners. Parts beyond the border are cut off.
 
-    Crowds (``iscrowd`` 1, run-length encoded) are left out: they are no target, and a category of which an image shows
-    nothing else is no sample of it. An image without annotations has no class, hence no sample.
+    Crowds (``iscrowd`` 1, run-length encoded) are left out: they are not targets, and a category whose objects in an image
+    are all crowds makes no sample. An image without annotations has no class, hence no sample.
 
-    Order: category by category in turn, each in the order of the file's images. Cost: the whole file is read at
-    construction; 37,000 annotations, as many as COCO's val2017, take about 2 s.
+    Order: the categories alternate, each in the order of the file's images. Cost: the whole file is read at construction;
+    37,000 annotations, as many as in COCO's val2017, take about 2 s.
 
     Args:
         images (path): the folder of images, such as ``"val2017"``.
@@ -51,9 +48,9 @@ class CocoSamples(MaskedImages):
 
     Raises:
         FileNotFoundError: if the folder, the file or an image is missing.
-        ValueError: if the file is no JSON, a part of it is missing or wrong, a ``file_name`` leaves the folder, or nothing
-            is left. Reading a sample raises it for an unreadable image, one of another size than the file says, and a region
-            wholly outside.
+        ValueError: if the file is not JSON, a part of it is missing or wrong, a ``file_name`` leaves the folder, or there is
+            no object but crowds. Reading a sample raises it for an unreadable image, one of another size than the file
+            states, and a region wholly outside.
 
     Example::
 
@@ -80,7 +77,7 @@ class CocoSamples(MaskedImages):
         found = _regions(document["annotations"], path, (pictures, names), regions)
         classes = tuple(names.values()) if classes is None else tuple(classes)
         used = {key for _, key in found}
-        numbers = numbered(classes)
+        numbers = class_numbers(classes)
         targets = {key: class_number(names[key], numbers, _place("category", key, path)) for key in _sorted(used)}
         number = {key: i for i, key in enumerate(pictures)}
         make = box_mask if regions == "boxes" else polygon_mask
@@ -94,9 +91,8 @@ class CocoSamples(MaskedImages):
 
 
 def _read(path: Path) -> Record:
-    """The three lists of a file, each a list of objects."""
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"annotations '{shown(path)}' are not a file.")
+    """Read the three lists of a file, each a list of objects."""
+    existing_file(path, "annotation file")
     try:
         document = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:  # RecursionError: brackets within brackets, thousands of them
@@ -111,7 +107,7 @@ def _read(path: Path) -> Record:
 
 
 def _place(kind: str, key: object, path: Path) -> str:
-    """Where something is, for error messages."""
+    """Name a record of the file, for error messages."""
     return f"{kind} {quoted(key, 40)} of '{shown(path)}'"
 
 
@@ -132,7 +128,7 @@ def _sorted(keys: Iterable[Key]) -> list[Key]:
 def _regions(
     annotations: list[Record], path: Path, known: tuple[Mapping[Key, object], Mapping[Key, object]], regions: str
 ) -> dict[tuple[Key, Key], list[Any]]:
-    """The boxes or polygons of every pair of image and category that has an object which is not a crowd."""
+    """Collect the boxes or polygons of every pair of image and category with an object that is not a crowd."""
     read = _box if regions == "boxes" else _polygons
     found: dict[tuple[Key, Key], list[Any]] = defaultdict(list)
     for i, record in enumerate(annotations):
@@ -149,7 +145,7 @@ def _regions(
 
 
 def _is_crowd(record: Record, where: str) -> bool:
-    value = record.get("iscrowd")
+    value = record.get("iscrowd")  # checked, because bool("0") would make every object a crowd
     if value not in (None, 0, 1):
         raise ValueError(f"{where} has the iscrowd {quoted(value)}; expected 0 or 1.")
     return bool(value)
@@ -167,7 +163,7 @@ def _polygons(record: Record, where: str) -> list[list[float]]:
     polygons = _field(record, "segmentation", where)
     if not isinstance(polygons, list) or not polygons:
         what = "run-length encoded" if isinstance(polygons, dict) else "empty"
-        raise ValueError(f"{where} has no polygons, for its segmentation is {what}; regions='boxes' does without.")
+        raise ValueError(f"{where} has no polygons, because its segmentation is {what}; use regions='boxes'.")
     for polygon in polygons:
         if not _numbers(polygon) or len(polygon) < 6 or len(polygon) % 2:
             raise ValueError(f"{where} has the polygon {quoted(polygon)}; expected [x1, y1, x2, y2, x3, y3, …].")
@@ -177,7 +173,7 @@ def _polygons(record: Record, where: str) -> list[list[float]]:
 
 
 def _image(picture: Record, path: Path) -> tuple[str, str, tuple[int, int] | None]:
-    """Where an image stands in the document, its file, and its width and height if they are stated."""
+    """Return the place of an image in the document, its file, and its width and height if they are stated."""
     where = _place("image", picture["id"], path)
     width, height = picture.get("width"), picture.get("height")
     if not width or not height:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from captum_softcam._names import listed, quoted, shown
-from captum_softcam.data.boxes import box_mask
-from captum_softcam.data.classes import class_number, numbered
-from captum_softcam.data.images import existing_folder, image_files
-from captum_softcam.data.masked_images import ImageEntry, MaskedImages
+from captum_softcam.data.files import existing_folder, image_files
 from captum_softcam.data.pascal_xml import PascalAnnotation, read_pascal_xml
+from captum_softcam.data.regions import box_mask
+from captum_softcam.data.samples import ImageEntry, MaskedImages, class_number, class_numbers
 
 __all__ = ["ImageNetSamples"]
 
@@ -26,9 +25,9 @@ class ImageNetSamples(MaskedImages):
     ``Data/CLS-LOC/val/WNID/NAME.JPEG``. The class is the WordNet id in the annotation, and the mask the union of its boxes.
     Corners are numbered from 0, unlike PASCAL's, and belong to the box; a box is cut off at the border of the image.
 
-    Every image that is there is a sample and needs its annotation; annotations of images that are not there are not read,
-    so a part of the images will do. Order: class by class in turn, each sorted by name. Cost: one XML file per image is
-    read at construction, 0.15 ms each from a warm disk; images are read one by one, when asked for.
+    Every image in the folder is a sample and needs its annotation; annotations without an image are not read, so a part of
+    the images is enough. Order: the classes alternate, each sorted by name. Cost: one XML file per image is read at
+    construction, 0.15 ms each from a warm disk; an image is read when its sample is used.
 
     Args:
         root (path): the folder ``ILSVRC``.
@@ -57,7 +56,7 @@ class ImageNetSamples(MaskedImages):
             raise FileNotFoundError(f"image folder '{shown(images)}' has no images; expected '{shown(images)}/NAME.JPEG'.")
         found = [_read(file, images, annotations) for file in files]
         classes = _all_classes(found) if classes is None else tuple(classes)
-        numbers = numbered(classes)
+        numbers = class_numbers(classes)
         super().__init__((_entry(image, numbers) for image in found), classes, size)
 
 
@@ -69,7 +68,7 @@ class _Image(NamedTuple):
 
 
 def _read(file: Path, images: Path, annotations: Path) -> _Image:
-    """An image with its annotation, which has to name one class, and that of the folder if there is one."""
+    """Pair an image with its annotation, which has to name one class, and that of the image's folder if it is a class's."""
     path = annotations / f"{file.stem}.xml"
     annotation = read_pascal_xml(path, first_pixel=0)
     names = sorted({found.name for found in annotation.objects})
@@ -79,7 +78,7 @@ def _read(file: Path, images: Path, annotations: Path) -> _Image:
         )
     if file.parent != images and file.parent.name != names[0]:
         raise ValueError(
-            f"annotation '{shown(path)}' has the class {quoted(names[0])}, but its image is '{shown(file)}'; one is wrong."
+            f"annotation '{shown(path)}' has the class {quoted(names[0])}, but its image is '{shown(file)}'; they disagree."
         )
     return _Image(file, path, names[0], annotation)
 
@@ -88,7 +87,7 @@ def _all_classes(found: list[_Image]) -> tuple[str, ...]:
     wnids = tuple(sorted({image.wnid for image in found}))
     if len(wnids) != _CLASSES:
         raise ValueError(
-            f"the images show {len(wnids)} classes, so their numbers among the {_CLASSES} of ImageNet are unknown; give "
+            f"the images show {len(wnids)} classes, so their numbers among the {_CLASSES} of ImageNet are unknown; pass "
             "all WordNet ids as classes, in the order of the model's logits."
         )
     return wnids

@@ -1,17 +1,17 @@
-"""Annotations in the XML of PASCAL VOC, which ImageNet and many tools write as well.
+"""Annotations in the XML format of PASCAL VOC, which ImageNet and many tools write as well.
 
-They disagree on one thing, the number of the first pixel. Both corners belong to the box.
+They differ in the number of the first pixel. Both corners belong to the box.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
 from captum_softcam._names import named, reason, shown
-from captum_softcam.data.boxes import Box, finite_number
+from captum_softcam.data.files import existing_file
+from captum_softcam.data.regions import Box, finite_number
 
 __all__ = ["PascalAnnotation", "PascalObject", "read_pascal_xml"]
 
@@ -25,7 +25,7 @@ class PascalObject(NamedTuple):
 
 
 class PascalAnnotation(NamedTuple):
-    """What a file says: width and height of the image, or None, and the objects."""
+    """The content of a file: width and height of the image, or None, and the objects."""
 
     size: tuple[int, int] | None
     objects: list[PascalObject]
@@ -40,31 +40,28 @@ def read_pascal_xml(path: Path, first_pixel: int) -> PascalAnnotation:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no XML, or a part is missing or wrong; the file and the place are named.
+        ValueError: if it is not XML, or a part is missing or wrong; the message names the file and the place in it.
     """
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"annotation '{shown(path)}' is not a file.")
+    existing_file(path, "annotation")
     try:
         root = ElementTree.parse(path, ElementTree.XMLParser(target=_WithoutEntities())).getroot()
     except (ElementTree.ParseError, LookupError, ValueError) as error:
         raise ValueError(f"annotation '{shown(path)}' cannot be read as XML ({reason(error)}).") from error
     if root.tag != "annotation":
         raise ValueError(f"annotation '{shown(path)}' begins with <{named(root.tag)}>; expected <annotation>.")
-    objects = enumerate(root.findall("object"), 1)
-    return PascalAnnotation(
-        _size(root, path), [_object(element, f"object {i} of '{shown(path)}'", first_pixel) for i, element in objects]
-    )
+    places = ((f"object {i} of '{shown(path)}'", element) for i, element in enumerate(root.findall("object"), 1))
+    return PascalAnnotation(_size(root, path), [_object(element, where, first_pixel) for where, element in places])
 
 
 class _WithoutEntities(ElementTree.TreeBuilder):
-    """A tree of a document without a DTD, whose entities can grow a file a hundredfold in memory."""
+    """Builder that refuses a DTD, because its entities can grow a file a hundredfold in memory."""
 
-    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:  # noqa: ARG002 (the parser calls it so)
-        raise ValueError("it has a DOCTYPE, which annotations do without")
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:  # noqa: ARG002 (signature of the parser)
+        raise ValueError("it has a DOCTYPE, which annotations do not need")
 
 
 def _size(root: ElementTree.Element, path: Path) -> tuple[int, int] | None:
-    """Width and height; None without them or with zeros, which some tools write."""
+    """Return width and height; None without them or with zeros, which some tools write."""
     size = root.find("size")
     if size is None:
         return None
@@ -86,7 +83,7 @@ def _box(element: ElementTree.Element, where: str, first_pixel: int) -> Box:
         raise ValueError(f"{where} has no <bndbox>.")
     left, top, right, bottom = (_number(corners, name, where) for name in ("xmin", "ymin", "xmax", "ymax"))
     if right < left or bottom < top:
-        raise ValueError(f"{where} has the corners ({left:g}, {top:g}) and ({right:g}, {bottom:g}), which is no box.")
+        raise ValueError(f"{where} has the corners ({left:g}, {top:g}) and ({right:g}, {bottom:g}); that is not a box.")
     return Box(left - first_pixel, top - first_pixel, right - first_pixel + 1, bottom - first_pixel + 1)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -12,9 +11,16 @@ import torch
 from torch import Tensor
 
 from captum_softcam._names import closest, named, quoted, shown
-from captum_softcam.data.images import check_same_size, existing_folder, named_image, open_image
-from captum_softcam.data.masked_images import ImageEntry, MaskedImages
-from captum_softcam.data.tables import Line, read_lines
+from captum_softcam.data.files import (
+    Line,
+    check_same_size,
+    existing_file,
+    existing_folder,
+    named_image,
+    open_image,
+    read_lines,
+)
+from captum_softcam.data.samples import ImageEntry, MaskedImages
 
 __all__ = ["OxfordPetSamples"]
 
@@ -35,10 +41,10 @@ class OxfordPetSamples(MaskedImages):
     """The Oxford-IIIT Pet data set as it is unpacked, and as ``torchvision.datasets.OxfordIIITPet`` downloads it.
 
     ``root`` holds ``images/NAME.jpg``, ``annotations/trimaps/NAME.png`` and the lists ``annotations/SPLIT.txt``. The mask is
-    the animal, without the seam between it and the background that the trimaps leave undecided.
+    the animal, without the border between it and the background that the trimaps leave undecided.
 
-    Order: class by class in turn, each in the order of the list. Cost: one list of 3,700 lines is read at construction,
-    and looked whether the files are there; images and trimaps are read one by one, when asked for.
+    Order: the classes alternate, each in the order of the list. Cost: a list of 3,700 lines is read at construction and
+    its files are looked up; an image and its trimap are read when their sample is used.
 
     Args:
         root (path): the folder of the data set, such as ``"oxford-iiit-pet"``.
@@ -46,7 +52,7 @@ class OxfordPetSamples(MaskedImages):
         size (int): side of the samples in pixels. Default: 224
         target (str): ``"breed"`` (37 classes, named as in the files, in the order of their numbers) or ``"species"``
             (``"cat"`` 0 and ``"dog"`` 1). Default: ``"breed"``
-        border (bool): whether the undecided seam is part of the mask. Default: False
+        border (bool): whether the undecided border is part of the mask. Default: False
 
     Raises:
         FileNotFoundError: if a folder, the list, an image or a trimap is missing.
@@ -78,15 +84,14 @@ class OxfordPetSamples(MaskedImages):
 def _entry(line: Line, root: Path, target: str, border: bool) -> ImageEntry:
     name, breed, species = _parse(line)
     file = named_image(root / "images", f"{name}.jpg", line.place)
-    trimap = root / "annotations" / "trimaps" / f"{name}.png"
-    if not os.path.isfile(trimap):
-        raise FileNotFoundError(f"{line.place} needs the trimap '{shown(trimap)}', which is not a file.")
+    trimap = existing_file(root / "annotations" / "trimaps" / f"{name}.png", "trimap", line.place)
     return ImageEntry(file, breed if target == "breed" else species, name, partial(_trimap_mask, trimap, border, file))
 
 
 def _parse(line: Line) -> tuple[str, int, int]:
-    """The name of the image, its breed from 0 to 36 and its species, 0 or 1."""
+    """Return the name of the image, its breed from 0 to 36 and its species, 0 or 1."""
     name, *numbers = line.words
+    # the breed is there twice, in the name and as a number; both have to agree, or the list belongs to another data set
     breeds = {breed.lower(): i for i, breed in enumerate(_BREEDS)}
     breed = breeds.get(name.rpartition("_")[0].lower())
     if breed is None or numbers[:1] != [str(breed + 1)] or numbers[1:2] not in (["1"], ["2"]):
@@ -98,7 +103,7 @@ def _parse(line: Line) -> tuple[str, int, int]:
 
 
 def _trimap_mask(path: Path, border: bool, image_path: Path, image: Tensor) -> Tensor:
-    """Where a trimap shows the animal, (1, H, W) bool."""
+    """Return where a trimap shows the animal, (1, H, W) bool."""
     values: np.ndarray[Any, Any] = np.asarray(open_image(path, "trimap"))
     check_same_size(values, f"trimap '{shown(path)}'", image, image_path)
     unknown = np.setdiff1d(values, (_FOREGROUND, _BACKGROUND, _BORDER))

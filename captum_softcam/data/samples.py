@@ -1,28 +1,37 @@
-"""The record that every data set of this package yields: a picture, its class, and where the evidence lies.
+"""Samples with masks, and the base class of the readers that make them from files."""
 
-It is special in one point only: the mask is part of the sample, so that localisation metrics need no second source.
-"""
+from __future__ import annotations
 
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
+from torch.nn.functional import adaptive_max_pool2d
+from torch.utils.data import Dataset
 
-__all__ = ["Sample", "Samples"]
+from captum_softcam._names import closest, quoted, shown
+from captum_softcam.data.files import read_image, to_square
+
+__all__ = ["ImageEntry", "MaskedImages", "Sample", "Samples", "class_number", "class_numbers"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """One labelled picture with the region that makes it belong to its class.
+    """A labelled image with the region that makes it belong to its class.
 
-    Samples compare by identity, for tensors have no single truth value. ``torch.utils.data.default_collate`` does
-    not know this class: give a ``DataLoader`` a ``collate_fn`` that stacks the fields you need.
+    The mask is part of the sample, so that localisation metrics need no second source. Samples compare by identity, because
+    tensors have no single truth value. ``torch.utils.data.default_collate`` does not support this class: pass a
+    ``collate_fn`` that stacks the fields you need to a ``DataLoader``.
 
     Args:
-        image (Tensor): The picture, (3, H, W), float32 in [0, 1].
+        image (Tensor): The image, (3, H, W), float32 in [0, 1].
         target (int): The index of the class.
         mask (Tensor or None): True where the evidence for the class lies, (1, H, W), bool; None where there is
-            nothing to localise, as in a healthy picture.
+            nothing to localise, as in a healthy image.
         identifier (str): A name that is unique in the data set, for tables and file names.
 
     Example::
@@ -39,8 +48,110 @@ class Sample:
 
 
 class Samples(Protocol):
-    """Whatever has a length and gives samples by number: a list, a data set of this package, a ``Subset`` of one."""
+    """Anything with a length that returns a sample by its index: a list, a data set of this package, a ``Subset`` of one."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Sample: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ImageEntry:
+    """A sample that has not been read yet.
+
+    Args:
+        file (path): The image.
+        target (int): The index of the class.
+        identifier (str): A name that is unique in the data set.
+        mask (callable or None): From the image (3, H, W) in its own size to its mask (1, H, W), bool, with at least one
+            True; None where there is nothing to localise. Default: None
+
+    Example::
+
+        >>> ImageEntry(Path("a.png"), 0, "a", lambda image: image[:1] > 0.5).target
+        0
+    """
+
+    file: Path
+    target: int
+    identifier: str
+    mask: Callable[[Tensor], Tensor] | None = None
+
+
+class MaskedImages(Dataset[Sample]):
+    """Image files with masks, resized to squares: the base class of all readers, and of your own.
+
+    An image is resized as a whole. Its mask is computed in the image's own size and then reduced by max pooling, so that
+    small regions survive. Samples alternate between the classes, so that the first few are a balanced choice.
+
+    Args:
+        entries (iterable of ImageEntry): the samples; those of one class keep their order.
+        classes (sequence of str): names in the order of the model's logits.
+        size (int): side of the samples in pixels. Default: 224
+
+    Raises:
+        ValueError: if there are no entries, two of them have the same identifier, or ``size`` is not positive. Reading a
+            sample raises it for an unreadable image.
+
+    Example::
+
+        >>> samples = MaskedImages([ImageEntry(Path("a.png"), 0, "a")], ["cat"])
+        >>> samples[0].image.shape, samples.masked
+        (torch.Size([3, 224, 224]), 0)
+    """
+
+    def __init__(self, entries: Iterable[ImageEntry], classes: Sequence[str], size: int = 224) -> None:
+        if size < 1:
+            raise ValueError(f"size is the side of a sample in pixels, at least 1; got {quoted(size)}.")
+        self.classes = tuple(classes)
+        self.size = size
+        self._entries = _alternating(entries)
+        if not self._entries:
+            raise ValueError("there are no samples; pass at least one entry.")
+        identifier, count = Counter(entry.identifier for entry in self._entries).most_common(1)[0]
+        if count > 1:
+            raise ValueError(f"{count} samples are called '{shown(identifier)}'; give each a name of its own.")
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, index: int) -> Sample:
+        entry = self._entries[index]
+        image = read_image(entry.file)
+        mask = None if entry.mask is None else entry.mask(image)
+        return Sample(
+            image=to_square(image, self.size),
+            target=entry.target,
+            mask=None if mask is None else adaptive_max_pool2d(mask.float(), self.size) > 0,
+            identifier=entry.identifier,
+        )
+
+    @property
+    def masked(self) -> int:
+        """Number of samples that have a mask."""
+        return sum(entry.mask is not None for entry in self._entries)
+
+
+def _alternating(entries: Iterable[ImageEntry]) -> list[ImageEntry]:
+    """Order entries by turns: the first one of every class, then the second one of every class, and so on."""
+    groups: dict[int, list[ImageEntry]] = defaultdict(list)
+    for entry in entries:
+        groups[entry.target].append(entry)
+    turns = zip_longest(*(groups[target] for target in sorted(groups)))
+    return [entry for turn in turns for entry in turn if entry is not None]
+
+
+def class_numbers(classes: Iterable[str]) -> dict[str, int]:
+    """Map the name of each class to its number; of equal names the first one counts."""
+    # a dictionary, because list.index made reading quadratic: 20,000 classes took minutes
+    found: dict[str, int] = {}
+    for number, name in enumerate(classes):
+        found.setdefault(name, number)
+    return found
+
+
+def class_number(name: str, numbers: Mapping[str, int], where: str) -> int:
+    """Return the number of a class, or raise ValueError with the place in the user's files that names it."""
+    if name not in numbers:
+        raise ValueError(f"{where} has the unknown class {quoted(name)}. {closest(name, numbers)}")
+    return numbers[name]

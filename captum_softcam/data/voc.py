@@ -1,4 +1,4 @@
-"""Samples from PASCAL VOC: one for every class that an image shows."""
+"""Samples from PASCAL VOC: one for every class in an image."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from captum_softcam._names import closest, quoted, reason, shown
-from captum_softcam.data.boxes import Box, box_mask
-from captum_softcam.data.classes import class_number, numbered
-from captum_softcam.data.images import existing_folder, named_image
-from captum_softcam.data.masked_images import ImageEntry, MaskedImages
+from captum_softcam.data.files import Line, existing_folder, named_image, read_lines
 from captum_softcam.data.pascal_xml import PascalObject, read_pascal_xml
-from captum_softcam.data.tables import Line, read_lines
+from captum_softcam.data.regions import Box, box_mask
+from captum_softcam.data.samples import ImageEntry, MaskedImages, class_number, class_numbers
 
 __all__ = ["VOCSamples"]
 
@@ -30,12 +28,12 @@ class VOCSamples(MaskedImages):
     image and one class in it; the mask is the union of that class's boxes. Corners are numbered from 1 and belong to the
     box, so ``xmin`` 1 and ``xmax`` 2 are the first two columns; a box is cut off at the border of the image.
 
-    Objects marked ``difficult`` are left out: they are no target, and a class of which an image shows nothing else is no
-    sample of it. The pointing game :cite:`zhang2018pointing`, as TorchRay implements it, leaves out the same samples, but
+    Objects marked ``difficult`` are left out: they are not targets, and a class whose objects in an image are all difficult
+    makes no sample. The pointing game :cite:`zhang2018pointing`, as TorchRay implements it, leaves out the same samples, but
     where a class has other objects too, it counts a hit on a difficult one: ``include_difficult=True``.
 
-    Order: class by class in turn, each in the order of the list. Cost: one XML file per image is read at construction,
-    0.15 ms each from a warm disk; images are read one by one, when asked for.
+    Order: the classes alternate, each in the order of the list. Cost: one XML file per image is read at construction,
+    0.15 ms each from a warm disk; an image is read when its sample is used.
 
     Args:
         root (path): the folder of a year, such as ``"VOCdevkit/VOC2007"``.
@@ -47,7 +45,7 @@ class VOCSamples(MaskedImages):
     Raises:
         FileNotFoundError: if a folder, the list, an image or an annotation is missing.
         ValueError: if an annotation cannot be read or has an unknown class, or nothing is left. Reading a sample raises it
-            for an unreadable image, an annotation for another size, and a box wholly outside; nothing is skipped in silence.
+            for an unreadable image, an annotation for another size, and a box wholly outside; no image is skipped.
 
     Example::
 
@@ -66,7 +64,7 @@ class VOCSamples(MaskedImages):
     ) -> None:
         root = existing_folder(Path(root), "VOC folder")
         classes = _CLASSES if classes is None else tuple(classes)
-        lines, numbers = read_lines(_list(root, split)), numbered(classes)
+        lines, numbers = read_lines(_list(root, split)), class_numbers(classes)
         entries = [entry for line in lines for entry in _entries(line, root, numbers, include_difficult)]
         if not entries:
             raise ValueError(
@@ -86,7 +84,7 @@ def _list(root: Path, split: str) -> Path:
 
 
 def _entries(line: Line, root: Path, numbers: Mapping[str, int], include_difficult: bool) -> Iterator[ImageEntry]:
-    """A sample for every class of an image that has an object which is not difficult."""
+    """Yield a sample for every class with an object that is not difficult."""
     if len(line.words) > 1:
         raise ValueError(f"{line.place} is '{reason(' '.join(line.words))}'; expected the name of an image alone.")
     name = line.words[0]

@@ -483,7 +483,7 @@ class TestRefused:
     def test_a_class_without_training_images(self, images):
         Path("images/ant").mkdir()
         sentence = refused(*images, *QUICK, "--out", "run")
-        assert sentence == "class 'ant' has no training images; add some, or leave the class out."
+        assert sentence == "class 'ant' has no training images; add some, or remove the class."
 
     def test_unknown_class_in_the_validation_folder(self, images):
         shutil.copytree("images", "val")
@@ -536,7 +536,7 @@ class TestRefused:
         path.write_text("no picture")
         done = run(*images, *QUICK, "--out", "run")
         assert done.code == 2
-        words = rf"captum-softcam train: image '{path}' cannot be read \(.+\); repair it or take it away\."
+        words = rf"captum-softcam train: image '{path}' cannot be read \(.+\); repair or remove it\."
         assert re.fullmatch(words, done.err.splitlines()[-1])
         path.write_bytes(whole)
         assert run("--resume", "--out", "run").code == 0

@@ -90,7 +90,7 @@ class TestMessages:
         assert text == f"table '{tmp_path}/no.csv' is not a file."
         (folder / "0004cfab.png").unlink()
         assert message(FileNotFoundError, lambda: BoxTableSamples(folder, table)) == (
-            f"line 2 of '{table}' names the image '0004cfab', but there is no '{folder}/0004cfab.png' nor another ending."
+            f"line 2 of '{table}' names the image '0004cfab', but neither '{folder}/0004cfab.png' nor another ending exists."
         )
 
     def test_dicom(self, folder, table):
@@ -109,8 +109,8 @@ class TestMessages:
     def test_columns(self, folder, table):
         write(table, "patientId,x,y,w,h,Target\n")
         assert message(ValueError, lambda: BoxTableSamples(folder, table)) == (
-            f"table '{table}' has no column 'width', 'height' but 'patientId', 'x', 'y', 'w', 'h', 'Target'. Name its own "
-            "with image_column, label_column and box_columns."
+            f"table '{table}' has no column 'width', 'height' but 'patientId', 'x', 'y', 'w', 'h', 'Target'. Pass the "
+            "names in your table as image_column, label_column and box_columns."
         )
         text = message(ValueError, lambda: BoxTableSamples(folder, table, box_columns=["x", "y"]))
         assert text == "box_columns are left edge, top edge, width and height; got 2 names."

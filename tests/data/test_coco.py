@@ -102,10 +102,10 @@ class TestFiles:
         text = message(FileNotFoundError, lambda: CocoSamples(tmp_path / "no", path))
         assert text == f"image folder '{tmp_path}/no' is not a directory."
         text = message(FileNotFoundError, lambda: CocoSamples(images, tmp_path / "no.json"))
-        assert text == f"annotations '{tmp_path}/no.json' are not a file."
+        assert text == f"annotation file '{tmp_path}/no.json' is not a file."
         (images / "000000000008.jpg").unlink()
         text = message(FileNotFoundError, lambda: CocoSamples(images, path))
-        assert text == f"image 8 of '{path}' names the image '{images}/000000000008.jpg', which is not a file."
+        assert text == f"image 8 of '{path}' needs the image '{images}/000000000008.jpg', which is not a file."
 
     @pytest.mark.parametrize(
         ("content", "words"),
@@ -164,8 +164,8 @@ class TestRecords:
     @pytest.mark.parametrize(
         ("segmentation", "words"),
         [
-            (CROWD, "has no polygons, for its segmentation is run-length encoded; regions='boxes' does without."),
-            ([], "has no polygons, for its segmentation is empty; regions='boxes' does without."),
+            (CROWD, "has no polygons, because its segmentation is run-length encoded; use regions='boxes'."),
+            ([], "has no polygons, because its segmentation is empty; use regions='boxes'."),
             ([[1, 1, 4, 4]], "has the polygon [1, 1, 4, 4]; expected [x1, y1, x2, y2, x3, y3, …]."),
             ([[1, 1, 4, 4, 1, 1, 5]], "has the polygon [1, 1, 4, 4, 1, 1, 5]; expected [x1, y1, x2, y2, x3, y3, …]."),
         ],
@@ -195,7 +195,7 @@ class TestRecords:
         document["images"][0]["file_name"] = "000000000008.jpg"
         document["annotations"][0]["category_id"] = 1
         text = message(ValueError, lambda: CocoSamples(*save(document)))
-        assert text == "2 samples are called '000000000008.jpg/person'; name every image once, by a name of its own."
+        assert text == "2 samples are called '000000000008.jpg/person'; give each a name of its own."
 
     def test_unknown_class(self, document, save):
         images, path = save(document)
@@ -223,5 +223,5 @@ class TestRecords:
         document["images"][0]["width"] = 640
         images, path = save(document)
         assert message(ValueError, lambda: CocoSamples(images, path)[0]) == (
-            f"image 42 of '{path}' is for an image of 640x12 pixels, its image has 12x12; its places are wrong."
+            f"image 42 of '{path}' is for an image of 640x12 pixels, its image has 12x12; its regions would be misplaced."
         )

@@ -29,7 +29,7 @@ from captum_softcam.data import (
     VOCSamples,
     read_image,
 )
-from captum_softcam.data.polygons import polygon_mask
+from captum_softcam.data.regions import polygon_mask
 
 OUTSIDE = ["../secret.png", "a/../../secret.png", "..\\secret.png", "C:\\secret.png", "C:secret.png", "\\\\host\\secret.png"]
 
@@ -111,7 +111,7 @@ class TestNamesThatLeaveTheFolder:
         write(tmp_path / "voc/ImageSets/Main/test.txt", "../../secret\n")
         text = message(ValueError, lambda: VOCSamples(tmp_path / "voc"))
         assert text.endswith(
-            "names the image '../../secret.jpg', which is not below its folder; name it as seen from there."
+            "names the image '../../secret.jpg', which is not below its folder; use a path relative to that folder."
         )
 
     def test_links_are_followed(self, coco, pictures):
@@ -244,7 +244,7 @@ class TestXml:
     def test_entities_are_refused(self, read):
         entity = '<!DOCTYPE a [<!ENTITY x "' + "y" * 10_000 + '">]>'
         text = message(ValueError, lambda: read(entity + pascal_xml(("&x;" * 1000, (1, 1, 2, 2)))))
-        assert "it has a DOCTYPE, which annotations do without" in text
+        assert "it has a DOCTYPE, which annotations do not need" in text
         wide = '<?xml version="1.0" encoding="utf-16"?>' + entity + pascal_xml(("cat", (1, 1, 2, 2)))
         assert "DOCTYPE" in message(ValueError, lambda: read(wide.encode("utf-16")))
 
@@ -267,7 +267,7 @@ class TestPictures:
         Image.new("RGB", (16, 16)).save(tmp_path / "a.png", kind)
         text = message(ValueError, lambda: read_image(tmp_path / "a.png"))
         assert text == (
-            f"image '{tmp_path}/a.png' cannot be read (it is not a picture of a known format); repair it or take it away."
+            f"image '{tmp_path}/a.png' cannot be read (it is not an image of a known format); repair or remove it."
         )
 
     @pytest.mark.parametrize("kind", ["BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP"])
@@ -278,7 +278,7 @@ class TestPictures:
     def test_no_program_is_started(self, tmp_path, monkeypatch):
         monkeypatch.setattr("subprocess.Popen", lambda *_args, **_options: pytest.fail("a program was started"))
         write(tmp_path / "a.png", "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(x) print\nshowpage\n")
-        assert "not a picture" in message(ValueError, lambda: read_image(tmp_path / "a.png"))
+        assert "not an image" in message(ValueError, lambda: read_image(tmp_path / "a.png"))
 
     @pytest.mark.filterwarnings("default::PIL.Image.DecompressionBombWarning")
     def test_bombs_are_refused(self, tmp_path):

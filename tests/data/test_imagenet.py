@@ -77,7 +77,7 @@ class TestMessages:
 
     def test_classes_are_needed(self, root):
         assert message(ValueError, lambda: read(root, classes=None)) == (
-            "the images show 2 classes, so their numbers among the 1000 of ImageNet are unknown; give all WordNet ids as "
+            "the images show 2 classes, so their numbers among the 1000 of ImageNet are unknown; pass all WordNet ids as "
             "classes, in the order of the model's logits."
         )
 
@@ -98,7 +98,7 @@ class TestMessages:
         path = add(root, 4, (TENCH, (2, 2, 3, 3)), folder=RAY)
         assert message(ValueError, lambda: read(root)) == (
             f"annotation '{path}' has the class '{TENCH}', but its image is "
-            f"'{root}/Data/CLS-LOC/val/{RAY}/ILSVRC2012_val_00000004.JPEG'; one is wrong."
+            f"'{root}/Data/CLS-LOC/val/{RAY}/ILSVRC2012_val_00000004.JPEG'; they disagree."
         )
 
     def test_xml(self, root):
@@ -118,5 +118,5 @@ class TestMessages:
         path = add(root, 2, (TENCH, (2, 2, 3, 3)), size=(500, 375))
         data = read(root)
         assert message(ValueError, lambda: data[0]) == (
-            f"annotation '{path}' is for an image of 500x375 pixels, its image has 12x12; its places are wrong."
+            f"annotation '{path}' is for an image of 500x375 pixels, its image has 12x12; its regions would be misplaced."
         )

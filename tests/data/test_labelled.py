@@ -128,13 +128,13 @@ class TestTable:
         ("header", "lines", "options", "words"),
         [
             ("path,label", [], {}, "has no rows; expected one per image below the header."),
-            ("", [], {}, "has the columns none; expected path, label, and split if wanted."),
-            ("file,label", ["a,b"], {}, "has the columns file, label; expected path, label, and split if wanted."),
+            ("", [], {}, "has the columns none; expected path, label, and optionally split."),
+            ("file,label", ["a,b"], {}, "has the columns file, label; expected path, label, and optionally split."),
             (
                 "path,label,age",
                 ["a,b,3"],
                 {},
-                "has the columns path, label, age; expected path, label, and split if wanted.",
+                "has the columns path, label, age; expected path, label, and optionally split.",
             ),
             ("path,label", ["pictures/0.png"], {}, "does not have the 2 columns of the header."),
             ("path,label", ["pictures/0.png,a,b"], {}, "does not have the 2 columns of the header."),
@@ -152,8 +152,8 @@ class TestTable:
                 {"classes": ["cat", "dog"]},
                 "has the unknown class 'dgo'. Closest: 'dog'.",
             ),
-            ("path,label", ["pictures/0.png,"], {}, "has 0 labels; multiclass needs one, multilabel takes any number."),
-            ("path,label", ["pictures/0.png,a|b"], {}, "has 2 labels; multiclass needs one, multilabel takes any number."),
+            ("path,label", ["pictures/0.png,"], {}, "has 0 labels; multiclass needs one, multilabel accepts any number."),
+            ("path,label", ["pictures/0.png,a|b"], {}, "has 2 labels; multiclass needs one, multilabel accepts any number."),
             (
                 "path,label",
                 ["pictures/0.png,a"],
@@ -171,7 +171,7 @@ class TestTable:
     def test_missing_image_is_named_with_its_line(self, table, tmp_path):
         path = table("pictures/0.png,a", "pictures/9.png,a")
         assert message(FileNotFoundError, LabelledImages.from_csv, path) == (
-            f"line 3 of '{path}' names the image '{tmp_path}/pictures/9.png', which is not a file."
+            f"line 3 of '{path}' needs the image '{tmp_path}/pictures/9.png', which is not a file."
         )
 
     def test_missing_table(self, tmp_path):
@@ -219,13 +219,13 @@ class TestSplit:
 
     def test_errors(self):
         assert message(ValueError, split_samples, labelled(0, 1)).startswith("no class has two images")
-        for share in (0, 1, -1):
-            assert f"between 0 and 1; got {share}" in message(ValueError, split_samples, labelled(0, 0), share)
+        for fraction in (0, 1, -1):
+            assert f"between 0 and 1; got {fraction}" in message(ValueError, split_samples, labelled(0, 0), fraction)
 
     def test_class_without_training_images_is_named(self):
         labelled(0, 1, 2).refuse_missing_classes()
         sentence = message(ValueError, labelled(0, 0, 2).refuse_missing_classes)
-        assert sentence == "class 'b' has no training images; add some, or leave the class out."
+        assert sentence == "class 'b' has no training images; add some, or remove the class."
 
 
 class TestWeights:

@@ -86,7 +86,7 @@ class TestMessages:
         picture = root / "images/saint_bernard_7.jpg"
         picture.unlink()
         text = message(FileNotFoundError, lambda: OxfordPetSamples(root))
-        assert text == f"line 4 of '{root}/annotations/test.txt' names the image '{picture}', which is not a file."
+        assert text == f"line 4 of '{root}/annotations/test.txt' needs the image '{picture}', which is not a file."
 
     def test_target(self, root):
         text = message(ValueError, lambda: OxfordPetSamples(root, target="breeds"))
@@ -123,5 +123,5 @@ class TestMessages:
         )
         path.write_text("hello")
         assert re.fullmatch(
-            rf"trimap '{path}' cannot be read \(.+\); repair it or take it away\.", message(ValueError, lambda: data[0])
+            rf"trimap '{path}' cannot be read \(.+\); repair or remove it\.", message(ValueError, lambda: data[0])
         )

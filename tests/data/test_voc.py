@@ -107,7 +107,7 @@ class TestMessages:
         assert re.match(f"list '{path}' cannot be read as text in UTF-8", message(ValueError, lambda: VOCSamples(root)))
         write(path, "000001\n000001\n")
         text = message(ValueError, lambda: VOCSamples(root))
-        assert text == "2 samples are called '000001/cat'; name every image once, by a name of its own."
+        assert text == "2 samples are called '000001/cat'; give each a name of its own."
 
     def test_missing_files(self, root):
         (root / "Annotations/000002.xml").unlink()
@@ -115,7 +115,7 @@ class TestMessages:
         assert text == f"annotation '{root}/Annotations/000002.xml' is not a file."
         (root / "JPEGImages/000002.jpg").unlink()
         assert message(FileNotFoundError, lambda: VOCSamples(root)) == (
-            f"line 2 of '{root}/ImageSets/Main/test.txt' names the image '{root}/JPEGImages/000002.jpg', which is not a "
+            f"line 2 of '{root}/ImageSets/Main/test.txt' needs the image '{root}/JPEGImages/000002.jpg', which is not a "
             "file."
         )
 
@@ -141,7 +141,7 @@ class TestMessages:
         path = add(root, "000003", ("cat", (1, 1, 2, 2)), size=(40, 30))
         data = VOCSamples(root, "val")
         assert message(ValueError, lambda: data[0]) == (
-            f"annotation '{path}' is for an image of 40x30 pixels, its image has 12x12; its places are wrong."
+            f"annotation '{path}' is for an image of 40x30 pixels, its image has 12x12; its regions would be misplaced."
         )
 
     def test_size(self, root):
@@ -162,7 +162,7 @@ class TestXml:
             ("<xmax>5</xmax>", "", r"object 1 of '{path}' has no <xmax>\."),
             ("<xmax>5<", "<xmax>five<", r"object 1 of '{path}' has <xmax>five</xmax>; expected a number\."),
             ("<xmax>5<", "<xmax>nan<", r"object 1 of '{path}' has <xmax>nan</xmax>; expected a number\."),
-            ("<xmax>5<", "<xmax>2<", r"object 1 of '{path}' has the corners \(3, 3\) and \(2, 5\), which is no box\."),
+            ("<xmax>5<", "<xmax>2<", r"object 1 of '{path}' has the corners \(3, 3\) and \(2, 5\); that is not a box\."),
             ("<difficult>0<", "<difficult>x<", r"object 1 of '{path}' has <difficult>x</difficult>; expected 0 or 1\."),
             ("<width>12</width>", "", r"the size in '{path}' has no <width>\."),
         ],

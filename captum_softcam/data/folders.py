@@ -1,4 +1,4 @@
-"""Samples from the user's own folders."""
+"""Samples from folders of images, one per class, and of masks."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from captum_softcam._names import shown
-from captum_softcam.data.classes import numbered
-from captum_softcam.data.images import check_same_size, class_folders, existing_folder, image_files, open_image
-from captum_softcam.data.masked_images import ImageEntry, MaskedImages
+from captum_softcam.data.files import check_same_size, class_folders, existing_folder, image_files, open_image
+from captum_softcam.data.samples import ImageEntry, MaskedImages, class_numbers
 
 __all__ = ["ImageFolderSamples"]
 
@@ -23,21 +21,21 @@ __all__ = ["ImageFolderSamples"]
 class ImageFolderSamples(MaskedImages):
     """Images in one folder per class, with masks of the same relative names in another tree.
 
-    ``images/CLASS/NAME.jpg`` goes with ``masks/CLASS/NAME.*``; an image without a mask has nothing to localise. Images
+    ``images/CLASS/NAME.jpg`` belongs to ``masks/CLASS/NAME.*``; an image without a mask has nothing to localise. Images
     are resized to a square, as a whole; a mask is true wherever a pixel of it is not zero, and keeps its small regions
-    when it shrinks. Samples come class by class in turn, so that the first few are a balanced choice.
+    when it shrinks. Samples alternate between the classes, so that the first few are a balanced choice.
 
     Args:
         images (path): the folder of class folders.
         masks (path): the folder of mask folders. Default: no masks
         size (int): side of the samples in pixels. Default: 224
-        classes (sequence of str): all classes of the model in the order of its logits; a folder may bear a name or a
-            number from it. Default: the folders, sorted
+        classes (sequence of str): all classes of the model in the order of its logits; a folder is named after one of them
+            or by its number. Default: the folders, sorted
 
     Raises:
         FileNotFoundError: if a folder is missing or holds no images.
-        ValueError: if a folder's name is no class, or no image has a mask. Reading a sample raises it for an unreadable
-            image or mask, and for a mask that is empty or has another size than its image; nothing is skipped in silence.
+        ValueError: if a folder's name is not a class, or no image has a mask. Reading a sample raises it for an unreadable
+            image or mask, and for a mask that is empty or has another size than its image; no image is skipped.
 
     Example::
 
@@ -54,11 +52,9 @@ class ImageFolderSamples(MaskedImages):
         classes: Sequence[str] | None = None,
     ) -> None:
         root = Path(images)
-        folders = {folder.name: image_files(folder) for folder in class_folders(root)}
-        if not any(folders.values()):
-            raise FileNotFoundError(f"no class folder of '{shown(root)}' holds an image ({', '.join(IMG_EXTENSIONS)}).")
+        folders = class_folders(root)
         names = tuple(folders) if classes is None else tuple(classes)
-        numbers = numbered(names)
+        numbers = class_numbers(names)
         labels = {name: _class_index(name, numbers, root) for name in folders}
         labelled = {file: labels[name] for name, files in folders.items() for file in files}
         found = {} if masks is None else _mask_files(Path(masks), root, list(labelled))
@@ -82,23 +78,21 @@ def _class_index(name: str, classes: Mapping[str, int], root: Path) -> int:
 
 
 def _mask_files(root: Path, images: Path, files: list[Path]) -> dict[Path, Path]:
-    """The mask of every image that has one: the same relative name, whatever the ending."""
+    """Return the mask of every image that has one: the file of the same relative name, whatever the ending."""
     existing_folder(root, "mask folder")
     by_name = {path.relative_to(root).with_suffix(""): path for path in image_files(root)}
     pairs = {file: by_name.get(file.relative_to(images).with_suffix("")) for file in files}
     found = {file: mask for file, mask in pairs.items() if mask is not None}
-    if not found:
+    if not found:  # a wrong --masks, which would pass as a data set of healthy images
         expected = files[0].relative_to(images).with_suffix(".png")
-        raise ValueError(
-            f"mask folder '{shown(root)}' has no mask for any image; expected for instance '{shown(root / expected)}'."
-        )
+        raise ValueError(f"mask folder '{shown(root)}' has no mask for any image; expected e.g. '{shown(root / expected)}'.")
     return found
 
 
 def _read_mask(path: Path, image_path: Path, image: Tensor) -> Tensor:
-    """A mask file as (1, H, W) bool, checked against its image (3, H, W)."""
+    """Read a mask file as (1, H, W) bool and check it against its image (3, H, W)."""
     values: np.ndarray[Any, Any] = np.asarray(open_image(path, "mask", "L"))
     check_same_size(values, f"mask '{shown(path)}'", image, image_path)
     if not values.any():
-        raise ValueError(f"mask '{shown(path)}' is empty; take the file away if the image has nothing to localise.")
+        raise ValueError(f"mask '{shown(path)}' is empty; remove the file if the image has nothing to localise.")
     return torch.from_numpy(values > 0)[None]

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_files import block, message, same
 
-from captum_softcam.data.boxes import Box, box_mask
-from captum_softcam.data.polygons import polygon_mask
+from captum_softcam.data.regions import Box, box_mask, polygon_mask
 
 IMAGE = torch.zeros(3, 8, 10)
 SIZE = (8, 10)
@@ -51,7 +50,7 @@ class TestBoxes:
     def test_size(self):
         assert boxes((0, 0, 1, 1), size=(10, 8)).sum() == 1
         assert message(ValueError, lambda: boxes((0, 0, 1, 1), size=(8, 10))) == (
-            "x.xml is for an image of 8x10 pixels, its image has 10x8; its places are wrong."
+            "x.xml is for an image of 8x10 pixels, its image has 10x8; its regions would be misplaced."
         )
 
 
@@ -102,4 +101,4 @@ class TestPolygons:
 
     def test_size(self):
         text = message(ValueError, lambda: polygon_mask([[0, 0, 1, 0, 1, 1]], "x.json", (1, 1), IMAGE))
-        assert text == "x.json is for an image of 1x1 pixels, its image has 10x8; its places are wrong."
+        assert text == "x.json is for an image of 1x1 pixels, its image has 10x8; its regions would be misplaced."

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from captum_softcam.data import ImageFolderSamples, Sample, read_image
+from captum_softcam.data.files import ENDINGS
 
 WIDTH, HEIGHT = 40, 32
 
@@ -94,6 +96,9 @@ class TestReading:
         (images / "notes.txt").write_text("nor this")
         names = [sample.identifier for sample in ImageFolderSamples(images, size=8)]
         assert sorted(names) == ["cat/sub/x.PNG", "cat/y.png", "cat/z.png", "dog/a.png", "dog/b.jpg", "dog/c.png"]
+
+    def test_the_endings_are_those_of_torchvision(self):
+        assert ENDINGS == IMG_EXTENSIONS
 
     def test_hidden_folders_are_no_classes(self, images):
         (images / ".ipynb_checkpoints").mkdir()
@@ -222,7 +227,7 @@ class TestMessages:
         data = ImageFolderSamples(images, size=8)
         assert data[0].identifier == "cat/y.png"
         text = message(ValueError, lambda: data[2])
-        assert re.fullmatch(f"image '{path}' cannot be read \\(.+\\); repair it or take it away\\.", text)
+        assert re.fullmatch(f"image '{path}' cannot be read \\(.+\\); repair or remove it\\.", text)
 
     def test_no_such_image(self, tmp_path):
         text = message(FileNotFoundError, lambda: read_image(tmp_path / "a.png"))
@@ -232,7 +237,7 @@ class TestMessages:
         (masks / "cat/y.png").write_text("hello")
         data = ImageFolderSamples(images, masks)
         text = message(ValueError, lambda: data[0])
-        assert re.fullmatch(f"mask '{masks}/cat/y.png' cannot be read \\(.+\\); repair it or take it away\\.", text)
+        assert re.fullmatch(f"mask '{masks}/cat/y.png' cannot be read \\(.+\\); repair or remove it\\.", text)
 
     def test_mask_of_another_size(self, images, masks):
         draw(masks / "cat/y.png", spot(height=WIDTH, width=HEIGHT))
@@ -245,7 +250,7 @@ class TestMessages:
         draw(masks / "cat/y.png", np.zeros((HEIGHT, WIDTH), np.uint8))
         data = ImageFolderSamples(images, masks)
         assert message(ValueError, lambda: data[0]) == (
-            f"mask '{masks}/cat/y.png' is empty; take the file away if the image has nothing to localise."
+            f"mask '{masks}/cat/y.png' is empty; remove the file if the image has nothing to localise."
         )
 
     def test_no_such_mask_folder(self, images, tmp_path):
@@ -256,5 +261,5 @@ class TestMessages:
         draw(tmp_path / "masks/y.png", spot())
         text = message(ValueError, lambda: ImageFolderSamples(images, tmp_path / "masks"))
         assert text == (
-            f"mask folder '{tmp_path}/masks' has no mask for any image; expected for instance '{tmp_path}/masks/cat/y.png'."
+            f"mask folder '{tmp_path}/masks' has no mask for any image; expected e.g. '{tmp_path}/masks/cat/y.png'."
         )
