@@ -131,6 +131,17 @@ class View:
         """Categories of the metrics; empty where they are not known."""
         return {name: str(entry.get("category") or "") for name, entry in self.metrics.items()}
 
+    @cached_property
+    def grouped(self) -> list[str]:
+        """Names of the metrics, those of a category side by side."""
+        order = list(dict.fromkeys(self.categories.values()))
+        return sorted(self.metrics, key=lambda name: order.index(self.categories[name]))
+
+    @cached_property
+    def others(self) -> list[str]:
+        """Methods that could be ahead of the baseline: all but itself and the controls."""
+        return [name for name in self.methods if name != self.baseline and name not in self.controls]
+
     def higher_is_better(self, metric: str) -> bool:
         """Return whether more of a metric is better.
 

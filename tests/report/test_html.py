@@ -36,9 +36,9 @@ from reports import (
 
 from captum_softcam.evaluation import Comparison, Example
 from captum_softcam.report import write_report
-from captum_softcam.report.html.facts import Facts, count, number
-from captum_softcam.report.html.gallery import gallery_data
-from captum_softcam.report.html.markup import element, json_text
+from captum_softcam.report.html.data import BUDGET, gallery_data
+from captum_softcam.report.html.page import json_values, make_page
+from captum_softcam.report.html.sections import amount, number
 
 
 class Page(HTMLParser):
@@ -86,6 +86,13 @@ def _data(source: str) -> Any:
         raise AssertionError(f"{word} is no JSON")
 
     return json.loads(found[1], parse_constant=refuse)
+
+
+def _gallery(*examples: Example, budget: int = BUDGET) -> dict[str, Any]:
+    comparison = make_comparison(examples=list(examples))
+    gallery = gallery_data(comparison, comparison.view(), budget)
+    assert gallery is not None
+    return gallery
 
 
 def _sentences(comparison: Comparison, folder: Path) -> list[str]:
@@ -220,12 +227,11 @@ def test_a_curve_with_a_hole_is_left_out_of_the_mean(tmp_path):
     assert lines[1]["mean"][1] == pytest.approx(0.2 + 0.01 * 3, abs=1e-5)
 
 
-def test_classes_come_from_the_call_or_the_manifest_or_are_numbers(tmp_path):
+def test_classes_come_from_the_call_or_the_manifest_or_are_numbers():
     comparison = make_comparison()
-    assert Facts(comparison).class_name(1) == "hard exudates"
-    assert Facts(comparison, ["a", "b"]).class_name(1) == "b"
-    assert Facts(comparison, ["a", "b"]).class_name(2) == "class 2"
-    assert _data(_write(comparison, tmp_path))["classes"] == CLASSES
+    assert _data(make_page(comparison))["classes"] == CLASSES
+    assert _data(make_page(comparison, ["a", "b"]))["classes"] == ["a", "b"]
+    assert _data(make_page(with_manifest(comparison, classes=None)))["classes"] == []
 
 
 @pytest.mark.parametrize(
@@ -246,7 +252,7 @@ def test_numbers_are_written_for_readers(value, places, signed, shown):
 
 
 def test_one_is_not_many():
-    assert (count(1, "row"), count(2, "row"), count(1200, "row")) == (
+    assert (amount(1, "row"), amount(2, "row"), amount(1200, "row")) == (
         "1 row",
         "2 rows",
         "1\N{NARROW NO-BREAK SPACE}200 rows",
@@ -304,17 +310,16 @@ def _with_image(image: torch.Tensor, **maps: torch.Tensor) -> Example:
 
 def test_signals_are_left_out_and_counted():
     signal = _with_image(torch.zeros(2, 30), soft_cam=torch.zeros(1, 5))
-    assert gallery_data(Facts(make_comparison(examples=[signal]))) is None
-    gallery = gallery_data(Facts(make_comparison(examples=[make_example(0), signal])))
-    assert gallery is not None
+    alone = make_comparison(examples=[signal])
+    assert gallery_data(alone, alone.view()) is None
+    gallery = _gallery(make_example(0), signal)
     assert (len(gallery["samples"]), gallery["left_out"], gallery["signals"]) == (1, 0, 1)
 
 
 def test_of_a_volume_one_slice_is_shown():
     volume, attribution = torch.zeros(1, 3, 20, 30), torch.zeros(1, 3, 20, 30)
     volume[:, 1], attribution[:, 1] = 1.0, make_map(0).abs()
-    gallery = gallery_data(Facts(make_comparison(examples=[_with_image(volume, soft_cam=attribution)])))
-    assert gallery is not None
+    gallery = _gallery(_with_image(volume, soft_cam=attribution))
     (entry,) = gallery["samples"]
     assert entry["note"] == "slice 2 of 3, most evidence"
     assert (entry["height"], entry["width"], entry["maps"][0]["size"]) == (20, 30, (20, 30))
@@ -332,8 +337,7 @@ def test_of_a_volume_one_slice_is_shown():
     ids=["grey", "two channels", "normalised"],
 )
 def test_any_image_is_a_picture(image, note):
-    gallery = gallery_data(Facts(make_comparison(examples=[_with_image(image, soft_cam=make_map(0, 4, 6))])))
-    assert gallery is not None
+    gallery = _gallery(_with_image(image, soft_cam=make_map(0, 4, 6)))
     (entry,) = gallery["samples"]
     assert entry["note"] == note
     assert _pixels(entry["image"]).mean() == pytest.approx(127.5, abs=4)
@@ -376,12 +380,24 @@ def test_numbers_that_json_does_not_know_become_null():
         "d": np.array([1, 2]),
         3: torch.tensor(4),
     }
-    assert json.loads(json_text(values)) == {"a": None, "b": [None, None, 1.5], "c": None, "d": [1, 2], "3": 4}
+    assert json_values(values) == {"a": None, "b": [None, None, 1.5], "c": None, "d": [1, 2], "3": 4}
 
 
 def test_attributes_are_escaped_too():
-    made = element("a", "<b>", title='"><script>', class_="x", hidden=True, data_value=None, aria_hidden="true")
-    assert made == '<a title="&quot;&gt;&lt;script&gt;" class="x" hidden aria-hidden="true">&lt;b&gt;</a>'
+    page = Page(make_page(hostile_comparison()))
+    rows = [found["data-value"] for tag, found in page.elements if tag == "th" and found.get("scope") == "row"]
+    assert rows == list(HOSTILE)
+    titles = {str(found["title"]).rpartition(":")[0] for _, found in page.elements if "title" in found}
+    assert titles == set(HOSTILE[:3]), "of the marks"
+
+
+def test_what_cannot_be_seen_is_spelled_out_everywhere():
+    name = "a\x1b\u202eb\udcff"
+    comparison = with_manifest(make_comparison(), model=name, classes=[name])
+    source = make_page(comparison)
+    assert r"a\x1b\u202eb\udcff" in Page(source).words
+    assert _data(source)["classes"] == [r"a\x1b\u202eb\udcff"]
+    assert not set(name[1:3] + name[4]) & set(source)
 
 
 def test_nothing_is_fetched_and_only_its_own_script_runs(tmp_path):
@@ -411,11 +427,8 @@ def test_fifty_samples_with_eight_methods_take_less_than_ten_megabytes(tmp_path,
 
 
 def test_what_does_not_fit_is_left_out_and_counted():
-    facts = Facts(make_comparison(examples=[make_example(i % 2) for i in range(20)]))
-    whole = gallery_data(facts)
-    assert whole is not None
-    half = gallery_data(facts, budget=len(json.dumps(whole)) // 2)
-    assert half is not None
+    examples = [make_example(i % 2) for i in range(20)]
+    half = _gallery(*examples, budget=len(json.dumps(_gallery(*examples))) // 2)
     assert 0 < len(half["samples"]) < 20
     assert len(half["samples"]) + half["left_out"] == 20
 
@@ -444,8 +457,7 @@ def test_maps_come_back_to_half_a_step_of_their_scale(smooth):
     if smooth:
         attribution = torch.linspace(-2, 1, 600, dtype=torch.float64).view(1, 20, 30)
     example = dataclasses.replace(make_example(0), maps={"soft_cam": attribution})
-    gallery = gallery_data(Facts(make_comparison(examples=[example])))
-    assert gallery is not None
+    gallery = _gallery(example)
     stored = gallery["samples"][0]["maps"][0]
     assert stored["differences"] == smooth
     peak = float(attribution.abs().max())
@@ -457,8 +469,7 @@ def test_maps_come_back_to_half_a_step_of_their_scale(smooth):
 def test_a_large_map_is_kept_as_means_of_its_parts():
     attribution = torch.arange(224 * 112, dtype=torch.float64).view(1, 224, 112)
     example = _with_image(torch.zeros(3, 224, 112), soft_cam=attribution)
-    gallery = gallery_data(Facts(make_comparison(examples=[example])))
-    assert gallery is not None
+    gallery = _gallery(example)
     stored = gallery["samples"][0]["maps"][0]
     assert stored["size"] == (112, 56)
     mean = float(attribution[0, 222:, 110:].mean())
@@ -468,8 +479,7 @@ def test_a_large_map_is_kept_as_means_of_its_parts():
 def test_what_is_not_finite_has_a_byte_of_its_own():
     attribution = torch.tensor([[[1.0, float("nan")], [float("inf"), -0.5]]])
     example = _with_image(torch.zeros(3, 2, 2), soft_cam=attribution, grad_cam=torch.zeros(1, 2, 2))
-    gallery = gallery_data(Facts(make_comparison(examples=[example])))
-    assert gallery is not None
+    gallery = _gallery(example)
     maps = gallery["samples"][0]["maps"]
     assert _unpack(maps[0]) == [[127, -128], [-128, -64]]
     assert (_unpack(maps[1]), maps[1]["peak"]) == ([[0, 0], [0, 0]], 0)
@@ -477,8 +487,7 @@ def test_what_is_not_finite_has_a_byte_of_its_own():
 
 def test_photograph_and_mask_are_what_they_were():
     example = make_example(1)
-    gallery = gallery_data(Facts(make_comparison(examples=[example])))
-    assert gallery is not None
+    gallery = _gallery(example)
     entry = gallery["samples"][0]
     with Image.open(BytesIO(base64.b64decode(entry["image"].split(",")[1]))) as picture:
         assert picture.size == (30, 20)
@@ -492,8 +501,7 @@ def test_a_grey_image_and_a_lesion_of_one_pixel_survive():
     mask[0, 501, 333] = True
     example = make_example(0)
     sample = dataclasses.replace(example.sample, image=torch.zeros(1, 1000, 700), mask=mask)
-    gallery = gallery_data(Facts(make_comparison(examples=[dataclasses.replace(example, sample=sample)])))
-    assert gallery is not None
+    gallery = _gallery(dataclasses.replace(example, sample=sample))
     entry = gallery["samples"][0]
     assert entry["mask_size"] == (224, 157)
     assert sum(map(int.bit_count, zlib.decompress(base64.b64decode(entry["mask"])))) >= 1

@@ -1,97 +1,148 @@
-"""The report as one HTML text: sections, style, script and data in a page that fetches nothing."""
+"""The report as one file: templates filled by Jinja, which escapes every value, in a page that fetches nothing."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import re
+import math
+import os
+from collections.abc import Sequence
 from importlib.resources import files
-from string import Template
+from pathlib import Path
+from typing import Any
 
-from captum_softcam.report.html.facts import Facts, count
-from captum_softcam.report.html.figures import cost_data, curve_data
-from captum_softcam.report.html.gallery import gallery_data
-from captum_softcam.report.html.markup import Html, element, json_text, text
-from captum_softcam.report.html.scores import scores_section
-from captum_softcam.report.html.settings import failures_section, settings_section
-from captum_softcam.report.html.summary import summary_section
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
-__all__ = ["make_page"]
+from captum_softcam._files import write_text
+from captum_softcam._names import shown
+from captum_softcam.evaluation import Comparison
+from captum_softcam.report.html import sections
+from captum_softcam.report.html.data import page_data
+from captum_softcam.report.html.sections import VERDICTS, amount, number
 
+__all__ = ["make_page", "write_report"]
+
+_SECTIONS = {
+    "summary": "Summary",
+    "scores": "Table",
+    "curves": "Curves",
+    "gallery": "Gallery",
+    "costs": "Cost against quality",
+    "failures": "Failures",
+    "settings": "Settings",
+}
 _SCRIPTS = ("page.js", "table.js", "plots.js", "gallery.js")
 
 
-def make_page(facts: Facts) -> str:
-    """The whole file."""
-    curves, gallery = curve_data(facts), gallery_data(facts)
-    sections = [
-        summary_section(facts),
-        scores_section(facts),
-        _part("curves.html") if curves else None,
-        _part("gallery.html") if gallery else None,
-        _part("costs.html"),
-        failures_section(facts),
-        settings_section(facts),
-    ]
-    body = [section for section in sections if section]
-    style, script = _part("style.css"), Html("".join(map(_part, _SCRIPTS)))
-    return Template(_part("template.html")).substitute(
-        policy=_policy(style, script),
-        title=text(f"{count(len(facts.methods), 'attribution method')}, compared"),
-        subtitle=_subtitle(facts),
-        navigation="".join(map(_link, body)),
-        style=style,
-        body="\n".join(body),
-        data=json_text(_names(facts) | {"curves": curves, "gallery": gallery, "costs": cost_data(facts)}),
-        script=script,
+def write_report(comparison: Comparison, path: str | Path, classes: Sequence[str] | None = None) -> None:
+    """Write a comparison as one HTML file that needs nothing else, neither beside it nor from the network.
+
+    It holds a summary in words, the table with intervals and what is clear against the baseline, insertion and deletion
+    curves, the maps of the samples that the comparison kept, cost against quality, failures, settings, and the scores of
+    every sample if they take less than 1 MB. The same comparison gives the same file, byte for byte. Parts that the
+    comparison lacks are left out.
+
+    Maps are kept as signed bytes, at most 112 positions a side, coarser where the file would grow beyond 10 MB.
+
+    Args:
+        comparison (Comparison): what is reported.
+        path (path): the file, a new one. It appears at once, when it is whole.
+        classes (sequence of str): names of the classes. Default: those of the manifest, else their numbers
+
+    Raises:
+        FileExistsError: if ``path`` exists; nothing is overwritten.
+        FileNotFoundError: if its folder does not exist.
+        OSError: if the file cannot be written, as on a full disk or in a folder that is read-only.
+
+    Example::
+
+        >>> write_report(comparison, "report.html")
+    """
+    path = Path(path)
+    if os.path.lexists(path):
+        raise FileExistsError(f"'{shown(path)}' exists already and is not overwritten; choose another name or move it away.")
+    if not os.path.isdir(path.parent):
+        raise FileNotFoundError(
+            f"the report's folder '{shown(path.parent)}' does not exist; make it first, or choose another."
+        )
+    write_text(path, make_page(comparison, classes))
+
+
+def make_page(comparison: Comparison, classes: Sequence[str] | None = None) -> str:
+    """Return the whole file as text."""
+    view = comparison.view()
+    data = page_data(comparison, view, list(classes or comparison.manifest.get("classes") or ()))
+    values = {name: getattr(sections, name)(comparison, view) for name in ("summary", "scores", "failures", "settings")}
+    shown = {"curves": data["curves"], "gallery": data["gallery"], "costs": True, **values}
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            values,
+            view=view,
+            manifest=comparison.manifest,
+            sections={name: heading for name, heading in _SECTIONS.items() if shown[name]},
+            data=json_values(data),
+            style=_part("style.css"),
+            script=Markup("").join(map(_part, _SCRIPTS)),
+        )
     )
 
 
-def _part(name: str) -> Html:
-    return Html(files(__package__).joinpath(name).read_text(encoding="utf-8"))
-
-
-def _policy(style: str, script: str) -> str:
-    """Nothing may be fetched, and only this very style and script may run."""
-    return f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'; " + (
-        "base-uri 'none'; form-action 'none'"
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader(__package__, "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: value if isinstance(value, Markup) else visible(str(value)),
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    filters = {"amount": amount, "breakable": breakable, "digest": _digest, "listed": _listed}
+    environment.filters.update(filters, number=number, sortable=_sortable)
+    environment.globals["verdicts"] = VERDICTS
+    # No order but our own, and an error for a NaN, which JSON does not have.
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False, "default": str}
+    return environment
+
+
+def _part(name: str) -> Markup:
+    return Markup(files(__package__).joinpath(name).read_text(encoding="utf-8"))
+
+
+def visible(text: str) -> str:
+    r"""Return text with what cannot be seen escaped, as ``\u202e``: control characters, marks of direction, half pairs."""
+    return text if text.isprintable() else "".join(sign if sign.isspace() else shown(sign) for sign in text)
+
+
+def breakable(name: str) -> Markup:
+    """Return a name that may be broken after its underscores."""
+    return Markup(str(escape(visible(name))).replace("_", "_<wbr>"))
+
+
+def json_values(data: Any) -> Any:
+    """Return data with None for every number that is not finite, numbers of NumPy as Python's own, and visible text."""
+    if isinstance(data, dict):
+        return {visible(str(key)): json_values(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [json_values(value) for value in data]
+    if isinstance(data, str):
+        return visible(data)
+    if hasattr(data, "tolist"):  # an array or a number of NumPy or PyTorch
+        return json_values(data.tolist())
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def _digest(code: str) -> str:
+    """Return the digest by which the page's policy lets this very style or script run, and nothing else."""
     return "sha256-" + base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
 
 
-def _link(section: str) -> Html:
-    """A link to a section, with the section's own heading."""
-    found = re.search(r'<section id="(\w+)".*?<h2>(.*?)</h2>', section, re.DOTALL)
-    assert found, "every section has a name and a heading"
-    return element("a", Html(found[2]), href=f"#{found[1]}")
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def _subtitle(facts: Facts) -> Html:
-    manifest = facts.manifest
-    layer = f" (layer {manifest['layer']})" if manifest.get("layer") else ""
-    model = f"{manifest['model']}{layer}, " if manifest.get("model") else ""
-    return text(model + count(facts.samples, "sample"))
-
-
-def _names(facts: Facts) -> dict[str, object]:
-    """Methods and metrics as the script needs them."""
-    return {
-        "methods": [_method(facts, name) for name in facts.methods],
-        "metrics": [
-            {
-                "name": name,
-                "title": facts.title(name),
-                "higher": facts.higher_is_better(name),
-                "decimals": facts.decimals[name],
-            }
-            for name in facts.metrics
-        ],
-        "classes": facts.classes,
-    }
-
-
-def _method(facts: Facts, name: str) -> dict[str, object]:
-    return {"name": name, "control": name in facts.controls, "baseline": name == facts.baseline}
+def _sortable(value: float) -> str:
+    """Return the value by which the script sorts a column, empty for none."""
+    return str(value) if math.isfinite(value) else ""

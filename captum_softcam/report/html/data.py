@@ -1,0 +1,219 @@
+"""Data for the report's script: names, curves with their bands, costs, and the gallery.
+
+The gallery keeps photographs as JPEG, masks as bits, and maps as signed bytes with the scale that restores them.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
+
+from captum_softcam.evaluation import Comparison, Example, View
+from captum_softcam.evaluation.statistics import mean_intervals
+from captum_softcam.report.drawable import as_drawn
+from captum_softcam.report.panels import COLOURS
+
+__all__ = ["gallery_data", "page_data"]
+
+SIDES = (112, 80, 56, 40, 28)
+"""Longest sides of the stored maps; the first that fits is taken."""
+BUDGET = 7_500_000
+"""Characters that the gallery may take in the file."""
+
+_DIGITS = 5  # of curves
+_IMAGE_SIDE = 320
+_MASK_SIDE = 224
+_Quantised = tuple[NDArray[np.int8], float]
+_UNDEFINED = -128  # the byte that stands for NaN and infinity
+
+
+def page_data(comparison: Comparison, view: View, classes: Sequence[str]) -> dict[str, Any]:
+    """Return everything that the script reads."""
+    return {
+        "methods": [
+            {"name": name, "control": name in view.controls, "baseline": name == view.baseline} for name in view.methods
+        ],
+        "metrics": [
+            {
+                "name": name,
+                "title": view.titles[name],
+                "higher": view.higher_is_better(name),
+                "decimals": view.decimals[name],
+            }
+            for name in view.grouped
+        ],
+        "classes": classes,
+        "curves": _curves(comparison, view),
+        "gallery": gallery_data(comparison, view),
+        "costs": _costs(view),
+    }
+
+
+def _curves(comparison: Comparison, view: View) -> list[dict[str, Any]]:
+    """Return, for each metric that draws a curve, the fractions and each method's mean with its pointwise 95 % band."""
+    curves = comparison.curves
+    drawn = [metric for metric in view.grouped if metric in set(curves["metric"])]
+    return [_figure(view, metric, curves[curves["metric"] == metric]) for metric in drawn]
+
+
+def _figure(view: View, metric: str, curves: pd.DataFrame) -> dict[str, Any]:
+    points = curves.set_index(["method", "sample"]).drop(columns="metric").dropna(axis=1, how="all").dropna()  # whole curves
+    points = points[sorted(points.columns, key=lambda name: float(str(name)))]
+    drawn = [name for name in view.methods if name in points.index.get_level_values("method")]
+    samples = points.index.get_level_values("sample").unique()
+    tables = [points.loc[name].reindex(samples).to_numpy(np.float64) for name in drawn]
+    fractions = [float(str(name)) for name in points.columns]
+    return {"metric": metric, "fractions": fractions, "lines": _lines(drawn, np.stack(tables, 1)) if tables else []}
+
+
+def _lines(methods: Sequence[str], points: NDArray[np.float64]) -> list[dict[str, Any]]:
+    """Return mean and band of each method from points (samples, methods, fractions)."""
+    flat = mean_intervals(points.reshape(len(points), -1))  # one call for all curves, because resampling takes its time
+    mean, low, high = (np.round(part, _DIGITS).reshape(points.shape[1:]) for part in flat)
+    counts = np.isfinite(points).all(axis=2).sum(axis=0).tolist()
+    keys = ("method", "mean", "low", "high", "count")
+    return [dict(zip(keys, row, strict=True)) for row in zip(methods, mean, low, high, counts, strict=True)]
+
+
+def _costs(view: View) -> dict[str, Any]:
+    """Return the relative cost of each method, and for each metric the means with their intervals."""
+    columns = {metric: [view.cells[method, metric] for method in view.methods] for metric in view.grouped}
+    return {
+        "relative": [view.cost(name) for name in view.methods],
+        "quality": {
+            metric: [[cell.mean, cell.low, cell.high] if cell.count else None for cell in column]
+            for metric, column in columns.items()
+        },
+    }
+
+
+def gallery_data(comparison: Comparison, view: View, budget: int = BUDGET) -> dict[str, Any] | None:
+    """Return everything that the gallery shows; None if no sample was kept.
+
+    Maps are stored at 112 positions a side or fewer, so that all fits; if even the coarsest do not, the last samples are
+    left out, and ``left_out`` counts them. Signals are left out, too; ``signals`` counts them.
+
+    Args:
+        comparison (Comparison): its kept examples are shown.
+        view (View): its methods and metrics, in order.
+        budget (int): characters of JSON, about. Default: 7.5 million
+    """
+    examples = [example for example in comparison.examples if example.sample.image.ndim > 2]
+    if not examples:
+        return None
+    entries, maps = [], []
+    for example, note in map(as_drawn, examples):  # one at a time, because maps of the images' size take memory
+        entries.append(_entry(comparison, view, example, note))
+        maps.append(_maps(view.methods, example))
+    spare = budget - sum(len(entry["image"]) + len(entry["mask"] or "") for entry in entries)
+    for place in range(len(SIDES)):
+        stored = [{kind: [each and _stored(each[place]) for each in both[kind]] for kind in both} for both in maps]
+        sizes = np.cumsum([sum(len(each["text"]) for kind in both.values() for each in kind if each) for both in stored])
+        if sizes[-1] <= spare:
+            break
+    fitting = max(1, int((sizes <= spare).sum()))
+    samples = [entry | both for entry, both in zip(entries[:fitting], stored, strict=False)]
+    counts = {"left_out": len(entries) - fitting, "signals": len(comparison.examples) - len(examples)}
+    return {"samples": samples, **counts, "colours": _colours()}
+
+
+def _entry(comparison: Comparison, view: View, example: Example, note: str) -> dict[str, Any]:
+    """Return a sample with its own scores, but without its maps."""
+    sample = example.sample
+    height, width = sample.image.shape[1:]
+    own = comparison.scores[comparison.scores["sample"] == sample.identifier]
+    found = dict(zip(zip(own["method"], own["metric"], strict=True), own["score"], strict=True))
+    return {
+        "name": sample.identifier,
+        "height": height,
+        "width": width,
+        "note": note,
+        "image": _jpeg(sample.image),
+        "mask": None if sample.mask is None else _bits(sample.mask),
+        "mask_size": None if sample.mask is None else _fitting(sample.mask.shape[1:], _MASK_SIDE),
+        "label": sample.target,
+        "target": example.target,
+        "rival": example.rival if example.rival_maps else None,
+        "prediction": int(own["prediction"].iloc[0]) if len(own) else None,
+        "probabilities": None if example.probabilities is None else [round(p, 5) for p in example.probabilities.tolist()],
+        "scores": [[found.get((method, metric)) for metric in view.grouped] for method in view.methods],
+    }
+
+
+def _jpeg(image: Tensor) -> str:
+    """The photograph as a data address, at most 320 pixels a side."""
+    array = (image.expand(3, -1, -1) * 255).round().byte().permute(1, 2, 0).numpy()
+    picture = Image.fromarray(array)
+    picture.thumbnail((_IMAGE_SIDE, _IMAGE_SIDE))
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=87, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _bits(mask: Tensor) -> str:
+    """The mask, one bit per pixel; made smaller, a pixel is set if any of its part is, so that no lesion goes."""
+    smaller = adaptive_max_pool2d(mask[None].float(), _fitting(mask.shape[1:], _MASK_SIDE))
+    return _packed(np.packbits(smaller[0, 0].numpy() > 0))
+
+
+def _fitting(shape: Sequence[int], side: int) -> tuple[int, int]:
+    """Height and width with no side above ``side``, nor above what there is."""
+    shrink = min(1.0, side / max(shape))
+    height, width = (max(1, round(length * shrink)) for length in shape)
+    return height, width
+
+
+def _maps(methods: Sequence[str], example: Example) -> dict[str, list[list[_Quantised] | None]]:
+    """Return the maps of the explained class and of its rival by method, each at all sides; None where there is none."""
+
+    def at_all_sides(maps: dict[str, Tensor]) -> list[list[_Quantised] | None]:
+        return [[_quantised(maps[name], side) for side in SIDES] if name in maps else None for name in methods]
+
+    kinds = {"maps": example.maps, "rivals": example.rival_maps}
+    return {kind: at_all_sides(maps) if maps else [] for kind, maps in kinds.items()}
+
+
+def _quantised(attribution: Tensor, side: int) -> _Quantised:
+    """Return a map as signed bytes and the magnitude that 127 represents; -128 replaces what is not finite."""
+    cells = adaptive_avg_pool2d(attribution[None], _fitting(attribution.shape[1:], side))[0, 0]
+    finite = cells.isfinite()
+    peak = float(cells[finite].abs().max()) if finite.any() else 0.0
+    scaled = (cells / peak * 127).round() if peak else torch.zeros_like(cells)
+    return torch.where(finite, scaled, torch.full_like(scaled, _UNDEFINED)).to(torch.int8).numpy(), peak
+
+
+def _stored(quantised: _Quantised) -> dict[str, Any]:
+    values, peak = quantised
+    packed, differences = _shorter(values)
+    return {"text": packed, "size": values.shape, "peak": float(f"{peak:.6g}"), "differences": differences}
+
+
+def _shorter(values: NDArray[np.int8]) -> tuple[str, bool]:
+    """The values or their differences down and across, whichever is shorter: smooth maps gain, noise does not."""
+    differences = values.astype(np.int16)
+    for axis in (0, 1):
+        differences = np.diff(differences, axis=axis, prepend=0)
+    plain, changed = _packed(values), _packed(differences.astype(np.int8))
+    return (changed, True) if len(changed) < len(plain) else (plain, False)
+
+
+def _packed(values: NDArray[Any]) -> str:
+    return base64.b64encode(zlib.compress(values.tobytes())).decode()
+
+
+def _colours() -> list[list[int]]:
+    """Red, green and blue of 255 steps, against the class to for it, without the dark ends that vanish on photographs."""
+    steps = np.interp(np.linspace(-1, 1, 255), [-1, 0, 1], [0.12, 0.5, 0.82])
+    return [[round(255 * part) for part in colour[:3]] for colour in matplotlib.colormaps[COLOURS](steps).tolist()]

@@ -1,0 +1,336 @@
+"""Values for the templates of the report: what the summary says, the rows of the table, failures and settings."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import math
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from captum_softcam.evaluation import Comparison, View
+from captum_softcam.evaluation.view import Cell, digits
+
+__all__ = ["VERDICTS", "amount", "failures", "number", "scores", "settings", "summary"]
+
+VERDICTS = {1: ("▲", "better"), 0: ("○", "open"), -1: ("▼", "worse")}
+"""Sign and word of each verdict; the shape tells them apart without colour."""
+
+_DASH, _MINUS, _SPACE = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{NARROW NO-BREAK SPACE}"
+_FEW = 3  # metrics that a sentence can name
+_FALSE_ALARMS = 0.05  # intervals of 95 % that leave out 0 although there is no difference
+_COSTS = (
+    ("forwards", 1.0, "forwards per image"),
+    ("backwards", 1.0, "backwards per image"),
+    ("seconds", 1e3, "ms per image"),
+    ("peak_bytes", 1e-6, "MB of memory"),
+)
+_LARGEST_TABLE = 1_000_000  # bytes of CSV that the file may carry
+_KNOWN = {
+    "created": "made on",
+    "model": "model",
+    "checkpoint": "checkpoint",
+    "weights": "weights",
+    "layer": "layer",
+    "data": "data",
+    "samples": "samples",
+    "samples_with_mask": "samples with a mask",
+    "image_size": "image size",
+    "explained_class": "explained class",
+    "classes": "classes",
+    "baseline": "baseline",
+    "seed": "seed",
+    "batch_size": "batch size",
+    "device": "device",
+}
+_EXPLAINED = {"true": "the sample's own", "predicted": "the predicted one"}
+_SHOWN_SAMPLES = 5
+_ELSEWHERE = ("address", "engine", "gallery", "out", "report", "resume", "workers")
+
+
+def number(value: float, decimals: int = 3, *, signed: bool = False) -> str:
+    """Return a number as print shows it, with a true minus and spaces between thousands; a dash where it is not finite."""
+    if not math.isfinite(value):
+        return _DASH
+    return digits(value, decimals, "+," if signed else ",").replace("-", _MINUS).replace(",", _SPACE)
+
+
+def amount(count: int, noun: str) -> str:
+    """Return ``1 sample`` or ``2 samples``."""
+    return f"{count:,} {noun if count == 1 else noun + 's'}".replace(",", _SPACE)
+
+
+def summary(comparison: Comparison, view: View) -> dict[str, Any]:
+    """Return the key numbers, what the sentences say, and the strip of verdicts of every method."""
+    cells = view.cells.values()
+    verdicts = [verdict for name in view.others for verdict in _verdicts(view, name)]
+    return {
+        "numbers": _key_numbers(view),
+        "lead": _lead(view) if view.others else None,
+        "first": _first(view),
+        "pairs": len(verdicts),
+        "open": verdicts.count(0),
+        "by_chance": round(_FALSE_ALARMS * len(verdicts)),
+        **_against_controls(comparison, view),
+        "undefined": sum(cell.undefined for cell in cells),
+        "failed": sum(cell.failed for cell in cells),
+        "strips": _strips(view) if view.others or view.controls else [],
+    }
+
+
+def _key_numbers(view: View) -> list[tuple[object, str, str]]:
+    samples, methods, metrics = len(view.samples), len(view.methods), len(view.metrics)
+    controls = f"{amount(len(view.controls), 'control')} among them" if view.controls else "no control"
+    categories = ", ".join(category for category, _ in _groups(view) if category)
+    numbers: list[tuple[object, str, str]] = [
+        (samples, "sample" if samples == 1 else "samples", f"{view.correct} predicted right"),
+        (methods, "method" if methods == 1 else "methods", controls),
+        (metrics, "metric" if metrics == 1 else "metrics", categories),
+    ]
+    return numbers if view.masked is None else [*numbers, (view.masked, "with a mask", "for localisation")]
+
+
+def _groups(view: View) -> list[tuple[str, int]]:
+    """Return the categories in their order, each with its number of metrics."""
+    groups = itertools.groupby(view.grouped, view.categories.__getitem__)
+    return [(category, len(list(members))) for category, members in groups]
+
+
+def _verdicts(view: View, method: str) -> list[int]:
+    found = (view.cells[method, metric].difference for metric in view.grouped)
+    return [difference.better if difference else 0 for difference in found]
+
+
+def _lead(view: View) -> dict[str, Any]:
+    """Return the methods farthest ahead of the baseline, and on how many metrics they are better, open and worse."""
+    tallies = {name: tuple(map(_verdicts(view, name).count, (1, 0, -1))) for name in view.others}
+    best = max(tallies.values(), key=lambda tally: (tally[0] - tally[2], tally[0]))
+    methods = [name for name in view.others if tallies[name] == best]
+    few = len(methods) == 1 and best[0] <= _FEW
+    return {
+        "methods": methods,
+        **dict(zip(("better", "open", "worse"), best, strict=True)),
+        "sizes": _sizes(view, methods[0]) if few else [],
+    }
+
+
+def _sizes(view: View, method: str) -> list[str]:
+    """Return the metrics on which a method is ahead with the differences, because a clear one may still be tiny."""
+    ahead = {metric: view.cells[method, metric].difference for metric in view.grouped}
+    sizes = {metric: difference.mean for metric, difference in ahead.items() if difference and difference.better == 1}
+    return [f"{view.titles[metric]} {number(size, _decimals(size, 2), signed=True)}" for metric, size in sizes.items()]
+
+
+def _decimals(difference: float, least: int) -> int:
+    """Return the decimals, ``least`` or more, that show two digits of a difference, which may be far below the scores."""
+    if not difference or not math.isfinite(difference):
+        return least
+    return max(least, 1 - math.floor(math.log10(abs(difference))))
+
+
+def _first(view: View) -> list[str]:
+    """Return the methods of the best mean rank, if there are ranks to compare."""
+    ranks = {name: rank for name in view.methods if not math.isnan(rank := view.mean_rank(name))}
+    if len(view.methods) < 2 or len(view.metrics) < 2 or not ranks:
+        return []
+    return [name for name, rank in ranks.items() if rank == min(ranks.values())]
+
+
+def _against_controls(comparison: Comparison, view: View) -> dict[str, list[str]]:
+    """Return the methods that beat every control everywhere, and the metrics on which none does.
+
+    Complexity is not asked: a random map may well be the sparsest.
+    """
+    asked = [name for name in view.grouped if view.categories[name] != "complexity"]
+    methods = [name for name in view.methods if name not in view.controls]
+    if not view.controls or not asked or not methods:
+        return {"asked": [], "everywhere": [], "nowhere": []}
+    tables = [comparison.differences(control)["better"].to_dict() for control in view.controls]
+    beats = {key for key in itertools.product(methods, asked) if all(table.get(key) == 1 for table in tables)}
+    return {
+        "asked": asked,
+        "everywhere": [name for name in methods if all((name, metric) in beats for metric in asked)],
+        "nowhere": [view.titles[metric] for metric in asked if not any((name, metric) in beats for name in methods)],
+    }
+
+
+def _strips(view: View) -> list[tuple[str, list[tuple[int, str]], str]]:
+    """Return each method with its marks and their tally, the best first and controls last."""
+    methods = [*view.others, *(name for name in view.controls if name != view.baseline)]
+    methods.sort(key=lambda name: (name in view.controls, -sum(_verdicts(view, name))))
+    strips = []
+    for method in methods:
+        verdicts = _verdicts(view, method)
+        titles = [f"{view.titles[name]}: {VERDICTS[each][1]}" for name, each in zip(view.grouped, verdicts, strict=True)]
+        tally = [f"{verdicts.count(each)} {word}" for each, (_, word) in VERDICTS.items() if each in verdicts]
+        strips.append((method, list(zip(verdicts, titles, strict=True)), ", ".join(tally)))
+    return strips
+
+
+def scores(_: Comparison, view: View) -> dict[str, Any]:
+    """Return the table: groups of columns, and rows of cells with their bars and details."""
+    return {"groups": _groups(view), "rows": [_row(view, method) for method in view.methods]}
+
+
+def _row(view: View, method: str) -> dict[str, Any]:
+    cells = [(view.cells[method, name], _bar(view, method, name), _details(view, method, name)) for name in view.grouped]
+    cost = view.cost(method)
+    return {
+        "method": method,
+        "cells": cells,
+        "rank": view.mean_rank(method),
+        "cost": cost,
+        "cost_lines": [f"{method}: {number(cost, 1)} times the time of a plain forward", *_costs(view, method)],
+    }
+
+
+def _bar(view: View, method: str, metric: str) -> dict[str, float | None] | None:
+    """Return the ends and the mean of an interval, and the baseline's mean, from 0 to 100 along the column's scale."""
+    cell = view.cells[method, metric]
+    if not cell.count:
+        return None
+    column = [view.cells[method, metric] for method in view.methods]
+    ends = [end for each in column for end in (each.low, each.high, each.mean) if math.isfinite(end)]
+    low, span = min(ends), max(ends) - min(ends)
+
+    def place(value: float) -> float | None:
+        return (100 * (value - low) / span if span else 50) if math.isfinite(value) else None
+
+    reference = view.cells[view.baseline, metric].mean
+    return {"left": place(cell.low), "right": place(cell.high), "mean": place(cell.mean), "reference": place(reference)}
+
+
+def _details(view: View, method: str, metric: str) -> list[str]:
+    """Return what a pointer or the keyboard brings up, and a screen reader reads."""
+    cell = view.cells[method, metric]
+    lines = [f"{method}, {view.titles[metric]}", *_difference(view, cell), f"{cell.count} defined scores"]
+    return lines + [f"{cell.undefined} undefined, {cell.failed} of them by an error"] * bool(cell.undefined)
+
+
+def _difference(view: View, cell: Cell) -> list[str]:
+    pair = cell.difference
+    if pair is None:
+        return ["The baseline"] if len(view.methods) > 1 else []
+    if not pair.count:
+        return [f"No sample where it and {view.baseline} are both defined"]
+    decimals = _decimals(pair.mean, cell.decimals)
+    mean, low, high = (number(value, decimals, signed=True) for value in (pair.mean, pair.low, pair.high))
+    return [
+        f"Against {view.baseline}: {mean} [{low}, {high}], {VERDICTS[pair.better][1]}",
+        f"Better in {100 * pair.win_rate:.0f} % of {pair.count} pairs",
+    ]
+
+
+def _costs(view: View, method: str) -> list[str]:
+    """Return forwards, backwards, time and memory, those that are known."""
+    costs = ((view.cost(method, name) * scale, words) for name, scale, words in _COSTS)
+    return [f"{cost:.4g} {words}" for cost, words in costs if math.isfinite(cost)]
+
+
+def failures(comparison: Comparison, view: View) -> dict[str, Any] | None:
+    """Return the table of errors, those that are alike in one row; None if there were none."""
+    if not len(comparison.failures):
+        return None
+    groups = comparison.failures.fillna({"metric": ""}).groupby(["method", "metric", "error"], sort=False)["sample"]
+    rows = [_failure(view, tuple(map(str, key)), list(map(str, samples))) for key, samples in groups]
+    return _table("What failed", {"method": "b", "metric": "", "error": "code", "samples": ""}, rows)
+
+
+def _failure(view: View, what: tuple[str, ...], samples: Sequence[str]) -> tuple[str, ...]:
+    method, metric, error = what
+    more = ", …" if len(samples) > _SHOWN_SAMPLES else ""
+    names = ", ".join(samples[:_SHOWN_SAMPLES]) + more
+    return method, view.titles[metric] if metric else "the map itself", error, f"{len(samples)}: {names}"
+
+
+def settings(comparison: Comparison, view: View) -> dict[str, Any]:
+    """Return the manifest for readers, the call that repeats it, and the scores of every sample."""
+    manifest = comparison.manifest
+    known = {title: manifest[key] for key, title in _KNOWN.items() if manifest.get(key) not in (None, "", [], {})}
+    few = len(comparison.scores) < _LARGEST_TABLE  # a row has more than a byte
+    table = comparison.scores.to_csv(index=False).encode("utf-8", "backslashreplace") if few else b""
+    return {
+        "known": {title: _words(title, value) for title, value in known.items()},
+        "tables": [_methods(manifest.get("methods", {})), _metrics(view, manifest.get("metrics", {}))],
+        "versions": manifest.get("versions", {}),
+        "call": _command(manifest["command"]) if "command" in manifest else _call(manifest, view),
+        "table": base64.b64encode(table).decode() if len(table) <= _LARGEST_TABLE else "",
+        "rows": len(comparison.scores),
+        "manifest": json.dumps(manifest, indent=2, default=str),
+    }
+
+
+def _words(title: str, value: Any) -> str:
+    """Return a setting as one line of text."""
+    if title == "explained class":
+        return _EXPLAINED.get(value, str(value))
+    if title == "image size":
+        return " \N{MULTIPLICATION SIGN} ".join(map(str, value)) + " pixels"
+    return _plain(value)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_plain(part)}" for key, part in value.items() if part is not None)
+    return ", ".join(map(_plain, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _methods(methods: Mapping[str, Any]) -> dict[str, Any]:
+    rows = [
+        (name, entry.get("class", ""), entry.get("layer") or _DASH, _plain(entry.get("arguments", {})))
+        for name, entry in methods.items()
+    ]
+    return _table("Methods", {"method": "b", "class": "code", "layer": "", "arguments": ""}, rows)
+
+
+def _metrics(view: View, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    tags = {"metric": "b", "name": "code", "category": "", "better": ""}
+    rows = [
+        (
+            view.titles[name],
+            name,
+            view.categories[name],
+            "higher" if view.higher_is_better(name) else "lower",
+            entry.get("forwards", ""),
+            entry.get("origin", ""),
+            _plain(entry.get("settings", {})),
+            entry.get("source", ""),
+        )
+        for name, entry in metrics.items()
+    ]
+    return _table("Metrics", {**tags, **dict.fromkeys(("forwards", "origin", "settings", "source"), "")}, rows)
+
+
+def _table(title: str, columns: Mapping[str, str], rows: Iterable[Sequence[object]]) -> dict[str, Any]:
+    """Return a plain table without the columns that hold nothing; ``columns`` names a tag for each, or none."""
+    rows = list(rows)
+    filled = [place for place in range(len(columns)) if any(row[place] != "" for row in rows)]
+    heads, tags = list(columns), list(columns.values())
+    return {
+        "title": title,
+        "columns": [heads[place] for place in filled],
+        "rows": [[(tags[place], row[place]) for place in filled] for row in rows],
+    }
+
+
+def _command(options: Mapping[str, Any]) -> str:
+    """Return the command line with the options that say what is measured, not where the result goes."""
+    absent = [name for name, value in options.items() if value is None or value is False]  # 0 is present
+    parts = [_option(name, value) for name, value in options.items() if name not in (*absent, *_ELSEWHERE)]
+    return " \\\n    ".join(["captum-softcam compare", *parts])
+
+
+def _option(name: str, value: Any) -> str:
+    flag = "--" + name.replace("_", "-")
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return flag if value is True else f"{flag} {shlex.quote(text)}"
+
+
+def _call(manifest: Mapping[str, Any], view: View) -> str:
+    """Return the call in Python that the manifest describes."""
+    names = {"layer": "layer", "explained_class": "explain", "batch_size": "batch_size", "seed": "seed"}
+    settings = [f"    {name}={manifest[key]!r}," for key, name in names.items() if manifest.get(key) is not None]
+    lists = [f"    methods={list(view.methods)!r},", f"    metrics={list(view.metrics)!r},"]
+    return "\n".join(["compare_methods(", "    model,", "    samples,", *lists, *settings, ")"])
