@@ -125,16 +125,6 @@ def elastic_net(evidence: Tensor, lambda_l1: float, lambda_l2: float) -> Tensor:
     return torch.tensor(penalties, dtype=torch.float64)
 
 
-def faithfulness_correlation(attribution: list[float], drops: list[tuple[list[int], float]]) -> float:
-    """Pearson correlation of summed attribution and drop of the score, over subsets of features."""
-    sums = [sum(attribution[i] for i in subset) for subset, _ in drops]
-    falls = [drop for _, drop in drops]
-    mean_sum, mean_fall = sum(sums) / len(sums), sum(falls) / len(falls)
-    covariance = sum((a - mean_sum) * (b - mean_fall) for a, b in zip(sums, falls, strict=True))
-    spread = sum((a - mean_sum) ** 2 for a in sums) * sum((b - mean_fall) ** 2 for b in falls)
-    return covariance / spread**0.5
-
-
 def region_perturbation(drops: list[float]) -> float:
     """Area over the perturbation curve: the mean drop of the score, the untouched image (drop 0) included."""
     return sum([0.0, *drops]) / (len(drops) + 1)
@@ -144,19 +134,6 @@ def relevance_mass(attribution: list[float], mask: list[bool]) -> float:
     """Share of the positive attribution that lies within the mask."""
     inside = sum(max(a, 0.0) for a, m in zip(attribution, mask, strict=True) if m)
     return inside / sum(max(a, 0.0) for a in attribution)
-
-
-def relevance_rank(attribution: list[float], mask: list[bool]) -> float:
-    """Share of the mask among the highest-ranked positions, as many as the mask has; ties in reading order."""
-    order = sorted(range(len(attribution)), key=lambda i: -attribution[i])
-    size = sum(mask)
-    return sum(mask[i] for i in order[:size]) / size
-
-
-def pointing_game(attribution: list[float], mask: list[bool]) -> float:
-    """1 if the greatest value (any of them) lies within the mask."""
-    peak = max(attribution)
-    return float(any(m for a, m in zip(attribution, mask, strict=True) if a == peak))
 
 
 def localisation_auc(attribution: list[float], mask: list[bool]) -> float:
@@ -573,17 +550,6 @@ def edge_magnitude(image: Tensor) -> Tensor:
             squares += slope**2
         result[place] = math.sqrt(squares)
     return result
-
-
-def rank_correlation(values: list[float], others: list[float]) -> float:
-    """Pearson correlation of the ranks; equal values share the mean of theirs."""
-    ranks = []
-    for row in (values, others):
-        ranks.append([sum(b < a for b in row) + sum(b == a for b in row) / 2 for a in row])
-    means = [sum(row) / len(row) for row in ranks]
-    spreads = [math.sqrt(sum((a - mean) ** 2 for a in row)) for row, mean in zip(ranks, means, strict=True)]
-    covariance = sum((a - means[0]) * (b - means[1]) for a, b in zip(*ranks, strict=True))
-    return covariance / (spreads[0] * spreads[1])
 
 
 def kept_alone(model: Callable[..., Tensor], layer: torch.nn.Module, inputs: tuple[Tensor, ...], target: int) -> Tensor:
