@@ -2,8 +2,9 @@
 
     python benchmarks/architecture_table.py > docs/reference/architectures_measured.md
 
-Random weights, the layer that ``suggest_layers`` recommends, small inputs. Models of one family with the same outcome share
-a row. Models of timm are named timm/NAME. About nine minutes on two cores; the largest network takes 10 GB.
+Weights are random, layers are those that ``suggest_layers`` recommends, inputs are small. Models of one family with the same
+outcome share a row. Models of timm are named timm/NAME. Takes about nine minutes on two
+cores; the largest network takes 10 GB.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ import timm
 import torch
 import torchvision
 from conversion_table import chosen, names, network, settled
+from shared import table
 from torch import Tensor, nn
 
 from captum_softcam import LayerClassActivationMap, LayerReciproCam, convert_to_softcam, suggest_layers
 
 HEADER = ("models", "SoftCAM", "finer", "Recipro-CAM", "CAM", "layer")
 TIMM_TESTS = Path(__file__).parents[1] / "tests/softcam/test_timm.py"
-REASONS = {  # what the library says, in fewer words
+REASONS = {  # error messages of the library, in fewer words
     "behind layer .* the model does more than pool": "no: more than pooling",
     "between pooling and scores stands ([^;]*);": r"no: \1",
     "single positions or tokens": "refused: class token",
@@ -33,16 +35,16 @@ REASONS = {  # what the library says, in fewer words
 
 
 def main() -> None:
-    """Print the table, row by row."""
+    """Print the table."""
     models = chosen(__doc__, [*names(), *_timm_names()])
     versions = f"torch {torch.__version__}, torchvision {torchvision.__version__} and timm {timm.__version__}"
-    print(f"Measured with {versions}.\n\n| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}")
-    for (_, cells), rows in groupby(_rows(models), key=lambda row: (row[0], row[2])):
-        print(f"| {', '.join(name for _, name, _ in rows)} | {' | '.join(cells)} |", flush=True)
+    families = groupby(_rows(models), key=lambda row: (row[0], row[2]))
+    rows = ((", ".join(name for _, name, _ in family), *cells) for (_, cells), family in families)
+    print(f"Measured with {versions}.\n\n{table(HEADER, rows, 'llllll')}")
 
 
 def _rows(models: list[str]) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """Family, name and outcome of each model, families together."""
+    """Yield family, name and outcome of each model, families together."""
     for name in sorted(models, key=lambda name: (name.startswith("timm/"), models.index(name))):
         model, images = _timm_network(name) if name.startswith("timm/") else network(name)
         _wake(model)
@@ -51,14 +53,14 @@ def _rows(models: list[str]) -> Iterator[tuple[str, str, tuple[str, ...]]]:
 
 
 def _wake(model: nn.Module) -> None:
-    """Give a classifier that starts at zero, as vision transformers' do, something to say."""
+    """Draw the weights of a classifier that starts at zero, as those of vision transformers do."""
     for module in model.modules():
         if isinstance(module, nn.Linear) and not module.weight.any():
             nn.init.normal_(module.weight, std=0.02)
 
 
 def _maps(model: nn.Module, images: Tensor) -> tuple[str, str, str]:
-    """What two methods make of the recommended layer, and its name."""
+    """Return the outcome of two methods at the recommended layer, and its name."""
     best = next((choice for choice in suggest_layers(model, images) if choice.recommended), None)
     if best is None:
         return ("no: no map", "no: no map", "none")
@@ -68,7 +70,7 @@ def _maps(model: nn.Module, images: Tensor) -> tuple[str, str, str]:
     def told(method: type, words: str) -> str:
         maps = method(model, layer).attribute(images, target=0)
         if maps.shape != (1, 1, *best.grid) or not maps.isfinite().all() or maps.std() == 0:
-            raise AssertionError(f"{method.__name__} says nothing of {best.name}: {maps}")
+            raise AssertionError(f"{method.__name__} has no map of {best.name}: {maps}")
         return words
 
     recipro_cam, cam = (
@@ -79,7 +81,7 @@ def _maps(model: nn.Module, images: Tensor) -> tuple[str, str, str]:
 
 
 def _softcam(model: nn.Module, images: Tensor) -> tuple[str, str]:
-    """What the conversion does to the logits, and at which strides."""
+    """Return what the conversion does to the logits, and the strides that it reaches."""
     said = _outcome(lambda: "same logits" if convert_to_softcam(model, images).conversion.exact else "other logits")
     if "refused" in said:
         return said, ""
@@ -95,7 +97,7 @@ def _reaches(model: nn.Module, images: Tensor, stride: int) -> bool:
 
 
 def _outcome(attempt: Callable[[], str]) -> str:
-    """What came of it, or why not."""
+    """Return the result of an attempt, or the reason of its error."""
     try:
         return attempt()
     except ValueError as error:

@@ -1,8 +1,7 @@
-"""What the attribution methods cost, as ratios to a plain forward of the same images in the same run.
+"""Measure the cost of attribution methods as ratios to a plain forward of the same images in the same run.
 
-Every candidate of a table runs once per round, in an order that is drawn anew each time, so that whatever else the
-machine does hits all of them alike; the medians are compared. Nothing is asserted. Peers take part where installed
-(``pip install torchcam grad-cam``).
+Every candidate of a table runs once per round, in random order, so that other work of the machine slows all of them alike;
+the medians are compared. Nothing is asserted. Peers take part if they are installed (``pip install torchcam grad-cam``).
 
     python benchmarks/attribution.py --out attribution.md
 """
@@ -26,6 +25,7 @@ from pathlib import Path
 import torch
 import torchvision
 from captum.attr import LayerGradCam
+from shared import publish, table, timing_options
 from torch import Tensor, nn
 
 from captum_softcam import (
@@ -41,7 +41,7 @@ TARGET = 3
 
 
 def measure(candidates: Candidates, rounds: int, device: str) -> dict[str, list[float]]:
-    """Seconds of each candidate in each round, after one run to warm up."""
+    """Time each candidate in each round, after one run to warm up."""
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for run in candidates.values():
         run()
@@ -60,23 +60,19 @@ def _synchronise(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def table(title: str, seconds: dict[str, list[float]], base: str) -> str:
-    """A Markdown table of medians and of their ratios to the median of ``base``."""
-    unit = statistics.median(seconds[base])
-    lines = [
-        f"\n## {title}\n",
-        f"| candidate | median, s | ratio to {base} | middle half of the ratios |",
-        "|---|---:|---:|---:|",
-    ]
+def ratios(title: str, seconds: dict[str, list[float]], base: str) -> str:
+    """Write a table of medians and of their ratios to the median of ``base``."""
+    unit, rows = statistics.median(seconds[base]), []
     for name, values in seconds.items():
         low, _, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else (values[0],) * 3
         median = statistics.median(values)
-        lines.append(f"| {name} | {median:.4f} | {median / unit:.3f} | {low / unit:.2f} to {high / unit:.2f} |")
-    return "\n".join(lines)
+        rows.append([name, f"{median:.4f}", f"{median / unit:.3f}", f"{low / unit:.2f} to {high / unit:.2f}"])
+    head = ["candidate", "median, s", f"ratio to {base}", "middle half of the ratios"]
+    return f"\n## {title}\n\n{table(head, rows)}"
 
 
 def forward(model: nn.Module, images: Tensor) -> Callable[[], object]:
-    """A plain forward without gradients."""
+    """Return a plain forward without gradients, as a candidate."""
     return lambda: _forward(model, images)
 
 
@@ -86,12 +82,12 @@ def _forward(model: nn.Module, images: Tensor) -> object:
 
 
 def resnet50(device: str) -> nn.Module:
-    """With random weights: the cost does not depend on them."""
+    """Return the model with random weights, on which the cost does not depend."""
     return torchvision.models.resnet50(weights=None).eval().to(device)
 
 
 def last_layer(batch: int, options: argparse.Namespace) -> str:
-    """All methods at the end of ResNet-50."""
+    """Measure all methods at the end of ResNet-50."""
     model, images = resnet50(options.device), torch.rand(batch, 3, 224, 224, device=options.device)
     soft = convert_to_softcam(model)
     recipro, cam = LayerReciproCam(model, model.layer4), LayerClassActivationMap(model, model.layer4)
@@ -108,11 +104,11 @@ def last_layer(batch: int, options: argparse.Namespace) -> str:
         **_peers_at_the_end(model, images),
     }
     name = f"ResNet-50, layer4 (7 x 7 positions), 224 x 224, batch of {batch}"
-    return table(name, measure(candidates, options.rounds, options.device), "forward")
+    return ratios(name, measure(candidates, options.rounds, options.device), "forward")
 
 
 def _peers_at_the_end(model: nn.Module, images: Tensor) -> Candidates:
-    """Peers hook their model for good, so each gets one of its own."""
+    """Return the peers that are installed, each with a model of its own, because they leave hooks on it."""
     found: Candidates = {}
     if _installed("torchcam"):
         from torchcam.methods import CAM
@@ -137,7 +133,7 @@ def _peers_at_the_end(model: nn.Module, images: Tensor) -> Candidates:
 
 
 def earlier_layer(options: argparse.Namespace) -> str:
-    """Recipro-CAM where the tail is convolutional, against the model time that it cannot do without."""
+    """Measure Recipro-CAM where the tail is convolutional, against the forwards that it cannot do without."""
     model, image = resnet50(options.device), torch.rand(1, 3, 224, 224, device=options.device)
     recipro = LayerReciproCam(model, model.layer3)
     tail = nn.Sequential(model.layer4, model.avgpool, nn.Flatten(), model.fc)
@@ -159,11 +155,11 @@ def earlier_layer(options: argparse.Namespace) -> str:
         "forward": forward(model, image),
     }
     seconds = measure(candidates, max(3, options.rounds // 3), options.device)
-    return table("ResNet-50, layer3 (14 x 14 positions), one image", seconds, next(iter(candidates)))
+    return ratios("ResNet-50, layer3 (14 x 14 positions), one image", seconds, next(iter(candidates)))
 
 
 def score_cam(options: argparse.Namespace) -> str:
-    """Score-CAM against the forwards of its masked inputs alone."""
+    """Measure Score-CAM against the forwards of its masked inputs alone."""
     model = torchvision.models.resnet18(weights=None).eval().to(options.device)
     image, size = torch.rand(1, 3, 224, 224, device=options.device), 32
     with torch.no_grad():
@@ -183,7 +179,7 @@ def score_cam(options: argparse.Namespace) -> str:
         **_score_cam_peers(model, image, size),
     }
     seconds = measure(candidates, max(3, options.rounds // 3), options.device)
-    return table("Score-CAM, ResNet-18, layer4 (512 channels), one image", seconds, next(iter(candidates)))
+    return ratios("Score-CAM, ResNet-18, layer4 (512 channels), one image", seconds, next(iter(candidates)))
 
 
 def _score_cam_peers(model: nn.Module, image: Tensor, size: int) -> Candidates:
@@ -216,7 +212,7 @@ def _score_cam_peers(model: nn.Module, image: Tensor, size: int) -> Candidates:
 
 
 def transformer(options: argparse.Namespace) -> str:
-    """Recipro-CAM in the last blocks of ViT-B/16."""
+    """Measure Recipro-CAM in the last blocks of ViT-B/16."""
     model = torchvision.models.vit_b_16(weights=None).eval().to(options.device)
     image = torch.rand(1, 3, 224, 224, device=options.device)
     last, second = (LayerReciproCam(model, model.encoder.layers[i].ln_1) for i in (-1, -2))
@@ -225,16 +221,16 @@ def transformer(options: argparse.Namespace) -> str:
         "LayerReciproCam, last block": lambda: last.attribute(image, target=TARGET),
         "LayerReciproCam, last block, 1,000 classes": lambda: last.attribute_all(image),
     }
-    text = table("ViT-B/16 (14 x 14 tokens), one image", measure(candidates, options.rounds, options.device), "forward")
+    text = ratios("ViT-B/16 (14 x 14 tokens), one image", measure(candidates, options.rounds, options.device), "forward")
     slow: Candidates = {
         "forward": forward(model, image),
         "LayerReciproCam, last block but one": lambda: second.attribute(image, target=TARGET),
     }
     seconds = measure(slow, 2, options.device)
-    return text + "\n" + table("The same, one block earlier: 196 tails of two blocks", seconds, "forward")
+    return text + "\n" + ratios("The same, one block earlier: 196 tails of two blocks", seconds, "forward")
 
 
-# What a fresh process runs to have its peak memory measured.
+# Each entry runs in a fresh process: the peak of a process never falls. Architecture, layer, images, perturbations_per_eval.
 MEMORY = {
     "ResNet-50, forward": ("resnet50", None, 1, None),
     "ResNet-50, layer4": ("resnet50", "layer4", 1, None),
@@ -247,17 +243,17 @@ MEMORY = {
 
 
 def memory(options: argparse.Namespace) -> str:
-    """Peak resident memory of a fresh process, with and without an explanation."""
-    lines = ["\n## Peak memory of a process (CPU)\n", "| process | peak, MiB |", "|---|---:|"]
+    """Measure the peak resident memory of a fresh process, with and without an explanation."""
+    rows = []
     for name in MEMORY:
         command = [sys.executable, __file__, "--peak", name, "--threads", str(options.threads)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        lines.append(f"| {name} | {int(done.stdout):,} |")
-    return "\n".join(lines)
+        rows.append([name, f"{int(done.stdout):,}"])
+    return "\n## Peak memory of a process (CPU)\n\n" + table(["process", "peak, MiB"], rows)
 
 
 def print_peak(name: str) -> None:
-    """Run one entry of ``MEMORY`` and print the peak of this process in MiB, as Linux tells it."""
+    """Run one entry of ``MEMORY`` and print the peak of this process in MiB, as Linux reports it."""
     architecture, layer, count, chunk = MEMORY[name]
     model = torchvision.models.get_model(architecture, weights=None).eval()
     images = torch.rand(count, 3, 224, 224)
@@ -265,13 +261,13 @@ def print_peak(name: str) -> None:
     if layer is not None:
         explain = LayerReciproCam(model, model.get_submodule(layer))
         explain.attribute(images, target=TARGET, perturbations_per_eval=chunk)
-    # not getrusage: its peak is that of the parent, where a process was forked
+    # Not getrusage: after a fork its peak is that of the parent.
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     print(int(peak.split()[1]) // 1024)
 
 
 def throughput(options: argparse.Namespace) -> str:
-    """Images per second at batch 64 on an accelerator."""
+    """Measure images per second at batch 64 on an accelerator."""
     model, images = resnet50(options.device), torch.rand(64, 3, 224, 224, device=options.device)
     recipro, grad_cam = LayerReciproCam(model, model.layer4), LayerGradCam(model, model.layer4)
     candidates: Candidates = {
@@ -282,7 +278,7 @@ def throughput(options: argparse.Namespace) -> str:
     }
     seconds = measure(candidates, options.rounds, options.device)
     rates = ", ".join(f"{name} {64 / statistics.median(values):.0f}" for name, values in seconds.items())
-    return table("ResNet-50, layer4, batch of 64", seconds, "forward") + f"\n\nImages per second: {rates}."
+    return ratios("ResNet-50, layer4, batch of 64", seconds, "forward") + f"\n\nImages per second: {rates}."
 
 
 def _installed(name: str) -> bool:
@@ -298,7 +294,7 @@ def _processor(device: str) -> str:
 
 
 def main() -> None:
-    """Run the tables that are asked for and print them."""
+    """Measure the tables on the command line and print them."""
     tables: dict[str, Callable[[argparse.Namespace], str]] = {
         "last": lambda options: "\n".join(last_layer(batch, options) for batch in options.batch),
         "layer3": earlier_layer,
@@ -306,13 +302,9 @@ def main() -> None:
         "vit": transformer,
         "memory": memory,
     }
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser = timing_options(__doc__, rounds=15)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--only", nargs="+", choices=tables, default=list(tables))
-    parser.add_argument("--out", type=Path)
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -326,10 +318,7 @@ def main() -> None:
     parts = [head, *(tables[name](options) for name in options.only)]
     if options.device != "cpu":
         parts.append(throughput(options))
-    text = "\n".join(parts)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
+    publish(parts, options.out)
 
 
 if __name__ == "__main__":

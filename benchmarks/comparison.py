@@ -1,7 +1,7 @@
-"""What a comparison costs: against the same metrics asked one by one, against the model alone, and for all of ImageNet.
+"""Measure the cost of a comparison: against the same metrics one by one, against the model alone, and for all of ImageNet.
 
-Three tables, all from runs side by side in one process. Nothing is asserted about seconds; that both ways give the same
-numbers is.
+All runs of the three tables take place side by side in one process. Both ways must lead to the same numbers; times are
+reported and not asserted.
 
     python benchmarks/comparison.py --out comparison.md
 """
@@ -9,18 +9,17 @@ numbers is.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torchvision
+from shared import publish, table, timing_options
 from torch import Tensor, nn
 
 from captum_softcam import load_embedded
@@ -56,7 +55,7 @@ IMAGENET = 50_000
 
 @dataclass
 class Clock:
-    """What goes through a model: images, calls and the seconds within its forward."""
+    """Counts of the images and calls that pass through a model, and the seconds within its forward."""
 
     images: int = 0
     calls: int = 0
@@ -94,7 +93,7 @@ def _now(model: nn.Module) -> float:
 def one_by_one(
     model: nn.Module, samples: Sequence[Sample], normalize: Callable[[Tensor], Tensor]
 ) -> dict[tuple[str, str], Any]:
-    """Every Quantus metric with an ``explain_func``, as its documentation has it: a map per metric and method."""
+    """Call every Quantus metric with an ``explain_func``, as in its documentation: a map per metric and method."""
     import captum_softcam.metrics as metrics
 
     images = normalize(torch.stack([sample.image for sample in samples])).numpy()
@@ -119,14 +118,14 @@ def one_by_one(
 
 
 def all_at_once(model: nn.Module, samples: Sequence[Sample], normalize: Callable[[Tensor], Tensor]) -> Comparison:
-    """The same by the comparison."""
+    """Compute the same scores by the comparison."""
     return compare_methods(
         model, samples, METHODS, list(ASKED), layer="backbone", normalize=normalize, batch_size=len(samples), examples=0
     )
 
 
 def against_one_by_one(options: argparse.Namespace) -> str:
-    """Seconds and forwards of both ways, and how far their numbers are apart."""
+    """Compare seconds and forwards of both ways, and check that their scores agree."""
     classifier = load_embedded()
     model, data = classifier.model, RetinalLesions("test")
     samples = [sample for sample in (data[i] for i in range(4 * options.samples)) if sample.mask is not None]
@@ -143,36 +142,30 @@ def against_one_by_one(options: argparse.Namespace) -> str:
             if name == "one by one":
                 asked = found
             else:
-                table = found.scores.set_index(["method", "metric"])["score"].groupby(level=[0, 1])
-    apart = max(np.nanmax(np.abs(np.array(scores) - table.get_group(key).to_numpy())) for key, scores in asked.items())
+                together = found.scores.set_index(["method", "metric"])["score"].groupby(level=[0, 1])
+    apart = max(np.nanmax(np.abs(np.array(scores) - together.get_group(key).to_numpy())) for key, scores in asked.items())
     if apart > 1e-4:
         raise SystemExit(f"the two ways differ by {apart:.2g}.")
+    base, images = statistics.median(runs["comparison"]), counts["comparison"].images
+    rows = []
+    for name, seconds in runs.items():
+        median, count = statistics.median(seconds), counts[name].images
+        rows.append([name, f"{median:.2f}", f"{count:,}", f"{median / base:.2f}", f"{count / images:.2f}"])
     lines = [
         "\n## The same numbers, asked one by one\n",
         f"{len(METHODS)} methods, {len(ASKED)} metrics, {len(samples)} samples of the embedded lesions; medians of "
         f"{options.rounds} rounds. Largest difference of a score: {apart:.1g}.\n",
-        "| | seconds | forwards (images) | ratio of seconds | ratio of forwards |",
-        "|---|---:|---:|---:|---:|",
+        table(["", "seconds", "forwards (images)", "ratio of seconds", "ratio of forwards"], rows),
     ]
-    base, images = statistics.median(runs["comparison"]), counts["comparison"].images
-    for name, seconds in runs.items():
-        median = statistics.median(seconds)
-        count = counts[name].images
-        lines.append(f"| {name} | {median:.2f} | {count:,} | {median / base:.2f} | {count / images:.2f} |")
     return "\n".join(lines)
 
 
 def against_the_model(options: argparse.Namespace) -> str:
-    """How much of a comparison is the model."""
+    """Measure the fraction of a comparison that is the model's forward."""
     classifier = load_embedded()
     samples = [RetinalLesions("test")[i] for i in range(options.samples)]
     methods = ["soft_cam", "recipro_cam", "random"]
-    lines = [
-        "\n## What is not the model\n",
-        f"{', '.join(methods)} (no gradients), the metrics of the first table, {len(samples)} samples.\n",
-        "| batch | total, s | within the model's forward, s | share of the model |",
-        "|---|---:|---:|---:|",
-    ]
+    rows = []
     for size in (1, 16):
         start = time.perf_counter()
         with watched(classifier.model) as clock:
@@ -180,12 +173,17 @@ def against_the_model(options: argparse.Namespace) -> str:
                 classifier.model, samples, methods, list(ASKED), normalize=classifier.normalize, batch_size=size, examples=0
             )
         total = time.perf_counter() - start
-        lines.append(f"| {size} | {total:.2f} | {clock.seconds:.2f} | {clock.seconds / total:.0%} |")
+        rows.append([size, f"{total:.2f}", f"{clock.seconds:.2f}", f"{clock.seconds / total:.0%}"])
+    lines = [
+        "\n## What is not the model\n",
+        f"{', '.join(methods)} (no gradients), the metrics of the first table, {len(samples)} samples.\n",
+        table(["batch", "total, s", "within the model's forward, s", "fraction of the model"], rows),
+    ]
     return "\n".join(lines)
 
 
 def plan(options: argparse.Namespace) -> str:
-    """Forwards per image, counted on a few images, and what they make of all of ImageNet's validation images."""
+    """Count forwards per image on a few images, and extrapolate to the validation images of ImageNet."""
     model = torchvision.models.resnet50(weights=None).eval().to(options.device)
     mask = torch.zeros(1, 224, 224, dtype=torch.bool)
     mask[:, 60:150, 70:160] = True
@@ -198,29 +196,29 @@ def plan(options: argparse.Namespace) -> str:
     per_image = clock.images / len(samples)
     seconds = total / len(samples)
     rate = _rate(model, options)
+    costs = [
+        [name, f"{row.forwards:.0f}", f"{row.backwards:.0f}", f"{row.relative:.1f}"]
+        for name, row in comparison.costs.iterrows()
+    ]
+    costs.append(["all metrics", f"{per_image - comparison.costs['forwards'].sum():.0f}", "", ""])
+    hours = [
+        [f"{speed:,.0f}", f"{IMAGENET * seconds * rate / speed / 3600:,.1f}"] for speed in (rate, 500, 1000, 2000, 4000)
+    ]
     lines = [
         f"\n## ImageNet: {IMAGENET:,} images, {len(PLAN_METHODS)} methods, {len(PLAN_METRICS)} metrics\n",
         f"ResNet-50 at 224 pixels, {options.images} images on {options.device}: {per_image:.0f} forwards per image, "
         f"{seconds:.2f} s per image, where a forward alone takes {1 / rate:.4f} s (batch of {options.images}).\n",
-        "| method | forwards | backwards | time, in forwards |",
-        "|---|---:|---:|---:|",
-        *(
-            f"| {name} | {row.forwards:.0f} | {row.backwards:.0f} | {row.relative:.1f} |"
-            for name, row in comparison.costs.iterrows()
-        ),
-        f"| all metrics | {per_image - comparison.costs['forwards'].sum():.0f} | | |",
+        table(["method", "forwards", "backwards", "time, in forwards"], costs),
         "",
         f"In units of a plain forward, the whole comparison takes {seconds * rate:.0f} forwards per image.\n",
-        "| forwards per second | hours for all images |",
-        "|---:|---:|",
-        *(f"| {speed:,.0f} | {IMAGENET * seconds * rate / speed / 3600:,.1f} |" for speed in (rate, 500, 1000, 2000, 4000)),
+        table(["forwards per second", "hours for all images"], hours, "rr"),
     ]
     return "\n".join(lines)
 
 
 @torch.no_grad()
 def _rate(model: nn.Module, options: argparse.Namespace) -> float:
-    """Images per second of a plain forward."""
+    """Measure the images per second of a plain forward."""
     images = torch.rand(options.images, 3, 224, 224, device=options.device)
     seconds = []
     for _ in range(5):
@@ -232,21 +230,13 @@ def _rate(model: nn.Module, options: argparse.Namespace) -> float:
 
 def main() -> None:
     """Print the tables, and write them where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="also write the tables here")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--samples", type=int, default=16)
-    parser.add_argument("--images", type=int, default=4, help="images of the plan for ImageNet")
-    parser.add_argument("--device", default="cpu", help="of the plan for ImageNet")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser = timing_options(__doc__, rounds=3)
+    parser.add_argument("--samples", type=int, default=16, help="of the first two tables (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=4, help="of the table for ImageNet (default: %(default)s)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     head = f"PyTorch {torch.__version__}, {options.threads} threads; METRICS of captum_softcam: {len(METRICS)}."
-    parts = [head, against_one_by_one(options), against_the_model(options), plan(options)]
-    text = "\n".join(parts) + "\n"
-    print(text)
-    if options.out:
-        options.out.write_text(text, encoding="utf-8")
+    publish([head, against_one_by_one(options), against_the_model(options), plan(options)], options.out)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python benchmarks/conversion_table.py > docs/reference/conversion_measured.md
 
-Normalisations see one batch first, as they would in training, so that logits are of a size that means something.
-About ten minutes on two cores; the largest network takes 10 GB.
+Normalisations see one batch first, as in training; otherwise the logits of deep networks vanish or overflow.
+Takes about ten minutes on two cores; the largest network takes 10 GB.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import warnings
 
 import torch
 import torchvision
+from shared import table
 from torch import nn
 
 from captum_softcam.softcam import Conversion, convert_to_softcam
@@ -22,17 +23,14 @@ HEADER = ("model", "logits", "largest difference", "largest logit", "evidence", 
 
 
 def main() -> None:
-    """Print the table, model by model."""
+    """Print the table."""
     models = chosen(__doc__, names())
     print(f"Measured with torch {torch.__version__}, torchvision {torchvision.__version__}.\n")
-    print(f"| {' | '.join(HEADER)} |\n|---|---|---:|---:|---|---|---|")
-    for name in models:
-        print(f"| {' | '.join(_row(name))} |", flush=True)
-        print(name, file=sys.stderr)
+    print(table(HEADER, map(_row, models), "llrrlll"))
 
 
 def chosen(description: str, known: list[str]) -> list[str]:
-    """The names of models that the command line asks for; sets the number of threads."""
+    """Return the names of models on the command line, and set the number of threads."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", help="names of models (default: all)")
     parser.add_argument("--threads", type=int, default=2)
@@ -43,13 +41,14 @@ def chosen(description: str, known: list[str]) -> list[str]:
 
 
 def names() -> list[str]:
-    """The classifiers of torchvision, for images and for videos."""
+    """List the classifiers of torchvision, for images and for videos."""
     images = torchvision.models.list_models(module=torchvision.models)
     return [*images, *torchvision.models.list_models(module=torchvision.models.video)]
 
 
 def _row(name: str) -> list[str]:
-    """What the conversion of one model does, or why it is refused."""
+    """Describe the conversion of one model, or why it is refused."""
+    print(name, file=sys.stderr)
     model, images = network(name)
     try:
         conversion = convert_to_softcam(model, images).conversion
@@ -61,7 +60,7 @@ def _row(name: str) -> list[str]:
 
 
 def network(name: str) -> tuple[nn.Module, torch.Tensor]:
-    """A model with random weights whose normalisations have seen one batch, and that batch."""
+    """Return a model with random weights whose normalisations have seen one batch, and that batch."""
     torch.manual_seed(0)
     arguments = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     model = torchvision.models.get_model(name, weights=None, **arguments)
@@ -72,7 +71,7 @@ def network(name: str) -> tuple[nn.Module, torch.Tensor]:
 
 
 def settled(model: nn.Module, images: torch.Tensor) -> nn.Module:
-    """The model in eval mode, after its normalisations have seen the images."""
+    """Return the model in eval mode, after its normalisations have seen the images."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = 1.0
@@ -82,7 +81,7 @@ def settled(model: nn.Module, images: torch.Tensor) -> nn.Module:
 
 
 def _size(name: str) -> tuple[int, ...]:
-    """Small, but as large as the model needs."""
+    """Return the smallest input size that the model takes, batch left out."""
     if name.startswith("mvit"):
         return (3, 16, 224, 224)
     if name == "s3d":
@@ -98,7 +97,7 @@ def _logits(conversion: Conversion) -> str:
 
 
 def _finer(model: nn.Module, images: torch.Tensor, stride: int) -> str:
-    """The grid at a finer stride; a dash where the strides are no layers."""
+    """Return the grid at a finer stride, or a dash if no layer can be dilated to it."""
     try:
         grid = convert_to_softcam(model, output_stride=stride).evidence_grid(*images.shape[2:])
     except ValueError:

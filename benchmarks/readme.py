@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 from captum.attr import GradientAttribution
 from PIL import Image
+from shared import table
 
 from captum_softcam import cli, load_embedded
 from captum_softcam.attr import METHODS
@@ -51,14 +52,13 @@ SETTINGS = {"occlusion": "window 1/8 of the side, half overlapping", "integrated
 def method_table(costs: pd.DataFrame) -> str:
     """Return the table of the methods and their cost."""
     times = measured_times()
-    head = ["method", "what it is", "gradients", "passes per image", "time on ResNet-50"]
-    rows = [head, ["---", "---", "---", "---:", "---:"]]
+    rows = []
     for name, method in KNOWN.items():
         cost = costs.loc[name]
         passes = f"{cost['forwards']:,.0f} + {cost['backwards']:.0f}"
         gradients = "yes" if issubclass(method, GradientAttribution) else "no"
         rows.append([f"`{name}`", words(name), gradients, passes, times.get(name, "")])
-    return table(rows)
+    return table(["method", "what it is", "gradients", "passes per image", "time on ResNet-50"], rows, "lllrr")
 
 
 def words(name: str) -> str:
@@ -75,18 +75,18 @@ def comparison_tables(comparison: Comparison) -> str:
     """Return a table per category of metrics, and the notes below them."""
     categories = {name: entry["category"] for name, entry in comparison.manifest["metrics"].items()}
     parts = [
-        table(comparison_rows(comparison, [name for name in comparison.metrics if categories[name] == category]))
+        metric_table(comparison, [name for name in comparison.metrics if categories[name] == category])
         for category in dict.fromkeys(categories.values())
     ]
     told = [note for note in comparison.view().notes() if not note.startswith(("cost", "passes"))]
     return "\n\n".join([*parts, "\n".join(f"- {note}" for note in ["**Bold**: best of its column.", *told])])
 
 
-def comparison_rows(comparison: Comparison, metrics: list[str]) -> list[list[str]]:
-    """Return the head of a table and a row per method."""
+def metric_table(comparison: Comparison, metrics: list[str]) -> str:
+    """Return a table with a row per method."""
     view = comparison.view()
     titles = [f"{view.titles[name]} {'↑' if view.higher_is_better(name) else '↓'}" for name in metrics]
-    rows = [["", *titles], ["---", *[":---:"] * len(metrics)]]
+    rows = []
     for method in view.methods:
         row = [f"`{method}`" + (" (control)" if method in view.controls else "")]
         for metric in metrics:
@@ -95,12 +95,7 @@ def comparison_rows(comparison: Comparison, metrics: list[str]) -> list[list[str
             interval = cell.interval.replace(" ", "\u00a0")  # on one line
             row.append(f"{mean} {MARKS.get(cell.better, '')}".strip() + f"<br>{interval}")
         rows.append(row)
-    return rows
-
-
-def table(rows: list[list[str]]) -> str:
-    """Write a table in Markdown."""
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return table(["", *titles], rows, "l" + "c" * len(metrics))
 
 
 def fill(text: str, name: str, body: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from shared import table
 
 Array = NDArray[np.float64]
 
@@ -169,11 +170,6 @@ def _about(plan: Plan) -> str:
     return _ABOUT.format(**numbers)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
-
-
 def _entries(plan: Plan) -> list[tuple[str, tuple[float, float], str]]:
     """List the title, penalty and file name of every SoftCAM model."""
     entries = [(f"SoftCAM, {penalty}", plan.settings[penalty], name) for penalty, name in plan.names.items()]
@@ -185,12 +181,12 @@ def _models(results: Results, plan: Plan) -> str:
     for title, weights, name in _entries(plan):
         correct, sparsity = (interval(results.of(f"test-{name}", what)) for what in ("correct", "sparsity"))
         rows.append([title, *(f"{weight:g}" for weight in weights), correct, _auc(results, name), sparsity])
-    return _table(["model", "λ₁", "λ₂", "accuracy", "AUC (seeds)", "sparsity"], rows)
+    return table(["model", "λ₁", "λ₂", "accuracy", "AUC (seeds)", "sparsity"], rows)
 
 
 def _native(results: Results, plan: Plan) -> str:
     rows = [[title, *_scores(results, f"maps-{name}-soft_cam")[1:]] for title, _, name in _entries(plan)]
-    return _table(["native map of", *TITLES.values()], rows)
+    return table(["native map of", *TITLES.values()], rows)
 
 
 def _auc(results: Results, name: str) -> str:
@@ -220,7 +216,7 @@ def _maps(results: Results, name: str, chosen: str) -> str:
         for method, title in METHODS.items()
         if method != "soft_cam"
     ]
-    return _table(["map", "n", *TITLES.values()], rows)
+    return table(["map", "n", *TITLES.values()], rows)
 
 
 def _scores(results: Results, step: str) -> list[object]:
@@ -253,7 +249,7 @@ def _differences(results: Results, name: str) -> str:
         "Each row is the native map minus a post-hoc map on the same samples, with signs such that values above 0 mean that "
         "SoftCAM is better; **bold** where the interval excludes 0."
     )
-    return note + "\n\n" + _table(["native map minus", *(title[:-2] for title in TITLES.values())], rows)
+    return note + "\n\n" + table(["native map minus", *(title[:-2] for title in TITLES.values())], rows)
 
 
 def _signed(found: Interval) -> str:
@@ -306,7 +302,7 @@ def _choice(results: Results, plan: Plan) -> str:
         f"{100 * plan.margin:.0f} point of that of the black box, the one with the best precision was chosen, for each "
         "penalty and overall. The other seeds do not change the choice."
     )
-    return rule + "\n\n" + _table(["penalty", "λ₁", "λ₂", "accuracy", "precision"], rows)
+    return rule + "\n\n" + table(["penalty", "λ₁", "λ₂", "accuracy", "precision"], rows)
 
 
 def _figure(results: Results, names: dict[str, str]) -> Figure:

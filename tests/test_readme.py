@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import readme as script
 import torch
 from PIL import Image
 
@@ -28,17 +28,6 @@ PYTHON, CONSOLE = (
 COMMANDS = [
     part.strip() for block in CONSOLE for line in block.replace("\\\n", " ").splitlines() for part in line.split("&&")
 ]
-
-
-def load():
-    """The script that writes the tables."""
-    spec = importlib.util.spec_from_file_location("benchmarks_readme", ROOT / "benchmarks" / "readme.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-script = load()
 
 
 @pytest.fixture(scope="module")

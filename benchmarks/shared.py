@@ -1,0 +1,39 @@
+"""The parts that several benchmarks share: tables in Markdown, and the options of those that measure time."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+
+def table(head: Sequence[object], rows: Iterable[Sequence[object]], align: str | None = None) -> str:
+    """Write a table in Markdown.
+
+    Args:
+        head (sequence): titles of the columns.
+        rows (iterable of sequence): the cells, written by ``str``.
+        align (str): a letter per column: left, right or centre, as in ``"lrc"``. Default: the first left, all others right
+    """
+    rules = {"l": "---", "r": "---:", "c": ":---:"}
+    rule = [rules[letter] for letter in align or "l" + "r" * (len(head) - 1)]
+    first, *others = (f"| {' | '.join(map(str, line))} |" for line in [head, *rows])
+    return "\n".join([first, f"|{'|'.join(rule)}|", *others])
+
+
+def timing_options(description: str | None, rounds: int) -> argparse.ArgumentParser:
+    """Return a parser with the options that benchmarks of time have in common."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="also write the tables to this file")
+    parser.add_argument("--rounds", type=int, default=rounds, help="measurements per candidate (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="of PyTorch (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    return parser
+
+
+def publish(parts: Iterable[str], out: Path | None) -> None:
+    """Print the tables, and write them to a file if there is one."""
+    text = "\n".join(parts) + "\n"
+    print(text)
+    if out is not None:
+        out.write_text(text, encoding="utf-8")
