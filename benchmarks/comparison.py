@@ -152,7 +152,7 @@ def against_one_by_one(options: argparse.Namespace) -> str:
         median, count = statistics.median(seconds), counts[name].images
         rows.append([name, f"{median:.2f}", f"{count:,}", f"{median / base:.2f}", f"{count / images:.2f}"])
     lines = [
-        "\n## The same numbers, asked one by one\n",
+        "\n## One comparison instead of separate calls\n",
         f"{len(METHODS)} methods, {len(ASKED)} metrics, {len(samples)} samples of the embedded lesions; medians of "
         f"{options.rounds} rounds. Largest difference of a score: {apart:.1g}.\n",
         table(["", "seconds", "forwards (images)", "ratio of seconds", "ratio of forwards"], rows),
@@ -175,7 +175,7 @@ def against_the_model(options: argparse.Namespace) -> str:
         total = time.perf_counter() - start
         rows.append([size, f"{total:.2f}", f"{clock.seconds:.2f}", f"{clock.seconds / total:.0%}"])
     lines = [
-        "\n## What is not the model\n",
+        "\n## Overhead outside the model\n",
         f"{', '.join(methods)} (no gradients), the metrics of the first table, {len(samples)} samples.\n",
         table(["batch", "total, s", "within the model's forward, s", "fraction of the model"], rows),
     ]
