@@ -9,7 +9,7 @@ backward as well: where a linear layer reads the output of a layer, that output 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -33,34 +33,16 @@ from captum_softcam._intervention.dimensions import (
     with_prefix,
 )
 from captum_softcam._intervention.layout import FeatureLayout, read_layout
+from captum_softcam._intervention.operations import ELEMENTWISE, argument, drops_at_random, leaves, spellings
 
 __all__ = ["AxisTracker"]
 
-_ELEMENTWISE = (
-    "relu relu6 leaky_relu elu selu celu gelu silu mish softplus softsign tanhshrink softshrink hardshrink hardswish "
-    "hardsigmoid hardtanh sigmoid logsigmoid tanh threshold prelu rrelu clamp clip clamp_min clamp_max abs absolute "
-    "square sqrt rsqrt exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh erf erfc sign "
-    "sgn neg negative pos positive reciprocal floor ceil round trunc frac pow float_power add sub subtract mul "
-    "multiply div divide true_divide truediv floordiv floor_divide fmod remainder mod rsub maximum minimum fmax fmin "
-    "where lerp addcmul addcdiv masked_fill nan_to_num copysign heaviside hypot logaddexp eq ne lt le gt ge isnan "
-    "isinf isfinite logical_and logical_or logical_not logical_xor invert bitwise_not and or xor bitwise_and "
-    "bitwise_or bitwise_xor clone contiguous detach to type type_as float double half bfloat16 int long bool cuda cpu "
-    "requires_grad real data alias copy fill zero dropout dropout1d dropout2d dropout3d alpha_dropout "
-    "feature_alpha_dropout feature_dropout softmax softmin log_softmax normalize cumsum cumprod logcumsumexp "
-    "local_response_norm gumbel_softmax polygamma digamma lgamma i0 sinc signbit xlogy special_xlogy erfinv logit "
-    "deg2rad rad2deg _softmax _log_softmax fake_quantize_per_tensor_affine fake_quantize_per_channel_affine"
+_REDUCTIONS = (
+    "all amax amin aminmax any argmax argmin count_nonzero logsumexp max mean median min mode nanmean nanmedian nansum prod "
+    "std std_mean sum var var_mean"
 )
-_REDUCTIONS = {  # and the place of the dimensions among their arguments
-    "mean sum amax amin std var logsumexp prod median nanmean nansum nanmedian argmax argmin": 1,
-    "all any max min mode std_mean var_mean count_nonzero aminmax": 1,
-    "norm linalg_norm linalg_vector_norm": 2,
-}
+_PLACE_OF_REDUCED = dict.fromkeys(_REDUCTIONS.split(), 1) | {"linalg_norm": 2, "linalg_vector_norm": 2, "norm": 2}
 _POOLS = "adaptive_avg_pool adaptive_max_pool avg_pool max_pool lp_pool max_unpool fractional_max_pool"
-_DROPOUT = {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "feature_dropout"}
-_RANDOM = {spelled for name in {*_DROPOUT, "rrelu"} for spelled in (name, f"{name}_")} | {
-    "scaled_dot_product_attention",
-    "multi_head_attention_forward",
-}
 _MADE_NEW = {f"new_{what}" for what in ("zeros", "ones", "full", "empty", "tensor")} | {
     f"{what}_like" for what in ("zeros", "ones", "full", "empty", "rand", "randn")
 }
@@ -81,7 +63,7 @@ class _Called:
 
     def argument(self, place: int, name: str, default: Any = None) -> Any:
         """An argument by its place or its name."""
-        return self.args[place] if len(self.args) > place else self.kwargs.get(name, default)
+        return argument(self.args, self.kwargs, place, name, default)
 
     def rest(self, name: str) -> tuple[Any, ...]:
         """The ints behind the tensor, given one by one or as a sequence, or by name."""
@@ -105,9 +87,7 @@ def _rule(*names: str) -> Callable[[Rule], Rule]:
     """Apply to these functions, to those that work in place and to the operators of these names."""
 
     def register(rule: Rule) -> Rule:
-        for name in names:
-            for spelled in (name, f"{name}_", f"__{name}__", f"__i{name}__", f"__r{name}__"):
-                _RULES[spelled] = rule
+        _RULES.update(dict.fromkeys(spellings(*names), rule))
         return rule
 
     return register
@@ -200,7 +180,7 @@ class AxisTracker(TorchFunctionMode):
         self.random = self.random or drops_at_random(name, args, called.kwargs)
         rule = _RULES.get(name)
         if rule is None or not args or self.find(args[0]) is None:
-            tensors = [] if name in _MADE_NEW else list(_tensors((*args, *called.kwargs.values())))
+            tensors = [] if name in _MADE_NEW else _tensors((args, called.kwargs))
             tracked = any(self.find(value) is not None for value in tensors)
             if not tracked and all(map(self.is_constant, tensors)):
                 for value in _tensors(called.result):
@@ -237,16 +217,8 @@ class AxisTracker(TorchFunctionMode):
         self._grids[tuple(map(size_of, dims))] = None
 
 
-def _tensors(values: Any) -> Iterator[Tensor]:
-    """All tensors among values, however nested."""
-    if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, dict):
-        yield from _tensors(tuple(values.values()))
-    elif isinstance(values, (tuple, list)) and not isinstance(values, torch.Size):
-        for value in values:
-            if not isinstance(value, (int, float, str)):
-                yield from _tensors(value)
+def _tensors(values: Any) -> list[Tensor]:
+    return [value for value in leaves(values) if isinstance(value, Tensor)]
 
 
 def _unknown(tensor: Tensor) -> Dims:
@@ -257,32 +229,15 @@ def _fits(dims: Dims, shape: torch.Size) -> bool:
     return tuple(map(size_of, dims)) == shape
 
 
-def drops_at_random(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-    """In words, whether a function drops values at random; None if it does not."""
-    if name not in _RANDOM:
-        return None
-    called, name = _Called(AxisTracker(()), name, args, kwargs, None), name.removesuffix("_")
-    if name in _DROPOUT and called.argument(2, "training", called.kwargs.get("train", True)):
-        rate = called.argument(1, "p", 0.5)
-        return f"{name}(p={rate}, training=True)" if rate else None
-    if name == "rrelu" and called.argument(3, "training", False):
-        return "rrelu(training=True)"
-    rate = {"scaled_dot_product_attention": (4, "dropout_p"), "multi_head_attention_forward": (10, "dropout_p")}.get(name)
-    training = name == "scaled_dot_product_attention" or called.kwargs.get("training", True)
-    if rate and training and (value := called.argument(*rate, 0.0)):
-        return f"{name}(dropout_p={value})"
-    return None
-
-
 # ---- at equal places
 
 
-@_rule(*_ELEMENTWISE.split())
+@_rule(*ELEMENTWISE)
 def _elementwise(called: _Called) -> Found:
     """Merge what is known of all tensors, aligned at their last dimensions as in broadcasting."""
     if not isinstance(called.result, Tensor):
         return None
-    known = [dims for value in _tensors((*called.args, *called.kwargs.values())) if (dims := called.tracker.find(value))]
+    known = [dims for value in _tensors((called.args, called.kwargs)) if (dims := called.tracker.find(value))]
     if all(dims is known[0] for dims in known) and _fits(known[0], called.result.shape):
         return known[0]
     return _broadcast(known, called.result.shape)
@@ -697,16 +652,15 @@ def _stack(called: _Called) -> Found:
     return (*rest[:place], unknown(shape[place]), *rest[place:])
 
 
-@_rule(*" ".join(_REDUCTIONS).split())
+@_rule(*_PLACE_OF_REDUCED)
 def _reduce(called: _Called) -> Found:
     if isinstance(called.argument(1, "other"), Tensor):
         return _elementwise(called)
     dims = called.first()
-    place = next(place for names, place in _REDUCTIONS.items() if called.name in names.split())
-    chosen = called.argument(place, "dim", called.kwargs.get("axis"))
+    chosen = called.argument(_PLACE_OF_REDUCED[called.name], "dim", called.kwargs.get("axis"))
     places = range(len(dims)) if chosen is None else chosen if isinstance(chosen, (tuple, list)) else (chosen,)
     reduced = {called.place(place) for place in places}
-    results = list(_tensors(called.result))
+    results = _tensors(called.result)
     kept = results[0].dim() == len(dims)
     found = tuple(() if i in reduced else dim for i, dim in enumerate(dims) if kept or i not in reduced)
     return found if isinstance(called.result, Tensor) else [found] * len(results)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor, fx
 from captum_softcam._intervention.view import unwrap
 from captum_softcam._names import quoted
 
-__all__ = ["Call", "chunk_size", "leaves", "map_tensors"]
+__all__ = ["Call", "chunk_size", "map_tensors"]
 
 
 @dataclass(frozen=True)
@@ -108,17 +108,6 @@ def map_tensors(change: Callable[[Tensor], Any], value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return type(value)(map_tensors(change, part) for part in value)
     return value
-
-
-def leaves(value: Any) -> Iterator[Any]:
-    """What an output holds, however nested: its tensors in the order of :func:`map_tensors`, and everything else."""
-    if isinstance(value, dict):
-        value = tuple(value.values())
-    if isinstance(value, (tuple, list)):
-        for part in value:
-            yield from leaves(part)
-    else:
-        yield value
 
 
 def _refuse_without_modules(model: object) -> None:

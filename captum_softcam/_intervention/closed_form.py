@@ -23,13 +23,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from captum_softcam._intervention.axes import drops_at_random
 from captum_softcam._intervention.call import Call
 from captum_softcam._intervention.class_token import first_token_attention, plain_settings
 from captum_softcam._intervention.forward import Trace, agree, observe, refuse_random
 from captum_softcam._intervention.layout import FeatureLayout
 from captum_softcam._intervention.masks import PositionMask, make_mask
-from captum_softcam._intervention.operations import acts_on_rows, flat, pattern_after, pools, reshaped
+from captum_softcam._intervention.operations import acts_on_rows, drops_at_random, leaves, pattern_after, pools, reshaped
 
 __all__ = ["Rows", "observe_copies"]
 
@@ -256,7 +255,7 @@ class _Shortcut(TorchFunctionMode):
         self.random = self.random or drops_at_random(name, args, kwargs)
         if not self._known:
             return func(*args, **kwargs)
-        known = [self._known[id(value)] for value in flat((*args, *kwargs.values())) if id(value) in self._known]
+        known = [self._known[id(value)] for value in leaves((args, kwargs)) if id(value) in self._known]
         if not known or self.lost or name in _READ:
             return func(*args, **kwargs)
         if name == "__get__" and not isinstance(func(*args), Tensor):
@@ -280,12 +279,12 @@ class _Shortcut(TorchFunctionMode):
 
     def _on_rows(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
         """The result of a function of rows, or None if it reads examples too; a linear layer waits for a reader."""
-        if any(self._is_foreign(value) for value in flat((*args, *kwargs.values()))):
+        if any(self._is_foreign(value) for value in leaves((args, kwargs))):
             return None
         self.rows.head.append(name)
         pending = self.rows._pending
-        in_place = name.endswith("_") or name.startswith("__i")
-        if pending and (in_place or any(value is pending.output for value in flat((*args, *kwargs.values())))):
+        in_place = name.endswith("_")  # operators as well, which does no harm
+        if pending and (in_place or any(value is pending.output for value in leaves((args, kwargs)))):
             pending.compute()
             self.rows._pending = pending = None
         if name == "linear" and not pending and not kwargs and args[0].dim() == 2 and not _autocast(args[0]):

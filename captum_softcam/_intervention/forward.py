@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from captum_softcam._intervention.axes import AxisTracker
-from captum_softcam._intervention.call import Call, leaves, map_tensors
+from captum_softcam._intervention.call import Call, map_tensors
 from captum_softcam._intervention.layout import FeatureLayout, told_layouts
+from captum_softcam._intervention.operations import leaves
 from captum_softcam._intervention.view import View, Watch
 from captum_softcam._names import quoted
 

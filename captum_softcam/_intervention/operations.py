@@ -1,38 +1,151 @@
-"""Which of torch's functions act on every position of a map alone, and which take the mean over all of them.
+"""What torch's functions do to the positions of a map, in one table, and the questions that are asked of it.
 
-A pattern says what each dimension of a map is: n example, c channel, s space. Functions are known by their names, which
-are the same for torch's functions and for the methods of tensors.
+Functions go by name, because torch's functions, the methods of tensors and the operators share names: ``add``, ``add_`` and
+``__iadd__`` are one operation. The closed form of masked copies, CAM, the tracker of dimensions and the search for the head
+of a model read the same table.
+
+A *pattern* names the dimensions of a map, such as ``ncss`` for (N, C, h, w): n for examples, c for
+channels, s for space.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["acts_on_rows", "argument", "flat", "pattern_after", "pools", "reshaped"]
+__all__ = [
+    "ACTIVATIONS",
+    "DROPOUTS",
+    "ELEMENTWISE",
+    "FLATTENING",
+    "LINEAR",
+    "acts_on_rows",
+    "argument",
+    "drops_at_random",
+    "leaves",
+    "pattern_after",
+    "pools",
+    "reshaped",
+    "spellings",
+]
 
-_POINTWISE = {
-    *("relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "elu", "elu_", "selu", "selu_", "celu", "gelu", "silu", "mish"),
-    *("softplus", "hardswish", "hardsigmoid", "hardtanh", "hardtanh_", "sigmoid", "sigmoid_", "tanh", "tanh_", "clamp"),
-    *("clamp_", "abs", "square", "add", "add_", "__add__", "__radd__", "__iadd__", "sub", "__sub__", "mul", "mul_"),
-    *("__mul__", "__rmul__", "__imul__", "div", "__truediv__", "clone", "contiguous", "detach", "to", "float", "double"),
-    *("half", "bfloat16"),
+
+def spellings(*names: str) -> frozenset[str]:
+    """Return the names of operations together with their spellings in place and as operators."""
+    forms = ("{}", "{}_", "__{}__", "__i{}__", "__r{}__")
+    return frozenset(form.format(name) for name in names for form in forms)
+
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "celu": nn.CELU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "hardsigmoid": nn.Hardsigmoid,
+    "hardswish": nn.Hardswish,
+    "hardtanh": nn.Hardtanh,
+    "leaky_relu": nn.LeakyReLU,
+    "mish": nn.Mish,
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "selu": nn.SELU,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
 }
-_DROPOUT = {"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"}
+"""Activations of heads, which change every value by itself, and their modules."""
+
+DROPOUTS: dict[str, type[nn.Module]] = {
+    "alpha_dropout": nn.AlphaDropout,
+    "dropout": nn.Dropout,
+    "dropout1d": nn.Dropout1d,
+    "dropout2d": nn.Dropout2d,
+    "dropout3d": nn.Dropout3d,
+    "feature_alpha_dropout": nn.FeatureAlphaDropout,
+    "feature_dropout": nn.Dropout2d,
+}
+"""Functions that drop values at random in train mode, and their modules."""
+
+FLATTENING = frozenset({"flatten", "reshape", "squeeze", "view"})
+"""Functions that turn pooled features (N, C, 1, ...) into (N, C)."""
+
+_COPIES = {"bfloat16", "clone", "contiguous", "detach", "double", "float", "half", "to"}
+# A number divided by features is not linear in them, and infinite where a mask leaves zeros.
+_ARITHMETIC = spellings("add", "sub", "mul", "div", "truediv", "neg") - {"__rdiv__", "__rtruediv__"}
+_POINTWISE = spellings(*ACTIVATIONS, "sigmoid", "clamp", "abs", "square", *_COPIES) | _ARITHMETIC
+_RESHAPES = {*FLATTENING, "unflatten", "unsqueeze", "__getitem__"}
+_LAYERS = {"linear", "conv1d", "conv2d", "conv3d"}
+_ROW_BY_ROW = _POINTWISE | _LAYERS | spellings(*DROPOUTS)
+
+LINEAR = spellings(*_COPIES, *DROPOUTS) | _ARITHMETIC | _RESHAPES | _LAYERS | {"batch_norm", "permute", "transpose"}
+"""Functions that are linear in eval mode, up to a constant, unless they multiply features with features."""
+
+_OTHERS = (
+    "sigmoid clamp abs square add sub mul div truediv neg "
+    "absolute acos add addcdiv addcmul alias and asin atan atan2 bitwise_and bitwise_not bitwise_or bitwise_xor bool "
+    "ceil clip clamp_max clamp_min copy copysign cos cosh cpu cuda cumprod cumsum data deg2rad digamma divide eq erf "
+    "erfc erfinv exp exp2 expm1 fake_quantize_per_channel_affine fake_quantize_per_tensor_affine fill float_power "
+    "floor floor_divide floordiv fmax fmin fmod frac ge gt gumbel_softmax hardshrink heaviside hypot i0 int invert "
+    "isfinite isinf isnan le lerp lgamma local_response_norm log log10 log1p log2 log_softmax logaddexp logcumsumexp "
+    "logical_and logical_not logical_or logical_xor logit logsigmoid long lt masked_fill maximum minimum mod multiply "
+    "nan_to_num ne negative normalize or polygamma pos positive pow prelu rad2deg real reciprocal remainder "
+    "requires_grad round rrelu rsqrt rsub sgn sign signbit sin sinc sinh softmax softmin softshrink softsign "
+    "special_xlogy sqrt subtract tan tanhshrink threshold true_divide trunc type type_as where xlogy xor zero "
+    "_log_softmax _softmax"
+)
+ELEMENTWISE = {*ACTIVATIONS, *DROPOUTS, *_COPIES, *_OTHERS.split()}
+"""Functions whose result has the dimensions of their arguments, whatever they compute along them."""
 
 
-_RESHAPES = {"view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "__getitem__"}
-_ROW_BY_ROW = {"linear", "conv1d", "conv2d", "conv3d", *_POINTWISE, *_DROPOUT}
+def drops_at_random(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """Return the call in words if a function drops values at random, else None."""
+    name = name.removesuffix("_")
+    if name in DROPOUTS:
+        rate = argument(args, kwargs, 1, "p", 0.5)
+        drops = rate and argument(args, kwargs, 2, "training", kwargs.get("train", True))
+        return f"{name}(p={rate}, training=True)" if drops else None
+    if name == "rrelu":
+        return "rrelu(training=True)" if argument(args, kwargs, 3, "training", False) else None
+    place = _PLACE_OF_DROPOUT.get(name)
+    if place is None or (name == "multi_head_attention_forward" and not kwargs.get("training", True)):
+        return None
+    rate = argument(args, kwargs, place, "dropout_p", 0.0)
+    return f"{name}(dropout_p={rate})" if rate else None
+
+
+_PLACE_OF_DROPOUT = {"scaled_dot_product_attention": 4, "multi_head_attention_forward": 10}
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """Yield everything that is nested in dictionaries, tuples and lists, in the order of ``call.map_tensors``.
+
+    Unlike ``torch.utils._pytree.tree_leaves``, it looks into subclasses of ``dict`` that are not registered there, such as
+    the outputs of Hugging Face's models before transformers 4.31.
+    """
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, (tuple, list)):
+        yield value
+        return
+    for part in value:
+        if isinstance(part, (dict, tuple, list)):
+            yield from leaves(part)
+        else:
+            yield part  # without a generator of its own: the tracker asks for the leaves of every call
+
+
+def argument(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: str, default: Any = None) -> Any:
+    """Return an argument of a function by its place or its name."""
+    return args[place] if len(args) > place else kwargs.get(name, default)
 
 
 def reshaped(
     name: str, func: Any, counts: tuple[int, int], sizes: tuple[int, ...], rest: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[int, ...] | None:
-    """The sizes behind the rows after a function that only reshapes what every row has; None for any other function.
+    """Return the sizes of every row after a function that only reshapes rows, None for any other function.
 
     The sizes that a model passes to ``view`` or ``reshape`` may count the rows, as in ``x.view(x.size(0), -1)``, or the
     examples, as in ``x.view(batch, -1)``: each of the ``counts`` is tried on a tensor without values.
@@ -49,13 +162,13 @@ def reshaped(
 
 
 def _takes_all(index: Any) -> bool:
-    """Whether an index is made of slices and numbers, which keep the order of what they take."""
+    """Return whether an index consists of slices and numbers, which keep the order of what they pick."""
     parts = index if isinstance(index, tuple) else (index,)
     return all(part is None or part is Ellipsis or isinstance(part, (int, slice)) for part in parts)
 
 
 def acts_on_rows(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether a function of rows is known to act on every row by itself."""
+    """Return whether a function of rows is known to act on every row by itself."""
     if name in ("softmax", "log_softmax"):
         dim = argument(args, kwargs, 1, "dim")
         return isinstance(dim, int) and dim % args[0].dim() > 0
@@ -64,32 +177,21 @@ def acts_on_rows(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bo
     if name == "layer_norm":
         return bool(len(argument(args, kwargs, 1, "normalized_shape")) < args[0].dim())
     if name in ("permute", "transpose"):
-        dims = [dim % args[0].dim() for dim in flat((*args[1:], *kwargs.values()))]
+        dims = [dim % args[0].dim() for dim in leaves((args[1:], kwargs))]
         return 0 not in dims if name == "transpose" else dims[0] == 0
     return name in _ROW_BY_ROW
 
 
-def flat(values: Iterable[Any]) -> Iterable[Any]:
-    """Arguments with those within tuples and lists."""
-    for value in values:
-        if isinstance(value, (tuple, list)):
-            yield from flat(value)
-        else:
-            yield value
-
-
-def argument(rest: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: str, default: Any = None) -> Any:
-    """An argument of a function by its place behind the features, or its name."""
-    return rest[place] if len(rest) > place else kwargs.get(name, default)
-
-
-def _all(value: Any, wanted: int) -> bool:
-    """Whether an int, or every entry of a tuple, is ``wanted``."""
-    return all(entry == wanted for entry in (value if isinstance(value, (tuple, list)) else (value,)))
-
-
 def pools(name: str, pattern: str, sides: tuple[int, ...], rest: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether a function takes the mean over all positions; ``sides`` are those of the grid."""
+    """Return whether a function takes the mean over all positions of a grid with these sides.
+
+    Args:
+        name (str): of the function.
+        pattern (str): of its first argument.
+        sides (tuple of int): of the grid.
+        rest (tuple): further arguments of the function.
+        kwargs (dict): its keyword arguments.
+    """
     space = [i for i, kind in enumerate(pattern) if kind == "s"]
     if name == "mean" and kwargs.get("dtype") is None:
         dims = argument(rest, kwargs, 0, "dim")
@@ -107,12 +209,23 @@ def pools(name: str, pattern: str, sides: tuple[int, ...], rest: tuple[Any, ...]
     return False
 
 
+def _all(value: Any, wanted: int) -> bool:
+    return all(entry == wanted for entry in leaves(value))
+
+
 def pattern_after(name: str, pattern: str, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-    """The pattern after a function that acts on every position alone, or None for any other function."""
-    if name in _DROPOUT:
-        return None if argument(rest, kwargs, 1, "training", True) and argument(rest, kwargs, 0, "p", 0.5) else pattern
-    if name in _POINTWISE:
-        return None if any(isinstance(value, Tensor) for value in flat((*rest, *kwargs.values()))) else pattern
+    """Return the pattern after a function that acts on every position alone, None for any other function.
+
+    Args:
+        name (str): of the function.
+        pattern (str): of its first argument.
+        rest (tuple): further arguments of the function.
+        kwargs (dict): its keyword arguments.
+    """
+    if name in DROPOUTS:
+        return None if drops_at_random(name, (None, *rest), kwargs) else pattern
+    if name in _POINTWISE:  # with another tensor, a value would depend on the position where it is combined
+        return None if any(isinstance(value, Tensor) for value in leaves((rest, kwargs))) else pattern
     if name == "batch_norm":
         return pattern if pattern.startswith("nc") and not argument(rest, kwargs, 4, "training", False) else None
     if name == "layer_norm":
@@ -123,9 +236,7 @@ def pattern_after(name: str, pattern: str, rest: tuple[Any, ...], kwargs: dict[s
         return pattern if _is_pointwise_convolution(pattern, rest, kwargs) else None
     if name in ("permute", "transpose"):
         return _permuted(name, pattern, rest, kwargs)
-    if name == "flatten":
-        return _flattened(pattern, rest, kwargs)
-    return None
+    return _flattened(pattern, rest, kwargs) if name == "flatten" else None
 
 
 def _is_pointwise_convolution(pattern: str, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -136,10 +247,10 @@ def _is_pointwise_convolution(pattern: str, rest: tuple[Any, ...], kwargs: dict[
 
 
 def _permuted(name: str, pattern: str, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-    """The pattern after a permutation that leaves the positions in their order."""
+    """Return the pattern after a permutation that leaves the positions in their order, None for any other."""
     if kwargs and set(kwargs) != {"dims"}:
         return None
-    dims = [d % len(pattern) for d in flat((*rest, *kwargs.values()))]
+    dims = [d % len(pattern) for d in leaves((rest, kwargs))]
     if name == "transpose":
         one, other = dims
         dims = list(range(len(pattern)))
@@ -149,7 +260,7 @@ def _permuted(name: str, pattern: str, rest: tuple[Any, ...], kwargs: dict[str, 
 
 
 def _flattened(pattern: str, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-    """The pattern after all dimensions of space became one."""
+    """Return the pattern after all dimensions of space became one, None if other dimensions were flattened."""
     start = argument(rest, kwargs, 0, "start_dim", 0) % len(pattern)
     end = argument(rest, kwargs, 1, "end_dim", -1) % len(pattern)
     whole = pattern[start : end + 1] == "s" * pattern.count("s")

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_softcam._intervention.call import Call, leaves, map_tensors
+from captum_softcam._intervention.call import Call, map_tensors
 from captum_softcam._intervention.forward import Trace, agree, holds, run_view, values_of
+from captum_softcam._intervention.operations import leaves
 from captum_softcam._intervention.view import Watch
 
 __all__ = ["Recording", "record", "run_tail"]

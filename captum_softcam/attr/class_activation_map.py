@@ -20,18 +20,12 @@ from captum_softcam._intervention.closed_form import Choice, Rows, observe_copie
 from captum_softcam._intervention.forward import agree
 from captum_softcam._intervention.layers import layer_name, spatial_layout
 from captum_softcam._intervention.layout import FeatureLayout
+from captum_softcam._intervention.operations import LINEAR
 from captum_softcam._intervention.targets import AllScores, OneScore, check_rows
 from captum_softcam._intervention.view import unwrap
 from captum_softcam._names import reason
 
 __all__ = ["LayerClassActivationMap"]
-
-_LINEAR = {
-    *("linear", "conv1d", "conv2d", "conv3d", "flatten", "view", "reshape", "squeeze", "unsqueeze", "permute", "transpose"),
-    *("contiguous", "clone", "detach", "dropout", "dropout1d", "dropout2d", "dropout3d", "to", "float", "double", "half"),
-    *("bfloat16", "unflatten", "__getitem__", "batch_norm", "add", "add_", "__add__", "__radd__", "sub", "__sub__"),
-    *("mul", "__mul__", "__rmul__", "div", "__truediv__", "neg", "__neg__"),  # of two rows: noticed by the mean
-}
 
 
 class LayerClassActivationMap(LayerAttribution, PerturbationAttribution):
@@ -154,7 +148,7 @@ def _refuse_other_heads(rows: Rows, layer: str) -> None:
             "LayerClassActivationMap needs global average pooling and a linear classifier there. Take the last spatial "
             "layer, or LayerReciproCam, which needs neither."
         )
-    other = [name for name in rows.head if name not in _LINEAR]
+    other = [name for name in rows.head if name not in LINEAR]
     if other:
         _refuse_not_linear(other)
 

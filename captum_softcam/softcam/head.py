@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from captum_softcam._intervention.operations import ACTIVATIONS, DROPOUTS, FLATTENING, argument
 from captum_softcam._names import reason
 from captum_softcam.softcam.shapes import CONVOLUTIONS, spatial_dims
 from captum_softcam.softcam.tracing import Tracer
@@ -22,35 +23,13 @@ __all__ = ["Head", "Layer", "Pooling", "find_head", "is_linear"]
 
 _ONE_OUTPUT = "convert_to_softcam needs one: wrap the model so that it returns logits (N, K)."
 
-_ACTIVATIONS = (
-    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish),
-    *(nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Tanh, nn.Softplus),
+_LAYERS = (
+    *(nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm),
+    *ACTIVATIONS.values(),
+    *DROPOUTS.values(),
 )
-_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm)
 _ADAPTIVE = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
-_ADAPTIVE_FUNCTIONS = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
 _FIXED = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
-_FIXED_FUNCTIONS = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
-_MEANS = (torch.mean, "mean")
-_FLATTENS = (torch.flatten, "flatten", torch.reshape, "reshape", "view", torch.squeeze, "squeeze")
-_DROPOUT_FUNCTIONS = {F.dropout: nn.Dropout, F.dropout1d: nn.Dropout1d, F.dropout2d: nn.Dropout2d, F.dropout3d: nn.Dropout3d}
-_FUNCTIONS = {
-    F.relu: nn.ReLU,
-    torch.relu: nn.ReLU,
-    "relu": nn.ReLU,
-    F.relu6: nn.ReLU6,
-    F.gelu: nn.GELU,
-    F.silu: nn.SiLU,
-    F.hardswish: nn.Hardswish,
-    F.hardsigmoid: nn.Hardsigmoid,
-    F.leaky_relu: nn.LeakyReLU,
-    F.elu: nn.ELU,
-    F.mish: nn.Mish,
-    torch.tanh: nn.Tanh,
-    F.tanh: nn.Tanh,
-    "tanh": nn.Tanh,
-}
 
 
 @dataclass(frozen=True)
@@ -142,9 +121,9 @@ def _trace(model: nn.Module, opened: set[str], example: Tensor | None) -> tuple[
             "instead."
         ) from error
     shapes = {node.name: tuple(value.shape) for node, value in tracer.values.items() if isinstance(value, Tensor)}
-    for number, node in enumerate([node for node in graph.nodes if node.target in _DROPOUT_FUNCTIONS]):
+    for number, node in enumerate([node for node in graph.nodes if _called(node) in DROPOUTS]):
         name = f"functional_dropout_{number}"
-        model.add_module(name, _DROPOUT_FUNCTIONS[node.target](float(_argument(node, 1, "p", 0.5))).eval())
+        model.add_module(name, DROPOUTS[_called(node)](float(_argument(node, 1, "p", 0.5))).eval())
         with graph.inserting_before(node):
             node.replace_all_uses_with(graph.call_module(name, (node.args[0],)))
         graph.erase_node(node)
@@ -234,17 +213,16 @@ class _Search:
             module = self._module(node)
             if isinstance(module, (nn.Flatten, nn.Identity)):
                 return True
-            known = isinstance(module, (nn.Linear, *_ACTIVATIONS, *_DROPOUTS, *_NORMS)) or _is_pointwise_convolution(module)
-            return module if known else None
-        if node.target in _FUNCTIONS:
+            return module if isinstance(module, _LAYERS) or _is_pointwise_convolution(module) else None
+        if _called(node) in ACTIVATIONS:
             return _function_module(node)
-        reshapes = node.target in (*_FLATTENS, "contiguous") or (node.target is operator.getitem and _takes_only_one(node))
-        return True if reshapes else None
+        picks = node.target is operator.getitem and _takes_only_one(node)
+        return True if picks or _called(node) in (*FLATTENING, "contiguous") else None
 
     def _flattens(self, node: fx.Node) -> bool:
         if node.op == "call_module":
             return isinstance(self._module(node), nn.Flatten)
-        return node.target in (*_FLATTENS, operator.getitem)
+        return node.target is operator.getitem or _called(node) in FLATTENING
 
     def _pooling(self, node: fx.Node) -> Pooling | None:
         return self._adaptive_pool(node) or self._fixed_pool_of_all(node) or self._mean(node) or self._flattened_map(node)
@@ -254,8 +232,8 @@ class _Search:
             module = self._module(node)
             dims = 1 + next(i for i, kind in enumerate(_ADAPTIVE) if isinstance(module, kind))
             size = module.output_size
-        elif node.target in _ADAPTIVE_FUNCTIONS:
-            dims, size = 1 + _ADAPTIVE_FUNCTIONS.index(node.target), _argument(node, 1, "output_size")
+        elif (name := _called(node)).startswith("adaptive_avg_pool"):
+            dims, size = int(name[-2]), _argument(node, 1, "output_size")
         else:
             return None
         sides = tuple(size) if isinstance(size, (tuple, list)) else (size,) * dims
@@ -264,7 +242,7 @@ class _Search:
         return Pooling(self._describe(node), dims, grid=() if set(sides) == {1} else cast("tuple[int, ...]", sides))
 
     def _fixed_pool(self, node: fx.Node) -> bool:
-        return isinstance(self._module(node), _FIXED) if node.op == "call_module" else node.target in _FIXED_FUNCTIONS
+        return _called(node).startswith("avg_pool") or (node.op == "call_module" and isinstance(self._module(node), _FIXED))
 
     def _fixed_pool_of_all(self, node: fx.Node) -> Pooling | None:
         """An average pool whose window is known to hold the whole map."""
@@ -275,7 +253,7 @@ class _Search:
 
     def _mean(self, node: fx.Node) -> Pooling | None:
         """A mean over all dimensions but the first and that of the channels, counted from either end."""
-        if node.target not in _MEANS:
+        if _called(node) != "mean":
             return None
         given = _argument(node, 1, "dim")
         dims = sorted([given] if isinstance(given, int) else given or [])
@@ -303,7 +281,7 @@ class _Search:
         """Features and pooling in their own dimensions, where the positions were flattened first, or pooled in two steps."""
         if pooling.dims != 1 or pooling.channels_last or (source := self._source(features)) is None:
             return features, pooling
-        if features.target in ("flatten", torch.flatten) and _argument(features, 1, "start_dim", 0) == 2:
+        if _called(features) == "flatten" and _argument(features, 1, "start_dim", 0) == 2:
             return source, replace(pooling, dims=spatial_dims(self.model) or 1)
         first = self._mean(features)
         if (first and not first.channels_last and not first.keeps_dims) or _is_mean_of_columns(features):
@@ -333,15 +311,22 @@ def _path(output: Any, node: fx.Node) -> tuple[Any, ...] | None:
     return None
 
 
+def _called(node: fx.Node) -> str:
+    """Return the name of the function of torch, or of the method, that a node calls; "" for any other node."""
+    if node.op == "call_method":
+        return str(node.target)
+    name = getattr(node.target, "__name__", "")
+    return name if node.op == "call_function" and node.target in (getattr(torch, name, None), getattr(F, name, None)) else ""
+
+
 def _argument(node: fx.Node, place: int, name: str, default: Any = None) -> Any:
-    """An argument of a call, given by place or by name."""
-    return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
+    return argument(node.args, node.kwargs, place, name, default)
 
 
 def is_linear(module: nn.Module) -> bool:
     """Whether a layer of a head commutes with the pooling, in eval mode; subclasses of normalisations may do more."""
     norm = any(type(module).forward is kind.forward for kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d))
-    return norm or isinstance(module, (nn.Linear, *CONVOLUTIONS, *_DROPOUTS))
+    return norm or isinstance(module, (nn.Linear, *CONVOLUTIONS, *DROPOUTS.values()))
 
 
 def _is_leaf(module: nn.Module) -> bool:
@@ -362,7 +347,7 @@ def _function_module(node: fx.Node) -> nn.Module | None:
     """The module of a functional activation; None for settings that we do not carry over."""
     settings = {name: value for name, value in node.kwargs.items() if name != "inplace"}
     try:
-        return _FUNCTIONS[node.target](**settings)  # type: ignore[no-any-return]  # its target is one of them
+        return ACTIVATIONS[_called(node)](**settings)
     except TypeError:
         return None
 
@@ -384,4 +369,4 @@ def _picks_an_entry(node: fx.Node) -> bool:
 
 def _is_mean_of_columns(node: fx.Node) -> bool:
     """Whether a node is the mean over the last dimension of images (N, C, h, w), counted from the front."""
-    return node.target in _MEANS and _argument(node, 1, "dim") == 3 and not _argument(node, 2, "keepdim", False)
+    return _called(node) == "mean" and _argument(node, 1, "dim") == 3 and not _argument(node, 2, "keepdim", False)
