@@ -1,11 +1,18 @@
 """Show a comparison: the table, the picture, the folder, the page for the browser; and the curves of a training."""
 
 from captum_softcam.report.curves import plot_history
-from captum_softcam.report.folder import print_table, write_pictures
 from captum_softcam.report.html import write_report
-from captum_softcam.report.metric_table import make_metric_table, make_verdict_table, print_metrics
 from captum_softcam.report.panels import plot_panel
-from captum_softcam.report.table import make_layer_table, make_table, table_notes
+from captum_softcam.report.terminal import (
+    make_layer_table,
+    make_metric_table,
+    make_table,
+    make_verdict_table,
+    print_metrics,
+    print_table,
+    table_notes,
+    write_pictures,
+)
 
 __all__ = [
     "make_layer_table",

@@ -1,0 +1,266 @@
+"""Tables for the terminal: comparisons, metrics and layers; and the table and the panel beside a saved comparison."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from captum_softcam._files import replacing, write_text
+from captum_softcam._names import closest, degrading, named, quoted, shown
+from captum_softcam.attr import LayerChoice
+from captum_softcam.evaluation import Comparison
+from captum_softcam.evaluation.view import MARKS, Cell
+from captum_softcam.metrics import METRICS, VERDICTS, Metric, Verdict
+
+__all__ = [
+    "make_layer_table",
+    "make_metric_table",
+    "make_table",
+    "make_verdict_table",
+    "print_metrics",
+    "print_table",
+    "table_notes",
+    "write_pictures",
+]
+
+_COLUMN = 19  # an interval, "[-0.456, -0.123]", and the lines around it
+_ROWS = 4  # of the panel
+_LEGEND = "* in a comparison unless told otherwise; ↑ higher is better, ↓ lower; cost per image and method"
+_WIDE = 150  # characters that a row of the table takes in one line
+_NOTES = (
+    "corrected: Quantus has the metric and gets it wrong. Quantus: its class does the work, on patches of whole pixels.",
+    "Quantus' robustness and randomisation metrics take a LayerExplainFunc as explain_func.",
+)
+_NARROW = {"metric": 30, "": 1, "cost": 12, "origin": 9, "source": 12}  # 80 with the lines between
+
+
+def make_table(comparison: Comparison, metrics: Sequence[str] | None = None, baseline: str | None = None) -> Table:
+    """A table for the terminal: means above their 95 % intervals, the best of each column starred and bold.
+
+    Arrows in the head show the direction of each metric; ▲ and ▼ beside a mean show that the method is better or worse than
+    the baseline, by the interval of the paired difference. The last column is the time of the method in units of a plain
+    forward, above its forwards + backwards per image.
+
+    Args:
+        comparison (Comparison): what is shown.
+        metrics (sequence of str): the columns. Default: all metrics of the comparison
+        baseline (str): the method that the others are compared with. Default: the comparison's own
+
+    Returns:
+        rich.table.Table: a row per method; print it with a ``rich.console.Console``.
+
+    Raises:
+        ValueError: if the baseline is not among the methods, or for a metric that the comparison does not have.
+    """
+    metrics = comparison.metrics if metrics is None else metrics
+    for name in metrics:
+        if name not in comparison.metrics:
+            raise ValueError(f"the metric {quoted(name)} is not in this comparison. {closest(name, comparison.metrics)}")
+    view = comparison.view(baseline)
+    table = Table(show_lines=True, title="mean and 95 % interval; ↑ higher is better, ↓ lower; * best")
+    table.add_column("method", no_wrap=True)
+    for name in metrics:
+        head = Text(f"{named(view.titles[name])} {'↑' if view.higher_is_better(name) else '↓'}")
+        table.add_column(head, justify="center", min_width=16, max_width=16)
+    table.add_column("cost\npasses", justify="right")
+    for method in view.methods:
+        row = [_cell(view.cells[method, metric]) for metric in metrics]
+        label = [named(method), *(f"({kind})" for kind in view.kinds(method))]
+        table.add_row(Text("\n".join(label)), *row, f"{view.cost_text(method)}\n{view.passes(method)}")
+    return table
+
+
+def _cell(cell: Cell) -> Text:
+    if not cell.count:
+        return Text("undefined")
+    text = Text(cell.text + "*" if cell.best else cell.text, style="bold" if cell.best else "")
+    return text.append(f" {MARKS[cell.better]}" if cell.better else "").append(f"\n{cell.interval}", style="not bold")
+
+
+def table_notes(comparison: Comparison, baseline: str | None = None) -> list[str]:
+    """What a reader of the table has to know: the samples behind it, what the marks mean, what is undefined, what failed.
+
+    Args:
+        comparison (Comparison): what is shown.
+        baseline (str): the method that the marks refer to. Default: the comparison's own
+
+    Returns:
+        list of str: a sentence each, in plain text.
+
+    Raises:
+        ValueError: if the baseline is not among the methods.
+    """
+    return comparison.view(baseline).notes()
+
+
+def print_table(comparison: Comparison, console: Console | None = None) -> None:
+    """Print the table and its notes; on a narrow terminal as several tables, in a file or a pipe as one.
+
+    Args:
+        comparison (Comparison): what is shown.
+        console (rich.console.Console): where to. Default: standard output
+    """
+    with degrading(sys.stdout):
+        _print_table(comparison, console or Console())
+
+
+def _print_table(comparison: Comparison, console: Console) -> None:
+    if not console.is_terminal:
+        console.width = max(console.width, _width(len(comparison.metrics)))
+    columns = max(1, (console.width - _width(0)) // _COLUMN)
+    for start in range(0, len(comparison.metrics), columns):
+        console.print(make_table(comparison, comparison.metrics[start : start + columns]))
+    for note in table_notes(comparison):
+        console.print(note, highlight=False, markup=False)
+
+
+def _width(metrics: int) -> int:
+    """Characters that a table of so many metrics takes: the longest method, the cost, and the columns between them."""
+    return 37 + _COLUMN * metrics
+
+
+def write_pictures(comparison: Comparison, folder: Path, classes: Sequence[str] | None = None) -> None:
+    """Write ``table.txt`` and, if there are examples, ``panel.png`` beside the files of a saved comparison.
+
+    Args:
+        comparison (Comparison): what is shown; of its examples the first four.
+        folder (Path): where to, an existing folder; files of these names are replaced.
+        classes (sequence of str): names for the rows of the panel. Default: the class numbers
+
+    Raises:
+        OSError: if the folder cannot be written to.
+    """
+    table = io.StringIO()
+    print_table(comparison, Console(file=table, force_terminal=False, width=_width(len(comparison.metrics))))
+    write_text(folder / "table.txt", table.getvalue())
+    if comparison.examples:
+        from captum_softcam.report.panels import plot_panel  # loads matplotlib
+
+        figure = plot_panel(comparison.examples[:_ROWS], classes)
+        with replacing(folder / "panel.png") as file:
+            figure.savefig(file, dpi=150, format="png")
+
+
+def make_metric_table(*, narrow: bool = False) -> Table:
+    """A table of the metrics for the terminal; those that a comparison takes unasked are starred and bold.
+
+    Args:
+        narrow (bool): settings below the name, and categories as headings between the rows. Default: False
+
+    Returns:
+        rich.table.Table: a row per metric; print it with a ``rich.console.Console``.
+    """
+    table = Table(title=_LEGEND.replace("; ", "\n") if narrow else _LEGEND)
+    for name in _NARROW if narrow else ("metric", "category", "", "cost", "settings", "origin", "source"):
+        table.add_column(name, max_width=_NARROW[name] if narrow else None)
+    category = ""
+    for metric in METRICS.values():
+        if category != metric.category:
+            table.add_section()
+            if narrow:
+                table.add_row(Text(metric.category, style="italic"))
+            category = metric.category
+        table.add_row(*(_narrow_row(metric) if narrow else _wide_row(metric)), style="bold" if metric.default else "")
+    return table
+
+
+def _wide_row(metric: Metric) -> list[str]:
+    return [_name(metric), metric.category, _arrow(metric), metric.cost, _settings(metric), *_whence(metric)]
+
+
+def _narrow_row(metric: Metric) -> list[str | Text]:
+    settings = "".join(f"\n  {name}={value}" for name, value in metric.settings.items())
+    return [Text(_name(metric)).append(settings, style="not bold"), _arrow(metric), metric.cost, *_whence(metric)]
+
+
+def _name(metric: Metric) -> str:
+    return metric.name + "*" if metric.default else metric.name
+
+
+def _arrow(metric: Metric) -> str:
+    return "↑" if metric.higher_is_better else "↓"
+
+
+def _settings(metric: Metric) -> str:
+    return ", ".join(f"{name}={value}" for name, value in metric.settings.items())
+
+
+def _whence(metric: Metric) -> list[str]:
+    """Origin and source; a citation key in words, ``petsiuk2018rise`` as "Petsiuk 2018"."""
+    name, year = re.match(r"([a-z]+)(\d+)", metric.source).groups()  # type: ignore[union-attr]  # keys are made so
+    return [metric.origin.replace("quantus", "Quantus"), f"{name.title()} {year}"]
+
+
+def make_verdict_table(*, narrow: bool = False) -> Table:
+    """A table for the terminal of what became of Quantus' metrics.
+
+    Args:
+        narrow (bool): all but the reason in one column. Default: False
+
+    Returns:
+        rich.table.Table: a row per metric of Quantus; print it with a ``rich.console.Console``.
+    """
+    table = Table(title="Faithfulness and localisation in Quantus 0.6", show_lines=narrow)
+    table.add_column("Quantus", no_wrap=True)
+    for name in [] if narrow else ["verdict", "take"]:
+        table.add_column(name, no_wrap=True)
+    table.add_column("reason")
+    for verdict in VERDICTS.values():
+        words = _words(verdict)
+        table.add_row(*([Text("\n").join(filter(None, words))] if narrow else words), verdict.reason)
+    return table
+
+
+def _words(verdict: Verdict) -> list[Text]:
+    styles = {"runs": "green", "corrected": "yellow", "refused": "red"}
+    return [Text(verdict.name), Text(verdict.verdict, styles[verdict.verdict]), Text(verdict.take or "")]
+
+
+def print_metrics(console: Console | None = None) -> None:
+    """Print both tables; on a narrow terminal with fewer columns, in a file or a pipe with all of them in one line.
+
+    Args:
+        console (rich.console.Console): where to. Default: standard output
+    """
+    with degrading(sys.stdout):
+        _print_metrics(console or Console())
+
+
+def _print_metrics(console: Console) -> None:
+    if not console.is_terminal:
+        console.width = max(console.width, 2 * _WIDE)
+    narrow = console.width < _WIDE
+    console.print(make_metric_table(narrow=narrow))
+    console.print(make_verdict_table(narrow=narrow))
+    for note in _NOTES:
+        console.print(note, highlight=False)
+
+
+def make_layer_table(choices: Sequence[LayerChoice]) -> Table:
+    """A table of layers for the terminal; the recommended one is starred and bold.
+
+    Args:
+        choices (sequence of LayerChoice): from :func:`~captum_softcam.attr.suggest_layers`.
+
+    Returns:
+        rich.table.Table: a row per layer; print it with a ``rich.console.Console``.
+    """
+    table = Table(title="* recommended; passes: runs of the tail that Recipro-CAM needs, 0 where one forward tells all")
+    table.add_column("layer", overflow="fold")
+    for name in ("shape", "grid", "stride", "passes"):
+        table.add_column(name, justify="right")
+    table.add_column("reason")
+    for choice in choices:
+        grid, shape = (" x ".join(map(str, sizes)) for sizes in (choice.grid, choice.shape))
+        stride = " x ".join(f"{side:g}" for side in choice.stride) if choice.stride else ""
+        style = "bold" if choice.recommended else ""
+        name = shown(choice.name) + ("*" if choice.recommended else "")
+        table.add_row(Text(name), shape, grid, stride, str(choice.passes), Text(shown(choice.reason)), style=style)
+    return table
