@@ -1,4 +1,4 @@
-"""``python -m captum_softcam``: the command line."""
+"""Run the command line as ``python -m captum_softcam``."""
 
 from captum_softcam.cli import main
 

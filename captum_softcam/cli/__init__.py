@@ -1,6 +1,7 @@
 """The command line: ``captum-softcam compare``, ``convert``, ``explain``, ``layers``, ``metrics`` and ``train``.
 
-What a user can get wrong ends in one sentence on standard error and exit status 2, never in a traceback.
+Errors of the user are reported as one line on stderr with exit status 2, never as a traceback. Modules of commands import
+what they run inside their functions, so that ``--help`` answers without loading torch.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from captum_softcam.cli.train import add_train
 
 __all__ = ["main", "make_parser"]
 
-_LONGEST = 450  # characters of a message, besides the name of the command
+_LONGEST = 450  # characters of a message, without the name of the command
 _PACKAGE = str(Path(__file__).parents[1])
 
 
@@ -33,11 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line.
 
     Args:
-        arguments (sequence of str): what stands behind ``captum-softcam``. Default: those of the process
+        arguments (sequence of str): the arguments after ``captum-softcam``. Default: those of the process
 
     Raises:
-        SystemExit: with status 2 and words on standard error for what a user can get wrong, 130 after Ctrl-C, and 0 where
-            help was asked for.
+        SystemExit: with status 2 and one line on stderr for an error of the user, 130 after Ctrl-C, and 0 after help.
     """
     with degrading(sys.stdout, sys.stderr):
         options = make_parser().parse_args(arguments)
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @contextmanager
 def _notes_in_one_line(command: str) -> Iterator[None]:
-    """Print what this package warns of for the user to read; other warnings come as Python prints them."""
+    """Print warnings of this package in one line each; others keep the format of Python."""
     with warnings.catch_warnings():
         show = warnings.showwarning
 
@@ -65,7 +65,7 @@ def _notes_in_one_line(command: str) -> Iterator[None]:
             else:
                 show(message, category, filename, lineno, *more)
 
-        warnings.showwarning = say  # type: ignore[assignment]  # file and line are passed on
+        warnings.showwarning = say  # type: ignore[assignment]  # its signature is Python's, but for the names
         yield
 
 
@@ -73,10 +73,10 @@ def make_parser() -> argparse.ArgumentParser:
     """Make the parser of all commands.
 
     Returns:
-        argparse.ArgumentParser: whose result has ``run``, to be called with that result.
+        argparse.ArgumentParser: its result has the attribute ``run``, a function to be called with that result.
     """
     parser = _Parser(
-        prog="captum-softcam", description="Explain image classifiers, and measure which explanation can be trusted."
+        prog="captum-softcam", description="Explain image classifiers, and measure which explanations can be trusted."
     )
     commands = parser.add_subparsers(dest="command", required=True)
     add_compare(commands)
@@ -89,7 +89,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors show values as all other messages do."""
+    """Parser whose error messages are shortened and escaped like all others."""
 
     def error(self, message: str) -> NoReturn:
         super().error(_one_line(message))

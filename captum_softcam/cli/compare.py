@@ -14,9 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 from captum_softcam._files import owned
 from captum_softcam._names import LINE, shown
-from captum_softcam.cli.data import add_data_options, load_samples, names_data
-from captum_softcam.cli.options import add_model_options, brings_weights, count, in_words, load_model, names, positive, seed
-from captum_softcam.cli.resuming import plain_options, take_stored
+from captum_softcam.cli.data import DATA_OPTIONS, add_data_options, load_samples, names_data
+from captum_softcam.cli.options import (
+    add_model_options,
+    brings_weights,
+    count,
+    in_words,
+    load_model,
+    names,
+    plain_options,
+    positive,
+    restore_options,
+    seed,
+)
 
 if TYPE_CHECKING:
     from captum_softcam.data import Samples
@@ -36,27 +46,33 @@ def add_compare(commands: Any) -> None:
     parser = commands.add_parser(
         "compare",
         help="score attribution methods under the same metrics on the same samples",
-        description="Score attribution methods under the same metrics on the same samples. Without options: the embedded "
-        "SoftCAM model on embedded retinal lesions. A run that was cut off goes on with: captum-softcam compare --resume "
-        "--out DIR",
+        description="Score attribution methods under the same metrics on the same samples. Without options, the embedded "
+        "SoftCAM model is explained on the embedded retinal lesions. An interrupted run goes on with: captum-softcam compare "
+        "--resume --out DIR",
     )
     parser.set_defaults(run=partial(_compare, parser))
     add_model_options(parser)
     add_data_options(parser)
-    parser.add_argument("--samples", type=positive, metavar="N", help="number of samples (default: 48, or all of the data)")
-    parser.add_argument("--metrics", type=names, metavar="A,B", help="metrics, or all; see captum-softcam metrics")
-    parser.add_argument("--explain", choices=("true", "predicted"), default="true", help="the class to explain")
-    parser.add_argument("--baseline", metavar="METHOD", help="what the others are compared with (default: grad_cam)")
-    parser.add_argument("--seed", type=seed, metavar="N", default=0, help="of the random subsets (default: 0)")
+    parser.add_argument("--samples", type=positive, metavar="N", help="number of samples (default: 48, or all of your data)")
+    parser.add_argument("--metrics", type=names, metavar="A,B", help="names of metrics, or all; see captum-softcam metrics")
+    parser.add_argument("--explain", choices=("true", "predicted"), default="true", help="class to explain (default: true)")
+    parser.add_argument("--baseline", metavar="METHOD", help="method that the others are compared with (default: grad_cam)")
+    parser.add_argument("--seed", type=seed, metavar="N", default=0, help="seed of the random subsets (default: 0)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="new folder for the results (default: a new one per run)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, with its settings")
-    parser.add_argument("--report", type=Path, metavar="HTML", help="write a report for the browser, in one file")
+    parser.add_argument("--report", type=Path, metavar="HTML", help="new report for the browser, in one file")
     parser.add_argument("--gallery", type=positive, metavar="N", help=f"samples shown in the report (default: {_GALLERY})")
-    parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="samples at a time (default: 16)")
+    parser.add_argument(
+        "--batch-size", type=positive, default=16, metavar="N", help="samples scored at a time (default: 16)"
+    )
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: a GPU if there is one)")
-    parser.add_argument("--workers", type=count, default=0, metavar="N", help="processes that read images, or Ray's workers")
-    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="where the work is done")
-    parser.add_argument("--address", metavar="ADDRESS", help="of the Ray cluster (default: one on this machine)")
+    parser.add_argument(
+        "--workers", type=count, default=0, metavar="N", help="processes that read images, or workers of Ray (default: 0)"
+    )
+    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="where to run (default: local)")
+    parser.add_argument(
+        "--address", metavar="ADDRESS", help="address of the Ray cluster (default: a new one on this machine)"
+    )
 
 
 def _compare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -185,7 +201,7 @@ def _take_stored(parser: argparse.ArgumentParser, options: argparse.Namespace) -
     notes = Comparison.load(options.out).manifest if complete else Journal.read(options.out)["notes"]
     stored = notes.get("command")
     if stored is not None:
-        take_stored(parser, options, stored, _FREE)
+        restore_options(parser, options, stored, _FREE)
     elif not complete:
         raise ValueError(
             f"the comparison in '{shown(options.out)}' was not started by this command; resume it by compare_methods."
@@ -273,8 +289,7 @@ def _print_held_out() -> None:
 
 def _provenance(options: argparse.Namespace, classifier: Classifier) -> dict[str, Any]:
     """Where model and data came from, for the manifest."""
-    sources = ("images", "masks", "voc", "coco", "pets", "boxes", "imagenet")
-    data = {name: str(getattr(options, name)) for name in sources if getattr(options, name) is not None}
+    data = {name: str(getattr(options, name)) for name in DATA_OPTIONS if getattr(options, name) is not None}
     return {
         "model": classifier.name,
         "checkpoint": str(options.checkpoint) if options.checkpoint else None,

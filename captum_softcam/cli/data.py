@@ -1,4 +1,4 @@
-"""Options that choose the samples of a comparison, and the samples that they stand for."""
+"""Options that choose the samples of a comparison."""
 
 from __future__ import annotations
 
@@ -7,42 +7,43 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captum_softcam.cli.options import ALLOW_OUTSIDE
+
 if TYPE_CHECKING:
     from captum_softcam.data import MaskedImages
 
-__all__ = ["ALLOW_OUTSIDE", "add_data_options", "load_samples", "names_data"]
-
-ALLOW_OUTSIDE = "let the annotations or the table name images outside of their folder, by ../ or absolute paths"
+__all__ = ["DATA_OPTIONS", "add_data_options", "load_samples", "names_data"]
 
 _SETS = ("voc", "coco", "pets", "boxes", "imagenet")
 _WITH_IMAGES = ("coco", "boxes")
 _WITH_SPLIT = ("voc", "pets")
+DATA_OPTIONS = ("images", "masks", *_SETS)
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
-    """The options that name images and what is known of them."""
-    group = parser.add_argument_group("data", "without any: the embedded retinal lesions")
+    """Add the options that choose images and their annotations."""
+    group = parser.add_argument_group("data", "default: the embedded retinal lesions")
     group.add_argument("--images", type=Path, metavar="DIR", help="images in one folder per class")
     group.add_argument("--masks", type=Path, metavar="DIR", help="masks with the same relative names as --images")
     group.add_argument("--voc", type=Path, metavar="DIR", help="a year of PASCAL VOC, such as VOCdevkit/VOC2007")
     group.add_argument("--coco", type=Path, metavar="JSON", help="COCO detection annotations of --images")
-    group.add_argument("--pets", type=Path, metavar="DIR", help="Oxford-IIIT Pet; species if the model has two classes")
-    group.add_argument("--boxes", type=Path, metavar="CSV", help="table of boxes of --images, in the columns of RSNA")
-    group.add_argument("--imagenet", type=Path, metavar="DIR", help="folder ILSVRC, validation images with their boxes")
-    group.add_argument("--split", metavar="NAME", help="of --voc and --pets (default: test)")
+    group.add_argument("--pets", type=Path, metavar="DIR", help="Oxford-IIIT Pet; by species if the model has two classes")
+    group.add_argument("--boxes", type=Path, metavar="CSV", help="table of boxes in --images, with the columns of RSNA")
+    group.add_argument("--imagenet", type=Path, metavar="DIR", help="folder ILSVRC: validation images with their boxes")
+    group.add_argument("--split", metavar="NAME", help="split of --voc or --pets (default: test)")
     group.add_argument("--allow-outside", action="store_true", help=ALLOW_OUTSIDE)
 
 
 def names_data(options: argparse.Namespace) -> bool:
-    """Whether the user's own data are asked for.
+    """Check whether the options choose the user's own data.
 
     Raises:
-        ValueError: if the options do not go together.
+        ValueError: if the options contradict each other.
     """
     given = [name for name in _SETS if getattr(options, name) is not None]
     flags = " and ".join(f"--{name}" for name in given)
     if len(given) > 1:
-        raise ValueError(f"{flags} name several data sets; give one.")
+        raise ValueError(f"{flags} name several data sets; pass one.")
     if given and options.masks is not None:
         raise ValueError(f"{flags} brings its own regions; leave --masks out.")
     if any(name in _WITH_IMAGES for name in given) != (options.images is not None) and given:
@@ -55,7 +56,7 @@ def names_data(options: argparse.Namespace) -> bool:
 
 
 def load_samples(options: argparse.Namespace, size: int, classes: Sequence[str] | None) -> MaskedImages:
-    """The user's samples; ``classes`` are the model's, in the order of its logits, if they are known."""
+    """Open the user's data set; ``classes`` are the model's, in the order of its logits, if they are known."""
     from captum_softcam import data
 
     split: dict[str, Any] = {} if options.split is None else {"split": options.split}

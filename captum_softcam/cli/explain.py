@@ -1,4 +1,4 @@
-"""``captum-softcam explain``: the panel of one image."""
+"""``captum-softcam explain``: draw the maps of one image."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ def add_explain(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "explain",
-        help="write the panel of one image",
-        description="Write a picture of one image with the maps of all methods beside it.",
+        help="draw the maps of one image",
+        description="Draw one image with the maps of all methods beside it.",
     )
     parser.set_defaults(run=_explain)
     parser.add_argument("image", type=Path, metavar="IMAGE", help="image file")
     add_model_options(parser)
-    parser.add_argument("--target", metavar="CLASS", help="class to explain, name or number (default: the predicted one)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="new picture (default: IMAGE-panel.png, here)")
+    parser.add_argument(
+        "--target", metavar="CLASS", help="name or number of the class to explain (default: the predicted one)"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="picture to write (default: IMAGE-panel.png in this folder)"
+    )
 
 
 def _explain(options: argparse.Namespace) -> None:
@@ -58,13 +62,13 @@ def _explain(options: argparse.Namespace) -> None:
 
 
 def _picture(path: Path) -> Path:
-    """A file that a picture can be written to; without an ending it is a PNG."""
+    """Return the file to write the picture to, PNG if it has no ending, or raise an error if that is not possible."""
     from matplotlib.backend_bases import FigureCanvasBase
 
     path = path if path.suffix else path.with_suffix(".png")
     known = FigureCanvasBase.get_supported_filetypes()
     if path.suffix[1:].lower() not in known:
-        raise ValueError(f"'{path}' is no picture that can be written; expected an ending of {', '.join(sorted(known))}.")
+        raise ValueError(f"'{path}' cannot be written as a picture; expected the ending {', '.join(sorted(known))}.")
     if not path.parent.exists():
         raise FileNotFoundError(f"folder '{path.parent}' does not exist; make it or choose another --out.")
     return path

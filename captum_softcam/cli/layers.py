@@ -1,4 +1,4 @@
-"""``captum-softcam layers``: the layers of a model that are worth a map."""
+"""``captum-softcam layers``: suggest layers to explain."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def add_layers(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "layers",
-        help="list the layers of a model that are worth a map",
-        description="List the layers of a model that are worth a map, what Recipro-CAM costs there, and which one to take.",
+        help="suggest layers of a model to explain",
+        description="List the layers with useful maps, the cost of Recipro-CAM at each, and the one to choose.",
     )
     parser.set_defaults(run=_layers)
     parser.add_argument("--model", default="lesions_softcam", metavar="NAME", help=MODEL_HELP)

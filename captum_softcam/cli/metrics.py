@@ -1,4 +1,4 @@
-"""``captum-softcam metrics``: what can be measured, what it costs, and what became of Quantus' own metrics."""
+"""``captum-softcam metrics``: list the metrics, their costs, and the verdicts on those of Quantus."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ def add_metrics(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "metrics",
-        help="list the metrics, and what became of those of Quantus",
-        description="List the metrics with direction, cost, settings and source, and say of every faithfulness and "
-        "localisation metric of Quantus whether it runs, is corrected or is refused, and why.",
+        help="list the metrics, and the verdicts on those of Quantus",
+        description="List the metrics with direction, cost, settings and source; and every faithfulness and localisation "
+        "metric of Quantus with the verdict whether it runs, is corrected or is refused, and why.",
     )
     parser.set_defaults(run=_metrics)
 

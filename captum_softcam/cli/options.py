@@ -1,18 +1,20 @@
-"""Options that commands share, and what they stand for."""
+"""Options that several commands share: types of values, the choice of a model, and the options of a resumed run."""
 
 from __future__ import annotations
 
 import argparse
 import warnings
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from captum_softcam._names import closest, named, quoted
+from captum_softcam._names import closest, named, quoted, shown
 
 if TYPE_CHECKING:
     from captum_softcam.softcam import Classifier
 
 __all__ = [
+    "ALLOW_OUTSIDE",
     "MODEL_HELP",
     "add_model_options",
     "brings_weights",
@@ -21,34 +23,57 @@ __all__ = [
     "load_model",
     "load_whole",
     "names",
+    "plain_options",
     "positive",
     "refuse_unknown_model",
+    "restore_options",
     "seed",
     "untrained",
 ]
 
-_METHODS = (
-    "of soft_cam, recipro_cam, class_activation_map, score_cam, grad_cam, occlusion, integrated_gradients, and the controls "
-    "centred_gaussian, random, edge_map (default: all that fit the model but class_activation_map and score_cam)"
-)
+ALLOW_OUTSIDE = "let annotations and tables name images outside their folder, by ../ or absolute paths"
 MODEL_HELP = "lesions_softcam (default), lesions_black_box, a torchvision classifier, or a .safetensors file"
 
+_METHODS = (
+    "one or more of soft_cam, recipro_cam, class_activation_map, score_cam, grad_cam, occlusion, integrated_gradients, and "
+    "the controls centred_gaussian, random, edge_map (default: all that fit the model except class_activation_map and "
+    "score_cam)"
+)
+_NEVER_STORED = ("help", "command", "run", "resume", "out")
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """The options that choose a model, its layer and the methods."""
-    parser.add_argument("--model", default="lesions_softcam", metavar="NAME", help=MODEL_HELP)
-    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="state dict for a torchvision classifier")
-    parser.add_argument("--weights", metavar="NAME", help="torchvision's own weights, e.g. DEFAULT")
-    parser.add_argument("--classes", type=names, metavar="A,B", help="class names in the order of the logits")
-    parser.add_argument("--layer", metavar="NAME", help="layer for layer methods (default: the last spatial one)")
-    parser.add_argument("--methods", type=names, metavar="A,B", help=_METHODS)
+
+def positive(text: str) -> int:
+    """Parse a whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a whole number above 0")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """Parse a whole number of 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a whole number of 0 or more")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """Parse a seed that every random generator accepts: NumPy's legacy generator stops at 32 bits."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a whole number from 0 to {2**32 - 1}")
+    return int(text)
+
+
+def names(text: str) -> list[str]:
+    """Parse names separated by commas, at least one."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts:
+        raise argparse.ArgumentTypeError("expected a list of names separated by commas")
+    return parts
 
 
 def in_words(error: Exception) -> str:
-    """An error in words.
-
-    Those of the operating system come as a number, a text and a file, those of a process that loads data as a traceback.
-    """
+    """Return the message of an error as one sentence for the user."""
+    # an error of the operating system comes as a number, a text and a file, one of a DataLoader's process as a traceback
     if isinstance(error, OSError) and error.errno is not None:
         text = (error.strerror or type(error).__name__).rstrip(".")
         return f"{text}: '{error.filename}'." if error.filename else f"{text}."
@@ -56,33 +81,21 @@ def in_words(error: Exception) -> str:
     return text.rstrip().rpartition("\n")[2].partition(": ")[2] if "Original Traceback" in text else text
 
 
-def positive(text: str) -> int:
-    """A whole number above 0."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a whole number above 0")
-    return int(text)
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose a model, its layer and the methods."""
+    parser.add_argument("--model", default="lesions_softcam", metavar="NAME", help=MODEL_HELP)
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="state dict of a torchvision classifier")
+    parser.add_argument("--weights", metavar="NAME", help="torchvision's own weights, e.g. DEFAULT")
+    parser.add_argument("--classes", type=names, metavar="A,B", help="class names in the order of the logits")
+    parser.add_argument("--layer", metavar="NAME", help="layer of layer methods (default: the last one with a spatial map)")
+    parser.add_argument("--methods", type=names, metavar="A,B", help=_METHODS)
 
 
-def count(text: str) -> int:
-    """A whole number of 0 or more."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a whole number of 0 or more")
-    return int(text)
+def brings_weights(name: str) -> bool:
+    """Check whether a model comes with weights and classes: an embedded one, or a file of ours."""
+    from captum_softcam.softcam import EMBEDDED
 
-
-def seed(text: str) -> int:
-    """A whole number that every generator takes as a seed."""
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a whole number from 0 to {2**32 - 1}")
-    return int(text)
-
-
-def names(text: str) -> list[str]:
-    """Names separated by commas, at least one."""
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not parts:
-        raise argparse.ArgumentTypeError("a list of names separated by commas is needed")
-    return parts
+    return name in EMBEDDED or name.endswith(".safetensors")
 
 
 def refuse_unknown_model(name: str) -> None:
@@ -96,22 +109,8 @@ def refuse_unknown_model(name: str) -> None:
         raise ValueError(f"model '{named(name)}' is unknown. {closest(name, known)}")
 
 
-def brings_weights(name: str) -> bool:
-    """Whether a model comes with weights and classes: an embedded one, or a file of ours."""
-    from captum_softcam.softcam import EMBEDDED
-
-    return name in EMBEDDED or name.endswith(".safetensors")
-
-
-def load_whole(name: str) -> Classifier:
-    """A model that comes with weights and classes."""
-    from captum_softcam.softcam import EMBEDDED, Classifier, load_embedded
-
-    return load_embedded(name) if name in EMBEDDED else Classifier.load(name)
-
-
 def load_model(options: argparse.Namespace) -> Classifier:
-    """The classifier that the options ask for, with its weights."""
+    """Load the classifier that the options choose, with its weights."""
     from captum_softcam.softcam import load_classifier
 
     if brings_weights(options.model):
@@ -129,15 +128,72 @@ def load_model(options: argparse.Namespace) -> Classifier:
     return load_classifier(options.model, checkpoint=options.checkpoint, weights=options.weights, classes=classes)
 
 
+def load_whole(name: str) -> Classifier:
+    """Load a model that comes with weights and classes."""
+    from captum_softcam.softcam import EMBEDDED, Classifier, load_embedded
+
+    return load_embedded(name) if name in EMBEDDED else Classifier.load(name)
+
+
 def untrained(name: str) -> Classifier:
-    """A torchvision classifier with random weights and the classes, size and normalisation of ImageNet."""
+    """Build a torchvision classifier with random weights and the classes, size and normalisation of ImageNet."""
     import torchvision
 
     from captum_softcam.softcam.classifiers import IMAGENET_MEAN, IMAGENET_STD, Classifier
 
     refuse_unknown_model(name)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of GoogLeNet and Inception, about weights that nobody reads
+        warnings.simplefilter("ignore", FutureWarning)  # of GoogLeNet and Inception, about the weights of a new model
         model = torchvision.models.get_model(name, weights=None).eval()
     classes = tuple(next(iter(torchvision.models.get_model_weights(name))).meta["categories"])
     return Classifier(name, model, classes, 224, IMAGENET_MEAN, IMAGENET_STD)
+
+
+def plain_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of the parser as JSON can store them; files absolute, because a run may be resumed elsewhere."""
+    names = [action.dest for action in parser._actions if action.dest not in _NEVER_STORED]
+    values = {name: getattr(options, name) for name in names}
+    return {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in values.items()}
+
+
+def restore_options(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, stored: Mapping[str, Any], free: Collection[str]
+) -> None:
+    """Restore the options that a run was started with; those passed again must be the same, except the ``free`` ones.
+
+    Raises:
+        ValueError: if an option is passed with another value than at the start, or the parser rejects a stored value.
+    """
+    actions = {action.dest: action for action in parser._actions}
+    for name, given in plain_options(parser, options).items():
+        if given == parser.get_default(name):  # argparse does not tell an option that was left out from its default
+            setattr(options, name, _parsed(actions[name], stored.get(name, given)))
+        elif given != stored.get(name) and name not in free:
+            words = quoted(stored.get(name))
+            raise ValueError(f"{_flag(name)} {shown(given)} is not what the run was started with ({words}); leave it out.")
+
+
+def _parsed(action: argparse.Action, value: Any) -> Any:
+    """Parse a stored value by the rules of its option, because a damaged file must not bring in other types."""
+    if value == action.default and type(value) is type(action.default):
+        return value
+    parsed: Any
+    try:
+        if action.nargs == 0:
+            parsed = {True: True, False: False}[value]
+        else:
+            text = ",".join(value) if isinstance(value, list) else str(value)
+            parsed = action.type(text) if callable(action.type) else text
+        fits = action.choices is None or parsed in action.choices
+    except (argparse.ArgumentTypeError, KeyError, TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"the run was started with {_flag(action.dest)} {quoted(value)}, which is not a valid value: the settings are "
+            "damaged; restore them from a copy, or start anew with another --out."
+        )
+    return parsed
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

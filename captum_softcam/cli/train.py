@@ -15,9 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from captum_softcam._files import replacing, write_text
 from captum_softcam._names import LINE, listed, shown
-from captum_softcam.cli.data import ALLOW_OUTSIDE
-from captum_softcam.cli.options import count, in_words, positive, refuse_unknown_model, seed, untrained
-from captum_softcam.cli.resuming import plain_options, take_stored
+from captum_softcam.cli.options import (
+    ALLOW_OUTSIDE,
+    count,
+    in_words,
+    plain_options,
+    positive,
+    refuse_unknown_model,
+    restore_options,
+    seed,
+    untrained,
+)
 from captum_softcam.cli.split import refuse_other_split, write_split
 
 if TYPE_CHECKING:
@@ -109,7 +117,7 @@ def _train(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
 
     stored = _stored(options.out) if options.resume else None
     if stored is not None:
-        take_stored(parser, options, stored["options"], _OF_THE_MACHINE)
+        restore_options(parser, options, stored["options"], _OF_THE_MACHINE)
     elif is_main_process():  # the other processes of a training come here when the folder is in use already
         _refuse_taken(options.out)
     _refuse_combinations(options)

@@ -251,7 +251,7 @@ def test_a_sample_that_is_taken_away_does_not_end_the_run(tmp_path):
     given = ["--model", "squeezenet1_1", "--checkpoint", "m.pt", "--classes", "a,b", "--methods", "random"]
     done = run("compare", "--images", "i", *given, "--metrics", "sparseness", "--batch-size", "30", "--out", "o")
     assert done.code == 2
-    assert "take it away. What is done is kept; go on with: captum-softcam compare --resume --out o" in done.err
+    assert "repair or remove it. What is done is kept; go on with: captum-softcam compare --resume --out o" in done.err
     path.unlink()
     (tmp_path / "i/a/01.png").unlink()  # which was scored
     (tmp_path / "i/b/99.png").write_bytes(whole)

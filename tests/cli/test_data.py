@@ -71,7 +71,7 @@ def test_imagenet(checkpoint):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--voc", "a", "--pets", "b"], "--voc and --pets name several data sets; give one."),
+        (["--voc", "a", "--pets", "b"], "--voc and --pets name several data sets; pass one."),
         (["--voc", "a", "--images", "b"], "--voc brings its own images; leave out --images."),
         (["--coco", "a"], "--coco needs --images."),
         (["--boxes", "a"], "--boxes needs --images."),

@@ -157,7 +157,7 @@ class TestRefusedWithEmbeddedModel:
             (["--samples", "0"], "argument --samples: '0' is not a whole number above 0"),
             (["--samples", "²"], "argument --samples: '²' is not a whole number above 0"),
             (["--batch-size", "-3"], "argument --batch-size: '-3' is not a whole number above 0"),
-            (["--methods", ","], "argument --methods: a list of names separated by commas is needed"),
+            (["--methods", ","], "argument --methods: expected a list of names separated by commas"),
             (["--explain", "false"], "argument --explain: invalid choice: 'false'"),
         ],
     )
@@ -559,7 +559,7 @@ class TestLayers:
 def test_help_names_every_method(command):
     text = " ".join(run(command, "--help").out.split())
     assert [name for name in (*METHODS, *CONTROLS) if name not in text] == []
-    assert f"all that fit the model but {' and '.join(BY_NAME_ONLY)}" in text
+    assert f"all that fit the model except {' and '.join(BY_NAME_ONLY)}" in text
 
 
 @pytest.mark.parametrize("command", ["compare", "explain", "layers"])

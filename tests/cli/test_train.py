@@ -388,7 +388,7 @@ class TestResume:
         content = settings()
         content["options"][option] = value
         Path("run/settings.json").write_text(json.dumps(content))
-        assert refused("--resume", "--out", "run").startswith(f"the run was started with {flag}, which it does not take")
+        assert refused("--resume", "--out", "run").startswith(f"the run was started with {flag}, which is not a valid value")
 
     def test_a_full_disk(self, images):
         from captum_softcam.softcam import checkpoints
