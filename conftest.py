@@ -12,6 +12,18 @@ import pytest
 # pytest-xdist would compete for the same cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+MOST_WORKERS = 4  # a worker takes up to 3 GB: all of torch, Quantus, Lightning and ONNX, and the largest networks
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Choose a worker per core for folders, and none for single files, which are often done before workers have started."""
+    if all(Path(argument.partition("::")[0]).is_file() for argument in config.args):
+        return 0
+    # Not the physical cores, which xdist counts: on many virtual machines there is one for two cores that work.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST_WORKERS)
+
 
 @pytest.fixture
 def doctest_namespace(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
