@@ -78,7 +78,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(captum|lightning|matplotlib|numpy|pandas|pathlib|PIL|quantus|rich|torch|torchvision)\..*"),
     (r"py:.*", r"(argparse|collections|os|typing)\..*"),
     # What an engine is handed and gives back; nobody makes one.
-    (r"py:class", r"captum_softcam\.evaluation\.(part\.Part|work\.Work)"),
+    (r"py:class", r"captum_softcam\.evaluation\.(result\.BatchResult|batch\.BatchScorer)"),
     # Unqualified names from annotations and from docstrings that follow Captum's "name (type): text".
     (r"py:class", r"(Any|Callable|Iterable|Iterator|Mapping|Path|PathLike|Sequence)"),
     (r"py:class", r"(DataFrame|Dataset|Figure|Module|NDArray|Series|Tensor)"),

@@ -76,7 +76,7 @@ def add_compare(commands: Any) -> None:
 
 
 def _compare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    from captum_softcam.evaluation import is_complete, refuse_existing
+    from captum_softcam.evaluation.checkpoint import is_complete, refuse_existing
 
     asked = options.report
     if asked is not None:
@@ -100,7 +100,7 @@ def _compare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
 @contextmanager
 def _words_for_what_is_kept(options: argparse.Namespace, asked: Path | None) -> Iterator[None]:
     """Say at the end of a run that stops early what is kept and how to go on; ``asked`` is the report of this very call."""
-    from captum_softcam.evaluation import is_complete
+    from captum_softcam.evaluation.checkpoint import is_complete
 
     try:
         yield
@@ -122,7 +122,8 @@ def _words_for_what_is_kept(options: argparse.Namespace, asked: Path | None) -> 
 
 def _result(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Comparison:
     """The comparison in ``--out``, run as far as anything is missing."""
-    from captum_softcam.evaluation import Comparison, is_complete
+    from captum_softcam.evaluation import Comparison
+    from captum_softcam.evaluation.checkpoint import is_complete
 
     if not is_complete(options.out):
         return _run(parser, options)
@@ -170,12 +171,12 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Compar
 
 def _write(options: argparse.Namespace, comparison: Comparison) -> None:
     """Table, pictures and report of a comparison that is complete."""
-    from captum_softcam.evaluation import Journal
+    from captum_softcam.evaluation.checkpoint import Checkpoint
     from captum_softcam.report import write_pictures, write_report
 
     classes = comparison.manifest.get("classes")
     with owned(options.out):
-        Journal(options.out, comparison.manifest.get("run", "")).close()  # where a kill in its very end left parts
+        Checkpoint(options.out, comparison.manifest.get("run", "")).close()  # where a kill in its very end left parts
         write_pictures(comparison, options.out, classes)
     if options.report is not None:
         options.report.parent.mkdir(parents=True, exist_ok=True)
@@ -193,12 +194,13 @@ def _print(options: argparse.Namespace, comparison: Comparison) -> None:
 
 def _take_stored(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """The options that the run in ``--out`` was started with; its report, unless that is there already."""
-    from captum_softcam.evaluation import Comparison, Journal, is_complete, refuse_existing
+    from captum_softcam.evaluation import Comparison
+    from captum_softcam.evaluation.checkpoint import Checkpoint, is_complete, refuse_existing
 
     if options.out is None:
         raise ValueError("--resume needs --out: the folder of the run that was cut off.")
     complete, asked = is_complete(options.out), options.report
-    notes = Comparison.load(options.out).manifest if complete else Journal.read(options.out)["notes"]
+    notes = Comparison.load(options.out).manifest if complete else Checkpoint.read(options.out)["notes"]
     stored = notes.get("command")
     if stored is not None:
         restore_options(parser, options, stored, _FREE)

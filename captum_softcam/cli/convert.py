@@ -41,7 +41,7 @@ def add_convert(commands: Any) -> None:
 
 
 def _convert(options: argparse.Namespace) -> None:
-    from captum_softcam.evaluation import refuse_existing
+    from captum_softcam.evaluation.checkpoint import refuse_existing
 
     for path in filter(None, (options.out, options.onnx)):
         refuse_existing(path)

@@ -34,7 +34,8 @@ def add_explain(commands: Any) -> None:
 def _explain(options: argparse.Namespace) -> None:
     from captum_softcam._files import replacing
     from captum_softcam.data import Sample, read_image
-    from captum_softcam.evaluation import explain_sample, refuse_existing
+    from captum_softcam.evaluation import explain_sample
+    from captum_softcam.evaluation.checkpoint import refuse_existing
     from captum_softcam.report import plot_panel
 
     out = _picture(options.out or Path(f"{options.image.stem}-panel.png"))

@@ -372,7 +372,7 @@ def _stored(out: Path) -> dict[str, Any]:
 def _refuse_taken(out: Path) -> None:
     """Raise FileExistsError unless a training may begin in a folder: a new or empty one, or one left before its settings."""
     if not out.is_dir():
-        from captum_softcam.evaluation import refuse_existing
+        from captum_softcam.evaluation.checkpoint import refuse_existing
 
         refuse_existing(out)
     elif (out / "settings.json").exists():

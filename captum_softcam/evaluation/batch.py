@@ -1,23 +1,198 @@
-"""Samples on their way through a comparison, checked as they are loaded."""
+"""Score one batch of samples under all methods and metrics, the same on one machine and on many.
+
+Each map is computed once and shared by all metrics, each clean forward once and shared by all methods. An error of a method
+or metric is recorded, and the others go on.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from captum_softcam._names import named, quoted, shown
 from captum_softcam._scores import score_table
 from captum_softcam.data import Sample
-from captum_softcam.evaluation.costs import CostMeter
-from captum_softcam.metrics import Batch
+from captum_softcam.evaluation.controls import name_seed
+from captum_softcam.evaluation.costs import CostMeter, device_of
+from captum_softcam.evaluation.example import Example, pack_examples, unpack_examples
+from captum_softcam.evaluation.explain_func import LayerExplainFunc
+from captum_softcam.evaluation.result import COSTS, BatchResult, Failure, fingerprint
+from captum_softcam.metrics import Batch, Curve, Explanation, Metric
 
-__all__ = ["check_sample", "device_of", "make_batch", "with_mask"]
+__all__ = ["BatchScorer", "Progress", "check_sample", "make_batch", "with_bool_mask"]
+
+Progress = Callable[[str, float], None]
+"""Called with a description and the amount of work in samples."""
 
 _SIGNAL = 2  # dimensions, channels first
+
+
+@dataclass(frozen=True)
+class BatchScorer:
+    """Methods, metrics and settings of a comparison: all that is needed to score any batch of its samples.
+
+    Args:
+        model (torch.nn.Module): classifier in eval mode.
+        methods (dict): how each method is called, by name.
+        metrics (tuple of Metric): the metrics.
+        size (tuple of int): size of the images.
+        normalize (callable): turns images in [0, 1] into inputs of the model.
+        explain (str): the class to explain, ``"true"`` or ``"predicted"``.
+        seed (int): seed of the random subsets.
+        kept (frozenset of int): indices of the samples whose maps are kept.
+        rivals (bool): whether the maps of the strongest other class are kept, too.
+    """
+
+    model: nn.Module
+    methods: dict[str, LayerExplainFunc]
+    metrics: tuple[Metric, ...]
+    size: tuple[int, ...]
+    normalize: Callable[[Tensor], Tensor]
+    explain: Literal["true", "predicted"]
+    seed: int
+    kept: frozenset[int]
+    rivals: bool
+
+    def score(self, indices: Sequence[int], samples: Sequence[Sample], progress: Progress = lambda *_: None) -> BatchResult:
+        """Score a batch of samples.
+
+        Args:
+            indices (sequence of int): positions of the samples in the data set.
+            samples (sequence of Sample): the samples themselves.
+            progress (callable): called after every map and every metric. Default: not reported
+
+        Returns:
+            BatchResult: scores, curves, costs and errors; a method or metric that fails is among the errors.
+
+        Raises:
+            ValueError: if the samples do not match the model or each other, or the model does not return logits (N, K).
+        """
+        batch, seconds = make_batch(self.model, samples, self.size, self.normalize, self.explain, self.seed)
+        result = BatchResult(
+            indices=tuple(indices),
+            identifiers=[sample.identifier for sample in samples],
+            digests=[fingerprint(sample) for sample in samples],
+            labels=[sample.target for sample in samples],
+            targets=batch.targets.tolist(),
+            predictions=batch.outputs.argmax(1).tolist(),
+            masked=[sample.mask is not None for sample in samples],
+            scores=np.full((len(samples), len(self.methods), len(self.metrics)), np.nan),
+            costs=np.full((len(self.methods), len(COSTS)), np.nan),
+            plain_seconds=seconds / len(samples),
+        )
+        scoring = _Scoring(self, samples, batch, result, progress)
+        try:
+            for place, name in enumerate(self.methods):
+                scoring.score(place, name)
+        finally:
+            batch.close()
+        return replace(result, examples=scoring.examples())
+
+
+@dataclass(frozen=True)
+class _Scoring:
+    """A batch that is being scored, with its result so far and the maps to keep."""
+
+    scorer: BatchScorer
+    samples: Sequence[Sample]
+    batch: Batch
+    result: BatchResult
+    progress: Progress
+    maps: dict[str, Tensor] = field(default_factory=dict)
+    rival_maps: dict[str, Tensor] = field(default_factory=dict)
+
+    def score(self, place: int, name: str) -> None:
+        """Score one method under all metrics; ``place`` is its position among the methods."""
+        metrics, explain = self.scorer.metrics, self.scorer.methods[name].explain
+        step = len(self.samples) / (len(self.scorer.methods) * (1 + len(metrics)))
+        maps = self._attempt(name, "", partial(self._explain, place, name))
+        self.progress(f"{name}: map", step)
+        if maps is None:
+            return
+        again = partial(explain, self.scorer.model, targets=self.batch.targets, seeds=self._seeds(", masked"))
+        explanation = Explanation(self.batch, maps, again)
+        for k, metric in enumerate(metrics):
+            scores = self._attempt(name, metric.name, partial(self._measure, metric, explanation, place))
+            if scores is not None:
+                self.result.scores[:, place, k] = scores
+            self.progress(f"{name}: {metric.name}", step)
+
+    def examples(self) -> dict[int, Example]:
+        """Return the kept maps by the index of their sample."""
+        if not self._kept:
+            return {}  # because probabilities may cost a forward
+        probabilities = self.batch.probabilities.cpu()
+        examples = [
+            Example(
+                sample=with_bool_mask(self.samples[i], self.batch.masks[i]),
+                target=int(self.batch.targets[i]),
+                maps={name: maps[j] for name, maps in self.maps.items()},
+                probabilities=probabilities[i],
+                rival=int(self._rivals[i]) if self.rival_maps else None,
+                rival_maps={name: maps[j] for name, maps in self.rival_maps.items()},
+            )
+            for j, i in enumerate(self._kept)
+        ]
+        # Rounded as in a file, so that a run returns the same examples whether it was cut off or not.
+        rounded = unpack_examples(pack_examples(examples))
+        return {self.result.indices[i]: example for i, example in zip(self._kept, rounded, strict=True)}
+
+    @property
+    def _kept(self) -> list[int]:
+        return [i for i, index in enumerate(self.result.indices) if index in self.scorer.kept]
+
+    @property
+    def _rivals(self) -> Tensor:
+        """The class with the highest score besides the explained one, (N,)."""
+        return self.batch.outputs.scatter(1, self.batch.targets[:, None], -torch.inf).argmax(1)
+
+    def _seeds(self, suffix: str = "") -> list[int]:
+        return [name_seed(sample.identifier + suffix) for sample in self.samples]
+
+    def _explain(self, place: int, name: str) -> Tensor:
+        """Compute the maps of one method and their cost; keep those of the examples."""
+        explain, model, batch, count = self.scorer.methods[name].explain, self.scorer.model, self.batch, len(self.samples)
+        # Following memory slows the CPU down, so that only the batch of the first sample is measured.
+        with CostMeter(model, memory=0 in self.result.indices) as meter:
+            maps = explain(model, batch.images, batch.targets, self._seeds())
+        peak = np.nan if meter.peak_bytes is None else meter.peak_bytes
+        self.result.costs[place] = meter.forwards / count, meter.backwards / count, meter.seconds / count, peak
+        if kept := self._kept:
+            self.maps[name] = maps[kept].float().cpu()
+            if self.scorer.rivals and batch.outputs.shape[1] > 1:
+                seeds = [self._seeds()[i] for i in kept]
+                self.rival_maps[name] = explain(model, batch.images[kept], self._rivals[kept], seeds).float().cpu()
+        return maps
+
+    def _attempt(self, method: str, metric: str, work: Callable[[], Any]) -> Any:
+        """Return the result of ``work``; record its error and return None if it fails."""
+        try:
+            return work()
+        except Exception as error:
+            self.result.failures.append(Failure(method, metric, f"{type(error).__name__}: {error}"))
+            return None
+
+    def _measure(self, metric: Metric, explanation: Explanation, place: int) -> NDArray[Any]:
+        """Return the scores (N,) of a metric; record the points of a curve."""
+        scores = metric.measure(explanation)
+        if isinstance(scores, Curve):
+            points = scores.points.double().cpu().numpy()
+            empty = np.full((len(points), len(self.scorer.methods), points.shape[1]), np.nan)
+            self.result.curves.setdefault(metric.name, empty)[:, place] = points
+            self.result.fractions[metric.name] = scores.fractions.double().cpu().numpy()
+            scores = scores.area
+        if scores.shape != self.batch.targets.shape:
+            raise ValueError(
+                f"{named(metric.name)} gives {tuple(scores.shape)} for {len(self.samples)} samples; expected one score each."
+            )
+        return scores.double().cpu().numpy()
 
 
 @torch.no_grad()
@@ -52,8 +227,8 @@ def make_batch(
     return Batch(model, images, targets, masks, outputs=outputs, seed=seed), meter.seconds
 
 
-def with_mask(sample: Sample, mask: Tensor) -> Sample:
-    """Return the sample with ``mask`` in place of its own; one without a mask stays without."""
+def with_bool_mask(sample: Sample, mask: Tensor) -> Sample:
+    """Return the sample with ``mask`` in place of its own; a sample without a mask stays without one."""
     return sample if sample.mask is None else replace(sample, mask=mask.cpu())
 
 
@@ -98,8 +273,3 @@ def _check_class(sample: Sample, logits: Tensor) -> None:
 def _mask(sample: Sample, size: tuple[int, ...]) -> Tensor:
     """The mask as bool (1, ...): what is above 0 is evidence, in masks of 0 and 255 as in those of -1 and 1."""
     return torch.zeros(1, *size, dtype=torch.bool) if sample.mask is None else (sample.mask > 0).view(1, *size)
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where the model's parameters are."""
-    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))

@@ -16,8 +16,8 @@ from captum_softcam._names import closest, named, quoted
 from captum_softcam._scores import refuse_probabilities, score_table
 from captum_softcam.attr import METHODS, LayerSoftCam
 from captum_softcam.data import Samples
-from captum_softcam.evaluation.adapter import LayerExplainFunc
 from captum_softcam.evaluation.controls import CONTROLS
+from captum_softcam.evaluation.explain_func import LayerExplainFunc
 from captum_softcam.metrics import METRICS, Metric
 from captum_softcam.softcam import SoftCamModel
 

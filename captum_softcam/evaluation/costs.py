@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from captum_softcam._intervention.view import runs_whole
 from captum_softcam._scores import score_table
 
-__all__ = ["CostMeter"]
+__all__ = ["CostMeter", "device_of"]
 
 
 class CostMeter:
@@ -59,7 +59,7 @@ class CostMeter:
         self.backwards = 0
         self.seconds = 0.0
         self.peak_bytes: int | None = None
-        self._device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+        self._device = device_of(model)
 
     def __enter__(self) -> CostMeter:
         self._stack = ExitStack()
@@ -87,6 +87,11 @@ class CostMeter:
             torch.cuda.synchronize(self._device)
         elif self._device.type != "cpu":
             getattr(torch, self._device.type).synchronize()
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device of the model's parameters; the CPU for a model without any."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def _counter(meter: CostMeter) -> Any:

@@ -1,4 +1,4 @@
-"""Where the units of work run: here, one after the other, or on the workers of a Ray cluster."""
+"""Engines, which execute the batches of a comparison: in this process, or on the workers of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -11,82 +11,82 @@ from torch.utils.data import DataLoader
 
 from captum_softcam._names import reason
 from captum_softcam.data import Samples
-from captum_softcam.evaluation.part import Part
-from captum_softcam.evaluation.work import Tick, Work
+from captum_softcam.evaluation.batch import BatchScorer, Progress
+from captum_softcam.evaluation.result import BatchResult
 
 __all__ = ["Engine", "LocalEngine", "RayEngine"]
 
-Units = Sequence[Sequence[int]]
+Batches = Sequence[Sequence[int]]
 
-_PATIENCE = 2.0  # seconds between two looks at whether the cluster is still there
+_PATIENCE = 2.0  # seconds between two checks of whether the cluster is still there
 
 
 class Engine(Protocol):
-    """Whatever runs units of work, each exactly once, in any order."""
+    """Executes batches, each exactly once, in any order."""
 
-    def run(self, work: Work, samples: Samples, units: Units, tick: Tick) -> Iterator[Part]:
-        """Score all units.
+    def run(self, scorer: BatchScorer, samples: Samples, batches: Batches, progress: Progress) -> Iterator[BatchResult]:
+        """Score all batches.
 
         Args:
-            work (Work): what is to be done with any samples.
+            scorer (BatchScorer): scores one batch.
             samples (Samples): all samples of the comparison.
-            units (sequence of sequence of int): the places of the samples of each unit.
-            tick (callable): hears what is done, in words, and the number of samples that it is worth.
+            batches (sequence of sequence of int): the indices of the samples of each batch.
+            progress (callable): called with a description and the amount of work in samples.
 
         Yields:
-            Part: the results of one unit, as soon as they are there.
+            BatchResult: the result of a batch, as soon as it is available.
         """
         ...
 
 
 @dataclass(frozen=True)
 class LocalEngine:
-    """One unit after the other in this process, on the device of the model.
+    """Executes one batch after the other in this process, on the device of the model.
 
     Args:
-        workers (int): processes that read samples ahead; 0 reads them here. Default: 0
+        workers (int): number of processes that read samples ahead; 0 reads them in this process. Default: 0
     """
 
     workers: int = 0
 
-    def run(self, work: Work, samples: Samples, units: Units, tick: Tick) -> Iterator[Part]:
-        """Score all units, in their order.
+    def run(self, scorer: BatchScorer, samples: Samples, batches: Batches, progress: Progress) -> Iterator[BatchResult]:
+        """Score all batches, in their order.
 
         Args:
-            work (Work): what is to be done with any samples.
+            scorer (BatchScorer): scores one batch.
             samples (Samples): all samples of the comparison.
-            units (sequence of sequence of int): the places of the samples of each unit.
-            tick (callable): hears of every map and every metric of every unit.
+            batches (sequence of sequence of int): the indices of the samples of each batch.
+            progress (callable): called after every map and every metric of every batch.
 
         Yields:
-            Part: the results of one unit.
+            BatchResult: the result of a batch.
 
         Raises:
-            ValueError: as :meth:`Work.run` does.
+            ValueError: as :meth:`BatchScorer.score` does.
         """
         loader: Any = DataLoader(
-            samples,  # type: ignore[arg-type]  # whatever has a length and gives samples by number
-            batch_sampler=units,  # type: ignore[arg-type]  # any sequence of lists does
+            samples,  # type: ignore[arg-type]  # any object with a length and samples by index will do
+            batch_sampler=batches,  # type: ignore[arg-type]  # any sequence of lists will do
             collate_fn=list,
             num_workers=self.workers,
         )
-        for unit, batch in zip(units, loader, strict=True):
-            yield work.run(unit, batch, tick)
+        for indices, batch in zip(batches, loader, strict=True):
+            yield scorer.score(indices, batch, progress)
 
 
 @dataclass(frozen=True)
 class RayEngine:
-    """Units on the workers of a Ray cluster, which runs a unit again when its worker dies (extra ``ray``).
+    """Executes batches on the workers of a Ray cluster, again if their worker dies (extra ``ray``).
 
-    Every worker holds a copy of the model and reads its samples itself, so that files must lie where all machines see them.
+    Every worker has a copy of the model and reads its samples itself, so all machines need access to the files.
 
     Args:
-        address (str): of the cluster, as ``ray.init`` takes it; None starts one on this machine, or joins the one that the
-            environment names. Default: None
-        workers (int): Default: as many as the cluster has room for
-        cpus (float): per worker; PyTorch takes as many threads. Default: 1
-        gpus (float): per worker; above 0 the model is moved to the worker's GPU. Default: 0
-        retries (int): how often a worker may die before the comparison gives up. Default: 3
+        address (str): address of the cluster, as for ``ray.init``. Default: None, starts a cluster on this machine, or joins
+            the one that the environment names
+        workers (int): number of workers. Default: as many as the cluster has room for
+        cpus (float): CPUs per worker; PyTorch uses as many threads. Default: 1
+        gpus (float): GPUs per worker; above 0 the model is moved to the worker's GPU. Default: 0
+        retries (int): how often a worker may die before the comparison ends. Default: 3
     """
 
     address: str | None = None
@@ -95,20 +95,20 @@ class RayEngine:
     gpus: float = 0
     retries: int = 3
 
-    def run(self, work: Work, samples: Samples, units: Units, tick: Tick) -> Iterator[Part]:
-        """Score all units, whichever is done first.
+    def run(self, scorer: BatchScorer, samples: Samples, batches: Batches, progress: Progress) -> Iterator[BatchResult]:
+        """Score all batches, in the order in which they are finished.
 
         Args:
-            work (Work): what is to be done with any samples; pickled for the workers, as the samples are.
+            scorer (BatchScorer): scores one batch; pickled for the workers, as the samples are.
             samples (Samples): all samples of the comparison.
-            units (sequence of sequence of int): the places of the samples of each unit.
-            tick (callable): hears of every unit that is done.
+            batches (sequence of sequence of int): the indices of the samples of each batch.
+            progress (callable): called after every batch.
 
         Yields:
-            Part: the results of one unit.
+            BatchResult: the result of a batch.
 
         Raises:
-            ValueError: as :meth:`Work.run` does.
+            ValueError: as :meth:`BatchScorer.score` does.
             ImportError: if Ray is not installed.
             ChildProcessError: if a worker cannot be started, or dies more than ``retries`` times, or the cluster is lost.
         """
@@ -120,17 +120,18 @@ class RayEngine:
             worker = ray.remote(
                 num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=self.retries, max_task_retries=self.retries
             )(_Worker)
-            held = ray.put((work, samples))
-            pool = ray.util.ActorPool([worker.remote(held, self.gpus > 0) for _ in range(self._count(ray, len(units)))])
-            for unit in units:
-                pool.submit(lambda actor, unit: actor.run.remote(unit), unit)
-            for part in _results(ray, pool):
-                tick("on the cluster", len(part.indices))
-                yield part
+            # Stored in the cluster once: as an argument, the model would be pickled for every worker.
+            shared = ray.put((scorer, samples))
+            pool = ray.util.ActorPool([worker.remote(shared, self.gpus > 0) for _ in range(self._count(ray, len(batches)))])
+            for indices in batches:
+                pool.submit(lambda actor, indices: actor.score.remote(indices), indices)
+            for result in _results(ray, pool):
+                progress("on the cluster", len(result.indices))
+                yield result
         except ray.exceptions.RayTaskError as error:
-            raise error.cause from None
+            raise error.cause from None  # the error itself, as a local run raises it
         except ray.exceptions.ActorDiedError as error:
-            raise ChildProcessError(self._words(str(error))) from error
+            raise ChildProcessError(self._describe_death(str(error))) from error
         except (ray.exceptions.RayError, ConnectionError) as error:
             raise ChildProcessError(
                 f"the Ray cluster was lost ({type(error).__name__}: {reason(error)}); a comparison with a folder can be "
@@ -140,8 +141,8 @@ class RayEngine:
             if started:
                 ray.shutdown()
 
-    def _words(self, error: str) -> str:
-        """What happened to a worker that is no more."""
+    def _describe_death(self, error: str) -> str:
+        """Return the message for a worker that has died, from Ray's own."""
         if "creation task" in error:
             return f"a worker could not be started: {error.strip().splitlines()[-1]}"
         return (
@@ -149,21 +150,19 @@ class RayEngine:
             f"comparison with a folder can be resumed. Ray says: {error.splitlines()[0]}"
         )
 
-    def _count(self, ray: Any, units: int) -> int:
+    def _count(self, ray: Any, batches: int) -> int:
         if self.workers is not None:
-            return min(self.workers, units)
+            return min(self.workers, batches)
         room = ray.cluster_resources()
         fits = [room.get(kind, 0) / each for kind, each in (("CPU", self.cpus), ("GPU", self.gpus)) if each]
-        return max(1, min(units, *map(int, fits)))
+        return max(1, min(batches, *map(int, fits)))
 
 
-def _results(ray: Any, pool: Any) -> Iterator[Part]:
-    """What the workers give, as soon as it is there; ConnectionError where this machine left the cluster meanwhile.
-
-    Ray ends the process of its driver without a word when it has missed its own daemon on this machine (the raylet) for a
-    while.
-    """
+def _results(ray: Any, pool: Any) -> Iterator[BatchResult]:
+    """Yield results as soon as they are available; raise ConnectionError if this machine has left the cluster."""
     while pool.has_next():
+        # Checked here, because Ray ends this process without an error message when it has missed its own daemon on this
+        # machine (the raylet) for a while.
         if _daemon_has_ended(ray):
             raise ConnectionError("Ray's daemon on this machine has ended")
         with suppress(TimeoutError):
@@ -171,7 +170,8 @@ def _results(ray: Any, pool: Any) -> Iterator[Part]:
 
 
 def _daemon_has_ended(ray: Any) -> bool:
-    """Whether the raylet that ``ray.init`` started has ended; Ray has no public word for it."""
+    """Return whether the raylet started by ``ray.init`` has ended."""
+    # Ray 2 has no public function for this; without the private attributes the check is skipped.
     node: Any = getattr(getattr(ray._private, "worker", None), "_global_node", None)
     dead = node.dead_processes() if hasattr(node, "dead_processes") else []
     return any(str(kind) == "raylet" for kind, _ in dead)
@@ -180,13 +180,12 @@ def _daemon_has_ended(ray: Any) -> bool:
 class _Worker:
     """A process of the cluster with its copy of the model."""
 
-    def __init__(self, held: tuple[Work, Samples], on_gpu: bool) -> None:
-        work, self.samples = held
-        self.work = replace(work, model=work.model.to("cuda")) if on_gpu else work
+    def __init__(self, shared: tuple[BatchScorer, Samples], on_gpu: bool) -> None:
+        scorer, self.samples = shared
+        self.scorer = replace(scorer, model=scorer.model.to("cuda")) if on_gpu else scorer
 
-    def run(self, unit: Sequence[int]) -> Part:
-        """The part of one unit."""
-        return self.work.run(unit, [self.samples[index] for index in unit])
+    def score(self, indices: Sequence[int]) -> BatchResult:
+        return self.scorer.score(indices, [self.samples[index] for index in indices])
 
 
 def _import_ray() -> Any:

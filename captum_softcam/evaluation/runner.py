@@ -21,7 +21,8 @@ from captum_softcam._files import owned
 from captum_softcam._names import listed, named, quoted
 from captum_softcam.data import Sample, Samples
 from captum_softcam.evaluation.assembly import assemble
-from captum_softcam.evaluation.batch import check_sample, device_of, make_batch, with_mask
+from captum_softcam.evaluation.batch import BatchScorer, check_sample, make_batch, with_bool_mask
+from captum_softcam.evaluation.checkpoint import Checkpoint, find_again, is_complete, refuse_duplicate, refuse_other
 from captum_softcam.evaluation.checks import (
     check_choices,
     check_layer,
@@ -34,11 +35,9 @@ from captum_softcam.evaluation.checks import (
 )
 from captum_softcam.evaluation.comparison import Comparison, Example
 from captum_softcam.evaluation.controls import name_seed
+from captum_softcam.evaluation.costs import device_of
 from captum_softcam.evaluation.engine import Engine, LocalEngine
-from captum_softcam.evaluation.journal import Journal, is_complete, refuse_other
-from captum_softcam.evaluation.part import Part, fingerprint
-from captum_softcam.evaluation.recognition import recognise, refuse_twin
-from captum_softcam.evaluation.work import Tick, Work
+from captum_softcam.evaluation.result import BatchResult, fingerprint
 from captum_softcam.metrics import Metric, patches_of
 
 __all__ = ["compare_methods", "explain_sample"]
@@ -137,7 +136,7 @@ def compare_methods(
     images = normalize(first.image[None].to(device_of(model)))
     check_scores(model, images, measured)
     layer = check_layer(model, layer, images)
-    work = Work(
+    scorer = BatchScorer(
         model=model,
         methods=find_methods(default_methods(model) if methods is None else methods, layer, model),
         metrics=tuple(measured),
@@ -148,77 +147,80 @@ def compare_methods(
         kept=frozenset(_choose_examples(samples, examples)),
         rivals=rivals,
     )
-    _refuse_unknown_baseline(baseline, work)
-    manifest = {**_manifest(work, samples, first, layer, baseline, dict(notes or {})), "batch_size": batch_size}
-    plan = _Plan(work, samples, batch_size, engine or LocalEngine(), show_progress)
+    _refuse_unknown_baseline(baseline, scorer)
+    manifest = {**_manifest(scorer, samples, first, layer, baseline, dict(notes or {})), "batch_size": batch_size}
+    run = _Run(scorer, samples, batch_size, engine or LocalEngine(), show_progress)
     if folder is None:
-        return plan.assembled(list(plan.missing([])), manifest)
+        return run.comparison(list(run.missing([])), manifest)
     folder = Path(folder)
     if resume and is_complete(folder):
-        return _with_more_examples(folder, plan, manifest)
-    with Journal.opened(folder, _settings(manifest), notes or {}, resume=resume) as journal:
-        parts = plan.recognised(Journal.read_parts(folder))
-        for part in plan.missing(parts):
-            journal.add(part)
-            parts.append(part)
-        comparison = plan.assembled(parts, {**manifest, "run": journal.run})
+        return _with_more_examples(folder, run, manifest)
+    with Checkpoint.opened(folder, _settings(manifest), notes or {}, resume=resume) as checkpoint:
+        results = run.done(checkpoint.results())
+        for result in run.missing(results):
+            checkpoint.add(result)
+            results.append(result)
+        comparison = run.comparison(results, {**manifest, "run": checkpoint.run})
         comparison.save(folder)
-        journal.close()
+        checkpoint.close()
     return comparison
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """The work of a comparison, its samples, and how they are gone through."""
+class _Run:
+    """The samples of a comparison and how they are scored."""
 
-    work: Work
+    scorer: BatchScorer
     samples: Samples
     batch_size: int
     engine: Engine
     show_progress: bool
 
-    def recognised(self, parts: Sequence[Part]) -> list[Part]:
-        """Results of a run that was cut off, of the samples that are as they were, with the examples that are wanted now."""
+    def done(self, results: Sequence[BatchResult]) -> list[BatchResult]:
+        """Return the results of a run that was cut off for all unchanged samples, with the examples to keep now."""
         workers = self.engine.workers if isinstance(self.engine, LocalEngine) else 0
-        parts = recognise(parts, self.samples, workers, self.show_progress)
-        kept = {index: part.examples.get(index) for part in parts for index in part.indices if index in self.work.kept}
+        results = find_again(results, self.samples, workers, self.show_progress)
+        kept = {i: result.examples.get(i) for result in results for i in result.indices if i in self.scorer.kept}
         kept |= self.examples([index for index, example in kept.items() if self.lacks(example)])
         found = {index: example for index, example in kept.items() if example is not None}
-        return [replace(part, examples={i: found[i] for i in part.indices if i in found}) for part in parts]
+        return [replace(result, examples={i: found[i] for i in result.indices if i in found}) for result in results]
 
     def lacks(self, example: Example | None) -> bool:
-        """Whether the maps of a sample are still to be made."""
-        return example is None or (self.work.rivals and not example.rival_maps)
+        """Return whether maps of a sample are still to be computed."""
+        return example is None or (self.scorer.rivals and not example.rival_maps)
 
-    def examples(self, places: Sequence[int]) -> dict[int, Example]:
-        """Samples with their maps, without any metric."""
-        work = replace(self.work, metrics=(), kept=frozenset(places))
-        with self._bar("maps of examples", len(places)) as bar:
-            parts = list(self._parts(work, places, bar))
-        return {index: example for part in parts for index, example in part.examples.items()}
+    def examples(self, indices: Sequence[int]) -> dict[int, Example]:
+        """Compute the maps of samples, without any metric."""
+        scorer = replace(self.scorer, metrics=(), kept=frozenset(indices))
+        with self._bar("maps of examples", len(indices)) as bar:
+            results = list(self._score(scorer, indices, bar))
+        return {index: example for result in results for index, example in result.examples.items()}
 
-    def missing(self, done: Sequence[Part]) -> Iterator[Part]:
-        """The parts that are missing, with a bar; a run in which nothing works ends after the first."""
-        finished = {index for part in done for index in part.indices}
-        names = {name: index for part in done for index, name in zip(part.indices, part.identifiers, strict=True)}
-        places = [index for index in range(len(self.samples)) if index not in finished]
+    def missing(self, done: Sequence[BatchResult]) -> Iterator[BatchResult]:
+        """Score the samples without a result; raise ValueError if no method works on the first batch."""
+        indices = {name: index for result in done for index, name in zip(result.indices, result.identifiers, strict=True)}
+        finished = set(indices.values())
+        missing = [index for index in range(len(self.samples)) if index not in finished]
         with self._bar("", len(self.samples), len(finished)) as bar:
-            for part in self._parts(self.work, places, bar):
-                if not finished:
-                    _refuse_nothing_but_failures(part, self.work)
-                finished.update(part.indices)
-                for index, name in zip(part.indices, part.identifiers, strict=True):
-                    refuse_twin(name, index, names)
-                yield part
+            for result in self._score(self.scorer, missing, bar):
+                if not indices:
+                    _refuse_nothing_but_failures(result, self.scorer)
+                for index, name in zip(result.indices, result.identifiers, strict=True):
+                    refuse_duplicate(name, index, indices)
+                yield result
 
-    def assembled(self, parts: Sequence[Part], manifest: dict[str, Any]) -> Comparison:
-        """The comparison that the parts are pieces of."""
-        return assemble(parts, list(self.work.methods), [metric.name for metric in self.work.metrics], manifest)
+    def comparison(self, results: Sequence[BatchResult], manifest: dict[str, Any]) -> Comparison:
+        """Assemble the comparison of all results."""
+        return assemble(results, list(self.scorer.methods), [metric.name for metric in self.scorer.metrics], manifest)
 
-    def _parts(self, work: Work, places: Sequence[int], bar: Any) -> Iterator[Part]:
-        units = [places[start : start + self.batch_size] for start in range(0, len(places), self.batch_size)]
-        if units:  # or a cluster would be started for nothing
-            yield from self.engine.run(work, self.samples, units, _ticking(bar))
+    def _score(self, scorer: BatchScorer, indices: Sequence[int], bar: Any) -> Iterator[BatchResult]:
+        def progress(text: str, count: float) -> None:
+            bar.set_description_str(named(text), refresh=False)
+            bar.update(min(count, bar.total - bar.n))  # sums of fractions of samples exceed the total by rounding
+
+        batches = [indices[start : start + self.batch_size] for start in range(0, len(indices), self.batch_size)]
+        if batches:  # an engine without work would start a cluster for nothing
+            yield from self.engine.run(scorer, self.samples, batches, progress)
 
     def _bar(self, text: str, total: int, initial: int = 0) -> Any:
         form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
@@ -226,44 +228,36 @@ class _Plan:
         return tqdm(desc=text, total=total, initial=initial, disable=hidden, bar_format=form, dynamic_ncols=True)
 
 
-def _ticking(bar: Any) -> Tick:
-    def tick(text: str, count: float) -> None:
-        bar.set_description_str(named(text), refresh=False)
-        bar.update(min(count, bar.total - bar.n))  # fractions of samples, which rounding adds up to more
-
-    return tick
-
-
-def _with_more_examples(folder: Path, plan: _Plan, manifest: Mapping[str, Any]) -> Comparison:
-    """A comparison that is complete, with the maps of the samples that are wanted now; written back if it lacked any."""
+def _with_more_examples(folder: Path, run: _Run, manifest: Mapping[str, Any]) -> Comparison:
+    """Return a complete comparison with the examples to keep now; save it if any were missing."""
     comparison = Comparison.load(folder)
     refuse_other(folder, _settings(comparison.manifest), _settings(manifest))
     digests: dict[str, str] = dict(comparison.contents[["sample", "sha256"]].itertuples(index=False))
     examples = {example.sample.identifier: example for example in comparison.examples}
     wanted = {}
-    for place in sorted(plan.work.kept):
-        sample = plan.samples[place]
+    for index in sorted(run.scorer.kept):
+        sample = run.samples[index]
         if digests.get(sample.identifier, "") == fingerprint(sample):
-            wanted[place] = sample.identifier
+            wanted[index] = sample.identifier
         elif sample.identifier in digests:
             raise ValueError(
                 f"sample {quoted(sample.identifier)} changed since it was scored, and cannot be shown beside its scores; "
                 "bring it back, or compare anew in another folder."
             )
-    lacking = [place for place, name in wanted.items() if plan.lacks(examples.get(name))]
-    if not lacking:
+    missing = [index for index, name in wanted.items() if run.lacks(examples.get(name))]
+    if not missing:
         return comparison
     with owned(folder):
-        examples |= {wanted[place]: example for place, example in plan.examples(lacking).items()}
+        examples |= {wanted[index]: example for index, example in run.examples(missing).items()}
         order = dict.fromkeys((*wanted.values(), *examples))
         comparison = replace(comparison, examples=[examples[name] for name in order if name in examples])
         comparison.save(folder)
     return comparison
 
 
-def _refuse_nothing_but_failures(part: Part, work: Work) -> None:
-    failed = [failure for failure in part.failures if not failure.metric]
-    if len(failed) == len(work.methods):
+def _refuse_nothing_but_failures(result: BatchResult, scorer: BatchScorer) -> None:
+    failed = [failure for failure in result.failures if not failure.metric]
+    if len(failed) == len(scorer.methods):
         raise ValueError(f"every method failed on the first batch; {failed[0].method} with {failed[0].error}")
 
 
@@ -309,7 +303,7 @@ def explain_sample(
     seeds = [name_seed(sample.identifier)]
     maps = {name: each.explain(model, batch.images, batch.targets, seeds) for name, each in explainers.items()}
     return Example(
-        with_mask(sample, batch.masks[0]),
+        with_bool_mask(sample, batch.masks[0]),
         sample.target,
         {name: attribution[0].float().cpu() for name, attribution in maps.items()},
         probabilities=batch.probabilities[0].cpu(),
@@ -331,30 +325,30 @@ def _choose_examples(samples: Samples, count: int) -> list[int]:
     return turns[:count]
 
 
-def _refuse_unknown_baseline(baseline: str | None, work: Work) -> None:
-    if baseline is not None and baseline not in work.methods:
-        raise ValueError(f"the baseline '{named(baseline)}' does not take part; the methods are {listed(work.methods)}.")
+def _refuse_unknown_baseline(baseline: str | None, scorer: BatchScorer) -> None:
+    if baseline is not None and baseline not in scorer.methods:
+        raise ValueError(f"the baseline '{named(baseline)}' does not take part; the methods are {listed(scorer.methods)}.")
 
 
 def _manifest(
-    work: Work, samples: Samples, first: Sample, layer: str, baseline: str | None, notes: dict[str, Any]
+    scorer: BatchScorer, samples: Samples, first: Sample, layer: str, baseline: str | None, notes: dict[str, Any]
 ) -> dict[str, Any]:
     """Everything that is needed to run the comparison again."""
     packages = ("captum-softcam", "captum", "quantus", "torch", "torchvision", "numpy")
     return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
-        "seed": work.seed,
-        "model": type(work.model).__name__,
-        "device": str(device_of(work.model)),
+        "seed": scorer.seed,
+        "model": type(scorer.model).__name__,
+        "device": str(device_of(scorer.model)),
         "layer": layer,
         "samples": len(samples),
-        "image_size": list(work.size),
-        "explained_class": work.explain,
-        "baseline": baseline or ("grad_cam" if "grad_cam" in work.methods else next(iter(work.methods))),
-        "patches": patches_of(work.size),
-        "methods": {name: method.description for name, method in work.methods.items()},
-        "metrics": {metric.name: _description(metric) for metric in work.metrics},
-        "fingerprints": _fingerprints(work, first.image.shape),
+        "image_size": list(scorer.size),
+        "explained_class": scorer.explain,
+        "baseline": baseline or ("grad_cam" if "grad_cam" in scorer.methods else next(iter(scorer.methods))),
+        "patches": patches_of(scorer.size),
+        "methods": {name: method.description for name, method in scorer.methods.items()},
+        "metrics": {metric.name: _description(metric) for metric in scorer.metrics},
+        "fingerprints": _fingerprints(scorer, first.image.shape),
         **notes,
     }
 
@@ -384,11 +378,14 @@ def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return dict(json.loads(json.dumps(settings)))
 
 
-def _fingerprints(work: Work, shape: Sequence[int]) -> dict[str, str]:
+def _fingerprints(scorer: BatchScorer, shape: Sequence[int]) -> dict[str, str]:
     """What tells a model and a normalisation from others: a digest of the weights, and what becomes of a fixed image."""
-    ramp = torch.linspace(0, 1, math.prod(shape), device=device_of(work.model)).view(1, *shape)
-    image = work.normalize(ramp).double()
-    return {"weights": _digest(work.model), "normalisation": f"mean {image.mean():.6g}, square {image.square().mean():.6g}"}
+    ramp = torch.linspace(0, 1, math.prod(shape), device=device_of(scorer.model)).view(1, *shape)
+    image = scorer.normalize(ramp).double()
+    return {
+        "weights": _digest(scorer.model),
+        "normalisation": f"mean {image.mean():.6g}, square {image.square().mean():.6g}",
+    }
 
 
 @torch.no_grad()

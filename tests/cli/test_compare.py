@@ -21,7 +21,8 @@ from PIL import Image
 
 from captum_softcam._files import owned
 from captum_softcam.cli import compare
-from captum_softcam.evaluation import Comparison, is_complete
+from captum_softcam.evaluation import Comparison
+from captum_softcam.evaluation.checkpoint import is_complete
 from captum_softcam.metrics import METRICS
 
 FAST = ["compare", "--samples", "6", "--methods", "soft_cam,random", "--metrics", "pointing_game,region_perturbation"]
@@ -45,18 +46,18 @@ def whole(tmp_path_factory):
 
 def cut_off(after: int, monkeypatch: pytest.MonkeyPatch, error: BaseException | None = None, *options: object):
     """A run that ends after so many batches."""
-    from captum_softcam.evaluation.work import Work
+    from captum_softcam.evaluation.batch import BatchScorer
 
-    done, work = [], Work.run
+    done, score = [], BatchScorer.score
 
-    def count(self: Work, *arguments: object) -> object:
+    def count(self: BatchScorer, *arguments: object) -> object:
         if len(done) == after:
             raise error or KeyboardInterrupt
         done.append(1)
-        return work(self, *arguments)
+        return score(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Work, "run", count)
+        patch.setattr(BatchScorer, "score", count)
         return run(*FAST, "--batch-size", "2", "--out", "run", *options)
 
 
@@ -150,7 +151,7 @@ def stopped(where: str, monkeypatch: pytest.MonkeyPatch, *arguments: object):
 @pytest.mark.parametrize(
     ("where", "said"),
     [
-        ("captum_softcam.evaluation.runner.Journal.add", "nothing was written"),
+        ("captum_softcam.evaluation.runner.Checkpoint.add", "nothing was written"),
         ("captum_softcam.evaluation.Comparison.save", "go on with: captum-softcam compare --resume --out run"),
         (
             "captum_softcam.report.write_pictures",

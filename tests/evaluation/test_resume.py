@@ -23,8 +23,9 @@ import torch
 from comparisons import CHEAP, METHODS, make_model, make_samples
 
 from captum_softcam.data import Sample
-from captum_softcam.evaluation import Comparison, Journal, compare_methods, is_complete, runner
-from captum_softcam.evaluation.part import Part
+from captum_softcam.evaluation import Comparison, compare_methods, runner
+from captum_softcam.evaluation.checkpoint import Checkpoint, find_again, is_complete
+from captum_softcam.evaluation.result import BatchResult
 from captum_softcam.metrics import METRICS
 
 
@@ -62,7 +63,7 @@ def test_killed_at_random_moments_nothing_is_lost_or_doubled(whole, tmp_path):
             time.sleep(moments.uniform(0, 0.15))
             process.kill()
             kills += process.wait() == -9
-            done = [index for part in Journal.read_parts(folder) for index in part.indices]
+            done = [index for part in _results(folder) for index in part.indices]
             assert len(done) == len(set(done))
         if process.wait() == 0:
             break
@@ -78,7 +79,7 @@ def test_killed_while_the_result_is_written(whole, tmp_path, monkeypatch):
     for name in ("save", "close"):
         folder = tmp_path / name
         with monkeypatch.context() as patch:
-            patch.setattr(Comparison if name == "save" else Journal, name, die)
+            patch.setattr(Comparison if name == "save" else Checkpoint, name, die)
             with pytest.raises(KeyboardInterrupt):
                 comparisons.run(str(folder), resume=False)
         assert not is_complete(folder)
@@ -177,17 +178,17 @@ def test_a_part_of_another_run_is_refused(tmp_path):
 
 
 def test_a_full_disk_ends_in_words_and_the_run_can_go_on(whole, tmp_path, monkeypatch):
-    folder, save = tmp_path / "run", Part.save
+    folder, save = tmp_path / "run", BatchResult.save
     written = []
 
-    def full(self: Part, path: Path) -> None:
+    def full(self: BatchResult, path: Path) -> None:
         if len(written) == 3:
             raise OSError(28, "No space left on device", str(path))
         written.append(path)
         save(self, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Part, "save", full)
+        patch.setattr(BatchResult, "save", full)
         with pytest.raises(OSError, match="No space left on device"):
             comparisons.run(str(folder), resume=False)
     assert not list(folder.glob("parts/.*"))
@@ -212,7 +213,7 @@ def test_a_part_comes_back_as_it_was(tmp_path):
     for number, part in enumerate(_parts(tmp_path)):
         path = tmp_path / f"{number}.npz"
         part.save(path)
-        back = Part.load(path)
+        back = BatchResult.load(path)
         np.testing.assert_array_equal(back.scores, part.scores)
         np.testing.assert_array_equal(back.costs, part.costs)
         assert back.curves.keys() == part.curves.keys()
@@ -220,10 +221,24 @@ def test_a_part_comes_back_as_it_was(tmp_path):
         assert back.examples.keys() == part.examples.keys()
 
 
-def _parts(tmp_path: Path) -> list[Part]:
+def _results(folder: Path) -> list[BatchResult]:
+    return Checkpoint(folder, Checkpoint.read(folder)["run"]).results()
+
+
+def test_a_result_that_is_there_twice_counts_once(tmp_path):
+    folder = tmp_path / "run"
+    _cut_off(folder, after=2)
+    first = min(folder.glob("parts/*.npz"))
+    shutil.copy(first, first.with_name("000000001-copied.npz"))
+    assert len(_results(folder)) == 3
+    assert [result.indices for result in find_again(_results(folder), make_samples(24))] == [(0, 1), (2, 3)]
+    assert comparisons.run(str(folder), resume=True).scores.duplicated(["sample", "method", "metric"]).sum() == 0
+
+
+def _parts(tmp_path: Path) -> list[BatchResult]:
     folder = tmp_path / "parts-of"
     _cut_off(folder, after=3)
-    parts = list(Journal.read_parts(folder))
+    parts = _results(folder)
     shutil.rmtree(folder)
     assert parts[0].examples or parts[1].examples
     return parts
@@ -235,7 +250,7 @@ def test_the_folder_says_what_was_asked_for(tmp_path):
     running = json.loads((folder / "running.json").read_text())
     assert list(running["settings"]["methods"]) == METHODS
     assert running["settings"]["torch"] == torch.__version__.partition("+")[0]
-    assert len({running["run"], *(part.run for part in Journal.read_parts(folder))}) == 1
+    assert len({running["run"], *(part.run for part in _results(folder))}) == 1
 
 
 @pytest.mark.parametrize(
@@ -265,8 +280,8 @@ def test_no_flipped_bit_gives_another_score(tmp_path):
     """In what a run keeps and in what it leaves: the same values, or words that name the file."""
     _cut_off(tmp_path / "run", after=2)
     whole = comparisons.run(str(tmp_path / "whole"), resume=False)
-    parts = [(part.indices, part.scores.tolist()) for part in Journal.read_parts(tmp_path / "run")]
-    running = Journal.read(tmp_path / "run")
+    parts = [(part.indices, part.scores.tolist()) for part in _results(tmp_path / "run")]
+    running = Checkpoint.read(tmp_path / "run")
     files = [*(tmp_path / "run").rglob("*.*"), *(tmp_path / "whole").rglob("*.*")]
     assert len(files) == 1 + 2 + 6
     generator, words = random.Random(0), 0
@@ -276,8 +291,8 @@ def test_no_flipped_bit_gives_another_score(tmp_path):
             path.write_bytes(_flipped(data, bit))
             try:
                 if path.is_relative_to(tmp_path / "run"):
-                    assert Journal.read(tmp_path / "run") == running
-                    assert [(part.indices, part.scores.tolist()) for part in Journal.read_parts(tmp_path / "run")] == parts
+                    assert Checkpoint.read(tmp_path / "run") == running
+                    assert [(part.indices, part.scores.tolist()) for part in _results(tmp_path / "run")] == parts
                 else:
                     same(Comparison.load(tmp_path / "whole"), whole)
             except ValueError as error:
@@ -315,7 +330,7 @@ def test_a_sample_that_comes_back_has_its_scores_again(tmp_path, monkeypatch):
     _cut_off(folder, after=3)
     samples = make_samples(24)
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "add", stop := Mock(side_effect=KeyboardInterrupt))
+        patch.setattr(Checkpoint, "add", stop := Mock(side_effect=KeyboardInterrupt))
         with pytest.warns(UserWarning, match="not there any more"), pytest.raises(KeyboardInterrupt):
             _resumed(folder, [*samples[:1], *samples[2:]])
         stop.assert_called_once()
@@ -376,8 +391,8 @@ def test_one_process_at_a_time(tmp_path):
     folder = tmp_path / "run"
     _cut_off(folder, after=1)
     before = {path: path.read_bytes() for path in folder.rglob("*.*")}
-    settings = Journal.read(folder)["settings"]
-    with Journal.opened(folder, settings, {}, resume=True):
+    settings = Checkpoint.read(folder)["settings"]
+    with Checkpoint.opened(folder, settings, {}, resume=True):
         for resume in (True, False):
             with pytest.raises(BlockingIOError, match=rf"in use by process {os.getpid()} \(this one\) on .*; wait until"):
                 comparisons.run(str(folder), resume)
@@ -386,7 +401,9 @@ def test_one_process_at_a_time(tmp_path):
 
 
 def test_nothing_is_left_beside_a_folder_by_a_run_that_was_killed_at_its_start(tmp_path):
-    code = "import os, pathlib, captum_softcam.evaluation.journal as j\nj.write_json = lambda *_: os.kill(os.getpid(), 9)\n"
+    code = (
+        "import os, pathlib, captum_softcam.evaluation.checkpoint as j\nj.write_json = lambda *_: os.kill(os.getpid(), 9)\n"
+    )
     code += f"j._start(pathlib.Path({str(tmp_path / 'run')!r}), {{}})"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     (left,) = tmp_path.iterdir()

@@ -34,8 +34,8 @@ from captum_softcam._names import closest, named, quoted
 from captum_softcam._scores import score_table
 from captum_softcam.attr import METHODS, LayerSoftCam
 from captum_softcam.evaluation.arguments import check_arguments, check_class, default_arguments, parameters_of
-from captum_softcam.evaluation.batch import device_of
 from captum_softcam.evaluation.controls import CONTROLS, RandomMap, image_seed
+from captum_softcam.evaluation.costs import device_of
 
 __all__ = ["LayerExplainFunc"]
 

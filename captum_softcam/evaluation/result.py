@@ -1,11 +1,10 @@
-"""What one unit of work leaves: scores, curves, costs and errors of a few samples, in a file that is whole or absent."""
+"""The result of one batch: scores, curves, costs and errors of a few samples, in a file that is whole or absent."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,24 +18,24 @@ from captum_softcam._names import shown
 from captum_softcam.data import Sample
 from captum_softcam.evaluation.example import Example, pack_examples, unpack_examples
 
-__all__ = ["COSTS", "Failure", "Part", "fingerprint"]
+__all__ = ["COSTS", "BatchResult", "Failure", "fingerprint"]
 
 Array = NDArray[Any]
 
 COSTS = ("forwards", "backwards", "seconds", "peak_bytes")
-"""What is measured of a method, per image but for the memory."""
+"""Measured costs of a method; per image, except for the memory."""
 
 _DIGEST = hashlib.sha256().digest_size  # bytes at the end of a file
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An error of a method, or of a metric on a method's maps, that concerns all samples of a part.
+    """An error of a method, or of a metric on a method's maps, for all samples of a batch.
 
     Args:
-        method (str): its name.
-        metric (str): its name; empty where the method itself failed.
-        error (str): kind and message, such as ``"ValueError: ..."``.
+        method (str): name of the method.
+        metric (str): name of the metric; empty if the method itself failed.
+        error (str): type and message, such as ``"ValueError: ..."``.
     """
 
     method: str
@@ -45,20 +44,20 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Part:
+class BatchResult:
     """Results of N samples under M methods and K metrics.
 
     Args:
-        indices (tuple of int): places of the samples in the data set.
+        indices (tuple of int): positions of the samples in the data set.
         identifiers, digests, labels, targets, predictions, masked (lists): one entry per sample.
         scores (array): (N, M, K), NaN where undefined.
-        curves (dict): points (N, M, S + 1) of each metric that draws a curve.
-        fractions (dict): their places, (S + 1,).
-        costs (array): (M, 4), ``forwards, backwards, seconds, peak_bytes``; NaN where it was not measured.
-        plain_seconds (float): of a plain forward, per image.
-        failures (list of Failure): errors.
-        examples (dict): examples by the place of their sample.
-        run (str): the name of the run that it belongs to.
+        costs (array): (M, 4), ``forwards, backwards, seconds, peak_bytes``; NaN where not measured.
+        plain_seconds (float): time of a plain forward, per image.
+        curves (dict): points (N, M, S + 1) of each metric that draws a curve. Default: empty
+        fractions (dict): positions of the points, (S + 1,), of each of these metrics. Default: empty
+        failures (list of Failure): errors. Default: none
+        examples (dict): examples by the index of their sample. Default: none
+        run (str): name of the run that the result belongs to. Default: empty
     """
 
     indices: tuple[int, ...]
@@ -69,48 +68,50 @@ class Part:
     predictions: list[int]
     masked: list[bool]
     scores: Array
-    curves: dict[str, Array]
-    fractions: dict[str, Array]
     costs: Array
     plain_seconds: float
+    curves: dict[str, Array] = field(default_factory=dict)
+    fractions: dict[str, Array] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     examples: dict[int, Example] = field(default_factory=dict)
     run: str = ""
 
-    def only(self, places: Sequence[int], indices: Sequence[int] | None = None) -> Part:
-        """The same for some of the samples.
+    def moved(self, indices: dict[int, int]) -> BatchResult:
+        """Return the result of some of the samples, at other positions in the data set.
 
         Args:
-            places (sequence of int): where they stand in this part, from 0.
-            indices (sequence of int): their places in the data set, where these have shifted. Default: as they were
+            indices (dict): the new index of each sample to keep, by its place in this batch, from 0.
 
         Returns:
-            Part: of these samples, in this order; fractions, costs and failures as they are.
+            BatchResult: scores, curves and examples of these samples; fractions, costs and failures are unchanged.
         """
-        before = [self.indices[place] for place in places]
-        now = dict(zip(before, before if indices is None else indices, strict=True))
+        places = list(indices)
         return replace(
             self,
-            indices=tuple(now.values()),
+            indices=tuple(indices.values()),
             identifiers=[self.identifiers[place] for place in places],
             digests=[self.digests[place] for place in places],
             labels=[self.labels[place] for place in places],
             targets=[self.targets[place] for place in places],
             predictions=[self.predictions[place] for place in places],
             masked=[self.masked[place] for place in places],
-            scores=self.scores[list(places)],
-            curves={name: points[list(places)] for name, points in self.curves.items()},
-            examples={now[index]: example for index, example in self.examples.items() if index in now},
+            scores=self.scores[places],
+            curves={name: points[places] for name, points in self.curves.items()},
+            examples={
+                index: self.examples[self.indices[place]]
+                for place, index in indices.items()
+                if self.indices[place] in self.examples
+            },
         )
 
     def save(self, path: Path) -> None:
-        """Write the part as one file, which appears under its name only when it is whole and on the disk.
+        """Write the result to one file, which appears under its name only when it is complete and on the disk.
 
         Args:
-            path (Path): the file; one that exists is replaced.
+            path (Path): the file; an existing one is replaced.
 
         Raises:
-            OSError: if the disk is full or the folder cannot be written to; nothing is left behind then.
+            OSError: if the disk is full or the folder is not writable; nothing is left behind.
         """
         arrays = {"scores": self.scores, "costs": self.costs, "record": np.frombuffer(self._record(), np.uint8)}
         arrays |= {f"curve {i}": points for i, points in enumerate(self.curves.values())}
@@ -134,61 +135,62 @@ class Part:
                 "masked": self.masked,
                 "plain_seconds": self.plain_seconds,
                 "pictured": list(self.examples),
-                "curves": list(self.curves),  # by number in the file, because a ZIP cannot name its parts at will
+                "curves": list(self.curves),  # their arrays are numbered, because not every name is valid in a ZIP
                 "fractions": list(self.fractions),
                 "failures": [[failure.method, failure.metric, failure.error] for failure in self.failures],
             }
         ).encode()
 
     @classmethod
-    def load(cls, path: Path, run: str | None = None) -> Part:
-        """Read what :meth:`save` wrote.
+    def load(cls, path: Path, run: str | None = None) -> BatchResult:
+        """Read a file written by :meth:`save`.
 
         Args:
             path (Path): the file.
-            run (str): the name of the run that it must belong to. Default: any
+            run (str): name of the run that the result must belong to. Default: any
 
         Returns:
-            Part: with examples as the file keeps them, images in steps of 1/255 and maps of float16.
+            BatchResult: the result; images of examples are rounded to steps of 1/255, maps to float16.
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it is damaged, not one of ours, or of another run.
+            ValueError: if the file is damaged, not a result, or belongs to another run.
         """
         data = path.read_bytes()
         content, digest = data[:-_DIGEST], data[-_DIGEST:]
+        # The digest comes first: NumPy reads damaged archives, too, and returns other numbers.
         if hashlib.sha256(content).digest() != digest:
             raise ValueError(f"'{shown(path)}' holds no results of a comparison, or damaged ones; delete it, and resume.")
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            part = _read(dict(file))
-        if run not in (None, part.run):
+            result = _read(dict(file))
+        if run not in (None, result.run):
             raise ValueError(f"'{shown(path)}' holds results of another run; take it out of this folder, and resume.")
-        return part
+        return result
 
 
 def fingerprint(sample: Sample) -> str:
-    """A digest of what a sample holds: its image, its class and its mask.
+    """Return a digest of the image, class and mask of a sample.
 
     Args:
         sample (Sample): any sample.
 
     Returns:
-        str: 32 hexadecimal digits; equal where all three are equal to the bit.
+        str: 32 hexadecimal digits; equal where all three are equal bit by bit.
     """
     digest = hashlib.sha256(repr(int(sample.target)).encode())
-    for part in (sample.image, sample.mask):
-        if part is not None:
-            digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
-            digest.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    for tensor in (sample.image, sample.mask):
+        if tensor is not None:
+            digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:32]
 
 
-def _read(arrays: dict[str, Array]) -> Part:
+def _read(arrays: dict[str, Array]) -> BatchResult:
     record = json.loads(bytes(arrays["record"]))
     failures = [Failure(*failure) for failure in record.pop("failures")]
     examples = dict(zip(record.pop("pictured"), unpack_examples(arrays), strict=True))
     named = {kind: record.pop(kind) for kind in ("curves", "fractions")}
-    return Part(
+    return BatchResult(
         **{**record, "indices": tuple(record["indices"])},
         scores=arrays["scores"],
         costs=arrays["costs"],
