@@ -4,20 +4,27 @@ if (byId("gallery")) {
   const state = { sample: 0, cell: null };
   const [left, right, kind, filter, opacity] = ["left", "right", "kind", "filter", "opacity"].map(byId);
   const isWrong = (sample) => sample.prediction != null && sample.prediction !== sample.label;
-  const fits = (sample) => filter.value === "" || (filter.value === "wrong" ? isWrong(sample) : sample.label === Number(filter.value));
+  const fits = (sample) =>
+    filter.value === "" || (filter.value === "wrong" ? isWrong(sample) : sample.label === Number(filter.value));
 
-  // Signed bytes of a map, from base64, zlib and, if they were taken, differences across and down.
+  // Bytes from base64 and zlib.
+  function inflate(text) {
+    const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"))).arrayBuffer();
+  }
+
+  // Signed bytes of a map, added up where differences down and across were stored in their place.
   async function unpack(stored) {
     if (stored.values) return stored.values;
-    const packed = Uint8Array.from(atob(stored.text), (letter) => letter.charCodeAt(0));
-    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-    const values = new Int8Array(await new Response(stream).arrayBuffer());
+    const values = new Int8Array(await inflate(stored.text));
     if (stored.differences) addUp(values, ...stored.size);
-    return (stored.values = values);
+    stored.values = values;
+    return values;
   }
 
   function addUp(values, rows, columns) {
-    for (let row = 0; row < rows; row++) for (let column = 1; column < columns; column++) values[row * columns + column] += values[row * columns + column - 1];
+    for (let row = 0; row < rows; row++)
+      for (let column = 1; column < columns; column++) values[row * columns + column] += values[row * columns + column - 1];
     for (let place = columns; place < values.length; place++) values[place] += values[place - columns];
   }
 
@@ -38,20 +45,20 @@ if (byId("gallery")) {
   async function outline(sample) {
     if (!sample.mask || sample.border != null) return sample.border;
     const [rows, columns] = sample.mask_size;
-    const packed = Uint8Array.from(atob(sample.mask), (letter) => letter.charCodeAt(0));
-    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-    const bits = new Uint8Array(await new Response(stream).arrayBuffer());
+    const bits = new Uint8Array(await inflate(sample.mask));
     const inside = (row, column) => {
-      if (row < 0 || column < 0 || row >= rows || column >= columns) return false;
+      if (row < 0 || column < 0 || row >= rows || column >= columns) return 0;
       const place = row * columns + column;
       return (bits[place >> 3] >> (7 - (place & 7))) & 1;
     };
     let path = "";
-    for (let row = 0; row <= rows; row++) for (let column = 0; column <= columns; column++) {
-      if (inside(row, column) != inside(row - 1, column)) path += `M${column} ${row}h1`;
-      if (inside(row, column) != inside(row, column - 1)) path += `M${column} ${row}v1`;
-    }
-    return (sample.border = path);
+    for (let row = 0; row <= rows; row++)
+      for (let column = 0; column <= columns; column++) {
+        if (inside(row, column) !== inside(row - 1, column)) path += `M${column} ${row}h1`;
+        if (inside(row, column) !== inside(row, column - 1)) path += `M${column} ${row}v1`;
+      }
+    sample.border = path;
+    return path;
   }
 
   const stored = (sample, select) => sample[kind.value || "maps"][select.value] ?? null;
@@ -61,7 +68,9 @@ if (byId("gallery")) {
     const sample = samples[state.sample];
     const panels = await Promise.all([panel(sample, null), ...shownSelects().map((select) => panel(sample, select))]);
     if (sample !== samples[state.sample]) return;
-    byId("gallery").querySelector(".panels").replaceChildren(...panels);
+    byId("gallery")
+      .querySelector(".panels")
+      .replaceChildren(...panels);
     showCell();
     dress();
   }
@@ -69,7 +78,11 @@ if (byId("gallery")) {
   // A photograph, and over it the map of the method that the select names.
   async function panel(sample, select) {
     const map = select && stored(sample, select);
-    const view = make("div", { class: select ? "view mapped" : "view" }, make("img", { src: sample.image, alt: select ? "" : `Photograph ${sample.name}` }));
+    const view = make(
+      "div",
+      { class: select ? "view mapped" : "view" },
+      make("img", { src: sample.image, alt: select ? "" : `Photograph ${sample.name}` }),
+    );
     view.style.aspectRatio = `${sample.width} / ${sample.height}`;
     if (map) {
       const canvas = make("canvas");
@@ -80,7 +93,9 @@ if (byId("gallery")) {
     if (border) {
       const box = `0 0 ${sample.mask_size[1]} ${sample.mask_size[0]}`;
       const lines = ["halo", "edge"].map((name) => make("path", { class: name, d: border }));
-      view.append(make("svg", { class: "mask", viewBox: box, preserveAspectRatio: "none", "aria-hidden": "true" }, ...lines));
+      view.append(
+        make("svg", { class: "mask", viewBox: box, preserveAspectRatio: "none", "aria-hidden": "true" }, ...lines),
+      );
     }
     if (map) makeExplorable(view, map, methods[select.value].name);
     return make("figure", {}, view, caption(select, map));
@@ -89,7 +104,7 @@ if (byId("gallery")) {
   function caption(select, map) {
     if (!select) return make("figcaption", {}, "photograph", make("span", {}, samples[state.sample].note));
     const name = make("b", {}, methods[select.value].name);
-    const flat = map && map.values.every((value) => value === map.values[0]);
+    const flat = map?.values.every((value) => value === map.values[0]);
     const words = !map ? "no map" : flat ? "flat: it says nothing" : `greatest magnitude ${format(map.peak)}`;
     return make("figcaption", {}, name, make("span", {}, words));
   }
@@ -97,8 +112,12 @@ if (byId("gallery")) {
   // Pointer and arrow keys choose a cell of the map; all maps show their value there.
   function makeExplorable(view, map, name) {
     const [rows, columns] = map.size;
-    const squares = ["cursor under", "cursor"].map((style) => make("rect", { class: style, width: 1, height: 1, visibility: "hidden" }));
-    view.append(make("svg", { class: "cursors", viewBox: `0 0 ${columns} ${rows}`, preserveAspectRatio: "none" }, ...squares));
+    const squares = ["cursor under", "cursor"].map((style) =>
+      make("rect", { class: style, width: 1, height: 1, visibility: "hidden" }),
+    );
+    view.append(
+      make("svg", { class: "cursors", viewBox: `0 0 ${columns} ${rows}`, preserveAspectRatio: "none" }, ...squares),
+    );
     view.setAttribute("tabindex", "0");
     view.setAttribute("role", "application");
     view.setAttribute("aria-label", `Map of ${name}; the arrow keys read its values`);
@@ -132,14 +151,20 @@ if (byId("gallery")) {
       const map = stored(sample, select);
       if (!map) return;
       const squares = views[place].querySelectorAll(".cursor");
-      squares.forEach((square) => square.setAttribute("visibility", state.cell ? "visible" : "hidden"));
+      for (const square of squares) square.setAttribute("visibility", state.cell ? "visible" : "hidden");
       if (!state.cell) return;
       const [column, row] = [Math.floor(state.cell[0] * map.size[1]), Math.floor(state.cell[1] * map.size[0])];
-      squares.forEach((square) => (square.setAttribute("x", column), square.setAttribute("y", row)));
+      for (const square of squares) {
+        square.setAttribute("x", column);
+        square.setAttribute("y", row);
+      }
       words.push(`${methods[select.value].name} ${reading(map, row * map.size[1] + column)}`);
     });
-    const here = state.cell && `At ${Math.floor(state.cell[0] * sample.width)}, ${Math.floor(state.cell[1] * sample.height)}: `;
-    byId("readout").textContent = here ? here + words.join("; ") + "." : "Point at a map, or go to it with the tab key and use the arrow keys, to read its values.";
+    const here =
+      state.cell && `At ${Math.floor(state.cell[0] * sample.width)}, ${Math.floor(state.cell[1] * sample.height)}: `;
+    byId("readout").textContent = here
+      ? `${here}${words.join("; ")}.`
+      : "Point at a map, or go to it with the tab key and use the arrow keys, to read its values.";
   }
 
   function reading(map, place) {
@@ -162,7 +187,10 @@ if (byId("gallery")) {
     const sample = samples[state.sample];
     const visible = samples.filter(fits);
     const place = `${visible.indexOf(sample) + 1} of ${visible.length}`;
-    byId("place").replaceChildren(make("b", {}, sample.name), make("small", {}, `${place}${sample.mask ? "" : ", no mask"}`));
+    byId("place").replaceChildren(
+      make("b", {}, sample.name),
+      make("small", {}, `${place}${sample.mask ? "" : ", no mask"}`),
+    );
     const options = [make("option", { value: "maps" }, `${className(sample.target)} (explained)`)];
     if (sample.rivals.length) options.push(make("option", { value: "rivals" }, `${className(sample.rival)} (rival)`));
     const chosen = kind.value;
@@ -186,15 +214,31 @@ if (byId("gallery")) {
       const fill = make("i");
       fill.style.width = `${100 * share}%`;
       const name = make("span", {}, className(index), role && make("small", {}, role === "target" ? "explained" : "rival"));
-      host.append(make("div", { class: `class ${role}` }, name, make("div", { class: "share" }, fill), make("output", {}, percent(share))));
+      host.append(
+        make(
+          "div",
+          { class: `class ${role}` },
+          name,
+          make("div", { class: "share" }, fill),
+          make("output", {}, percent(share)),
+        ),
+      );
     }
   }
 
   function showScores(sample) {
     const chosen = [...new Set(shownSelects().map((select) => Number(select.value)))];
-    const cells = (place, metric) => chosen.map((index) => make("td", { class: "number" }, format(sample.scores[index][place], metric.decimals)));
-    const head = make("tr", {}, make("th", {}, "metric"), ...chosen.map((index) => make("th", { class: "number", scope: "col" }, methods[index].name)));
-    const rows = data.metrics.map((metric, place) => make("tr", {}, make("th", { scope: "row" }, `${metric.title} ${metric.higher ? "↑" : "↓"}`), ...cells(place, metric)));
+    const cells = (place, metric) =>
+      chosen.map((index) => make("td", { class: "number" }, format(sample.scores[index][place], metric.decimals)));
+    const head = make(
+      "tr",
+      {},
+      make("th", {}, "metric"),
+      ...chosen.map((index) => make("th", { class: "number", scope: "col" }, methods[index].name)),
+    );
+    const rows = data.metrics.map((metric, place) =>
+      make("tr", {}, make("th", { scope: "row" }, `${metric.title} ${metric.higher ? "↑" : "↓"}`), ...cells(place, metric)),
+    );
     byId("own").replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
   }
 
@@ -211,16 +255,27 @@ if (byId("gallery")) {
   }
 
   function step(by) {
-    const visible = samples.map((sample, place) => [sample, place]).filter(([sample]) => fits(sample)).map(([, place]) => place);
+    const visible = samples
+      .map((sample, place) => [sample, place])
+      .filter(([sample]) => fits(sample))
+      .map(([, place]) => place);
     go(visible[(visible.indexOf(state.sample) + by + visible.length) % visible.length]);
   }
 
   function fillStrip() {
     const thumbnails = samples.flatMap((sample, place) => {
       if (!fits(sample)) return [];
-      const radio = make("input", { type: "radio", name: "sample", value: place, "aria-label": `${sample.name}, ${className(sample.label)}`, change: () => go(place) });
+      const radio = make("input", {
+        type: "radio",
+        name: "sample",
+        value: place,
+        "aria-label": `${sample.name}, ${className(sample.label)}`,
+        change: () => go(place),
+      });
       const wrong = isWrong(sample) ? make("span", { class: "wrong", title: "predicted wrong" }, "✗") : null;
-      return [make("label", { title: sample.name }, radio, make("img", { src: sample.image, alt: "", loading: "lazy" }), wrong)];
+      return [
+        make("label", { title: sample.name }, radio, make("img", { src: sample.image, alt: "", loading: "lazy" }), wrong),
+      ];
     });
     byId("strip").replaceChildren(...thumbnails);
     const masked = samples.findIndex((sample) => fits(sample) && sample.mask);
@@ -239,7 +294,10 @@ if (byId("gallery")) {
   const names = methods.map((method, place) => make("option", { value: place }, method.name));
   left.append(...names);
   right.append(make("option", { value: "" }, "none"), ...names.map((name) => name.cloneNode(true)));
-  left.value = Math.max(0, methods.findIndex((method) => !method.control && !method.baseline));
+  left.value = Math.max(
+    0,
+    methods.findIndex((method) => !method.control && !method.baseline),
+  );
   const others = methods.map((_, place) => place).filter((place) => place !== Number(left.value));
   right.value = others.find((place) => methods[place].baseline) ?? others[0] ?? "";
   fillFilter();
@@ -247,10 +305,19 @@ if (byId("gallery")) {
   const side = samples[0].maps.find((map) => map)?.size;
   const coarse = `Each map is divided by its own greatest magnitude; it is kept at ${side?.[1]} × ${side?.[0]} positions, each the mean of its pixels.`;
   const unseen = signals ? ` ${signals} more samples are signals, which are not shown here.` : "";
-  byId("gallery-note").textContent = coarse + (leftOut ? ` ${leftOut} more samples did not fit into the file.` : "") + unseen;
-  paint(byId("scale"), Int8Array.from({ length: 255 }, (_, place) => place - 127), 1, 255);
+  byId("gallery-note").textContent =
+    coarse + (leftOut ? ` ${leftOut} more samples did not fit into the file.` : "") + unseen;
+  paint(
+    byId("scale"),
+    Int8Array.from({ length: 255 }, (_, place) => place - 127),
+    1,
+    255,
+  );
 
-  for (const select of [left, right, kind]) select.addEventListener("change", () => (describe(), show()));
+  for (const select of [left, right, kind]) {
+    select.addEventListener("change", describe);
+    select.addEventListener("change", show);
+  }
   filter.addEventListener("change", fillStrip);
   for (const name of ["opacity", "outline", "grey"]) byId(name).addEventListener("input", dress);
   byId("previous").addEventListener("click", () => step(-1));

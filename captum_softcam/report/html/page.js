@@ -6,7 +6,9 @@ const svgNames = new Set(["svg", "g", "path", "line", "rect", "circle", "text"])
 
 // An element with attributes, listeners (functions) and children; text is always text.
 function make(tag, attributes = {}, ...children) {
-  const element = svgNames.has(tag) ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  const element = svgNames.has(tag)
+    ? document.createElementNS("http://www.w3.org/2000/svg", tag)
+    : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") element.addEventListener(name, value);
     else if (value === true) element.setAttribute(name, "");

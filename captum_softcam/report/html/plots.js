@@ -32,7 +32,10 @@ function ticks(low, high, amount = 6) {
 // Frame, grid and ticks; gives back the drawing and what turns values into positions.
 function frame({ width, height, x, y, xTicks, yTicks, xLabel, label, xText = String }) {
   const [left, right, top, bottom] = [44, 22, 10, 40];
-  const scale = ([low, high], from, to) => (value) => from + ((value - low) / (high - low || 1)) * (to - from);
+  const scale =
+    ([low, high], from, to) =>
+    (value) =>
+      from + ((value - low) / (high - low || 1)) * (to - from);
   const [px, py] = [scale(x, left, width - right), scale(y, height - bottom, top)];
   const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
   for (const value of yTicks) {
@@ -49,7 +52,8 @@ function frame({ width, height, x, y, xTicks, yTicks, xLabel, label, xText = Str
   return { svg, px, py, room: { left, right: width - right, top, bottom: height - bottom } };
 }
 
-const overlap = (a, b) => Math.max(0, Math.min(a.right, b.right) - Math.max(a.left, b.left)) *
+const overlap = (a, b) =>
+  Math.max(0, Math.min(a.right, b.right) - Math.max(a.left, b.left)) *
   Math.max(0, Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top));
 
 // The place for a name that covers least of what is there already.
@@ -64,7 +68,11 @@ function writeName(svg, name, colour, places, taken, room) {
     const left = Math.min(Math.max(wanted, room.left + 2), room.right - width - 2);
     const box = { left, right: left + width, top: y - 10, bottom: y + 4 };
     const outside = Math.max(0, room.top - box.top) + Math.max(0, box.bottom - room.bottom);
-    const cost = taken.reduce((sum, other) => sum + (other.weight ?? 1) * overlap(box, other), 0) + 1000 * outside + 8 * Math.abs(left - wanted) + penalty;
+    const cost =
+      taken.reduce((sum, other) => sum + (other.weight ?? 1) * overlap(box, other), 0) +
+      1000 * outside +
+      8 * Math.abs(left - wanted) +
+      penalty;
     if (!best || cost < best.cost) best = { cost, box };
   }
   taken.push({ ...best.box, weight: 5 });
@@ -105,8 +113,10 @@ if (byId("curves")) {
   const choose = (name) => {
     for (const plot of section.querySelectorAll(".plots svg")) {
       plot.classList.toggle("dimmed", name != null);
-      for (const series of plot.querySelectorAll(".series")) series.classList.toggle("chosen", series.dataset.method === name);
-      for (const text of plot.querySelectorAll(".name")) text.classList.toggle("chosen", text.textContent.split(", ").includes(name));
+      for (const series of plot.querySelectorAll(".series"))
+        series.classList.toggle("chosen", series.dataset.method === name);
+      for (const text of plot.querySelectorAll(".name"))
+        text.classList.toggle("chosen", text.textContent.split(", ").includes(name));
     }
   };
   const drawnMethods = new Set(data.curves.flatMap((curve) => curve.lines.map((line) => line.method)));
@@ -114,7 +124,7 @@ if (byId("curves")) {
     const toggle = (event) => {
       method.shown = !method.shown;
       event.currentTarget.setAttribute("aria-pressed", method.shown);
-      redraws.forEach((redraw) => redraw());
+      for (const redraw of redraws) redraw();
     };
     const [on, off] = [() => choose(method.shown ? method.name : null), () => choose(null)];
     const listeners = { click: toggle, pointerenter: on, pointerleave: off, focus: on, blur: off };
@@ -129,21 +139,31 @@ function drawCurves(curve, metric, width, host) {
   const y = [Math.min(0, ...ends), Math.max(...ends) * 1.04 || 1];
   const height = Math.min(380, Math.max(260, width * 0.66));
   const { svg, px, py, room } = frame({
-    width, height, x: [0, Math.max(...curve.fractions)], y, yTicks: ticks(...y), xTicks: ticks(0, Math.max(...curve.fractions), 5),
-    xText: (value) => `${Math.round(100 * value)} %`, xLabel: `share of the patches ${metric.higher ? "brought back" : "replaced"}`,
+    width,
+    height,
+    x: [0, Math.max(...curve.fractions)],
+    y,
+    yTicks: ticks(...y),
+    xTicks: ticks(0, Math.max(...curve.fractions), 5),
+    xText: (value) => `${Math.round(100 * value)} %`,
+    xLabel: `share of the patches ${metric.higher ? "brought back" : "replaced"}`,
     label: `${metric.title}: mean curves of ${lines.map((line) => line.method).join(", ")}; their areas stand in the table.`,
   });
   const path = (values) => values.map((value, place) => `${px(curve.fractions[place])} ${py(value)}`).join("L");
   const faint = Math.min(0.15, 0.5 / lines.length); // bands lie on one another
   for (const line of lines) {
     const { colour, dash, marker } = methodOf(line.method);
-    const back = line.low.map((value, place) => `${px(curve.fractions[place])} ${py(value)}`).reverse().join("L");
+    const back = line.low
+      .map((value, place) => `${px(curve.fractions[place])} ${py(value)}`)
+      .reverse()
+      .join("L");
     const series = make("g", { class: "series", "data-method": line.method });
     series.append(make("path", { class: "band", fill: colour, "fill-opacity": faint, d: `M${path(line.high)}L${back}z` }));
     series.append(make("path", { class: "line", stroke: colour, "stroke-dasharray": dash, d: `M${path(line.mean)}` }));
     line.mean.forEach((value, place) => {
       const at = `translate(${px(curve.fractions[place])} ${py(value)}) scale(0.8)`;
-      if (place % Math.ceil(line.mean.length / 6) === 0) series.append(make("path", { d: marker, transform: at, fill: colour }));
+      if (place % Math.ceil(line.mean.length / 6) === 0)
+        series.append(make("path", { d: marker, transform: at, fill: colour }));
     });
     svg.append(series);
   }
@@ -171,7 +191,10 @@ function nameCurves(svg, curve, lines, px, py, room) {
       const free = Math.min(30, ...others.map((other) => gap(group[0], other, place)));
       const [x, y] = [px(curve.fractions[place]), py(value)];
       const penalty = 20 * (30 - free);
-      return [-7, 15].flatMap((shift) => [{ x: x + 3, y: y + shift, penalty }, { x: x - 3, y: y + shift, before: true, penalty }]);
+      return [-7, 15].flatMap((shift) => [
+        { x: x + 3, y: y + shift, penalty },
+        { x: x - 3, y: y + shift, before: true, penalty },
+      ]);
     });
     const colour = group.length === 1 ? methodOf(group[0].method).colour : "var(--ink)";
     writeName(svg, group.map((line) => line.method).join(", "), colour, places, taken, room);
@@ -200,7 +223,8 @@ function followPointer(svg, curve, lines, px, room) {
     const place = distances.indexOf(Math.min(...distances));
     for (const name of ["x1", "x2"]) rule.setAttribute(name, px(curve.fractions[place]));
     rule.setAttribute("visibility", "visible");
-    const value = (line) => `${line.method} ${format(line.mean[place], 3)} [${format(line.low[place], 3)}, ${format(line.high[place], 3)}]`;
+    const value = (line) =>
+      `${line.method} ${format(line.mean[place], 3)} [${format(line.low[place], 3)}, ${format(line.high[place], 3)}]`;
     const sorted = [...lines].sort((a, b) => b.mean[place] - a.mean[place]);
     showTip([`At ${percent(curve.fractions[place])}`, ...sorted.map(value)], rule);
   });
@@ -215,7 +239,13 @@ if (byId("costs")) {
   select.append(...data.metrics.map((metric) => make("option", { value: metric.name }, metric.title)));
   const host = make("div");
   document.querySelector("#costs .plots").append(make("figure", {}, host));
-  const redraw = drawn(host, (width) => drawCosts(data.metrics.find(({ name }) => name === select.value), width, host));
+  const redraw = drawn(host, (width) =>
+    drawCosts(
+      data.metrics.find(({ name }) => name === select.value),
+      width,
+      host,
+    ),
+  );
   select.addEventListener("change", redraw);
 }
 
@@ -233,16 +263,38 @@ function drawCosts(metric, width, host) {
   const x = [Math.min(...points.map((point) => point.x)) - 0.35, Math.max(...points.map((point) => point.x)) + 0.35];
   const xTicks = Array.from({ length: 12 }, (_, place) => place - 1).filter((power) => x[0] <= power && power <= x[1]);
   const { svg, px, py, room } = frame({
-    width, height: Math.min(440, Math.max(300, width * 0.5)), x, y, yTicks: ticks(...y), xTicks,
-    xText: (power) => (power < 0 ? `≤ ${least}` : format(10 ** power)), xLabel: "cost in plain forwards",
-    label: `${metric.title} against cost: ${points.map(({ method, cost, quality }) =>
-      `${method.name} ${format(quality[0], metric.decimals)} at ${format(cost)}`).join("; ")}.`,
+    width,
+    height: Math.min(440, Math.max(300, width * 0.5)),
+    x,
+    y,
+    yTicks: ticks(...y),
+    xTicks,
+    xText: (power) => (power < 0 ? `≤ ${least}` : format(10 ** power)),
+    xLabel: "cost in plain forwards",
+    label: `${metric.title} against cost: ${points
+      .map(({ method, cost, quality }) => `${method.name} ${format(quality[0], metric.decimals)} at ${format(cost)}`)
+      .join("; ")}.`,
   });
-  svg.append(make("text", { x: room.left + 8, y: metric.higher ? room.top + 12 : room.bottom - 8 }, `${metric.higher ? "↖" : "↙"} better and cheaper`));
-  for (const { method, x: at, quality: [mean, from, to] } of points) {
+  svg.append(
+    make(
+      "text",
+      { x: room.left + 8, y: metric.higher ? room.top + 12 : room.bottom - 8 },
+      `${metric.higher ? "↖" : "↙"} better and cheaper`,
+    ),
+  );
+  for (const {
+    method,
+    x: at,
+    quality: [mean, from, to],
+  } of points) {
     const series = make("g", { class: "series", "data-method": method.name });
-    if (from != null) series.append(make("line", { x1: px(at), x2: px(at), y1: py(from), y2: py(to), stroke: method.colour, "stroke-width": 2 }));
-    series.append(make("path", { d: method.marker, transform: `translate(${px(at)} ${py(mean)}) scale(1.3)`, fill: method.colour }));
+    if (from != null)
+      series.append(
+        make("line", { x1: px(at), x2: px(at), y1: py(from), y2: py(to), stroke: method.colour, "stroke-width": 2 }),
+      );
+    series.append(
+      make("path", { d: method.marker, transform: `translate(${px(at)} ${py(mean)}) scale(1.3)`, fill: method.colour }),
+    );
     svg.append(series);
   }
   host.replaceChildren(svg);
@@ -250,7 +302,11 @@ function drawCosts(metric, width, host) {
     { left: px(at) - 7, right: px(at) + 7, top: py(mean) - 7, bottom: py(mean) + 7, weight: 4 },
     { left: px(at) - 2, right: px(at) + 2, top: py(to ?? mean), bottom: py(from ?? mean) },
   ]);
-  for (const { method, x: at, quality: [mean] } of points) {
+  for (const {
+    method,
+    x: at,
+    quality: [mean],
+  } of points) {
     const [left, middle] = [px(at), py(mean) + 4];
     const shifts = [0, -14, 14, -28, 28];
     const places = shifts.flatMap((shift) => [

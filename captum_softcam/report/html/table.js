@@ -16,13 +16,14 @@
     const first = heading.firstElementChild.dataset.first;
     const other = first === "ascending" ? "descending" : "ascending";
     const order = heading.getAttribute("aria-sort") === first ? other : first;
-    headings.forEach((each) => each.setAttribute("aria-sort", each === heading ? order : "none"));
+    for (const each of headings) each.setAttribute("aria-sort", each === heading ? order : "none");
     const value = (row) => row.cells[column].dataset.value;
     const direction = order === "ascending" ? 1 : -1;
     body.append(...[...body.rows].sort((a, b) => compare(value(a), value(b), direction)));
     visit(body.rows[0].cells[0], false);
   }
-  headings.forEach((heading, column) => heading.firstElementChild.addEventListener("click", () => sort(column)));
+  for (const [column, heading] of headings.entries())
+    heading.firstElementChild.addEventListener("click", () => sort(column));
 
   // One cell at a time can be reached with the tab key.
   function visit(cell, focus = true) {
