@@ -31,7 +31,6 @@ from captum_softcam import cli, load_embedded
 from captum_softcam.attr import METHODS
 from captum_softcam.data import RetinalLesions
 from captum_softcam.evaluation import CONTROLS, Comparison, Example, compare_methods, explain_sample
-from captum_softcam.evaluation.checks import BY_NAME_ONLY
 from captum_softcam.evaluation.view import MARKS
 from captum_softcam.report import plot_panel
 
@@ -45,7 +44,7 @@ FEW = 0.1  # fraction of a cell's samples, and at least one, that may differ: a 
 PIXELS = 4.0  # largest mean difference of two pictures, of 255: fonts are drawn differently from machine to machine
 ROWS = 4
 
-KNOWN = {**METHODS, **CONTROLS}
+KNOWN = {name: method.cls for name, method in METHODS.items()} | CONTROLS
 SETTINGS = {"occlusion": "window 1/8 of the side, half overlapping", "integrated_gradients": "32 steps"}
 
 
@@ -68,7 +67,9 @@ def words(name: str) -> str:
         return ", ".join([f"Captum's `{method.__name__}`", *([SETTINGS[name]] if name in SETTINGS else [])])
     said = re.split(r" :cite|[.:,]", method.__doc__ or "")[0].strip()
     said = said[0].lower() + said[1:]
-    return f"control: {said}" if name in CONTROLS else said + ("; by name only" if name in BY_NAME_ONLY else "")
+    if name in CONTROLS:
+        return f"control: {said}"
+    return said if METHODS[name].default else f"{said}; by name only"
 
 
 def comparison_tables(comparison: Comparison) -> str:

@@ -18,7 +18,7 @@ from captum_softcam._intervention.forward import observe, refuse_train_mode
 from captum_softcam._intervention.layout import FeatureLayout, fits_shape, told_layouts
 from captum_softcam._intervention.view import View, unwrap
 
-__all__ = ["LayerChoice", "suggest_layers"]
+__all__ = ["FeatureLayout", "LayerChoice", "suggest_layers"]
 
 _TRIED = 4  # layers of a stage, from the last one on
 _NO_MAP_OF_THEIR_OWN = ("Pool", "Dropout", "Identity", "StochasticDepth", "Permute")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captum_softcam._names import closest, named, quoted, shown
+from captum_softcam.attr import METHODS
 
 if TYPE_CHECKING:
     from captum_softcam.softcam import Classifier
@@ -35,9 +36,8 @@ ALLOW_OUTSIDE = "let annotations and tables name images outside their folder, by
 MODEL_HELP = "lesions_softcam (default), lesions_black_box, a torchvision classifier, or a .safetensors file"
 
 _METHODS = (
-    "one or more of soft_cam, recipro_cam, class_activation_map, score_cam, grad_cam, occlusion, integrated_gradients, and "
-    "the controls centred_gaussian, random, edge_map (default: all that fit the model except class_activation_map and "
-    "score_cam)"
+    f"one or more of {', '.join(METHODS)}, and the controls centred_gaussian, random, edge_map (default: all that fit the model "
+    f"except {' and '.join(name for name, method in METHODS.items() if not method.default)})"
 )
 _NEVER_STORED = ("help", "command", "run", "resume", "out")
 

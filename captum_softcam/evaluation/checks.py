@@ -14,7 +14,7 @@ from captum_softcam._intervention.forward import depends_on_mode, observe
 from captum_softcam._intervention.layers import get_layer, last_spatial_layer, refuse_flat_layer
 from captum_softcam._names import closest, named, quoted
 from captum_softcam._scores import refuse_probabilities, score_table
-from captum_softcam.attr import METHODS, LayerSoftCam
+from captum_softcam.attr import METHODS
 from captum_softcam.data import Samples
 from captum_softcam.evaluation.controls import CONTROLS
 from captum_softcam.evaluation.explain_func import LayerExplainFunc
@@ -22,7 +22,6 @@ from captum_softcam.metrics import METRICS, Metric
 from captum_softcam.softcam import SoftCamModel
 
 __all__ = [
-    "BY_NAME_ONLY",
     "check_choices",
     "check_layer",
     "check_model",
@@ -34,15 +33,14 @@ __all__ = [
 ]
 
 
-BY_NAME_ONLY = ("class_activation_map", "score_cam")  # Recipro-CAM by another scale, and a forward per channel
 _EXPLAINED = ("true", "predicted")
 _LOOKED_AT = 64  # samples that are searched for a mask where the data set does not say
 
 
 def default_methods(model: nn.Module) -> list[str]:
-    """The methods and controls that fit the model; CAM and Score-CAM take part where they are asked for."""
-    fitting = [name for name in {**METHODS, **CONTROLS} if name not in BY_NAME_ONLY]
-    return [name for name in fitting if name != "soft_cam" or isinstance(model, SoftCamModel)]
+    """Return the methods that fit the model and take part by default, and the controls."""
+    fitting = [name for name in METHODS if METHODS[name].needs != "evidence" or isinstance(model, SoftCamModel)]
+    return [*(name for name in fitting if METHODS[name].default), *CONTROLS]
 
 
 def default_metrics(samples: Samples) -> list[str]:
@@ -77,10 +75,11 @@ def find_methods(
 def _explainer(method: Any, layer: str | None, model: nn.Module) -> LayerExplainFunc:
     if isinstance(method, LayerExplainFunc):
         return method
-    softcam = method == "soft_cam" or method is LayerSoftCam
+    name = next((name for name, known in METHODS.items() if method == name or method is known.cls), "")
+    softcam = bool(name) and METHODS[name].needs == "evidence"
     if softcam and not isinstance(model, SoftCamModel):
         raise ValueError(
-            f"method 'soft_cam' needs a SoftCAM model; got {type(model).__name__}. Convert it with "
+            f"method '{name}' needs a SoftCAM model; got {type(model).__name__}. Convert it with "
             "convert_to_softcam(model), or leave the method out."
         )
     return LayerExplainFunc(method, None if softcam else layer)

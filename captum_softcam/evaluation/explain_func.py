@@ -32,7 +32,7 @@ from captum_softcam._intervention.view import View
 from captum_softcam._maps import upsample
 from captum_softcam._names import closest, named, quoted
 from captum_softcam._scores import score_table
-from captum_softcam.attr import METHODS, LayerSoftCam
+from captum_softcam.attr import METHODS
 from captum_softcam.evaluation.arguments import check_arguments, check_class, default_arguments, parameters_of
 from captum_softcam.evaluation.controls import CONTROLS, RandomMap, image_seed
 from captum_softcam.evaluation.costs import device_of
@@ -43,6 +43,9 @@ _ONE_AT_A_TIME = threading.RLock()
 """Held while filters of warnings or random numbers are set, which Python, PyTorch and NumPy have for the whole process."""
 
 _RANDOM = (LimeBase, ShapleyValueSampling, GradientShap, LayerGradientShap, NeuronGradientShap, NoiseTunnel)
+
+
+_CLASSES: dict[str, type[Attribution]] = {**{name: method.cls for name, method in METHODS.items()}, **CONTROLS}
 
 
 class LayerExplainFunc:
@@ -99,7 +102,7 @@ class LayerExplainFunc:
     @property
     def name(self) -> str:
         """The registry's name of the method, else its class's or function's own."""
-        for name, known in {**METHODS, **CONTROLS}.items():
+        for name, known in _CLASSES.items():
             if self.method is known:
                 return name
         inner = getattr(self.method, "attribution_method", None)  # what a NoiseTunnel smooths
@@ -234,10 +237,9 @@ class LayerExplainFunc:
 
 
 def _find(name: str) -> type[Attribution]:
-    known = {**METHODS, **CONTROLS}
-    if name not in known:
-        raise ValueError(f"method {quoted(name)} is unknown. {closest(name, known)}")
-    return known[name]
+    if name not in _CLASSES:
+        raise ValueError(f"method {quoted(name)} is unknown. {closest(name, _CLASSES)}")
+    return _CLASSES[name]
 
 
 def _layer_for(method: type, layer: str | None) -> str | None:
@@ -245,7 +247,7 @@ def _layer_for(method: type, layer: str | None) -> str | None:
     check_class(method)
     if "layer" not in parameters_of(method):
         return None
-    if layer is None and method is LayerSoftCam:
+    if layer is None and any(method is known.cls for known in METHODS.values() if known.needs == "evidence"):
         return "evidence"
     if layer is None:
         raise ValueError(f"{method.__name__} needs the name of a layer; got None.")

@@ -19,7 +19,8 @@ from torch.nn.modules import module as hooks
 from captum_softcam.attr import METHODS, LayerClassActivationMap, LayerReciproCam, LayerScoreCam, LayerSoftCam
 from captum_softcam.softcam import convert_to_softcam
 
-LAYER_METHODS = {name: method for name, method in METHODS.items() if issubclass(method, LayerAttribution)}
+CLASSES = {name: method.cls for name, method in METHODS.items()}
+LAYER_METHODS = {name: method for name, method in CLASSES.items() if issubclass(method, LayerAttribution)}
 OURS = [name for name, method in LAYER_METHODS.items() if method.__module__.startswith("captum_softcam")]
 TARGET_FORMS = [1, (1,), torch.tensor(1), torch.tensor([1]), torch.tensor([1, 1, 1]), [1, 1, 1], [(1,), (1,), (1,)]]
 
