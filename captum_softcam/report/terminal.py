@@ -18,6 +18,7 @@ from captum_softcam.attr import LayerChoice
 from captum_softcam.evaluation import Comparison
 from captum_softcam.evaluation.view import MARKS, Cell
 from captum_softcam.metrics import METRICS, VERDICTS, Metric, Verdict
+from captum_softcam.report.panels import plot_panel
 
 __all__ = [
     "make_layer_table",
@@ -141,8 +142,6 @@ def write_pictures(comparison: Comparison, folder: Path, classes: Sequence[str] 
     print_table(comparison, Console(file=table, force_terminal=False, width=_width(len(comparison.metrics))))
     write_text(folder / "table.txt", table.getvalue())
     if comparison.examples:
-        from captum_softcam.report.panels import plot_panel  # loads matplotlib
-
         figure = plot_panel(comparison.examples[:_ROWS], classes)
         with replacing(folder / "panel.png") as file:
             figure.savefig(file, dpi=150, format="png")
