@@ -42,7 +42,7 @@ from captum_softcam.data import (
 from captum_softcam.evaluation import Comparison, LayerExplainFunc, compare_methods
 from captum_softcam.metrics import functional
 from captum_softcam.report import make_table, plot_panel, write_report
-from captum_softcam.softcam import Classifier, SoftCamModel, load_classifier
+from captum_softcam.softcam import Classifier, load_classifier, load_softcam
 
 LONG = "x\x1b[2J\u202e" * 20_000
 MANY = list(range(100_000))
@@ -95,7 +95,7 @@ CALLS = {
     "classifier weights": lambda: load_classifier("resnet18", weights=LONG),
     "classifier checkpoint": lambda: load_classifier("resnet18", checkpoint=LONG, classes=NAMES),
     "classifier file": lambda: Classifier.load(LONG),
-    "model file": lambda: SoftCamModel.load(LONG),
+    "model file": lambda: load_softcam(LONG),
     "convert": lambda: convert_to_softcam(NAMES),
     "convert classes": lambda: convert_to_softcam(model(), num_classes=LONG),
     "convert stride": lambda: convert_to_softcam(model(), output_stride=-(10**4000)),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -24,7 +24,6 @@ from captum_softcam.cli.options import (
     refuse_unknown_model,
     restore_options,
     seed,
-    untrained,
 )
 from captum_softcam.cli.split import refuse_other_split, write_split
 
@@ -181,55 +180,18 @@ def _untrained(options: argparse.Namespace, train: LabelledImages) -> Classifier
     """The network to train, with as many outputs as the data asks for."""
     import torch
 
-    from captum_softcam.softcam import Classifier, convert_to_softcam
-    from captum_softcam.softcam.new_head import fit_head
+    from captum_softcam.softcam import convert_to_softcam, new_classifier
 
     torch.manual_seed(options.seed)
     classes = train.classes[1:] if options.kind == "binary" else train.classes
     if len(classes) < 1 or (options.kind == "multiclass" and len(classes) < 2):
         raise ValueError(f"{options.kind} needs two classes or more; got {', '.join(train.classes)}.")
-    start = _start(options, len(classes))
-    model = start.model
-    fit_head(model, len(classes))
-    if not options.black_box:
-        model = convert_to_softcam(model, output_stride=options.output_stride)
-    return Classifier(options.model, model, classes, options.size, start.mean, start.std)
-
-
-def _start(options: argparse.Namespace, count: int) -> Classifier:
-    """The torchvision classifier that training starts from."""
-    from captum_softcam.softcam import load_classifier
-    from captum_softcam.softcam.new_head import last_layer
-
-    if options.weights is not None:
-        return load_classifier(options.model, weights=options.weights)
-    fresh = untrained(options.model)
-    if options.checkpoint is None:
-        return fresh
-    outputs = _outputs_of(options.checkpoint, last_layer(fresh.model)[0]) or count
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of GoogLeNet and Inception, about weights that nobody reads
-        return load_classifier(options.model, checkpoint=options.checkpoint, classes=[str(k) for k in range(outputs)])
-
-
-def _outputs_of(checkpoint: Path, layer: str) -> int | None:
-    """Number of outputs of the network that a checkpoint was made of, by its last layer; None if it does not show."""
-    import torch
-
-    try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception:  # a broken file makes torch.load raise almost anything; load_classifier says so in words
-        return None
-    return _rows(content, f"{layer}.weight")
-
-
-def _rows(content: Any, key: str) -> int | None:
-    """Length of the entry ``key`` of a state dict, or of one that lies within."""
-    if not isinstance(content, dict):
-        return None
-    found = [len(value) for name, value in content.items() if str(name).removeprefix("module.") == key]
-    found += [rows for value in content.values() if (rows := _rows(value, key))]
-    return found[0] if found else None
+    start = new_classifier(
+        options.model, classes, checkpoint=options.checkpoint, weights=options.weights, image_size=options.size
+    )
+    if options.black_box:
+        return start
+    return replace(start, model=convert_to_softcam(start.model, output_stride=options.output_stride))
 
 
 def _transformed(

@@ -4,13 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from captum_softcam.softcam.architectures import Architecture
-from captum_softcam.softcam.classifiers import Classifier, load_classifier
-from captum_softcam.softcam.conversion import Conversion
+from captum_softcam.softcam.classifiers import EMBEDDED, Classifier, load_classifier, load_embedded, new_classifier
 from captum_softcam.softcam.convert import convert_to_softcam
-from captum_softcam.softcam.embedded import EMBEDDED, load_embedded
 from captum_softcam.softcam.export import export_onnx
+from captum_softcam.softcam.files import load_softcam, save_softcam
 from captum_softcam.softcam.loss import ElasticNetEvidenceLoss
-from captum_softcam.softcam.model import EvidenceHead, SoftCamModel
+from captum_softcam.softcam.model import Conversion, EvidenceHead, SoftCamModel
 
 if TYPE_CHECKING:
     from captum_softcam.softcam.task import SoftCamTask
@@ -30,6 +29,9 @@ __all__ = [
     "export_onnx",
     "load_classifier",
     "load_embedded",
+    "load_softcam",
+    "new_classifier",
+    "save_softcam",
     "train_classifier",
 ]
 

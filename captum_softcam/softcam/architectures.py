@@ -18,7 +18,7 @@ from captum_softcam._names import closest, quoted, reason
 from captum_softcam.softcam.convert import rebuild
 from captum_softcam.softcam.model import SoftCamModel
 
-__all__ = ["Architecture", "classifier_names", "identify"]
+__all__ = ["Architecture", "classifier_names", "converted_like", "identify"]
 
 _CONSTRUCTORS = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn}
 _FURTHER = ("width_mult", "reduced_tail", "dilated")  # of MobileNetV3's builders
@@ -139,22 +139,25 @@ def _is_row(value: Any) -> bool:
     return all(isinstance(each, int) and 0 < each <= _WIDEST for each in value) and value[2] <= _DEEPEST
 
 
-def identify(model: nn.Module, num_classes: int) -> Architecture | None:
-    """The architecture of a network of torchvision, before or after its conversion; None for any other.
+def identify(model: nn.Module, num_classes: int) -> tuple[Architecture, nn.Module] | None:
+    """Find the architecture of a network of torchvision, before or after its conversion; None for any other.
 
-    Candidates are built without memory, on torch's meta device, and must agree in every layer and every shape.
+    Candidates are built on torch's meta device, and must agree in every layer and every shape. The one that does is
+    returned with its architecture, converted where the model is.
     """
     source = model.conversion.source if isinstance(model, SoftCamModel) and model.conversion else _class_name(model)
     module = source.rpartition(".")[0]
     for candidate in _candidates(module, num_classes):
-        twin = candidate.build_without_memory()
-        if _may_agree(model, twin) and _agree(model, twin):
-            return candidate
+        plain = candidate.build_without_memory()
+        if _may_agree(model, plain):
+            twin = converted_like(plain, model)
+            if _agree(model, twin):
+                return candidate, twin
     return None
 
 
 def _may_agree(model: nn.Module, twin: nn.Module) -> bool:
-    """Whether a candidate has all shapes of the model but those of the head: soon said, before it is converted."""
+    """Whether a candidate has all shapes of the model but those of the head, so that it is worth a conversion."""
     shapes, others = ({tuple(value.shape) for value in net.state_dict().values()} for net in (model, twin))
     return len(shapes - others) <= 3
 
@@ -176,19 +179,17 @@ def _candidates(module: str, num_classes: int) -> Iterator[Architecture]:
         yield Architecture(name, arguments)
 
 
+def converted_like(network: nn.Module, model: nn.Module) -> nn.Module:
+    """Convert a network in the way of ``model``; return it as it is where ``model`` is not a SoftCamModel."""
+    return rebuild(network, model.conversion) if isinstance(model, SoftCamModel) else network
+
+
 def _agree(model: nn.Module, twin: nn.Module) -> bool:
-    if isinstance(model, SoftCamModel):
-        record = model.conversion
-        other = rebuild(
-            twin,
-            record.input_size if record else None,
-            num_classes=None,
-            output_stride=record.output_stride if record else None,
-        )
-        return _layers(model) == _layers(other) and str(model.backbone.code) == str(other.backbone.code)
+    """Whether two networks have the same layers with the same settings and shapes, and call them in the same order."""
+    if isinstance(model, SoftCamModel) and isinstance(twin, SoftCamModel):
+        return _layers(model) == _layers(twin) and str(model.backbone.code) == str(twin.backbone.code)
     return _layers(model) == _layers(twin) and getattr(model, _NOT_SHOWN, None) == getattr(twin, _NOT_SHOWN, None)
 
 
 def _layers(model: nn.Module) -> tuple[str, dict[str, torch.Size]]:
-    """All that a network shows of itself: its layers with their settings, and the shapes of its weights."""
     return str(model), {name: value.shape for name, value in model.state_dict().items()}

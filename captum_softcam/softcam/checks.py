@@ -8,28 +8,27 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 
-from captum_softcam._names import reason
-from captum_softcam.softcam.head import Head
-from captum_softcam.softcam.model import EvidenceHead, SoftCamModel, pooled
-from captum_softcam.softcam.shapes import made_up_inputs, run_on_meta
+from captum_softcam._names import listed, reason
+from captum_softcam.softcam.head import Head, find_head
+from captum_softcam.softcam.model import EvidenceHead, SoftCamModel, input_channels, pooled, run_on_meta, spatial_dims
 
 __all__ = [
-    "Answer",
     "Answers",
     "Comparison",
     "ask",
     "compare",
-    "follows",
-    "is_random",
+    "compare_with_source",
     "refuse_other_evidence",
     "refuse_other_positions",
+    "refuse_unfaithful",
+    "why_moved",
 ]
 
 _ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 1e-2}
@@ -38,6 +37,11 @@ _AGREEMENT = 0.3  # correlation of positions of the map and of the input: 0 wher
 _CLEAR = 36  # positions from which on a map is refused that grows with the input, but mirrored
 _MIRRORED = -0.6  # such a correlation; small maps, and those of networks that see the whole input, come near it by chance
 _LARGER = 8  # times the side of the input, on the meta device: enough for strides that a small example does not fill
+_SIDES: dict[int, list[tuple[int, ...]]] = {  # sizes that networks are built for, the cheap ones first
+    1: [(64,), (128,), (256,), (1024,), (4096,), (16000,)],
+    2: [(side, side) for side in (64, 224, 32, 28, 96, 128, 160, 192, 240, 256, 288, 299, 320, 384, 448, 512)],
+    3: [(8, 64, 64), (32, 32, 32), (16, 112, 112), (16, 16, 16), (64, 64, 64), (16, 224, 224), (96, 96, 96)],
+}
 _ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, AttributeError, KeyError, NotImplementedError)
 
 
@@ -96,7 +100,7 @@ def ask(model: nn.Module, example: Tensor | None) -> Answers:
                 f"{type(model).__name__} does not run on the example {tuple(example.shape)}: {reason(_first_line(error))}."
             ) from error
         return _with_other_values(model, first, "the example", given=True)
-    for inputs in made_up_inputs(model):
+    for inputs in _made_up_inputs(model):
         try:
             first = Answer(inputs, model(inputs))
         except _ERRORS:
@@ -105,6 +109,31 @@ def ask(model: nn.Module, example: Tensor | None) -> Answers:
             return Answers("not at all: the model has no values", (first,))
         return _with_other_values(model, first, f"made-up inputs {tuple(inputs.shape)}")
     return Answers("not at all: no example was given, and none could be made up")
+
+
+def _made_up_inputs(module: nn.Module) -> Iterator[Tensor]:
+    """Two inputs of noise of every size that ``module`` may take: what it says of itself, and what is usual."""
+    channels, dims = input_channels(module), spatial_dims(module)
+    value = next((each for each in module.parameters() if each.is_floating_point()), None)
+    if channels is None or dims is None or value is None:
+        return
+    noise = torch.Generator().manual_seed(0)
+    for sides in [*_SIDES[dims][:1], *_stated_sides(module, dims), *_SIDES[dims][1:]]:
+        yield torch.rand(2, channels, *sides, generator=noise).to(value)
+
+
+def _stated_sides(module: nn.Module, dims: int) -> list[tuple[int, ...]]:
+    """The size of the input that networks of timm, Hugging Face and torchvision keep."""
+    stated: Any = dict(getattr(module, "default_cfg", None) or {}).get("input_size")
+    timm = stated[1:] if isinstance(stated, (tuple, list)) else ()
+    config = getattr(getattr(module, "config", None), "image_size", ())
+    found: list[tuple[int, ...]] = []
+    size: Any
+    for size in (timm, config, getattr(module, "image_size", ())):
+        sides = (size,) * dims if isinstance(size, int) else tuple(size) if isinstance(size, (tuple, list)) else ()
+        if len(sides) == dims and all(isinstance(side, int) and 0 < side <= 1024 for side in sides):
+            found.append(sides)
+    return found
 
 
 def _first_line(error: Exception) -> str:
@@ -154,8 +183,64 @@ def compare(model: SoftCamModel, answers: Answers, path: tuple[Any, ...]) -> lis
     return found
 
 
+def compare_with_source(model: nn.Module, softcam: SoftCamModel, head: Head, answers: Answers) -> list[Comparison]:
+    """Compare a conversion with its source, before it gets a finer grid or other classes.
+
+    Raises:
+        ValueError: if the conversion does not run where the model does.
+    """
+    try:
+        return compare(softcam, answers, head.path)
+    except ValueError as error:  # of a decision that other inputs take otherwise
+        raise ValueError(_unfaithful(model, head, answers)) from error
+    except RuntimeError as error:
+        raise ValueError(
+            f"the classifier of {type(model).__name__} does not run at every position: what stands before its pooling "
+            f"({head.pooling.name}) is not a map (N, C, h, w)."
+        ) from error
+
+
+def refuse_unfaithful(model: nn.Module, head: Head, answers: Answers, *, linear: bool) -> None:
+    """Raise ValueError if the logits cannot be compared, or where a comparison after the conversion would not tell."""
+    if answers.given and not answers.comparable(head.path):
+        raise ValueError(f"{type(model).__name__} gives logits that are not finite on the example; check its weights.")
+    if not linear and not _follows(model, head, answers):
+        raise ValueError(_unfaithful(model, head, answers))
+
+
+def _unfaithful(model: nn.Module, head: Head, answers: Answers) -> str:
+    """Explain why the logits of a traced graph are not those of the model."""
+    name = type(model).__name__
+    if _is_random(model, answers, head.path):
+        return (
+            f"{name} gives other logits each time that it is called, in eval mode as well; convert_to_softcam needs a model "
+            "that repeats itself: look for noise, or a dropout that is told training=True."
+        )
+    return (
+        f"{name} computes something else under torch.fx than when it is called: the logits of the two differ "
+        f"{answers.words}. Its forward asks for the exact type of its input, keeps values from call to call, or decides by "
+        "the number or the values of its inputs. Take that out of it, or build a SoftCamModel from its backbone and an "
+        "EvidenceHead."
+    )
+
+
+def why_moved(model: nn.Module, head: Head, answers: Answers, found: list[Comparison], allow_inexact: bool) -> list[str]:
+    """Why the logits of a conversion that should be exact are not those of the model."""
+    again = copy.deepcopy(model).eval()
+    if not _follows(again, find_head(again, answers.example, sized=answers.given), answers):
+        raise ValueError(_unfaithful(model, head, answers))
+    layers, move = listed(layer.name for layer in (*head.before, *head.after)), max(each.moved for each in found)
+    if not allow_inexact:
+        raise ValueError(
+            f"the logits of {type(model).__name__} would move by {move:.2g} {answers.words}, more than rounding explains: "
+            f"what stands behind the pooling ({layers}) does more than layers of its kind. allow_inexact=True converts it "
+            "all the same, and says so in its conversion."
+        )
+    return [f"{layers} do more than layers of their kind"]
+
+
 @torch.no_grad()
-def follows(model: nn.Module, head: Head, answers: Answers) -> bool:
+def _follows(model: nn.Module, head: Head, answers: Answers) -> bool:
     """Whether the traced graph gives the logits of the model."""
     traced = _graph_of_logits(model, head)
     try:
@@ -294,7 +379,7 @@ def _correlation(values: Tensor, axis: int) -> float:
 
 
 @torch.no_grad()
-def is_random(model: nn.Module, answers: Answers, path: tuple[Any, ...]) -> bool:
+def _is_random(model: nn.Module, answers: Answers, path: tuple[Any, ...]) -> bool:
     """Whether a model gives other logits for the same input when it is asked again."""
     for answer in answers.comparable(path)[:1]:
         again = Answer(answer.inputs, copy.deepcopy(model).eval()(answer.inputs))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,9 +14,24 @@ from torch import Tensor, nn
 
 from captum_softcam._names import NAME, closest, listed, named, quoted, reason, shown
 from captum_softcam.softcam.architectures import Architecture
-from captum_softcam.softcam.files import fill, load_model, misfit, refuse_nan, save_model
+from captum_softcam.softcam.convert import new_last_layer
+from captum_softcam.softcam.files import fill, misfit, read_file, refuse_nan, write_file
 
-__all__ = ["Classifier", "load_classifier"]
+__all__ = [
+    "EMBEDDED",
+    "Classifier",
+    "fit_head",
+    "last_layer",
+    "load_classifier",
+    "load_embedded",
+    "new_classifier",
+]
+
+EMBEDDED = ("lesions_softcam", "lesions_black_box")
+"""Names of the embedded classifiers, the SoftCAM model and the black box it is compared with."""
+
+_AUXILIARY = ("aux1", "aux2", "AuxLogits")  # of GoogLeNet and Inception v3
+_EMBEDDED_FOLDER = Path(__file__).parent / "weights"
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -74,7 +89,7 @@ class Classifier:
             FileNotFoundError: if its folder does not exist.
             ValueError: if the weights do not fit ``architecture``.
         """
-        return save_model(
+        return write_file(
             self.model,
             path,
             name=self.name,
@@ -102,11 +117,9 @@ class Classifier:
             FileNotFoundError: if there is no such file.
             ValueError: if it is cut off, not ours, of a newer format, holds weights only, or does not fit the network.
         """
-        network, header = load_model(path, model)
+        network, header = read_file(path, model)
         if header["classes"] is None or header["image_size"] is None:
-            raise ValueError(
-                f"'{shown(path)}' holds a network without classes and input size; read it with SoftCamModel.load."
-            )
+            raise ValueError(f"'{shown(path)}' holds a network without classes and input size; read it with load_softcam.")
         mean, std = header["mean"] or (0.0,) * 3, header["std"] or (1.0,) * 3
         return cls(
             name=header["name"],
@@ -145,8 +158,7 @@ def load_classifier(
         FileNotFoundError: if there is no such checkpoint.
         ConnectionError: if torchvision's weights cannot be downloaded; the message says what to do.
     """
-    if name not in _classifier_names():
-        raise ValueError(f"model {quoted(name)} is unknown to torchvision. {closest(name, _classifier_names())}")
+    _refuse_unknown(name)
     if (checkpoint is None) == (weights is None):
         got = "neither" if weights is None else "both"
         raise ValueError(f"model {quoted(name)} needs a checkpoint or weights (e.g. DEFAULT), one of the two; got {got}.")
@@ -154,13 +166,101 @@ def load_classifier(
         return _with_torchvision_weights(name, weights)
     if classes is None:
         raise ValueError("classes are needed with a checkpoint: one name per logit, in their order.")
-    model = torchvision.models.get_model(name, weights=None, num_classes=len(classes))
-    _load_checkpoint(model, Path(str(checkpoint)), f"{name} for {len(classes)} classes")
-    return Classifier(name, model.eval(), tuple(classes), 224, IMAGENET_MEAN, IMAGENET_STD)
+    path = Path(str(checkpoint))
+    model = _filled(name, len(classes), _read_checkpoint(path), path)
+    return Classifier(name, model, tuple(classes), 224, IMAGENET_MEAN, IMAGENET_STD)
 
 
-def _classifier_names() -> list[str]:
-    return torchvision.models.list_models(module=torchvision.models)
+def new_classifier(
+    name: str,
+    classes: Sequence[str],
+    *,
+    checkpoint: str | Path | None = None,
+    weights: str | None = None,
+    image_size: int | None = None,
+) -> Classifier:
+    """Build a torchvision classifier for new classes, to be trained from the weights of another.
+
+    All layers keep the weights that they start from. The last one is replaced by an untrained one with a logit per class,
+    unless it has as many already. Auxiliary heads are removed.
+
+    Args:
+        name (str): a classification model of torchvision, e.g. ``"resnet18"``.
+        classes (sequence of str): class names in the order of the logits.
+        checkpoint (path): start from this state dict, which may be one for other classes; see :func:`load_classifier`.
+        weights (str): start from torchvision's own weights, e.g. ``"DEFAULT"``. Default: random weights, if no checkpoint
+            is passed
+        image_size (int): side of the square input, in pixels. Default: 224, or that of ``weights``
+
+    Returns:
+        Classifier: in eval mode; ImageNet normalisation unless ``weights`` have another.
+
+    Raises:
+        ValueError: for an unknown model or weights, for both ``checkpoint`` and ``weights``, for no classes, or for a
+            checkpoint that does not fit.
+        FileNotFoundError: if there is no such checkpoint.
+        ConnectionError: if torchvision's weights cannot be downloaded.
+
+    Example::
+
+        >>> start = new_classifier("resnet18", ["cat", "dog"], checkpoint="mine.pt")
+        >>> model = convert_to_softcam(start.model)
+    """
+    _refuse_unknown(name)
+    if not classes:
+        raise ValueError("classes are needed: one name per logit, in their order.")
+    if weights is not None:
+        start = load_classifier(name, checkpoint=checkpoint, weights=weights)
+    else:
+        model = _started(name, len(classes), checkpoint)
+        start = Classifier(name, model, (), 224, IMAGENET_MEAN, IMAGENET_STD)
+    fit_head(start.model, len(classes))
+    return replace(start, classes=tuple(classes), image_size=image_size or start.image_size)
+
+
+def last_layer(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
+    """Find the layer that computes the logits: the last linear or convolutional one to be defined.
+
+    Returns:
+        tuple of str and torch.nn.Module: its name and the layer.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
+    if not layers:
+        raise ValueError(f"{type(model).__name__} has no linear and no convolutional layer that could be its last.")
+    return layers[-1]
+
+
+def fit_head(model: nn.Module, num_classes: int) -> None:
+    """Remove auxiliary heads, and replace the last layer by an untrained one unless it has ``num_classes`` outputs."""
+    name, layer = last_layer(model)
+    if len(layer.weight) != num_classes:
+        parent, _, own_name = name.rpartition(".")
+        setattr(model.get_submodule(parent), own_name, new_last_layer(layer, num_classes))
+    for auxiliary in _AUXILIARY:
+        if hasattr(model, auxiliary):
+            delattr(model, auxiliary)  # otherwise it would stay in the list of layers, as None
+            setattr(model, auxiliary, None)
+            model.aux_logits = False  # type: ignore[assignment] # nn.Module declares its attributes as tensors and modules
+
+
+def _refuse_unknown(name: str) -> None:
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        raise ValueError(f"model {quoted(name)} is unknown to torchvision. {closest(name, known)}")
+
+
+def _started(name: str, num_classes: int, checkpoint: str | Path | None) -> nn.Module:
+    """The network with random weights, or with a checkpoint's and as many outputs as that was trained for."""
+    if checkpoint is None:
+        return Architecture(name).build()
+    path = Path(str(checkpoint))
+    state = _read_checkpoint(path)
+    last, _ = last_layer(Architecture(name).build_without_memory())
+    outputs = state.get(f"{last}.weight")
+    return _filled(name, num_classes if outputs is None or not outputs.dim() else len(outputs), state, path)
 
 
 def _with_torchvision_weights(name: str, weights: str) -> Classifier:
@@ -186,7 +286,8 @@ def _with_torchvision_weights(name: str, weights: str) -> Classifier:
     return Classifier(name, model.eval(), tuple(entry.meta["categories"]), size, tuple(preset.mean), tuple(preset.std))
 
 
-def _load_checkpoint(model: nn.Module, path: Path, what: str) -> None:
+def _read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The state dict in a file of torch.save."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"checkpoint '{shown(path)}' is not a file.")
     try:
@@ -198,12 +299,19 @@ def _load_checkpoint(model: nn.Module, path: Path, what: str) -> None:
             f"checkpoint '{shown(path)}' cannot be read: it is broken, or holds more than tensors, and code in a checkpoint "
             "is never run. Save it with torch.save(model.state_dict(), path)."
         ) from error
-    state = _state_dict(content, path)
+    return _state_dict(content, path)
+
+
+def _filled(name: str, num_classes: int, state: dict[str, Tensor], path: Path) -> nn.Module:
+    """A network of torchvision with the weights of a checkpoint."""
+    model = Architecture(name, {"num_classes": num_classes}).build()
     problems = misfit(model.state_dict(), state)
     if problems:
+        what = f"{name} for {num_classes} classes"
         raise ValueError(f"checkpoint '{shown(path)}' does not fit {what}: {shown('; '.join(problems), 300)}.")
     refuse_nan(state, f"checkpoint '{shown(path)}'")
     fill(model, state)
+    return model
 
 
 def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
@@ -229,3 +337,30 @@ def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
             f"checkpoint '{shown(path)}' holds weights both with and without 'module.' before their names; keep one."
         )
     return state
+
+
+def load_embedded(name: str = "lesions_softcam") -> Classifier:
+    """Load one of the two classifiers of retinal lesions that the package carries, in eval mode, on the CPU.
+
+    They were trained on :class:`captum_softcam.data.RetinalLesions` by ``benchmarks/softcam_study.py``: its first seed, with
+    the penalty that it chose. They serve as a demonstration: they have seen one photograph with painted lesions and know
+    nothing about patients.
+
+    Args:
+        name (str): ``"lesions_softcam"``, whose evidence maps decide, or ``"lesions_black_box"``, the pooled
+            classifier it is compared with. Default: ``"lesions_softcam"``
+
+    Returns:
+        Classifier: its ``model`` takes images (N, 3, 160, 160) in [0, 1] and gives logits (N, 4).
+
+    Raises:
+        ValueError: on an unknown name.
+
+    Example::
+
+        >>> load_embedded().classes
+        ('healthy', 'hard exudates', 'haemorrhages', 'cotton-wool spots')
+    """
+    if name not in EMBEDDED:
+        raise ValueError(f"embedded model {quoted(name)} is unknown; expected one of {listed(map(repr, EMBEDDED))}.")
+    return Classifier.load(_EMBEDDED_FOLDER / f"{name}.safetensors")

@@ -8,6 +8,7 @@ before them stays what it was, with its name, so that ``backbone.layer4`` of a c
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,26 +17,32 @@ import torch
 from torch import Tensor, fx, nn
 
 from captum_softcam._intervention.view import unwrap
-from captum_softcam._names import listed
 from captum_softcam.softcam.checks import (
     Answers,
     Comparison,
     ask,
     compare,
-    follows,
-    is_random,
+    compare_with_source,
     refuse_other_evidence,
     refuse_other_positions,
+    refuse_unfaithful,
+    why_moved,
 )
-from captum_softcam.softcam.conversion import Conversion
 from captum_softcam.softcam.dilation import set_output_stride
-from captum_softcam.softcam.head import Head, find_head, is_linear
-from captum_softcam.softcam.model import EvidenceHead, SoftCamModel
-from captum_softcam.softcam.shapes import CONVOLUTIONS, input_channels, spatial_dims
+from captum_softcam.softcam.head import Head, Layer, find_head, is_linear
+from captum_softcam.softcam.model import (
+    CONVOLUTIONS,
+    Conversion,
+    EvidenceHead,
+    SoftCamModel,
+    input_channels,
+    spatial_dims,
+)
 from captum_softcam.softcam.tracing import acts_in_place, rows_to_grid, same_branch
-from captum_softcam.softcam.twins import new_classifier, twin
 
-__all__ = ["convert_to_softcam", "rebuild"]
+__all__ = ["ChannelNorm", "convert_to_softcam", "new_last_layer", "rebuild"]
+
+_BATCH_NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
 def convert_to_softcam(
@@ -111,35 +118,51 @@ def convert_to_softcam(
     answers = ask(original, example)
     head = find_head(original, answers.example, sized=example is not None)
     inexact = _inexact(head)
-    _refuse_unfaithful(model, original, head, answers, bool(inexact))
-    softcam, conversion = _cut(model, original, head)
-    found = _compared(model, softcam, head, answers)
+    refuse_unfaithful(original, head, answers, linear=not inexact)
+    evidence, replaced = _layers(original, head)
+    if inexact:
+        refuse_other_evidence(original, head, evidence, _map_dims(original, head), answers)
+    softcam = SoftCamModel(_backbone(type(model).__name__, original, head), evidence).eval()
+    found = compare_with_source(model, softcam, head, answers)
     if answers.example is not None:
         refuse_other_positions(softcam.backbone, answers.example, type(model).__name__)
     if not inexact and not all(each.same for each in found):
-        inexact = _moved(model, head, answers, found, allow_inexact)
-    conversion = _adapted(softcam, conversion, inexact, num_classes, output_stride)
+        inexact = why_moved(model, head, answers, found, allow_inexact)
+    dilated = _adapt(softcam, num_classes, output_stride)
+    reasons = [*inexact, *(["the evidence is finer"] if dilated else [])]
+    reasons += [] if num_classes is None else ["the last layer is new"]
+    conversion = Conversion(
+        source=f"{type(model).__module__}.{type(model).__qualname__}",
+        pooling=head.pooling.name,
+        replaced=tuple(replaced),
+        exact=not reasons,
+        reason="; ".join(reasons),
+        dilated=tuple(dilated),
+        left_out=_left_out(original, softcam.backbone, head),
+        num_classes=num_classes,
+        output_stride=output_stride,
+    )
     softcam.conversion = _measured(conversion, softcam, answers, head.path, found)
     _restore_modes(softcam, model, [layer.name for layer in (*head.before, *head.after)])
     return softcam
 
 
-def rebuild(
-    model: nn.Module, input_size: Sequence[int] | None, *, num_classes: int | None, output_stride: int | None
-) -> SoftCamModel:
-    """Convert a network again that was converted before, with or without values; its logits are not compared.
+def rebuild(model: nn.Module, record: Conversion | None) -> SoftCamModel:
+    """Convert a network again in the way of a record, with or without values; its logits are not compared.
 
     Raises:
         ValueError: if it cannot be converted in this way.
     """
     original = copy.deepcopy(unwrap(model)).eval()
     channels = input_channels(original)
-    if input_size is None or channels is None:
+    if record is None or record.input_size is None or channels is None:
         head = find_head(original, ask(original, None).example)
     else:
-        head = find_head(original, next(original.parameters()).new_zeros(2, channels, *input_size), sized=True)
-    softcam, conversion = _cut(model, original, head)
-    softcam.conversion = _adapted(softcam, conversion, _inexact(head), num_classes, output_stride)
+        head = find_head(original, next(original.parameters()).new_zeros(2, channels, *record.input_size), sized=True)
+    evidence, _ = _layers(original, head)
+    softcam = SoftCamModel(_backbone(type(model).__name__, original, head), evidence)
+    if record is not None:
+        _adapt(softcam, record.num_classes, record.output_stride)
     return softcam.eval()
 
 
@@ -152,75 +175,13 @@ def _check(model: nn.Module, num_classes: int | None) -> None:
         raise ValueError(f"num_classes {num_classes!r} is no positive number of classes.")
 
 
-def _refuse_unfaithful(model: nn.Module, original: nn.Module, head: Head, answers: Answers, inexact: bool) -> None:
-    """Raise ValueError if the logits cannot be compared, or where a comparison after the conversion would not tell."""
-    if answers.given and not answers.comparable(head.path):
-        raise ValueError(f"{type(model).__name__} gives logits that are not finite on the example; check its weights.")
-    if inexact:
-        if not follows(original, head, answers):
-            raise ValueError(_unfaithful(model, head, answers))
-        refuse_other_evidence(original, head, _layers(original, head)[0], _map_dims(original, head), answers)
-
-
-def _unfaithful(model: nn.Module, head: Head, answers: Answers) -> str:
-    """Why the logits of a traced graph are not those of the model."""
-    name = type(model).__name__
-    if is_random(model, answers, head.path):
-        return (
-            f"{name} gives other logits each time that it is called, in eval mode as well; convert_to_softcam needs a model "
-            "that repeats itself: look for noise, or a dropout that is told training=True."
-        )
-    return (
-        f"{name} computes something else under torch.fx than when it is called: the logits of the two differ "
-        f"{answers.words}. Its forward asks for the exact type of its input, keeps values from call to call, or decides by "
-        "the number or the values of its inputs. Take that out of it, or build a SoftCamModel from its backbone and an "
-        "EvidenceHead."
-    )
-
-
-def _compared(model: nn.Module, softcam: SoftCamModel, head: Head, answers: Answers) -> list[Comparison]:
-    """The conversion beside the model, as it is before it gets a finer grid or other classes."""
-    try:
-        return compare(softcam, answers, head.path)
-    except ValueError as error:  # of a decision that other inputs take otherwise
-        raise ValueError(_unfaithful(model, head, answers)) from error
-    except RuntimeError as error:
-        raise ValueError(
-            f"the classifier of {type(model).__name__} does not run at every position: what stands before its pooling "
-            f"({head.pooling.name}) is not a map (N, C, h, w)."
-        ) from error
-
-
-def _moved(model: nn.Module, head: Head, answers: Answers, found: list[Comparison], allow_inexact: bool) -> list[str]:
-    """Why the logits of a conversion that should be exact are not those of the model."""
-    again = copy.deepcopy(model).eval()
-    if not follows(again, find_head(again, answers.example, sized=answers.given), answers):
-        raise ValueError(_unfaithful(model, head, answers))
-    layers, move = listed(layer.name for layer in (*head.before, *head.after)), max(each.moved for each in found)
-    if not allow_inexact:
-        raise ValueError(
-            f"the logits of {type(model).__name__} would move by {move:.2g} {answers.words}, more than rounding explains: "
-            f"what stands behind the pooling ({layers}) does more than layers of its kind. allow_inexact=True converts it "
-            "all the same, and says so in its conversion."
-        )
-    return [f"{layers} do more than layers of their kind"]
-
-
-def _cut(model: nn.Module, original: nn.Module, head: Head) -> tuple[SoftCamModel, Conversion]:
-    """The model cut at its pooling, with its head in front of it, and what became of the layers."""
-    evidence, changes = _layers(original, head)
+def _backbone(name: str, original: nn.Module, head: Head) -> fx.GraphModule:
+    """The model up to its pooling, as one module with the names of the original."""
     _return_features(head, _map_dims(original, head))
     _drop_unused(original, head)
-    backbone = fx.GraphModule(original, head.graph, f"{type(model).__name__}Backbone")
+    backbone = fx.GraphModule(original, head.graph, f"{name}Backbone")
     backbone.delete_all_unused_submodules()
-    conversion = Conversion(
-        source=f"{type(model).__module__}.{type(model).__qualname__}",
-        pooling=head.pooling.name,
-        replaced=tuple(changes),
-        exact=False,
-        left_out=_left_out(original, backbone, head),
-    )
-    return SoftCamModel(backbone, evidence).eval(), conversion
+    return backbone
 
 
 def _layers(model: nn.Module, head: Head) -> tuple[EvidenceHead, list[str]]:
@@ -229,7 +190,7 @@ def _layers(model: nn.Module, head: Head) -> tuple[EvidenceHead, list[str]]:
     layers: list[nn.Module] = [layer.module for layer in head.before]
     changes = []
     for layer in head.after:
-        layers.append(twin(layer, dims, grid if isinstance(layer.module, nn.Linear) else ()))
+        layers.append(_twin(layer, dims, grid if isinstance(layer.module, nn.Linear) else ()))
         grid = () if isinstance(layer.module, nn.Linear) else grid
         if layers[-1] is not layer.module:
             changes.append(f"{layer.name}: {_short(layer.module)} -> {_short(layers[-1])}")
@@ -261,23 +222,12 @@ def _depending_on_the_head(head: Head) -> set[fx.Node]:
     return found
 
 
-def _adapted(
-    softcam: SoftCamModel, conversion: Conversion, inexact: list[str], num_classes: int | None, output_stride: int | None
-) -> Conversion:
-    """The record of a model that gets a finer grid or a new head, which is done here."""
+def _adapt(softcam: SoftCamModel, num_classes: int | None, output_stride: int | None) -> list[str]:
+    """Give a model a finer grid and a new last layer where asked for; return the layers that are dilated."""
     dilated = [] if output_stride is None else set_output_stride(softcam.backbone, output_stride)
     if num_classes is not None:
         _renew(softcam.evidence, num_classes)
-    reasons = [*inexact, *(["the evidence is finer"] if dilated else [])]
-    reasons += [] if num_classes is None else ["the last layer is new"]
-    return replace(
-        conversion,
-        exact=not reasons,
-        reason="; ".join(reasons),
-        dilated=tuple(dilated),
-        num_classes=num_classes,
-        output_stride=output_stride,
-    )
+    return dilated
 
 
 def _map_dims(model: nn.Module, head: Head) -> int:
@@ -312,7 +262,7 @@ def _renew(evidence: EvidenceHead, num_classes: int) -> None:
     places = [i for i, layer in enumerate(evidence) if isinstance(layer, CONVOLUTIONS)]
     if not places:
         raise ValueError("num_classes cannot be changed: the head has no linear layer.")
-    evidence[places[-1]] = new_classifier(evidence[places[-1]], num_classes)
+    evidence[places[-1]] = new_last_layer(evidence[places[-1]], num_classes)
 
 
 def _inexact(head: Head) -> list[str]:
@@ -358,3 +308,70 @@ def _restore_modes(softcam: SoftCamModel, model: nn.Module, names: list[str]) ->
         module.training = modes.get(name, model.training)
     for name, module in zip(names, softcam.evidence, strict=True):
         module.training = modes.get(name, model.training)
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of a map, at every position: (N, C, ...) -> (N, C, ...)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise what stands in dimension 1."""
+        return super().forward(input.movedim(1, -1)).movedim(-1, 1)
+
+
+def _twin(layer: Layer, dims: int, grid: Sequence[int] = ()) -> nn.Module:
+    """A layer behind the pooling, to stand before it: on maps (N, C, ...) with ``dims`` dimensions of positions.
+
+    Args:
+        layer (Layer): one that acts on the pooled channels.
+        dims (int): 1, 2 or 3.
+        grid (sequence of int): positions that a linear layer tells apart; its weights are summed over them. Default: none
+    """
+    module = layer.module
+    if isinstance(module, nn.Linear):
+        return _convolution(module, dims, grid)
+    if isinstance(module, nn.BatchNorm1d) and dims > 1:
+        settings = module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats
+        return _like(_BATCH_NORMS[dims](*settings), module)
+    if isinstance(module, nn.LayerNorm) and layer.flat:
+        shape = list(module.normalized_shape)
+        return _like(ChannelNorm(shape, module.eps, module.elementwise_affine, bias=module.bias is not None), module)
+    return module
+
+
+def _convolution(linear: nn.Linear, dims: int, grid: Sequence[int] = ()) -> nn.Module:
+    """The 1x1 convolution with the weights of ``linear``.
+
+    For a layer that reads a flattened ``grid`` the weights are summed over its positions: a position answers as the layer
+    would if the same features stood everywhere.
+    """
+    outputs, inputs = linear.out_features, linear.in_features // math.prod(grid)
+    weight = linear.weight.view(outputs, inputs, -1).sum(2)
+    conv = CONVOLUTIONS[dims - 1](inputs, outputs, 1, bias=linear.bias is not None).to(weight)
+    with torch.no_grad():
+        conv.weight.copy_(weight.view_as(conv.weight))
+        if conv.bias is not None:
+            conv.bias.copy_(linear.bias)
+    for name, parameter in conv.named_parameters():
+        parameter.requires_grad_(getattr(linear, name).requires_grad)
+    return conv.train(linear.training)
+
+
+def new_last_layer(last: nn.Module, num_classes: int) -> nn.Module:
+    """A fresh last layer, linear or a convolution, for other classes, with torch's own initial weights."""
+    bias = last.bias is not None
+    if isinstance(last, nn.Linear):
+        fresh: nn.Module = nn.Linear(last.in_features, num_classes, bias)
+    else:
+        kind: Any = type(last)
+        fresh = kind(last.in_channels, num_classes, last.kernel_size, last.stride, last.padding, bias=bias)
+    return fresh.to(next(last.parameters())).train(last.training)
+
+
+def _like(fresh: nn.Module, module: nn.Module) -> nn.Module:
+    """``fresh`` with the parameters, buffers, dtype, device and mode of ``module``."""
+    state = module.state_dict()
+    fresh = fresh.to(next((value for value in state.values() if value.is_floating_point()), torch.zeros(())))
+    fresh.load_state_dict(state)
+    for name, parameter in fresh.named_parameters():
+        parameter.requires_grad_(getattr(module, name).requires_grad)
+    return fresh.train(module.training)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from captum_softcam._names import named, quoted, reason
-from captum_softcam.softcam.shapes import CONVOLUTIONS, input_channels, run_on_meta, spatial_dims
+from captum_softcam.softcam.model import CONVOLUTIONS, input_channels, run_on_meta, spatial_dims
 
 __all__ = ["DilatedAvgPool", "set_output_stride"]
 

@@ -7,9 +7,10 @@ import copy
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,26 @@ from torch import Tensor, nn
 
 from captum_softcam._files import replacing_path
 from captum_softcam._names import quoted, reason, shown
-from captum_softcam.softcam.architectures import Architecture, identify
+from captum_softcam.softcam.architectures import Architecture, converted_like, identify
 from captum_softcam.softcam.checks import ask
-from captum_softcam.softcam.conversion import Conversion
 from captum_softcam.softcam.convert import rebuild
-from captum_softcam.softcam.header import FORMAT, KEY, check_header, read_header
-from captum_softcam.softcam.model import SoftCamModel
-from captum_softcam.softcam.shapes import input_channels
+from captum_softcam.softcam.model import Conversion, SoftCamModel, input_channels
 
-__all__ = ["fill", "load_model", "misfit", "refuse_nan", "save_model"]
+__all__ = [
+    "fill",
+    "load_softcam",
+    "misfit",
+    "read_file",
+    "refuse_nan",
+    "save_softcam",
+    "write_file",
+]
 
+_KEY = "captum_softcam"
+_FORMAT = 1
+_MOST = 2**26  # positions of an input, which is made to find the head again
+_LARGEST = 2**14  # side of an image
+_DTYPES = ("float16", "bfloat16", "float32", "float64")
 _KINDS = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -44,7 +55,69 @@ _KINDS = {
 }
 
 
-def save_model(
+def save_softcam(
+    model: SoftCamModel,
+    path: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    image_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Path:
+    """Write a SoftCAM model as one safetensors file with a JSON header.
+
+    :meth:`Classifier.save` does the same for a model with its classes and its normalisation, and describes the file.
+
+    Args:
+        model (SoftCamModel): the model.
+        path (path): the file. An existing one is replaced as soon as the new one is complete.
+        classes (sequence of str): names in the order of the logits. Default: none
+        image_size (int): side of the square input, in pixels. Default: none
+        mean (sequence of float): subtracted from each channel of an image in [0, 1]. Default: none
+        std (sequence of float): each channel is divided by it afterwards. Default: none
+
+    Returns:
+        Path: the file.
+
+    Raises:
+        TypeError: if ``model`` is not a SoftCamModel.
+        FileNotFoundError: if the folder of ``path`` does not exist.
+
+    Example::
+
+        >>> path = save_softcam(model, "model.safetensors", classes=["cat", "dog"])
+        >>> load_softcam(path).evidence_maps(images).shape
+        torch.Size([2, 2, 7, 7])
+    """
+    if not isinstance(model, SoftCamModel):
+        raise TypeError(f"save_softcam needs a SoftCamModel; got {type(model).__name__}. Use Classifier.save instead.")
+    name = type(model).__name__
+    return write_file(model, path, name=name, classes=classes, image_size=image_size, mean=mean, std=std)
+
+
+def load_softcam(path: str | Path, model: nn.Module | None = None) -> SoftCamModel:
+    """Load the SoftCAM model of a file, whichever function wrote it.
+
+    Args:
+        path (path): a file of :func:`save_softcam`, :meth:`Classifier.save` or the command.
+        model (torch.nn.Module): the network, where torchvision does not build it; see :meth:`Classifier.load`.
+            Default: built by torchvision
+
+    Returns:
+        SoftCamModel: in eval mode, on the CPU.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is truncated, was not written by this package or has a newer format, if it holds a black
+            box, or if it does not fit the network.
+    """
+    found, _ = read_file(path, model)
+    if not isinstance(found, SoftCamModel):
+        raise ValueError(f"'{shown(path)}' holds a black box; read it with Classifier.load, or convert it.")
+    return found
+
+
+def write_file(
     model: nn.Module,
     path: str | Path,
     *,
@@ -62,21 +135,16 @@ def save_model(
         raise FileNotFoundError(f"the folder '{path.parent}' for '{path.name}' does not exist; make it first.")
     state = model.state_dict()
     if architecture is None:
-        architecture = _identified(model, _num_outputs(model, classes))
+        architecture = _identified(model, len(classes) if classes is not None else len(_last(state)))
     else:
-        _refuse_misfit(_built(architecture, model), state, f"{architecture.name} as it is given")
-        if not _answers_alike(model, architecture):
-            raise ValueError(
-                f"{architecture.name} as it is given computes something else with these weights than the model; leave "
-                "architecture out, and pass the network on loading."
-            )
+        _check_architecture(architecture, model)
     header = {
-        "format": FORMAT,
+        "format": _FORMAT,
         "version": importlib.metadata.version("captum-softcam"),
         "name": name,
         "architecture": asdict(architecture) if architecture else None,
         "softcam": isinstance(model, SoftCamModel),
-        "conversion": _conversion(model),
+        "conversion": asdict(model.conversion) if isinstance(model, SoftCamModel) and model.conversion else None,
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
         "classes": None if classes is None else list(map(str, classes)),
         "image_size": image_size,
@@ -84,19 +152,19 @@ def save_model(
         "std": None if std is None else list(map(float, std)),
     }
     header = json.loads(json.dumps(header))
-    check_header(header, path)
+    _check_header(header, path)
     stored = {key: _stored(value, half) for key, value in state.items()}
     header["digest"] = _digest(header, stored)
     with replacing_path(path) as draft:
-        save_file(stored, draft, {KEY: json.dumps(header)})
+        save_file(stored, draft, {_KEY: json.dumps(header)})
     return path
 
 
-def load_model(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, dict[str, Any]]:
-    """A network in eval mode, on the CPU, and the header of its file; errors as for :meth:`Classifier.load`."""
+def read_file(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the network of a file, in eval mode on the CPU, and its header; errors as for :meth:`Classifier.load`."""
     path = Path(path)
     with _opened(path) as file:
-        header = read_header(file.metadata(), path)
+        header = _read_header(file.metadata(), path)
         try:
             built = _rebuilt(header, file, model, path)
         except ValueError as error:
@@ -138,7 +206,7 @@ def _rebuilt(header: dict[str, Any], file: Any, model: nn.Module | None, path: P
     source = model if model is not None else Architecture(**header["architecture"]).build_without_memory()
     conversion = Conversion.of(header["conversion"]) if header["conversion"] else None
     convert = header["softcam"] and not isinstance(source, SoftCamModel)
-    built = _converted(source, conversion) if convert else source
+    built = rebuild(source, conversion) if convert else source
     _refuse_misfit(built, given, f"'{shown(path)}'")
     outputs = len(_last(built.state_dict()))
     if header["architecture"] and header["classes"] is not None and len(header["classes"]) != outputs:
@@ -190,15 +258,26 @@ def _digest(header: dict[str, Any], state: dict[str, Tensor]) -> str:
 
 def _identified(model: nn.Module, num_classes: int) -> Architecture | None:
     """The architecture of a network of torchvision, if it gives the logits of this one with its weights."""
-    architecture = identify(model, num_classes)
-    return architecture if architecture and _answers_alike(model, architecture) else None
+    architecture, twin = identify(model, num_classes) or (None, None)
+    return architecture if twin is not None and _answers_alike(model, twin) else None
+
+
+def _check_architecture(architecture: Architecture, model: nn.Module) -> None:
+    """Raise ValueError unless an architecture builds the network again."""
+    twin = converted_like(architecture.build_without_memory(), model)
+    _refuse_misfit(twin, model.state_dict(), f"{architecture.name} as it is given")
+    if not _answers_alike(model, twin):
+        raise ValueError(
+            f"{architecture.name} as it is given computes something else with these weights than the model; leave "
+            "architecture out, and pass the network on loading."
+        )
 
 
 @torch.no_grad()
-def _answers_alike(model: nn.Module, architecture: Architecture) -> bool:
-    """Whether what an architecture builds again computes what the model computes, on inputs that are made up."""
+def _answers_alike(model: nn.Module, twin: nn.Module) -> bool:
+    """Whether a network that was built again computes what the model computes, on inputs that are made up."""
     original = copy.deepcopy(model).cpu().eval()
-    twin = _built(architecture, model).to(next(original.parameters()).dtype)
+    twin = twin.to(next(original.parameters()).dtype)
     fill(twin, original.state_dict())
     for answer in ask(original, None).comparable(()):
         given = twin.eval()(answer.inputs)
@@ -212,30 +291,9 @@ def _stored(value: Tensor, half: bool) -> Tensor:
     return value.detach().cpu().contiguous().clone()  # safetensors refuses tensors that share memory
 
 
-def _num_outputs(model: nn.Module, classes: Sequence[str] | None) -> int:
-    return len(classes) if classes is not None else len(_last(model.state_dict()))
-
-
 def _last(state: dict[str, Tensor]) -> Tensor:
     """The weights of the last layer, as long as there are outputs."""
     return [value for value in state.values() if value.dim() > 1][-1]
-
-
-def _conversion(model: nn.Module) -> dict[str, Any] | None:
-    return asdict(model.conversion) if isinstance(model, SoftCamModel) and model.conversion else None
-
-
-def _built(architecture: Architecture, model: nn.Module) -> nn.Module:
-    twin = architecture.build_without_memory()
-    return _converted(twin, model.conversion) if isinstance(model, SoftCamModel) else twin
-
-
-def _converted(model: nn.Module, conversion: Conversion | None) -> SoftCamModel:
-    """The conversion of a file done again."""
-    if conversion is None:
-        return rebuild(model, None, num_classes=None, output_stride=None)
-    size, stride = conversion.input_size, conversion.output_stride
-    return rebuild(model, size, num_classes=conversion.num_classes, output_stride=stride)
 
 
 def _refuse_misfit(model: nn.Module, state: dict[str, Tensor], what: str) -> None:
@@ -290,3 +348,100 @@ def refuse_nan(state: dict[str, Tensor], what: str) -> None:
 
 def _first(keys: list[str], count: int = 3) -> str:
     return ", ".join(shown(key, 120) for key in keys[:count]) + (", …" if len(keys) > count else "")
+
+
+def _read_header(metadata: Mapping[str, str] | None, path: Path) -> dict[str, Any]:
+    """The header in the metadata of a safetensors file.
+
+    Raises:
+        ValueError: if there is none, it is of a newer format, or a field is not what it should be.
+    """
+    try:
+        header = json.loads((metadata or {})[_KEY])
+        found = header["format"]
+    except (KeyError, TypeError, ValueError, RecursionError, IndexError) as error:
+        raise ValueError(
+            f"'{shown(path)}' is a safetensors file, but captum_softcam did not write it; load its weights into the network "
+            "that they belong to, then convert and save that."
+        ) from error
+    if _whole(found) and found > _FORMAT:
+        raise ValueError(
+            f"'{shown(path)}' has format {quoted(found)} of a newer captum_softcam; this one reads format {_FORMAT}."
+        )
+    _check_header(header, path)
+    return dict(header)
+
+
+def _check_header(header: dict[str, Any], path: Path) -> None:
+    """Raise ValueError unless every field of a header is there and is what it should be."""
+    missing = [name for name in _FIELDS if name not in header]
+    if missing:
+        raise ValueError(f"the header of '{shown(path)}' is damaged: {', '.join(missing)} missing. Save the model again.")
+    for name, (valid, expected) in _FIELDS.items():
+        if not valid(header[name]):
+            raise ValueError(
+                f"the header of '{shown(path)}' is damaged: {name} is {quoted(header[name])}; expected {expected}."
+            )
+
+
+def _whole(value: object, least: int = 0, most: int = _LARGEST) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _real(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e30
+
+
+def _list_of(valid: Callable[[Any], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, (list, tuple)) and all(map(valid, value))
+
+
+def _or_none(valid: Callable[[Any], bool]) -> Callable[[object], bool]:
+    return lambda value: value is None or valid(value)
+
+
+def _size(value: Any) -> bool:
+    """Sides of an input or a map: as many as a network can have, and not beyond memory."""
+    sides = _list_of(lambda side: _whole(side, 1, _MOST))(value)
+    return sides and 0 < len(value) <= 4 and math.prod(value) <= _MOST
+
+
+def _architecture(value: Any) -> bool:
+    if not isinstance(value, dict) or value.keys() != {"name", "arguments"} or not _text(value["name"]):
+        return False
+    return isinstance(value["arguments"], dict) and len(value["arguments"]) <= 20
+
+
+def _conversion(value: Any) -> bool:
+    needed = {"source", "pooling", "replaced", "exact"}
+    if not isinstance(value, dict) or not needed <= value.keys() <= {each.name for each in fields(Conversion)}:
+        return False
+    return all(_CONVERSION[name](entry) for name, entry in value.items())
+
+
+_CONVERSION: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("source", "pooling", "reason", "checked"), _text),
+    **dict.fromkeys(("replaced", "dilated", "left_out"), _list_of(_text)),
+    "exact": lambda value: isinstance(value, bool),
+    **dict.fromkeys(("difference", "largest"), _or_none(lambda value: isinstance(value, float) or _real(value))),
+    **dict.fromkeys(("input_size", "grid"), _or_none(_size)),
+    "num_classes": _or_none(lambda value: _whole(value, 1, _MOST)),
+    "output_stride": _or_none(lambda value: _whole(value, 1)),
+}
+
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "format": (lambda value: _whole(value, 1, _FORMAT), f"the number {_FORMAT}"),
+    "name": (_text, "a text"),
+    "architecture": (_or_none(_architecture), "a name and arguments, or null"),
+    "softcam": (lambda value: isinstance(value, bool), "true or false"),
+    "conversion": (_or_none(_conversion), "the record of a conversion, or null"),
+    "dtype": (lambda value: value in _DTYPES, f"one of {', '.join(_DTYPES)}"),
+    "classes": (_or_none(_list_of(_text)), "a list of names, or null"),
+    "image_size": (_or_none(lambda value: _whole(value, 1)), f"a number from 1 to {_LARGEST}, or null"),
+    "mean": (_or_none(_list_of(_real)), "a list of numbers, or null"),
+    "std": (_or_none(_list_of(lambda value: _real(value) and value != 0)), "a list of numbers other than 0, or null"),
+}

@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 
 from captum_softcam._intervention.operations import ACTIVATIONS, DROPOUTS, FLATTENING, argument
 from captum_softcam._names import reason
-from captum_softcam.softcam.shapes import CONVOLUTIONS, spatial_dims
+from captum_softcam.softcam.model import CONVOLUTIONS, spatial_dims
 from captum_softcam.softcam.tracing import Tracer
 
 __all__ = ["Head", "Layer", "Pooling", "find_head", "is_linear"]

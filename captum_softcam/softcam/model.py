@@ -6,18 +6,28 @@ A pooled classifier reads ``features -> pool -> head -> logits``. SoftCAM swaps 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import cast
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from captum_softcam._names import reason, shown
-from captum_softcam.softcam.conversion import Conversion
-from captum_softcam.softcam.shapes import input_channels, run_on_meta
+from captum_softcam._names import reason
 
-__all__ = ["EvidenceHead", "SoftCamModel"]
+__all__ = [
+    "CONVOLUTIONS",
+    "Conversion",
+    "EvidenceHead",
+    "SoftCamModel",
+    "input_channels",
+    "pooled",
+    "run_on_meta",
+    "spatial_dims",
+]
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""Convolutions in the order of their spatial dimensions."""
 
 
 class EvidenceHead(nn.Sequential):
@@ -38,6 +48,90 @@ class EvidenceHead(nn.Sequential):
         >>> EvidenceHead(torch.nn.Conv2d(512, 5, 1))(torch.zeros(2, 512, 7, 7)).shape
         torch.Size([2, 5, 7, 7])
     """
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """The record that ``SoftCamModel.conversion`` holds; ``print`` it.
+
+    Args:
+        source (str): class of the model, with its module.
+        pooling (str): the step that moved behind the classifier.
+        replaced (tuple of str): each layer of the head and what it became.
+        exact (bool): whether the logits are those of the source, up to rounding: of the largest logit or evidence, at most
+            1e-5 in float32, 1e-10 in float64, 0.01 in float16, 0.05 in bfloat16, and 0.01 where a GPU rounds to TF32.
+        reason (str): why not, if not; else empty.
+        difference (float): largest logit difference on the example or the inputs made up in its place, in eval mode. None if
+            nothing was checked, or for new classes.
+        largest (float): largest logit of the source there, for comparison.
+        input_size (tuple of int): (H, W) of the example. None without
+        grid (tuple of int): (h, w) of its evidence. None without
+        dilated (tuple of str): layers that gave up their stride for ``output_stride``, or read a finer map.
+        left_out (tuple of str): children of the source that the converted model has no use for, such as auxiliary heads.
+        num_classes (int): asked for, as a new head. None if the source's were kept
+        output_stride (int): asked for. None if not
+        checked (str): the inputs on which the conversion was compared with the source, or why on none.
+    """
+
+    source: str
+    pooling: str
+    replaced: tuple[str, ...]
+    exact: bool
+    reason: str = ""
+    difference: float | None = None
+    largest: float | None = None
+    input_size: tuple[int, ...] | None = None
+    grid: tuple[int, ...] | None = None
+    dilated: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    num_classes: int | None = None
+    output_stride: int | None = None
+    checked: str = ""
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> Conversion:
+        """Read a record from JSON, in which tuples have become lists.
+
+        Args:
+            record (dict): the fields by name.
+
+        Returns:
+            Conversion: the record.
+
+        Raises:
+            TypeError: if a field is missing, or one is unknown.
+        """
+        known: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
+        return cls(**known)
+
+    def __str__(self) -> str:
+        lines = [
+            ("source", self.source),
+            ("pooling", f"{self.pooling}, now last"),
+            *(("head", change) for change in self.replaced),
+            ("dilated", self._dilated()),
+            ("left out", ", ".join(self.left_out)),
+            ("evidence", self._evidence()),
+            ("logits", "unchanged up to rounding" if self.exact else f"changed: {self.reason}"),
+            ("difference", self._difference()),
+            ("checked", self.checked),
+        ]
+        return "\n".join(f"{title:<11}{text}" for title, text in lines if text)
+
+    def _dilated(self) -> str:
+        shown = ", ".join(self.dilated[:3])
+        return shown if len(self.dilated) <= 3 else f"{shown}, … ({len(self.dilated)} layers)"
+
+    def _difference(self) -> str:
+        if self.difference is None:
+            return ""
+        where = "the example" if self.input_size else "inputs that were made up"
+        return f"{self.difference:.2g} at most on {where}, where the largest logit is {self.largest:.2g}"
+
+    def _evidence(self) -> str:
+        if self.grid is None or self.input_size is None:
+            return ""
+        return f"{' x '.join(map(str, self.grid))} for an input of {' x '.join(map(str, self.input_size))}"
 
 
 class SoftCamModel(nn.Module):
@@ -100,58 +194,6 @@ class SoftCamModel(nn.Module):
             sides = " x ".join(map(str, size))
             raise ValueError(f"the network does not run at {sides} pixels: {reason(error)}") from error
 
-    def save(
-        self,
-        path: str | Path,
-        *,
-        classes: Sequence[str] | None = None,
-        image_size: int | None = None,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-    ) -> Path:
-        """Write the model as one safetensors file with a JSON header; see :meth:`Classifier.save`, which tells more.
-
-        Args:
-            path (path): the file; one that exists is replaced, once the new one is whole.
-            classes (sequence of str): names in the order of the logits. Default: not told
-            image_size (int): side of the square input, in pixels. Default: not told
-            mean (sequence of float): subtracted from each channel of an image in [0, 1]. Default: not told
-            std (sequence of float): what each channel is divided by afterwards. Default: not told
-
-        Returns:
-            Path: the file.
-
-        Raises:
-            FileNotFoundError: if its folder does not exist.
-        """
-        from captum_softcam.softcam.files import save_model  # which converts, and so needs this class
-
-        name = type(self).__name__
-        return save_model(self, path, name=name, classes=classes, image_size=image_size, mean=mean, std=std)
-
-    @classmethod
-    def load(cls, path: str | Path, model: nn.Module | None = None) -> SoftCamModel:
-        """Read what :meth:`save` wrote.
-
-        Args:
-            path (path): the file.
-            model (torch.nn.Module): the network, where torchvision does not build it; see :meth:`Classifier.load`, which
-                tells more. Default: built by torchvision
-
-        Returns:
-            SoftCamModel: in eval mode, on the CPU.
-
-        Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: if it is cut off, not ours, of a newer format, holds a black box, or does not fit the network.
-        """
-        from captum_softcam.softcam.files import load_model
-
-        found, _ = load_model(path, model)
-        if not isinstance(found, cls):
-            raise ValueError(f"'{shown(path)}' holds a black box; read it with Classifier.load, or convert it.")
-        return found
-
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits of ``inputs`` (N, ...), the means of their evidence maps: (N, K)."""
         return pooled(self.evidence_maps(inputs))
@@ -160,3 +202,29 @@ class SoftCamModel(nn.Module):
 def pooled(evidence: Tensor) -> Tensor:
     """Logits (N, K) of evidence maps (N, K, ...)."""
     return torch.flatten(evidence, 2).mean(dim=2)
+
+
+def _first_convolution(module: nn.Module) -> nn.Conv1d | nn.Conv2d | nn.Conv3d | None:
+    """The first convolution in the order of registration, which for all but exotic networks reads the input."""
+    return next((m for m in module.modules() if isinstance(m, CONVOLUTIONS)), None)
+
+
+def input_channels(module: nn.Module) -> int | None:
+    """Channels of the input (N, C, ...) of ``module``, read off its first convolution; None if it has none."""
+    first = _first_convolution(module)
+    return None if first is None else first.in_channels
+
+
+def spatial_dims(module: nn.Module) -> int | None:
+    """Spatial dimensions of the input of ``module``, read off its first convolution; None if it has none."""
+    first = _first_convolution(module)
+    return None if first is None else first.weight.dim() - 2
+
+
+@torch.no_grad()
+def run_on_meta(module: nn.Module, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> Tensor:
+    """Output of ``module`` for an input of ``shape``, with its shape and nothing in it; hooks run as ever."""
+    state = {name: value.to("meta") for name, value in (*module.named_parameters(), *module.named_buffers())}
+    if dtype is None:
+        dtype = next((value.dtype for value in state.values() if value.is_floating_point()), torch.float32)
+    return cast(Tensor, functional_call(module, state, (torch.empty(shape, device="meta", dtype=dtype),)))

@@ -24,7 +24,7 @@ from captum_softcam._files import owned
 from captum_softcam.cli.options import in_words
 from captum_softcam.data import read_image
 from captum_softcam.softcam import Classifier, SoftCamModel
-from captum_softcam.softcam.new_head import fit_head, last_layer
+from captum_softcam.softcam.classifiers import fit_head, last_layer
 
 NAME = "shufflenet_v2_x0_5"
 QUICK = ["--model", NAME, "--size", "32", "--epochs", "2", "--lr", "0.01", "--workers", "0", "--accelerator", "cpu"]

@@ -7,12 +7,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 from captum_softcam.data import RetinalLesions
 from captum_softcam.evaluation import accuracy
-from captum_softcam.softcam import (
-    EMBEDDED,
-    SoftCamModel,
-    embedded,
-    load_embedded,
-)
+from captum_softcam.softcam import EMBEDDED, SoftCamModel, classifiers, load_embedded
 
 every = pytest.mark.parametrize("name", EMBEDDED)
 
@@ -65,7 +60,7 @@ class TestModels:
         assert load_embedded().name == "lesions_softcam"
 
     def test_files_are_small_and_no_others_lie_there(self):
-        files = sorted(path for path in embedded._FOLDER.iterdir() if path.is_file())
+        files = sorted(path for path in classifiers._EMBEDDED_FOLDER.iterdir() if path.is_file())
         assert [path.name for path in files] == sorted(f"{name}.safetensors" for name in EMBEDDED)
         assert sum(path.stat().st_size for path in files) <= 6e6
 

@@ -14,7 +14,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from captum_softcam.softcam import Architecture, Classifier, EvidenceHead, SoftCamModel, convert_to_softcam
+from captum_softcam.softcam import (
+    Architecture,
+    Classifier,
+    EvidenceHead,
+    SoftCamModel,
+    convert_to_softcam,
+    load_softcam,
+    save_softcam,
+)
 
 NAMES = [
     *("alexnet", "vgg11_bn", "resnet34", "wide_resnet50_2", "squeezenet1_0", "densenet121", "googlenet", "inception_v3"),
@@ -114,8 +122,8 @@ def test_what_no_layer_shows_is_recognised(transform_input, softcam, tmp_path):
 @torch.no_grad()
 def test_a_conversion_is_done_again(arguments, tmp_path):
     model = convert_to_softcam(_network("resnet18"), **arguments)
-    path = model.save(tmp_path / "model.safetensors", classes=list("abcde")[: arguments.get("num_classes", 3)])
-    after = SoftCamModel.load(path)
+    path = save_softcam(model, tmp_path / "model.safetensors", classes=list("abcde")[: arguments.get("num_classes", 3)])
+    after = load_softcam(path)
     assert _header(path)["architecture"]["name"] == "resnet18"
     images = torch.rand(1, 3, 64, 64)
     assert torch.equal(after.evidence_maps(images), model.evidence_maps(images))
@@ -124,14 +132,14 @@ def test_a_conversion_is_done_again(arguments, tmp_path):
 @torch.no_grad()
 def test_a_network_of_ones_own_asks_for_its_code(net, images, tmp_path):
     model = convert_to_softcam(net)
-    path = model.save(tmp_path / "model.safetensors")
+    path = save_softcam(model, tmp_path / "model.safetensors")
     assert _header(path)["architecture"] is None
     with pytest.raises(ValueError, match=r"torchvision does not build; give the untrained one: load\(path, model=MyNet"):
-        SoftCamModel.load(path)
-    after = SoftCamModel.load(path, model=PooledNet())
+        load_softcam(path)
+    after = load_softcam(path, model=PooledNet())
     assert torch.equal(after(images), model(images)), "float64 as it was"
     with pytest.raises(ValueError, match=r"do not fit '.*': .* instead of"):
-        SoftCamModel.load(path, model=PooledNet(channels=7))
+        load_softcam(path, model=PooledNet(channels=7))
 
 
 @torch.no_grad()
@@ -140,7 +148,7 @@ def test_a_model_built_by_hand(tmp_path):
         return SoftCamModel(nn.Conv2d(3, 4, 3), EvidenceHead(nn.Conv2d(4, 2, 1))).eval()
 
     model, images = by_hand(), torch.rand(1, 3, 9, 9)
-    after = SoftCamModel.load(model.save(tmp_path / "model.safetensors"), model=by_hand())
+    after = load_softcam(save_softcam(model, tmp_path / "model.safetensors"), model=by_hand())
     assert torch.equal(after.evidence_maps(images), model.evidence_maps(images))
     assert after.conversion is None
 
@@ -152,7 +160,7 @@ def test_a_flattened_map_finds_its_grid_again(tmp_path):
 
     images = torch.rand(2, 1, 28, 28)
     model = convert_to_softcam(lenet(), images)
-    after = SoftCamModel.load(model.save(tmp_path / "model.safetensors"), model=lenet())
+    after = load_softcam(save_softcam(model, tmp_path / "model.safetensors"), model=lenet())
     assert torch.equal(after.evidence_maps(images), model.evidence_maps(images))
 
 
@@ -232,13 +240,13 @@ def test_a_damaged_header(changes, evident, tmp_path):
 def test_a_black_box_is_no_softcam_model(small, tmp_path):
     path = small.save(tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match=r"holds a black box; read it with Classifier.load, or convert it"):
-        SoftCamModel.load(path)
+        load_softcam(path)
 
 
 def test_a_model_without_classes_is_no_classifier(evident, tmp_path):
-    path = evident.model.save(tmp_path / "model.safetensors")
-    assert isinstance(SoftCamModel.load(path), SoftCamModel)
-    with pytest.raises(ValueError, match=r"without classes and input size; read it with SoftCamModel.load"):
+    path = save_softcam(evident.model, tmp_path / "model.safetensors")
+    assert isinstance(load_softcam(path), SoftCamModel)
+    with pytest.raises(ValueError, match=r"without classes and input size; read it with load_softcam"):
         Classifier.load(path)
 
 
