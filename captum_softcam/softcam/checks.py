@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -161,11 +161,15 @@ def _other_values(inputs: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Logits of a conversion beside those of its source: the largest difference, what rounding explains, largest logit."""
+    """Logits of a conversion beside those of its source: the largest difference, what rounding explains, largest logit.
+
+    ``features`` is the shape of the map that the evidence was computed from.
+    """
 
     moved: float
     allowed: float
     largest: float
+    features: tuple[int, ...] = ()
 
     @property
     def same(self) -> bool:
@@ -178,8 +182,10 @@ def compare(model: SoftCamModel, answers: Answers, path: tuple[Any, ...]) -> lis
     """A conversion beside the answers of its source, the example first; empty if no logits can be compared."""
     found = []
     for answer in answers.comparable(path):
-        evidence = model.evidence_maps(answer.inputs)
-        found.append(_compared(pooled(evidence), answer.logits(path), float(evidence.abs().max())))
+        features = model.backbone(answer.inputs)
+        evidence = model.evidence(features)
+        comparison = _compared(pooled(evidence), answer.logits(path), float(evidence.abs().max()))
+        found.append(replace(comparison, features=tuple(features.shape)))
     return found
 
 
@@ -309,14 +315,22 @@ class _Everywhere(fx.Interpreter):
         return one.expand_as(result).contiguous()
 
 
-def refuse_other_positions(backbone: nn.Module, example: Tensor, name: str) -> None:
+def refuse_other_positions(backbone: nn.Module, example: Tensor, shape: tuple[int, ...] | None, name: str) -> None:
     """Raise ValueError unless the map of ``backbone`` lies on the input as its positions say.
 
     Either the map grows with the input, side by side; or, for networks of one size, what changes in one half of the input
     changes that half of the map most. A map that is mirrored or turned does neither.
+
+    Args:
+        backbone (torch.nn.Module): the network up to its pooling.
+        example (Tensor): its input.
+        shape (tuple of int): of the map of the example, if known. Default: None, to be found
+        name (str): of the model, for the message.
     """
-    grows = _grows_with(backbone, example)
-    agreements = [] if example.is_meta else _agreements(backbone, example, at_least=_CLEAR if grows else 2)
+    grows = _grows_with(backbone, example, shape)
+    at_least = _CLEAR if grows else 2
+    too_small = example.is_meta or (shape is not None and math.prod(shape[2:]) < at_least)
+    agreements = [] if too_small else _agreements(backbone, example, at_least)
     if any(value < (_MIRRORED if grows else _AGREEMENT) for value in agreements):
         raise ValueError(
             f"the evidence of {name} would not lie where the input is: what looks like a map before its pooling does not "
@@ -325,10 +339,10 @@ def refuse_other_positions(backbone: nn.Module, example: Tensor, name: str) -> N
         )
 
 
-def _grows_with(backbone: nn.Module, example: Tensor) -> bool:
+def _grows_with(backbone: nn.Module, example: Tensor, before: tuple[int, ...] | None) -> bool:
     """Whether each side of the map grows with that side of the input, and nothing else does."""
     try:
-        before = run_on_meta(backbone, tuple(example.shape), example.dtype).shape
+        before = before or tuple(run_on_meta(backbone, tuple(example.shape), example.dtype).shape)
         for axis in range(2, len(before)):
             place = example.dim() - len(before) + axis
             size = [_LARGER * side if d == place else side for d, side in enumerate(example.shape)]
@@ -341,7 +355,7 @@ def _grows_with(backbone: nn.Module, example: Tensor) -> bool:
 
 
 @torch.no_grad()
-def _agreements(backbone: nn.Module, example: Tensor, at_least: int = 2) -> list[float]:
+def _agreements(backbone: nn.Module, example: Tensor, at_least: int) -> list[float]:
     """For each side of the map, the correlation of its positions with the corner of the input that they answer to.
 
     Maps with fewer positions than ``at_least`` are left out.

@@ -36,6 +36,7 @@ from captum_softcam.softcam.model import (
     EvidenceHead,
     SoftCamModel,
     input_channels,
+    run_on_meta,
     spatial_dims,
 )
 from captum_softcam.softcam.tracing import acts_in_place, rows_to_grid, same_branch
@@ -125,7 +126,8 @@ def convert_to_softcam(
     softcam = SoftCamModel(_backbone(type(model).__name__, original, head), evidence).eval()
     found = compare_with_source(model, softcam, head, answers)
     if answers.example is not None:
-        refuse_other_positions(softcam.backbone, answers.example, type(model).__name__)
+        shape = found[0].features if len(found) == len(answers.batches) else None
+        refuse_other_positions(softcam.backbone, answers.example, shape, type(model).__name__)
     if not inexact and not all(each.same for each in found):
         inexact = why_moved(model, head, answers, found, allow_inexact)
     dilated = _adapt(softcam, num_classes, output_stride)
@@ -291,12 +293,14 @@ def _measured(
     has_values = answers.example is not None and not answers.example.is_meta
     words = "not at all: the logits are not finite" if has_values and not found else answers.words
     conversion = replace(conversion, checked=words)
+    if found and conversion.dilated:  # the model has another grid by now, and other logits
+        found = compare(softcam, replace(answers, batches=answers.batches[:1]), path)
     if found and conversion.num_classes is None:
-        first = compare(softcam, answers, path)[0] if conversion.dilated else found[0]
-        conversion = replace(conversion, difference=first.moved, largest=first.largest)
+        conversion = replace(conversion, difference=found[0].moved, largest=found[0].largest)
     if answers.given and answers.example is not None:
-        grid = softcam.backbone(answers.example[:1]).shape[2:]
-        conversion = replace(conversion, input_size=tuple(answers.example.shape[2:]), grid=tuple(grid))
+        size = tuple(answers.example.shape)
+        grid = found[0].features if found else tuple(run_on_meta(softcam.backbone, size, answers.example.dtype).shape)
+        conversion = replace(conversion, input_size=size[2:], grid=grid[2:])
     return conversion
 
 
