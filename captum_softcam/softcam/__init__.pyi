@@ -1,0 +1,17 @@
+from .architectures import Architecture as Architecture
+from .classifiers import EMBEDDED as EMBEDDED
+from .classifiers import Classifier as Classifier
+from .classifiers import load_classifier as load_classifier
+from .classifiers import load_embedded as load_embedded
+from .classifiers import new_classifier as new_classifier
+from .convert import convert_to_softcam as convert_to_softcam
+from .export import export_onnx as export_onnx
+from .files import load_softcam as load_softcam
+from .files import save_softcam as save_softcam
+from .loss import ElasticNetEvidenceLoss as ElasticNetEvidenceLoss
+from .model import Conversion as Conversion
+from .model import EvidenceHead as EvidenceHead
+from .model import SoftCamModel as SoftCamModel
+from .task import SoftCamTask as SoftCamTask
+from .training import TrainingResult as TrainingResult
+from .training import train_classifier as train_classifier
