@@ -47,8 +47,8 @@ def add_compare(commands: Any) -> None:
         "compare",
         help="score attribution methods under the same metrics on the same samples",
         description="Score attribution methods under the same metrics on the same samples. Without options, the embedded "
-        "SoftCAM model is explained on the embedded retinal lesions. An interrupted run goes on with: captum-softcam compare "
-        "--resume --out DIR",
+        "SoftCAM model is explained on the embedded retinal lesions. An interrupted run goes on with: captum-softcam "
+        "compare --resume --out DIR",
     )
     parser.set_defaults(run=partial(_compare, parser))
     add_model_options(parser)
