@@ -135,7 +135,7 @@ class MetricTable(SphinxDirective):
         classes, rows = links_to_classes(), [("Metric and its class", "", "Cost", "Settings", "Origin", "Source")]
         for name, metric in METRICS.items():
             settings = ", ".join(f"``{key}={value}``" for key, value in metric.settings.items())
-            arrow, origin = "↑" if metric.higher_is_better else "↓", metric.origin.replace("quantus", "Quantus")
+            arrow, origin = "↑" if metric.higher_is_better else "↓", metric.origin
             shown = f"**{name}**" if metric.default else name
             both = f"| {shown}\n       | {classes[name]}"
             rows.append((both, arrow, metric.cost, settings, origin, f":cite:p:`{metric.source}`"))

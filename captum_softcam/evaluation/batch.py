@@ -88,11 +88,8 @@ class BatchScorer:
             plain_seconds=seconds / len(samples),
         )
         scoring = _Scoring(self, samples, batch, result, progress)
-        try:
-            for place, name in enumerate(self.methods):
-                scoring.score(place, name)
-        finally:
-            batch.close()
+        for place, name in enumerate(self.methods):
+            scoring.score(place, name)
         return replace(result, examples=scoring.examples())
 
 

@@ -1,110 +1,26 @@
-"""Metrics of the comparison: each a row of :data:`METRICS`, a function of one method's maps of a batch.
+"""Metrics of a comparison: each is a row of :data:`METRICS`, a function of one method's maps of a batch.
 
-The perturbation metrics of a comparison play on the patches of an image (:class:`PatchGame`): whole regions and all channels
-go together, and what one method or metric has asked, the next gets for nothing. Most rows call the pure functions of
-:mod:`captum_softcam.metrics.functional`; four let a class of Quantus do the work, where it does it rightly. For
-scripts that speak Quantus, each is a class as well (:class:`QuantusMetric`).
+Perturbation metrics work on the patches of an image (:class:`PatchGame`): whole regions and all channels are replaced
+together, and a perturbed image that one method or metric has shown to the model costs the next one nothing. The formulas are
+pure functions in :mod:`captum_softcam.metrics.functional`. For scripts that use Quantus, each metric is also a class
+(:class:`QuantusMetric`).
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING
+import lazy_loader
 
-from captum_softcam.metrics.batch import PATCHES, Batch, Explanation, patches_of
-from captum_softcam.metrics.complexity import COMPLEXITY
-from captum_softcam.metrics.faithfulness import FAITHFULNESS
-from captum_softcam.metrics.localisation import LOCALISATION
-from captum_softcam.metrics.metric import Curve, Metric
-from captum_softcam.metrics.patches import PatchGame
-from captum_softcam.metrics.quantus_rows import QUANTUS
-from captum_softcam.metrics.verdicts import VERDICTS, Verdict
+from captum_softcam.metrics.registry import CLASS_NAMES
 
-if TYPE_CHECKING:
-    from captum_softcam.metrics.classes import (
-        ADCC,
-        ActivationPrecision,
-        ActivationSensitivity,
-        AverageDrop,
-        Coherency,
-        Deletion,
-        EnergyBasedPointingGame,
-        FaithfulnessCorrelation,
-        FaithfulnessEstimate,
-        IncreaseInConfidence,
-        Infidelity,
-        Insertion,
-        IouAtBestThreshold,
-        Irof,
-        MapComplexity,
-        Monotonicity,
-        MonotonicityCorrelation,
-        PixelAuc,
-        PixelFlipping,
-        PointingGame,
-        RegionPerturbation,
-        RelevanceMassAccuracy,
-        RelevanceRankAccuracy,
-        Road,
-        Selectivity,
-        SensitivityN,
-        Sparseness,
-        TopKIntersection,
-        TopKLocalisationPrecision,
-    )
-    from captum_softcam.metrics.quantus_metric import QuantusMetric
-
-__all__ = [
-    "ADCC",
-    "METRICS",
-    "PATCHES",
-    "VERDICTS",
-    "ActivationPrecision",
-    "ActivationSensitivity",
-    "AverageDrop",
-    "Batch",
-    "Coherency",
-    "Curve",
-    "Deletion",
-    "EnergyBasedPointingGame",
-    "Explanation",
-    "FaithfulnessCorrelation",
-    "FaithfulnessEstimate",
-    "IncreaseInConfidence",
-    "Infidelity",
-    "Insertion",
-    "IouAtBestThreshold",
-    "Irof",
-    "MapComplexity",
-    "Metric",
-    "Monotonicity",
-    "MonotonicityCorrelation",
-    "PatchGame",
-    "PixelAuc",
-    "PixelFlipping",
-    "PointingGame",
-    "QuantusMetric",
-    "RegionPerturbation",
-    "RelevanceMassAccuracy",
-    "RelevanceRankAccuracy",
-    "Road",
-    "Selectivity",
-    "SensitivityN",
-    "Sparseness",
-    "TopKIntersection",
-    "TopKLocalisationPrecision",
-    "Verdict",
-    "patches_of",
-]
-
-METRICS: dict[str, Metric] = {metric.name: metric for metric in (*LOCALISATION, *FAITHFULNESS, *QUANTUS, *COMPLEXITY)}
-"""The metrics by name."""
-
-
-def __getattr__(name: str) -> object:
-    """Load the classes of Quantus when one is asked for: importing Quantus takes seconds."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.classes"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+# The classes follow from the registry, so that a new one needs no entry here. The types of all names are in __init__.pyi.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    ["functional"],
+    {
+        "batch": ["Batch", "Explanation"],
+        "classes": [*CLASS_NAMES, "IROF", "ROAD"],
+        "metric": ["Curve", "Metric"],
+        "patches": ["PATCHES", "PatchGame", "patches_of"],
+        "quantus_metric": ["QuantusMetric"],
+        "registry": ["METRICS"],
+        "verdicts": ["VERDICTS", "Verdict"],
+    },
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -11,27 +11,11 @@ from torch import Tensor, nn
 from captum_softcam._scores import are_probabilities, refuse_probabilities, score_table
 from captum_softcam.metrics import functional
 from captum_softcam.metrics.functional._answers import of_class, refuse_other_classes
-from captum_softcam.metrics.functional._edges import usable_maps
+from captum_softcam.metrics.functional._edges import nan_if_flat, usable_maps
 from captum_softcam.metrics.functional._grid import even_grid, grid, patch_means, patch_sums
-from captum_softcam.metrics.patches import PatchGame
+from captum_softcam.metrics.patches import PATCHES, PatchGame
 
-__all__ = ["PATCHES", "Batch", "Explanation", "patches_of"]
-
-PATCHES = 64
-"""How many patches the faithfulness metrics see, 8 x 8 in an image, 4 x 4 x 4 in a volume, 64 in a row in a signal."""
-
-
-def patches_of(size: Sequence[int]) -> int | list[int]:
-    """Patches per side of images in the faithfulness metrics.
-
-    Args:
-        size (sequence of int): of the images, (H, W).
-
-    Returns:
-        int or list of int: one number for all sides, or one for each where they differ.
-    """
-    counts = even_grid(size, PATCHES)
-    return counts[0] if len(set(counts)) == 1 else counts
+__all__ = ["Batch", "Explanation"]
 
 
 class Batch:
@@ -115,11 +99,6 @@ class Batch:
         """Segments of the images, (N, 1, ...), which depend on the images alone."""
         return functional.superpixels(self.images)
 
-    def close(self) -> None:
-        """Let go of what was remembered."""
-        if "game" in self.__dict__:
-            self.game.close()
-
 
 class Explanation:
     """A batch with the maps of one method.
@@ -143,12 +122,12 @@ class Explanation:
     @cached_property
     def patch_means(self) -> Tensor:
         """Mean of each map over its patches, (N, 1, g, g): their order."""
-        return patch_means(self.maps, self.batch.counts)[:, None]
+        return nan_if_flat(patch_means(self.maps, self.batch.counts)[:, None], self.maps)
 
     @cached_property
     def patch_sums(self) -> Tensor:
         """Sum of each map over its patches, (N, 1, g, g): what they contribute."""
-        return patch_sums(self.maps, self.batch.counts)[:, None]
+        return nan_if_flat(patch_sums(self.maps, self.batch.counts)[:, None], self.maps)
 
     @cached_property
     def masked_images(self) -> Tensor:

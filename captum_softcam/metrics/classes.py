@@ -5,9 +5,11 @@ from __future__ import annotations
 from captum_softcam.metrics.quantus_metric import QuantusMetric
 
 __all__ = [
-    "ADCC",
+    "IROF",
+    "ROAD",
     "ActivationPrecision",
     "ActivationSensitivity",
+    "Adcc",
     "AverageDrop",
     "Coherency",
     "Deletion",
@@ -232,6 +234,10 @@ class Road(QuantusMetric, of="road"):
     """
 
 
+ROAD = Road
+"""The same under the name that it has in Quantus."""
+
+
 class Irof(QuantusMetric, of="irof"):
     """Area over the probability while the strongest superpixels are taken away :cite:p:`rieger2020irof`.
 
@@ -240,6 +246,10 @@ class Irof(QuantusMetric, of="irof"):
     Args:
         steps (int): from all to nothing. Default: 16
     """
+
+
+IROF = Irof
+"""The same under the name that it has in Quantus."""
 
 
 class AverageDrop(QuantusMetric, of="average_drop"):
@@ -263,7 +273,7 @@ class Coherency(QuantusMetric, of="coherency"):
     """
 
 
-class ADCC(QuantusMetric, of="adcc"):
+class Adcc(QuantusMetric, of="adcc"):
     """Harmonic mean of the probability kept, the coherency, and what the map leaves out :cite:p:`poppi2021adcc`.
 
     Higher is better. Cost: 1 forward, 1 map.

@@ -1,36 +1,54 @@
-"""An image as a game of patches, so that perturbation metrics take whole regions and all channels away together.
+"""An image as a game of patches, so that perturbation metrics replace whole regions and all channels together.
 
-Quantus' faithfulness metrics count features over channels and pixels: on RGB images one pixel's channels are perturbed
-apart, and a few hundred of 150,528 features are noise. Seen through a :class:`PatchGame` the features are patches: the
-metric plays with a small board (N, 1, g, g) of ones, and the model sees the image with the patches it took replaced.
+Single values of an image are poor features: replacing one channel of one pixel changes its colour, and a few hundred of
+150,528 values are noise. Seen through a :class:`PatchGame` the features are patches. The functions of
+:mod:`captum_softcam.metrics.functional` perturb a small board (N, 1, g, g) of ones, and the model sees the image with the
+patches replaced that are 0 on the board.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from captum_softcam.metrics.functional._grid import expand_patches, grid
+from captum_softcam.metrics.functional._grid import even_grid, expand_patches, grid
 
-__all__ = ["PatchGame"]
+__all__ = ["PATCHES", "PatchGame", "fit_settings", "patches_of"]
+
+PATCHES = 64
+"""Number of patches in the faithfulness metrics: 8 x 8 in an image, 4 x 4 x 4 in a volume, 64 in a row in a signal."""
 
 
-class PatchGame(nn.Module):
-    """Model of boards (N, 1, g, g) -> scores (N, K): 1 shows a patch of the image, 0 its baseline, in between a blend.
-
-    Answers are remembered: a board that comes again, as the same random subsets do for every method, costs nothing. For
-    volumes and signals the board has as many dimensions as they have.
+def patches_of(size: Sequence[int]) -> int | list[int]:
+    """Return the number of patches per side in the faithfulness metrics.
 
     Args:
-        model (torch.nn.Module): gives scores (N, K).
+        size (sequence of int): of the images, (H, W).
+
+    Returns:
+        int or list of int: one number for all sides, or one for each where they differ.
+    """
+    counts = even_grid(size, PATCHES)
+    return counts[0] if len(set(counts)) == 1 else counts
+
+
+class PatchGame:
+    """Function of boards (N, 1, g, g) -> scores (N, K): 1 shows a patch of the image, 0 its baseline, in between a blend.
+
+    Scores are remembered: a board that has been evaluated before costs nothing. This pays off because all methods are
+    measured with the same random subsets. For volumes and signals the board has as many dimensions as they have.
+
+    Args:
+        model (torch.nn.Module): images (N, C, ...) -> scores (N, K).
         images (Tensor): (N, C, ...), as the model takes them.
-        baseline (Tensor): what stands in the place of a patch that is taken, (N, C, ...) or broadcastable to it.
+        baseline (Tensor): replacement of the patches, (N, C, ...) or broadcastable to it.
         patches (int or sequence of int): patches per side, g, or along each dimension. Default: 8
-        scores (Tensor): what the model says of the untouched images, (N, K), if it has been asked. Default: None
+        scores (Tensor): scores of the untouched images, (N, K). Default: None, computed when needed
 
     Raises:
         ValueError: if a side has fewer positions than patches.
@@ -38,50 +56,65 @@ class PatchGame(nn.Module):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Callable[[Tensor], Tensor],
         images: Tensor,
         baseline: Tensor,
         patches: int | Sequence[int] = 8,
         scores: Tensor | None = None,
     ) -> None:
-        super().__init__()
-        # in a tuple, hidden from modules(): Quantus looks for softmax layers there and would rebuild the model
-        self._players: tuple[Any, ...] = (model, images, baseline)
-        self._answers: dict[bytes, Tensor] = {}
+        self._model, self._images, self._baseline = model, images, baseline.expand_as(images)
         self.full_board = images.new_ones(len(images), 1, *grid(images.shape[2:], patches))
-        if scores is not None:
-            self._answers[_key(self.full_board)] = scores
-        self.eval()
+        self._known = {} if scores is None else {_key(self.full_board): scores}
 
-    def forward(self, board: Tensor) -> Tensor:
-        """Scores of the images with the patches shown that are 1 on a board. Cost: one forward, or none if it is known.
+    def __call__(self, board: Tensor) -> Tensor:
+        """Return the scores of the images with the patches shown that are 1 on the board.
 
         Args:
-            board (Tensor): (N, 1, g, g) or any shape of as many numbers, in [0, 1].
+            board (Tensor): (N, 1, g, g), in [0, 1].
 
         Returns:
-            Tensor: (N, K), what the model says.
+            Tensor: (N, K), the output of the model. Cost: one forward, or none if the board is known.
         """
-        if board.requires_grad:  # asked how it works out its scores, not for them
-            return self._answer(board[:1], slice(1))
+        # The check for probabilities follows the graph of one altered board, which a remembered score does not have.
+        if board.requires_grad:
+            return self._forward(board[:1])
         key = _key(board)
-        if key not in self._answers:
+        if key not in self._known:
             with torch.no_grad():
-                self._answers[key] = self._answer(board, slice(None))
-        return self._answers[key]
+                self._known[key] = self._forward(board)
+        return self._known[key]
 
-    def _answer(self, board: Tensor, rows: slice) -> Tensor:
-        model, images, baseline = self._players
-        board = board.reshape(-1, *self.full_board.shape[1:])
-        shown = expand_patches(board[:, 0].to(images), images.shape[2:])
-        scores: Tensor = model(torch.lerp(baseline.expand_as(images)[rows], images[rows], shown))
-        return scores
-
-    def close(self) -> None:
-        """Let go of model, images and answers: Quantus keeps every model it has seen."""
-        self._players = ()
-        self._answers.clear()
+    def _forward(self, board: Tensor) -> Tensor:
+        images, baseline = self._images[: len(board)], self._baseline[: len(board)]
+        return self._model(torch.lerp(baseline, images, expand_patches(board[:, 0].to(images), images.shape[2:])))
 
 
 def _key(board: Tensor) -> bytes:
     return hashlib.sha1(board.detach().float().cpu().numpy().tobytes(), usedforsecurity=False).digest()
+
+
+def fit_settings(settings: Mapping[str, Any], counts: Sequence[int], size: Sequence[int]) -> dict[str, Any]:
+    """Fit settings that count patches to images of fewer than 64.
+
+    Args:
+        settings (mapping): settings of a metric, for 64 patches.
+        counts (sequence of int): patches along each dimension.
+        size (sequence of int): of the images, (H, W).
+
+    Returns:
+        dict: the settings; a number of patches is the same fraction of those that there are, and no side has more patches
+        than positions.
+    """
+    fraction = min(1.0, math.prod(counts) / PATCHES)
+
+    def scaled(value: int) -> int:
+        return max(1, int(value * fraction))
+
+    fitted: dict[str, Callable[[Any], Any]] = {
+        "regions_evaluation": scaled,
+        "subset_size": scaled,
+        "sizes": lambda sizes: list(dict.fromkeys(map(scaled, sizes))),
+        "sides": lambda sides: [side for side in sides if side <= min(counts)] or [1],
+        "patches": lambda patches: patches and min(patches, *size),
+    }
+    return {name: fitted[name](value) if name in fitted else value for name, value in settings.items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -18,13 +17,14 @@ from torch import Tensor, nn
 
 from captum_softcam._intervention.forward import refuse_train_mode
 from captum_softcam._names import closest, named, quoted
-from captum_softcam.metrics import METRICS, Batch, Curve, Explanation
+from captum_softcam.metrics.batch import Batch, Explanation
+from captum_softcam.metrics.metric import Curve
+from captum_softcam.metrics.registry import METRICS
 
 __all__ = ["QuantusMetric"]
 
 _OF_THE_BATCH = {"patches": None, "seed": 0}
 _TABLE = 2  # dimensions
-_PLANAR = "selectivity"  # takes squares of patches
 
 
 class QuantusMetric(Base[list[float]]):
@@ -38,7 +38,7 @@ class QuantusMetric(Base[list[float]]):
     Metrics of faithfulness have two settings beside their own: ``patches`` per side that perturbation takes away (64 in all
     if None, 8 per side of an image; on smaller images fewer, and settings that count patches and are not given shrink with
     them), and the ``seed`` (0) of random subsets and noise, the same for every sample. Not all have a use for both:
-    :class:`Road`, :class:`Irof`, :class:`AverageDrop`, :class:`IncreaseInConfidence`, :class:`Coherency` and :class:`ADCC`
+    :class:`Road`, :class:`Irof`, :class:`AverageDrop`, :class:`IncreaseInConfidence`, :class:`Coherency` and :class:`Adcc`
     take no patches away, and only :class:`FaithfulnessCorrelation`, :class:`SensitivityN` and :class:`Road` draw at random.
 
     Args:
@@ -70,7 +70,6 @@ class QuantusMetric(Base[list[float]]):
         cls.name = metric.title
         cls.score_direction = ScoreDirection.HIGHER if metric.higher_is_better else ScoreDirection.LOWER
         cls.evaluation_category = EvaluationCategory[metric.category.upper()]
-        cls.data_applicability = {DataType.IMAGE} if of == _PLANAR else {DataType.IMAGE, DataType.TIMESERIES}
         shared = _OF_THE_BATCH if metric.category == "faithfulness" else {}
         cls._defaults = {**shared, **metric.settings}
         cls.__signature__ = _signature(cls._defaults)  # for readers: that of __init__ tells nothing of the settings
@@ -207,10 +206,9 @@ class QuantusMetric(Base[list[float]]):
             None if s_batch is None else torch.tensor(_masks(s_batch, x_batch), device=like.device),
             **{name: value for name, value in self.settings.items() if name not in metric.settings},
         )
-        with closing(batch):  # also when it fails, for Quantus keeps every model it has seen
-            explanation = Explanation(batch, to_maps(a_batch), explain)
-            own = {name: self._given.get(name, value) for name, value in metric.settings_for(explanation).items()}
-            scores = metric.function(explanation, **own)
+        explanation = Explanation(batch, to_maps(a_batch), explain)
+        own = {name: self._given.get(name, value) for name, value in metric.settings_for(explanation).items()}
+        scores = metric.function(explanation, **own)
         return cast("list[float]", (scores.area if isinstance(scores, Curve) else scores).tolist())
 
     def interpret_scores(self) -> None:

@@ -36,7 +36,7 @@ _ROWS = 4  # of the panel
 _LEGEND = "* in a comparison unless told otherwise; ↑ higher is better, ↓ lower; cost per image and method"
 _WIDE = 150  # characters that a row of the table takes in one line
 _NOTES = (
-    "corrected: Quantus has the metric and gets it wrong. Quantus: its class does the work, on patches of whole pixels.",
+    "corrected: Quantus has the metric and computes it wrongly; see the table above.",
     "Quantus' robustness and randomisation metrics take a LayerExplainFunc as explain_func.",
 )
 _NARROW = {"metric": 30, "": 1, "cost": 12, "origin": 9, "source": 12}  # 80 with the lines between
@@ -194,7 +194,7 @@ def _settings(metric: Metric) -> str:
 def _whence(metric: Metric) -> list[str]:
     """Origin and source; a citation key in words, ``petsiuk2018rise`` as "Petsiuk 2018"."""
     name, year = re.match(r"([a-z]+)(\d+)", metric.source).groups()  # type: ignore[union-attr]  # keys are made so
-    return [metric.origin.replace("quantus", "Quantus"), f"{name.title()} {year}"]
+    return [metric.origin, f"{name.title()} {year}"]
 
 
 def make_verdict_table(*, narrow: bool = False) -> Table:

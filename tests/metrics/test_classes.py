@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 import subprocess
@@ -19,6 +20,7 @@ from captum_softcam import metrics
 from captum_softcam.evaluation import LayerExplainFunc
 from captum_softcam.metrics import METRICS, Batch, Curve, Explanation, QuantusMetric
 from captum_softcam.metrics.functional import blur_baseline
+from captum_softcam.metrics.registry import CLASS_NAMES
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what other packages say while Quantus imports them
@@ -66,6 +68,22 @@ def measured(name: str, model: nn.Module, data: dict[str, np.ndarray], **setting
 def test_every_metric_has_a_class():
     assert CLASSES.keys() == METRICS.keys()
     assert all(getattr(metrics, cls.__name__) is cls for cls in CLASSES.values())
+    assert {cls.__name__ for cls in CLASSES.values()} == set(CLASS_NAMES)
+
+
+def test_names_in_capitals_are_those_of_quantus():
+    for name in ("IROF", "ROAD"):
+        assert getattr(metrics, name) is getattr(metrics, name.capitalize())
+        assert hasattr(quantus, name)
+
+
+def test_all_names_are_typed():
+    """The stub that type checkers read has the names of the package, the classes by the list of their module."""
+    stub = (Path(metrics.__file__).parent / "__init__.pyi").read_text()
+    typed = set(re.findall(r"import (\w+) as \1", stub))
+    for module in re.findall(r"^from \.(\w+) import \*$", stub, re.MULTILINE):
+        typed |= set(importlib.import_module(f"captum_softcam.metrics.{module}").__all__)
+    assert typed == set(metrics.__all__)
 
 
 @EACH
@@ -75,7 +93,7 @@ def test_a_class_says_what_it_is(name):
     assert cls.name == metric.title
     assert cls.score_direction.name == ("HIGHER" if metric.higher_is_better else "LOWER")
     assert cls.evaluation_category.name == metric.category.upper()
-    assert {kind.name for kind in cls.data_applicability} == {"IMAGE"} | ({"TIMESERIES"} if name != "selectivity" else set())
+    assert {kind.name for kind in cls.data_applicability} == {"IMAGE", "TIMESERIES"}
     assert {kind.name for kind in cls.model_applicability} == {"TORCH"}
 
 
@@ -226,7 +244,7 @@ class TestEvaluate:
             np.testing.assert_array_equal(results["made"][name], want)
             np.testing.assert_array_equal(results["given"][name], want)
 
-    @pytest.mark.parametrize("cls", [metrics.Coherency, metrics.ADCC])
+    @pytest.mark.parametrize("cls", [metrics.Coherency, metrics.Adcc])
     def test_explains_other_images_with_the_function_it_was_given(self, cls, model, data, capsys):
         results = self.ask({"metric": cls()}, {"made": brightness}, model, data)
         want = cls()(model, **{**data, "a_batch": None}, explain_func=brightness, batch_size=2)
@@ -429,11 +447,7 @@ class TestOtherData:
         model = nn.Sequential(nn.Flatten(), nn.Linear(2 * int(np.prod(size)), 3)).eval()
         maps, images = random.normal(size=(2, 1, *size)), random.random((2, 2, *size))
         more = {"a_batch": maps, "s_batch": maps > 0, "explain_func": lambda inputs, **_: inputs[:, :1] - 0.5}
-        if "TIMESERIES" in {kind.name for kind in CLASSES[name].data_applicability}:
-            assert np.isfinite(CLASSES[name]()(model, images, np.array([0, 2]), **more)).all()
-        else:
-            with pytest.raises(ValueError, match="takes squares of images"):
-                CLASSES[name]()(model, images, np.array([0, 2]), **more)
+        assert np.isfinite(CLASSES[name]()(model, images, np.array([0, 2]), **more)).all()
 
     def test_channels_last(self, model, data):
         last = {**data, "x_batch": np.moveaxis(data["x_batch"], 1, -1)}
@@ -503,7 +517,7 @@ class TestRefused:
         with pytest.raises(ValueError, match=r"Deletion asks the model; got None"):
             metrics.Deletion()(None, **data)
 
-    @pytest.mark.parametrize("cls", [metrics.Coherency, metrics.ADCC])
+    @pytest.mark.parametrize("cls", [metrics.Coherency, metrics.Adcc])
     def test_no_way_to_explain_another_image(self, cls, model, data):
         with pytest.raises(ValueError, match=rf"{cls.__name__} looks at maps of other images, too; give the explain_func"):
             cls()(model, **data)

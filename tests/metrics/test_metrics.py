@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from captum_softcam._maps import rescale
 from captum_softcam.metrics import METRICS, Batch, Curve, Explanation, PatchGame, functional
 
 TARGETS = torch.tensor([2, 0, 1, 2, 1])
@@ -237,7 +240,7 @@ def _patch_values(values: Tensor) -> tuple[list[float], list[float]]:
 
 
 @pytest.mark.parametrize("i", [0, 1])
-def test_quantus_rows(small, pictures, maps, i):
+def test_patch_by_patch(small, pictures, maps, i):
     """By loops: one sample without, one with equal values."""
     asked = explanation(small, pictures, maps)
     image, gone, target = pictures[i], blurred(asked.batch)[i], int(TARGETS[i])
@@ -268,8 +271,57 @@ def test_selectivity(small, pictures, maps):
         taken = [patch for block in blocks[:n] for patch in block]
         want.append(whole - _falls(small, pictures[0], blurred(asked.batch)[0], 2, taken)[1])
     assert got.points[0].tolist() == pytest.approx(want, abs=1e-5)
-    with pytest.raises(ValueError, match="7 patches per side cannot be taken 2 x 2 at a time"):
+    with pytest.raises(ValueError, match="a side of 7 patches cannot be cut into blocks of 2; expected a multiple of 2"):
         METRICS["selectivity"].measure(explanation(small, pictures, maps, patches=7))
+
+
+class Played(nn.Module):
+    """A game of patches as a model; hidden from modules(), where Quantus looks for softmax layers."""
+
+    def __init__(self, game: PatchGame) -> None:
+        super().__init__()
+        self._game = game
+
+    def forward(self, board: Tensor) -> Tensor:
+        return self._game(board.view_as(self._game.full_board))
+
+
+@pytest.mark.parametrize(
+    ("row", "name", "settings"),
+    [
+        ("region_perturbation", "RegionPerturbation", {"patch_size": 1, "regions_evaluation": 32}),
+        ("faithfulness_estimate", "FaithfulnessEstimate", {"features_in_step": 1}),
+        ("pixel_flipping", "PixelFlipping", {"features_in_step": 1}),
+        ("selectivity", "Selectivity", {"patch_size": 2}),
+    ],
+)
+def test_quantus_gives_the_same_on_the_board(row, name, settings, small, pictures, maps):
+    """Where patches have no equal values, whose order Quantus leaves to the sort."""
+    asked = explanation(small, pictures, torch.randn(maps.shape, generator=torch.Generator().manual_seed(3)))
+    values = asked.patch_means if row in ("region_perturbation", "pixel_flipping") else asked.patch_sums
+    board = asked.batch.game.full_board
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantus = importlib.import_module("quantus")
+    metric = getattr(quantus, name)(
+        **settings, perturb_baseline=0.0, abs=False, normalise=False, return_aggregate=False, disable_warnings=True
+    )
+    answer = metric(
+        Played(asked.batch.game).eval(),
+        board.numpy(),
+        TARGETS.numpy(),
+        rescale(values).numpy(),
+        channel_first=True,
+        softmax=row != "faithfulness_estimate",
+    )
+    want, got = torch.tensor(np.asarray(answer, np.float64)), METRICS[row].measure(asked)
+    if isinstance(got, Curve):
+        torch.testing.assert_close(got.points[:, 1:], want, atol=1e-6, rtol=0, check_dtype=False)
+        torch.testing.assert_close(got.points[:, 0], asked.batch.confidence)
+    elif row == "region_perturbation":
+        torch.testing.assert_close(got, want.sum(1) / 33, atol=1e-6, rtol=0, check_dtype=False)
+    else:
+        torch.testing.assert_close(got, want, atol=1e-6, rtol=0, check_dtype=False)
 
 
 @pytest.mark.parametrize("name", ["faithfulness_correlation", "sensitivity_n", "faithfulness_estimate"])
@@ -323,8 +375,8 @@ def test_signals_volumes_and_images_of_any_size(name, shape):
             return x.flatten(1) @ weights.T
 
     asked = Explanation(Batch(Linear().eval(), images, torch.tensor([0, 1]), masks), maps, lambda x: x[:, :1] ** 2)
-    if name == "selectivity" and (len(shape) != 2 or any(count % 2 for count in asked.batch.counts)):
-        with pytest.raises(ValueError, match=r"takes squares of images|cannot be taken 2 x 2 at a time"):
+    if name == "selectivity" and any(count % 2 for count in asked.batch.counts):
+        with pytest.raises(ValueError, match="cannot be cut into blocks of 2"):
             METRICS[name].measure(asked)
     elif name == "top_k_localisation_precision" and min(shape) < 4 and len(shape) == 2:
         with pytest.raises(ValueError, match="k must be from 1 to the number of patches"):
@@ -418,15 +470,6 @@ def test_a_trial_asks_once_for_what_is_shared(small, pictures, maps):
         for name in ("average_drop", "increase_in_confidence", "adcc"):
             METRICS[name].measure(each)
     assert len(calls) == 3, "the images, and what each of two maps leaves of them"
-
-
-def test_a_closed_game_lets_go_of_the_model(small, pictures):
-    batch = Batch(small, pictures, TARGETS)
-    batch.close()
-    game = batch.game
-    batch.close()
-    with pytest.raises(ValueError, match="unpack"):
-        game(torch.zeros(5, 1, 8, 8))
 
 
 def test_too_small_an_image_is_refused(small):

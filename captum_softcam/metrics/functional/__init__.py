@@ -24,87 +24,32 @@ which does not depend on the other samples of the batch. Decided once, for all o
 Not one of the functions runs a model, but those that ask for ``forward_func``: their cost is given in forwards.
 """
 
-from captum_softcam.metrics.functional.baselines import black_baseline, blur_baseline, mean_baseline
-from captum_softcam.metrics.functional.coherence import (
-    adcc,
-    adcc_of_means,
-    average_drop,
-    coherency,
-    confidence,
-    increase_in_confidence,
-    masked_confidence,
-    masked_images,
-)
-from captum_softcam.metrics.functional.complexity import map_complexity, sparseness
-from captum_softcam.metrics.functional.imputation import noisy_linear_imputation, road_curve
-from captum_softcam.metrics.functional.localisation import (
-    activation_precision,
-    activation_sensitivity,
-    energy_based_pointing_game,
-    iou_at_best_threshold,
-    pixel_auc,
-    pointing_game,
-    relevance_mass_accuracy,
-    relevance_rank_accuracy,
-    top_k_intersection,
-    top_k_localisation_precision,
-)
-from captum_softcam.metrics.functional.masks import boxes_to_masks
-from captum_softcam.metrics.functional.perturbation import (
-    area_under_curve,
-    deletion_curve,
-    insertion_curve,
-    monotonicity,
-    region_perturbation,
-    step_fractions,
-)
-from captum_softcam.metrics.functional.subsets import (
-    faithfulness_correlation,
-    faithfulness_estimate,
-    infidelity,
-    monotonicity_correlation,
-    sensitivity_n,
-)
-from captum_softcam.metrics.functional.superpixels import irof, superpixels
+from importlib import import_module
 
-__all__ = [
-    "activation_precision",
-    "activation_sensitivity",
-    "adcc",
-    "adcc_of_means",
-    "area_under_curve",
-    "average_drop",
-    "black_baseline",
-    "blur_baseline",
-    "boxes_to_masks",
-    "coherency",
-    "confidence",
-    "deletion_curve",
-    "energy_based_pointing_game",
-    "faithfulness_correlation",
-    "faithfulness_estimate",
-    "increase_in_confidence",
-    "infidelity",
-    "insertion_curve",
-    "iou_at_best_threshold",
-    "irof",
-    "map_complexity",
-    "masked_confidence",
-    "masked_images",
-    "mean_baseline",
-    "monotonicity",
-    "monotonicity_correlation",
-    "noisy_linear_imputation",
-    "pixel_auc",
-    "pointing_game",
-    "region_perturbation",
-    "relevance_mass_accuracy",
-    "relevance_rank_accuracy",
-    "road_curve",
-    "sensitivity_n",
-    "sparseness",
-    "step_fractions",
-    "superpixels",
-    "top_k_intersection",
-    "top_k_localisation_precision",
-]
+_MODULES = (
+    "baselines",
+    "coherence",
+    "complexity",
+    "imputation",
+    "localisation",
+    "masks",
+    "perturbation",
+    "segmentation",
+    "subsets",
+)
+
+
+def __getattr__(name: str) -> object:
+    # The table of metrics names these functions without torch; the first use of one imports them all.
+    if "__all__" not in globals():
+        modules = [import_module(f"{__name__}.{module}") for module in _MODULES]
+        globals().update({each: getattr(module, each) for module in modules for each in module.__all__})
+        globals()["__all__"] = sorted(each for module in modules for each in module.__all__)
+    if name not in globals():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    names: list[str] = import_module(__name__).__all__
+    return names

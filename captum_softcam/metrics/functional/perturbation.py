@@ -30,7 +30,7 @@ def deletion_curve(
     targets: Tensor,
     baseline: Tensor,
     *,
-    patches: int | None = 16,
+    patches: int | Sequence[int] | None = 16,
     steps: int = 16,
 ) -> Tensor:
     """Probability of the class while its evidence is taken away, the strongest first :cite:p:`petsiuk2018rise`.
@@ -46,7 +46,7 @@ def deletion_curve(
         targets (Tensor): (N,), the class of each image.
         baseline (Tensor): what replaces the images, (N, C, ...) or broadcastable to it: :func:`black_baseline`,
             :func:`mean_baseline`, :func:`blur_baseline`.
-        patches (int): per side; None for single positions, all channels together. Default: 16
+        patches (int or sequence of int): per side, or along each dimension; None for single positions. Default: 16
         steps (int): from all to nothing. Default: 16
 
     Returns:
@@ -69,7 +69,7 @@ def insertion_curve(
     targets: Tensor,
     baseline: Tensor,
     *,
-    patches: int | None = 16,
+    patches: int | Sequence[int] | None = 16,
     steps: int = 16,
 ) -> Tensor:
     """Probability of the class while its evidence is put in, the strongest first :cite:p:`petsiuk2018rise`.
@@ -83,7 +83,7 @@ def insertion_curve(
         maps (Tensor): (N, 1, ...), of the size of the images.
         targets (Tensor): (N,), the class of each image.
         baseline (Tensor): what the images grow from, (N, C, ...) or broadcastable to it.
-        patches (int): per side; None for single positions, all channels together. Default: 16
+        patches (int or sequence of int): per side, or along each dimension; None for single positions. Default: 16
         steps (int): from nothing to all. Default: 16
 
     Returns:
@@ -105,7 +105,7 @@ def monotonicity(
     targets: Tensor,
     baseline: Tensor,
     *,
-    patches: int | None = 8,
+    patches: int | Sequence[int] | None = 8,
     steps: int = 16,
     tolerance: float = 1e-4,
 ) -> Tensor:
@@ -121,7 +121,7 @@ def monotonicity(
         maps (Tensor): (N, 1, ...), of the size of the images.
         targets (Tensor): (N,), the class of each image.
         baseline (Tensor): what the images grow from, (N, C, ...) or broadcastable to it.
-        patches (int): per side; None for single positions, all channels together. Default: 8
+        patches (int or sequence of int): per side, or along each dimension; None for single positions. Default: 8
         steps (int): from nothing to all. Default: 16
         tolerance (float): a fall by this share of the probability is none: rounding differs from batch size to batch
             size. Default: 1e-4
@@ -144,7 +144,7 @@ def region_perturbation(
     targets: Tensor,
     baseline: Tensor,
     *,
-    patches: int | None = 8,
+    patches: int | Sequence[int] | None = 8,
     regions_evaluation: int = 32,
 ) -> Tensor:
     r"""Mean drop of the probability while the strongest patches are taken away :cite:p:`samek2017evaluating`.
@@ -160,7 +160,7 @@ def region_perturbation(
         maps (Tensor): (N, 1, ...), of the size of the images.
         targets (Tensor): (N,), the class of each image.
         baseline (Tensor): what replaces the images, (N, C, ...) or broadcastable to it.
-        patches (int): per side; None for single positions, all channels together. Default: 8
+        patches (int or sequence of int): per side, or along each dimension; None for single positions. Default: 8
         regions_evaluation (int): number of patches that are taken away, one at a time, *L*. Default: 32
 
     Returns:
@@ -181,12 +181,12 @@ def region_perturbation(
     return (curves[:, :1] - curves).mean(1)
 
 
-def step_fractions(size: Sequence[int], *, patches: int | None = 16, steps: int = 16) -> Tensor:
+def step_fractions(size: Sequence[int], *, patches: int | Sequence[int] | None = 16, steps: int = 16) -> Tensor:
     """Share of all patches that is replaced at each point of a curve.
 
     Args:
         size (sequence of int): of the images, (H, W).
-        patches (int): per side, as for the curve. Default: 16
+        patches (int or sequence of int): as for the curve. Default: 16
         steps (int): as for the curve. Default: 16
 
     Returns:

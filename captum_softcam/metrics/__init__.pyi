@@ -1,0 +1,10 @@
+from . import functional as functional
+from .batch import *
+from .classes import *
+from .metric import *
+from .patches import PATCHES as PATCHES
+from .patches import PatchGame as PatchGame
+from .patches import patches_of as patches_of
+from .quantus_metric import *
+from .registry import METRICS as METRICS
+from .verdicts import *

@@ -1,0 +1,239 @@
+"""The metrics of a comparison, each a row with its direction, cost, settings and source.
+
+A row names a function of :mod:`captum_softcam.metrics.functional`, which is looked up when the row is measured: the table
+can be shown without loading torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from captum_softcam.metrics import functional
+from captum_softcam.metrics.metric import Curve, Metric
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from captum_softcam.metrics.batch import Explanation
+
+__all__ = ["ROWS"]
+
+
+def _of_mask(name: str, explanation: Explanation, **settings: Any) -> Tensor:
+    scores: Tensor = getattr(functional, name)(explanation.maps, explanation.batch.masks, **settings)
+    return scores
+
+
+def _of_map(name: str, explanation: Explanation) -> Tensor:
+    scores: Tensor = getattr(functional, name)(explanation.maps)
+    return scores
+
+
+def _on_board(name: str, explanation: Explanation, attributions: Tensor, **settings: Any) -> Tensor:
+    """Call a function of images and maps with the board and the attributions of its patches (N, 1, g, g)."""
+    batch = explanation.batch
+    board = batch.game.full_board
+    scores: Tensor = getattr(functional, name)(
+        batch.game, board, attributions, batch.targets, board.new_zeros(()), **{"patches": None, **settings}
+    )
+    return scores
+
+
+def _by_order(name: str, explanation: Explanation, **settings: Any) -> Tensor:
+    return _on_board(name, explanation, explanation.patch_means, **settings)
+
+
+def _by_sums(name: str, explanation: Explanation, **settings: Any) -> Tensor:
+    return _on_board(name, explanation, explanation.patch_sums, **settings)
+
+
+def _by_random_sums(name: str, explanation: Explanation, **settings: Any) -> Tensor:
+    return _by_sums(name, explanation, seed=explanation.batch.seed, **settings)
+
+
+def _curve(name: str, explanation: Explanation, *, steps: int) -> Curve:
+    points = _by_order(name, explanation, steps=steps)
+    return Curve(points, functional.step_fractions(explanation.batch.counts, patches=None, steps=steps))
+
+
+def _pixel_flipping(explanation: Explanation) -> Curve:
+    return _curve("deletion_curve", explanation, steps=math.prod(explanation.batch.counts))
+
+
+def _selectivity(explanation: Explanation, *, patch_size: int) -> Curve:
+    counts = explanation.batch.counts
+    for count in counts:
+        if count % patch_size:
+            raise ValueError(
+                f"a side of {count} patches cannot be cut into blocks of {patch_size}; expected a multiple of {patch_size}: "
+                "choose other patches for the Batch."
+            )
+    blocks = [count // patch_size for count in counts]
+    steps = math.prod(blocks)
+    points = _by_sums("deletion_curve", explanation, patches=blocks, steps=steps)
+    return Curve(points, functional.step_fractions(counts, patches=blocks, steps=steps))
+
+
+def _road(explanation: Explanation, *, shares: Sequence[float], noise: float) -> Curve:
+    import torch
+
+    batch = explanation.batch
+    points = functional.road_curve(
+        batch.model, batch.images, explanation.maps, batch.targets, shares=shares, noise=noise, seed=batch.seed
+    )
+    whole = (batch.logits.argmax(1) == batch.targets.to(batch.logits.device)).to(points)[:, None]
+    whole = whole.masked_fill(points[:, :1].isnan(), torch.nan)
+    return Curve(torch.cat([whole, points], 1), torch.tensor([0.0, *shares]))
+
+
+def _irof(explanation: Explanation, *, steps: int) -> Tensor:
+    batch = explanation.batch
+    mean = functional.mean_baseline(batch.images)
+    return functional.irof(batch.model, batch.images, explanation.maps, batch.targets, mean, batch.superpixels, steps=steps)
+
+
+def _average_drop(explanation: Explanation) -> Tensor:
+    return functional.average_drop(explanation.batch.confidence, explanation.masked_confidence)
+
+
+def _increase_in_confidence(explanation: Explanation) -> Tensor:
+    return functional.increase_in_confidence(explanation.batch.confidence, explanation.masked_confidence)
+
+
+def _coherency(explanation: Explanation) -> Tensor:
+    return functional.coherency(explanation.maps, explanation.masked_maps)
+
+
+def _adcc(explanation: Explanation) -> Tensor:
+    parts = _average_drop(explanation), _coherency(explanation), functional.map_complexity(explanation.maps)
+    return functional.adcc(*parts)
+
+
+def _localisation(name: str, title: str, source: str, **more: Any) -> Metric:
+    return Metric(name, title, "localisation", True, source, 0, partial(_of_mask, name), **more)
+
+
+def _faithfulness(name: str, title: str, higher: bool, source: str, forwards: int, *rest: Any, **more: Any) -> Metric:
+    return Metric(name, title, "faithfulness", higher, source, forwards, *rest, **more)
+
+
+_STEPS = {"steps": 16}
+_TENTHS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+_corrected = partial(_faithfulness, origin="corrected")
+
+_LOCALISATION = (
+    _localisation(
+        "pointing_game",
+        "Pointing game",
+        "zhang2018pointing",
+        settings={"tolerance": 0.0},
+        default=True,
+        origin="corrected",
+    ),
+    _localisation("relevance_mass_accuracy", "Relevance mass", "arras2022clevr", default=True, origin="corrected"),
+    _localisation("relevance_rank_accuracy", "Relevance rank", "arras2022clevr", default=True, origin="corrected"),
+    _localisation("pixel_auc", "Pixel AUC", "fawcett2006roc", default=True),
+    _localisation("energy_based_pointing_game", "Energy pointing", "wang2020scorecam"),
+    _localisation(
+        "top_k_intersection", "Top-k intersection", "theiner2022geolocation", settings={"k": 0.5}, origin="corrected"
+    ),
+    _localisation("activation_precision", "Activation precision", "djoumessi2026softcam"),
+    _localisation("activation_sensitivity", "Activation sensitivity", "djoumessi2026softcam"),
+    _localisation(
+        "top_k_localisation_precision", "Top-k precision", "djoumessi2026softcam", settings={"k": 10, "patches": 16}
+    ),
+    _localisation("iou_at_best_threshold", "Best IoU", "choe2020wsol"),
+)
+_FAITHFULNESS = (
+    _faithfulness(
+        "deletion", "Deletion", False, "petsiuk2018rise", 16, partial(_curve, "deletion_curve"), _STEPS, default=True
+    ),
+    _faithfulness(
+        "insertion", "Insertion", True, "petsiuk2018rise", 16, partial(_curve, "insertion_curve"), _STEPS, default=True
+    ),
+    _corrected(
+        "faithfulness_correlation",
+        "Faithfulness correlation",
+        True,
+        "bhatt2020evaluating",
+        200,
+        partial(_by_random_sums, "faithfulness_correlation"),
+        {"subset_size": 16, "runs": 200},
+        default=True,
+    ),
+    _corrected(
+        "sensitivity_n",
+        "Sensitivity-n",
+        True,
+        "ancona2018towards",
+        200,
+        partial(_by_random_sums, "sensitivity_n"),
+        {"sizes": [1, 4, 16, 48], "runs": 50},
+    ),
+    _corrected(
+        "infidelity",
+        "Infidelity",
+        False,
+        "yeh2019infidelity",
+        138,
+        partial(_by_sums, "infidelity"),
+        {"sides": [1, 2, 4], "scaled": True},
+    ),
+    _corrected("monotonicity", "Monotonicity", True, "arya2019explanation", 16, partial(_by_order, "monotonicity"), _STEPS),
+    _corrected(
+        "monotonicity_correlation",
+        "Monotonicity correlation",
+        True,
+        "nguyen2020quantitative",
+        64,
+        partial(_by_sums, "monotonicity_correlation"),
+    ),
+    _corrected("road", "ROAD", False, "rong2022road", 9, _road, {"shares": _TENTHS, "noise": 0.01}),
+    _corrected("irof", "IROF", True, "rieger2020irof", 17, _irof, _STEPS),
+    _faithfulness("average_drop", "Average drop", False, "chattopadhay2018gradcampp", 1, _average_drop),
+    _faithfulness(
+        "increase_in_confidence", "Increase in confidence", True, "chattopadhay2018gradcampp", 1, _increase_in_confidence
+    ),
+    _faithfulness("coherency", "Coherency", True, "poppi2021adcc", 0, _coherency, attributions=1),
+    _faithfulness("adcc", "ADCC", True, "poppi2021adcc", 1, _adcc, attributions=1),
+    _faithfulness(
+        "region_perturbation",
+        "Region perturbation",
+        # Quantus declares lower as better, but with the strongest patches first a good map causes a large drop.
+        True,
+        "samek2017evaluating",
+        32,
+        partial(_by_order, "region_perturbation"),
+        {"regions_evaluation": 32},
+        default=True,
+    ),
+    _faithfulness(
+        "faithfulness_estimate",
+        "Faithfulness estimate",
+        True,
+        "alvarez2018towards",
+        64,
+        partial(_by_sums, "faithfulness_estimate"),
+    ),
+    _faithfulness("pixel_flipping", "Pixel flipping", False, "bach2015pixelwise", 64, _pixel_flipping),
+    _faithfulness("selectivity", "Selectivity", False, "montavon2018methods", 16, _selectivity, {"patch_size": 2}),
+)
+_COMPLEXITY = (
+    Metric("map_complexity", "Map complexity", "complexity", False, "poppi2021adcc", 0, partial(_of_map, "map_complexity")),
+    Metric(
+        "sparseness",
+        "Sparseness",
+        "complexity",
+        True,
+        "chalasani2020concise",
+        0,
+        partial(_of_map, "sparseness"),
+        origin="corrected",
+    ),
+)
+
+ROWS = (*_LOCALISATION, *_FAITHFULNESS, *_COMPLEXITY)
+"""The metrics in the order of tables."""
