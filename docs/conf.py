@@ -17,7 +17,8 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 import captum_softcam
-from captum_softcam.metrics import METRICS, VERDICTS, QuantusMetric
+from captum_softcam.metrics import METRICS, VERDICTS
+from captum_softcam.metrics.registry import CLASS_NAMES
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))  # the extensions of these pages
@@ -154,7 +155,7 @@ class VerdictTable(SphinxDirective):
 
 def links_to_classes() -> dict[str | None, str]:
     """By the name of the metric."""
-    return {each.row: f":class:`~captum_softcam.metrics.{each.__name__}`" for each in QuantusMetric.__subclasses__()}
+    return {name: f":class:`~captum_softcam.metrics.{each}`" for name, each in zip(METRICS, CLASS_NAMES, strict=True)}
 
 
 def list_table(rows: Sequence[Sequence[str]]) -> str:

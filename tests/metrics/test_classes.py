@@ -26,7 +26,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what other packages say while Quantus imports them
     import quantus
 
-CLASSES = {cls.row: cls for cls in QuantusMetric.__subclasses__()}
+CLASSES = {cls.row: cls for cls in (getattr(metrics, name) for name in CLASS_NAMES)}
 EACH = pytest.mark.parametrize("name", METRICS)
 IMAGE = (24, 32)
 
@@ -67,7 +67,7 @@ def measured(name: str, model: nn.Module, data: dict[str, np.ndarray], **setting
 
 def test_every_metric_has_a_class():
     assert CLASSES.keys() == METRICS.keys()
-    assert all(getattr(metrics, cls.__name__) is cls for cls in CLASSES.values())
+    assert set(CLASSES.values()) == set(QuantusMetric.__subclasses__())
     assert {cls.__name__ for cls in CLASSES.values()} == set(CLASS_NAMES)
 
 
@@ -363,7 +363,8 @@ class TestFaithfulnessEqualsQuantus:
 
     def test_estimate(self, grey):
         want = self.ask("FaithfulnessEstimate", Grey().eval(), grey, softmax=False)
-        np.testing.assert_allclose(metrics.FaithfulnessEstimate()(Grey().eval(), **grey), want, atol=1e-5)
+        got = metrics.FaithfulnessEstimate()(Grey().eval(), **grey)
+        np.testing.assert_allclose(got, want, atol=1e-4)  # a drop below a millionth of the logit is 0 for us alone
 
     def test_region_perturbation(self, grey):
         falls = self.ask("RegionPerturbation", Grey().eval(), grey, softmax=True, patch_size=1, regions_evaluation=32)
