@@ -109,7 +109,7 @@ def _words_for_what_is_kept(options: argparse.Namespace, asked: Path | None) -> 
     except (KeyboardInterrupt, OSError, ValueError) as stop:
         if isinstance(stop, FileExistsError | BlockingIOError) or not os.path.lexists(options.out):
             raise
-        command = f"captum-softcam compare --resume --out {shlex.quote(str(options.out))}"
+        command = resume_command("compare", options.out)
         if options.resume and asked is not None:  # which the folder does not know of
             command += f" --report {shlex.quote(str(asked))}"
         complete = is_complete(options.out)

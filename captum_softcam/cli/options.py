@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ __all__ = [
     "positive",
     "refuse_unknown_model",
     "restore_options",
+    "resume_command",
     "seed",
     "untrained",
 ]
@@ -147,6 +149,11 @@ def untrained(name: str) -> Classifier:
         model = torchvision.models.get_model(name, weights=None).eval()
     classes = tuple(next(iter(torchvision.models.get_model_weights(name))).meta["categories"])
     return Classifier(name, model, classes, 224, IMAGENET_MEAN, IMAGENET_STD)
+
+
+def resume_command(command: str, out: Path) -> str:
+    """Return what to type to resume the run of a command in a folder."""
+    return f"captum-softcam {command} --resume --out {shlex.quote(str(out))}"
 
 
 def plain_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> dict[str, Any]:

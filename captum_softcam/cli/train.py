@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -23,9 +22,10 @@ from captum_softcam.cli.options import (
     positive,
     refuse_unknown_model,
     restore_options,
+    resume_command,
     seed,
 )
-from captum_softcam.cli.split import refuse_other_split, write_split
+from captum_softcam.data.splits import refuse_other_split, write_split
 
 if TYPE_CHECKING:
     from captum_softcam.data import LabelledImages
@@ -262,7 +262,7 @@ def _what_is_kept(out: Path) -> Iterator[None]:
             if is_main_process():
                 _clear(out)
             raise
-        command = f"go on with: captum-softcam train --resume --out {shlex.quote(str(out))}"
+        command = f"go on with: {resume_command('train', out)}"
         if isinstance(stop, KeyboardInterrupt):
             epochs = len(read_history(out))
             raise KeyboardInterrupt(f"{epochs} finished epoch{'s' * (epochs != 1)} kept; {command}") from stop

@@ -15,6 +15,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from captum_softcam._names import closest, quoted, reason
+from captum_softcam.softcam.checks import first_line
 from captum_softcam.softcam.convert import rebuild
 from captum_softcam.softcam.model import SoftCamModel
 
@@ -55,7 +56,7 @@ class Architecture:
                 return torchvision.models.get_model(self.name, weights=None, **self.arguments).eval()
         except Exception as error:  # torchvision raises whatever its constructors raise on a number
             raise ValueError(
-                f"torchvision's {self.name} does not take {quoted(dict(self.arguments))}: {reason(_first_line(error))}."
+                f"torchvision's {self.name} does not take {quoted(dict(self.arguments))}: {reason(first_line(error))}."
             ) from error
 
     def build_without_memory(self) -> nn.Module:
@@ -72,9 +73,10 @@ class Architecture:
 
     def _check(self) -> None:
         """Raise ValueError for what could do more than build a classifier, a file's header among them."""
-        if self.name not in classifier_names():
+        known_names = classifier_names(videos=True)
+        if self.name not in known_names:
             raise ValueError(
-                f"architecture {quoted(self.name)} is unknown to torchvision. {closest(self.name, classifier_names())}"
+                f"architecture {quoted(self.name)} is unknown to torchvision. {closest(self.name, known_names)}"
             )
         weights = [key for key in self.arguments if "weights" in key and key != "init_weights"]
         if weights:
@@ -98,18 +100,10 @@ class _WithoutMemory(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def classifier_names() -> list[str]:
-    """The classifiers of torchvision, of images and videos."""
-    return [name for module in (torchvision.models, torchvision.models.video) for name in _listed(module)]
-
-
-def _listed(module: Any) -> list[str]:
-    names: list[str] = torchvision.models.list_models(module=module)
-    return names
+def classifier_names(*, videos: bool = False) -> list[str]:
+    """List the image classifiers of torchvision, and those of videos where asked for."""
+    modules = (torchvision.models, torchvision.models.video) if videos else (torchvision.models,)
+    return [name for module in modules for name in torchvision.models.list_models(module=module)]
 
 
 def _settings(name: str) -> set[str]:
@@ -168,7 +162,7 @@ def _class_name(model: nn.Module) -> str:
 
 def _candidates(module: str, num_classes: int) -> Iterator[Architecture]:
     """What a module of torchvision can build, in the ways that change what is computed."""
-    for name in classifier_names():
+    for name in classifier_names(videos=True):
         builder = torchvision.models.get_model_builder(name)
         if builder.__module__ != module:
             continue

@@ -17,7 +17,15 @@ from torch import Tensor, fx, nn
 
 from captum_softcam._names import listed, reason
 from captum_softcam.softcam.head import Head, find_head
-from captum_softcam.softcam.model import EvidenceHead, SoftCamModel, input_channels, pooled, run_on_meta, spatial_dims
+from captum_softcam.softcam.model import (
+    EvidenceHead,
+    SoftCamModel,
+    input_channels,
+    noise_like,
+    pooled,
+    run_on_meta,
+    spatial_dims,
+)
 
 __all__ = [
     "Answers",
@@ -25,6 +33,7 @@ __all__ = [
     "ask",
     "compare",
     "compare_with_source",
+    "first_line",
     "refuse_other_evidence",
     "refuse_other_positions",
     "refuse_unfaithful",
@@ -97,7 +106,7 @@ def ask(model: nn.Module, example: Tensor | None) -> Answers:
             first = Answer(example, model(example))
         except _ERRORS as error:
             raise ValueError(
-                f"{type(model).__name__} does not run on the example {tuple(example.shape)}: {reason(_first_line(error))}."
+                f"{type(model).__name__} does not run on the example {tuple(example.shape)}: {reason(first_line(error))}."
             ) from error
         return _with_other_values(model, first, "the example", given=True)
     for inputs in _made_up_inputs(model):
@@ -136,7 +145,7 @@ def _stated_sides(module: nn.Module, dims: int) -> list[tuple[int, ...]]:
     return found
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
@@ -152,11 +161,10 @@ def _with_other_values(model: nn.Module, first: Answer, words: str, *, given: bo
 
 def _other_values(inputs: Tensor) -> Tensor:
     """Inputs of the same shape but for the number of rows, which is one or two, with other values."""
-    rows = inputs[:1] if len(inputs) > 1 else torch.cat([inputs, inputs])
+    rows = 1 if len(inputs) > 1 else 2  # another number, so that a branch on the size of the batch is noticed
     if not inputs.is_floating_point() or inputs.is_meta:
-        return rows.flip(-1)
-    noise = torch.randn(rows.shape, generator=torch.Generator().manual_seed(1)).to(inputs)
-    return inputs.mean() + 2 * noise * (inputs.std(correction=0) + 0.1)
+        return inputs[:1].expand(rows, *inputs.shape[1:]).flip(-1)
+    return noise_like(inputs, seed=1, rows=rows)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torchvision
 from torch import Tensor, nn
 
 from captum_softcam._names import NAME, closest, listed, named, quoted, reason, shown
-from captum_softcam.softcam.architectures import Architecture
+from captum_softcam.softcam.architectures import Architecture, classifier_names
 from captum_softcam.softcam.convert import new_last_layer
 from captum_softcam.softcam.files import fill, misfit, read_file, refuse_nan, write_file
 
@@ -247,7 +247,7 @@ def fit_head(model: nn.Module, num_classes: int) -> None:
 
 
 def _refuse_unknown(name: str) -> None:
-    known = torchvision.models.list_models(module=torchvision.models)
+    known = classifier_names()
     if name not in known:
         raise ValueError(f"model {quoted(name)} is unknown to torchvision. {closest(name, known)}")
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from captum_softcam._files import replacing_path
 from captum_softcam._names import listed, quoted, reason, shown
-from captum_softcam.softcam.model import SoftCamModel, pooled
+from captum_softcam.softcam.model import SoftCamModel, noise_like, pooled
 
 __all__ = ["export_onnx"]
 
@@ -110,7 +110,7 @@ def export_onnx(
     }
     with replacing_path(path) as file:
         _write(_trace(net, images, dynamic_size), header, file)
-        _compare(file, reference, [images, _other_batch(images, dynamic_size), _other_values(images)])
+        _compare(file, reference, [images, _other_batch(images, dynamic_size), noise_like(images, seed=0)])
     return path
 
 
@@ -252,12 +252,6 @@ def _other_batch(images: Tensor, dynamic_size: bool) -> Tensor:
     for dim in range(2, images.dim() if dynamic_size else 2):
         other = _repeated(other, dim, 10 * dim + 1)
     return other
-
-
-def _other_values(images: Tensor) -> Tensor:
-    """Images of the same size with values of both signs and beyond those of the example."""
-    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
-    return images.mean() + 2 * noise * (images.std(correction=0) + 0.1)
 
 
 def _compare(file: Path, model: SoftCamModel, batches: Sequence[Tensor]) -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "EvidenceHead",
     "SoftCamModel",
     "input_channels",
+    "noise_like",
     "pooled",
     "run_on_meta",
     "spatial_dims",
@@ -236,6 +237,13 @@ def run_on_meta(module: nn.Module, shape: tuple[int, ...], dtype: torch.dtype | 
         dtype = next((value.dtype for value in state.values() if value.is_floating_point()), torch.float32)
     with _ShapesOnly():
         return cast(Tensor, functional_call(module, state, (torch.empty(shape, device="meta", dtype=dtype),)))
+
+
+def noise_like(inputs: Tensor, seed: int, rows: int | None = None) -> Tensor:
+    """Draw noise around the mean of ``inputs``, of their shape, with values of both signs and beyond theirs."""
+    shape = (len(inputs) if rows is None else rows, *inputs.shape[1:])
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(inputs)
+    return inputs.mean() + 2 * noise * (inputs.std(correction=0) + 0.1)
 
 
 class _ShapesOnly(TorchFunctionMode):

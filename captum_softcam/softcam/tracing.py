@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import operator
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -173,17 +174,10 @@ class Tracer(fx.Tracer):
             self.running = before
 
 
-def _attribute(root: nn.Module, name: str) -> Any:
-    value: Any = root
-    for part in name.split("."):
-        value = getattr(value, part)
-    return value
-
-
 def _step(root: nn.Module, node: fx.Node) -> Callable[..., Any]:
     """What a node calls."""
     if node.op == "get_attr":
-        return lambda: _attribute(root, str(node.target))
+        return lambda: operator.attrgetter(str(node.target))(root)
     if node.op == "call_module":
         return root.get_submodule(str(node.target))
     if node.op == "call_method":

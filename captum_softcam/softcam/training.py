@@ -29,7 +29,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from captum_softcam._files import owned, remove_leftovers, write_text
-from captum_softcam._names import shown
+from captum_softcam._names import reason, shown
 from captum_softcam.softcam.checkpoints import (
     BEST,
     LAST,
@@ -325,8 +325,7 @@ def _trainer(**settings: Any) -> Trainer:
             deterministic="warn",
         )
     except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise ValueError(f"these settings cannot be trained with: {reason}.") from error
+        raise ValueError(f"these settings cannot be trained with: {reason(error)}.") from error
 
 
 def _fit(trainer: Trainer, task: SoftCamTask, data: LightningDataModule, folder: Path, last: Path | None) -> None:

@@ -12,7 +12,7 @@ from captum_softcam._files import write_text
 from captum_softcam._names import listed, shown
 
 if TYPE_CHECKING:
-    from captum_softcam.data import LabelledImages
+    from captum_softcam.data.labelled import LabelledImages
 
 __all__ = ["refuse_other_split", "write_split"]
 
