@@ -25,6 +25,7 @@ from captum_softcam.cli.options import (
     plain_options,
     positive,
     restore_options,
+    resume_command,
     seed,
 )
 

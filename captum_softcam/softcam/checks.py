@@ -146,6 +146,7 @@ def _stated_sides(module: nn.Module, dims: int) -> list[tuple[int, ...]]:
 
 
 def first_line(error: Exception) -> str:
+    """Return the first line of an error, without the stack that PyTorch writes below it; its type if it is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
