@@ -1,4 +1,4 @@
-"""The picture of a comparison: a panel of means and intervals per metric, and what the ranks cost."""
+"""The figure of a comparison: means and intervals for each metric, and mean rank against cost."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from captum_softcam.evaluation.view import View
 
 __all__ = ["plot_comparison"]
 
-_COLUMNS = 5  # panels in a row
-_STYLES = {  # by what the difference to the baseline says; shapes besides a blue and an orange that all eyes tell apart
+_COLUMNS = 5  # most panels in a row
+_STYLES = {  # by verdict; blue and orange are safe for colour-blind readers, the shapes survive greyscale
     1: ("^", "#0072b2", "better than {}"),
     -1: ("v", "#d55e00", "worse"),
-    0: ("o", "#444444", "no clear difference"),
+    0: ("o", "#444444", "inconclusive"),
 }
 _BASELINE = ("D", "#000000", "{} (baseline)")
 _GREY = "#a3a3a3"
@@ -37,7 +37,7 @@ _LONGEST = 40  # characters of a method's name
 
 
 def plot_comparison(view: View) -> Figure:
-    """One panel per metric, methods from top to bottom in the order of the run; in the last panel cost and mean rank."""
+    """Plot a panel for each metric, with the methods from top to bottom, and one of mean rank against cost."""
     metrics = view.metrics
     rows = math.ceil((len(metrics) + 1) / _COLUMNS)
     columns = math.ceil((len(metrics) + 1) / rows)
@@ -78,7 +78,7 @@ def _draw_metric(axis: Any, view: View, metric: str) -> None:
 
 
 def _style(view: View, method: str, better: int) -> tuple[str, str]:
-    """Return marker and colour; a control is grey."""
+    """Return marker and colour, grey for controls."""
     marker, colour, _ = _BASELINE if method == view.baseline else _STYLES[better]
     return marker, _GREY if method in view.controls else colour
 
@@ -95,8 +95,8 @@ def _name_methods(axis: Any, view: View, *, named: bool) -> None:
 def _draw_cost(axis: Any, view: View) -> None:
     costs = {method: (view.cost(method), view.mean_rank(method)) for method in view.methods}
     points = pd.DataFrame.from_dict(costs, orient="index", columns=["cost", "rank"]).dropna()
-    axis.set_title("Mean rank (1 best) and cost", fontsize=9)
-    axis.set_xlabel("time in plain forwards", fontsize=_TINY, color="#555555")
+    axis.set_title("Mean rank (1 is best) and cost", fontsize=9)
+    axis.set_xlabel("time relative to a forward pass", fontsize=_TINY, color="#555555")
     axis.set_ylim(len(view.methods) + 0.5, 0.5)
     axis.set_xscale("symlog", linthresh=1, linscale=0.5)
     axis.set_xlim(-0.25, 3 * max(points["cost"].max() if len(points) else 1, 1))
@@ -110,8 +110,8 @@ def _draw_cost(axis: Any, view: View) -> None:
 
 
 def _label(axis: Any, points: pd.DataFrame, methods: int) -> None:
-    """Names beside the points, on the inner side, moved down along a line where they would lie on each other."""
-    gap, lowest = 0.45 * min(methods, 4) / 4, -math.inf  # from four methods on, the panel grows with them
+    """Write names next to the points, towards the middle, moved down where they would overlap."""
+    gap, lowest = 0.45 * min(methods, 4) / 4, -math.inf  # the panel grows with the methods, from four on
     for method, row in points.sort_values(["rank", "cost"]).iterrows():
         lowest = max(lowest + gap, row["rank"])
         left = axis.transAxes.inverted().transform(axis.transData.transform((row["cost"], 0)))[0] > 0.5
@@ -132,7 +132,7 @@ def _tidy(axis: Any) -> None:
 
 
 def _legend(view: View) -> list[Line2D]:
-    """The marks that appear; nothing for a method alone."""
+    """Return the entries of the legend: the marks in use, none for a single method."""
     if len(view.methods) < 2:
         return []
     found = set(view.differences["better"])

@@ -1,4 +1,4 @@
-"""The table of a comparison with its notes, in Markdown and in LaTeX."""
+"""The table of a comparison and its notes in Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from captum_softcam.evaluation.view import MARKS, Cell, View, one_line
 
 __all__ = ["to_latex", "to_markdown"]
 
-_PLAIN_MARKS = {1: "+", -1: "-"}  # pdflatex lacks the triangles
+_PLAIN_MARKS = {1: "+", -1: "-"}  # because pdflatex lacks the triangles
 _LATEX = {
     **{sign: f"\\{sign}" for sign in "{}$&#_%"},
     **{sign: f"{{{sign}}}" for sign in "[*"},  # would be read as an option of the line break before
@@ -24,7 +24,7 @@ _LATEX = {
 
 
 def to_markdown(view: View) -> str:
-    """Return a table in GitHub's Markdown, with the notes as a list below it."""
+    """Format a table in GitHub's Markdown, with the notes as a list below it."""
     head, *rows = _grid(view, _markdown_cell, _escape_markdown, ("↓", "↑"))
     rule = ["---", *[":---:"] * len(view.metrics), *["---:"] * (len(head) - 1 - len(view.metrics))]
     lines = [f"| {' | '.join(row)} |" for row in (head, rule, *rows)]
@@ -32,7 +32,7 @@ def to_markdown(view: View) -> str:
 
 
 def to_latex(view: View) -> str:
-    """Return a ``tabular`` with the rules of booktabs, with the notes as a paragraph below it."""
+    """Format a ``tabular`` with the rules of booktabs, with the notes as a paragraph below it."""
     head, *rows = _grid(view, _latex_cell, _escape_latex, (r"$\downarrow$", r"$\uparrow$"))
     columns = "l" + "c" * len(view.metrics) + "r" * (len(head) - 1 - len(view.metrics))
     body = [f"{' & '.join(row)} \\\\" for row in (head, *rows)]
@@ -45,7 +45,7 @@ def to_latex(view: View) -> str:
 def _grid(
     view: View, show: Callable[[Cell], str], escape: Callable[[str], str], arrows: Sequence[str]
 ) -> Iterator[list[str]]:
-    """Yield the head, then a row per method; ``arrows`` are those of metrics where less and where more is better."""
+    """Yield the header, then a row for each method; ``arrows`` are for metrics where lower and where higher is better."""
     columns = [f"{escape(one_line(title))} {arrows[view.higher_is_better(name)]}" for name, title in view.titles.items()]
     yield ["method", *columns, "mean rank", "cost", "passes"]
     for method in view.methods:
@@ -72,7 +72,7 @@ def _latex_cell(cell: Cell) -> str:
 
 def _escape_markdown(text: str) -> str:
     text = re.sub(r"([\\`*\[\]<>|&~$#])", r"\\\1", " ".join(text.split()))
-    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\_", text)  # an underscore within a word is no emphasis
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\_", text)  # an underscore within a word is not emphasis
 
 
 def _escape_latex(text: str) -> str:

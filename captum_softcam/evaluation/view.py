@@ -1,4 +1,4 @@
-"""A comparison as a reader sees it: what is shown, in which order, with which marks and notes."""
+"""A comparison as a reader sees it: cells with marks, costs and notes, in order."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from captum_softcam.evaluation.statistics import MIN_PAIRS
 __all__ = ["MARKS", "Cell", "Difference", "View", "digits", "one_line"]
 
 MARKS = {1: "▲", -1: "▼"}
-"""Marks of means that are better, or worse, than the baseline's."""
+"""Marks for means that are better or worse than the baseline's."""
 
 _MOST_DECIMALS = 6
-_ERROR = 200  # characters of an error that a note shows
+_ERROR = 200  # characters of an error in a note
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,16 @@ class Difference:
 
 @dataclass(frozen=True)
 class Cell:
-    """The scores of a method under a metric: their mean and 95 % interval, and how they compare with the baseline's.
+    """The scores of a method under a metric: mean, 95 % interval, and the difference to the baseline.
 
     Args:
         mean, low, high (float): the mean and its interval; NaN where no score is defined.
         count (int): number of defined scores.
-        undefined (int): number of the others.
-        failed (int): how many of these are due to an error.
+        undefined (int): number of undefined scores.
+        failed (int): number of undefined scores due to an error.
         best (bool): whether no other mean of the metric is better.
         decimals (int): number of decimals shown.
-        difference (Difference): to the baseline. Default: None, for the baseline itself
+        difference (Difference): the paired difference to the baseline. Default: None, for the baseline itself
     """
 
     mean: float
@@ -78,23 +78,23 @@ class Cell:
 class View:
     """A comparison as a reader sees it, with one method as the baseline; made by :meth:`Comparison.view`.
 
-    Tables, figures and the report all read it, so that they agree on order, digits, marks and notes. It is plain data and
-    does not know the comparison that it was made from.
+    Tables, figures and the report are all made from it, so they agree on order, digits, marks and notes. A view is plain
+    data without a reference to its comparison.
 
     Args:
-        methods (sequence of str): the rows.
-        controls (sequence of str): which of them are controls.
-        baseline (str): the one that the others are compared with.
-        metrics (mapping): for each metric its entry in the manifest: title, category, direction.
-        decimals (mapping): for each metric the number of decimals shown.
-        summary (DataFrame): from :meth:`Comparison.summary`.
-        differences (DataFrame): from :meth:`Comparison.differences`.
-        ranks (DataFrame): from :meth:`Comparison.ranks`.
+        methods (sequence of str): names of the methods, in order.
+        controls (sequence of str): names of those that are controls.
+        baseline (str): the method that the others are compared with.
+        metrics (mapping): the entry of each metric in the manifest, with title, category and direction.
+        decimals (mapping): number of decimals of each metric.
+        summary (DataFrame): result of :meth:`Comparison.summary`.
+        differences (DataFrame): result of :meth:`Comparison.differences`.
+        ranks (DataFrame): result of :meth:`Comparison.ranks`.
         costs (DataFrame): costs by method.
         samples (DataFrame): one row per scored sample, with the columns ``label`` and ``prediction``.
-        masked (int): number of samples with a mask. Default: None, if that is not known
+        masked (int): number of samples with a mask; None if it is unknown.
         failures (DataFrame): one row per sample, method and metric that raised an error.
-        attempted (int): number of samples, those without any score included.
+        attempted (int): number of samples, including those without any score.
     """
 
     methods: Sequence[str]
@@ -133,13 +133,13 @@ class View:
 
     @cached_property
     def grouped(self) -> list[str]:
-        """Names of the metrics, those of a category side by side."""
+        """Names of the metrics, grouped by category."""
         order = list(dict.fromkeys(self.categories.values()))
         return sorted(self.metrics, key=lambda name: order.index(self.categories[name]))
 
     @cached_property
     def others(self) -> list[str]:
-        """Methods that could be ahead of the baseline: all but itself and the controls."""
+        """Names of the methods that are neither the baseline nor controls."""
         return [name for name in self.methods if name != self.baseline and name not in self.controls]
 
     def higher_is_better(self, metric: str) -> bool:
@@ -165,24 +165,24 @@ class View:
             method (str): its name.
 
         Returns:
-            list of str: words to print in brackets behind its name.
+            list of str: words to print in brackets after its name.
         """
         compared = method == self.baseline and len(self.methods) > 1
         return ["control"] * (method in self.controls) + ["baseline"] * compared
 
     def mean_rank(self, method: str) -> float:
-        """Return the mean rank over the metrics; NaN without any.
+        """Return the mean rank of a method over the metrics; NaN if it has none.
 
         Args:
             method (str): its name.
 
         Returns:
-            float: 1 for a method that is the best everywhere.
+            float: 1 for a method that is best on every metric.
         """
         return float(self.ranks["mean_rank"][method])
 
     def cost(self, method: str, name: str = "relative") -> float:
-        """Return a cost, by default the time in units of a plain forward; NaN where it was not measured.
+        """Return a cost of a method, by default its run time relative to a plain forward pass; NaN if it was not measured.
 
         Args:
             method (str): its name.
@@ -194,7 +194,7 @@ class View:
         return float(self.costs[name].get(method, math.nan)) if name in self.costs else math.nan
 
     def cost_text(self, method: str) -> str:
-        """Return the time in units of a plain forward as text; empty where it was not measured.
+        """Return the run time relative to a plain forward pass as text; empty if it was not measured.
 
         Args:
             method (str): its name.
@@ -206,7 +206,7 @@ class View:
         return "" if math.isnan(value) else f"{value:.1f}"
 
     def passes(self, method: str) -> str:
-        """Return forwards + backwards per image as text; empty where they were not counted.
+        """Return forwards + backwards per image as text; empty if they were not counted.
 
         Args:
             method (str): its name.
@@ -218,30 +218,30 @@ class View:
         return " + ".join(f"{count:.1f}".removesuffix(".0") for count in counts if not math.isnan(count))
 
     def notes(self, marks: Mapping[int, str] = MARKS) -> list[str]:
-        """Return the footnotes: samples, the meaning of the marks, what is undefined, what failed.
+        """Return the notes below the table: number of samples, meaning of the marks, undefined scores, errors.
 
         Args:
             marks (mapping): marks for 1 and -1. Default: ▲ and ▼
 
         Returns:
-            list of str: a sentence each, in plain text.
+            list of str: one sentence per note, in plain text.
         """
         return [*self._on_samples(), *self._on_marks(marks), *self._on_undefined(), *self._on_failures()]
 
     def _on_samples(self) -> Iterator[str]:
         total = len(self.samples)
-        yield f"{total} samples, {self.correct} of them predicted right."
+        yield f"{total} samples, {self.correct} of them classified correctly."
         if "localisation" in self.categories.values() and self.masked is not None and self.masked < total:
-            yield f"localisation: over the {self.masked} samples that have a mask."
+            yield f"localisation: over the {self.masked} samples with a mask."
 
     def _on_marks(self, marks: Mapping[int, str]) -> Iterator[str]:
         if len(self.methods) > 1:
             yield (
                 f"{marks[1]} better, {marks[-1]} worse than {one_line(self.baseline)}: the 95 % interval of the paired "
-                f"difference leaves out 0 (at least {MIN_PAIRS} pairs)."
+                f"difference excludes 0 (at least {MIN_PAIRS} pairs)."
             )
         if any(map(self.cost_text, self.methods)):
-            yield "cost: time of the method over time of a plain forward of the same images."
+            yield "cost: run time relative to a plain forward pass on the same images."
         if any(map(self.passes, self.methods)):
             yield "passes: forwards + backwards per image."
 
@@ -262,19 +262,19 @@ class View:
 
 
 def digits(value: float, decimals: int, style: str = "") -> str:
-    """Return a number with so many decimals, never as -0.000; in scientific notation where more than 6 would be needed.
+    """Format a number with the given decimals, in scientific notation if there are more than 6.
 
     Args:
-        value (float): finite.
+        value (float): a finite number.
         decimals (int): number of decimals.
-        style (str): of Python's format, such as ``+`` or ``,``. Default: none
+        style (str): options of Python's format specification, such as ``+`` or ``,``. Default: none
     """
     if decimals > _MOST_DECIMALS:
         return f"{value:{style}.2e}"
-    rounded = round(value, decimals) + 0.0
+    rounded = round(value, decimals) + 0.0  # turns -0.0 into 0.0
     return f"{rounded:{style if rounded else style.replace('+', '')}.{decimals}f}"
 
 
 def one_line(name: object) -> str:
-    """Return a name shortened, on one line."""
+    """Shorten a name to one line."""
     return named(" ".join(str(name).split()))

@@ -1,4 +1,4 @@
-"""Show a comparison: the table, the picture, the folder, the page for the browser; and the curves of a training."""
+"""Tables, panels, curves and an HTML report of comparisons, models and trainings."""
 
 from captum_softcam.report.curves import plot_history
 from captum_softcam.report.html import write_report

@@ -1,4 +1,4 @@
-"""Curves of a training: what was logged, against the epochs."""
+"""Training curves."""
 
 from __future__ import annotations
 
@@ -18,26 +18,30 @@ _PANELS = {
     "penalty on the evidence": ("train_penalty", "val_penalty"),
     "sparsity of the evidence (Hoyer)": ("val_sparsity",),
 }
-_STYLES = (("#0072b2", "-", "o"), ("#d55e00", "--", "s"))  # a blue and an orange that all eyes tell apart; dashes besides
+_STYLES = (
+    ("#0072b2", "-", "o"),
+    ("#d55e00", "--", "s"),
+)  # safe for colour-blind readers; dashes survive greyscale
 
 
 def plot_history(history: Sequence[Mapping[str, float]]) -> Figure:
-    """Losses, scores, penalty and sparsity against the epochs, with the best epoch marked.
+    """Plot losses, scores, penalty and sparsity against the epochs, with the best epoch marked.
 
-    Curves differ in dash and marker as well as in colour. A panel is left out where nothing was logged for it, as the
-    penalty of a black box.
+    Curves differ in dash and marker as well as in colour. Panels without logged values are left out, such as the penalty of
+    a model that is not a SoftCAM model.
 
     Args:
-        history (sequence of mapping): one entry per epoch, as :func:`~captum_softcam.softcam.train_classifier` returns.
+        history (sequence of mapping): one entry per epoch, as returned by
+            :func:`~captum_softcam.softcam.train_classifier`.
 
     Returns:
-        matplotlib.figure.Figure: two panels in a row; save it with ``savefig``.
+        matplotlib.figure.Figure: two panels per row; save it with ``savefig``.
 
     Raises:
-        ValueError: if there are no epochs.
+        ValueError: if ``history`` is empty.
     """
     if not history:
-        raise ValueError("there are no epochs to draw; give at least one.")
+        raise ValueError("there are no epochs to draw; pass at least one.")
     panels = {title: names for title, names in _PANELS.items() if any(name in history[0] for name in names)}
     rows = -(-len(panels) // 2)
     figure = Figure(figsize=(8, 2.9 * rows), layout="constrained")

@@ -1,4 +1,4 @@
-"""Pictures of maps: the input, the mask, and every method on one signed colour scale."""
+"""Panels of attribution maps: input, mask and every method on one signed colour scale."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ from captum_softcam.evaluation import Example
 
 __all__ = ["COLOURS", "as_drawn", "plot_panel"]
 
-COLOURS = "PuOr_r"  # diverging, and told apart without colour vision: orange speaks for the class, purple against it
-_UNDEFINED = "#9be09b"  # a green that the scale does not have, for NaN
+COLOURS = "PuOr_r"  # diverging and safe for colour-blind readers: orange is for the class, purple against it
+_UNDEFINED = "#9be09b"  # green for NaN, because the scale has none
 _CELL = 1.15  # inches
 _NAME, _NOTE = 9, 6.5  # points
 _SLACK = 1e-3  # beyond [0, 1]: rounding, not another unit
-_LONGEST = 60  # characters of a name that users gave
+_LONGEST = 60  # characters of a name
 
 
 def plot_panel(examples: Sequence[Example], classes: Sequence[str] | None = None) -> Figure:
-    """A few samples x all methods, input and mask beside them.
+    """Plot the maps of a few samples by all methods, next to input and mask.
 
-    Every map is upsampled to the input, as the metrics do it, and divided by its own greatest magnitude, so that 0 is the
-    same colour everywhere and maps of different units can be compared; the outline is the mask. Inputs outside [0, 1] are
-    scaled; one or three channels are grey or colour, of any other number the mean is drawn. A signal is drawn as lines, with
-    the map as the colour behind them, and a volume as the slice with the most evidence for the class. What was done, flat
-    maps and values that are not finite (green) are noted below the pictures.
+    Each map is upsampled to the input, as in the metrics, and divided by its largest magnitude, so that 0 has the same
+    colour everywhere and maps in different units can be compared. The outline is the mask. Inputs outside [0, 1] are scaled.
+    One channel is drawn in grey, three in colour; of any other number the mean is drawn. Signals are drawn as lines over the
+    colours of the map. Of a volume, the slice with the highest attribution for the class is drawn. Notes below the pictures
+    name such changes, flat maps and non-finite values (green).
 
     Args:
         examples (sequence of Example): samples with their maps by method, (1, h, w) at the resolution of the input or of a
-            layer; where a method failed, the place of its map stays empty.
+            layer; the cell of a method that failed stays empty.
         classes (sequence of str): names for the rows. Default: the class numbers
 
     Returns:
         matplotlib.figure.Figure: one row per sample; save it with ``savefig``.
 
     Raises:
-        ValueError: if there are no examples, or an input, a mask or a map has a shape that cannot be drawn.
+        ValueError: if there are no examples, or the shape of an input, a mask or a map cannot be drawn.
     """
     if not examples:
-        raise ValueError("there are no examples to draw; give at least one.")
+        raise ValueError("there are no examples to draw; pass at least one.")
     methods = list(dict.fromkeys(name for example in examples for name in example.maps))
     columns = 2 + len(methods)
     figure = Figure(figsize=(_CELL * columns + 1.4, _CELL * len(examples) + 0.5), layout="constrained")
@@ -89,7 +89,6 @@ def _draw_input(axis: Any, image: Tensor) -> None:
 
 
 def _draw_lines(axis: Any, signal: Tensor) -> None:
-    """Every channel as a line over the positions."""
     axis.plot(signal.T.numpy(), color="black", linewidth=0.6, alpha=max(0.3, 1 / len(signal)))
     axis.set_xlim(-0.5, signal.shape[1] - 0.5)
     axis.set_box_aspect(1)
@@ -115,11 +114,11 @@ def _draw_map(axis: Any, image: Tensor, attribution: Tensor, mask: Tensor | None
     if not finite.all():
         _note(axis, f"{(~finite).mean():.0%} not finite")
     elif np.ptp(scaled) <= 1e-6:
-        _note(axis, "flat: it says nothing")
+        _note(axis, "flat: no information")
 
 
 def _spread(axis: Any, values: Any, image: Tensor, **options: Any) -> None:
-    """Colours over the whole of an image, or behind the whole of a signal's lines."""
+    """Draw colours over a whole image, or behind all lines of a signal."""
     if image.dim() == 3:
         axis.imshow(values, **options)
         return
@@ -129,9 +128,9 @@ def _spread(axis: Any, values: Any, image: Tensor, **options: Any) -> None:
 
 
 def _outline(axis: Any, mask: Tensor) -> None:
-    """The border of the mask, closed where it meets the border of the image."""
-    padded = np.pad(mask.numpy(), 1)
-    limits = axis.get_xlim(), axis.get_ylim()
+    """Draw the border of the mask."""
+    padded = np.pad(mask.numpy(), 1)  # closes the outline of a mask that touches the border of the image
+    limits = axis.get_xlim(), axis.get_ylim()  # contour and vlines change them
     if mask.dim() == 1:
         axis.vlines(np.flatnonzero(np.diff(padded)) - 0.5, *limits[1], color="black", linewidth=0.7)
     elif padded.any():
@@ -153,19 +152,20 @@ def _name(target: int, classes: Sequence[str] | None) -> str:
 
 
 def as_drawn(example: Example) -> tuple[Example, str]:
-    """Prepare an example for a picture.
+    """Convert an example to an image in [0, 1] with mask and maps of the same size.
 
     Args:
-        example (Example): of a signal (C, L), an image (C, H, W) or a volume (C, D, H, W); tensors or arrays of any type.
-            Maps at input or at layer resolution, (1, ...), (1, 1, ...) or without a channel; several channels are summed.
+        example (Example): with a signal (C, L), an image (C, H, W) or a volume (C, D, H, W); tensors or arrays of any type.
+            Maps have the resolution of the input or of a layer, with or without channel and batch dimensions of 1; several
+            channels are summed.
 
     Returns:
-        tuple of Example and str: a signal (C, L) as it is, otherwise an image (1 or 3, H, W) in [0, 1]; its mask (1, H, W),
-        bool; its maps (1, H, W) in their own units, NaN where they are not finite. And the words on what was done to the
-        input, empty if nothing was.
+        tuple of Example and str: an unchanged signal (C, L) or an image (1 or 3, H, W) in [0, 1]; the boolean mask
+        (1, H, W); the maps (1, H, W) in their own units, NaN where they are not finite. The text describes the changes to
+        the input and is empty if there are none.
 
     Raises:
-        ValueError: for an input with other dimensions, or a map or mask that does not fit it.
+        ValueError: if the input has other dimensions, or a map or mask does not fit it.
     """
     image = _values(example.sample.image)
     if not 2 <= image.dim() <= 4 or not image.numel():
@@ -191,21 +191,21 @@ def as_drawn(example: Example) -> tuple[Example, str]:
 
 
 def _finite_scale(attribution: Tensor) -> Tensor:
-    """A map divided by its greatest finite magnitude; NaN where it is not finite."""
+    """Divide a map by its largest finite magnitude and set non-finite values to NaN."""
     finite = attribution.isfinite()
     scaled = signed_scale(attribution.where(finite, 0)[None])[0]
     return scaled.where(finite, torch.nan)
 
 
 def _values(values: Any) -> Tensor:
-    """A tensor or an array in double precision, on the CPU: small gradients stay, and so do halves and bytes."""
+    """Convert a tensor or array to float64 on the CPU, which keeps gradients below the smallest float32."""
     if isinstance(values, Tensor):
         return values.detach().cpu().double()
     return torch.from_numpy(np.array(values, dtype=np.float64))
 
 
 def _fitting_map(name: str, attribution: Any, size: tuple[int, ...]) -> Tensor:
-    """A map (1, ...) at the resolution of the input, as the metrics upsample it."""
+    """Upsample a map to the resolution of the input, as in the metrics."""
     values = _with_channel(_values(attribution), len(size))
     if values.dim() != len(size) + 1 or not values.numel():
         raise ValueError(
@@ -224,19 +224,19 @@ def _fitting_mask(mask: Any, size: tuple[int, ...]) -> Tensor:
 
 
 def _with_channel(values: Tensor, dimensions: int) -> Tensor:
-    """(C, ...) of what may lack its channel, or lie in a batch of one."""
+    """Remove batch dimensions of 1 and add a missing channel dimension."""
     while values.dim() > dimensions + 1 and len(values) == 1:
         values = values[0]
     return values[None] if values.dim() == dimensions else values
 
 
 def _strongest(maps: dict[str, Tensor], depth: int) -> tuple[int, list[str]]:
-    """The slice with the most evidence for the class, all maps taken together; the middle one if all slices have as much."""
-    evidence = torch.zeros(depth, dtype=torch.float64)
+    """Return the slice with the highest attribution over all maps, or the middle slice if all are equal, and a note."""
+    totals = torch.zeros(depth, dtype=torch.float64)
     for value in maps.values():
-        evidence += _finite_scale(value).nan_to_num().clamp(min=0).sum((0, 2, 3))
-    if evidence.amax() > evidence.amin():
-        return int(evidence.argmax()), ["most evidence"]
+        totals += _finite_scale(value).nan_to_num().clamp(min=0).sum((0, 2, 3))
+    if totals.amax() > totals.amin():
+        return int(totals.argmax()), ["highest attribution"]
     return depth // 2, []
 
 
@@ -245,7 +245,7 @@ def _is_bytes(image: Any) -> bool:
 
 
 def _pixels(image: Tensor, of_bytes: bool) -> tuple[Tensor, list[str]]:
-    """Grey or colour (1 or 3, H, W) in [0, 1], and what was done."""
+    """Convert an image to grey or colour (1 or 3, H, W) in [0, 1] and return notes on the changes."""
     words = []
     image = image / 255 if of_bytes else image
     if len(image) not in (1, 3):

@@ -1,4 +1,4 @@
-"""Tables for the terminal: comparisons, metrics and layers; and the table and the panel beside a saved comparison."""
+"""Tables for the terminal: comparisons, metrics and layers."""
 
 from __future__ import annotations
 
@@ -31,34 +31,34 @@ __all__ = [
     "write_pictures",
 ]
 
-_COLUMN = 19  # an interval, "[-0.456, -0.123]", and the lines around it
-_ROWS = 4  # of the panel
-_LEGEND = "* in a comparison unless told otherwise; ↑ higher is better, ↓ lower; cost per image and method"
-_WIDE = 150  # characters that a row of the table takes in one line
+_COLUMN = 19  # characters of a column: the interval "[-0.456, -0.123]" and the lines around it
+_ROWS = 4  # samples in the panel
+_LEGEND = "* default in a comparison; ↑ higher is better, ↓ lower; cost per image and method"
+_WIDE = 150  # characters that the widest row needs
 _NOTES = (
     "corrected: Quantus has the metric and computes it wrongly; see the table above.",
     "Quantus' robustness and randomisation metrics take a LayerExplainFunc as explain_func.",
 )
-_NARROW = {"metric": 30, "": 1, "cost": 12, "origin": 9, "source": 12}  # 80 with the lines between
+_NARROW = {"metric": 30, "": 1, "cost": 12, "origin": 9, "source": 12}  # 80 characters with the lines between the columns
 
 
 def make_table(comparison: Comparison, metrics: Sequence[str] | None = None, baseline: str | None = None) -> Table:
-    """A table for the terminal: means above their 95 % intervals, the best of each column starred and bold.
+    """Build a table for the terminal, with means above their 95 % intervals and the best of each column starred and bold.
 
-    Arrows in the head show the direction of each metric; ▲ and ▼ beside a mean show that the method is better or worse than
-    the baseline, by the interval of the paired difference. The last column is the time of the method in units of a plain
-    forward, above its forwards + backwards per image.
+    Arrows in the header show whether higher or lower is better. ▲ and ▼ mark methods that are better or worse than the
+    baseline by the interval of the paired difference. The last column has the run time relative to a plain forward pass,
+    above forwards + backwards per image.
 
     Args:
-        comparison (Comparison): what is shown.
-        metrics (sequence of str): the columns. Default: all metrics of the comparison
-        baseline (str): the method that the others are compared with. Default: the comparison's own
+        comparison (Comparison): the comparison to show.
+        metrics (sequence of str): names of the metrics to show. Default: all metrics of the comparison
+        baseline (str): the method that the others are compared with. Default: the comparison's baseline
 
     Returns:
-        rich.table.Table: a row per method; print it with a ``rich.console.Console``.
+        rich.table.Table: one row per method; print it with a ``rich.console.Console``.
 
     Raises:
-        ValueError: if the baseline is not among the methods, or for a metric that the comparison does not have.
+        ValueError: if the comparison does not have the baseline or a metric.
     """
     metrics = comparison.metrics if metrics is None else metrics
     for name in metrics:
@@ -86,14 +86,14 @@ def _cell(cell: Cell) -> Text:
 
 
 def table_notes(comparison: Comparison, baseline: str | None = None) -> list[str]:
-    """What a reader of the table has to know: the samples behind it, what the marks mean, what is undefined, what failed.
+    """Return the notes below the table: number of samples, meaning of the marks, undefined scores, errors.
 
     Args:
-        comparison (Comparison): what is shown.
-        baseline (str): the method that the marks refer to. Default: the comparison's own
+        comparison (Comparison): the comparison to describe.
+        baseline (str): the method that the marks refer to. Default: the comparison's baseline
 
     Returns:
-        list of str: a sentence each, in plain text.
+        list of str: one sentence per note, in plain text.
 
     Raises:
         ValueError: if the baseline is not among the methods.
@@ -102,18 +102,18 @@ def table_notes(comparison: Comparison, baseline: str | None = None) -> list[str
 
 
 def print_table(comparison: Comparison, console: Console | None = None) -> None:
-    """Print the table and its notes; on a narrow terminal as several tables, in a file or a pipe as one.
+    """Print the table and its notes, split into several tables on a narrow terminal.
 
     Args:
-        comparison (Comparison): what is shown.
-        console (rich.console.Console): where to. Default: standard output
+        comparison (Comparison): the comparison to print.
+        console (rich.console.Console): the console to print to. Default: standard output
     """
     with degrading(sys.stdout):
         _print_table(comparison, console or Console())
 
 
 def _print_table(comparison: Comparison, console: Console) -> None:
-    if not console.is_terminal:
+    if not console.is_terminal:  # a file or a pipe takes lines of any length
         console.width = max(console.width, _width(len(comparison.metrics)))
     columns = max(1, (console.width - _width(0)) // _COLUMN)
     for start in range(0, len(comparison.metrics), columns):
@@ -123,17 +123,17 @@ def _print_table(comparison: Comparison, console: Console) -> None:
 
 
 def _width(metrics: int) -> int:
-    """Characters that a table of so many metrics takes: the longest method, the cost, and the columns between them."""
-    return 37 + _COLUMN * metrics
+    """Return the characters that a table of so many metrics takes."""
+    return 37 + _COLUMN * metrics  # 37: the longest name of a method, the cost, and the lines around them
 
 
 def write_pictures(comparison: Comparison, folder: Path, classes: Sequence[str] | None = None) -> None:
-    """Write ``table.txt`` and, if there are examples, ``panel.png`` beside the files of a saved comparison.
+    """Write ``table.txt`` and, if there are examples, ``panel.png`` into the folder of a saved comparison.
 
     Args:
-        comparison (Comparison): what is shown; of its examples the first four.
-        folder (Path): where to, an existing folder; files of these names are replaced.
-        classes (sequence of str): names for the rows of the panel. Default: the class numbers
+        comparison (Comparison): the comparison to show; the panel has its first four examples.
+        folder (Path): an existing folder; files of these names are replaced.
+        classes (sequence of str): class names for the panel. Default: the class numbers
 
     Raises:
         OSError: if the folder cannot be written to.
@@ -148,13 +148,13 @@ def write_pictures(comparison: Comparison, folder: Path, classes: Sequence[str] 
 
 
 def make_metric_table(*, narrow: bool = False) -> Table:
-    """A table of the metrics for the terminal; those that a comparison takes unasked are starred and bold.
+    """Build a table of the metrics for the terminal, with the default metrics of a comparison starred and bold.
 
     Args:
-        narrow (bool): settings below the name, and categories as headings between the rows. Default: False
+        narrow (bool): put settings below the names, and categories between the rows as headings. Default: False
 
     Returns:
-        rich.table.Table: a row per metric; print it with a ``rich.console.Console``.
+        rich.table.Table: one row per metric; print it with a ``rich.console.Console``.
     """
     table = Table(title=_LEGEND.replace("; ", "\n") if narrow else _LEGEND)
     for name in _NARROW if narrow else ("metric", "category", "", "cost", "settings", "origin", "source"):
@@ -192,19 +192,19 @@ def _settings(metric: Metric) -> str:
 
 
 def _whence(metric: Metric) -> list[str]:
-    """Origin and source; a citation key in words, ``petsiuk2018rise`` as "Petsiuk 2018"."""
-    name, year = re.match(r"([a-z]+)(\d+)", metric.source).groups()  # type: ignore[union-attr]  # keys are made so
+    """Return origin and source, with the citation key ``petsiuk2018rise`` written as "Petsiuk 2018"."""
+    name, year = re.match(r"([a-z]+)(\d+)", metric.source).groups()  # type: ignore[union-attr]  # all keys have this form
     return [metric.origin, f"{name.title()} {year}"]
 
 
 def make_verdict_table(*, narrow: bool = False) -> Table:
-    """A table for the terminal of what became of Quantus' metrics.
+    """Build a table for the terminal that says of each Quantus metric whether it runs here, and why not.
 
     Args:
-        narrow (bool): all but the reason in one column. Default: False
+        narrow (bool): put everything but the reason into one column. Default: False
 
     Returns:
-        rich.table.Table: a row per metric of Quantus; print it with a ``rich.console.Console``.
+        rich.table.Table: one row per Quantus metric; print it with a ``rich.console.Console``.
     """
     table = Table(title="Faithfulness and localisation in Quantus 0.6", show_lines=narrow)
     table.add_column("Quantus", no_wrap=True)
@@ -223,10 +223,10 @@ def _words(verdict: Verdict) -> list[Text]:
 
 
 def print_metrics(console: Console | None = None) -> None:
-    """Print both tables; on a narrow terminal with fewer columns, in a file or a pipe with all of them in one line.
+    """Print the tables of metrics and verdicts, with fewer columns on a narrow terminal.
 
     Args:
-        console (rich.console.Console): where to. Default: standard output
+        console (rich.console.Console): the console to print to. Default: standard output
     """
     with degrading(sys.stdout):
         _print_metrics(console or Console())
@@ -243,15 +243,15 @@ def _print_metrics(console: Console) -> None:
 
 
 def make_layer_table(choices: Sequence[LayerChoice]) -> Table:
-    """A table of layers for the terminal; the recommended one is starred and bold.
+    """Build a table of layers for the terminal, with the recommended one starred and bold.
 
     Args:
-        choices (sequence of LayerChoice): from :func:`~captum_softcam.attr.suggest_layers`.
+        choices (sequence of LayerChoice): the result of :func:`~captum_softcam.attr.suggest_layers`.
 
     Returns:
-        rich.table.Table: a row per layer; print it with a ``rich.console.Console``.
+        rich.table.Table: one row per layer; print it with a ``rich.console.Console``.
     """
-    table = Table(title="* recommended; passes: runs of the tail that Recipro-CAM needs, 0 where one forward tells all")
+    table = Table(title="* recommended; passes: runs of the tail that Recipro-CAM needs, 0 if one forward pass is enough")
     table.add_column("layer", overflow="fold")
     for name in ("shape", "grid", "stride", "passes"):
         table.add_column(name, justify="right")

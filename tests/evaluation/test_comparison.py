@@ -451,8 +451,8 @@ class TestTables:
         assert sum(row[1].startswith("**") for row in rows) == 1
         assert rows[0][4:] == ["1.0", "0.3", "1 + 0"]
         text = "\n".join(lines)
-        assert "- 10 samples, 1 of them predicted right." in text
-        assert "- localisation: over the 8 samples that have a mask." in text
+        assert "- 10 samples, 1 of them classified correctly." in text
+        assert "- localisation: over the 8 samples with a mask." in text
         assert "▲ better, ▼ worse than grad_cam: the 95 % interval" in text
         assert "- random, deletion: 1 of 10 scores are undefined (NaN)." in text
         assert "- occlusion: failed on 3 of 10 samples: RuntimeError: no" in text
@@ -529,7 +529,7 @@ class TestFigure:
     def test_a_panel_for_each_metric_and_one_for_the_cost(self, comparison):
         figure = comparison.plot()
         titles = [axis.get_title() for axis in figure.axes]
-        assert titles == ["Pixel AUC", "Deletion", "Of a later version", "Mean rank (1 best) and cost"]
+        assert titles == ["Pixel AUC", "Deletion", "Of a later version", "Mean rank (1 is best) and cost"]
         assert [axis.get_xlabel() for axis in figure.axes[:3]] == ["better →", "← better", "better →"]
         labels = figure.axes[0].get_yticklabels()
         assert [label.get_text() for label in labels] == list(METHODS)
@@ -549,7 +549,7 @@ class TestFigure:
         assert [point.get_marker() for point in points] == ["^", "D", "o", "v"]
         assert points[3].get_color() == "#a3a3a3"
         (legend,) = comparison.plot().legends
-        expected = ["grad_cam (baseline)", "better than grad_cam", "worse", "no clear difference", "control"]
+        expected = ["grad_cam (baseline)", "better than grad_cam", "worse", "inconclusive", "control"]
         assert [text.get_text() for text in legend.get_texts()] == expected
 
     def test_cost_against_rank(self, comparison):

@@ -114,13 +114,13 @@ def test_all_parts_are_there(tmp_path):
 def test_the_summary_says_what_the_intervals_allow(tmp_path):
     sentences = _sentences(make_comparison(), tmp_path)
     assert sentences[0] == (
-        "soft_cam is ahead of the baseline grad_cam on 2 of 3 metrics (Pixel AUC +0.10, Deletion \N{MINUS SIGN}0.010), "
-        "behind on none; 1 is open."
+        "soft_cam is better than the baseline grad_cam on 2 of 3 metrics (Pixel AUC +0.10, Deletion \N{MINUS SIGN}0.010) "
+        "and worse on none; 1 is inconclusive."
     )
-    assert sentences[1] == "By mean rank, which knows nothing of intervals, soft_cam comes first (1.5)."
-    assert sentences[2].startswith("1 of 6 comparisons with the baseline is open")
-    assert sentences[3] == "No method clearly beats the control on Deletion: read that with care."
-    assert sentences[4] == "8 scores are undefined, 3 of them by an error; the cells count them."
+    assert sentences[1] == "By mean rank, which ignores the intervals, soft_cam comes first (1.5)."
+    assert sentences[2].startswith("1 of 6 comparisons with the baseline is inconclusive")
+    assert sentences[3] == "No method clearly beats the control on Deletion: interpret its scores with care."
+    assert sentences[4] == "8 scores are undefined, 3 of them because of an error; each cell shows its count."
 
 
 def test_where_a_method_is_ahead_of_chance_the_summary_says_so(tmp_path):
@@ -131,7 +131,7 @@ def test_where_a_method_is_ahead_of_chance_the_summary_says_so(tmp_path):
 def test_few_samples_show_nothing_and_the_summary_does_not_say_more(tmp_path):
     comparison = make_comparison()
     few = dataclasses.replace(comparison, scores=comparison.scores.query("sample in ('s0', 's1', 's2')"))
-    assert _sentences(few, tmp_path)[0] == "No method is clearly ahead of the baseline grad_cam on any metric."
+    assert _sentences(few, tmp_path)[0] == "No method is clearly better than the baseline grad_cam on any metric."
 
 
 def test_methods_that_are_equally_far_ahead_share_the_sentence(tmp_path):
@@ -140,7 +140,8 @@ def test_methods_that_are_equally_far_ahead_share_the_sentence(tmp_path):
     scores = pd.concat([comparison.scores.query("method != 'occlusion'"), twin])
     sentence = _sentences(dataclasses.replace(comparison, scores=scores), tmp_path)[0]
     assert sentence == (
-        "soft_cam and occlusion are ahead of the baseline grad_cam on 2 of 3 metrics each, behind on none; 1 is open."
+        "soft_cam and occlusion are better than the baseline grad_cam on 2 of 3 metrics each and worse on none; "
+        "1 is inconclusive."
     )
 
 
@@ -181,7 +182,7 @@ def test_failures_that_are_alike_share_a_row(tmp_path):
 
 def test_settings_versions_and_the_call_stand_at_the_end(tmp_path):
     words = Page(_write(make_comparison(), tmp_path)).words
-    for part in ("20 \N{MULTIPLICATION SIGN} 30 pixels", "the sample's own", "images: /data/retina", "3.12.1", "seed=3,"):
+    for part in ("20 \N{MULTIPLICATION SIGN} 30 pixels", "the sample's label", "images: /data/retina", "3.12.1", "seed=3,"):
         assert part in words
     assert "methods=['soft_cam', 'grad_cam', 'occlusion', 'random']" in words
 
@@ -280,7 +281,7 @@ def test_a_missing_part_is_left_out(tmp_path, changes, missing):
 
 def test_one_method_and_one_metric(tmp_path):
     sentences = _sentences(without(make_comparison(), methods=1, metrics=1), tmp_path)
-    assert sentences == ["There is no other method to compare soft_cam with."]
+    assert sentences == ["There is no other method to compare with soft_cam."]
 
 
 def test_one_sample(tmp_path):
@@ -321,7 +322,7 @@ def test_of_a_volume_one_slice_is_shown():
     volume[:, 1], attribution[:, 1] = 1.0, make_map(0).abs()
     gallery = _gallery(_with_image(volume, soft_cam=attribution))
     (entry,) = gallery["samples"]
-    assert entry["note"] == "slice 2 of 3, most evidence"
+    assert entry["note"] == "slice 2 of 3, highest attribution"
     assert (entry["height"], entry["width"], entry["maps"][0]["size"]) == (20, 30, (20, 30))
     assert _pixels(entry["image"]).min() > 250
     assert np.abs(_unpack(entry["maps"][0])).max() == 127

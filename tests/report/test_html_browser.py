@@ -164,7 +164,7 @@ def test_a_cell_says_more_to_pointer_and_keyboard(open_page, report):
     for key in ("ArrowDown", "ArrowDown", "ArrowDown", "ArrowRight", "ArrowRight", "ArrowUp", "ArrowDown"):
         page.keyboard.press(key)
     assert "random, Deletion" in tip.inner_text()
-    assert "8 undefined, 3 of them by an error" in tip.inner_text()
+    assert "8 undefined, 3 of them because of an error" in tip.inner_text()
     box = tip.bounding_box()
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= 1280
@@ -187,17 +187,18 @@ def test_method_class_and_sample_can_be_switched(open_page, report):
         page.wait_for_function(f"before => String(({_INK})()) !== String(before)", arg=seen[-1])  # another picture
         seen.append(page.evaluate(_INK))
     assert len(seen[-1]) == 1
-    assert "haemorrhages (rival)" in page.locator("#kind").inner_text()
+    assert "haemorrhages (runner-up)" in page.locator("#kind").inner_text()
 
 
 def test_prediction_and_scores_belong_to_the_sample(open_page, report):
     page = open_page(report)
-    assert "✗ wrong: the model says haemorrhages, the class is hard exudates." in page.locator("#prediction").inner_text()
+    prediction = page.locator("#prediction")
+    assert "✗ wrong: the model predicts haemorrhages, the label is hard exudates." in prediction.inner_text()
     assert "30.0 %" in page.locator("#prediction .target").inner_text()
     assert page.locator("#own tbody tr").first.inner_text().split() == ["Pixel", "AUC", "↑", "0.810", "0.710"]
     page.select_option("#filter", label="healthy (1)")
     assert page.locator("#place").inner_text().split() == ["s0", "1", "of", "1,", "no", "mask"]
-    assert "✓ right" in page.locator("#prediction").inner_text()
+    assert "✓ correct" in prediction.inner_text()
     page.select_option("#filter", "wrong")
     assert page.locator("#place b").inner_text() == "s1"
 

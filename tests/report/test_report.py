@@ -114,7 +114,7 @@ def test_a_narrow_terminal_gets_tables_that_fit(comparison, width):
 
 def test_notes_count_what_is_undefined(comparison):
     notes = table_notes(comparison)
-    assert "2 samples, 1 of them predicted right." in notes
+    assert "2 samples, 1 of them classified correctly." in notes
     assert "random, pixel_auc: 1 of 2 scores are undefined (NaN)." in notes
     assert not any(note.startswith("soft_cam") for note in notes)
 
@@ -244,7 +244,7 @@ def test_what_is_not_finite_has_a_colour_of_its_own(value):
 
 @pytest.mark.parametrize("value", [0.0, 3.0])
 def test_a_flat_map_says_nothing_and_the_panel_says_so(value):
-    assert panel_of(torch.rand(3, *SIZE), torch.full((1, 3, 4), value))[0][2].get_xlabel() == "flat: it says nothing"
+    assert panel_of(torch.rand(3, *SIZE), torch.full((1, 3, 4), value))[0][2].get_xlabel() == "flat: no information"
 
 
 @pytest.mark.parametrize("fill", [False, True])
@@ -275,7 +275,7 @@ def test_of_a_volume_the_slice_with_the_most_evidence_is_drawn():
     mask = torch.zeros(1, 6, *SIZE, dtype=torch.bool)
     mask[:, 5] = True
     axes, parts = panel_of(volume, attribution, mask)
-    assert axes[0].get_xlabel() == "slice 6 of 6\nmost evidence"
+    assert axes[0].get_xlabel() == "slice 6 of 6\nhighest attribution"
     assert (parts["input"] == 255).all()
     assert (parts["mask"] == 255).all()
     assert axes[2].images[0].get_array().shape == SIZE

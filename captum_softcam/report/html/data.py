@@ -1,6 +1,6 @@
 """Data for the report's script: names, curves with their bands, costs, and the gallery.
 
-The gallery keeps photographs as JPEG, masks as bits, and maps as signed bytes with the scale that restores them.
+The gallery stores images as JPEG, masks as bits, and maps as signed bytes with the scale that restores them.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from captum_softcam.report.panels import COLOURS, as_drawn
 __all__ = ["gallery_data", "page_data"]
 
 SIDES = (112, 80, 56, 40, 28)
-"""Longest sides of the stored maps; the first that fits is taken."""
+"""Longest sides of the stored maps; the first that fits the budget is used."""
 BUDGET = 7_500_000
-"""Characters that the gallery may take in the file."""
+"""Maximum number of characters of the gallery in the file."""
 
-_DIGITS = 5  # of curves
+_DIGITS = 5  # decimals of the curves
 _IMAGE_SIDE = 320
 _MASK_SIDE = 224
 _Quantised = tuple[NDArray[np.int8], float]
-_UNDEFINED = -128  # the byte that stands for NaN and infinity
+_UNDEFINED = -128  # the byte for NaN and infinity
 
 
 def page_data(comparison: Comparison, view: View, classes: Sequence[str]) -> dict[str, Any]:
-    """Return everything that the script reads."""
+    """Return all data that the script reads."""
     return {
         "methods": [
             {"name": name, "control": name in view.controls, "baseline": name == view.baseline} for name in view.methods
@@ -99,21 +99,21 @@ def _costs(view: View) -> dict[str, Any]:
 
 
 def gallery_data(comparison: Comparison, view: View, budget: int = BUDGET) -> dict[str, Any] | None:
-    """Return everything that the gallery shows; None if no sample was kept.
+    """Return the data of the gallery; None if there are no images to show.
 
-    Maps are stored at 112 positions a side or fewer, so that all fits; if even the coarsest do not, the last samples are
-    left out, and ``left_out`` counts them. Signals are left out, too; ``signals`` counts them.
+    Maps are stored at most 112 positions a side, fewer where the gallery would exceed the budget. If even the coarsest maps
+    do, the last samples are left out and counted by ``left_out``. Signals are also left out and counted by ``signals``.
 
     Args:
-        comparison (Comparison): its kept examples are shown.
+        comparison (Comparison): the comparison whose examples are shown.
         view (View): its methods and metrics, in order.
-        budget (int): characters of JSON, about. Default: 7.5 million
+        budget (int): approximate maximum of characters. Default: 7.5 million
     """
     examples = [example for example in comparison.examples if example.sample.image.ndim > 2]
     if not examples:
         return None
     entries, maps = [], []
-    for example, note in map(as_drawn, examples):  # one at a time, because maps of the images' size take memory
+    for example, note in map(as_drawn, examples):  # one by one, because maps of the images' size take much memory
         entries.append(_entry(comparison, view, example, note))
         maps.append(_maps(view.methods, example))
     spare = budget - sum(len(entry["image"]) + len(entry["mask"] or "") for entry in entries)
@@ -129,7 +129,7 @@ def gallery_data(comparison: Comparison, view: View, budget: int = BUDGET) -> di
 
 
 def _entry(comparison: Comparison, view: View, example: Example, note: str) -> dict[str, Any]:
-    """Return a sample with its own scores, but without its maps."""
+    """Return the data of a sample, except for its maps."""
     sample = example.sample
     height, width = sample.image.shape[1:]
     own = comparison.scores[comparison.scores["sample"] == sample.identifier]
@@ -152,7 +152,7 @@ def _entry(comparison: Comparison, view: View, example: Example, note: str) -> d
 
 
 def _jpeg(image: Tensor) -> str:
-    """The photograph as a data address, at most 320 pixels a side."""
+    """Encode an image as a data URL, at most 320 pixels a side."""
     array = (image.expand(3, -1, -1) * 255).round().byte().permute(1, 2, 0).numpy()
     picture = Image.fromarray(array)
     picture.thumbnail((_IMAGE_SIDE, _IMAGE_SIDE))
@@ -162,20 +162,21 @@ def _jpeg(image: Tensor) -> str:
 
 
 def _bits(mask: Tensor) -> str:
-    """The mask, one bit per pixel; made smaller, a pixel is set if any of its part is, so that no lesion goes."""
+    """Encode a mask with one bit per pixel."""
+    # The maximum keeps lesions of a single pixel.
     smaller = adaptive_max_pool2d(mask[None].float(), _fitting(mask.shape[1:], _MASK_SIDE))
     return _packed(np.packbits(smaller[0, 0].numpy() > 0))
 
 
 def _fitting(shape: Sequence[int], side: int) -> tuple[int, int]:
-    """Height and width with no side above ``side``, nor above what there is."""
+    """Return height and width shrunk to at most ``side`` pixels a side."""
     shrink = min(1.0, side / max(shape))
     height, width = (max(1, round(length * shrink)) for length in shape)
     return height, width
 
 
 def _maps(methods: Sequence[str], example: Example) -> dict[str, list[list[_Quantised] | None]]:
-    """Return the maps of the explained class and of its rival by method, each at all sides; None where there is none."""
+    """Quantise the maps of the explained class and of the runner-up by each method, at every size of :data:`SIDES`."""
 
     def at_all_sides(maps: dict[str, Tensor]) -> list[list[_Quantised] | None]:
         return [[_quantised(maps[name], side) for side in SIDES] if name in maps else None for name in methods]
@@ -185,7 +186,7 @@ def _maps(methods: Sequence[str], example: Example) -> dict[str, list[list[_Quan
 
 
 def _quantised(attribution: Tensor, side: int) -> _Quantised:
-    """Return a map as signed bytes and the magnitude that 127 represents; -128 replaces what is not finite."""
+    """Convert a map to signed bytes, with -128 for non-finite values, and return them with the magnitude of 127."""
     cells = adaptive_avg_pool2d(attribution[None], _fitting(attribution.shape[1:], side))[0, 0]
     finite = cells.isfinite()
     peak = float(cells[finite].abs().max()) if finite.any() else 0.0
@@ -200,7 +201,7 @@ def _stored(quantised: _Quantised) -> dict[str, Any]:
 
 
 def _shorter(values: NDArray[np.int8]) -> tuple[str, bool]:
-    """The values or their differences down and across, whichever is shorter: smooth maps gain, noise does not."""
+    """Compress the values or, if that is shorter, as for smooth maps, their differences down and across."""
     differences = values.astype(np.int16)
     for axis in (0, 1):
         differences = np.diff(differences, axis=axis, prepend=0)
@@ -213,6 +214,7 @@ def _packed(values: NDArray[Any]) -> str:
 
 
 def _colours() -> list[list[int]]:
-    """Red, green and blue of 255 steps, against the class to for it, without the dark ends that vanish on photographs."""
+    """Return 255 colours, from against the class to for the class."""
+    # The ends of the scale are dark and would vanish on dark images.
     steps = np.interp(np.linspace(-1, 1, 255), [-1, 0, 1], [0.12, 0.5, 0.82])
     return [[round(255 * part) for part in colour[:3]] for colour in matplotlib.colormaps[COLOURS](steps).tolist()]

@@ -1,4 +1,4 @@
-// The gallery: one sample at a time, two methods side by side.
+// The gallery: one sample at a time, with the maps of two methods.
 if (byId("gallery")) {
   const { samples, colours, left_out: leftOut, signals } = data.gallery;
   const state = { sample: 0, cell: null };
@@ -7,13 +7,13 @@ if (byId("gallery")) {
   const fits = (sample) =>
     filter.value === "" || (filter.value === "wrong" ? isWrong(sample) : sample.label === Number(filter.value));
 
-  // Bytes from base64 and zlib.
+  // Decode base64 and decompress zlib.
   function inflate(text) {
     const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"))).arrayBuffer();
   }
 
-  // Signed bytes of a map, added up where differences down and across were stored in their place.
+  // Restore the signed bytes of a map, from differences down and across if those were stored.
   async function unpack(stored) {
     if (stored.values) return stored.values;
     const values = new Int8Array(await inflate(stored.text));
@@ -28,7 +28,7 @@ if (byId("gallery")) {
     for (let place = columns; place < values.length; place++) values[place] += values[place - columns];
   }
 
-  // Little evidence is nearly transparent, so that the photograph shows where there is none.
+  // Opacity grows with the magnitude, so that the image shows where the map is near zero.
   const cover = (value) => Math.abs(value / 127) ** 0.75;
 
   function paint(canvas, values, rows, columns) {
@@ -41,7 +41,7 @@ if (byId("gallery")) {
     canvas.getContext("2d").putImageData(pixels, 0, 0);
   }
 
-  // The border of the mask as one path of pixel edges.
+  // Trace the border of the mask as one path along the edges of pixels.
   async function outline(sample) {
     if (!sample.mask || sample.border != null) return sample.border;
     const [rows, columns] = sample.mask_size;
@@ -75,13 +75,13 @@ if (byId("gallery")) {
     dress();
   }
 
-  // A photograph, and over it the map of the method that the select names.
+  // Show an image and over it the map of the method chosen in a select, if there is one.
   async function panel(sample, select) {
     const map = select && stored(sample, select);
     const view = make(
       "div",
       { class: select ? "view mapped" : "view" },
-      make("img", { src: sample.image, alt: select ? "" : `Photograph ${sample.name}` }),
+      make("img", { src: sample.image, alt: select ? "" : `Image ${sample.name}` }),
     );
     view.style.aspectRatio = `${sample.width} / ${sample.height}`;
     if (map) {
@@ -102,14 +102,14 @@ if (byId("gallery")) {
   }
 
   function caption(select, map) {
-    if (!select) return make("figcaption", {}, "photograph", make("span", {}, samples[state.sample].note));
+    if (!select) return make("figcaption", {}, "image", make("span", {}, samples[state.sample].note));
     const name = make("b", {}, methods[select.value].name);
     const flat = map?.values.every((value) => value === map.values[0]);
-    const words = !map ? "no map" : flat ? "flat: it says nothing" : `greatest magnitude ${format(map.peak)}`;
+    const words = !map ? "no map" : flat ? "flat: no information" : `largest magnitude ${format(map.peak)}`;
     return make("figcaption", {}, name, make("span", {}, words));
   }
 
-  // Pointer and arrow keys choose a cell of the map; all maps show their value there.
+  // Let the pointer and the arrow keys choose a position; all maps show their values there.
   function makeExplorable(view, map, name) {
     const [rows, columns] = map.size;
     const squares = ["cursor under", "cursor"].map((style) =>
@@ -164,17 +164,17 @@ if (byId("gallery")) {
       state.cell && `At ${Math.floor(state.cell[0] * sample.width)}, ${Math.floor(state.cell[1] * sample.height)}: `;
     byId("readout").textContent = here
       ? `${here}${words.join("; ")}.`
-      : "Point at a map, or go to it with the tab key and use the arrow keys, to read its values.";
+      : "Point at a map, or select it with the tab key and use the arrow keys, to read its values.";
   }
 
   function reading(map, place) {
     const value = map.values[place];
     if (value === -128) return "undefined";
     const sign = value > 0 ? "+" : "";
-    return `${sign}${format((value / 127) * map.peak)} (${sign}${format(Math.round((100 * value) / 127))} % of its greatest magnitude)`;
+    return `${sign}${format((value / 127) * map.peak)} (${sign}${format(Math.round((100 * value) / 127))} % of its largest magnitude)`;
   }
 
-  // Everything that changes without another sample.
+  // Apply opacity, outline and grey to the sample shown.
   function dress() {
     const section = byId("gallery");
     section.classList.toggle("grey", byId("grey").checked);
@@ -192,7 +192,7 @@ if (byId("gallery")) {
       make("small", {}, `${place}${sample.mask ? "" : ", no mask"}`),
     );
     const options = [make("option", { value: "maps" }, `${className(sample.target)} (explained)`)];
-    if (sample.rivals.length) options.push(make("option", { value: "rivals" }, `${className(sample.rival)} (rival)`));
+    if (sample.rivals.length) options.push(make("option", { value: "rivals" }, `${className(sample.rival)} (runner-up)`));
     const chosen = kind.value;
     kind.replaceChildren(...options);
     kind.value = sample.rivals.length && chosen === "rivals" ? "rivals" : "maps";
@@ -200,27 +200,30 @@ if (byId("gallery")) {
     showScores(sample);
   }
 
-  // The most probable classes, and those that matter here besides.
+  // List the five most probable classes, and the label, the explained class and the runner-up.
   function predict(sample) {
     const host = byId("prediction");
-    const verdict = sample.prediction == null ? "" : isWrong(sample) ? "✗ wrong: " : "✓ right: ";
-    const truth = `the class is ${className(sample.label)}`;
-    const said = sample.prediction == null ? truth : `${verdict}the model says ${className(sample.prediction)}, ${truth}.`;
+    const verdict = sample.prediction == null ? "" : isWrong(sample) ? "✗ wrong: " : "✓ correct: ";
+    const truth = `the label is ${className(sample.label)}`;
+    const said =
+      sample.prediction == null ? truth : `${verdict}the model predicts ${className(sample.prediction)}, ${truth}.`;
     host.replaceChildren(make("p", { class: isWrong(sample) ? "worse" : "better" }, said));
-    const shares = (sample.probabilities ?? []).map((share, index) => ({ share, index })).sort((a, b) => b.share - a.share);
+    const classes = (sample.probabilities ?? [])
+      .map((probability, index) => ({ probability, index }))
+      .sort((a, b) => b.probability - a.probability);
     const needed = [sample.label, sample.target, sample.rival];
-    for (const { share, index } of shares.filter((each, place) => place < 5 || needed.includes(each.index))) {
-      const role = index === sample.target ? "target" : index === sample.rival ? "rival" : "";
+    for (const { probability, index } of classes.filter((each, place) => place < 5 || needed.includes(each.index))) {
+      const role = index === sample.target ? "target" : index === sample.rival ? "runner-up" : "";
       const fill = make("i");
-      fill.style.width = `${100 * share}%`;
-      const name = make("span", {}, className(index), role && make("small", {}, role === "target" ? "explained" : "rival"));
+      fill.style.width = `${100 * probability}%`;
+      const name = make("span", {}, className(index), role && make("small", {}, role === "target" ? "explained" : role));
       host.append(
         make(
           "div",
           { class: `class ${role}` },
           name,
-          make("div", { class: "share" }, fill),
-          make("output", {}, percent(share)),
+          make("div", { class: "probability" }, fill),
+          make("output", {}, percent(probability)),
         ),
       );
     }
@@ -272,7 +275,7 @@ if (byId("gallery")) {
         "aria-label": `${sample.name}, ${className(sample.label)}`,
         change: () => go(place),
       });
-      const wrong = isWrong(sample) ? make("span", { class: "wrong", title: "predicted wrong" }, "✗") : null;
+      const wrong = isWrong(sample) ? make("span", { class: "wrong", title: "misclassified" }, "✗") : null;
       return [
         make("label", { title: sample.name }, radio, make("img", { src: sample.image, alt: "", loading: "lazy" }), wrong),
       ];
@@ -287,7 +290,7 @@ if (byId("gallery")) {
     const number = (chosen) => samples.filter(chosen).length;
     const options = labels.map((label) => [label, `${className(label)} (${number((sample) => sample.label === label)})`]);
     const wrong = number(isWrong);
-    if (wrong) options.push(["wrong", `predicted wrong (${wrong})`]);
+    if (wrong) options.push(["wrong", `misclassified (${wrong})`]);
     filter.append(...[["", `all (${samples.length})`], ...options].map(([value, text]) => make("option", { value }, text)));
   }
 
@@ -303,10 +306,9 @@ if (byId("gallery")) {
   fillFilter();
   fillStrip();
   const side = samples[0].maps.find((map) => map)?.size;
-  const coarse = `Each map is divided by its own greatest magnitude; it is kept at ${side?.[1]} × ${side?.[0]} positions, each the mean of its pixels.`;
-  const unseen = signals ? ` ${signals} more samples are signals, which are not shown here.` : "";
-  byId("gallery-note").textContent =
-    coarse + (leftOut ? ` ${leftOut} more samples did not fit into the file.` : "") + unseen;
+  const coarse = `Each map is divided by its largest magnitude and stored at ${side?.[1]} × ${side?.[0]} positions, each the mean of its pixels.`;
+  const unseen = signals ? ` ${signals} more samples are signals, which the gallery does not show.` : "";
+  byId("gallery-note").textContent = coarse + (leftOut ? ` ${leftOut} more samples do not fit into the file.` : "") + unseen;
   paint(
     byId("scale"),
     Int8Array.from({ length: 255 }, (_, place) => place - 127),

@@ -1,10 +1,10 @@
 "use strict";
-// The page itself: data, small tools, the theme, and the box that says more.
+// The page: data, helpers, theme and tooltip.
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const svgNames = new Set(["svg", "g", "path", "line", "rect", "circle", "text"]);
 
-// An element with attributes, listeners (functions) and children; text is always text.
+// Create an element with attributes, event listeners (functions) and children; strings become text, never markup.
 function make(tag, attributes = {}, ...children) {
   const element = svgNames.has(tag)
     ? document.createElementNS("http://www.w3.org/2000/svg", tag)
@@ -18,7 +18,7 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-// A number with so many decimals, or so many digits where none are given; a dash for none.
+// Format a number with the given decimals, or with three digits by default; a dash for null.
 function format(value, decimals) {
   if (value == null) return "–";
   const rounded = decimals == null ? Number(value.toPrecision(3)).toString() : value.toFixed(decimals);
@@ -26,7 +26,7 @@ function format(value, decimals) {
 }
 
 const className = (index) => data.classes[index] ?? `class ${index}`;
-const percent = (share) => `${format(100 * share, 1)} %`;
+const percent = (fraction) => `${format(100 * fraction, 1)} %`;
 
 document.documentElement.classList.remove("no-script");
 
@@ -41,7 +41,7 @@ theme.addEventListener("click", () => {
 prefersDark.addEventListener("change", showTheme);
 showTheme();
 
-// Lines of text beside an element, kept inside the window and beside the element when the page scrolls.
+// A tooltip next to an element, kept inside the window and next to the element when the page scrolls.
 const tip = byId("tip");
 let anchor = null;
 function showTip(lines, element) {

@@ -1,4 +1,4 @@
-"""The report as one file: templates filled by Jinja, which escapes every value, in a page that fetches nothing."""
+"""The report as one HTML file, made from Jinja templates with autoescape."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ _SCRIPTS = ("page.js", "table.js", "plots.js", "gallery.js")
 
 
 def write_report(comparison: Comparison, path: str | Path, classes: Sequence[str] | None = None) -> None:
-    """Write a comparison as one HTML file that needs nothing else, neither beside it nor from the network.
+    """Write a comparison as one self-contained HTML file, which needs neither other files nor the network.
 
-    It holds a summary in words, the table with intervals and what is clear against the baseline, insertion and deletion
-    curves, the maps of the samples that the comparison kept, cost against quality, failures, settings, and the scores of
-    every sample if they take less than 1 MB. The same comparison gives the same file, byte for byte. Parts that the
-    comparison lacks are left out.
+    The report has a summary in words, the table with intervals and marks against the baseline, insertion and deletion
+    curves, the maps of the comparison's examples, cost against quality, failures, settings, and the scores of every sample
+    if they take less than 1 MB. Parts that the comparison lacks are left out. The same comparison yields the same file,
+    byte for byte.
 
-    Maps are kept as signed bytes, at most 112 positions a side, coarser where the file would grow beyond 10 MB.
+    Maps are stored as signed bytes, at most 112 positions a side, coarser if the file would exceed 10 MB.
 
     Args:
-        comparison (Comparison): what is reported.
-        path (path): the file, a new one. It appears at once, when it is whole.
+        comparison (Comparison): the comparison to report.
+        path (path): a new file, which appears only when it is complete.
         classes (sequence of str): names of the classes. Default: those of the manifest, else their numbers
 
     Raises:
-        FileExistsError: if ``path`` exists; nothing is overwritten.
+        FileExistsError: if ``path`` exists, because nothing is overwritten.
         FileNotFoundError: if its folder does not exist.
         OSError: if the file cannot be written, as on a full disk or in a folder that is read-only.
 
@@ -70,7 +70,7 @@ def write_report(comparison: Comparison, path: str | Path, classes: Sequence[str
 
 
 def make_page(comparison: Comparison, classes: Sequence[str] | None = None) -> str:
-    """Return the whole file as text."""
+    """Render the report as HTML."""
     view = comparison.view()
     data = page_data(comparison, view, list(classes or comparison.manifest.get("classes") or ()))
     values = {name: getattr(sections, name)(comparison, view) for name in ("summary", "scores", "failures", "settings")}
@@ -95,6 +95,7 @@ def _environment() -> Environment:
         loader=PackageLoader(__package__, "."),
         autoescape=True,
         undefined=StrictUndefined,
+        # Autoescape escapes markup; this also spells out what could hide or reorder text.
         finalize=lambda value: value if isinstance(value, Markup) else visible(str(value)),
         trim_blocks=True,
         lstrip_blocks=True,
@@ -102,7 +103,7 @@ def _environment() -> Environment:
     filters = {"amount": amount, "breakable": breakable, "digest": _digest, "listed": _listed}
     environment.filters.update(filters, number=number, sortable=_sortable)
     environment.globals["verdicts"] = VERDICTS
-    # No order but our own, and an error for a NaN, which JSON does not have.
+    # Jinja sorts keys by default and allows NaN, which browsers reject.
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False, "default": str}
     return environment
 
@@ -112,17 +113,17 @@ def _part(name: str) -> Markup:
 
 
 def visible(text: str) -> str:
-    r"""Return text with what cannot be seen escaped, as ``\u202e``: control characters, marks of direction, half pairs."""
+    r"""Escape invisible characters as ``\u202e``: control characters, direction marks, lone surrogates."""
     return text if text.isprintable() else "".join(sign if sign.isspace() else shown(sign) for sign in text)
 
 
 def breakable(name: str) -> Markup:
-    """Return a name that may be broken after its underscores."""
+    """Escape a name and allow line breaks after its underscores."""
     return Markup(str(escape(visible(name))).replace("_", "_<wbr>"))
 
 
 def json_values(data: Any) -> Any:
-    """Return data with None for every number that is not finite, numbers of NumPy as Python's own, and visible text."""
+    """Convert data to what JSON can hold: None for non-finite numbers, Python's types for NumPy's, and visible text."""
     if isinstance(data, dict):
         return {visible(str(key)): json_values(value) for key, value in data.items()}
     if isinstance(data, list | tuple):
@@ -135,7 +136,7 @@ def json_values(data: Any) -> Any:
 
 
 def _digest(code: str) -> str:
-    """Return the digest by which the page's policy lets this very style or script run, and nothing else."""
+    """Return the digest by which the content security policy allows this style or script alone."""
     return "sha256-" + base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
 
 
@@ -144,5 +145,5 @@ def _listed(words: Sequence[str]) -> str:
 
 
 def _sortable(value: float) -> str:
-    """Return the value by which the script sorts a column, empty for none."""
+    """Return the value by which the script sorts a column; empty if it is not finite."""
     return str(value) if math.isfinite(value) else ""

@@ -1,4 +1,4 @@
-// Curves and costs, drawn as SVG as wide as there is room. Methods differ in dash and marker as well as in colour.
+// Curves and costs as SVG, as wide as the page allows. Methods differ in dash and marker as well as in colour.
 const dashes = ["", "7 3", "2 3", "9 3 2 3", "5 2 1 2 1 2", "12 4", "4 4", "1 4"];
 const markers = [
   "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z",
@@ -13,13 +13,13 @@ const markers = [
 const methods = data.methods.map((method, place) => ({
   ...method,
   colour: method.control ? "var(--control)" : `var(--m${place % 8})`,
-  dash: dashes[(place + 3 * Math.floor(place / 8)) % dashes.length], // other pairs where colours come again
+  dash: dashes[(place + 3 * Math.floor(place / 8)) % dashes.length], // colours repeat after eight methods, but not with the same dash
   marker: markers[place % markers.length],
   shown: true,
 }));
 const methodOf = (name) => methods.find((method) => method.name === name);
 
-// Round values that cover a range, about so many.
+// Choose round values that cover a range, about as many as asked for.
 function ticks(low, high, amount = 6) {
   const rough = (high - low) / amount || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -29,7 +29,7 @@ function ticks(low, high, amount = 6) {
   return found;
 }
 
-// Frame, grid and ticks; gives back the drawing and what turns values into positions.
+// Draw axes, grid and ticks; return the drawing, the scales from values to positions, and the area inside.
 function frame({ width, height, x, y, xTicks, yTicks, xLabel, label, xText = String }) {
   const [left, right, top, bottom] = [44, 22, 10, 40];
   const scale =
@@ -56,7 +56,7 @@ const overlap = (a, b) =>
   Math.max(0, Math.min(a.right, b.right) - Math.max(a.left, b.left)) *
   Math.max(0, Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top));
 
-// The place for a name that covers least of what is there already.
+// Write a name at the candidate place where it overlaps least with what is there already.
 function writeName(svg, name, colour, places, taken, room) {
   const text = make("text", { class: "name" }, name);
   text.style.fill = colour;
@@ -87,7 +87,7 @@ function sample(method) {
   return swatch;
 }
 
-// Draw again whenever the room changes its width.
+// Redraw when the width of the host changes.
 function drawn(host, draw) {
   let last = 0;
   const redraw = () => host.replaceChildren(draw(Math.max(280, host.clientWidth), host));
@@ -146,11 +146,11 @@ function drawCurves(curve, metric, width, host) {
     yTicks: ticks(...y),
     xTicks: ticks(0, Math.max(...curve.fractions), 5),
     xText: (value) => `${Math.round(100 * value)} %`,
-    xLabel: `share of the patches ${metric.higher ? "brought back" : "replaced"}`,
-    label: `${metric.title}: mean curves of ${lines.map((line) => line.method).join(", ")}; their areas stand in the table.`,
+    xLabel: `fraction of patches ${metric.higher ? "restored" : "replaced"}`,
+    label: `${metric.title}: mean curves of ${lines.map((line) => line.method).join(", ")}; the table has their areas.`,
   });
   const path = (values) => values.map((value, place) => `${px(curve.fractions[place])} ${py(value)}`).join("L");
-  const faint = Math.min(0.15, 0.5 / lines.length); // bands lie on one another
+  const faint = Math.min(0.15, 0.5 / lines.length); // because bands overlap
   for (const line of lines) {
     const { colour, dash, marker } = methodOf(line.method);
     const back = line.low
@@ -173,7 +173,7 @@ function drawCurves(curve, metric, width, host) {
   return svg;
 }
 
-// Names on the curves themselves, each where its curve is farthest from the others; curves that coincide share one.
+// Write names on the curves, each where its curve is farthest from the others; curves that coincide share a label.
 function nameCurves(svg, curve, lines, px, py, room) {
   const gap = (a, b, place) => Math.abs(py(a.mean[place]) - py(b.mean[place]));
   const same = (a, b) => a.mean.every((_, place) => gap(a, b, place) < 2.5);
@@ -201,7 +201,7 @@ function nameCurves(svg, curve, lines, px, py, room) {
   }
 }
 
-// Small boxes along a line, that names keep clear of.
+// Return small boxes along a line, which names avoid.
 function along(points) {
   return points.slice(1).flatMap(([x, y], place) => {
     const [fromX, fromY] = points[place];
@@ -213,7 +213,7 @@ function along(points) {
   });
 }
 
-// A rule under the pointer, and the values of all shown curves there, the highest first.
+// Show a rule at the pointer, and a tooltip with the values of all visible curves, the highest first.
 function followPointer(svg, curve, lines, px, room) {
   const rule = make("line", { class: "rule", y1: room.top, y2: room.bottom, visibility: "hidden" });
   svg.append(rule);
@@ -250,7 +250,7 @@ if (byId("costs")) {
 }
 
 function drawCosts(metric, width, host) {
-  const least = 0.1; // what costs less than a tenth of a forward stands at the edge
+  const least = 0.1; // cheaper methods are drawn here, because 0 has no place on a logarithmic axis
   const points = methods
     .map((method, place) => ({ method, cost: data.costs.relative[place], quality: data.costs.quality[metric.name][place] }))
     .filter((point) => point.cost != null && point.quality)
@@ -270,7 +270,7 @@ function drawCosts(metric, width, host) {
     yTicks: ticks(...y),
     xTicks,
     xText: (power) => (power < 0 ? `≤ ${least}` : format(10 ** power)),
-    xLabel: "cost in plain forwards",
+    xLabel: "cost in plain forward passes",
     label: `${metric.title} against cost: ${points
       .map(({ method, cost, quality }) => `${method.name} ${format(quality[0], metric.decimals)} at ${format(cost)}`)
       .join("; ")}.`,

@@ -1,4 +1,4 @@
-"""Values for the templates of the report: what the summary says, the rows of the table, failures and settings."""
+"""Values for the templates of the report's sections: summary, table, failures and settings."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from captum_softcam.evaluation.view import Cell, digits
 
 __all__ = ["VERDICTS", "amount", "failures", "number", "scores", "settings", "summary"]
 
-VERDICTS = {1: ("▲", "better"), 0: ("○", "open"), -1: ("▼", "worse")}
-"""Sign and word of each verdict; the shape tells them apart without colour."""
+VERDICTS = {1: ("▲", "better"), 0: ("○", "inconclusive"), -1: ("▼", "worse")}
+"""Symbol and word of each verdict; the symbols differ in shape, not only in colour."""
 
 _DASH, _MINUS, _SPACE = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{NARROW NO-BREAK SPACE}"
-_FEW = 3  # metrics that a sentence can name
-_FALSE_ALARMS = 0.05  # intervals of 95 % that leave out 0 although there is no difference
+_FEW = 3  # metrics that fit in a sentence
+_FALSE_ALARMS = 0.05  # fraction of 95 % intervals that exclude 0 although there is no difference
 _COSTS = (
     ("forwards", 1.0, "forwards per image"),
     ("backwards", 1.0, "backwards per image"),
     ("seconds", 1e3, "ms per image"),
     ("peak_bytes", 1e-6, "MB of memory"),
 )
-_LARGEST_TABLE = 1_000_000  # bytes of CSV that the file may carry
+_LARGEST_TABLE = 1_000_000  # bytes of CSV that are embedded in the file
 _KNOWN = {
-    "created": "made on",
+    "created": "created",
     "model": "model",
     "checkpoint": "checkpoint",
     "weights": "weights",
@@ -45,25 +45,25 @@ _KNOWN = {
     "batch_size": "batch size",
     "device": "device",
 }
-_EXPLAINED = {"true": "the sample's own", "predicted": "the predicted one"}
+_EXPLAINED = {"true": "the sample's label", "predicted": "the predicted class"}
 _SHOWN_SAMPLES = 5
 _ELSEWHERE = ("address", "engine", "gallery", "out", "report", "resume", "workers")
 
 
 def number(value: float, decimals: int = 3, *, signed: bool = False) -> str:
-    """Return a number as print shows it, with a true minus and spaces between thousands; a dash where it is not finite."""
+    """Format a number for print, with a minus sign and spaces between thousands; a dash if it is not finite."""
     if not math.isfinite(value):
         return _DASH
     return digits(value, decimals, "+," if signed else ",").replace("-", _MINUS).replace(",", _SPACE)
 
 
 def amount(count: int, noun: str) -> str:
-    """Return ``1 sample`` or ``2 samples``."""
+    """Format a count with its noun, as in ``1 sample`` or ``2 samples``."""
     return f"{count:,} {noun if count == 1 else noun + 's'}".replace(",", _SPACE)
 
 
 def summary(comparison: Comparison, view: View) -> dict[str, Any]:
-    """Return the key numbers, what the sentences say, and the strip of verdicts of every method."""
+    """Return the values of the summary: key numbers, facts for the sentences, and the verdicts of every method."""
     cells = view.cells.values()
     verdicts = [verdict for name in view.others for verdict in _verdicts(view, name)]
     return {
@@ -71,7 +71,7 @@ def summary(comparison: Comparison, view: View) -> dict[str, Any]:
         "lead": _lead(view) if view.others else None,
         "first": _first(view),
         "pairs": len(verdicts),
-        "open": verdicts.count(0),
+        "inconclusive": verdicts.count(0),
         "by_chance": round(_FALSE_ALARMS * len(verdicts)),
         **_against_controls(comparison, view),
         "undefined": sum(cell.undefined for cell in cells),
@@ -82,10 +82,10 @@ def summary(comparison: Comparison, view: View) -> dict[str, Any]:
 
 def _key_numbers(view: View) -> list[tuple[object, str, str]]:
     samples, methods, metrics = len(view.samples), len(view.methods), len(view.metrics)
-    controls = f"{amount(len(view.controls), 'control')} among them" if view.controls else "no control"
+    controls = f"including {amount(len(view.controls), 'control')}" if view.controls else "no controls"
     categories = ", ".join(category for category, _ in _groups(view) if category)
     numbers: list[tuple[object, str, str]] = [
-        (samples, "sample" if samples == 1 else "samples", f"{view.correct} predicted right"),
+        (samples, "sample" if samples == 1 else "samples", f"{view.correct} classified correctly"),
         (methods, "method" if methods == 1 else "methods", controls),
         (metrics, "metric" if metrics == 1 else "metrics", categories),
     ]
@@ -93,7 +93,7 @@ def _key_numbers(view: View) -> list[tuple[object, str, str]]:
 
 
 def _groups(view: View) -> list[tuple[str, int]]:
-    """Return the categories in their order, each with its number of metrics."""
+    """Return each category with its number of metrics."""
     groups = itertools.groupby(view.grouped, view.categories.__getitem__)
     return [(category, len(list(members))) for category, members in groups]
 
@@ -104,34 +104,34 @@ def _verdicts(view: View, method: str) -> list[int]:
 
 
 def _lead(view: View) -> dict[str, Any]:
-    """Return the methods farthest ahead of the baseline, and on how many metrics they are better, open and worse."""
+    """Return the methods with the best record against the baseline, with their counts of verdicts."""
     tallies = {name: tuple(map(_verdicts(view, name).count, (1, 0, -1))) for name in view.others}
     best = max(tallies.values(), key=lambda tally: (tally[0] - tally[2], tally[0]))
     methods = [name for name in view.others if tallies[name] == best]
     few = len(methods) == 1 and best[0] <= _FEW
     return {
         "methods": methods,
-        **dict(zip(("better", "open", "worse"), best, strict=True)),
+        **dict(zip(("better", "inconclusive", "worse"), best, strict=True)),
         "sizes": _sizes(view, methods[0]) if few else [],
     }
 
 
 def _sizes(view: View, method: str) -> list[str]:
-    """Return the metrics on which a method is ahead with the differences, because a clear one may still be tiny."""
+    """Format the differences on the metrics where a method is better than the baseline."""
     ahead = {metric: view.cells[method, metric].difference for metric in view.grouped}
     sizes = {metric: difference.mean for metric, difference in ahead.items() if difference and difference.better == 1}
     return [f"{view.titles[metric]} {number(size, _decimals(size, 2), signed=True)}" for metric, size in sizes.items()]
 
 
 def _decimals(difference: float, least: int) -> int:
-    """Return the decimals, ``least`` or more, that show two digits of a difference, which may be far below the scores."""
+    """Return the number of decimals, ``least`` or more, that shows two digits of a difference."""
     if not difference or not math.isfinite(difference):
         return least
     return max(least, 1 - math.floor(math.log10(abs(difference))))
 
 
 def _first(view: View) -> list[str]:
-    """Return the methods of the best mean rank, if there are ranks to compare."""
+    """Return the methods with the best mean rank, if there are ranks to compare."""
     ranks = {name: rank for name in view.methods if not math.isnan(rank := view.mean_rank(name))}
     if len(view.methods) < 2 or len(view.metrics) < 2 or not ranks:
         return []
@@ -139,10 +139,8 @@ def _first(view: View) -> list[str]:
 
 
 def _against_controls(comparison: Comparison, view: View) -> dict[str, list[str]]:
-    """Return the methods that beat every control everywhere, and the metrics on which none does.
-
-    Complexity is not asked: a random map may well be the sparsest.
-    """
+    """Return the methods that beat all controls on every metric, and the metrics where none does."""
+    # Without complexity, because a random map may well be the sparsest.
     asked = [name for name in view.grouped if view.categories[name] != "complexity"]
     methods = [name for name in view.methods if name not in view.controls]
     if not view.controls or not asked or not methods:
@@ -157,7 +155,7 @@ def _against_controls(comparison: Comparison, view: View) -> dict[str, list[str]
 
 
 def _strips(view: View) -> list[tuple[str, list[tuple[int, str]], str]]:
-    """Return each method with its marks and their tally, the best first and controls last."""
+    """Return each method with its verdicts and their counts, the best first and controls last."""
     methods = [*view.others, *(name for name in view.controls if name != view.baseline)]
     methods.sort(key=lambda name: (name in view.controls, -sum(_verdicts(view, name))))
     strips = []
@@ -170,7 +168,7 @@ def _strips(view: View) -> list[tuple[str, list[tuple[int, str]], str]]:
 
 
 def scores(_: Comparison, view: View) -> dict[str, Any]:
-    """Return the table: groups of columns, and rows of cells with their bars and details."""
+    """Return the values of the table: groups of columns, and rows of cells with bars and details."""
     return {"groups": _groups(view), "rows": [_row(view, method) for method in view.methods]}
 
 
@@ -182,12 +180,12 @@ def _row(view: View, method: str) -> dict[str, Any]:
         "cells": cells,
         "rank": view.mean_rank(method),
         "cost": cost,
-        "cost_lines": [f"{method}: {number(cost, 1)} times the time of a plain forward", *_costs(view, method)],
+        "cost_lines": [f"{method}: {number(cost, 1)} times the run time of a plain forward pass", *_costs(view, method)],
     }
 
 
 def _bar(view: View, method: str, metric: str) -> dict[str, float | None] | None:
-    """Return the ends and the mean of an interval, and the baseline's mean, from 0 to 100 along the column's scale."""
+    """Return the positions of interval, mean and the baseline's mean on the column's scale from 0 to 100."""
     cell = view.cells[method, metric]
     if not cell.count:
         return None
@@ -203,10 +201,10 @@ def _bar(view: View, method: str, metric: str) -> dict[str, float | None] | None
 
 
 def _details(view: View, method: str, metric: str) -> list[str]:
-    """Return what a pointer or the keyboard brings up, and a screen reader reads."""
+    """Return the lines of a cell's tooltip, which screen readers read as well."""
     cell = view.cells[method, metric]
     lines = [f"{method}, {view.titles[metric]}", *_difference(view, cell), f"{cell.count} defined scores"]
-    return lines + [f"{cell.undefined} undefined, {cell.failed} of them by an error"] * bool(cell.undefined)
+    return lines + [f"{cell.undefined} undefined, {cell.failed} of them because of an error"] * bool(cell.undefined)
 
 
 def _difference(view: View, cell: Cell) -> list[str]:
@@ -214,7 +212,7 @@ def _difference(view: View, cell: Cell) -> list[str]:
     if pair is None:
         return ["The baseline"] if len(view.methods) > 1 else []
     if not pair.count:
-        return [f"No sample where it and {view.baseline} are both defined"]
+        return [f"No sample has scores of both this method and {view.baseline}"]
     decimals = _decimals(pair.mean, cell.decimals)
     mean, low, high = (number(value, decimals, signed=True) for value in (pair.mean, pair.low, pair.high))
     return [
@@ -224,18 +222,18 @@ def _difference(view: View, cell: Cell) -> list[str]:
 
 
 def _costs(view: View, method: str) -> list[str]:
-    """Return forwards, backwards, time and memory, those that are known."""
+    """Format the known costs: forwards, backwards, time and memory."""
     costs = ((view.cost(method, name) * scale, words) for name, scale, words in _COSTS)
     return [f"{cost:.4g} {words}" for cost, words in costs if math.isfinite(cost)]
 
 
 def failures(comparison: Comparison, view: View) -> dict[str, Any] | None:
-    """Return the table of errors, those that are alike in one row; None if there were none."""
+    """Return a table of the errors, equal ones in one row; None if there were none."""
     if not len(comparison.failures):
         return None
     groups = comparison.failures.fillna({"metric": ""}).groupby(["method", "metric", "error"], sort=False)["sample"]
     rows = [_failure(view, tuple(map(str, key)), list(map(str, samples))) for key, samples in groups]
-    return _table("What failed", {"method": "b", "metric": "", "error": "code", "samples": ""}, rows)
+    return _table("Failures", {"method": "b", "metric": "", "error": "code", "samples": ""}, rows)
 
 
 def _failure(view: View, what: tuple[str, ...], samples: Sequence[str]) -> tuple[str, ...]:
@@ -246,10 +244,10 @@ def _failure(view: View, what: tuple[str, ...], samples: Sequence[str]) -> tuple
 
 
 def settings(comparison: Comparison, view: View) -> dict[str, Any]:
-    """Return the manifest for readers, the call that repeats it, and the scores of every sample."""
+    """Return the values of the settings: the manifest for readers, the call that repeats the run, all scores."""
     manifest = comparison.manifest
     known = {title: manifest[key] for key, title in _KNOWN.items() if manifest.get(key) not in (None, "", [], {})}
-    few = len(comparison.scores) < _LARGEST_TABLE  # a row has more than a byte
+    few = len(comparison.scores) < _LARGEST_TABLE  # a row has more than one byte, so do not format what is too large
     table = comparison.scores.to_csv(index=False).encode("utf-8", "backslashreplace") if few else b""
     return {
         "known": {title: _words(title, value) for title, value in known.items()},
@@ -263,7 +261,7 @@ def settings(comparison: Comparison, view: View) -> dict[str, Any]:
 
 
 def _words(title: str, value: Any) -> str:
-    """Return a setting as one line of text."""
+    """Format a setting in one line."""
     if title == "explained class":
         return _EXPLAINED.get(value, str(value))
     if title == "image size":
@@ -304,7 +302,7 @@ def _metrics(view: View, metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _table(title: str, columns: Mapping[str, str], rows: Iterable[Sequence[object]]) -> dict[str, Any]:
-    """Return a plain table without the columns that hold nothing; ``columns`` names a tag for each, or none."""
+    """Return a table without its empty columns; ``columns`` maps headings to HTML tags of the cells, or nothing."""
     rows = list(rows)
     filled = [place for place in range(len(columns)) if any(row[place] != "" for row in rows)]
     heads, tags = list(columns), list(columns.values())
@@ -316,8 +314,8 @@ def _table(title: str, columns: Mapping[str, str], rows: Iterable[Sequence[objec
 
 
 def _command(options: Mapping[str, Any]) -> str:
-    """Return the command line with the options that say what is measured, not where the result goes."""
-    absent = [name for name, value in options.items() if value is None or value is False]  # 0 is present
+    """Format the command line with the options that affect the scores."""
+    absent = [name for name, value in options.items() if value is None or value is False]  # but not 0
     parts = [_option(name, value) for name, value in options.items() if name not in (*absent, *_ELSEWHERE)]
     return " \\\n    ".join(["captum-softcam compare", *parts])
 
@@ -329,7 +327,7 @@ def _option(name: str, value: Any) -> str:
 
 
 def _call(manifest: Mapping[str, Any], view: View) -> str:
-    """Return the call in Python that the manifest describes."""
+    """Format the call in Python that the manifest describes."""
     names = {"layer": "layer", "explained_class": "explain", "batch_size": "batch_size", "seed": "seed"}
     settings = [f"    {name}={manifest[key]!r}," for key, name in names.items() if manifest.get(key) is not None]
     lists = [f"    methods={list(view.methods)!r},", f"    metrics={list(view.metrics)!r},"]

@@ -1,10 +1,10 @@
-// The table: headings sort, cells say more, arrow keys go from cell to cell.
+// The table: headings sort, cells have tooltips, arrow keys move from cell to cell.
 {
   const table = byId("table");
   const body = table.tBodies[0];
   const headings = [...table.tHead.rows[1].cells];
 
-  // Numbers by value, names by alphabet; what has no value stays last in both directions.
+  // Compare numbers by value and names by alphabet; empty values come last in both directions.
   function compare(first, second, direction) {
     if (first === "" || second === "") return (first === "") - (second === "");
     const [a, b] = [Number(first), Number(second)];
@@ -25,7 +25,7 @@
   for (const [column, heading] of headings.entries())
     heading.firstElementChild.addEventListener("click", () => sort(column));
 
-  // One cell at a time can be reached with the tab key.
+  // Make one cell the only one that the tab key reaches, so that the keyboard can pass the table.
   function visit(cell, focus = true) {
     body.querySelector("[tabindex='0']")?.setAttribute("tabindex", "-1");
     cell.setAttribute("tabindex", "0");
