@@ -18,7 +18,7 @@ import shutil
 import socket
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -157,13 +157,13 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps({**plain, _SEAL: _digest(plain)}, indent=2) + "\n")
 
 
-def read_json(path: Path, cure: str, *, sealed: bool = True) -> dict[str, Any]:
+def read_json(path: Path, cure: str, *, sealed: Callable[[dict[str, Any]], bool] = lambda _: True) -> dict[str, Any]:
     """Read what :func:`write_json` wrote.
 
     Args:
         path (Path): the file.
         cure (str): a sentence for the message that says what to do about a damaged file, without its full stop.
-        sealed (bool): whether the digest must be there; where it is there, it must fit. Default: True
+        sealed (callable): content -> whether it must hold its digest; one that is there must match. Default: always
 
     Returns:
         dict: the content, without the digest.
@@ -178,7 +178,7 @@ def read_json(path: Path, cure: str, *, sealed: bool = True) -> dict[str, Any]:
         digest = _digest(content) if seal is not None else None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"'{shown(path)}' is not JSON ({reason(error)}); it was cut off or changed. {cure}.") from error
-    if not isinstance(content, dict) or seal != digest or (sealed and seal is None):
+    if not isinstance(content, dict) or seal != digest or (seal is None and sealed(content)):
         raise ValueError(f"'{shown(path)}' is not as it was written: its content and its digest differ. {cure}.")
     return content
 

@@ -77,23 +77,23 @@ def add_compare(commands: Any) -> None:
 
 
 def _compare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    from captum_softcam.evaluation.checkpoint import is_complete, refuse_existing
+    from captum_softcam.evaluation.checkpoint import refuse_existing
 
     asked = options.report
     if asked is not None:
         refuse_existing(asked, "--report")
+    complete = None
     if options.resume:
-        _take_stored(parser, options)
+        complete = _take_stored(parser, options)
     else:
         options.out = options.out or _new_name("comparison")
         refuse_existing(options.out)
     if options.report == options.out:
         raise ValueError(f"--report '{shown(options.report)}' is the folder of the results; choose another --report.")
     with _words_for_what_is_kept(options, asked):
-        complete = is_complete(options.out)
-        comparison = _result(parser, options)
+        comparison = _result(parser, options, complete)
         _write(options, comparison)
-        if not names_data(options) and not complete:
+        if not names_data(options) and complete is None:
             _print_held_out()
         _print(options, comparison)
 
@@ -121,23 +121,19 @@ def _words_for_what_is_kept(options: argparse.Namespace, asked: Path | None) -> 
         raise ValueError(f"{in_words(stop).rstrip('.')}. {kept}; go on with: {command}") from stop
 
 
-def _result(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Comparison:
+def _result(parser: argparse.ArgumentParser, options: argparse.Namespace, complete: Comparison | None) -> Comparison:
     """The comparison in ``--out``, run as far as anything is missing."""
-    from captum_softcam.evaluation import Comparison
-    from captum_softcam.evaluation.checkpoint import is_complete
-
-    if not is_complete(options.out):
+    if complete is None:
         return _run(parser, options)
-    comparison = Comparison.load(options.out)
-    wanted = 0 if options.report is None else min(options.gallery or _GALLERY, len(comparison.samples))
-    if len(comparison.examples) >= wanted:
-        return comparison
-    if "command" in comparison.manifest:
+    wanted = 0 if options.report is None else min(options.gallery or _GALLERY, len(complete.samples))
+    if len(complete.examples) >= wanted:
+        return complete
+    if "command" in complete.manifest:
         return _run(parser, options)
     if options.gallery is None:
-        return comparison
+        return complete
     raise ValueError(
-        f"the comparison keeps the maps of {len(comparison.examples)} samples and was not started by this command; leave "
+        f"the comparison keeps the maps of {len(complete.examples)} samples and was not started by this command; leave "
         "--gallery out, or add maps by compare_methods(..., resume=True)."
     )
 
@@ -193,19 +189,19 @@ def _print(options: argparse.Namespace, comparison: Comparison) -> None:
         print(f"Report: {shown(options.report, LINE)}")
 
 
-def _take_stored(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+def _take_stored(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Comparison | None:
     """The options that the run in ``--out`` was started with; its report, unless that is there already."""
     from captum_softcam.evaluation import Comparison
     from captum_softcam.evaluation.checkpoint import Checkpoint, is_complete, refuse_existing
 
     if options.out is None:
         raise ValueError("--resume needs --out: the folder of the run that was cut off.")
-    complete, asked = is_complete(options.out), options.report
-    notes = Comparison.load(options.out).manifest if complete else Checkpoint.read(options.out)["notes"]
+    complete, asked = Comparison.load(options.out) if is_complete(options.out) else None, options.report
+    notes = Checkpoint.read(options.out)["notes"] if complete is None else complete.manifest
     stored = notes.get("command")
     if stored is not None:
         restore_options(parser, options, stored, _FREE)
-    elif not complete:
+    elif complete is None:
         raise ValueError(
             f"the comparison in '{shown(options.out)}' was not started by this command; resume it by compare_methods."
         )
@@ -215,6 +211,7 @@ def _take_stored(parser: argparse.ArgumentParser, options: argparse.Namespace) -
             options.report = None
         else:
             refuse_existing(options.report, "--report")
+    return complete
 
 
 def _model_and_samples(options: argparse.Namespace) -> tuple[Classifier, Samples]:

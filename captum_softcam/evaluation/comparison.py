@@ -7,24 +7,25 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from captum_softcam._names import closest, named, quoted
 from captum_softcam.evaluation.controls import CONTROLS
 from captum_softcam.evaluation.example import Example
-from captum_softcam.evaluation.figure import plot_comparison
 from captum_softcam.evaluation.statistics import best, decimals, mean_intervals, mean_ranks, shown, significance, win_rates
 from captum_softcam.evaluation.storage import read_folder, write_folder
 from captum_softcam.evaluation.text import to_latex, to_markdown
 from captum_softcam.evaluation.view import View
 from captum_softcam.metrics import METRICS
 
-__all__ = ["Comparison", "Example"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Comparison"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,6 +235,8 @@ class Comparison:
         Raises:
             ValueError: if there is no such method.
         """
+        from captum_softcam.evaluation.figure import plot_comparison  # which loads matplotlib
+
         return plot_comparison(self.view(baseline))
 
     def save(self, folder: str | Path) -> None:

@@ -34,7 +34,7 @@ from captum_softcam._names import closest, named, quoted
 from captum_softcam._scores import score_table
 from captum_softcam.attr import METHODS
 from captum_softcam.evaluation.arguments import check_arguments, check_class, default_arguments, parameters_of
-from captum_softcam.evaluation.controls import CONTROLS, RandomMap, image_seed
+from captum_softcam.evaluation.controls import CONTROLS, image_seed
 from captum_softcam.evaluation.costs import device_of
 
 __all__ = ["LayerExplainFunc"]
@@ -153,7 +153,7 @@ class LayerExplainFunc:
             ValueError: if the model has no such layer, the layer no spatial map, the method no maps of the images, or if a
                 method of Captum's fails because the model gives no scores (N, K).
         """
-        seeds = [image_seed(image) for image in images] if seeds is None and self._random else seeds
+        seeds = [image_seed(image) for image in images] if seeds is None and _draws(self.method) else seeds
         finite = images.flatten(1).isfinite().all(1)
         if finite.all():
             return self._explained(model, images, targets, seeds)
@@ -162,11 +162,6 @@ class LayerExplainFunc:
             kept = None if seeds is None else [seed for seed, good in zip(seeds, finite.tolist(), strict=True) if good]
             maps[finite] = self._explained(model, images[finite], targets[finite], kept)
         return maps
-
-    @property
-    def _random(self) -> bool:
-        """Whether the method draws at random, of Captum's or the control."""
-        return _draws(self.method) or self.method is RandomMap or isinstance(self.method, RandomMap)
 
     def _explained(self, model: nn.Module, images: Tensor, targets: Tensor, seeds: Sequence[int] | None) -> Tensor:
         try:
@@ -205,9 +200,10 @@ class LayerExplainFunc:
         explainer = self._explainer(model) if isinstance(self.method, type) else self.method
         built = parameters_of(self.method) if isinstance(self.method, type) else {}
         arguments = {name: value for name, value in self.arguments.items() if name not in built}
-        if "target" in parameters_of(explainer.attribute) or isinstance(explainer, NoiseTunnel):
+        known = parameters_of(explainer.attribute)
+        if "target" in known or isinstance(explainer, NoiseTunnel):
             arguments["target"] = targets
-        if isinstance(explainer, RandomMap):
+        if "seeds" in known:
             arguments["seeds"] = seeds
         if isinstance(explainer, GradientAttribution):
             images.requires_grad_()  # Captum warns when it has to do so

@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from scipy.stats import binomtest
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from captum_softcam._files import owned
 from captum_softcam._names import listed, named, quoted
+from captum_softcam._scores import score_table
 from captum_softcam.data import Sample, Samples
 from captum_softcam.evaluation.assembly import assemble
 from captum_softcam.evaluation.batch import BatchScorer, check_sample, make_batch, with_bool_mask
@@ -33,14 +35,18 @@ from captum_softcam.evaluation.checks import (
     find_methods,
     find_metrics,
 )
-from captum_softcam.evaluation.comparison import Comparison, Example
+from captum_softcam.evaluation.comparison import Comparison
 from captum_softcam.evaluation.controls import name_seed
 from captum_softcam.evaluation.costs import device_of
 from captum_softcam.evaluation.engine import Engine, LocalEngine
+from captum_softcam.evaluation.example import Example
 from captum_softcam.evaluation.result import BatchResult, fingerprint
 from captum_softcam.metrics import Metric, patches_of
 
-__all__ = ["compare_methods", "explain_sample"]
+if TYPE_CHECKING:
+    from captum_softcam.softcam import Classifier
+
+__all__ = ["accuracy", "compare_methods", "explain_sample"]
 
 
 def compare_methods(
@@ -308,6 +314,38 @@ def explain_sample(
         {name: attribution[0].float().cpu() for name, attribution in maps.items()},
         probabilities=batch.probabilities[0].cpu(),
     )
+
+
+@torch.no_grad()
+def accuracy(classifier: Classifier, samples: Samples, batch_size: int = 50) -> tuple[float, float, float]:
+    """Return the fraction of ``samples`` that a classifier predicts correctly, with its 95 % Wilson interval.
+
+    A single logit predicts class 1 above 0, else class 0.
+
+    Cost: one forward per sample.
+
+    Args:
+        classifier (Classifier): classifier in eval mode.
+        samples (Samples): images (3, H, W) in [0, 1] with their classes.
+        batch_size (int): images per forward. Default: 50
+
+    Returns:
+        tuple of float: accuracy, lower and upper end of its interval, in [0, 1].
+
+    Raises:
+        ValueError: if there are no samples, or the model does not return logits (N, K).
+    """
+    if not len(samples):
+        raise ValueError("there are no samples to predict; give at least one.")
+    correct = 0
+    for start in range(0, len(samples), batch_size):
+        batch = [samples[i] for i in range(start, min(start + batch_size, len(samples)))]
+        logits = classifier.model(classifier.normalize(torch.stack([sample.image for sample in batch])))
+        score_table(logits, len(batch), single=True)
+        predicted = logits.argmax(1) if logits.shape[1] > 1 else logits[:, 0] > 0
+        correct += int((predicted == torch.tensor([sample.target for sample in batch])).sum())
+    interval = binomtest(correct, len(samples)).proportion_ci(method="wilson")
+    return correct / len(samples), float(interval.low), float(interval.high)
 
 
 def _choose_examples(samples: Samples, count: int) -> list[int]:

@@ -47,7 +47,7 @@ def write_folder(
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"'{shown(folder)}' is a file; a comparison is saved into a folder, choose another name.")
     folder.mkdir(parents=True, exist_ok=True)
-    content = json.loads(json.dumps(manifest))  # raises an error before anything is written
+    json.dumps(manifest)  # raises an error before anything is written
     written = [name for name in _TABLES if f"{name}.csv" in _REQUIRED or len(tables[name])]
     writers: dict[str, Callable[[BinaryIO], None]] = {f"{name}.csv": partial(_write_table, tables[name]) for name in written}
     if examples:
@@ -56,7 +56,7 @@ def write_folder(
         with replacing(folder / name) as file:
             write(file)
     files = {name: _fingerprint(folder / name) for name in writers}
-    write_json(folder / "manifest.json", {**content, "format": FORMAT, "files": files})
+    write_json(folder / "manifest.json", {**manifest, "format": FORMAT, "files": files})
     for name in _FILES.difference(files):  # of an earlier comparison in this folder
         (folder / name).unlink(missing_ok=True)
 
@@ -108,7 +108,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise FileNotFoundError(
             f"there is no comparison in '{shown(folder)}': 'manifest.json' is missing, which is written last."
         )
-    manifest = read_json(path, _ANEW, sealed=False)
+    manifest = read_json(path, _ANEW, sealed=lambda content: content.get("format") in range(2, FORMAT + 1))
     found, files = manifest.get("format"), manifest.get("files")
     if not isinstance(found, int) or not isinstance(files, dict):
         raise ValueError(f"'{shown(path)}' is not the manifest of a comparison: it names no format and files.")
@@ -116,8 +116,6 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"'{shown(path)}' has format {quoted(found)}; this version reads up to {FORMAT}. Update captum-softcam."
         )
-    if found > 1:
-        read_json(path, _ANEW)
     return manifest
 
 

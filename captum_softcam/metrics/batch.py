@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from captum_softcam._scores import are_probabilities, refuse_probabilities, score_table
 from captum_softcam.metrics import functional
 from captum_softcam.metrics.functional._answers import of_class, refuse_other_classes
-from captum_softcam.metrics.functional._edges import nan_if_flat, usable_maps
+from captum_softcam.metrics.functional._edges import nan_if_flat, nan_if_no_evidence, usable_maps
 from captum_softcam.metrics.functional._grid import even_grid, grid, patch_means, patch_sums
 from captum_softcam.metrics.patches import PATCHES, PatchGame
 
@@ -137,7 +137,8 @@ class Explanation:
     @cached_property
     def masked_confidence(self) -> Tensor:
         """Probability of the class in the masked images, (N,)."""
-        return functional.masked_confidence(self.batch.model, self.batch.images, self.maps, self.batch.targets)
+        scores = functional.confidence(self.batch.model, self.masked_images, self.batch.targets)
+        return nan_if_no_evidence(scores, self.maps)
 
     @cached_property
     def masked_maps(self) -> Tensor:

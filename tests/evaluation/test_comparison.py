@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from captum_softcam.data import Sample
-from captum_softcam.evaluation.comparison import Comparison, Example
+from captum_softcam.evaluation import Comparison, Example
 from captum_softcam.evaluation.view import MARKS
 
 NAN = math.nan

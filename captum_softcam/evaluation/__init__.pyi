@@ -1,0 +1,16 @@
+from .comparison import Comparison as Comparison
+from .controls import CONTROLS as CONTROLS
+from .controls import CentredGaussian as CentredGaussian
+from .controls import EdgeMap as EdgeMap
+from .controls import RandomMap as RandomMap
+from .costs import CostMeter as CostMeter
+from .engine import Engine as Engine
+from .engine import LocalEngine as LocalEngine
+from .engine import RayEngine as RayEngine
+from .example import Example as Example
+from .explain_func import LayerExplainFunc as LayerExplainFunc
+from .result import Failure as Failure
+from .runner import accuracy as accuracy
+from .runner import compare_methods as compare_methods
+from .runner import explain_sample as explain_sample
+from .view import View as View
