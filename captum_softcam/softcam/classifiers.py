@@ -203,8 +203,9 @@ def new_classifier(
 
     Example::
 
-        >>> start = new_classifier("resnet18", ["cat", "dog"], checkpoint="mine.pt")
-        >>> model = convert_to_softcam(start.model)
+        >>> torch.save(torchvision.models.resnet18(num_classes=5).state_dict(), "mine.pt")
+        >>> new_classifier("resnet18", ["cat", "dog"], checkpoint="mine.pt").model.fc
+        Linear(in_features=512, out_features=2, bias=True)
     """
     _refuse_unknown(name)
     if not classes:

@@ -85,9 +85,10 @@ def save_softcam(
 
     Example::
 
+        >>> model = convert_to_softcam(torchvision.models.resnet18(num_classes=2))
         >>> path = save_softcam(model, "model.safetensors", classes=["cat", "dog"])
-        >>> load_softcam(path).evidence_maps(images).shape
-        torch.Size([2, 2, 7, 7])
+        >>> load_softcam(path).evidence_maps(torch.zeros(1, 3, 224, 224)).shape
+        torch.Size([1, 2, 7, 7])
     """
     if not isinstance(model, SoftCamModel):
         raise TypeError(f"save_softcam needs a SoftCamModel; got {type(model).__name__}. Use Classifier.save instead.")

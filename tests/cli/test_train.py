@@ -24,7 +24,6 @@ from captum_softcam._files import owned
 from captum_softcam.cli.options import in_words
 from captum_softcam.data import read_image
 from captum_softcam.softcam import Classifier, SoftCamModel
-from captum_softcam.softcam.classifiers import fit_head, last_layer
 
 NAME = "shufflenet_v2_x0_5"
 QUICK = ["--model", NAME, "--size", "32", "--epochs", "2", "--lr", "0.01", "--workers", "0", "--accelerator", "cpu"]
@@ -209,37 +208,6 @@ class TestVariants:
         assert torch.allclose(trained.backbone.conv5[0].weight, model.conv5[0].weight, atol=1e-6)
         if classes == 3:
             assert torch.allclose(trained.evidence[0].weight.flatten(1), model.fc.weight, atol=1e-6)
-
-
-class TestHead:
-    @pytest.mark.parametrize(
-        ("name", "layer"),
-        [
-            ("resnet18", "fc"),
-            ("mobilenet_v3_small", "classifier.3"),
-            ("squeezenet1_1", "classifier.1"),
-            ("densenet121", "classifier"),
-        ],
-    )
-    def test_last_layer(self, name, layer):
-        with torch.device("meta"):
-            model = torchvision.models.get_model(name)
-            assert last_layer(model)[0] == layer
-            fit_head(model, 5)
-            assert str(model) == str(torchvision.models.get_model(name, num_classes=5))
-
-    def test_a_head_that_fits_is_kept(self):
-        model = torchvision.models.get_model(NAME, num_classes=5)
-        head = model.fc
-        fit_head(model, 5)
-        assert model.fc is head
-
-    def test_auxiliary_heads_go(self):
-        with torch.device("meta"):
-            model = torchvision.models.googlenet(init_weights=False)
-            fit_head(model, 5)
-            assert str(model) == str(torchvision.models.googlenet(num_classes=5, aux_logits=False, init_weights=False))
-            assert model.train()(torch.zeros(2, 3, 64, 64)).shape == (2, 5)
 
 
 class TestResume:

@@ -12,7 +12,8 @@ import torch
 import torchvision
 from torch import nn
 
-from captum_softcam.softcam import Classifier, load_classifier
+from captum_softcam.softcam import Classifier, load_classifier, new_classifier
+from captum_softcam.softcam.classifiers import fit_head, last_layer
 
 NAME = "shufflenet_v2_x0_5"
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -56,6 +57,70 @@ class TestCheckpoint:
         assert {"mean": classifier.mean, "std": classifier.std} == IMAGENET
         assert not any(module.training for module in classifier.model.modules())
         assert classifier.model(torch.zeros(1, 3, 64, 64)).shape == (1, 2)
+
+
+class TestNewClassifier:
+    def test_all_but_the_last_layer_start_from_the_checkpoint(self, state, checkpoint):
+        torch.save({"state_dict": state}, checkpoint)
+        start = new_classifier(NAME, ["cat", "dog", "eel"], checkpoint=checkpoint, image_size=96)
+        assert (start.name, start.classes, start.image_size, start.mean) == (
+            NAME,
+            ("cat", "dog", "eel"),
+            96,
+            IMAGENET["mean"],
+        )
+        assert start.model(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
+        new = start.model.state_dict()
+        assert {key for key in state if new[key].shape != state[key].shape} == {"fc.weight", "fc.bias"}
+        assert all(torch.equal(new[key], value) for key, value in state.items() if not key.startswith("fc."))
+
+    def test_a_head_of_the_same_size_is_kept(self, state, checkpoint):
+        torch.save(state, checkpoint)
+        new = new_classifier(NAME, ["eel", "fox"], checkpoint=checkpoint).model.state_dict()
+        assert all(torch.equal(new[key], value) for key, value in state.items())
+
+    def test_without_weights_it_is_random(self):
+        start = new_classifier(NAME, ["cat", "dog"])
+        assert (start.image_size, start.model.fc.out_features, start.model.training) == (224, 2, False)
+
+    def test_refused(self, state, checkpoint):
+        torch.save(state, checkpoint)
+        both = {"checkpoint": checkpoint, "weights": "DEFAULT"}
+        assert "one of the two; got both" in message(ValueError, lambda: new_classifier(NAME, ["cat"], **both))
+        assert message(ValueError, lambda: new_classifier(NAME, [])).startswith("classes are needed: one name per logit")
+        text = message(ValueError, lambda: new_classifier("resnet18", ["cat"], checkpoint=checkpoint))
+        assert text.startswith(f"checkpoint '{checkpoint}' does not fit resnet18 for 2 classes: ")
+
+
+class TestHead:
+    @pytest.mark.parametrize(
+        ("name", "layer"),
+        [
+            ("resnet18", "fc"),
+            ("mobilenet_v3_small", "classifier.3"),
+            ("squeezenet1_1", "classifier.1"),
+            ("densenet121", "classifier"),
+        ],
+    )
+    def test_last_layer(self, name, layer):
+        with torch.device("meta"):
+            model = torchvision.models.get_model(name)
+            assert last_layer(model)[0] == layer
+            fit_head(model, 5)
+            assert str(model) == str(torchvision.models.get_model(name, num_classes=5))
+
+    def test_a_head_that_fits_is_kept(self):
+        model = torchvision.models.get_model(NAME, num_classes=5)
+        head = model.fc
+        fit_head(model, 5)
+        assert model.fc is head
+
+    def test_auxiliary_heads_go(self):
+        with torch.device("meta"):
+            model = torchvision.models.googlenet(init_weights=False)
+            fit_head(model, 5)
+            assert str(model) == str(torchvision.models.googlenet(num_classes=5, aux_logits=False, init_weights=False))
+            assert model.train()(torch.zeros(2, 3, 64, 64)).shape == (2, 5)
 
 
 class Intruder:
