@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -81,7 +82,7 @@ nitpick_ignore_regex = [
     # What an engine is handed and gives back; nobody makes one.
     (r"py:class", r"captum_softcam\.evaluation\.(result\.BatchResult|batch\.BatchScorer)"),
     # Unqualified names from annotations and from docstrings that follow Captum's "name (type): text".
-    (r"py:class", r"(Any|Callable|Iterable|Iterator|Mapping|Path|PathLike|Sequence)"),
+    (r"py:class", r"(Any|BatchResult|BatchScorer|Callable|Iterable|Iterator|Mapping|Path|PathLike|Sequence)"),
     (r"py:class", r"(DataFrame|Dataset|Figure|Module|NDArray|Series|Tensor)"),
     (r"py:class", r"(np|nn|pd|plt|v2)\..*"),
     (r"py:class", r"[a-z][a-z ]*"),  # prose: "tensor", "optional", "callable"
@@ -182,7 +183,7 @@ def adopt_constants(_app: Sphinx) -> None:
         for name in module.__all__:
             if ("", name) in texts:
                 texts["", name] = [*texts["", name], "", ":meta hide-value:"]
-            elif not callable(getattr(module, name)):
+            elif not callable(found := getattr(module, name)) and not isinstance(found, ModuleType):
                 logging.getLogger(__name__).warning("%s.%s has no description below it", package.name, name)
 
 

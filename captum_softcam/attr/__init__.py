@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from captum_softcam.attr.soft_cam import LayerSoftCam
     from captum_softcam.attr.suggest import FeatureLayout, LayerChoice, suggest_layers
 else:  # hidden from type checkers, which would accept any name of a module with __getattr__
-    __getattr__, __dir__, _ = lazy_loader.attach(
+    __getattr__, _, _ = lazy_loader.attach(
         __name__,
         submod_attrs={
             "class_activation_map": ["LayerClassActivationMap"],
@@ -42,6 +42,10 @@ __all__ = [
     "Method",
     "suggest_layers",
 ]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)  # that of lazy_loader leaves out the names that are defined here
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class LocalEngine:
             BatchResult: the result of a batch.
 
         Raises:
-            ValueError: as :meth:`BatchScorer.score` does.
+            ValueError: as ``BatchScorer.score`` does.
         """
         loader: Any = DataLoader(
             samples,  # type: ignore[arg-type]  # any object with a length and samples by index will do
@@ -108,7 +108,7 @@ class RayEngine:
             BatchResult: the result of a batch.
 
         Raises:
-            ValueError: as :meth:`BatchScorer.score` does.
+            ValueError: as ``BatchScorer.score`` does.
             ImportError: if Ray is not installed.
             ChildProcessError: if a worker cannot be started, or dies more than ``retries`` times, or the cluster is lost.
         """

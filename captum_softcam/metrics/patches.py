@@ -21,7 +21,7 @@ from captum_softcam.metrics.functional._grid import even_grid, expand_patches, g
 __all__ = ["PATCHES", "PatchGame", "fit_settings", "patches_of"]
 
 PATCHES = 64
-"""Number of patches in the faithfulness metrics: 8 x 8 in an image, 4 x 4 x 4 in a volume, 64 in a row in a signal."""
+"""Number of patches in the faithfulness metrics, 8 x 8 in an image, 4 x 4 x 4 in a volume, 64 in a row in a signal."""
 
 
 def patches_of(size: Sequence[int]) -> int | list[int]:
