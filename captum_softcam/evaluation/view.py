@@ -61,6 +61,7 @@ class Cell:
     @property
     def better(self) -> int:
         """1 or -1 where the mean is clearly better or worse than the baseline's, else 0."""
+        # A mean that is not shown carries no mark.
         return self.difference.better if self.difference and self.count else 0
 
     @property
@@ -114,6 +115,7 @@ class View:
     @cached_property
     def cells(self) -> dict[tuple[str, str], Cell]:
         """Cells by method and metric."""
+        # Dicts, because every renderer looks up every cell, and DataFrame.loc is slow.
         found: dict[Any, Any] = self.differences.to_dict("index")
         differences = {key: Difference(**row) for key, row in found.items()}
         rows: dict[Any, Any] = self.summary.to_dict("index")
@@ -135,7 +137,9 @@ class View:
     def grouped(self) -> list[str]:
         """Names of the metrics, grouped by category."""
         order = list(dict.fromkeys(self.categories.values()))
-        return sorted(self.metrics, key=lambda name: order.index(self.categories[name]))
+        return sorted(
+            self.metrics, key=lambda name: order.index(self.categories[name])
+        )  # stable sort
 
     @cached_property
     def others(self) -> list[str]:
@@ -252,10 +256,12 @@ class View:
                 yield f"{one_line(method)}, {one_line(metric)}: {undefined} of {total} scores are undefined (NaN)."
 
     def _on_failures(self) -> Iterator[str]:
+        # An empty metric, because groupby leaves NaN out.
         groups = self.failures.fillna({"metric": ""}).groupby(["method", "metric"], sort=False)
         for names, group in groups:
             where = ", ".join(one_line(name) for name in names if name != "")
             errors = group["error"].value_counts()
+            # The most frequent error; all of them would bury the other notes.
             more = f" (and other errors: {len(errors) - 1})" if len(errors) > 1 else ""
             first = shown(" ".join(str(errors.index[0]).split()), _ERROR)
             yield f"{where}: failed on {group['sample'].nunique()} of {self.attempted} samples: {first}{more}"
@@ -277,4 +283,4 @@ def digits(value: float, decimals: int, style: str = "") -> str:
 
 def one_line(name: object) -> str:
     """Shorten a name to one line."""
-    return named(" ".join(str(name).split()))
+    return named(" ".join(str(name).split()))  # a line break would end the row of a table

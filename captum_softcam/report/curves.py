@@ -56,7 +56,7 @@ def plot_history(history: Sequence[Mapping[str, float]]) -> Figure:
 
 def _draw(axis: Any, title: str, names: Sequence[str], history: Sequence[Mapping[str, float]]) -> None:
     epochs = [row["epoch"] for row in history]
-    every = max(1, len(epochs) // 10)
+    every = max(1, len(epochs) // 10)  # markers on all of many epochs would merge into a band
     for name, (colour, dashes, marker) in zip(names, _STYLES, strict=False):
         values = [row[name] for row in history]
         label = name.replace("val_", "validation ").replace("train_", "training ").replace("auc", "AUC")

@@ -208,7 +208,7 @@ def make_verdict_table(*, narrow: bool = False) -> Table:
     """
     table = Table(title="Faithfulness and localisation in Quantus 0.6", show_lines=narrow)
     table.add_column("Quantus", no_wrap=True)
-    for name in [] if narrow else ["verdict", "take"]:
+    for name in [] if narrow else ["verdict", "use"]:
         table.add_column(name, no_wrap=True)
     table.add_column("reason")
     for verdict in VERDICTS.values():

@@ -206,6 +206,43 @@ class TestStatistics:
         assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * math.sqrt(1 / 12 / 20_000), rel=0.1)
 
 
+class TestView:
+    """What tables, figures and the report are made from."""
+
+    def test_cells_are_the_statistics(self, comparison):
+        view, summary, differences = comparison.view(), comparison.summary(), comparison.differences()
+        assert list(view.cells) == list(summary.index)
+        for key, cell in view.cells.items():
+            row = summary.loc[key]
+            assert (cell.count, cell.undefined, cell.failed, cell.best) == tuple(
+                row[["count", "undefined", "failed", "best"]]
+            )
+            if key[0] == "grad_cam":
+                assert cell.difference is None
+                assert cell.better == 0
+            else:
+                assert dataclasses.asdict(cell.difference) == differences.loc[key].to_dict()
+
+    def test_metrics_are_grouped_by_category_in_the_order_of_the_run(self):
+        names = {"a": "x", "b": "y", "c": "x", "d": "y"}
+        manifest = {"metrics": {name: {"category": kind, "higher_is_better": True} for name, kind in names.items()}}
+        view = make({("m", name): [1.0] for name in names}, manifest=manifest).view()
+        assert view.grouped == ["a", "c", "b", "d"]
+        assert list(view.metrics) == ["a", "b", "c", "d"]
+
+    def test_roles_and_costs(self, comparison):
+        view = comparison.view("soft_cam")
+        assert view.others == ["grad_cam", "occlusion"]
+        assert [view.kinds(name) for name in METHODS] == [["baseline"], [], [], ["control"]]
+        assert (view.cost("soft_cam"), view.cost("soft_cam", "seconds")) == (1 / 3, 0.1)
+        assert math.isnan(view.cost("soft_cam", "joules"))
+        assert math.isnan(view.cost("nobody"))
+
+    def test_a_baseline_that_is_not_there(self, comparison):
+        with pytest.raises(ValueError, match="'gradcam' is not among the methods"):
+            comparison.view("gradcam")
+
+
 AWKWARD = [
     "007",
     "NA",

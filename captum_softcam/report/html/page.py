@@ -94,7 +94,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader(__package__, "."),
         autoescape=True,
-        undefined=StrictUndefined,
+        undefined=StrictUndefined,  # a misspelt name is an error, not an empty string
         # Autoescape escapes markup; this also spells out what could hide or reorder text.
         finalize=lambda value: value if isinstance(value, Markup) else visible(str(value)),
         trim_blocks=True,
@@ -109,6 +109,7 @@ def _environment() -> Environment:
 
 
 def _part(name: str) -> Markup:
+    # Markup, because our own files must not be escaped.
     return Markup(files(__package__).joinpath(name).read_text(encoding="utf-8"))
 
 

@@ -106,8 +106,10 @@ def _verdicts(view: View, method: str) -> list[int]:
 def _lead(view: View) -> dict[str, Any]:
     """Return the methods with the best record against the baseline, with their counts of verdicts."""
     tallies = {name: tuple(map(_verdicts(view, name).count, (1, 0, -1))) for name in view.others}
+    # By the balance of better and worse, so that a method with many of both does not lead.
     best = max(tallies.values(), key=lambda tally: (tally[0] - tally[2], tally[0]))
     methods = [name for name in view.others if tallies[name] == best]
+    # A difference can be clear and still be tiny: where a sentence has room, it names the sizes.
     few = len(methods) == 1 and best[0] <= _FEW
     return {
         "methods": methods,
@@ -231,6 +233,7 @@ def failures(comparison: Comparison, view: View) -> dict[str, Any] | None:
     """Return a table of the errors, equal ones in one row; None if there were none."""
     if not len(comparison.failures):
         return None
+    # An empty metric, because groupby leaves NaN out.
     groups = comparison.failures.fillna({"metric": ""}).groupby(["method", "metric", "error"], sort=False)["sample"]
     rows = [_failure(view, tuple(map(str, key)), list(map(str, samples))) for key, samples in groups]
     return _table("Failures", {"method": "b", "metric": "", "error": "code", "samples": ""}, rows)
@@ -248,6 +251,7 @@ def settings(comparison: Comparison, view: View) -> dict[str, Any]:
     manifest = comparison.manifest
     known = {title: manifest[key] for key, title in _KNOWN.items() if manifest.get(key) not in (None, "", [], {})}
     few = len(comparison.scores) < _LARGEST_TABLE  # a row has more than one byte, so do not format what is too large
+    # File names that are not UTF-8 have lone surrogates, which UTF-8 cannot encode.
     table = comparison.scores.to_csv(index=False).encode("utf-8", "backslashreplace") if few else b""
     return {
         "known": {title: _words(title, value) for title, value in known.items()},
