@@ -115,8 +115,8 @@ def _words_for_what_is_kept(options: argparse.Namespace, asked: Path | None) -> 
             command += f" --report {shlex.quote(str(asked))}"
         complete = is_complete(options.out)
         if isinstance(stop, KeyboardInterrupt):
-            kept = "the scores are complete; " if complete else ""
-            raise KeyboardInterrupt(f"{kept}go on with: {command}") from stop
+            scores = "the scores are complete; " if complete else ""
+            raise KeyboardInterrupt(f"{scores}go on with: {command}") from stop
         kept = "The scores are complete" if complete else "What is done is kept"
         raise ValueError(f"{in_words(stop).rstrip('.')}. {kept}; go on with: {command}") from stop
 
