@@ -1,7 +1,7 @@
-"""Check a conversion against the model itself: its logits, and the positions that its evidence comes from.
+"""Checks of a conversion against its source: the logits, and the positions that the evidence comes from.
 
-The model answers before anything is traced, to the example and to an input of other values and another number of rows. What
-torch.fx has recorded has to give the same logits, and so has the converted network where the head is linear.
+The model runs before it is traced, on the example and on a second input with other values and another number of rows. The
+graph of torch.fx has to compute the same logits, and so has the converted network if its head is linear.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ __all__ = [
 
 _ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 _TF32 = 1e-2  # what convolutions on a GPU round to, unless torch is told otherwise
-_AGREEMENT = 0.3  # correlation of positions of the map and of the input: 0 where they have nothing to do with each other
-_CLEAR = 36  # positions from which on a map is refused that grows with the input, but mirrored
-_MIRRORED = -0.6  # such a correlation; small maps, and those of networks that see the whole input, come near it by chance
-_LARGER = 8  # times the side of the input, on the meta device: enough for strides that a small example does not fill
+_AGREEMENT = 0.3  # lowest correlation of positions in the map and in the input; unrelated positions have 0
+_CLEAR = 36  # least number of positions to tell a mirrored map by: small ones come near _MIRRORED by chance
+_MIRRORED = -0.6  # highest correlation of a mirrored map; networks that see the whole input come near it, too
+_LARGER = 8  # factor for the side of the input on the meta device; large enough for strides above a small example
 _SIDES: dict[int, list[tuple[int, ...]]] = {  # sizes that networks are built for, the cheap ones first
     1: [(64,), (128,), (256,), (1024,), (4096,), (16000,)],
     2: [(side, side) for side in (64, 224, 32, 28, 96, 128, 160, 192, 240, 256, 288, 299, 320, 384, 448, 512)],
@@ -56,13 +56,13 @@ _ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, Attr
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model returns for a batch of inputs."""
+    """Output of a model for a batch of inputs."""
 
     inputs: Tensor
     output: Any
 
     def logits(self, path: tuple[Any, ...]) -> Tensor:
-        """The entry of the output at ``path``: keys of dictionaries, places in tuples, names of attributes."""
+        """Return the entry of the output at ``path``: keys of dictionaries, places in tuples, names of attributes."""
         found = self.output
         for key in path:
             found = found[key] if isinstance(found, (Mapping, tuple, list)) else getattr(found, key)
@@ -71,12 +71,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model returns for its example and for other values.
+    """Outputs of a model for its example and for other values.
 
     Args:
-        words (str): which inputs those were.
+        words (str): description of the inputs.
         batches (tuple of Answer): the example first. Default: none
-        given (bool): whether the user gave the example. Default: False
+        given (bool): whether the example was passed by the user. Default: False
     """
 
     words: str
@@ -85,18 +85,18 @@ class Answers:
 
     @property
     def example(self) -> Tensor | None:
-        """The first inputs; None without."""
+        """The first inputs, None if there are none."""
         return self.batches[0].inputs if self.batches else None
 
     def comparable(self, path: tuple[Any, ...]) -> tuple[Answer, ...]:
-        """Those whose logits can be compared: that have values, finite ones."""
+        """Return the batches whose logits have values, and finite ones."""
         logits = [(answer, answer.logits(path)) for answer in self.batches]
         return tuple(answer for answer, value in logits if not value.is_meta and bool(value.isfinite().all()))
 
 
 @torch.no_grad()
 def ask(model: nn.Module, example: Tensor | None) -> Answers:
-    """Run ``model`` on an example, or on inputs that are made up where the shape of the input is known.
+    """Run ``model`` on an example, or on made-up inputs if the shape of the input can be read off its layers.
 
     Raises:
         ValueError: if the model does not run on the example.
@@ -121,7 +121,7 @@ def ask(model: nn.Module, example: Tensor | None) -> Answers:
 
 
 def _made_up_inputs(module: nn.Module) -> Iterator[Tensor]:
-    """Two inputs of noise of every size that ``module`` may take: what it says of itself, and what is usual."""
+    """Yield two inputs of noise in every size that ``module`` may accept: those it states, and common ones."""
     channels, dims = input_channels(module), spatial_dims(module)
     value = next((each for each in module.parameters() if each.is_floating_point()), None)
     if channels is None or dims is None or value is None:
@@ -132,7 +132,7 @@ def _made_up_inputs(module: nn.Module) -> Iterator[Tensor]:
 
 
 def _stated_sides(module: nn.Module, dims: int) -> list[tuple[int, ...]]:
-    """The size of the input that networks of timm, Hugging Face and torchvision keep."""
+    """Return the input sizes that networks of timm, Hugging Face and torchvision keep as attributes."""
     stated: Any = dict(getattr(module, "default_cfg", None) or {}).get("input_size")
     timm = stated[1:] if isinstance(stated, (tuple, list)) else ()
     config = getattr(getattr(module, "config", None), "image_size", ())
@@ -151,7 +151,7 @@ def first_line(error: Exception) -> str:
 
 
 def _with_other_values(model: nn.Module, first: Answer, words: str, *, given: bool = False) -> Answers:
-    """The answers to the first inputs and to others; models may refuse those."""
+    """Add the answer to other values; models may refuse these."""
     inputs = _other_values(first.inputs)
     try:
         second = Answer(inputs, model(inputs))
@@ -161,8 +161,8 @@ def _with_other_values(model: nn.Module, first: Answer, words: str, *, given: bo
 
 
 def _other_values(inputs: Tensor) -> Tensor:
-    """Inputs of the same shape but for the number of rows, which is one or two, with other values."""
-    rows = 1 if len(inputs) > 1 else 2  # another number, so that a branch on the size of the batch is noticed
+    """Return other inputs of the same shape, except for the number of rows."""
+    rows = 1 if len(inputs) > 1 else 2  # to notice a branch on the size of the batch
     if not inputs.is_floating_point() or inputs.is_meta:
         return inputs[:1].expand(rows, *inputs.shape[1:]).flip(-1)
     return noise_like(inputs, seed=1, rows=rows)
@@ -170,9 +170,13 @@ def _other_values(inputs: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Logits of a conversion beside those of its source: the largest difference, what rounding explains, largest logit.
+    """Logits of a conversion and of its source.
 
-    ``features`` is the shape of the map that the evidence was computed from.
+    Args:
+        moved (float): largest difference.
+        allowed (float): difference that rounding explains.
+        largest (float): largest logit of the source.
+        features (tuple of int): shape of the feature map of the conversion. Default: not known
     """
 
     moved: float
@@ -182,13 +186,13 @@ class Comparison:
 
     @property
     def same(self) -> bool:
-        """Whether the logits are the same up to rounding; NaN is not."""
+        """Whether the logits are the same up to rounding; False for NaN."""
         return self.moved <= self.allowed
 
 
 @torch.no_grad()
 def compare(model: SoftCamModel, answers: Answers, path: tuple[Any, ...]) -> list[Comparison]:
-    """A conversion beside the answers of its source, the example first; empty if no logits can be compared."""
+    """Compare a conversion with the answers of its source, the example first; empty if no logits can be compared."""
     found = []
     for answer in answers.comparable(path):
         features = model.backbone(answer.inputs)
@@ -206,7 +210,7 @@ def compare_with_source(model: nn.Module, softcam: SoftCamModel, head: Head, ans
     """
     try:
         return compare(softcam, answers, head.path)
-    except ValueError as error:  # of a decision that other inputs take otherwise
+    except ValueError as error:  # of a guarded branch that the second input does not take
         raise ValueError(_unfaithful(model, head, answers)) from error
     except RuntimeError as error:
         raise ValueError(
@@ -216,7 +220,10 @@ def compare_with_source(model: nn.Module, softcam: SoftCamModel, head: Head, ans
 
 
 def refuse_unfaithful(model: nn.Module, head: Head, answers: Answers, *, linear: bool) -> None:
-    """Raise ValueError if the logits cannot be compared, or where a comparison after the conversion would not tell."""
+    """Raise ValueError if the logits are not finite, or if the graph of a model with a nonlinear head computes others.
+
+    Logits of a nonlinear head change in the conversion, so that they cannot be compared afterwards.
+    """
     if answers.given and not answers.comparable(head.path):
         raise ValueError(f"{type(model).__name__} gives logits that are not finite on the example; check its weights.")
     if not linear and not _follows(model, head, answers):
@@ -240,7 +247,7 @@ def _unfaithful(model: nn.Module, head: Head, answers: Answers) -> str:
 
 
 def why_moved(model: nn.Module, head: Head, answers: Answers, found: list[Comparison], allow_inexact: bool) -> list[str]:
-    """Why the logits of a conversion that should be exact are not those of the model."""
+    """Return the reasons why the logits of a linear head changed, or raise ValueError if this is not allowed."""
     again = copy.deepcopy(model).eval()
     if not _follows(again, find_head(again, answers.example, sized=answers.given), answers):
         raise ValueError(_unfaithful(model, head, answers))
@@ -256,7 +263,7 @@ def why_moved(model: nn.Module, head: Head, answers: Answers, found: list[Compar
 
 @torch.no_grad()
 def _follows(model: nn.Module, head: Head, answers: Answers) -> bool:
-    """Whether the traced graph gives the logits of the model."""
+    """Check whether the traced graph computes the logits of the model."""
     traced = _graph_of_logits(model, head)
     try:
         found = [_compared(traced(answer.inputs), answer.logits(head.path)) for answer in answers.comparable(head.path)]
@@ -271,7 +278,7 @@ def _graph_of_logits(model: nn.Module, head: Head) -> fx.GraphModule:
 
 
 def _compared(given: Tensor, wanted: Tensor, scale: float = 0.0) -> Comparison:
-    """Two tables of logits; those of one row may have lost their batch."""
+    """Compare two tables of logits, of which one of a single row may lack the dimension of the batch."""
     largest = float(wanted.abs().max())
     moved = float("inf")
     if given.shape == wanted.shape or (len(given) == 1 and given.numel() == wanted.numel()):
@@ -280,7 +287,7 @@ def _compared(given: Tensor, wanted: Tensor, scale: float = 0.0) -> Comparison:
 
 
 def _rounding(logits: Tensor) -> float:
-    """The difference that rounding may make, relative to the largest value."""
+    """Return the largest difference by rounding, relative to the largest value."""
     exact = _ROUNDING.get(logits.dtype, _ROUNDING[torch.float32])
     in_tf32 = logits.is_cuda and logits.dtype == torch.float32 and torch.backends.cudnn.allow_tf32
     return _TF32 if in_tf32 else exact
@@ -288,13 +295,13 @@ def _rounding(logits: Tensor) -> float:
 
 @torch.no_grad()
 def refuse_other_evidence(model: nn.Module, head: Head, evidence: EvidenceHead, dims: int, answers: Answers) -> None:
-    """Raise ValueError unless evidence is what the model says where the features of one position stand everywhere."""
+    """Raise ValueError unless the evidence of a position is the output of the model with its features everywhere."""
     for answer in answers.comparable(head.path)[:1]:
         run = _Everywhere(_graph_of_logits(model, head), head)
         wanted = run.run(answer.inputs)
         try:
             given = evidence(run.features.reshape(*run.features.shape[:2], *[1] * dims)).flatten(1)
-        except RuntimeError:  # of features that are not a map
+        except RuntimeError:  # the features are not a map, so that the shapes do not fit
             given = torch.full_like(wanted, torch.nan)
         if not _compared(given, wanted, float(given.abs().max())).same:
             raise ValueError(
@@ -305,7 +312,7 @@ def refuse_other_evidence(model: nn.Module, head: Head, evidence: EvidenceHead, 
 
 
 class _Everywhere(fx.Interpreter):
-    """Runs a graph as if the features of one position stood at all positions."""
+    """Runs a graph with the features of the central position at all positions."""
 
     def __init__(self, module: fx.GraphModule, head: Head) -> None:
         super().__init__(module)
@@ -325,15 +332,15 @@ class _Everywhere(fx.Interpreter):
 
 
 def refuse_other_positions(backbone: nn.Module, example: Tensor, shape: tuple[int, ...] | None, name: str) -> None:
-    """Raise ValueError unless the map of ``backbone`` lies on the input as its positions say.
+    """Raise ValueError unless the positions of the map of ``backbone`` are those of the input.
 
-    Either the map grows with the input, side by side; or, for networks of one size, what changes in one half of the input
-    changes that half of the map most. A map that is mirrored or turned does neither.
+    The map has to grow with each side of the input. In networks of one size, changes in one half of the input have to change
+    that half of the map most. A mirrored or rotated map does neither.
 
     Args:
         backbone (torch.nn.Module): the network up to its pooling.
         example (Tensor): its input.
-        shape (tuple of int): of the map of the example, if known. Default: None, to be found
+        shape (tuple of int or None): of the map of the example; None if it is not known.
         name (str): of the model, for the message.
     """
     grows = _grows_with(backbone, example, shape)
@@ -349,7 +356,7 @@ def refuse_other_positions(backbone: nn.Module, example: Tensor, shape: tuple[in
 
 
 def _grows_with(backbone: nn.Module, example: Tensor, before: tuple[int, ...] | None) -> bool:
-    """Whether each side of the map grows with that side of the input, and nothing else does."""
+    """Check whether each side of the map grows with that side of the input, and with no other."""
     try:
         before = before or tuple(run_on_meta(backbone, tuple(example.shape), example.dtype).shape)
         for axis in range(2, len(before)):
@@ -358,17 +365,19 @@ def _grows_with(backbone: nn.Module, example: Tensor, before: tuple[int, ...] | 
             after = run_on_meta(backbone, tuple(size), example.dtype).shape
             if [d for d, side in enumerate(after) if side != before[d]] != [axis] or after[axis] < before[axis]:
                 return False
-    except _ERRORS:  # networks of one size, and those with operations that have no shapes of their own
+    except _ERRORS:  # networks of one size, and operations that the meta device does not support
         return False
     return True
 
 
 @torch.no_grad()
 def _agreements(backbone: nn.Module, example: Tensor, at_least: int) -> list[float]:
-    """For each side of the map, the correlation of its positions with the corner of the input that they answer to.
+    """Correlate, along each side of the map, positions with the corner of the input that changes them most.
 
-    Maps with fewer positions than ``at_least`` are left out.
+    The list is empty for maps with fewer positions than ``at_least``.
     """
+    # All forwards have one row: kernels round differently for other batch sizes, and a difference by rounding would count
+    # as a change at positions that the corner does not reach.
     image, other = example[:1], _other_values(example)[:1]
     features = backbone(image)
     sides = features.shape[2:]
@@ -383,7 +392,7 @@ def _agreements(backbone: nn.Module, example: Tensor, at_least: int) -> list[flo
 
 
 def _with_a_corner_of(other: Tensor, image: Tensor, ends: Sequence[bool]) -> Tensor:
-    """``image`` with the values of ``other`` in one corner: in the last or first half along each of its last dimensions."""
+    """Replace one corner of ``image`` by ``other``: the last or the first half along each of its last dimensions."""
     sides = image.shape[image.dim() - len(ends) :]
     corner = tuple(
         slice(side - side // 2, side) if end else slice((side + 1) // 2) for side, end in zip(sides, ends, strict=True)
@@ -394,7 +403,7 @@ def _with_a_corner_of(other: Tensor, image: Tensor, ends: Sequence[bool]) -> Ten
 
 
 def _correlation(values: Tensor, axis: int) -> float:
-    """The correlation of values with their places along an axis; 0 where they are all alike."""
+    """Return the correlation of values with their position along an axis, 0 if all values are equal."""
     shape = [-1 if d == axis else 1 for d in range(values.dim())]
     places = torch.arange(values.shape[axis], dtype=values.dtype, device=values.device).view(shape).expand_as(values)
     found = torch.corrcoef(torch.stack([values.flatten(), places.flatten()]))[0, 1]
@@ -403,7 +412,7 @@ def _correlation(values: Tensor, axis: int) -> float:
 
 @torch.no_grad()
 def _is_random(model: nn.Module, answers: Answers, path: tuple[Any, ...]) -> bool:
-    """Whether a model gives other logits for the same input when it is asked again."""
+    """Check whether a model computes other logits for the same input when it is called again."""
     for answer in answers.comparable(path)[:1]:
         again = Answer(answer.inputs, copy.deepcopy(model).eval()(answer.inputs))
         return not _compared(again.logits(path), answer.logits(path)).same

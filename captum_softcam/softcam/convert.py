@@ -54,57 +54,57 @@ def convert_to_softcam(
     output_stride: int | None = None,
     allow_inexact: bool = False,
 ) -> SoftCamModel:
-    r"""Give a pooled CNN classifier its evidence maps; needs no training :cite:p:`djoumessi2026softcam,djoumessi2026ttecam`.
+    r"""Convert a pooled CNN classifier to a SoftCAM model :cite:p:`djoumessi2026softcam,djoumessi2026ttecam`; no training.
 
     .. math:: W\,\Big(\frac{1}{hw} \sum_p f(p)\Big) + b = \frac{1}{hw} \sum_p \big(W f(p) + b\big)
 
-    with features :math:`f` (C, h, w) and the classifier :math:`W` (K, C), :math:`b` (K,): what stands between the global
-    average pooling and the logits is applied at every position, and the pooling comes last.
+    with features :math:`f` (C, h, w) and the classifier :math:`W` (K, C), :math:`b` (K,). The layers between the global
+    average pooling and the logits are applied at every position, and the pooling comes last.
 
-    Linear layers, batch normalisation and dropout are converted exactly: in eval mode the logits stay what they were, up to
-    rounding. Activations and layer normalisation behind the pooling (MobileNetV3, ConvNeXt) act at every position instead,
-    and fully connected layers that read a whole grid (AlexNet, VGG) become 1x1 convolutions with their weights summed over
-    the grid; such logits change, as they do with ``num_classes`` and ``output_stride``: ``SoftCamModel.conversion`` says so,
-    and by how much.
+    Linear layers, batch normalisation and dropout are converted exactly: in eval mode the logits are unchanged up to
+    rounding. Activations and layer normalisation behind the pooling (MobileNetV3, ConvNeXt) are applied at every position
+    instead. Fully connected layers that read a whole grid (AlexNet, VGG) become 1x1 convolutions with their weights summed
+    over the grid. In these cases the logits change, as they do with ``num_classes`` and ``output_stride``;
+    ``SoftCamModel.conversion`` records it, and by how much.
 
-    Every conversion is compared with ``model(example)`` itself, and with the model's answer to other values and another
-    number of rows; without an example, on inputs that are made up where a first convolution tells their channels.
-    ``conversion.checked`` says which those were, or why there were none. Where the head is linear, the logits must be the
-    same up to rounding (see :class:`Conversion`). Where it is not, what torch.fx has recorded must give the logits of the
-    model, and the evidence must be what its head says of the features of one position. The map must lie on the input: grow
-    with it, or, in networks of one size, answer to the corner of the input that changes.
+    Every conversion is checked on ``example`` and on a second input with other values and another number of rows. Without an
+    example, inputs are made up if a first convolution shows the number of channels. ``conversion.checked`` names the inputs,
+    or the reason why there were none. If the head is linear, the logits must be the same up to rounding (see
+    :class:`Conversion`). Otherwise the graph of torch.fx must compute the logits of the model, and the evidence at a
+    position must be the output of the head for the features of that position. The map must also follow the positions of the
+    input: its sides grow with those of the input or, in networks of one size, its values change in the corner of the input
+    that changes.
 
-    The original is left untouched; weights are copied, and mode, dtype and device are kept. Optional arguments keep their
-    defaults, and a decision that depends on the shape of the input is kept as the example takes it, and other inputs are
-    refused.
-    Auxiliary heads, which serve training only, are left out. Of a model that returns a dictionary, tuple or object, the one
-    entry with a pooled head is taken.
+    The original is left untouched. Weights are copied; mode, dtype and device are kept. Optional arguments of the model keep
+    their defaults. A branch that depends on the shape of the input is fixed to the one that the example takes, and inputs
+    that would take another one are refused. Auxiliary heads, which are only used in training, are left out. If the model
+    returns a dictionary, tuple or object, the only entry with a pooled head is used.
 
-    Cost: about ten forward passes of the example.
+    Cost: five to nine forward passes of the example.
 
     Departures from the paper: the head of VGG starts from the weights of the fully connected layers, not at random.
 
     Args:
         model (torch.nn.Module): classifier that torch.fx can trace to its logits (N, K).
-        example (Tensor): an input (N, C, ...), at least one. With it the change of the logits is measured where it matters,
-            and poolings of a fixed size and flattened maps can be converted. Default: None, for inputs that are made up
-        num_classes (int): for a new, untrained last layer. Default: that of the model
-        output_stride (int): input pixels per position of the evidence, at most; 16 or 8 where most CNNs have 32. The last
-            stages give up their stride and are dilated instead, with the same weights: at the positions that were there
-            before, the evidence stays what it was (but for squeeze-and-excitation, which sees other means), at four times
-            the cost of those stages per halving. Default: that of the model
-        allow_inexact (bool): whether to convert a head of linear layers although its logits move by more than rounding, as
-            they do where a layer is a subclass that does more; ``conversion`` then says so. Other networks than the model,
-            and maps that do not lie on the input, are refused all the same. Default: False
+        example (Tensor): at least one input (N, C, ...). It is needed for poolings of a fixed size and for flattened maps,
+            and the change of the logits is measured on it. Default: None, for inputs that are made up
+        num_classes (int): number of outputs of a new, untrained last layer. Default: that of the model
+        output_stride (int): largest number of input pixels per position of the evidence, typically 16 or 8; most CNNs have
+            32. The strides of the last stages are replaced by dilation, with the same weights. The evidence is unchanged at
+            the positions that existed before (except with squeeze-and-excitation, whose means change). Each halving
+            multiplies the cost of these stages by four. Default: that of the model
+        allow_inexact (bool): whether to convert a head of linear layers even if its logits change by more than rounding,
+            for example because a layer is a subclass that computes more; ``conversion`` then records it. A graph that is
+            not the model's and a map that does not follow the input are refused in any case. Default: False
 
     Returns:
-        SoftCamModel: ``backbone`` up to the pooling, ``evidence`` the head, ``conversion`` what was done.
+        SoftCamModel: ``backbone`` up to the pooling, ``evidence`` the head, ``conversion`` the record.
 
     Raises:
         TypeError: if ``model`` is not a module, or is a SoftCAM model already.
-        ValueError: if no global average pooling followed by such a head is found (the message says what stands there), if
-            the conversion gives other logits than the model or a map that does not lie on the input, if the model does not
-            run on the example, if ``num_classes`` is not a positive number, or if ``output_stride`` cannot be reached.
+        ValueError: if no global average pooling followed by such a head is found (the message names the obstacle), if the
+            converted model computes other logits or a map that does not follow the input, if the model does not run on the
+            example, if ``num_classes`` is not a positive number, or if ``output_stride`` cannot be reached.
 
     Example::
 
@@ -150,10 +150,10 @@ def convert_to_softcam(
 
 
 def rebuild(model: nn.Module, record: Conversion | None) -> SoftCamModel:
-    """Convert a network again in the way of a record, with or without values; its logits are not compared.
+    """Repeat the conversion of a record on another network, which may be on the meta device; logits are not compared.
 
     Raises:
-        ValueError: if it cannot be converted in this way.
+        ValueError: if the network cannot be converted in this way.
     """
     original = copy.deepcopy(unwrap(model)).eval()
     channels = input_channels(original)
@@ -174,11 +174,11 @@ def _check(model: nn.Module, num_classes: int | None) -> None:
     if isinstance(model, SoftCamModel):
         raise TypeError("the model is a SoftCamModel already; use it as it is.")
     if num_classes is not None and num_classes < 1:
-        raise ValueError(f"num_classes {num_classes!r} is no positive number of classes.")
+        raise ValueError(f"num_classes {num_classes!r} is not a positive number of classes.")
 
 
 def _backbone(name: str, original: nn.Module, head: Head) -> fx.GraphModule:
-    """The model up to its pooling, as one module with the names of the original."""
+    """Return the model up to its pooling as one module, with the names of the original."""
     _return_features(head, _map_dims(original, head))
     _drop_unused(original, head)
     backbone = fx.GraphModule(original, head.graph, f"{name}Backbone")
@@ -187,20 +187,25 @@ def _backbone(name: str, original: nn.Module, head: Head) -> fx.GraphModule:
 
 
 def _layers(model: nn.Module, head: Head) -> tuple[EvidenceHead, list[str]]:
-    """The layers of the head for every position, and what became of each."""
+    """Return the layers of the head in their per-position form, and a description of each change."""
     dims, grid = _map_dims(model, head), head.pooling.grid
     layers: list[nn.Module] = [layer.module for layer in head.before]
     changes = []
     for layer in head.after:
         layers.append(_twin(layer, dims, grid if isinstance(layer.module, nn.Linear) else ()))
-        grid = () if isinstance(layer.module, nn.Linear) else grid
+        grid = () if isinstance(layer.module, nn.Linear) else grid  # only the first linear layer reads the whole grid
         if layers[-1] is not layer.module:
             changes.append(f"{layer.name}: {_short(layer.module)} -> {_short(layers[-1])}")
     return EvidenceHead(*layers), changes
 
 
 def _drop_unused(model: nn.Module, head: Head) -> None:
-    """Take out of the graph what the features do not need; what changes them in place, or guards a branch, is needed."""
+    """Erase the steps that do not contribute to the features, as ``fx.Graph.eliminate_dead_code`` would.
+
+    That method keeps only impure steps of torch's own list, and not every supported torch accepts another criterion.
+    """
+    # Steps without users still count if they write into the features in place, or if they guard a branch. Guards on what
+    # the head computes go with the head: the converted model has other values there.
     nodes = list(head.graph.nodes)
     after = set(nodes[nodes.index(head.features) + 1 :])
     answered = _depending_on_the_head(head)
@@ -212,7 +217,7 @@ def _drop_unused(model: nn.Module, head: Head) -> None:
 
 
 def _depending_on_the_head(head: Head) -> set[fx.Node]:
-    """The steps from the pooling to the logits, and all that reads one of them."""
+    """Return the steps from the pooling to the logits, and the steps that read one of them."""
     found: set[fx.Node] = set()
     node: Any = head.logits
     while isinstance(node, fx.Node) and node is not head.features:
@@ -225,7 +230,7 @@ def _depending_on_the_head(head: Head) -> set[fx.Node]:
 
 
 def _adapt(softcam: SoftCamModel, num_classes: int | None, output_stride: int | None) -> list[str]:
-    """Give a model a finer grid and a new last layer where asked for; return the layers that are dilated."""
+    """Apply ``output_stride`` and ``num_classes`` in place, and return the names of the dilated layers."""
     dilated = [] if output_stride is None else set_output_stride(softcam.backbone, output_stride)
     if num_classes is not None:
         _renew(softcam.evidence, num_classes)
@@ -233,12 +238,12 @@ def _adapt(softcam: SoftCamModel, num_classes: int | None, output_stride: int | 
 
 
 def _map_dims(model: nn.Module, head: Head) -> int:
-    """Dimensions of the evidence: those of the features, but of images where their positions are a row of tokens."""
+    """Return the number of spatial dimensions of the evidence; tokens of an image are two-dimensional."""
     return 2 if head.pooling.dims == 1 and spatial_dims(model) == 2 else head.pooling.dims
 
 
 def _return_features(head: Head, dims: int) -> None:
-    """Let the graph return the features, channels first and on their grid."""
+    """Make the graph return the features, with channels first and on their grid."""
     graph, features = head.graph, head.features
     output = next(node for node in graph.nodes if node.op == "output")
     with graph.inserting_before(output):
@@ -251,7 +256,7 @@ def _return_features(head: Head, dims: int) -> None:
 
 
 def _short(module: nn.Module) -> str:
-    """A layer in a few words: its kind and its sizes."""
+    """Describe a layer by its type and its sizes."""
     if isinstance(module, nn.Linear):
         return f"Linear({module.in_features}, {module.out_features})"
     if isinstance(module, CONVOLUTIONS):
@@ -260,7 +265,7 @@ def _short(module: nn.Module) -> str:
 
 
 def _renew(evidence: EvidenceHead, num_classes: int) -> None:
-    """Replace the last convolution by a fresh one."""
+    """Replace the last convolution by an untrained one."""
     places = [i for i, layer in enumerate(evidence) if isinstance(layer, CONVOLUTIONS)]
     if not places:
         raise ValueError("num_classes cannot be changed: the head has no linear layer.")
@@ -268,7 +273,7 @@ def _renew(evidence: EvidenceHead, num_classes: int) -> None:
 
 
 def _inexact(head: Head) -> list[str]:
-    """Why the logits cannot be those of the source: what its head does is not linear, or tells positions apart."""
+    """List the reasons why the logits must change: the head is not linear, or distinguishes positions."""
     reasons = []
     if head.pooling.grid:
         reasons.append(f"its classifier tells {' x '.join(map(str, head.pooling.grid))} positions apart")
@@ -279,7 +284,7 @@ def _inexact(head: Head) -> list[str]:
 
 
 def _left_out(model: nn.Module, backbone: nn.Module, head: Head) -> tuple[str, ...]:
-    """Children of the model with parameters of which nothing is left."""
+    """Return the children of the model whose parameters are not part of the conversion."""
     kept = {name.partition(".")[0] for name, _ in backbone.named_parameters()}
     kept |= {layer.name.partition(".")[0] for layer in (*head.before, *head.after)}
     return tuple(name for name, child in model.named_children() if name not in kept and list(child.parameters()))
@@ -289,11 +294,11 @@ def _left_out(model: nn.Module, backbone: nn.Module, head: Head) -> tuple[str, .
 def _measured(
     conversion: Conversion, softcam: SoftCamModel, answers: Answers, path: tuple[Any, ...], found: list[Comparison]
 ) -> Conversion:
-    """The record with what the first inputs show, and the size of the example."""
+    """Complete the record with the inputs of the checks, the difference of the logits and the size of the example."""
     has_values = answers.example is not None and not answers.example.is_meta
     words = "not at all: the logits are not finite" if has_values and not found else answers.words
     conversion = replace(conversion, checked=words)
-    if found and conversion.dilated:  # the model has another grid by now, and other logits
+    if found and conversion.dilated:  # the logits were compared before the grid became finer
         found = compare(softcam, replace(answers, batches=answers.batches[:1]), path)
     if found and conversion.num_classes is None:
         conversion = replace(conversion, difference=found[0].moved, largest=found[0].largest)
@@ -305,7 +310,7 @@ def _measured(
 
 
 def _restore_modes(softcam: SoftCamModel, model: nn.Module, names: list[str]) -> None:
-    """Give every part the mode of its source; what has none, that of the model."""
+    """Set every module to the mode of its source, or of the model if it has none."""
     modes = {name: module.training for name, module in model.named_modules()}
     softcam.train(model.training)
     for name, module in softcam.backbone.named_modules():
@@ -318,17 +323,17 @@ class ChannelNorm(nn.LayerNorm):
     """Layer normalisation over the channels of a map, at every position: (N, C, ...) -> (N, C, ...)."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise what stands in dimension 1."""
+        """Normalise dimension 1."""
         return super().forward(input.movedim(1, -1)).movedim(-1, 1)
 
 
 def _twin(layer: Layer, dims: int, grid: Sequence[int] = ()) -> nn.Module:
-    """A layer behind the pooling, to stand before it: on maps (N, C, ...) with ``dims`` dimensions of positions.
+    """Return the per-position equivalent of a layer behind the pooling, for maps (N, C, ...).
 
     Args:
-        layer (Layer): one that acts on the pooled channels.
-        dims (int): 1, 2 or 3.
-        grid (sequence of int): positions that a linear layer tells apart; its weights are summed over them. Default: none
+        layer (Layer): a layer that reads the pooled channels.
+        dims (int): number of spatial dimensions of the map, 1 to 3.
+        grid (sequence of int): positions that a linear layer distinguishes; its weights are summed over them. Default: none
     """
     module = layer.module
     if isinstance(module, nn.Linear):
@@ -343,10 +348,10 @@ def _twin(layer: Layer, dims: int, grid: Sequence[int] = ()) -> nn.Module:
 
 
 def _convolution(linear: nn.Linear, dims: int, grid: Sequence[int] = ()) -> nn.Module:
-    """The 1x1 convolution with the weights of ``linear``.
+    """Return the 1x1 convolution with the weights of ``linear``.
 
-    For a layer that reads a flattened ``grid`` the weights are summed over its positions: a position answers as the layer
-    would if the same features stood everywhere.
+    If the layer reads a flattened ``grid``, its weights are summed over the positions: the output at a position is that of
+    the layer for a map with the features of this position everywhere.
     """
     outputs, inputs = linear.out_features, linear.in_features // math.prod(grid)
     weight = linear.weight.view(outputs, inputs, -1).sum(2)
@@ -361,7 +366,7 @@ def _convolution(linear: nn.Linear, dims: int, grid: Sequence[int] = ()) -> nn.M
 
 
 def new_last_layer(last: nn.Module, num_classes: int) -> nn.Module:
-    """A fresh last layer, linear or a convolution, for other classes, with torch's own initial weights."""
+    """Return an untrained copy of a linear layer or convolution with ``num_classes`` outputs."""
     bias = last.bias is not None
     if isinstance(last, nn.Linear):
         fresh: nn.Module = nn.Linear(last.in_features, num_classes, bias)
@@ -372,7 +377,7 @@ def new_last_layer(last: nn.Module, num_classes: int) -> nn.Module:
 
 
 def _like(fresh: nn.Module, module: nn.Module) -> nn.Module:
-    """``fresh`` with the parameters, buffers, dtype, device and mode of ``module``."""
+    """Copy parameters, buffers, dtype, device and mode of ``module`` to ``fresh``, and return it."""
     state = module.state_dict()
     fresh = fresh.to(next((value for value in state.values() if value.is_floating_point()), torch.zeros(())))
     fresh.load_state_dict(state)

@@ -1,7 +1,7 @@
-"""A finer grid from the same weights: strides of the last stages become dilations.
+"""A finer grid with the same weights: strides of the last stages are replaced by dilation.
 
-A convolution that no longer skips every other position hands over a map twice as fine; those behind it then read every
-other position of that map, so that each of them computes, at the positions that were there before, what it computed before.
+A convolution without its stride of two computes a map twice as fine. The layers behind it are dilated, so that they read
+every other position of that map. At the positions that existed before, each of them computes the same values.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from captum_softcam.softcam.model import CONVOLUTIONS, input_channels, run_on_me
 
 __all__ = ["DilatedAvgPool", "set_output_stride"]
 
-_SIDE = 2**14  # of the measured input: so large that what unpadded layers cut off does not count
+_SIDE = 2**14  # of the input on the meta device; the borders that unpadded layers crop must not change the rounded stride
 _MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 _AVERAGE_POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 _PADS = {1: nn.ConstantPad1d, 2: nn.ConstantPad2d, 3: nn.ConstantPad3d}
@@ -28,14 +28,12 @@ _STRIDED = (*CONVOLUTIONS, *_MAX_POOLS, *_AVERAGE_POOLS)
 
 
 class DilatedAvgPool(nn.Module):
-    """Average over a window of positions that lie ``dilation`` apart: (N, C, ...) -> (N, C, ...).
-
-    What torch's average pools lack; with a dilation of 1 it is one of them.
+    """Average pool with dilation, which torch lacks: (N, C, ...) -> (N, C, ...).
 
     Args:
-        pool (torch.nn.Module): the pool whose window, stride, padding and ways of counting are taken over.
-        stride (sequence of int): in the place of its own.
-        dilation (sequence of int): along each dimension.
+        pool (torch.nn.Module): the pool whose window, padding and counting of the padding are kept.
+        stride (sequence of int): replaces that of the pool.
+        dilation (sequence of int): distance of the positions in the window, along each dimension.
     """
 
     def __init__(self, pool: nn.Module, stride: Sequence[int], dilation: Sequence[int]) -> None:
@@ -64,21 +62,21 @@ class DilatedAvgPool(nn.Module):
         return torch.stack([cells[..., places] for places in window]).sum(0) / counted[window].sum(0)
 
     def extra_repr(self) -> str:
-        """Settings, as ``print(module)`` shows them."""
+        """Return the settings for ``print(module)``."""
         return f"{self.kernel_size}, stride={self.stride}, padding={self.padding}, dilation={self.dilation}"
 
 
 def set_output_stride(backbone: nn.Module, output_stride: int) -> list[str]:
-    """Make the map of ``backbone`` as fine as one position per ``output_stride`` input pixels, in place.
+    """Refine the map of ``backbone``, in place, to one position per ``output_stride`` input pixels.
 
     Returns:
         list of str: the layers that changed. Empty if the map was as fine already.
 
     Raises:
-        ValueError: if the stride is no positive number, cannot be reached, or hides in calls that are no layers.
+        ValueError: if the stride is not a positive number, or cannot be reached, for example because of functional pooling.
     """
     if output_stride < 1:
-        raise ValueError(f"output_stride {quoted(output_stride)} is no positive number of pixels; 16 and 8 are usual.")
+        raise ValueError(f"output_stride {quoted(output_stride)} is not a positive number of pixels, such as 16 or 8.")
     before, reached = _measure(backbone, "the strides cannot be measured")
     changed = [name for name, strides in reached.items() if _dilate(backbone, name, strides, output_stride)]
     wanted = [min(stride, output_stride) for stride in before]
@@ -93,10 +91,10 @@ def set_output_stride(backbone: nn.Module, output_stride: int) -> list[str]:
 
 
 def _measure(backbone: nn.Module, problem: str) -> tuple[list[int], dict[str, list[int]]]:
-    """Strides of the map, and strides of what each convolution and pool reads, by name."""
+    """Measure the strides of the map, and those of the input of each convolution and pool, by name."""
     dims, channels = spatial_dims(backbone), input_channels(backbone)
     if dims is None or channels is None:
-        raise ValueError("output_stride needs a network of convolutions; this one has none.")
+        raise ValueError("output_stride needs a network with convolutions; this one has none.")
     reached: dict[str, list[int]] = {}
     with ExitStack() as stack:
         for name, module in backbone.named_modules():
@@ -110,7 +108,7 @@ def _measure(backbone: nn.Module, problem: str) -> tuple[list[int], dict[str, li
 
 
 def _noting(reached: dict[str, list[int]], name: str, dims: int) -> Callable[..., None]:
-    """A hook that notes the strides of what a layer reads."""
+    """Return a hook that records the strides of the input of a layer."""
 
     def note(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
         if args[0].dim() != dims + 2:
@@ -126,10 +124,10 @@ def _strides(features: Tensor) -> list[int]:
 
 
 def _dilate(backbone: nn.Module, name: str, reached: list[int], limit: int) -> bool:
-    """Limit the stride of a layer that reads a map of strides ``reached``, and widen it to match what it will read.
+    """Limit the stride of a layer whose input has the strides ``reached``, and dilate it by the factor that they lose.
 
     Returns:
-        bool: whether anything had to change.
+        bool: whether the layer changed.
     """
     module = backbone.get_submodule(name)
     kernel, stride, padding, dilation = (
@@ -141,13 +139,13 @@ def _dilate(backbone: nn.Module, name: str, reached: list[int], limit: int) -> b
         return False
     if getattr(module, "padding_mode", "zeros") != "zeros":
         raise ValueError(
-            f"layer '{named(name)}' pads with {quoted(module.padding_mode)}, for which output_stride is not written."
+            f"layer '{named(name)}' pads with {quoted(module.padding_mode)}, which output_stride does not support."
         )
     padding = [p * w for p, w in zip(padding, wider, strict=True)]
     dilation = [d * w for d, w in zip(dilation, wider, strict=True)]
     if isinstance(module, _AVERAGE_POOLS):
         if getattr(module, "divisor_override", None):
-            raise ValueError(f"layer '{named(name)}' has a divisor of its own, for which output_stride is not written.")
+            raise ValueError(f"layer '{named(name)}' has divisor_override, which output_stride does not support.")
         _replace(backbone, name, DilatedAvgPool(module, now, wider))
         return True
     if isinstance(module, _MAX_POOLS):
@@ -164,9 +162,10 @@ def _dilate(backbone: nn.Module, name: str, reached: list[int], limit: int) -> b
 def _max_pool(
     kind: Any, kernel: list[int], stride: list[int], padding: list[int], dilation: list[int], beyond: list[int]
 ) -> nn.Sequential:
-    """A max pool with a padding of its own: torch's may be half the window at most, as it is without dilation.
+    """Build a dilated max pool that pads in a layer of its own.
 
-    A pool that rounds sizes up reads on ``beyond`` the border, and so does its dilated twin.
+    torch limits the padding of a max pool to half its window without dilation. A pool with ``ceil_mode`` reads ``beyond``
+    the border, and so does the dilated one.
     """
     margins = [side for p, b in zip(reversed(padding), reversed(beyond), strict=True) for side in (p, p + b)]
     pool = kind(tuple(kernel), tuple(stride), 0, tuple(dilation))
@@ -175,7 +174,7 @@ def _max_pool(
 
 
 def _sides(module: nn.Module, name: str, dims: int) -> list[int]:
-    """An attribute of a convolution or pool along each dimension; what it lacks is 1, and padding in words is 0."""
+    """Return an attribute of a convolution or pool per dimension; 1 if it is missing, 0 for padding by name."""
     value = getattr(module, name, 1)
     if isinstance(value, str):
         return [0] * dims

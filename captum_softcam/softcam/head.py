@@ -1,6 +1,7 @@
-"""Find the global pooling and the classifier behind it in a model's torch.fx graph: by what they compute, never by name.
+"""The search for the head of a model: the global pooling in its torch.fx graph and the classifier behind it.
 
-Only the modules that hold a part of the head are opened: everything before the pooling stays the module it was.
+They are recognised by what they compute, never by name. The search goes back from the logits, and traces into a module only
+if the head is in it: all modules before the pooling stay as they are.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ _FIXED = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 
 @dataclass(frozen=True)
 class Pooling:
-    """The step that takes the positions together.
+    """The step that averages over the positions.
 
     Args:
-        name (str): for the user, such as ``avgpool: AdaptiveAvgPool2d(output_size=1)``.
-        dims (int): dimensions of the positions.
+        name (str): description, such as ``avgpool: AdaptiveAvgPool2d(output_size=1)``.
+        dims (int): number of spatial dimensions.
         channels_last (bool): whether the features are (N, ..., C). Default: False
-        grid (tuple of int): positions that the classifier tells apart, for a pooling that leaves several. Default: ()
-        keeps_dims (bool): whether the pooled features are (N, C, 1, ...), not (N, C). Default: True
+        grid (tuple of int): positions that remain for the classifier to distinguish. Default: (), a single one
+        keeps_dims (bool): whether the pooled features are (N, C, 1, ...) instead of (N, C). Default: True
     """
 
     name: str
@@ -53,7 +54,7 @@ class Pooling:
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer of the head: its name in the model (or that of the call), itself, and whether it reads (N, C)."""
+    """A layer of the head, its name in the model or in the graph, and whether its input is (N, C)."""
 
     name: str
     module: nn.Module
@@ -62,16 +63,16 @@ class Layer:
 
 @dataclass(frozen=True)
 class Head:
-    """Where a model's graph is to be cut, and what stands behind the cut.
+    """The head of a model, in its graph.
 
     Args:
         graph (torch.fx.Graph): of the whole model.
-        features (torch.fx.Node): what the head reads.
-        pooling (Pooling): in its middle, or at its start.
-        before (list of Layer): layers before the pooling that act at every position already.
+        features (torch.fx.Node): input of the head.
+        pooling (Pooling): the pooling, in the middle or at the start of the head.
+        before (list of Layer): layers before the pooling, which act on every position already.
         after (list of Layer): layers behind it.
-        logits (torch.fx.Node): what the last of them gives.
-        path (tuple): keys and places that lead to it in what the model returns.
+        logits (torch.fx.Node): output of the last layer.
+        path (tuple): keys and indices that lead to the logits in the output of the model.
     """
 
     graph: fx.Graph
@@ -84,15 +85,15 @@ class Head:
 
 
 def find_head(model: nn.Module, example: Tensor | None, *, sized: bool = False) -> Head:
-    """The head of ``model``.
+    """Find the head of ``model``.
 
     Args:
-        model (torch.nn.Module): in eval mode; torch.fx can trace it.
+        model (torch.nn.Module): in eval mode, traceable by torch.fx.
         example (Tensor or None): an input, which decides the branches of the model.
-        sized (bool): whether inputs have the size of ``example``, which then tells the shapes that a graph alone does not.
+        sized (bool): whether inputs have the size of ``example``, so that the shapes in the graph are known. Default: False
 
     Raises:
-        ValueError: if there is none, or more than one; the message says what stands in the way.
+        ValueError: if there is none, or more than one; the message names the obstacle.
     """
     opened: set[str] = set()
     while True:
@@ -110,7 +111,7 @@ def find_head(model: nn.Module, example: Tensor | None, *, sized: bool = False) 
 
 @torch.no_grad()
 def _trace(model: nn.Module, opened: set[str], example: Tensor | None) -> tuple[fx.Graph, dict[str, tuple[int, ...]]]:
-    """The graph of ``model``, and the shapes of its tensors by the names of the nodes."""
+    """Return the graph of ``model``, and the shapes of its tensors by the names of the nodes."""
     tracer = Tracer(opened, None if example is None else example[:2])
     try:
         graph = tracer.trace(model)
@@ -121,6 +122,7 @@ def _trace(model: nn.Module, opened: set[str], example: Tensor | None) -> tuple[
             "instead."
         ) from error
     shapes = {node.name: tuple(value.shape) for node, value in tracer.values.items() if isinstance(value, Tensor)}
+    # As modules, functional dropouts follow train() and eval() of the converted model, and can be moved with the head.
     for number, node in enumerate([node for node in graph.nodes if _called(node) in DROPOUTS]):
         name = f"functional_dropout_{number}"
         model.add_module(name, DROPOUTS[_called(node)](float(_argument(node, 1, "p", 0.5))).eval())
@@ -131,7 +133,7 @@ def _trace(model: nn.Module, opened: set[str], example: Tensor | None) -> tuple[
 
 
 class _Search:
-    """The way back from the outputs of a graph."""
+    """The search for the head, back from the outputs of a graph."""
 
     def __init__(self, model: nn.Module, graph: fx.Graph, shapes: dict[str, tuple[int, ...]], sized: bool) -> None:
         self.model = model
@@ -140,13 +142,13 @@ class _Search:
         self.blocks: list[fx.Node] = []
 
     def outputs(self) -> list[fx.Node]:
-        """What the model returns, taken out of dictionaries and tuples."""
+        """Return the outputs of the model, taken out of dictionaries and tuples."""
         found: list[fx.Node] = []
         fx.node.map_arg(next(node for node in self.graph.nodes if node.op == "output").args[0], found.append)
         return found
 
     def follow(self, node: fx.Node) -> Head | None:
-        """The head that ends in ``node``; None if there is none, or one in a module that is closed as yet."""
+        """Return the head that ends in ``node``; None if there is none, or if it is in a module that was not opened."""
         steps: list[fx.Node] = []
         logits = node
         while (pooling := self._pooling(node)) is None:
@@ -160,7 +162,7 @@ class _Search:
         return self._head(features, pooling, steps, logits)
 
     def closed(self) -> str | None:
-        """A module that stands in the way and could be opened."""
+        """Return the name of a module that blocked the search and could be opened."""
         for node in self.blocks:
             while _picks_an_entry(node):
                 node = node.all_input_nodes[0]
@@ -169,15 +171,15 @@ class _Search:
         return None
 
     def problem(self) -> str:
-        """What stands in the way, in words."""
+        """Explain why no head was found."""
         if not self.blocks:
             return f"{type(self.model).__name__} returns no tensor that torch.fx can see; {_ONE_OUTPUT}"
         node, hint = self.blocks[0], ""
         if self._fixed_pool(node) or not self.shapes:
-            hint = " If the pooling has a fixed size, or the classifier reads a flattened map, give an example of the input."
+            hint = " If the pooling has a fixed size, or the classifier reads a flattened map, pass an example of the input."
         return (
             f"no global average pooling was found before the classifier of {type(self.model).__name__}: going back from the "
-            f"logits, {self._describe(node)} stands in the way. convert_to_softcam needs: features (N, C, h, w) -> global "
+            f"logits, {self._describe(node)} is in the way. convert_to_softcam needs: features (N, C, h, w) -> global "
             f"average pooling -> layers that read the pooled channels -> logits (N, K).{hint}"
         )
 
@@ -203,12 +205,12 @@ class _Search:
         return self.model.get_submodule(str(node.target))
 
     def _source(self, node: fx.Node) -> fx.Node | None:
-        """The node that this one reads; None for the input of the model, or where several are read."""
+        """Return the node that this one reads first; None for the input of the model."""
         first = node.args[0] if node.args else None
         return first if isinstance(first, fx.Node) and node.op not in ("placeholder", "output") else None
 
     def _layer(self, node: fx.Node) -> nn.Module | bool | None:
-        """The layer that a step of the head calls, True for one that only reshapes, None for what is no step of a head."""
+        """Return the layer that a step of the head calls, True if it only reshapes, None if it cannot be part of a head."""
         if node.op == "call_module":
             module = self._module(node)
             if isinstance(module, (nn.Flatten, nn.Identity)):
@@ -238,21 +240,21 @@ class _Search:
             return None
         sides = tuple(size) if isinstance(size, (tuple, list)) else (size,) * dims
         if any(side is None for side in sides):
-            return None  # a side that is left as it comes: not a pooling of all positions
+            return None  # this side is not pooled
         return Pooling(self._describe(node), dims, grid=() if set(sides) == {1} else cast("tuple[int, ...]", sides))
 
     def _fixed_pool(self, node: fx.Node) -> bool:
         return _called(node).startswith("avg_pool") or (node.op == "call_module" and isinstance(self._module(node), _FIXED))
 
     def _fixed_pool_of_all(self, node: fx.Node) -> Pooling | None:
-        """An average pool whose window is known to hold the whole map."""
+        """Recognise an average pool whose window is the whole map."""
         shape = self.shapes.get(node.name)
         if shape is None or not self._fixed_pool(node) or set(shape[2:]) != {1}:
             return None
         return Pooling(self._describe(node), len(shape) - 2)
 
     def _mean(self, node: fx.Node) -> Pooling | None:
-        """A mean over all dimensions but the first and that of the channels, counted from either end."""
+        """Recognise a mean over all dimensions except those of batch and channels, counted from either end."""
         if _called(node) != "mean":
             return None
         given = _argument(node, 1, "dim")
@@ -266,7 +268,7 @@ class _Search:
         return None
 
     def _flattened_map(self, node: fx.Node) -> Pooling | None:
-        """A map that is flattened as it is, for layers that tell its positions apart; as many-sided as the input."""
+        """Recognise a map that is flattened without pooling, for layers that distinguish its positions."""
         source = self._source(node)
         if source is None or not self._flattens(node) or node.target is operator.getitem or self._adaptive_pool(source):
             return None
@@ -278,7 +280,7 @@ class _Search:
         return Pooling(self._describe(node), len(shape) - 2, grid=tuple(shape[2:]), keeps_dims=False)
 
     def _whole(self, features: fx.Node, pooling: Pooling) -> tuple[fx.Node, Pooling]:
-        """Features and pooling in their own dimensions, where the positions were flattened first, or pooled in two steps."""
+        """Undo a flattening of the positions before the pooling, or join a pooling in two steps."""
         if pooling.dims != 1 or pooling.channels_last or (source := self._source(features)) is None:
             return features, pooling
         if _called(features) == "flatten" and _argument(features, 1, "start_dim", 0) == 2:
@@ -289,18 +291,18 @@ class _Search:
         return features, pooling
 
     def _describe(self, node: fx.Node) -> str:
-        """A step for the user: the module as it prints itself, or the call."""
+        """Describe a step by the module that it calls, as the module prints itself, or by the function."""
         if node.op == "call_module":
             return f"'{node.target}' ({str(self._module(node)).splitlines()[0].removesuffix('(')})"
         if node.op == "placeholder":
             return f"the input '{node.target}'"
         if node.target is operator.getitem:
-            return "an index that picks single positions or tokens, where their mean is needed,"
+            return "an index that selects single positions or tokens instead of averaging them"
         return f"{getattr(node.target, '__name__', node.target)}()"
 
 
 def _path(output: Any, node: fx.Node) -> tuple[Any, ...] | None:
-    """Keys and places that lead to a node in an output; None if it is not there."""
+    """Return the keys and indices that lead to a node in an output; None if it is not there."""
     if output is node:
         return ()
     entries = output.items() if isinstance(output, dict) else enumerate(output) if isinstance(output, (tuple, list)) else ()
@@ -324,13 +326,14 @@ def _argument(node: fx.Node, place: int, name: str, default: Any = None) -> Any:
 
 
 def is_linear(module: nn.Module) -> bool:
-    """Whether a layer of a head commutes with the pooling, in eval mode; subclasses of normalisations may do more."""
+    """Check whether a layer commutes with the pooling in eval mode."""
+    # The forward of a normalisation is compared because subclasses (timm's BatchNormAct2d) may add an activation.
     norm = any(type(module).forward is kind.forward for kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d))
     return norm or isinstance(module, (nn.Linear, *CONVOLUTIONS, *DROPOUTS.values()))
 
 
 def _is_leaf(module: nn.Module) -> bool:
-    """Whether a module is one of torch's layers, and no container, so that there is nothing inside to be seen."""
+    """Check whether a module is a layer of torch without children, in which there is nothing to trace."""
     return type(module).__module__.startswith("torch.nn.modules.") and not list(module.children())
 
 
@@ -344,7 +347,7 @@ def _pads(module: nn.Module) -> bool:
 
 
 def _function_module(node: fx.Node) -> nn.Module | None:
-    """The module of a functional activation; None for settings that we do not carry over."""
+    """Return the module of a functional activation; None if it has arguments that the module lacks."""
     settings = {name: value for name, value in node.kwargs.items() if name != "inplace"}
     try:
         return ACTIVATIONS[_called(node)](**settings)
@@ -353,7 +356,7 @@ def _function_module(node: fx.Node) -> nn.Module | None:
 
 
 def _takes_only_one(node: fx.Node) -> bool:
-    """Whether an index takes the only position of pooled features, as in ``x[:, :, 0, 0]``."""
+    """Check whether an index selects the only position of pooled features, as in ``x[:, :, 0, 0]``."""
     index = node.args[1]
     if not isinstance(index, tuple) or len(index) < 2:
         return False
@@ -362,11 +365,11 @@ def _takes_only_one(node: fx.Node) -> bool:
 
 
 def _picks_an_entry(node: fx.Node) -> bool:
-    """Whether a node takes an entry out of what a module returns, by its name or number."""
+    """Check whether a node selects an entry from the output of a module, by name or number."""
     by_number = node.target is operator.getitem and isinstance(node.args[1], (int, str))
     return (by_number or node.target is getattr) and isinstance(node.args[0], fx.Node)
 
 
 def _is_mean_of_columns(node: fx.Node) -> bool:
-    """Whether a node is the mean over the last dimension of images (N, C, h, w), counted from the front."""
+    """Check whether a node is the mean over dimension 3, the columns of (N, C, h, w)."""
     return _called(node) == "mean" and _argument(node, 1, "dim") == 3 and not _argument(node, 2, "keepdim", False)

@@ -12,7 +12,7 @@ _REDUCTIONS = ("mean", "sum", "none")
 
 
 class ElasticNetEvidenceLoss(nn.Module):
-    r"""ElasticNet penalty on class evidence; add it to the classification loss :cite:p:`djoumessi2026softcam`.
+    r"""ElasticNet penalty on class evidence, added to the classification loss :cite:p:`djoumessi2026softcam`.
 
     .. math:: L(E) = \lambda_1 \sum_{k,p} |E_k(p)| + \lambda_2 \sum_{k,p} E_k(p)^2
 
@@ -22,17 +22,18 @@ class ElasticNetEvidenceLoss(nn.Module):
     second term is the ridge penalty, the *squared* 2-norm that gives the elastic net its name (the paper prints the norm,
     the released code leaves it unsquared).
 
-    The paper's weights in ours, with ``reduction="mean"``. A sum over cells grows with them: for evidence of :math:`n`
-    positions multiply by :math:`256 / n`, for theirs had 256 (512 pixels at stride 32). ``lambda_l1`` then carries over as
-    it is. :math:`\lambda \lVert E \rVert` pulls at the evidence as strongly as :math:`\lambda' \lVert E \rVert^2` where
-    :math:`\lambda' = \lambda / (2 \lVert E \rVert)`: divide their 4e-5 by twice the norm that your evidence has.
+    To use the weights of the paper, with ``reduction="mean"``: the sum grows with the number of cells, so for evidence with
+    :math:`n` positions multiply them by :math:`256 / n`, because the evidence of the paper has 256 (512 pixels at stride
+    32). ``lambda_l1`` can then be used as it is. The gradients of :math:`\lambda \lVert E \rVert` and
+    :math:`\lambda' \lVert E \rVert^2` are equal for :math:`\lambda' = \lambda / (2 \lVert E \rVert)`: divide the 4e-5 of
+    the paper by twice the norm of your evidence.
 
-    The reductions: ``"mean"`` over the examples does not depend on the batch size, and DistributedDataParallel, which
-    averages the gradients of equally large parts, gives the gradient of the whole batch. ``"sum"`` grows with the batch;
-    there the average over *r* processes is one *r*-th of the sum over the whole. ``"none"`` gives one value per example.
+    Reductions: ``"mean"`` over the examples does not depend on the batch size, and DistributedDataParallel, which averages
+    the gradients of equal parts, yields the gradient of the whole batch. ``"sum"`` grows with the batch; the average over
+    *r* processes is then one *r*-th of the sum over the whole batch. ``"none"`` returns one value per example.
 
     Args:
-        lambda_l1 (float): weight of the lasso term, >= 0. The paper takes 5e-5 to 1.5e-3 for 256 positions. Default: 0.0
+        lambda_l1 (float): weight of the lasso term, >= 0. The paper uses 5e-5 to 1.5e-3 for 256 positions. Default: 0.0
         lambda_l2 (float): weight of the ridge term, >= 0. Default: 0.0
         reduction (str): ``"mean"`` over the examples, ``"sum"``, or ``"none"`` (N,). Default: ``"mean"``
 
@@ -56,7 +57,7 @@ class ElasticNetEvidenceLoss(nn.Module):
         self.reduction = reduction
 
     def forward(self, evidence: Tensor) -> Tensor:
-        """Penalty of evidence maps.
+        """Compute the penalty of evidence maps.
 
         Args:
             evidence (Tensor): (N, K, h, w), or of signals and volumes (N, K, ...).
@@ -71,5 +72,5 @@ class ElasticNetEvidenceLoss(nn.Module):
         return penalty.mean() if self.reduction == "mean" else penalty.sum()
 
     def extra_repr(self) -> str:
-        """Settings, as ``print(module)`` shows them."""
+        """Return the settings for ``print(module)``."""
         return f"lambda_l1={self.lambda_l1}, lambda_l2={self.lambda_l2}, reduction={self.reduction!r}"

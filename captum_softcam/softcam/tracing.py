@@ -1,9 +1,9 @@
-"""Trace a model with torch.fx along the branches that it really takes.
+"""A tracer of torch.fx that follows the branches that a model takes for an example.
 
 A proxy of torch.fx has no value: ``isinstance(x, torch.Tensor)`` is false on it, and ``if x.shape[0] == 1`` fails. Here
-each proxy carries the value that an example has at that step, so that questions about its type, shape or dtype get the
-answers that the model gets. A decision that depends on a shape is written into the graph, which then refuses inputs that
-would decide otherwise; one that depends on the values of a tensor cannot be traced.
+each proxy carries its value for the example, so that its type, shape and dtype can be asked for. A branch that depends on a
+shape is recorded in the graph, which then refuses inputs that would take another one. A branch that depends on the values of
+a tensor cannot be traced.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _WRITING = {"iadd", "isub", "imul", "itruediv", "ifloordiv", "ipow", "setitem"} 
 
 
 def same_branch(value: object, taken: object) -> None:
-    """Refuse an input for which the traced model would take another branch than for its example."""
+    """Raise ValueError for an input that takes another branch than the example did; part of the traced graph."""
     if (bool(value) if isinstance(taken, bool) else value) != taken:
         raise ValueError(
             f"the model was converted for inputs on which a decision of its forward reads {quoted(taken)}; on this input it "
@@ -37,26 +37,26 @@ def same_branch(value: object, taken: object) -> None:
 
 
 def rows_to_grid(features: Tensor, images: Tensor) -> Tensor:
-    """Features (N, C, T) of patches in rows on the grid (N, C, h, w) that has the proportions of the images (N, C, H, W)."""
+    """Reshape tokens (N, C, T) to the grid (N, C, h, w) with the proportions of the images (N, C, H, W)."""
     count, height, width = features.shape[2], images.shape[2], images.shape[3]
     rows = round(math.sqrt(count * height / width))
     if rows == 0 or count % rows or not _have_one_stride(height, rows, width, count // rows):
         raise ValueError(
-            f"{count} tokens make no grid with the proportions of images {tuple(images.shape[2:])}; their mean must leave "
-            "out tokens that are no patches, such as a class token."
+            f"{count} tokens do not form a grid with the proportions of images {tuple(images.shape[2:])}; their mean must "
+            "leave out tokens that are not patches, such as a class token."
         )
     return torch.unflatten(features, 2, (rows, count // rows))
 
 
 def _have_one_stride(height: int, rows: int, width: int, columns: int) -> bool:
-    """Whether some stride cuts ``height`` into ``rows`` and ``width`` into ``columns``, both rounded in the same way."""
+    """Check whether one stride divides ``height`` into ``rows`` and ``width`` into ``columns``, rounded alike."""
     down = height * (columns + 1) > width * rows and width * (rows + 1) > height * columns
     up = height * columns > width * (rows - 1) and width * rows > height * (columns - 1)
     return down or up
 
 
 def acts_in_place(model: nn.Module, node: fx.Node) -> bool:
-    """Whether a step may change what it reads, so that it counts even where nobody reads its result."""
+    """Check whether a step may modify its input, so that it matters even without users."""
     if node.op == "call_module":
         return any(getattr(module, "inplace", False) for module in model.get_submodule(str(node.target)).modules())
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
@@ -65,15 +65,16 @@ def acts_in_place(model: nn.Module, node: fx.Node) -> bool:
 
 
 class Tracer(fx.Tracer):
-    """Trace a model with all of its children closed but those named in ``opened``.
+    """Tracer that treats all modules as leaves, except for those in ``opened``.
 
     Args:
-        opened (set of str): names of modules to look into. Default: none
-        example (Tensor or None): an input, whose values the proxies carry. Default: None, for proxies without values
+        opened (set of str): names of the modules to trace into. Default: none
+        example (Tensor or None): the input whose values the proxies carry. Default: None, for proxies without values
     """
 
     def __init__(self, opened: AbstractSet[str] = frozenset(), example: Tensor | None = None) -> None:
-        super().__init__(autowrap_functions=(rows_to_grid, same_branch))  # which torch.fx traces again to unpickle
+        # Unpickling a GraphModule traces its code again; without wrapping, it would trace into these two functions.
+        super().__init__(autowrap_functions=(rows_to_grid, same_branch))
         self.opened = opened
         self.example = example
         self.values: dict[fx.Node, Any] = {}
@@ -82,48 +83,48 @@ class Tracer(fx.Tracer):
         self.thread = threading.get_ident()
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002 (torch.fx's signature)
-        """Called by torch.fx."""
+        """Return whether a module is not traced into; called by torch.fx."""
         return module_qualified_name not in self.opened
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Called by torch.fx for every module of the process, and so for those of other threads as well."""
-        if self._looks_away() or m is self.root or m not in (self.submodule_paths or ()):
+        """Record the call of a module; called by torch.fx, which patches ``Module.__call__`` for all threads."""
+        if self._is_passive() or m is self.root or m not in (self.submodule_paths or ()):
             return forward(*args, **kwargs)
         return super().call_module(m, forward, args, kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        """Called by torch.fx for attributes of every module of the process."""
-        return attr_val if self._looks_away() else super().getattr(attr, attr_val, parameter_proxy_cache)
+        """Record the access to a parameter; called by torch.fx, which patches ``Module.__getattr__`` for all threads."""
+        return attr_val if self._is_passive() else super().getattr(attr, attr_val, parameter_proxy_cache)
 
-    def _looks_away(self) -> bool:
-        """Whether the code that runs is not being traced: a step on its example, or another thread."""
+    def _is_passive(self) -> bool:
+        """Check whether the running code is not traced: a step on the example, or another thread."""
         return self.running or threading.get_ident() != self.thread
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:  # noqa: ARG002
-        """Called by torch.fx: one input, while further arguments keep their defaults as in ``model(x)``."""
+        """Create the only input; further arguments keep their defaults, as in ``model(x)``. Called by torch.fx."""
         parameters = inspect.signature(self.root.forward).parameters
         image = self.create_proxy("placeholder", next(iter(parameters), "x"), (), {})
         return _call, [self.root, image]
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
-        """Called by torch.fx."""
+        """Return a proxy with a value; called by torch.fx."""
         return _Proxy(node, self)
 
     def create_proxy(self, *args: Any, **kwargs: Any) -> Any:
-        """Called by torch.fx for each step: run it on the example. What gives None is None, for code that asks."""
+        """Record a step and run it on the example; called by torch.fx. A step that returns None is None, not a proxy."""
         proxy: Any = super().create_proxy(*args, **kwargs)
         return None if self.value(proxy.node, Ellipsis) is None else proxy
 
     def create_arg(self, a: Any) -> Any:
-        """Called by torch.fx. Proxies pass for what they carry, so that their own type is asked for first."""
+        """Return the node of a proxy; called by torch.fx, whose ``isinstance`` would see the type of its value."""
         return a.node if type(a) is _Proxy else super().create_arg(a)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
-        """Called by torch.fx where the model makes a decision."""
+        """Return the truth of a value in a branch; called by torch.fx."""
         return bool(self.number(obj, bool))
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
-        """Called by torch.fx where the model iterates."""
+        """Iterate over the keys of a mapping, or over the entries of a sequence; called by torch.fx."""
         value = self.value(obj.node, None)
         if isinstance(value, Mapping):
             return iter(list(value))
@@ -133,20 +134,20 @@ class Tracer(fx.Tracer):
         return (entries[place] for place in range(len(value)))
 
     def keys(self, obj: fx.Proxy) -> Any:
-        """Called by torch.fx where the model unpacks a mapping."""
+        """Return the keys of a mapping that is unpacked; called by torch.fx."""
         return self.iter(obj)
 
     def value(self, node: fx.Node, otherwise: Any) -> Any:
-        """What a step gives on the example; ``otherwise`` where that is not known."""
+        """Return the result of a step on the example; ``otherwise`` if it is not known."""
         if node not in self.values:
             try:
                 self.values[node] = self._run(node)
-            except Exception:  # a step that does not run leaves its value open, and decisions on it are refused
+            except Exception:  # the value of a step that fails is unknown, and branches on it are refused
                 self.values[node] = Ellipsis
         return otherwise if self.values[node] is Ellipsis else self.values[node]
 
     def number(self, obj: fx.Proxy, kind: Callable[[Any], Any]) -> Any:
-        """The value of a proxy as a bool or number, on which the traced model depends from here on."""
+        """Return the value of a proxy as a bool or number, and record a guard: the graph depends on it from here on."""
         value = self.value(obj.node, Ellipsis)
         if value is Ellipsis:
             raise fx.proxy.TraceError("symbolically traced variables cannot be used as inputs to control flow")
@@ -159,7 +160,7 @@ class Tracer(fx.Tracer):
         return found
 
     def _run(self, node: fx.Node) -> Any:
-        """Run one step on the values of those before it."""
+        """Run one step on the values of its inputs."""
         if node.op == "placeholder":
             return Ellipsis if self.example is None else self.example
         known = {each: self.value(each, Ellipsis) for each in node.all_input_nodes}
@@ -175,7 +176,7 @@ class Tracer(fx.Tracer):
 
 
 def _step(root: nn.Module, node: fx.Node) -> Callable[..., Any]:
-    """What a node calls."""
+    """Return the function that a node calls."""
     if node.op == "get_attr":
         return lambda: operator.attrgetter(str(node.target))(root)
     if node.op == "call_module":
@@ -186,12 +187,12 @@ def _step(root: nn.Module, node: fx.Node) -> Callable[..., Any]:
 
 
 def _call(root: nn.Module, image: Any) -> Any:
-    """The model on its input, hooks and all; what it returns is taken apart, so that every entry can be followed."""
+    """Call the model with its hooks, and unpack its output, so that every entry can be followed."""
     return _plain(root(image))
 
 
 def _plain(output: Any) -> Any:
-    """An output of dictionaries, tuples and objects as dictionaries and tuples of what was traced."""
+    """Convert an output of mappings, sequences and objects to dictionaries and tuples of proxies."""
     if type(output) is _Proxy or isinstance(output, (Tensor, fx.Proxy)):
         return output
     if isinstance(output, Mapping):
@@ -202,7 +203,7 @@ def _plain(output: Any) -> Any:
 
 
 class _Proxy(fx.Proxy):
-    """A proxy that passes for the value that it carries."""
+    """A proxy that behaves like its value for the example."""
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:

@@ -184,7 +184,7 @@ REFUSED = {
     "dropout": (lambda net, x: net.fc(F.dropout(net.features(x).mean((2, 3)))), "gives other logits each time"),
     "turned": (lambda net, x: net.fc(net.features(x).transpose(2, 3).mean((2, 3))), "would not lie where the input is"),
     "mirrored": (lambda net, x: net.plain(x.flip(3)), "would not lie where the input is"),
-    "not finite": (lambda net, x: net.plain(x) + net.fc.bias.new_tensor(float("nan")), "stands in the way"),
+    "not finite": (lambda net, x: net.plain(x) + net.fc.bias.new_tensor(float("nan")), "is in the way"),
 }
 
 
@@ -260,7 +260,7 @@ def test_channels_are_no_positions(how):
                 return self.head(tokens.mean(2))
             return self.head(self.patch(x).mean(1).flatten(1))
 
-    with pytest.raises(ValueError, match=r"stands in the way|would not lie where the input is|is not a map"):
+    with pytest.raises(ValueError, match=r"is in the way|would not lie where the input is|is not a map"):
         convert_to_softcam(Tokens().eval(), torch.rand(2, 3, 24, 24))
 
 

@@ -180,7 +180,7 @@ def test_every_classifier_of_torchvision_is_converted_or_refused(name, monkeypat
         arguments = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
         model = torchvision.models.get_model(name, weights=None, **arguments).eval()
     if name.startswith(("vit_", "mvit_")):
-        with pytest.raises(ValueError, match="picks single positions or tokens, where their mean is needed"):
+        with pytest.raises(ValueError, match="selects single positions or tokens instead of averaging them"):
             convert_to_softcam(model)
     else:
         converted = convert_to_softcam(model)
@@ -287,7 +287,7 @@ def test_a_flattened_map_is_summed_over_its_positions():
     want = model.last(F.relu(model.first(everywhere.flatten(1))))
     torch.testing.assert_close(converted.evidence_maps(images)[:, :, 2, 3], want)
     assert "5 x 7 positions apart" in converted.conversion.reason
-    with pytest.raises(ValueError, match="give an example of the input"):
+    with pytest.raises(ValueError, match="pass an example of the input"):
         convert_to_softcam(model)
 
 
@@ -319,9 +319,9 @@ def test_a_normalisation_that_does_more_is_not_called_exact():
 @pytest.mark.parametrize(
     ("end", "message"),
     [
-        (lambda net, x: net.last(net.first(x.amax((2, 3)))), r"amax\(\) stands in the way"),
+        (lambda net, x: net.last(net.first(x.amax((2, 3)))), r"amax\(\) is in the way"),
         (lambda net, x: net.last(net.first(F.adaptive_max_pool2d(x, 1).flatten(1))), "adaptive_max_pool2d"),
-        (lambda net, x: net.last(net.first(x.mean((2, 3)))).softmax(1), r"softmax\(\) stands in the way"),
+        (lambda net, x: net.last(net.first(x.mean((2, 3)))).softmax(1), r"softmax\(\) is in the way"),
         (
             lambda net, x: (net.last(net.first(x.mean((2, 3)))), net.last(net.first(x.mean((2, 3))))),
             "returns 2 outputs with",
@@ -341,9 +341,9 @@ def test_wrong_arguments_are_refused(net, images):
         convert_to_softcam(SoftCamModel(nn.Identity(), EvidenceHead(nn.Conv2d(1, 2, 1))))
     with pytest.raises(TypeError, match=r"needs a torch\.nn\.Module; got str"):
         convert_to_softcam("resnet18")
-    with pytest.raises(ValueError, match="num_classes 0 is no positive number"):
+    with pytest.raises(ValueError, match="num_classes 0 is not a positive number"):
         convert_to_softcam(net, num_classes=0)
-    with pytest.raises(ValueError, match="output_stride 0 is no positive number"):
+    with pytest.raises(ValueError, match="output_stride 0 is not a positive number"):
         convert_to_softcam(net, output_stride=0)
     with pytest.raises(ValueError, match=r"PooledNet does not run on the example \(2, 7, 8, 8\): .*expected input"):
         convert_to_softcam(net, images.new_zeros(2, 7, 8, 8))

@@ -83,5 +83,5 @@ def test_transformers_and_mixers_that_take_the_mean_of_their_tokens(name):
 
 @pytest.mark.parametrize("name", CLASS_TOKEN)
 def test_class_tokens_are_refused(name):
-    with pytest.raises(ValueError, match="picks single positions or tokens, where their mean is needed"):
+    with pytest.raises(ValueError, match="selects single positions or tokens instead of averaging them"):
         convert_to_softcam(timm.create_model(name).eval())
