@@ -82,7 +82,7 @@ nitpick_ignore_regex = [
     # What an engine is handed and gives back; nobody makes one.
     (r"py:class", r"captum_softcam\.evaluation\.(result\.BatchResult|batch\.BatchScorer)"),
     # Unqualified names from annotations and from docstrings that follow Captum's "name (type): text".
-    (r"py:class", r"(Any|BatchResult|BatchScorer|Callable|Iterable|Iterator|Mapping|Path|PathLike|Sequence)"),
+    (r"py:class", r"(Any|Attribution|BatchResult|BatchScorer|Callable|Iterable|Iterator|Mapping|Path|PathLike|Sequence)"),
     (r"py:class", r"(DataFrame|Dataset|Figure|Module|NDArray|Series|Tensor)"),
     (r"py:class", r"(np|nn|pd|plt|v2)\..*"),
     (r"py:class", r"[a-z][a-z ]*"),  # prose: "tensor", "optional", "callable"

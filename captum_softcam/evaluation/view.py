@@ -190,7 +190,7 @@ class View:
 
         Args:
             method (str): its name.
-            name (str): a column of :attr:`~captum_softcam.evaluation.Comparison.costs`. Default: ``"relative"``
+            name (str): a column of ``Comparison.costs``. Default: ``"relative"``
 
         Returns:
             float: per image.
