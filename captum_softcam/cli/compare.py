@@ -39,7 +39,7 @@ __all__ = ["add_compare"]
 _DEMO_SAMPLES = 48
 _ACCURACY_SAMPLES = 400
 _EXAMPLES, _GALLERY = 4, 24
-_FREE = ("address", "batch_size", "device", "engine", "gallery", "report", "workers")  # may differ when a run goes on
+_FREE = ("address", "batch_size", "device", "engine", "gallery", "report", "workers")  # may change when a run is resumed
 
 
 def add_compare(commands: Any) -> None:
@@ -84,13 +84,13 @@ def _compare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
         refuse_existing(asked, "--report")
     complete = None
     if options.resume:
-        complete = _take_stored(parser, options)
+        complete = _restore(parser, options)
     else:
         options.out = options.out or _new_name("comparison")
         refuse_existing(options.out)
     if options.report == options.out:
         raise ValueError(f"--report '{shown(options.report)}' is the folder of the results; choose another --report.")
-    with _words_for_what_is_kept(options, asked):
+    with _advice_to_resume(options, asked):
         comparison = _result(parser, options, complete)
         _write(options, comparison)
         if not names_data(options) and complete is None:
@@ -99,19 +99,19 @@ def _compare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
 
 
 @contextmanager
-def _words_for_what_is_kept(options: argparse.Namespace, asked: Path | None) -> Iterator[None]:
-    """Say at the end of a run that stops early what is kept and how to go on; ``asked`` is the report of this very call."""
+def _advice_to_resume(options: argparse.Namespace, asked: Path | None) -> Iterator[None]:
+    """Add to the message of a run that stops early what is kept and how to resume; ``asked`` is the report of this call."""
     from captum_softcam.evaluation.checkpoint import is_complete
 
     try:
         yield
-    except ImportError as stop:  # of an extra
+    except ImportError as stop:  # an extra is missing, and its message names the cure
         raise ValueError(str(stop)) from stop
     except (KeyboardInterrupt, OSError, ValueError) as stop:
         if isinstance(stop, FileExistsError | BlockingIOError) or not os.path.lexists(options.out):
             raise
         command = resume_command("compare", options.out)
-        if options.resume and asked is not None:  # which the folder does not know of
+        if options.resume and asked is not None:  # the settings in the folder do not have it
             command += f" --report {shlex.quote(str(asked))}"
         complete = is_complete(options.out)
         if isinstance(stop, KeyboardInterrupt):
@@ -122,7 +122,7 @@ def _words_for_what_is_kept(options: argparse.Namespace, asked: Path | None) -> 
 
 
 def _result(parser: argparse.ArgumentParser, options: argparse.Namespace, complete: Comparison | None) -> Comparison:
-    """The comparison in ``--out``, run as far as anything is missing."""
+    """Return the comparison, after running what is missing of it; ``complete`` is the one in ``--out``, if there is one."""
     if complete is None:
         return _run(parser, options)
     wanted = 0 if options.report is None else min(options.gallery or _GALLERY, len(complete.samples))
@@ -167,13 +167,13 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Compar
 
 
 def _write(options: argparse.Namespace, comparison: Comparison) -> None:
-    """Table, pictures and report of a comparison that is complete."""
+    """Write table, pictures and report of a complete comparison."""
     from captum_softcam.evaluation.checkpoint import Checkpoint
     from captum_softcam.report import write_pictures, write_report
 
     classes = comparison.manifest.get("classes")
     with owned(options.out):
-        Checkpoint(options.out, comparison.manifest.get("run", "")).close()  # where a kill in its very end left parts
+        Checkpoint(options.out, comparison.manifest.get("run", "")).close()  # removes the parts that a process killed at the end left
         write_pictures(comparison, options.out, classes)
     if options.report is not None:
         options.report.parent.mkdir(parents=True, exist_ok=True)
@@ -189,13 +189,13 @@ def _print(options: argparse.Namespace, comparison: Comparison) -> None:
         print(f"Report: {shown(options.report, LINE)}")
 
 
-def _take_stored(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Comparison | None:
-    """The options that the run in ``--out`` was started with; its report, unless that is there already."""
+def _restore(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Comparison | None:
+    """Restore the options of the run in ``--out``, and return its comparison if that is complete."""
     from captum_softcam.evaluation import Comparison
     from captum_softcam.evaluation.checkpoint import Checkpoint, is_complete, refuse_existing
 
     if options.out is None:
-        raise ValueError("--resume needs --out: the folder of the run that was cut off.")
+        raise ValueError("--resume needs --out: the folder of the interrupted run.")
     complete, asked = Comparison.load(options.out) if is_complete(options.out) else None, options.report
     notes = Checkpoint.read(options.out)["notes"] if complete is None else complete.manifest
     stored = notes.get("command")
@@ -207,7 +207,7 @@ def _take_stored(parser: argparse.ArgumentParser, options: argparse.Namespace) -
         )
     if asked is None and options.report is not None:
         if os.path.lexists(options.report):
-            print(f"'{options.report}' exists already and is left as it is; --report FILE writes another.")
+            print(f"'{options.report}' exists already and is not written again; --report FILE writes another.")
             options.report = None
         else:
             refuse_existing(options.report, "--report")
@@ -215,7 +215,7 @@ def _take_stored(parser: argparse.ArgumentParser, options: argparse.Namespace) -
 
 
 def _model_and_samples(options: argparse.Namespace) -> tuple[Classifier, Samples]:
-    """The classifier and all samples; where the model does not bring its classes, the data do."""
+    """Load the classifier and the samples; the classes are the model's if it has them, else those of the data."""
     from captum_softcam.data import RetinalLesions
     from captum_softcam.softcam import EMBEDDED
 
@@ -242,23 +242,23 @@ def _metrics(options: argparse.Namespace) -> list[str] | None:
 
 
 def _leave_localisation_out(options: argparse.Namespace) -> None:
-    """Without masks: take the other metrics, or refuse if a localisation metric was asked for."""
+    """Restrict the metrics to those that need no masks, or raise ValueError if a localisation metric was named."""
     from captum_softcam.metrics import METRICS
 
     localisation = [name for name, metric in METRICS.items() if metric.category == "localisation"]
     asked = [name for name in options.metrics or [] if name in localisation]
     if asked:
-        raise ValueError(f"{', '.join(asked)} cannot be measured without masks; give --masks or leave it out.")
+        raise ValueError(f"{', '.join(asked)} cannot be measured without masks; pass --masks or leave it out.")
     if options.metrics == ["all"]:
         options.metrics = [name for name in METRICS if name not in localisation]
     print("No masks: the localisation metrics are left out.")
 
 
 def _device(options: argparse.Namespace) -> Any:
-    """The device that was asked for, or a GPU if there is one; a cluster moves the model itself."""
+    """Return the device of the options; the default is a GPU if there is one."""
     import torch
 
-    if options.device is None:
+    if options.device is None:  # with Ray the CPU, because each worker moves the model to a device of its own
         return torch.device("cuda" if torch.cuda.is_available() and options.engine == "local" else "cpu")
     try:
         return torch.empty(0, device=options.device).device
@@ -277,18 +277,18 @@ def _engine(options: argparse.Namespace) -> Engine:
 
 
 def _print_held_out() -> None:
-    """Accuracy of both embedded models on the held-out split."""
+    """Print the accuracy of both embedded models on the held-out split."""
     from captum_softcam.data import RetinalLesions
     from captum_softcam.evaluation import accuracy
     from captum_softcam.softcam import EMBEDDED, load_embedded
 
     for name in EMBEDDED:
-        share, low, high = accuracy(load_embedded(name), RetinalLesions("test", length=_ACCURACY_SAMPLES))
-        print(f"{name}: held-out accuracy {share:.3f} [{low:.3f}, {high:.3f}] on {_ACCURACY_SAMPLES} samples")
+        value, low, high = accuracy(load_embedded(name), RetinalLesions("test", length=_ACCURACY_SAMPLES))
+        print(f"{name}: held-out accuracy {value:.3f} [{low:.3f}, {high:.3f}] on {_ACCURACY_SAMPLES} samples")
 
 
 def _provenance(options: argparse.Namespace, classifier: Classifier) -> dict[str, Any]:
-    """Where model and data came from, for the manifest."""
+    """Record where model and data came from, for the manifest."""
     data = {name: str(getattr(options, name)) for name in DATA_OPTIONS if getattr(options, name) is not None}
     return {
         "model": classifier.name,
@@ -300,7 +300,7 @@ def _provenance(options: argparse.Namespace, classifier: Classifier) -> dict[str
 
 
 def _new_name(stem: str) -> Path:
-    """A folder name that is free, from the time of the run."""
+    """Return a new folder name made of the time of the run."""
     base = f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
     names = (base, *(f"{base}-{i}" for i in range(2, 1000)))
     return next(path for path in map(Path, names) if not path.exists())

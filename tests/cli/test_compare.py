@@ -103,7 +103,7 @@ def test_resumed_with_other_options(monkeypatch):
     done = run("compare", "--resume", "--out", "run", "--seed", "3")
     assert done.code == 2
     assert "--seed 3 is not what the run was started with (0); leave it out." in done.err
-    assert run("compare", "--resume").err.endswith("--resume needs --out: the folder of the run that was cut off.\n")
+    assert run("compare", "--resume").err.endswith("--resume needs --out: the folder of the interrupted run.\n")
     assert "'nowhere' holds no comparison that was cut off" in run("compare", "--resume", "--out", "nowhere").err
 
 
