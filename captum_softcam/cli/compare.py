@@ -173,7 +173,7 @@ def _write(options: argparse.Namespace, comparison: Comparison) -> None:
 
     classes = comparison.manifest.get("classes")
     with owned(options.out):
-        Checkpoint(options.out, comparison.manifest.get("run", "")).close()  # removes the parts that a process killed at the end left
+        Checkpoint(options.out, comparison.manifest.get("run", "")).close()  # removes what a killed process left
         write_pictures(comparison, options.out, classes)
     if options.report is not None:
         options.report.parent.mkdir(parents=True, exist_ok=True)

@@ -37,9 +37,10 @@ __all__ = [
 ALLOW_OUTSIDE = "let annotations and tables name images outside their folder, by ../ or absolute paths"
 MODEL_HELP = "lesions_softcam (default), lesions_black_box, a torchvision classifier, or a .safetensors file"
 
+# The controls are spelt out, because their module imports torch.
 _METHODS = (
-    f"one or more of {', '.join(METHODS)}, and the controls centred_gaussian, random, edge_map (default: all that fit the model "
-    f"except {' and '.join(name for name, method in METHODS.items() if not method.default)})"
+    f"one or more of {', '.join(METHODS)}, and the controls centred_gaussian, random, edge_map (default: all that fit the "
+    f"model except {' and '.join(name for name, method in METHODS.items() if not method.default)})"
 )
 _NEVER_STORED = ("help", "command", "run", "resume", "out")
 
