@@ -185,12 +185,12 @@ EMBEDDED = {"safetensors", "torchvision"}
 MORE = {
     "import torch, captum.attr": set(),
     "LayerReciproCam": set(),
-    "metrics": {"rich"},
-    "layers": {*EMBEDDED, "rich"},
-    "convert": EMBEDDED,
-    "explain": {*EMBEDDED, "pandas", "scipy"},
+    "metrics": {"pandas", "rich", "scipy"},
+    "layers": {*EMBEDDED, "pandas", "rich", "scipy"},
+    "convert": {*EMBEDDED, "pandas", "scipy"},
+    "explain": {*EMBEDDED, "pandas", "rich", "scipy"},
     "compare": {*EMBEDDED, "pandas", "rich", "scipy", "skimage"},
-    "train": {*EMBEDDED, "lightning", "torchmetrics"},
+    "train": {*EMBEDDED, "lightning", "pandas", "rich", "scipy", "torchmetrics"},
 }
 
 
