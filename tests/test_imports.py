@@ -187,7 +187,7 @@ MORE = {
     "LayerReciproCam": set(),
     "metrics": {"pandas", "rich", "scipy"},
     "layers": {*EMBEDDED, "pandas", "rich", "scipy"},
-    "convert": {*EMBEDDED, "pandas", "scipy"},
+    "convert": EMBEDDED,
     "explain": {*EMBEDDED, "pandas", "rich", "scipy"},
     "compare": {*EMBEDDED, "pandas", "rich", "scipy", "skimage"},
     "train": {*EMBEDDED, "lightning", "pandas", "rich", "scipy", "torchmetrics"},
