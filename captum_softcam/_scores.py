@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_softcam._names import listed, quoted, shown
 
-__all__ = ["are_probabilities", "described", "place_of_table", "refuse_probabilities", "score_table"]
+__all__ = ["are_probabilities", "described", "place_of_table", "refuse_probabilities", "rounding", "score_table"]
 
 _SQUASH = {"Sigmoid", "Softmax", "Hardsigmoid"}
 _KEEP = {  # of what a squashing operation gives, these leave numbers of the same kind: views, means, sums and choices
@@ -19,6 +19,33 @@ _KEEP = {  # of what a squashing operation gives, these leave numbers of the sam
     *("Select", "Slice", "Squeeze", "Stack", "Sub", "Sum", "T", "ToCopy", "Transpose", "Unsqueeze", "UnsafeView", "View"),
 }
 _LINEAR = {"Addmm", "Mm", "Convolution", "Bmm"}
+
+
+# Largest differences that are rounding, relative to the largest value: where the same sums are taken in another order, and
+# where batches of another size choose other kernels.
+_ROUNDING = {
+    torch.float64: (1e-10, 1e-9),
+    torch.float32: (1e-5, 1e-4),
+    torch.float16: (1e-2, 5e-2),
+    torch.bfloat16: (5e-2, 1e-1),
+}
+_TF32 = 1e-2  # convolutions of single precision on a GPU, unless torch is told otherwise
+
+
+def rounding(*values: Tensor, batches: bool = False) -> float:
+    """Return the difference that rounding explains, relative to the largest value, at the coarsest precision used.
+
+    Args:
+        *values (Tensor): computed on one device.
+        batches (bool): whether they come from batches of different sizes. Default: False
+    """
+    device = values[0].device.type
+    precisions = {value.dtype for value in values}
+    if torch.is_autocast_enabled(device):
+        precisions.add(torch.get_autocast_dtype(device))
+    found = max(_ROUNDING.get(precision, _ROUNDING[torch.float32])[batches] for precision in precisions)
+    on_gpu_in_single = device != "cpu" and torch.float32 in precisions
+    return max(found, _TF32) if on_gpu_in_single and (batches or torch.backends.cudnn.allow_tf32) else found
 
 
 def score_table(output: Any, count: int, *, single: bool = False) -> Tensor:

@@ -1,21 +1,24 @@
-"""Tails whose masked copies need not be built: pointwise -> global pooling -> head, and attention read at one token.
+"""Scores of masked copies that need not be built: pointwise -> global pooling -> head, or attention read at one token.
 
-:func:`observe_copies` watches the functions that a model calls on a layer's features in one ordinary forward. As long as
-they act on every position alone, all masked copies are known from one map per weight of the mask: a position depends on
-nothing but its own features and the weight that the mask gives them. Where the positions come together, in a global
-pooling or in the attention of a class token, the pooled copies take the place of the examples, N*(P+1) rows instead of N,
-and the rest of the model runs on them; the last row of every example is the example itself. This is exact, and costs a
-forward and the head of the model on those rows.
+:func:`observe_copies` watches the functions that a model calls on the features of a layer in one ordinary forward:
 
-What can be followed is known by the name of each function. At any other the forward goes on as if nothing had been; or,
-where rows stand for examples already, it is broken off and run again. The step that makes the rows is compared with what
-the model's own function gives; where the head holds functions that might mix rows, the model runs once more, and the rows
-of the examples must have its scores.
+1. As long as they act on every position alone, all masked copies follow from one map per weight of the mask, because a
+   position depends on nothing but its own features and the weight that the mask gives them.
+2. Where the positions come together, in a global pooling or in the attention of a class token, the pooled copies replace the
+   examples: N*(P+1) rows instead of N. The last row of every example is the example itself.
+3. The rest of the model runs on these rows.
+
+This is exact, and costs a forward and the head of the model on the rows.
+
+Functions are recognised by name. At an unknown one, the forward continues as usual, or, where rows have replaced the
+examples, is broken off and repeated. Two checks guard against wrong maps. The step that makes the rows is compared with the
+result of the model's own function. And where the head contains functions that might mix rows, the model runs once more, and
+the rows of the examples must have its scores.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -28,26 +31,148 @@ from captum_softcam._intervention.class_token import first_token_attention, plai
 from captum_softcam._intervention.forward import Trace, agree, observe, refuse_random
 from captum_softcam._intervention.layout import FeatureLayout
 from captum_softcam._intervention.masks import PositionMask, make_mask
-from captum_softcam._intervention.operations import acts_on_rows, drops_at_random, leaves, pattern_after, pools, reshaped
+from captum_softcam._intervention.operations import (
+    acts_on_rows,
+    drops_at_random,
+    leaves,
+    pattern_after,
+    pools,
+    reshaped,
+)
+from captum_softcam._scores import rounding
 
-__all__ = ["Rows", "observe_copies"]
+__all__ = ["Choice", "Rows", "observe_copies"]
 
+# Functions that read no values: what they return does not change with the mask.
 _READ = {"dim", "size", "numel", "nelement", "ndimension", "is_floating_point", "is_contiguous", "stride", "__len__"}
-
-
 _TOKENS = (nn.LayerNorm, nn.MultiheadAttention, nn.Embedding, nn.EmbeddingBag, nn.RNNBase)
 
 
+class Choice(Protocol):
+    """Selects scores (P, R) from scores (P, K) of the copies of example ``row``, or the columns that it would select."""
+
+    def __call__(self, scores: Tensor, row: int, /) -> Tensor: ...
+    def columns(self, classes: int, row: int, /) -> list[int]: ...
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A linear layer of the rows that is not computed until something reads its output.
+
+    A classifier of 1,000 classes costs more on N*(P+1) rows than all else together, and maps of one class need one column.
+    ``output`` has the shape of the result and no memory of its own.
+    """
+
+    output: Tensor
+    inputs: Tensor
+    weight: Tensor
+    bias: Tensor | None = None
+
+    def columns(self, rows: Tensor, columns: list[int]) -> Tensor:
+        if len(columns) == len(self.weight):
+            return F.linear(rows, self.weight, self.bias)
+        return F.linear(rows, self.weight[columns], None if self.bias is None else self.bias[columns])
+
+    def compute(self) -> None:
+        """Fill the output in place, because the model holds this very tensor."""
+        self.output.set_(F.linear(self.inputs, self.weight, self.bias))  # type: ignore[call-overload]  # a tensor will do
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The result of the model for all masked copies, or the reason why there is none.
+
+    Args:
+        obstacle (str): the function that could not be followed; empty if all could. Default: ""
+        head (tuple of str): the functions that were called on the pooled copies. Default: ()
+        layout (FeatureLayout): of the features. Default: None
+        result (Tensor): one row per copy, the copies of an example in a row; None if there is no short way. Default: None
+    """
+
+    obstacle: str = ""
+    head: tuple[str, ...] = ()
+    layout: FeatureLayout | None = None
+    result: Tensor | None = None
+    _pending: _Pending | None = None  # computes the result where it is not computed yet
+
+    @property
+    def found(self) -> bool:
+        """Whether there is a row per copy."""
+        return self.result is not None
+
+    def scores(self, count: int, choose: Choice) -> list[Tensor]:
+        """Return the scores (P + 1, R) of the copies of ``count`` examples; the last row is that of the example itself.
+
+        If the last function of the model is a linear layer, only the selected columns are computed.
+        """
+        assert self.result is not None
+        examples = self.result.unflatten(0, (count, -1))
+        if self._pending is None:
+            return [choose(scores, row) for row, scores in enumerate(examples)]
+        columns = [choose.columns(examples.shape[-1], row) for row in range(count)]
+        if all(each == columns[0] for each in columns):  # one product is faster than many
+            return list(self._pending.columns(self._pending.inputs, columns[0]).unflatten(0, (count, -1)))
+        inputs = self._pending.inputs.unflatten(0, (count, -1))
+        return [self._pending.columns(rows, each) for rows, each in zip(inputs, columns, strict=True)]
+
+
+def observe_copies(
+    call: Call, layer: nn.Module, mask: str | Tensor | None, layout: FeatureLayout | None, *, at_input: bool = False
+) -> tuple[Trace, Rows]:
+    """Run the model and, if there is a short way, get the result for all masked copies from that one run.
+
+    Args:
+        call (Call): the model with its arguments.
+        layer (torch.nn.Module): of that model.
+        mask (str, Tensor or None): makes h*w copies of each example. None returns the positions themselves, each pooled
+            alone, and a zero vector: h*w + 1 rows per example.
+        layout (FeatureLayout or None): of the layer's features; None to determine it.
+        at_input (bool): whether the layer's input is masked. Default: False
+
+    Raises:
+        TypeError, ValueError: as :func:`~captum_softcam._intervention.forward.observe` does.
+    """
+    # Following every dimension costs a few percent of a forward. Without modules that put the channels last, channels first
+    # is assumed until the positions come together: every function that is followed has to act on such a map, and the
+    # pooling on its positions. Otherwise nothing was followed, and a second run determines the layout.
+    tracked = layout is None and _may_have_tokens(call.model)
+    shortcut = _Shortcut(mask, None if tracked else layout or FeatureLayout(), call.count)
+    rows = None
+    try:
+        with shortcut:
+            trace = observe(call, layer, at_input=at_input, follow=shortcut.start, tracked=tracked)
+        refuse_random(shortcut.random)
+        if not shortcut.found and (tracked or layout):
+            return trace, Rows(shortcut.obstacle)
+        rows = shortcut.rows(trace.result)
+    except Exception as error:
+        if not shortcut.found:
+            raise
+        shortcut.obstacle = shortcut.obstacle or str(error)  # a head may refuse N*(P+1) rows in any words
+    if rows is None or rows.result is None:
+        return observe(call, layer, at_input=at_input, tracked=layout is None), Rows(shortcut.obstacle)
+    if shortcut.mixing:
+        plain = observe(call, layer, at_input=at_input, tracked=layout is None)
+        if not agree(rows.result.unflatten(0, (call.count, -1))[:, -1], plain.result, plain):
+            return plain, Rows(", ".join(dict.fromkeys(rows.head)))
+    return trace, rows
+
+
+def _may_have_tokens(model: object) -> bool:
+    parts = model.modules() if isinstance(model, nn.Module) else [model]
+    return any(isinstance(part, _TOKENS) or not isinstance(part, nn.Module) for part in parts)
+
+
 class _Lost(RuntimeError):
-    """Raised within the model where rows stand for examples already and cannot be followed further."""
+    """Raised within the model where rows have replaced the examples and cannot be followed further."""
 
 
 @dataclass(frozen=True)
 class _Map:
-    """Features that are followed; ``pattern`` says what each dimension is: n example, c channel, s space.
+    """Features that are followed, in dimensions that ``pattern`` names: n example, c channel, s space.
 
-    ``variants`` are what they would be had the layer's features been weighted, by weight; those for weight 0 have a
-    single position and a single example.
+    ``variants`` are the same features had the layer's features been weighted, by weight. Those for weight 0 have a single
+    position and a single example, because zeros are the same everywhere.
     """
 
     plain: Tensor
@@ -65,158 +190,46 @@ class _Token:
 
 @dataclass(frozen=True)
 class _Row:
-    """Anything computed from the pooled copies."""
+    """A tensor that was computed from the pooled copies."""
 
     plain: Tensor
 
 
-class Choice(Protocol):
-    """Picks scores (P, R) from scores (P, K) of the copies of example ``row``, or says which columns it would pick."""
-
-    def __call__(self, scores: Tensor, row: int, /) -> Tensor: ...
-    def columns(self, classes: int, row: int, /) -> list[int]: ...
-
-
-@dataclass(frozen=True)
-class _Pending:
-    """A linear layer of the pooled copies that is not computed before something reads it.
-
-    ``output`` has the shape of the result and no memory of its own.
-    """
-
-    output: Tensor
-    inputs: Tensor
-    weight: Tensor
-    bias: Tensor | None = None
-
-    def columns(self, rows: Tensor, columns: list[int]) -> Tensor:
-        if len(columns) == len(self.weight):
-            return F.linear(rows, self.weight, self.bias)
-        return F.linear(rows, self.weight[columns], None if self.bias is None else self.bias[columns])
-
-    def compute(self) -> None:
-        """Give the output its values, in place: whoever holds it shall have them."""
-        self.output.set_(F.linear(self.inputs, self.weight, self.bias))  # type: ignore[call-overload]  # a tensor will do
-
-
-@dataclass
-class Rows:
-    """What :func:`observe_copies` came to.
-
-    Args:
-        found (bool): whether the model's result is one row per copy, the copies of an example in a row.
-        head (list of str): the functions that were called on the pooled copies.
-        obstacle (str): what could not be followed; empty if all could.
-        layout (FeatureLayout): of the features, where the model's result is such rows.
-    """
-
-    found: bool = False
-    head: list[str] = field(default_factory=list)
-    obstacle: str = ""
-    layout: FeatureLayout | None = None
-    _mixing: bool = False
-    _result: Tensor | None = None
-    _pending: _Pending | None = None
-
-    def examples(self, count: int) -> Tensor:
-        """The result for the examples themselves (N, ...)."""
-        assert self._result is not None
-        if self._pending is not None:
-            self._pending.compute()
-            self._pending = None
-        own: Tensor = self._result.unflatten(0, (count, -1))[:, -1]
-        return own
-
-    def scores(self, count: int, choose: Choice) -> list[Tensor]:
-        """The scores (P + 1, R) of the copies of ``count`` examples that ``choose`` picks; the last is the example's own.
-
-        If the last function of the model is a linear layer, only the columns that are picked are computed.
-        """
-        assert self._result is not None
-        examples = self._result.unflatten(0, (count, -1))
-        if self._pending is None or self._result is not self._pending.output:
-            return [choose(scores, row) for row, scores in enumerate(examples)]
-        columns = [choose.columns(examples.shape[-1], row) for row in range(count)]
-        if all(each == columns[0] for each in columns):  # one product is faster than many
-            return list(self._pending.columns(self._pending.inputs, columns[0]).unflatten(0, (count, -1)))
-        inputs = self._pending.inputs.unflatten(0, (count, -1))
-        return [self._pending.columns(rows, each) for rows, each in zip(inputs, columns, strict=True)]
-
-
-def observe_copies(
-    call: Call, layer: nn.Module, mask: str | Tensor | None, layout: FeatureLayout | None, *, at_input: bool = False
-) -> tuple[Trace, Rows]:
-    """Run the model and, if there is a short way, get the result for all masked copies from that one run.
-
-    Args:
-        call (Call): the model with its arguments.
-        layer (torch.nn.Module): of that model.
-        mask (str, Tensor or None): makes h*w copies of each example. None stands for the positions themselves, each
-            pooled alone, and a zero vector: h*w + 1 rows per example.
-        layout (FeatureLayout or None): of the layer's features; None to find it.
-        at_input (bool): whether the layer's input is masked. Default: False
-
-    Raises:
-        TypeError, ValueError: as :func:`~captum_softcam._intervention.forward.observe` does.
-    """
-    tracked = layout is None and _may_have_tokens(call.model)
-    shortcut = _Shortcut(mask, layout if tracked else layout or FeatureLayout(), call.count)
-    try:
-        with shortcut:
-            trace = observe(call, layer, at_input=at_input, follow=shortcut.start, tracked=tracked)
-        refuse_random(shortcut.random)
-        if not shortcut.rows.found and (tracked or layout):
-            return trace, Rows(obstacle=shortcut.obstacle)
-        if not shortcut.lost and _has_rows(trace, shortcut.count):
-            shortcut.rows._result = trace.result
-    except Exception as error:
-        if not shortcut.rows.found:
-            raise
-        shortcut.obstacle = shortcut.obstacle or str(error)
-    if shortcut.rows._result is None:
-        return observe(call, layer, at_input=at_input), Rows(obstacle=shortcut.obstacle)
-    if shortcut.rows._mixing:
-        plain = observe(call, layer, at_input=at_input)
-        if not agree(shortcut.rows.examples(call.count), plain.result, plain):
-            return plain, Rows(obstacle=", ".join(dict.fromkeys(shortcut.rows.head)))
-    return trace, shortcut.rows
-
-
-def _may_have_tokens(model: object) -> bool:
-    """Whether a model has modules that put the channels last, so that the first run had better be tracked.
-
-    Without any, channels first is taken for granted until the positions come together: every function that is followed has
-    to act on such a map, and the pooling on its positions. Otherwise nothing was followed, and the layout is looked for.
-    """
-    parts = model.modules() if isinstance(model, nn.Module) else [model]
-    return any(isinstance(part, _TOKENS) or not isinstance(part, nn.Module) for part in parts)
-
-
-def _has_rows(trace: Trace, count: int) -> bool:
-    return isinstance(trace.result, Tensor) and trace.result.dim() > 0 and len(trace.result) == count
-
-
 class _Shortcut(TorchFunctionMode):
-    """Follows the features through the functions that are called on them."""
+    """Follows the features of a layer through the functions that a model calls on them.
+
+    Args:
+        mask (str, Tensor or None): that makes the copies.
+        layout (FeatureLayout or None): of the features; None to ask the trace.
+        examples (int): number of examples.
+
+    Attributes:
+        found: whether rows have replaced the examples.
+        mixing: whether a function of the rows is not known to act on each row by itself.
+        obstacle: the function that could not be followed.
+        random: the first function that drops values at random, in words.
+    """
 
     def __init__(self, mask: str | Tensor | None, layout: FeatureLayout | None, examples: int) -> None:
         super().__init__()
         self._asked = mask, layout
-        self._known: dict[int, _Map | _Token | _Row] = {}
-        self._mask: PositionMask | None = None
-        self._prefix = 0
-        self._grid: tuple[int, ...] = ()
         self._examples = examples
-        self.rows = Rows()
-        self.lost = False
+        self._known: dict[int, _Map | _Token | _Row] = {}  # by id: each value holds its tensor, so no id is used twice
+        self._mask: PositionMask | None = None
+        self._layout: FeatureLayout | None = None
+        self._grid: tuple[int, ...] = ()
+        self._pending: _Pending | None = None
+        self._head: list[str] = []
+        self._count = 0  # of rows
+        self._lost = False
+        self.found = self.mixing = False
         self.obstacle = ""
         self.random: str | None = None
-        self.count = 0
 
     def start(self, trace: Trace) -> Tensor | None:
-        """Follow the features that the layer has just given, and no others."""
+        """Follow the features that the layer has just returned, and no others; None if they cannot be masked."""
         self._known.clear()
-        self.lost = self.rows.found  # rows already, from an earlier call of the layer
+        self._lost = self.found  # the layer is called again, behind rows that came from an earlier call
         mask, layout = self._asked
         try:
             layout = layout or trace.layout(trace.features)
@@ -225,24 +238,30 @@ class _Shortcut(TorchFunctionMode):
             maps = layout.to_maps(trace.features)
             self._mask = None if mask is None else make_mask(mask, maps)
         except ValueError:
-            return None  # said where it counts: the layer may be called again
+            return None  # raised again when the last call of the layer is known
         if self._mask is not None and len(self._mask.kernel) > 1:
             return None  # every channel has weights of its own
-        self._prefix, self._grid = layout.prefix_tokens, tuple(maps.shape[2:])
-        features: Tensor = (
-            trace.features.clone()
-        )  # the model may write into it, and what else reads the trace is not the layer
+        self._layout, self._grid = layout, tuple(maps.shape[2:])
+        features: Tensor = trace.features.clone()  # the model may write into it, and others read the trace
         space = "s" * (features.dim() - 2)
-        self._keep(_Map(features, f"n{space}c" if layout.channels_last else f"nc{space}", self._variants(features, layout)))
-        self.rows.layout = layout
-        return features
+        pattern = f"n{space}c" if layout.channels_last else f"nc{space}"
+        return self._keep(_Map(features, pattern, self._variants(features, pattern)))
 
-    def _variants(self, features: Tensor, layout: FeatureLayout) -> dict[float, Tensor]:
+    def _variants(self, features: Tensor, pattern: str) -> dict[float, Tensor]:
         if self._mask is None:
             return {}
-        channel = features.dim() - 1 if layout.channels_last else 1
-        zero = features.new_zeros([size if i == channel else 1 for i, size in enumerate(features.shape)])
+        zero = features.new_zeros([size if kind == "c" else 1 for size, kind in zip(features.shape, pattern, strict=True)])
         return {0.0: zero, **{weight: features * weight for weight in self._mask.weights if weight != 1}}
+
+    def rows(self, result: Any) -> Rows | None:
+        """Return the rows if they are what the model returned, else None."""
+        if self._lost or not isinstance(result, Tensor) or not result.dim() or len(result) != self._count:
+            return None
+        pending = self._pending if self._pending and result is self._pending.output else None
+        if pending and self.mixing:
+            pending.compute()  # all columns, for the comparison with the model's own scores
+            pending = None
+        return Rows("", tuple(self._head), self._layout, result, pending)
 
     def _keep(self, known: _Map | _Token | _Row) -> Tensor:
         self._known[id(known.plain)] = known
@@ -253,61 +272,34 @@ class _Shortcut(TorchFunctionMode):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         self.random = self.random or drops_at_random(name, args, kwargs)
-        if not self._known:
+        if not self._known or self._lost or name in _READ:
             return func(*args, **kwargs)
         known = [self._known[id(value)] for value in leaves((args, kwargs)) if id(value) in self._known]
-        if not known or self.lost or name in _READ:
+        if not known:
             return func(*args, **kwargs)
         if name == "__get__" and not isinstance(func(*args), Tensor):
-            return func(*args)  # shape, dtype, device and their like
-        if all(isinstance(value, _Row) for value in known):
-            result = self._on_rows(name, func, args, kwargs)
-            return self._lose(name, func, args, kwargs) if result is None else result
-        first = self._known.get(id(args[0])) if args else None
-        result = None
-        if isinstance(first, _Map) and not self.rows.found:
-            result = self._on_map(first, len(known), name, func, args, kwargs)
-        elif self.rows.found:
-            result = self._on_token(name, func, args, kwargs)
-        return self._lose(name, func, args, kwargs) if result is None else result
-
-    def _lose(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
-        self.lost, self.obstacle = True, name
-        if self.rows.found:
+            return func(*args)  # an attribute such as shape, dtype or device
+        result = self._followed(known, name, func, args, kwargs)
+        if result is not None:
+            return result
+        self._lost, self.obstacle = True, name
+        if self.found:
             raise _Lost("the model does more with the features than can be followed")
         return func(*args, **kwargs)
 
-    def _on_rows(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
-        """The result of a function of rows, or None if it reads examples too; a linear layer waits for a reader."""
-        if any(self._is_foreign(value) for value in leaves((args, kwargs))):
-            return None
-        self.rows.head.append(name)
-        pending = self.rows._pending
-        in_place = name.endswith("_")  # operators as well, which does no harm
-        if pending and (in_place or any(value is pending.output for value in leaves((args, kwargs)))):
-            pending.compute()
-            self.rows._pending = pending = None
-        if name == "linear" and not pending and not kwargs and args[0].dim() == 2 and not _autocast(args[0]):
-            output = args[0].new_empty(1).expand(len(args[0]), len(args[1]))
-            self.rows._pending = _Pending(output, *args)
-            return self._keep(_Row(output))
-        rows = len(args[0]) if args and isinstance(args[0], Tensor) and args[0].dim() else 0
-        if rows == self.count:
-            sizes = reshaped(name, func, (rows, self._examples), tuple(args[0].shape[1:]), args[1:], kwargs)
-            if sizes is not None:
-                return self._keep(_Row(args[0].reshape(rows, *sizes)))
-        result = func(*args, **kwargs)
-        self.rows._mixing |= not acts_on_rows(name, args, kwargs)
-        return self._keep(_Row(result)) if isinstance(result, Tensor) else result
+    def _followed(self, known: list[_Map | _Token | _Row], name: str, func: Any, args: Any, kwargs: Any) -> Any:
+        """Return the result of a function of known tensors, None if it cannot be followed."""
+        if all(isinstance(value, _Row) for value in known):
+            return self._on_rows(name, func, args, kwargs)
+        if self.found:
+            return self._on_token(name, func, args, kwargs)
+        first = self._known.get(id(args[0])) if args else None
+        return self._on_map(first, len(known), name, func, args, kwargs) if isinstance(first, _Map) else None
 
-    def _is_foreign(self, value: Any) -> bool:
-        """Whether it may be computed from examples: a single one would be spread over all rows without a word."""
-        if not isinstance(value, Tensor) or isinstance(value, nn.Parameter) or id(value) in self._known:
-            return False
-        return value.dim() > 0 and len(value) == self._examples
+    # ---- before the positions come together
 
     def _on_map(self, known: _Map, count: int, name: str, func: Any, args: Any, kwargs: Any) -> Any:
-        """The result of a function of followed features, or None if it cannot be followed."""
+        """Return the result of a function of followed features, None if it cannot be followed."""
         if name == "multi_head_attention_forward":
             return self._attend(known, func, args, kwargs)
         rest = args[1:]
@@ -321,30 +313,36 @@ class _Shortcut(TorchFunctionMode):
         variants = {weight: func(variant, *rest, **kwargs) for weight, variant in known.variants.items()}
         return self._keep(_Map(func(args[0], *rest, **kwargs), pattern, variants))
 
+    @property
+    def _prefix(self) -> int:
+        return self._layout.prefix_tokens if self._layout else 0
+
     # ---- where the positions come together
 
     def _pool(self, known: _Map, plain: Tensor) -> Tensor | None:
-        """The pooled copies (N*(P+1), C), shaped like the pooled examples; None if those are not the means."""
+        """Return the pooled copies (N*(P+1), C), shaped like the pooled examples; None if those are not the means."""
         maps = {1.0: self._as_maps(known.plain, known.pattern)}
         maps |= {weight: self._as_maps(variant, known.pattern) for weight, variant in known.variants.items()}
-        pooled = _positions(maps[1.0]) if self._mask is None else _pooled_copies(maps, self._mask)
+        zero_behind = F.pad(maps[1.0].flatten(2), (0, 1))
+        pooled = zero_behind if self._mask is None else _pooled_copies(maps, self._mask)
         mean = maps[1.0].flatten(2).mean(2)
         if plain.numel() != mean.numel() or not _close(plain.reshape(mean.shape), mean):
             return None
         rows = torch.cat((pooled, plain.reshape(mean.shape)[..., None]), 2).transpose(1, 2).flatten(0, 1)
-        self.rows.found, self.count = True, len(rows)
+        self.found, self._count = True, len(rows)
         return self._keep(_Row(rows.reshape(len(rows), *plain.shape[1:])))
 
     def _as_maps(self, features: Tensor, pattern: str) -> Tensor:
-        """Followed features as maps (N, C, ...) on the layer's own grid, or (1, C, 1, ...) for weight 0."""
+        """Return followed features as maps (N, C, ...) on the layer's own grid, or (1, C, 1, ...) for weight 0."""
         maps = features.movedim(pattern.index("c"), 1).flatten(2)
         return maps.view(*maps.shape[:2], *(self._grid if maps.shape[2] > 1 else [1] * len(self._grid)))
 
     def _attend(self, known: _Map, func: Any, args: Any, kwargs: Any) -> Any:
-        """Self-attention of the first token, and no attention weights."""
+        """Return what the first token of every copy reads in self-attention, and None for the attention weights."""
         settings = plain_settings(args, kwargs)
         if settings is None or self._mask is None or not self._prefix or known.pattern != "snc":
             return None
+        # The formula is tried without a mask first: it has to reproduce what the model's own attention returns.
         plain = func(*args, **kwargs)[0][:1]
         nothing_masked = torch.ones_like(known.plain[:, 0, 0])[None]
         if not _close(first_token_attention(known.plain, {}, nothing_masked, settings, spread=False), plain):
@@ -353,11 +351,42 @@ class _Shortcut(TorchFunctionMode):
         weights = F.pad(self._mask.on(self._grid, positions).flatten(1), (self._prefix, 0), value=1.0)
         read = first_token_attention(known.plain, known.variants, weights, settings, spread=self._mask.spread)
         read = torch.cat((read.unflatten(1, (self._examples, -1)), plain[:, :, None]), 2).flatten(1, 2)
-        self.rows.found, self.count = True, read.shape[1]
+        self.found, self._count = True, read.shape[1]
         return self._keep(_Token(read, "snc")), None
 
+    # ---- behind it
+
+    def _on_rows(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
+        """Return the result of a function of rows, None if it also reads examples; a linear layer waits for a reader."""
+        if any(self._is_foreign(value) for value in leaves((args, kwargs))):
+            return None
+        self._head.append(name)
+        pending = self._pending
+        in_place = name.endswith("_")  # operators as well, which does no harm
+        if pending and (in_place or any(value is pending.output for value in leaves((args, kwargs)))):
+            pending.compute()
+            self._pending = pending = None
+        if name == "linear" and not pending and not kwargs and args[0].dim() == 2 and not torch.is_autocast_enabled(args[0].device.type):
+            output = args[0].new_empty(1).expand(len(args[0]), len(args[1]))
+            self._pending = _Pending(output, *args)
+            return self._keep(_Row(output))
+        rows = len(args[0]) if args and isinstance(args[0], Tensor) and args[0].dim() else 0
+        if rows == self._count:
+            sizes = reshaped(name, func, (rows, self._examples), tuple(args[0].shape[1:]), args[1:], kwargs)
+            if sizes is not None:
+                return self._keep(_Row(args[0].reshape(rows, *sizes)))
+        result = func(*args, **kwargs)
+        self.mixing |= not acts_on_rows(name, args, kwargs)
+        return self._keep(_Row(result)) if isinstance(result, Tensor) else result
+
+    def _is_foreign(self, value: Any) -> bool:
+        """Return whether a value may be computed from the examples; that of a single one would be broadcast to all rows."""
+        if not isinstance(value, Tensor) or isinstance(value, nn.Parameter) or id(value) in self._known:
+            return False
+        return value.dim() > 0 and len(value) == self._examples
+
     def _on_token(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
-        """The result of a function that acts on every token alone or takes the first one, or None for any other."""
+        """Return the result of a function that acts on every token alone or picks the first one, None for any other."""
         if name in ("add", "__add__", "add_", "__iadd__") and not kwargs and len(args) == 2:
             patterns = [known.pattern for value in args if isinstance(known := self._known.get(id(value)), _Token)]
             added = [self._first_token(value, pattern) for value in args for pattern in patterns[:1]]
@@ -371,32 +400,23 @@ class _Shortcut(TorchFunctionMode):
         return None if after is None else self._keep(_Token(func(*args, **kwargs), after))
 
     def _first_token(self, value: Any, pattern: str) -> Any:
-        """The first token of every copy, from that of every example: no mask has changed it before the attention."""
+        """Return the first token of every copy, from that of every example: no mask changes it before the attention."""
         if isinstance(self._known.get(id(value)), _Token) or not isinstance(value, Tensor):
             return value
         if value.dim() != 3:
             raise _Lost("tokens are added to what are no tokens")
         examples, tokens = pattern.index("n"), pattern.index("s")
-        return value.narrow(tokens, 0, 1).repeat_interleave(self.count // value.shape[examples], examples)
+        return value.narrow(tokens, 0, 1).repeat_interleave(self._count // value.shape[examples], examples)
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
-    """Whether two results of the same step differ by rounding alone."""
-    tolerance = 1e-4 if one.dtype in (torch.float32, torch.float64) and not _autocast(one) else 0.05
+    """Return whether two results of the same step differ by rounding alone."""
+    tolerance = rounding(one, other, batches=True)
     return torch.allclose(one, other, rtol=0, atol=tolerance * float(other.abs().amax()) if other.numel() else 0)
 
 
-def _autocast(tensor: Tensor) -> bool:
-    return torch.is_autocast_enabled(tensor.device.type)
-
-
-def _positions(maps: Tensor) -> Tensor:
-    """Maps (N, C, ...) as positions, and a zero vector behind them: (N, C, P + 1)."""
-    return F.pad(maps.flatten(2), (0, 1))
-
-
 def _pooled_copies(maps: dict[float, Tensor], mask: PositionMask) -> Tensor:
-    """The mean over the positions of every masked copy (N, C, P), from the maps (N, C, ...) by weight."""
+    """Return the mean over the positions of every masked copy (N, C, P), from the maps (N, C, ...) by weight."""
     plain = maps[1.0]
     kept, weighted = torch.zeros_like(plain[:1, :1]), torch.zeros_like(plain)
     for weight in mask.weights:

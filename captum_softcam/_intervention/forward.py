@@ -21,6 +21,7 @@ from captum_softcam._intervention.layout import FeatureLayout, told_layouts
 from captum_softcam._intervention.operations import leaves
 from captum_softcam._intervention.view import View, Watch
 from captum_softcam._names import quoted
+from captum_softcam._scores import rounding
 
 __all__ = [
     "Trace",
@@ -34,9 +35,6 @@ __all__ = [
     "run_view",
     "values_of",
 ]
-
-_ROUNDING = {torch.float16: 0.05, torch.bfloat16: 0.1, torch.float64: 1e-9}  # relative to the largest score
-
 
 def values_of(features: Any) -> tuple[Any, ...]:
     """The values that a layer gives or reads: those of a tuple, or the only one."""
@@ -197,18 +195,9 @@ def agree(scores: Any, known: Any, trace: Trace) -> bool:
         return False
     size = trace.result.double().abs()
     scale = float(size[size.isfinite()].max()) if size.isfinite().any() else 0.0
-    return torch.allclose(scores.double(), known.double(), rtol=0, atol=_rounding(trace) * scale, equal_nan=True)
-
-
-def _rounding(trace: Trace) -> float:
-    """Differences between batch sizes that are rounding, relative to the largest score, at the coarsest precision used."""
-    tensors = [value for value in (trace.result, *values_of(trace.features)) if isinstance(value, Tensor)]
-    device = tensors[0].device.type
-    precisions = {value.dtype for value in tensors}
-    if torch.is_autocast_enabled(device):
-        precisions.add(torch.get_autocast_dtype(device))
-    single_precision = 1e-4 if device == "cpu" else 0.01  # convolutions of a GPU may run in TF32
-    return max(_ROUNDING.get(precision, single_precision) for precision in precisions)
+    computed = [value for value in (trace.result, *values_of(trace.features)) if isinstance(value, Tensor)]
+    tolerance = rounding(*computed, batches=True) * scale
+    return torch.allclose(scores.double(), known.double(), rtol=0, atol=tolerance, equal_nan=True)
 
 
 def refuse_other_scores(row: int) -> NoReturn:

@@ -111,8 +111,8 @@ def _stages(found: list[_Visit]) -> list[list[_Visit]]:
 
 def _matters(call: Call, scores: Any, visit: _Visit) -> bool:
     """Whether the scores depend on the map."""
-    without = observe(call, visit.module, follow=lambda trace: _without_map(trace.features, visit.layout)).result
-    return not (isinstance(scores, Tensor) and torch.equal(scores, without))
+    trace = observe(call, visit.module, follow=lambda trace: _without_map(trace.features, visit.layout), tracked=False)
+    return not (isinstance(scores, Tensor) and torch.equal(scores, trace.result))
 
 
 def _without_map(features: Tensor, layout: FeatureLayout) -> Tensor:
