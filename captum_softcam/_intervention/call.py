@@ -1,4 +1,7 @@
-"""A model together with its arguments, and the same for copies of one example."""
+"""A model together with its arguments, and the same for copies of one example.
+
+The only module that imports private helpers of Captum; each import gives the reason.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,9 @@ from typing import Any
 
 import torch
 from captum._utils.common import (
-    _format_additional_forward_args,  # None, one value or a tuple -> None or a tuple
+    _format_additional_forward_args,  # None, one value or a tuple -> None or a tuple, by Captum's rules
     _format_tensor_into_tuples,  # a tensor or a tuple of tensors -> a tuple
-    _run_forward,  # calls the model the way Captum does
+    _run_forward,  # calls the model as Captum's own methods do, so that ours accept the same models
 )
 from torch import Tensor, fx
 
@@ -22,7 +25,7 @@ __all__ = ["Call", "chunk_size", "map_tensors"]
 
 @dataclass(frozen=True)
 class Call:
-    """``model(*inputs, *args)`` for a batch.
+    """The call ``model(*inputs, *args)`` for a batch.
 
     Args:
         model (callable): the model, or a function around it.
@@ -36,7 +39,12 @@ class Call:
 
     @classmethod
     def of(cls, forward_func: Callable[..., Any], inputs: Any, additional_forward_args: Any) -> Call:
-        """From the arguments of ``attribute``, in Captum's forms.
+        """Build a call from the arguments of ``attribute``.
+
+        Args:
+            forward_func (callable): the model, or a function around it.
+            inputs (Tensor or tuple of Tensor): examples first.
+            additional_forward_args (any): None, one value or a tuple.
 
         Raises:
             TypeError: for a model without Python modules: traced, scripted or exported.
@@ -59,46 +67,52 @@ class Call:
         return (*self.inputs, *(self.args or ()))
 
     def run(self) -> Any:
-        """The scores; a single number for a single example is one row."""
+        """Run the model; a single number for a single example becomes one row."""
         scores = _run_forward(self.model, self.inputs, None, self.args)
         return scores[None] if isinstance(scores, Tensor) and not scores.dim() and self.count == 1 else scores
 
     def copies(self, row: int, number: int, *, own: bool = False) -> Call:
-        """``number`` copies of one example, seen without copying memory unless each is to have its ``own``.
+        """Return the call with copies of one example, which share its memory unless ``own`` is True.
 
-        A single copy always has its own: a model that writes into its input must not write into the user's.
+        A single copy always has its own memory: a model that writes into its input must not write into the user's tensor.
         """
-        copies = self._changed(lambda value: value[row : row + 1].expand(number, *value.shape[1:]))
+        copies = self._changed(_repeat(row, number))
         return copies.cloned() if own or number == 1 else copies
 
     def cloned(self) -> Call:
-        """The same with memory of its own."""
+        """Return the call with memory of its own."""
         return self._changed(torch.clone)
 
     def with_one_more(self) -> Call:
-        """The batch, with a copy of its first example behind it."""
+        """Return the call with a copy of the first example behind the batch."""
         return self._changed(lambda value: torch.cat((value, value[:1])))
 
     def with_one_blank(self) -> Call:
-        """A batch of one example of zeros, in place of an empty one."""
+        """Return the call with one example of zeros, for the shapes of a map where there are no examples."""
         return self._changed(lambda value: value.new_zeros(1, *value.shape[1:]))
 
     def rows(self, values: tuple[Any, ...], row: int, number: int) -> tuple[Any, ...]:
-        """Each tensor with one row per example as ``number`` times the one row; all else as it is."""
-        seen = self._belonging(lambda value: value[row : row + 1].expand(number, *value.shape[1:]), values)
-        return tuple(seen)
+        """Return values in which each tensor with one row per example is replaced by copies of one row."""
+        return tuple(self._belonging(_repeat(row, number), values))
 
     def _changed(self, change: Callable[[Tensor], Tensor]) -> Call:
         return replace(self, inputs=self._belonging(change, self.inputs), args=self._belonging(change, self.args))
 
     def _belonging(self, change: Callable[[Tensor], Tensor], values: Any) -> Any:
-        """The values with every tensor changed that has one row per example."""
+        """Return the values with every tensor changed that has one row per example."""
         count = self.count
         return map_tensors(lambda value: change(value) if value.dim() and len(value) == count else value, values)
 
 
+def _repeat(row: int, number: int) -> Callable[[Tensor], Tensor]:
+    return lambda value: value[row : row + 1].expand(number, *value.shape[1:])
+
+
 def map_tensors(change: Callable[[Tensor], Any], value: Any) -> Any:
-    """An output, however nested, with every tensor changed."""
+    """Return an output, however nested, with every tensor changed.
+
+    Unlike ``torch.utils._pytree.tree_map``, it looks into subclasses of ``dict`` that are not registered there.
+    """
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, dict):
@@ -136,13 +150,18 @@ def _refuse_without_values(inputs: tuple[Any, ...]) -> None:
 
 
 def _is_dynamo_at_work() -> bool:
-    """Whether this thread runs what torch.compile has not been able to trace."""
+    """Return whether this thread is within torch.compile, though outside of what it could trace."""
+    # torch._dynamo itself must not be imported for the question: that takes two seconds.
     callback = getattr(torch._C._dynamo.eval_frame, "get_eval_frame_callback", lambda: None)()
     return callback is not None and callback is not False
 
 
 def chunk_size(perturbations_per_eval: int | None, example: Tensor) -> int:
-    """How many copies of an example (1, ...) to run at a time: what is asked for, or as many as hold 32 MiB.
+    """Return how many copies of an example to run at a time.
+
+    Args:
+        perturbations_per_eval (int or None): as asked for; None for as many copies as hold 32 MiB.
+        example (Tensor): (1, ...), one copy.
 
     Raises:
         ValueError: if less than 1 is asked for.

@@ -366,7 +366,8 @@ class _Shortcut(TorchFunctionMode):
         if pending and (in_place or any(value is pending.output for value in leaves((args, kwargs)))):
             pending.compute()
             self._pending = pending = None
-        if name == "linear" and not pending and not kwargs and args[0].dim() == 2 and not torch.is_autocast_enabled(args[0].device.type):
+        plain = name == "linear" and not kwargs and args[0].dim() == 2
+        if plain and not pending and not torch.is_autocast_enabled(args[0].device.type):
             output = args[0].new_empty(1).expand(len(args[0]), len(args[1]))
             self._pending = _Pending(output, *args)
             return self._keep(_Row(output))

@@ -36,23 +36,19 @@ __all__ = [
     "values_of",
 ]
 
-def values_of(features: Any) -> tuple[Any, ...]:
-    """The values that a layer gives or reads: those of a tuple, or the only one."""
-    return features if isinstance(features, tuple) else (features,)
-
 
 @dataclass
 class Trace:
-    """What one run of a model showed: see :func:`observe`.
+    """The observations of one forward, returned by :func:`observe`.
 
     Args:
         features (Tensor or tuple): output (or input) of the layer in its last call; None if it was not called.
         calls (int): number of calls of the layer.
         containers (tuple of torch.nn.Module): the modules around the layer, from the outside in.
-        result (Tensor): what the model returned.
-        axes (AxisTracker): what each dimension of the tensors in that run is.
+        result (Tensor): output of the model.
+        axes (AxisTracker): the dimensions of the tensors in that forward.
         alone (bool): whether the scores of an example are known to change with the batch, so that copies cannot share one.
-        shapes (dict): per module and outermost call, the shapes of the tensors that it gave, and whatever else it gave.
+        shapes (dict): per module and outermost call, the shapes of the tensors in its output, and the other values in it.
     """
 
     features: Any = None
@@ -64,7 +60,7 @@ class Trace:
     shapes: dict[nn.Module, list[Any]] = field(default_factory=lambda: defaultdict(list))
 
     def layout(self, features: Any) -> FeatureLayout:
-        """How one of the values that the layer gives is a map; raises ValueError where that is not certain."""
+        """Return the layout of one of the layer's tensors; raise ValueError where it is not certain."""
         return self.axes.layout(features, told_layouts(self.containers))
 
 
@@ -76,20 +72,20 @@ def observe(
     follow: Callable[[Trace], Any] | None = None,
     tracked: bool = True,
 ) -> Trace:
-    """Run the model and catch the layer's features. Cost: one forward.
+    """Run the model and capture the features of a layer. Cost: one forward.
 
     Args:
         call (Call): the model with its arguments.
         layer (torch.nn.Module): of that model.
-        at_input (bool): whether to catch what the layer reads. Default: False
-        follow (callable): called with the trace whenever the layer has given (or read) features; what it returns, if
-            anything, takes their place. Default: None
-        tracked (bool): whether to know the layout of the features afterwards; takes a few percent of a forward in Python,
-            which matters where the forward is all there is. Default: True
+        at_input (bool): whether to capture the input of the layer instead of its output. Default: False
+        follow (callable): called with the trace after every call of the layer; a result other than None replaces the
+            features. Default: None
+        tracked (bool): whether to track the dimensions of all tensors, from which :meth:`Trace.layout` derives the layout.
+            This costs a few percent of a forward in Python. Default: True
 
     Raises:
         TypeError: if the layer is not a module.
-        ValueError: if the layer is not reached, or a module is in train mode and would change the scores of copies.
+        ValueError: if the layer is not reached, or if scores of copies would differ because of train mode or dropout.
     """
     call = call.cloned()
     trace = Trace(axes=AxisTracker(call.arguments))
@@ -99,9 +95,9 @@ def observe(
     def reached(features: Any) -> Any:
         trace.calls += 1
         trace.containers = tuple(running)
-        trace.features = map_tensors(torch.clone, features)  # the model may write into them later
-        given = follow(trace) if follow else None
-        return features if given is None else given
+        trace.features = map_tensors(torch.clone, features)  # the model may overwrite them later, as an in-place ReLU does
+        replacement = follow(trace) if follow else None
+        return features if replacement is None else replacement
 
     def watch(module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         refuse_train_mode(module)
@@ -112,7 +108,7 @@ def observe(
             args = values_of(reached(_positional(args, layer)))
         output = forward(*args, **kwargs)
         running.pop(), around.pop()
-        if outermost:  # what the modules within give is not asked for
+        if outermost:  # replay answers for whole modules, so that the outputs of the modules within are not needed
             trace.shapes[module].append([leaf.shape if isinstance(leaf, Tensor) else leaf for leaf in leaves(output)])
         return reached(output) if module is layer and not at_input else output
 
@@ -124,17 +120,18 @@ def observe(
     return trace
 
 
-def refuse_random(function: str | None) -> None:
-    """Raise ValueError if a function was called that drops values at random, with its name in words."""
-    if function:
-        raise ValueError(
-            f"the model calls {function}, which drops values at random although the model is in eval mode: the scores of "
-            "copies would differ by chance. Pass training=self.training to it."
-        )
-
-
 def run_view(call: Call, layer: nn.Module, watch: Watch, *, partly: bool = False) -> Any:
-    """What the model returns, every module of its view being watched; ``partly`` if some are left out."""
+    """Run a view of the model whose modules are watched.
+
+    Each run gets a view of its own: modules that store something during their forward store it in the view, and the next
+    run must not find it there.
+
+    Args:
+        call (Call): the model with its arguments.
+        layer (torch.nn.Module): that has to be in the view.
+        watch (callable): runs each module.
+        partly (bool): whether it skips modules. Default: False
+    """
     if not isinstance(layer, nn.Module):
         raise TypeError(f"layer must be a module; got {quoted(layer)}. A layer by name is model.get_submodule(name).")
     view = View(call.model, layer)
@@ -142,6 +139,16 @@ def run_view(call: Call, layer: nn.Module, watch: Watch, *, partly: bool = False
         raise ValueError(_not_called(layer))
     view.watch, view.partly = watch, partly
     return Call(view.model, call.inputs, call.args).run()
+
+
+def values_of(features: Any) -> tuple[Any, ...]:
+    """Return the output or input of a layer as a tuple."""
+    return features if isinstance(features, tuple) else (features,)
+
+
+def holds(module: nn.Module, layer: nn.Module) -> bool:
+    """Return whether the layer is a module or within it."""
+    return any(part is layer for part in module.modules())
 
 
 def _positional(args: tuple[Any, ...], layer: nn.Module) -> Any:
@@ -157,8 +164,21 @@ def _not_called(layer: nn.Module) -> str:
     )
 
 
+def refuse_random(function: str | None) -> None:
+    """Raise ValueError if a function was called that drops values at random.
+
+    Args:
+        function (str or None): the call in words, from :func:`~captum_softcam._intervention.operations.drops_at_random`.
+    """
+    if function:
+        raise ValueError(
+            f"the model calls {function}, which drops values at random although the model is in eval mode: the scores of "
+            "copies would differ by chance. Pass training=self.training to it."
+        )
+
+
 def refuse_train_mode(module: nn.Module) -> None:
-    """Raise ValueError if the module itself is in train mode, and its result depends on that."""
+    """Raise ValueError if the module itself is in train mode, and its output depends on that."""
     if module.training and depends_on_mode(module):
         raise ValueError(
             f"the model is in train mode ({type(module).__name__}.training is True): dropout and batch statistics would "
@@ -167,7 +187,7 @@ def refuse_train_mode(module: nn.Module) -> None:
 
 
 def depends_on_mode(module: nn.Module) -> bool:
-    """Whether train mode changes what a module itself gives, its children left aside."""
+    """Return whether train mode changes the output of a module itself, regardless of its children."""
     if isinstance(module, nn.modules.dropout._DropoutNd):
         return module.p > 0
     if isinstance(module, nn.modules.instancenorm._InstanceNorm):
@@ -180,17 +200,20 @@ def depends_on_mode(module: nn.Module) -> bool:
         return False
     if any(getattr(module, name, None) in (0, 0.0, None) for name in ("p", "drop_prob") if hasattr(module, name)):
         return False  # stochastic depth that drops nothing
+    # A module of the user's: its output can depend on the mode if its code reads self.training, and containers rarely do.
     return any(_reads_mode(kind) for kind in type(module).__mro__ if not kind.__module__.startswith("torch.nn."))
 
 
 def _reads_mode(kind: type) -> bool:
-    """Whether a method of the class reads ``self.training``."""
     codes = [getattr(value, "__code__", None) for value in vars(kind).values()]
     return any("training" in code.co_names for code in codes if code is not None)
 
 
 def agree(scores: Any, known: Any, trace: Trace) -> bool:
-    """Whether scores are those that the trace knows, up to the rounding of other batch sizes."""
+    """Return whether scores equal known ones up to the rounding between batches of different sizes.
+
+    The tolerance is relative to the largest score of the trace, because the score of one class may be close to 0.
+    """
     if not isinstance(scores, Tensor) or scores.shape != known.shape:
         return False
     size = trace.result.double().abs()
@@ -201,13 +224,9 @@ def agree(scores: Any, known: Any, trace: Trace) -> bool:
 
 
 def refuse_other_scores(row: int) -> NoReturn:
-    """Raise ValueError for an example whose copies get other scores than itself."""
+    """Raise ValueError for an example whose copies have other scores than the example itself."""
     raise ValueError(
         f"copies of example {row} get other scores than the example in its batch: the scores depend on chance, or on the "
         "other examples. Explain a model that scores every example by itself; tensors in additional_forward_args that have "
         "as many rows as there are examples are taken to belong to them."
     )
-
-
-def holds(module: nn.Module, layer: nn.Module) -> bool:
-    return any(part is layer for part in module.modules())

@@ -1,4 +1,4 @@
-"""Find layers, name them, and say which one cannot be explained."""
+"""Find the layers of a model, name them in messages, and refuse those that cannot be explained."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from captum_softcam._intervention.axes import AxisTracker
 from captum_softcam._intervention.forward import Trace, values_of
-from captum_softcam._intervention.layout import FeatureLayout, told_layouts
+from captum_softcam._intervention.layout import FeatureLayout, refuse_other_count, told_layouts
+from captum_softcam._intervention.operations import leaves
 from captum_softcam._intervention.view import View, unwrap
 from captum_softcam._names import closest, named, quoted
 
@@ -27,7 +28,7 @@ __all__ = [
 
 
 def get_layer(model: nn.Module, name: str) -> nn.Module:
-    """The submodule called ``name``; a wrong name raises ValueError and lists the closest ones."""
+    """Return the submodule of that name; raise ValueError with the closest names if there is none."""
     layers: dict[str, nn.Module] = dict(model.named_modules())
     if name in layers and name:
         return layers[name]
@@ -35,7 +36,7 @@ def get_layer(model: nn.Module, name: str) -> nn.Module:
 
 
 def layer_name(forward_func: object, layer: nn.Module) -> str:
-    """How to call ``layer`` in a message: its name in the model, or its type."""
+    """Return the name of a layer for a message: that in the model, or else its type."""
     if isinstance(forward_func, nn.Module):
         for name, module in forward_func.named_modules():
             if module is layer and name:
@@ -44,34 +45,40 @@ def layer_name(forward_func: object, layer: nn.Module) -> str:
 
 
 def view_of_maps(model: nn.Module, name: str, *, at_input: bool = False) -> tuple[nn.Module, nn.Module]:
-    """A private view of a model, and a module in it that gives what the named layer gives as maps (N, C, h, w).
+    """Create a private view of a model, with a module whose output is that of the named layer as maps (N, C, h, w).
 
-    Methods that take dimension 1 for the channels, as Captum's do, explain layers of any layout with that module, and their
-    hooks stay away from the model. A run of the view raises ValueError where the layout of the layer is not known.
+    With this module, methods that expect channels in dimension 1, as Captum's do, explain layers of any layout; and their
+    hooks stay away from the model. A run of the view raises ValueError if the layout of the layer is not known.
 
     Args:
         model (torch.nn.Module): in eval mode.
         name (str): of the layer.
-        at_input (bool): whether to give what the layer reads. Default: False
+        at_input (bool): whether the maps are those of the layer's input. Default: False
+
+    Returns:
+        tuple of torch.nn.Module: the view, and the module with the maps.
 
     Raises:
         ValueError: if there is no such layer.
     """
     layer = get_layer(model, name)
     view, maps = View(model, layer), nn.Identity().eval()
-    outermost, running, known = unwrap(model), list[nn.Module](), list[FeatureLayout]()
-    tracker = AxisTracker(())
+    outermost, running, tracker = unwrap(model), list[nn.Module](), AxisTracker(())
+    sizes: tuple[torch.Size, ...] = ()
+    known: dict[tuple[torch.Size, ...], FeatureLayout] = {}  # by those of the inputs, which determine the grid of tokens
 
     def by_way_of_maps(features: Any) -> Any:
         if not isinstance(features, Tensor) or features.dim() < 3:
-            return maps(features)  # said later, of the result
-        if not known:
-            known.append(tracker.layout(features, told_layouts(tuple(running))))
-        return known[0].to_features(maps(known[0].to_maps(features)), features).contiguous()
+            return maps(features)  # refused later, as a result that is not a map
+        if sizes not in known:
+            known[sizes] = tracker.layout(features, told_layouts(tuple(running)))
+        return known[sizes].to_features(maps(known[sizes].to_maps(features)), features).contiguous()
 
     def watch(module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        nonlocal tracker
-        looking = module is outermost and not known
+        nonlocal tracker, sizes
+        if module is outermost:
+            sizes = tuple(value.shape[1:] for value in leaves((args, kwargs)) if isinstance(value, Tensor))
+        looking = module is outermost and sizes not in known
         tracker = AxisTracker((*args, *kwargs.values())) if looking else tracker
         running.append(module)
         if module is layer and at_input and args:
@@ -86,9 +93,16 @@ def view_of_maps(model: nn.Module, name: str, *, at_input: bool = False) -> tupl
 
 
 def last_spatial_layer(model: nn.Module, *inputs: Any) -> tuple[str, tuple[int, ...]] | None:
-    """Name and output shape of the last module that still gives a map (N, C, h, w) with more than one position.
+    """Return name and output shape of the last module whose output is a map (N, C, h, w) of more than one position.
 
-    Of modules that end together the outermost is taken. Cost: one forward.
+    Of modules that end together, this is the outermost. Cost: one forward.
+
+    Args:
+        model (torch.nn.Module): in eval mode.
+        *inputs (any): its arguments.
+
+    Returns:
+        tuple or None: None if there is no such module.
     """
     found: list[tuple[str, tuple[int, ...]]] = []
     names = {module: name for name, module in model.named_modules()}
@@ -96,7 +110,7 @@ def last_spatial_layer(model: nn.Module, *inputs: Any) -> tuple[str, tuple[int, 
 
     def watch(module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         output = forward(*args, **kwargs)
-        if names.get(module) and _is_spatial(output):
+        if names.get(module) and FeatureLayout().fits(output):
             found.append((names[module], tuple(output.shape)))
         return output
 
@@ -106,21 +120,22 @@ def last_spatial_layer(model: nn.Module, *inputs: Any) -> tuple[str, tuple[int, 
     return found[-1] if found else None
 
 
-def _is_spatial(output: object) -> bool:
-    return isinstance(output, Tensor) and output.dim() >= 3 and output.shape[2:].numel() > 1
-
-
 def refuse_flat_layer(
     features: object, method: str, forward_func: object, layer: nn.Module, inputs: tuple[Any, ...]
 ) -> None:
-    """Raise ValueError unless ``features`` is a map (N, C, h, w) with more than one position.
+    """Raise ValueError unless features are a map (N, C, h, w) of more than one position.
 
-    The message names the last layer that is one; ``inputs`` are all arguments of the model.
+    Args:
+        features (any): output of the layer.
+        method (str): that needs a map.
+        forward_func (callable): the model, in which the message names the last layer that has a map.
+        layer (torch.nn.Module): that is explained.
+        inputs (tuple): all arguments of the model.
     """
-    if _is_spatial(features):
+    if FeatureLayout().fits(features):
         return
     what = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
-    hint = "Take a layer before the pooling."
+    hint = "Use a layer before the pooling."
     if isinstance(forward_func, nn.Module):
         last = last_spatial_layer(forward_func, *inputs)
         hint = f"The last spatial layer is {last[0]!r} {last[1]}." if last else "The model has no spatial layer."
@@ -133,10 +148,18 @@ def refuse_flat_layer(
 def spatial_layouts(
     trace: Trace, layout: FeatureLayout | None, method: str, forward_func: object, layer: nn.Module, inputs: tuple[Any, ...]
 ) -> dict[int, FeatureLayout]:
-    """The layout of every tensor that the layer gives, by its place among the values that it gives.
+    """Return the layout of every tensor in the output of a layer, by its place in the output.
+
+    Args:
+        trace (Trace): of the model.
+        layout (FeatureLayout or None): as declared by the user; None to derive it from the trace.
+        method (str): that needs a map.
+        forward_func (callable): the model.
+        layer (torch.nn.Module): that is explained.
+        inputs (tuple): all arguments of the model.
 
     Raises:
-        ValueError: if one of them is no map with more than one position, or tokens whose grid is not known.
+        ValueError: if a tensor is not one map per example with more than one position, or holds tokens of an unknown grid.
     """
     found: dict[int, FeatureLayout] = {}
     for place, value in enumerate(values_of(trace.features)):
@@ -144,16 +167,12 @@ def spatial_layouts(
             continue
         found[place] = layout or trace.layout(value)
         if isinstance(value, Tensor) and value.dim() and len(value) != len(inputs[0]):
-            raise ValueError(
-                f"layer {named(layer_name(forward_func, layer))} gives {tuple(value.shape)}, {len(value)} maps for "
-                f"{len(inputs[0])} examples: they belong to views, windows or frames of the examples. {named(method)} "
-                "needs one map per example; explain a layer that gives one, or pass every view as an example of its own."
-            )
+            refuse_other_count(f"layer {named(layer_name(forward_func, layer))}", tuple(value.shape), len(inputs[0]))
         if not found[place].fits(value):
             refuse_flat_layer(value, method, forward_func, layer, inputs)
             raise ValueError(
-                f"layer {named(layer_name(forward_func, layer))} gives {tuple(value.shape)}, which is no map in the layout "
-                f"{found[place]}."
+                f"layer {named(layer_name(forward_func, layer))} gives {tuple(value.shape)}, which is not a map in the "
+                f"layout {found[place]}."
             )
     return found
 
@@ -161,7 +180,11 @@ def spatial_layouts(
 def spatial_layout(
     trace: Trace, layout: FeatureLayout | None, method: str, forward_func: object, layer: nn.Module, inputs: tuple[Any, ...]
 ) -> FeatureLayout:
-    """The same for a method that reads one map."""
+    """Return the layout of the only tensor in the output of a layer; arguments and errors as of :func:`spatial_layouts`.
+
+    Raises:
+        ValueError: also if the output has several values.
+    """
     layouts = spatial_layouts(trace, layout, method, forward_func, layer, inputs)
     if isinstance(trace.features, tuple):
         raise ValueError(

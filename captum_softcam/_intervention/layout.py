@@ -1,28 +1,29 @@
-"""How a layer's output is a map: channels first, channels last, or a sequence of tokens."""
+"""The layout of a layer's output as a map: channels first, channels last, or a sequence of tokens."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from captum_softcam._intervention.dimensions import Dim, Dims, kinds, size_of
 
-__all__ = ["FeatureLayout", "fits_shape", "read_layout", "told_layouts"]
+__all__ = ["FeatureLayout", "fits_shape", "read_layout", "refuse_other_count", "told_layouts"]
 
 
 @dataclass(frozen=True)
 class FeatureLayout:
-    """How the output of a layer is a map (N, C, h, w).
+    """Layout of the output of a layer as a map (N, C, h, w).
 
-    It is found by following what each dimension of each tensor is, from the model's inputs to the layer and on: a
-    convolution reads channels at dimension 1, a linear layer at the last; tokens that were flattened from a grid have its
-    sides, and learned tokens that were put before them are prefix tokens. What a model says of itself, as timm's
-    ``num_prefix_tokens`` and ``patch_embed.grid_size``, counts where nothing else is known. What is not certain is not
-    guessed: a ValueError asks for a declaration.
+    The methods derive it by following every dimension of every tensor through the model: a convolution reads channels in
+    dimension 1, a linear layer in the last one; tokens that were flattened from a grid have its sides, and learned tokens
+    that were put before them are prefix tokens. Attributes of a model, such as timm's ``num_prefix_tokens`` and
+    ``patch_embed.grid_size``, count where nothing else is known. A layout that is not certain is never guessed: a ValueError
+    asks for a declaration.
 
     Args:
         channels_last (bool): (N, h, w, C) or tokens (N, L, C), not (N, C, h, w) or (N, C, L). Default: False
@@ -48,7 +49,7 @@ class FeatureLayout:
         return 1 if self.channels_last else 2
 
     def to_maps(self, features: Tensor) -> Tensor:
-        """What a layer gives as a map, without the prefix tokens.
+        """Return the output of a layer as maps, without the prefix tokens.
 
         Args:
             features (Tensor): in this layout: (N, C, h, w), (N, h, w, C) or tokens (N, L, C).
@@ -63,11 +64,11 @@ class FeatureLayout:
         return maps if self.grid is None else maps.unflatten(2, self.grid)
 
     def to_features(self, maps: Tensor, like: Tensor) -> Tensor:
-        """The way back: maps in the layout of the layer, with prefix tokens before them.
+        """Return maps in the layout of the layer, with prefix tokens before them.
 
         Args:
             maps (Tensor): P of them, (P, C, h, w).
-            like (Tensor): features of one example, (1, ...), whose prefix tokens all P get.
+            like (Tensor): features of one example, (1, ...), whose prefix tokens are put before all P maps.
 
         Returns:
             Tensor: (P, C, h, w), (P, h, w, C) or (P, L, C).
@@ -80,12 +81,16 @@ class FeatureLayout:
         return torch.cat((prefix, features), self._tokens)
 
     def fits(self, features: object) -> bool:
-        """Whether ``features``, whatever they are, are a map of more than one position in this layout."""
+        """Return whether features are a map of more than one position in this layout.
+
+        Args:
+            features (any): anything but a tensor is not a map.
+        """
         return isinstance(features, Tensor) and fits_shape(self, features.shape)
 
 
 def fits_shape(layout: FeatureLayout, shape: tuple[int, ...]) -> bool:
-    """Whether features of that shape are a map of more than one position in this layout."""
+    """Return whether features of that shape are a map of more than one position in the layout."""
     if len(shape) < 3:
         return False
     if layout.grid is not None:
@@ -97,16 +102,16 @@ def fits_shape(layout: FeatureLayout, shape: tuple[int, ...]) -> bool:
 def read_layout(
     dims: Dims, count: int | None, grids: Sequence[tuple[int, ...]], told: Iterable[FeatureLayout]
 ) -> FeatureLayout:
-    """The layout of features of which is known what each dimension is.
+    """Return the layout of features whose dimensions are known.
 
     Args:
         dims (tuple): the dimensions.
         count (int or None): number of examples; None if it is not known.
-        grids (sequence of tuple): sides of the grids that the model made, for what is not known of the tokens.
-        told (iterable of FeatureLayout): what the model says of its tokens.
+        grids (sequence of tuple): sides of the grids in the model, one of which tokens of an unknown grid may have.
+        told (iterable of FeatureLayout): layouts of tokens, from the attributes of the model.
 
     Raises:
-        ValueError: if a dimension is not known, or if the features are no map for each example.
+        ValueError: if a dimension is not known, or if the features are not one map per example.
     """
     shape = tuple(map(size_of, dims))
     _refuse_other_examples(dims, shape, count)
@@ -121,26 +126,27 @@ def read_layout(
 
 def _refuse_other_examples(dims: Dims, shape: tuple[int, ...], count: int | None) -> None:
     places = [place for place, dim in enumerate(dims) if any(atom.kind == "n" for atom in dim)]
-    if count is not None and shape[0] != count and 0 in places:
-        raise ValueError(
-            f"the layer gives {shape}, {shape[0]} maps for {count} examples: they belong to views, windows or frames of the "
-            "examples. Explain a layer that gives one map per example, or pass every view as an example of its own."
-        )
+    other_count = count is not None and shape[0] != count
+    if count is not None and other_count and 0 in places:
+        refuse_other_count("the layer", shape, count)
     turned = any(atom.turned for atom in dims[0])
-    if (
-        (places and places != [0])
-        or turned
-        or (kinds(dims[0]) & {"c", "s", "p"})
-        or (count is not None and shape[0] != count)
-    ):
+    if (places and places != [0]) or turned or kinds(dims[0]) & {"c", "s", "p"} or other_count:
         where = f"dimension {places[0]}" if places and not turned else "no dimension"
         raise ValueError(
             f"the layer gives {shape}, in which {where} is that of the {count} examples; take a layer where dimension 0 is."
         )
 
 
+def refuse_other_count(layer: str, shape: tuple[int, ...], count: int) -> NoReturn:
+    """Raise ValueError for a layer whose output has another number of maps than there are examples."""
+    raise ValueError(
+        f"{layer} gives {shape}, {shape[0]} maps for {count} examples: they belong to views, windows or frames of the "
+        "examples. Explain a layer that gives one map per example, or pass every view as an example of its own."
+    )
+
+
 def _channel(dims: Dims, shape: tuple[int, ...], grids: Sequence[tuple[int, ...]]) -> int:
-    """The dimension of the channels: the only one that is known as such, or the only one that is not space."""
+    """Return the dimension of the channels: the only one that is known as such, or the only one that is not space."""
     known = [place for place, dim in enumerate(dims) if place and kinds(dim) == {"c"}]
     if not known:
         known = [place for place, dim in enumerate(dims) if place and kinds(dim) != {"s"}]
@@ -165,7 +171,7 @@ def _channel(dims: Dims, shape: tuple[int, ...], grids: Sequence[tuple[int, ...]
 
 
 def _is_given(dim: Dim) -> bool:
-    """Whether nothing is known of a dimension because no function has said it, not because it was lost on the way."""
+    """Return whether a dimension of the inputs is unknown only because no function has determined its kind."""
     return len(dim) == 1 and dim[0].kind == "?" and dim[0].given
 
 
@@ -184,7 +190,7 @@ def _refuse_other_order(space: Dims, shape: tuple[int, ...]) -> None:
 def _row(
     dim: Dim, shape: tuple[int, ...], last: bool, grids: Sequence[tuple[int, ...]], told: Iterable[FeatureLayout]
 ) -> FeatureLayout:
-    """The layout of features whose positions are in one dimension: a signal, a text or tokens."""
+    """Return the layout of features whose positions are in one dimension: a signal, a text or tokens."""
     prefix, atoms = (dim[0].prefix, dim[0].row) if len(dim) == 1 and dim[0].prefix else (0, dim)
     atoms = tuple(atom for atom in atoms if atom.size > 1 or atom.kind in "s?")
     sides = tuple(atom.size for atom in atoms)
@@ -202,7 +208,7 @@ def _row(
 def _told(
     shape: tuple[int, ...], last: bool, grids: Sequence[tuple[int, ...]], told: Iterable[FeatureLayout]
 ) -> FeatureLayout:
-    """The layout of tokens of which the grid is not known, by the model's own words."""
+    """Return the layout of tokens of an unknown grid, from the attributes of the model."""
     for layout in _believable(told, last, grids):
         return layout
     proposal = _proposal(shape[1 if last else 2], grids, last)
@@ -210,7 +216,10 @@ def _told(
 
 
 def _believable(told: Iterable[FeatureLayout], last: bool, grids: Sequence[tuple[int, ...]]) -> Iterator[FeatureLayout]:
-    """What the model says, unless it has made another grid of as many tokens: some images are not of the usual sides."""
+    """Yield the layouts from the attributes of the model, unless it has made another grid of as many tokens.
+
+    The attributes describe the usual size of the image, and are wrong for an image of other sides.
+    """
     for layout in told:
         tokens = math.prod(layout.grid or ())
         made = [grid for grid in grids if math.prod(grid) == tokens]
@@ -219,7 +228,7 @@ def _believable(told: Iterable[FeatureLayout], last: bool, grids: Sequence[tuple
 
 
 def _proposal(tokens: int, grids: Sequence[tuple[int, ...]], last: bool = True) -> FeatureLayout:
-    """A layout for so many tokens: the largest grid that the model has made, behind prefix tokens, or a single row."""
+    """Return a layout to propose: the largest grid in the model that fits, behind prefix tokens, or a single row."""
     fitting = [grid for grid in grids if tokens / 2 < math.prod(grid) <= tokens]
     grid = max(fitting, key=math.prod, default=(tokens,))
     return FeatureLayout(last, tokens - math.prod(grid), grid)
@@ -233,7 +242,7 @@ def _windows(shape: tuple[int, ...]) -> str:
 
 
 def told_layouts(modules: Iterable[nn.Module]) -> Iterator[FeatureLayout]:
-    """What modules say of their tokens: torchvision's vision transformer, and timm's transformers."""
+    """Yield layouts from the attributes of modules: those of torchvision's vision transformer, and of timm's models."""
     for module in modules:
         if isinstance(getattr(module, "class_token", None), Tensor) and hasattr(module, "patch_size"):
             side = int(module.image_size) // int(module.patch_size)  # type: ignore[arg-type]  # torchvision's: both are int

@@ -1,4 +1,7 @@
-"""Masks around one position of a map, and runs of a model behind a layer on copies of its features that are masked so."""
+"""Masks around one position of a map, and the tail of a model on masked copies of the features.
+
+Grids may have any number of dimensions.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +30,12 @@ _KINDS = ("one_hot", "gaussian", "gaussian_spread")
 
 @dataclass(frozen=True)
 class PositionMask:
-    r"""Which part of a map is kept around a position: :math:`m_p(q) = k(q - p)`, 0 outside the kernel.
+    r"""The mask :math:`m_p(q) = k(q - p)` around a position p, 0 outside the kernel.
 
     Args:
         kernel (Tensor): (1, ...) or (C, ...), the weights around the position; every side is odd.
-        spread (bool): whether the features *at* the position are spread with the kernel, instead of each position's own
-            being kept.
+        spread (bool): whether the features *at* the position are spread with the kernel; otherwise each position keeps its
+            own features, weighted. Default: False
     """
 
     kernel: Tensor
@@ -40,11 +43,11 @@ class PositionMask:
 
     @functools.cached_property
     def weights(self) -> list[float]:
-        """The distinct weights of a kernel that all channels share, without 0."""
+        """The distinct weights, without 0, of a kernel that all channels share."""
         return [weight for weight in self.kernel.unique().tolist() if weight]
 
     def on(self, grid: tuple[int, ...], positions: Tensor) -> Tensor:
-        """The masks (P, 1 or C, ...) of ``positions`` (P,), counted in reading order."""
+        """Return the masks (P, 1 or C, ...) of ``positions`` (P,), which count in reading order."""
         index: list[Tensor] = []
         inside = torch.ones((), dtype=torch.bool, device=positions.device)
         for d, (place, size, side) in enumerate(
@@ -58,7 +61,7 @@ class PositionMask:
         return (around * inside).transpose(0, 1)
 
     def copies(self, maps: Tensor, positions: Tensor) -> Tensor:
-        """Masked copies (P, C, ...) of the maps (1, C, ...) of one example."""
+        """Return masked copies (P, C, ...) of the maps (1, C, ...) of one example."""
         masks = self.on(tuple(maps.shape[2:]), positions)
         if not self.spread:
             return maps * masks
@@ -66,9 +69,10 @@ class PositionMask:
         return kept.view(*kept.shape, *[1] * (maps.dim() - 2)) * masks
 
     def gather(self, maps: Tensor, weight: float) -> Tensor:
-        """Sum of the neighbours of each position that the kernel gives ``weight``, zero beyond the border (N, C, ...)."""
+        """Return, for each position of maps (N, C, ...), the sum of the neighbours with that weight in the kernel."""
         if self.kernel[0].numel() == 1:
             return maps
+        # Shifted sums instead of a convolution, which a GPU would round to TF32
         padded = F.pad(maps, [side // 2 for side in reversed(self.kernel.shape[1:]) for _ in range(2)])
         total = torch.zeros_like(maps)
         for offset in self._offsets(weight):
@@ -83,7 +87,11 @@ class PositionMask:
 
 
 def make_mask(mask: str | Tensor, maps: Tensor) -> PositionMask:
-    """The mask that is asked for, for maps (N, C, ...).
+    """Build a mask for maps (N, C, ...).
+
+    Args:
+        mask (str or Tensor): a name, or a kernel.
+        maps (Tensor): of which it takes the dimensions, the precision and the device.
 
     Raises:
         ValueError: for an unknown name, or a kernel that does not fit the maps.
@@ -101,7 +109,7 @@ def make_mask(mask: str | Tensor, maps: Tensor) -> PositionMask:
 
 
 def _checked(kernel: Tensor, dims: int, channels: int) -> Tensor:
-    """A kernel with its axis of channels."""
+    """Return a kernel with its dimension of channels; raise ValueError unless it fits the maps."""
     if kernel.dim() == dims:
         kernel = kernel[None]
     shape = tuple(kernel.shape)
@@ -116,7 +124,15 @@ def _checked(kernel: Tensor, dims: int, channels: int) -> Tensor:
 
 @dataclass(frozen=True)
 class MaskedPart:
-    """One of the tensors that a layer gives, and how it is masked."""
+    """One of the tensors in the output of a layer, and how it is masked.
+
+    Args:
+        place (int): among the values of the output.
+        layout (FeatureLayout): of the tensor.
+        mask (PositionMask): for its maps.
+        grid (torch.Size): of the maps.
+        chunk (int): number of copies that are run at a time.
+    """
 
     place: int
     layout: FeatureLayout
@@ -131,23 +147,23 @@ class MaskedPart:
         return cls(place, layout, make_mask(mask, maps), maps.shape[2:], chunk_size(chunk, value[:1]))
 
     def copies(self, value: Tensor, positions: Tensor) -> Tensor:
-        """Copies (P, ...) of the tensor (1, ...) of one example, masked at each position; untouched at position -1."""
+        """Return copies (P, ...) of the tensor (1, ...) of one example, masked at each position; untouched at -1."""
         masked = self.layout.to_features(self.mask.copies(self.layout.to_maps(value), positions[positions >= 0]), value)
         return torch.cat((value.expand(len(positions) - len(masked), *value.shape[1:]), masked))
 
 
 class MaskedTail:
-    """The model behind the layer, run on masked copies.
+    """The part of a model behind a layer, run on masked copies.
 
-    The copies of every example are preceded by an untouched one, whose scores are known. Where it does not reproduce them,
-    the modules before the layer are run again for all copies; where that does not help either, one copy at a time.
+    The first copy of every example is untouched, and its scores are known. If they differ, the modules before the layer are
+    run again for all copies; if that does not help either, one copy at a time.
 
     Args:
         call (Call): the model with its arguments.
         layer (torch.nn.Module): whose features are masked.
         at_input (bool): whether these are the layer's input.
         trace (Trace): of the call.
-        bar (tqdm.tqdm): shows the copies that have been run.
+        bar (tqdm.tqdm): counts the copies that have been run.
     """
 
     def __init__(self, call: Call, layer: nn.Module, at_input: bool, trace: Trace, bar: tqdm[Any]) -> None:
@@ -156,31 +172,33 @@ class MaskedTail:
         self._one_by_one = trace.alone
 
     def scores(self, part: MaskedPart, row: int, choose: Callable[[Any, int], Tensor]) -> Tensor:
-        """The chosen scores (P, R) of one example for all positions.
+        """Return the chosen scores (P, R) of one example for all positions.
+
+        Args:
+            part (MaskedPart): the tensor that is masked.
+            row (int): the example.
+            choose (callable): selects the scores.
 
         Raises:
-            ValueError: if a copy of an example does not get the example's scores.
+            ValueError: if an untouched copy of the example has other scores than the example.
         """
+        device = values_of(self.trace.features)[part.place].device
+        positions = torch.arange(-1, part.grid.numel(), device=device)  # -1 for the untouched copy
         first = None
         while first is None:
-            chunks = self._positions(part).split(1 if self._one_by_one else part.chunk)
+            chunks = positions.split(1 if self._one_by_one else part.chunk)
             first = self._checked(part, row, chunks[0])
-        others = [self._run(part, row, positions) for positions in chunks[1:]]
+        others = [self._run(part, row, chunk) for chunk in chunks[1:]]
         return torch.cat([choose(scores, row) for scores in (first[1:], *others) if len(scores)])
 
-    def _positions(self, part: MaskedPart) -> Tensor:
-        """All positions of the grid, and -1 before them for the untouched copy."""
-        device = values_of(self.trace.features)[part.place].device
-        return torch.arange(-1, part.grid.numel(), device=device)
-
     def _checked(self, part: MaskedPart, row: int, positions: Tensor) -> Tensor | None:
-        """The scores of a chunk whose first copy is untouched; None if that one is wrong and there is a slower way."""
+        """Return the scores of a chunk whose first copy is untouched; None if that one is wrong and a slower way is left."""
         slowest = self._recording is None and self._one_by_one
         try:
             scores = self._run(part, row, positions)
             if agree(scores[:1], self.trace.result[row : row + 1], self.trace):
                 return scores
-        except Exception:
+        except Exception:  # a model may refuse copies in any words; those of the slowest way are its last
             if slowest:
                 raise
         if slowest:
@@ -189,9 +207,9 @@ class MaskedTail:
         return None
 
     def _run(self, part: MaskedPart, row: int, positions: Tensor) -> Tensor:
-        """The scores (P, ...) of the copies of one example that are masked at each of the positions."""
+        """Return the scores (P, ...) of the copies of one example that are masked at each of the positions."""
         number = len(positions)
-        values = list(self._values(row, number))
+        values = list(self.call.rows(values_of(self.trace.features), row, number))
         values[part.place] = part.copies(values[part.place][:1], positions)
         features = tuple(values) if isinstance(self.trace.features, tuple) else values[0]
         copies = self.call.copies(row, number, own=self._recording is None)
@@ -199,7 +217,3 @@ class MaskedTail:
         check_rows(scores, number)
         self.bar.update(int((positions >= 0).sum()))
         return scores  # type: ignore[no-any-return]  # check_rows: a tensor
-
-    def _values(self, row: int, number: int) -> tuple[Any, ...]:
-        """What the layer gave for one example, seen ``number`` times."""
-        return self.call.rows(values_of(self.trace.features), row, number)

@@ -26,11 +26,11 @@ __all__ = ["Recording", "record", "run_tail"]
 
 @dataclass
 class Recording:
-    """What one run of a model left behind: see :func:`record`.
+    """The outputs of the modules before a layer, made by :func:`record`.
 
     Args:
-        outputs (dict): per module, what its outermost calls before the layer gave, in order; and per tensor in it the
-            dimension of the examples, None if it is the same for all of them.
+        outputs (dict): per module, the outputs of its outermost calls before the layer, in order; each with the dimension
+            of the examples for every tensor in it, None for a tensor that all examples share.
         written (bool): whether the model writes into the outputs, so that each copy needs memory of its own.
     """
 
@@ -39,38 +39,44 @@ class Recording:
 
 
 class _NotByExample(Exception):
-    """Raised where it cannot be told which part of an output belongs to which example."""
+    """Raised where it is unclear which part of an output belongs to which example."""
 
 
 def record(call: Call, layer: nn.Module, trace: Trace, *, at_input: bool = False) -> Recording | None:
-    """Run the model on one example more and remember what :func:`run_tail` needs; None if that cannot be had.
+    """Run the model on one example more, and store the outputs of the modules before the layer.
 
-    The sizes that grow with the batch tell where in an output the examples are: in the first dimension, in another one
-    (the state of a recurrent network), or nowhere (one row per class of a text encoder). The recording cannot be had where
-    an output holds anything but tensors, where modules are called once per example, or where the scores of an example
-    depend on the rest of the batch.
+    Sizes that grow with the batch show where the examples are in an output: in the first dimension, in another one (the
+    state of a recurrent network), or nowhere (one row per class of a text encoder).
 
-    Cost: one forward and a copy of what was remembered.
+    Args:
+        call (Call): the model with its arguments.
+        layer (torch.nn.Module): of that model.
+        trace (Trace): of the call, without the additional example.
+        at_input (bool): whether the input of the layer will be replaced. Default: False
+
+    Returns:
+        Recording or None: None if an output contains anything but tensors, if modules are called once per example, or if
+        the scores of an example depend on the rest of the batch. Cost: one forward and a copy of the outputs.
     """
-    count = call.count
     ended: list[tuple[nn.Module, int, Any]] = []  # outermost calls that have ended
     running: list[bool] = []  # per running call: may it contain the layer?
     begun: dict[nn.Module, int] = defaultdict(int)
     before: list[tuple[nn.Module, int, Any]] = []
 
     def watch(module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        outermost = not running or running[-1]
         known, number = len(ended), begun[module]
-        begun[module] += not running or running[-1]
-        running.append((not running or running[-1]) and holds(module, layer))
+        begun[module] += outermost
+        running.append(outermost and holds(module, layer))
         if module is layer and at_input:
             before[:] = ended
         output = forward(*args, **kwargs)
         running.pop()
-        del ended[known:]
+        del ended[known:]  # the module answers for all that ran within it
         if module is layer and not at_input:
             before[:] = ended
-        if not running or running[-1]:
-            ended.append((module, number, map_tensors(torch.clone, output)))  # the model may write into the output later
+        if outermost:
+            ended.append((module, number, map_tensors(torch.clone, output)))  # the model may overwrite the output later
         return output
 
     recording = Recording()
@@ -81,22 +87,28 @@ def record(call: Call, layer: nn.Module, trace: Trace, *, at_input: bool = False
             return None
         for module, number, output in before:
             pairs = zip(leaves(output), trace.shapes[module][number], strict=True)
-            dims = [_examples_in(leaf, seen, count) for leaf, seen in pairs if _is_shared_or_tensor(leaf, seen)]
+            dims = [_examples_in(leaf, seen, call.count) for leaf, seen in pairs if _is_shared_or_tensor(leaf, seen)]
             recording.outputs[module].append((output, dims))
-    except Exception:  # whatever the model says of one example more: it runs whole instead
+    except Exception:  # any error of a model that does not accept one example more: it is run as a whole instead
         return None
     return recording
 
 
 def _is_shared_or_tensor(leaf: Any, seen: Any) -> bool:
-    """Whether a leaf is a tensor; an error unless it is one or a plain value that the batch does not change."""
+    """Return whether a leaf is a tensor; raise unless it is one or a plain value that the batch does not change."""
     if not isinstance(leaf, Tensor) and not (isinstance(leaf, (type(None), bool, int, float, str)) and leaf == seen):
         raise _NotByExample("an output holds an object, or a number that follows the batch")
     return isinstance(leaf, Tensor)
 
 
 def _examples_in(output: Tensor, shape: torch.Size, count: int) -> int | None:
-    """The dimension of an output of ``count + 1`` examples that holds them, by its shape for ``count``; None for no one."""
+    """Return the dimension of the examples, None for no dimension.
+
+    Args:
+        output (Tensor): of ``count + 1`` examples.
+        shape (torch.Size): of the same output for ``count`` examples.
+        count (int): number of examples.
+    """
     grown = [dim for dim, (now, then) in enumerate(zip(output.shape, shape, strict=True)) if now != then]
     if len(grown) > 1 or any((shape[dim], output.shape[dim]) != (count, count + 1) for dim in grown):
         raise _NotByExample("the output does not grow by one example")
@@ -106,24 +118,28 @@ def _examples_in(output: Tensor, shape: torch.Size, count: int) -> int | None:
 def run_tail(
     recording: Recording | None, layer: nn.Module, features: Any, row: int, call: Call, trace: Trace, *, at_input: bool
 ) -> Any:
-    """What the model gives with other features at the layer; what lies before the layer is not run again.
+    """Run the model with other features at the layer; recorded modules are not run again.
 
     Args:
         recording (Recording or None): of the batch; without one the whole model runs.
         layer (torch.nn.Module): the recorded layer.
-        features (Tensor or tuple): what takes the place of the output (or input) of its last call, one row per copy.
+        features (Tensor or tuple): replace the output (or input) of its last call, one row per copy.
         row (int): the example of the batch that the copies belong to.
         call (Call): the model, with that many copies of the example.
         trace (Trace): of the batch.
         at_input (bool): whether ``features`` is the layer's input.
+
+    Returns:
+        any: output of the model.
     """
     try:
         answers = {} if recording is None else _answers(recording, row, call.count)
+        # The recording answers for all calls of the layer but the last one, which is then its first to be run.
         last = trace.calls if recording is None else 1
         watch = _replay(answers, layer, features, last, at_input)
         return run_view(call, layer, watch, partly=recording is not None)
     except RuntimeError as error:
-        # torch refuses to write into rows that share memory: give every copy its own, from now on
+        # Copies share the memory of their example, and torch refuses to write into it: give every copy its own from now on.
         if recording is None or recording.written or "single memory location" not in str(error):
             raise
     recording.written = True
@@ -131,12 +147,13 @@ def run_tail(
 
 
 def _answers(recording: Recording, row: int, copies: int) -> dict[nn.Module, deque[Any]]:
-    """What the modules before the layer gave, for copies of one example."""
+    """Return the recorded outputs for copies of one example, per module in the order of its calls."""
 
     def repeat(output: Tensor, dim: int | None) -> Tensor:
         if dim is None:
             return output
         seen = output.narrow(dim, row, 1).expand(*(copies if d == dim else -1 for d in range(output.dim())))
+        # A single copy is not expanded, so that torch would not refuse to overwrite the recording.
         return seen.clone() if recording.written or copies == 1 else seen
 
     def spread(output: Any, dims: list[int | None]) -> Any:
@@ -147,7 +164,7 @@ def _answers(recording: Recording, row: int, copies: int) -> dict[nn.Module, deq
 
 
 def _replay(answers: dict[nn.Module, deque[Any]], layer: nn.Module, features: Any, last: int, at_input: bool) -> Watch:
-    """Let modules answer as long as they have answers, and the layer with the features at the last call thereafter."""
+    """Return a watch under which modules give their answers as long as they have any, and the layer ``features`` then."""
     calls = 0
 
     def watch(module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

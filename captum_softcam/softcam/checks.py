@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from captum_softcam._names import listed, reason
+from captum_softcam._scores import rounding
 from captum_softcam.softcam.head import Head, find_head
 from captum_softcam.softcam.model import (
     EvidenceHead,
@@ -40,8 +41,6 @@ __all__ = [
     "why_moved",
 ]
 
-_ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 1e-2}
-_TF32 = 1e-2  # what convolutions on a GPU round to, unless torch is told otherwise
 _AGREEMENT = 0.3  # lowest correlation of positions in the map and in the input; unrelated positions have 0
 _CLEAR = 36  # least number of positions to tell a mirrored map by: small ones come near _MIRRORED by chance
 _MIRRORED = -0.6  # highest correlation of a mirrored map; networks that see the whole input come near it, too
@@ -283,14 +282,7 @@ def _compared(given: Tensor, wanted: Tensor, scale: float = 0.0) -> Comparison:
     moved = float("inf")
     if given.shape == wanted.shape or (len(given) == 1 and given.numel() == wanted.numel()):
         moved = float((given.reshape(wanted.shape) - wanted).abs().max())
-    return Comparison(moved, _rounding(wanted) * max(scale, largest), largest)
-
-
-def _rounding(logits: Tensor) -> float:
-    """Return the largest difference by rounding, relative to the largest value."""
-    exact = _ROUNDING.get(logits.dtype, _ROUNDING[torch.float32])
-    in_tf32 = logits.is_cuda and logits.dtype == torch.float32 and torch.backends.cudnn.allow_tf32
-    return _TF32 if in_tf32 else exact
+    return Comparison(moved, rounding(wanted) * max(scale, largest), largest)
 
 
 @torch.no_grad()
