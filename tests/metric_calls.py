@@ -16,7 +16,7 @@ _SMALL = {  # few enough for 2 patches per side of a signal
     "patches": 2,
     "regions_evaluation": 2,
     "runs": 5,
-    "shares": (0.2, 0.6),
+    "fractions": (0.2, 0.6),
     "sides": (1, 2),
     "sizes": (1,),
     "steps": 4,

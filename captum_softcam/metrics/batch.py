@@ -1,4 +1,4 @@
-"""One batch of images as all metrics see it, and one method's maps of it: what several metrics need is computed once."""
+"""A batch of images and one method's maps of it, with what several metrics need, computed once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from captum_softcam._scores import are_probabilities, refuse_probabilities, score_table
 from captum_softcam.metrics import functional
 from captum_softcam.metrics.functional._answers import of_class, refuse_other_classes
-from captum_softcam.metrics.functional._edges import nan_if_flat, nan_if_no_evidence, usable_maps
+from captum_softcam.metrics.functional._edges import nan_if_flat, nan_if_not_positive, usable_maps
 from captum_softcam.metrics.functional._grid import even_grid, grid, patch_means, patch_sums
 from captum_softcam.metrics.patches import PATCHES, PatchGame
 
@@ -19,17 +19,17 @@ __all__ = ["Batch", "Explanation"]
 
 
 class Batch:
-    """A batch with its model, the same for all methods.
+    """A batch of images with its model, shared by all methods and metrics.
 
     Args:
         model (torch.nn.Module): images (N, C, ...) -> logits (N, K), in eval mode.
         images (Tensor): (N, C, ...), as the model takes them.
-        targets (Tensor): (N,), the class that is explained of each.
+        targets (Tensor): (N,), the explained class of each image.
         masks (Tensor): (N, 1, ...) bool, all False where a sample has none. Default: None, no sample has one
         outputs (Tensor): the outputs of the model for the images, (N, K). Default: None, computed when needed
         patches (int): patches per side in the faithfulness metrics. Default: 64 patches in all, 8 per side of an image;
             fewer along a side that has fewer positions
-        seed (int): of random subsets and noise, the same for every method and sample. Default: 0
+        seed (int): seed of random subsets and noise, the same for every method and sample. Default: 0
     """
 
     def __init__(
@@ -89,14 +89,15 @@ class Batch:
 
     @cached_property
     def game(self) -> PatchGame:
-        """The images as a game of patches; a taken patch is blurred: all finer than a patch goes, colour and light stay."""
+        """The images as a game of patches, in which a removed patch is blurred."""
+        # As wide as a patch: all detail within it goes, while colour and brightness stay, which models know from training.
         sides = [side / count for side, count in zip(self.images.shape[2:], self.counts, strict=True)]
         baseline = functional.blur_baseline(self.images, sigma=max(1.0, *sides))
         return PatchGame(self.model, self.images, baseline, self.counts, self.logits)
 
     @cached_property
     def superpixels(self) -> Tensor:
-        """Segments of the images, (N, 1, ...), which depend on the images alone."""
+        """Segments of the images, (N, 1, ...)."""
         return functional.superpixels(self.images)
 
 
@@ -105,10 +106,9 @@ class Explanation:
 
     Args:
         batch (Batch): the batch.
-        maps (Tensor): (N, 1, ...) at input resolution, signed; where an image is not finite, nothing can be said of its map:
-            it counts as not finite, too.
-        explain (callable): images (N, C, ...) -> maps by the same method for the same classes, for metrics that look at
-            the map of another image.
+        maps (Tensor): (N, 1, ...) at input resolution, signed; the map of an image that is not finite is replaced by NaN.
+        explain (callable): images (N, C, ...) -> maps by the same method for the same classes, for metrics that need the
+            map of another image.
 
     Raises:
         ValueError: if the maps are not (N, 1, ...) of the images' number and size.
@@ -121,26 +121,26 @@ class Explanation:
 
     @cached_property
     def patch_means(self) -> Tensor:
-        """Mean of each map over its patches, (N, 1, g, g): their order."""
+        """Mean of each map over its patches, (N, 1, g, g), which determines their order."""
         return nan_if_flat(patch_means(self.maps, self.batch.counts)[:, None], self.maps)
 
     @cached_property
     def patch_sums(self) -> Tensor:
-        """Sum of each map over its patches, (N, 1, g, g): what they contribute."""
+        """Sum of each map over its patches, (N, 1, g, g), their contributions."""
         return nan_if_flat(patch_sums(self.maps, self.batch.counts)[:, None], self.maps)
 
     @cached_property
     def masked_images(self) -> Tensor:
-        """The images where their maps are, (N, C, ...)."""
+        """The images masked by their maps, (N, C, ...)."""
         return functional.masked_images(self.batch.images, self.maps)
 
     @cached_property
     def masked_confidence(self) -> Tensor:
         """Probability of the class in the masked images, (N,)."""
         scores = functional.confidence(self.batch.model, self.masked_images, self.batch.targets)
-        return nan_if_no_evidence(scores, self.maps)
+        return nan_if_not_positive(scores, self.maps)
 
     @cached_property
     def masked_maps(self) -> Tensor:
-        """The method's maps of the masked images, (N, 1, ...). Cost: one attribution."""
+        """Maps of the masked images by the same method, (N, 1, ...). Cost: one attribution."""
         return self.explain(self.masked_images)

@@ -1,4 +1,4 @@
-"""What the metrics as classes of Quantus share: Quantus' way to be called in front, a row of :data:`METRICS` behind."""
+"""Base class of the metrics as classes of Quantus: the interface of Quantus around a row of :data:`METRICS`."""
 
 from __future__ import annotations
 
@@ -30,32 +30,31 @@ _TABLE = 2  # dimensions
 class QuantusMetric(Base[list[float]]):
     """One of :data:`METRICS` as a class of Quantus.
 
-    It is called as Quantus' own are, and gives one float per sample, the one that a comparison shows. Images come channels
-    first, signals and volumes likewise; tables are refused. Maps are signed and of the size of the images; several channels,
-    as Captum's methods of the input give them, are summed for all metrics alike. A map without positive evidence is measured
-    and not refused.
+    It is called like the classes of Quantus and returns one float per sample, the score of a comparison. Images, signals
+    and volumes have their channels first; tables are refused. Maps are signed and of the size of the images. Several
+    channels, as Captum's input attributions have them, are summed. A map without positive relevance is measured.
 
-    Metrics of faithfulness have two settings beside their own: ``patches`` per side that perturbation takes away (64 in all
-    if None, 8 per side of an image; on smaller images fewer, and settings that count patches and are not given shrink with
-    them), and the ``seed`` (0) of random subsets and noise, the same for every sample. Not all have a use for both:
-    :class:`Road`, :class:`Irof`, :class:`AverageDrop`, :class:`IncreaseInConfidence`, :class:`Coherency` and :class:`Adcc`
-    take no patches away, and only :class:`FaithfulnessCorrelation`, :class:`SensitivityN` and :class:`Road` draw at random.
+    Faithfulness metrics have two settings besides their own: the ``patches`` per side that are perturbed (None for 64 in
+    all, 8 per side of an image; smaller images have fewer, and default settings that count patches shrink with them), and
+    the ``seed`` (0) of random subsets and noise, the same for every sample. Some metrics ignore them: :class:`Road`,
+    :class:`Irof`, :class:`AverageDrop`, :class:`IncreaseInConfidence`, :class:`Coherency` and :class:`Adcc` perturb no
+    patches, and only :class:`FaithfulnessCorrelation`, :class:`SensitivityN` and :class:`Road` are random.
 
     Args:
-        abs (bool): measure the magnitudes of the maps; negative evidence then counts as evidence. Default: False
+        abs (bool): measure the magnitudes of the maps; negative relevance then counts as positive. Default: False
         normalise (bool): pass each map through ``normalise_func`` first. Default: False
-        normalise_func (callable): of Quantus. Default: its ``normalise_by_max``
+        normalise_func (callable): normalisation of Quantus. Default: its ``normalise_by_max``
         normalise_func_kwargs (dict): its further arguments. Default: none
-        return_aggregate (bool): give one number for all samples. Default: False
-        aggregate_func (callable): what makes that number; ``numpy.nanmean`` leaves undefined scores out.
+        return_aggregate (bool): return one number for all samples. Default: False
+        aggregate_func (callable): computes that number; ``numpy.nanmean`` leaves undefined scores out.
             Default: ``numpy.mean``
         default_plot_func (callable): for ``plot``. Default: none
-        disable_warnings (bool): without effect: there are none. Default: True
-        display_progressbar (bool): over the batches. Default: False
-        **settings: of the metric, which its class lists.
+        disable_warnings (bool): has no effect, because there are no warnings. Default: True
+        display_progressbar (bool): show the progress over batches. Default: False
+        **settings: settings of the metric, listed by its class.
 
     Raises:
-        ValueError: for a setting that the metric does not have.
+        ValueError: if the metric does not have a setting of that name.
     """
 
     row: ClassVar[str]
@@ -72,8 +71,8 @@ class QuantusMetric(Base[list[float]]):
         cls.evaluation_category = EvaluationCategory[metric.category.upper()]
         shared = _OF_THE_BATCH if metric.category == "faithfulness" else {}
         cls._defaults = {**shared, **metric.settings}
-        cls.__signature__ = _signature(cls._defaults)  # for readers: that of __init__ tells nothing of the settings
-        cls.__doc__ = f"{inspect.cleandoc(cls.__doc__ or '')}\n\n{_shared(shared)}"  # once for all, likewise for readers
+        cls.__signature__ = _signature(cls._defaults)  # for help(): the signature of __init__ hides the settings
+        cls.__doc__ = f"{inspect.cleandoc(cls.__doc__ or '')}\n\n{_shared(shared)}"  # for help() and autodoc, likewise
 
     def __init__(
         self,
@@ -106,7 +105,7 @@ class QuantusMetric(Base[list[float]]):
             raise ValueError(f"{type(self).__name__} has no setting {quoted(name)}. {closest(name, known)}")
         self.settings = {**self._defaults, **settings}
         self._given = settings
-        self.a_axes = ()  # which axes of the images a map has: Quantus would guess, and refuse where it cannot
+        self.a_axes = ()  # the axes of a map among those of the image: Quantus 0.6 would infer them, and raise if it cannot
 
     def __call__(
         self,
@@ -119,33 +118,33 @@ class QuantusMetric(Base[list[float]]):
         explain_func: Callable[..., NDArray[Any]] | None = None,
         explain_func_kwargs: dict[str, Any] | None = None,
         model_predict_kwargs: dict[str, Any] | None = None,
-        softmax: bool | None = None,  # noqa: ARG002 - Quantus' callers give it
+        softmax: bool | None = None,  # noqa: ARG002 - passed by quantus.evaluate
         device: str | None = None,
         batch_size: int = 64,
     ) -> list[float]:
-        """Scores of the samples, NaN where undefined.
+        """Score the samples, NaN where undefined.
 
         Args:
-            model (torch.nn.Module): images -> logits (N, K), in eval mode; None where a metric costs no forward.
+            model (torch.nn.Module): images -> logits (N, K), in eval mode; None if the metric costs no forward.
             x_batch (ndarray): images (N, C, H, W), signals (N, C, L) or volumes.
             y_batch (ndarray): the class that is explained of each, (N,).
-            a_batch (ndarray): maps (N, 1, ...), (N, ...) or (N, C, ...), whose channels are summed. Default: those that
-                ``explain_func`` makes
-            s_batch (ndarray): masks (N, 1, ...) or (N, ...), above 0 on the evidence. Default: none; localisation needs them
-            channel_first (bool): None to let Quantus guess. Default: True
+            a_batch (ndarray): maps (N, 1, ...), (N, ...) or (N, C, ...), whose channels are summed. Default: computed by
+                ``explain_func``
+            s_batch (ndarray): masks (N, 1, ...) or (N, ...), above 0 on the object; required for localisation. Default: none
+            channel_first (bool): None to let Quantus infer it. Default: True
             explain_func (callable): ``(model=, inputs=, targets=, **explain_func_kwargs)`` -> maps.
             explain_func_kwargs (dict): its further arguments. Default: none
             model_predict_kwargs (dict): further arguments of the model. Default: none
-            softmax (bool): without effect: a metric reads logits or probabilities as its formula has it.
-            device (str): for ``explain_func``; the metric itself works where the model is.
-            batch_size (int): samples at a time; but for rounding no score depends on it. Default: 64
+            softmax (bool): has no effect: the formula of a metric decides between logits and probabilities.
+            device (str): passed to ``explain_func``; the metric itself runs on the device of the model.
+            batch_size (int): samples at a time; except for rounding, no score depends on it. Default: 64
 
         Returns:
-            list of float: one for each sample.
+            list of float: one score for each sample.
 
         Raises:
-            ValueError: if model, masks or ``explain_func`` are needed and missing, the model is in train mode or gives no
-                logits (N, K), images are a table, or maps, masks and classes do not fit them.
+            ValueError: if a required model, masks or ``explain_func`` is missing, the model is in train mode or does not
+                return logits (N, K), images are a table, or maps, masks and classes do not fit them.
         """
         self._refuse_missing(model, a_batch, s_batch, explain_func)
         images = np.asarray(x_batch)
@@ -154,11 +153,11 @@ class QuantusMetric(Base[list[float]]):
             model=model,
             x_batch=images,
             y_batch=np.asarray(y_batch),
-            a_batch=None,  # Quantus refuses maps without positive evidence: they go round it, by custom_preprocess
+            a_batch=None,  # Quantus refuses maps without positive values: custom_preprocess passes them around its check
             s_batch=None if s_batch is None else np.asarray(s_batch),
             channel_first=channel_first,
             explain_func=explain_func or self._refuse_to_explain,
-            explain_func_kwargs=dict(explain_func_kwargs or {}),  # Quantus writes into it
+            explain_func_kwargs=dict(explain_func_kwargs or {}),  # Quantus adds entries to it
             model_predict_kwargs=model_predict_kwargs,
             softmax=False,
             device=device,
@@ -176,9 +175,9 @@ class QuantusMetric(Base[list[float]]):
         custom_batch: NDArray[Any] | None,
         **_: Any,
     ) -> dict[str, Any]:
-        """Called by Quantus: the maps that were given, or the promise of others."""
-        promise = _Maps(lambda part: self._explain(_module(model), x_batch[part], y_batch[part]), len(x_batch))
-        return {"a_batch": promise if custom_batch is None else custom_batch, "custom_batch": None}
+        """Return the maps, or maps computed on demand; called by Quantus."""
+        on_demand = _Maps(lambda part: self._explain(_module(model), x_batch[part], y_batch[part]), len(x_batch))
+        return {"a_batch": on_demand if custom_batch is None else custom_batch, "custom_batch": None}
 
     def evaluate_batch(
         self,
@@ -189,7 +188,7 @@ class QuantusMetric(Base[list[float]]):
         s_batch: NDArray[Any] | None = None,
         **_: Any,
     ) -> list[float]:
-        """Called by Quantus: the scores of a batch."""
+        """Score a batch; called by Quantus."""
         metric, module = METRICS[self.row], _module(model)
         like = next(module.parameters(), torch.empty(0))
 
@@ -216,11 +215,12 @@ class QuantusMetric(Base[list[float]]):
         print(inspect.getdoc(type(self)))
 
     def _explain(self, module: nn.Module, images: NDArray[Any], targets: NDArray[Any]) -> NDArray[Any]:
-        own = {"inputs": images.copy(), "targets": targets.copy()}  # the caller's arrays are not to be written into
+        own = {"inputs": images.copy(), "targets": targets.copy()}  # an explain_func may write into its arguments
         return np.asarray(self.explain_func(model=module, **own, **self.explain_func_kwargs))
 
     def _prepare(self, maps: NDArray[Any]) -> NDArray[Any]:
-        """Maps as ``normalise`` and ``abs`` want them, each by itself, so that no score depends on the batch."""
+        """Apply ``normalise`` and ``abs``."""
+        # Map by map, because the functions of Quantus may scale all maps of a batch by one value.
         if self.normalise and self.normalise_func:
             maps = np.concatenate([self.normalise_func(maps[i : i + 1]) for i in range(len(maps))])
         return np.abs(maps) if self.abs else maps
@@ -229,22 +229,22 @@ class QuantusMetric(Base[list[float]]):
         name, metric = type(self).__name__, METRICS[self.row]
         if maps is None and explain_func is None:
             raise ValueError(
-                f"{named(name)} has nothing to measure; give maps as a_batch, or the explain_func that makes them."
+                f"{named(name)} has nothing to measure; pass maps as a_batch, or the explain_func that computes them."
             )
         if masks is None and metric.category == "localisation":
-            raise ValueError(f"{named(name)} compares maps with masks; give them as s_batch, (N, 1, ...).")
+            raise ValueError(f"{named(name)} compares maps with masks; pass masks as s_batch, (N, 1, ...).")
         if model is not None:
             for module in model.modules():
                 refuse_train_mode(module)
         elif metric.forwards or metric.attributions:
-            raise ValueError(f"{named(name)} asks the model; got None.")
+            raise ValueError(f"{named(name)} needs the model; got None.")
 
     def _refuse_to_explain(self, **_: Any) -> NDArray[Any]:
-        raise ValueError(f"{type(self).__name__} looks at maps of other images, too; give the explain_func that makes them.")
+        raise ValueError(f"{type(self).__name__} needs maps of other images; pass the explain_func that computes them.")
 
 
 class _Maps(Sequence[NDArray[Any]]):
-    """Maps that are made when a batch of them is asked for."""
+    """Maps that are computed when Quantus selects a batch of them."""
 
     def __init__(self, make: Callable[[slice], NDArray[Any]], count: int) -> None:
         self._make = make
@@ -258,38 +258,38 @@ class _Maps(Sequence[NDArray[Any]]):
 
 
 def _signature(defaults: Mapping[str, Any]) -> inspect.Signature:
-    """Settings, and what all metrics share."""
+    """Make a signature of the settings and ``**common``."""
     kind = inspect.Parameter
     settings = [kind(name, kind.KEYWORD_ONLY, default=value) for name, value in defaults.items()]
     return inspect.Signature([*settings, kind("common", kind.VAR_KEYWORD)])
 
 
 def _shared(settings: Mapping[str, Any]) -> str:
-    """What a class takes beside its own settings, in the words of its docstring."""
+    """Describe the arguments that are not settings of the class itself, for its docstring."""
     own = f"{', '.join(f'``{name}``' for name in settings)} and " if settings else ""
     return f"Also takes {own}the ``common`` arguments of :class:`QuantusMetric`."
 
 
 def _module(model: ModelInterface[nn.Module] | None) -> nn.Module:
-    """The model that Quantus has wrapped; one that is never asked where there is none."""
+    """Unwrap the model; return one that is never called if there is none."""
     return nn.Identity() if model is None else model.model
 
 
 def _with_arguments(module: nn.Module, model: ModelInterface[nn.Module] | None) -> nn.Module:
-    """The model with its further arguments filled in."""
+    """Fill in the further arguments of the model."""
     further = model.model_predict_kwargs if model else None
     return cast(nn.Module, partial(module, **further)) if further else module
 
 
 def _one_channel(maps: NDArray[Any], images: NDArray[Any]) -> NDArray[Any]:
-    """Maps (N, ...) or (N, C, ...) as (N, 1, ...), channels summed, as a comparison sums them."""
+    """Reshape maps (N, ...) or (N, C, ...) to (N, 1, ...), with channels summed as in a comparison."""
     if maps.ndim == images.ndim - 1:
         return maps[:, None]
     return maps.sum(1, keepdims=True) if maps.ndim == images.ndim and maps.shape[1] != 1 else maps
 
 
 def _masks(masks: NDArray[Any], images: NDArray[Any]) -> NDArray[np.bool_]:
-    """Masks (N, ...) or (N, 1, ...) as (N, 1, ...), True above 0; ValueError unless there is one for each image."""
+    """Convert masks (N, ...) or (N, 1, ...) to bool (N, 1, ...); raise ValueError unless there is one for each image."""
     with_channel = masks[:, None] if masks.ndim == images.ndim - 1 else masks
     if with_channel.shape != (len(images), 1, *images.shape[2:]):
         raise ValueError(
@@ -300,10 +300,10 @@ def _masks(masks: NDArray[Any], images: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _refuse_other_counts(images: NDArray[Any], **batches: Any) -> None:
-    """Raise ValueError unless the images are at least signals (N, C, L), and there is one entry of all else for each."""
+    """Raise ValueError if the images are a table (N, features), or a batch does not have one entry for each image."""
     if images.ndim <= _TABLE:
         raise ValueError(
-            f"x_batch is {images.shape}, a table; the metrics look at neighbours, in signals (N, C, L), images (N, C, H, W) "
+            f"x_batch is {images.shape}, a table; the metrics need positions, as in signals (N, C, L), images (N, C, H, W) "
             "and volumes."
         )
     for name, batch in batches.items():

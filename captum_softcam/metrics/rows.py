@@ -77,16 +77,16 @@ def _selectivity(explanation: Explanation, *, patch_size: int) -> Curve:
     return Curve(points, functional.step_fractions(counts, patches=blocks, steps=steps))
 
 
-def _road(explanation: Explanation, *, shares: Sequence[float], noise: float) -> Curve:
+def _road(explanation: Explanation, *, fractions: Sequence[float], noise: float) -> Curve:
     import torch
 
     batch = explanation.batch
     points = functional.road_curve(
-        batch.model, batch.images, explanation.maps, batch.targets, shares=shares, noise=noise, seed=batch.seed
+        batch.model, batch.images, explanation.maps, batch.targets, fractions=fractions, noise=noise, seed=batch.seed
     )
     whole = (batch.logits.argmax(1) == batch.targets.to(batch.logits.device)).to(points)[:, None]
     whole = whole.masked_fill(points[:, :1].isnan(), torch.nan)
-    return Curve(torch.cat([whole, points], 1), torch.tensor([0.0, *shares]))
+    return Curve(torch.cat([whole, points], 1), torch.tensor([0.0, *fractions]))
 
 
 def _irof(explanation: Explanation, *, steps: int) -> Tensor:
@@ -191,7 +191,7 @@ _FAITHFULNESS = (
         64,
         partial(_by_sums, "monotonicity_correlation"),
     ),
-    _corrected("road", "ROAD", False, "rong2022road", 9, _road, {"shares": _TENTHS, "noise": 0.01}),
+    _corrected("road", "ROAD", False, "rong2022road", 9, _road, {"fractions": _TENTHS, "noise": 0.01}),
     _corrected("irof", "IROF", True, "rieger2020irof", 17, _irof, _STEPS),
     _faithfulness("average_drop", "Average drop", False, "chattopadhay2018gradcampp", 1, _average_drop),
     _faithfulness(

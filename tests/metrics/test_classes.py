@@ -180,7 +180,7 @@ def test_the_adapter_is_an_explain_func(method, model, data):
         ("insertion", {"steps": 4}),
         ("selectivity", {"patch_size": 4}),
         ("infidelity", {"sides": [1], "scaled": False}),
-        ("road", {"shares": [0.5], "noise": 0.1}),
+        ("road", {"fractions": [0.5], "noise": 0.1}),
     ],
 )
 def test_settings_are_those_of_the_row(name, settings, model, data):
@@ -228,7 +228,7 @@ def test_quantus_keeps_its_own_habits(model, data, capsys):
     assert len(metric.all_evaluation_scores) == 10
     assert metric.get_params["settings"] == {}
     metric.interpret_scores()
-    assert capsys.readouterr().out.startswith("Chance that a position of the mask is higher")
+    assert capsys.readouterr().out.startswith("Chance that a position on the mask is higher")
 
 
 class TestEvaluate:
@@ -507,20 +507,20 @@ class TestRefused:
             metrics.PointingGame(True)
 
     def test_no_masks(self, model, data):
-        with pytest.raises(ValueError, match=r"PixelAuc compares maps with masks; give them as s_batch"):
+        with pytest.raises(ValueError, match=r"PixelAuc compares maps with masks; pass masks as s_batch"):
             metrics.PixelAuc()(model, **{**data, "s_batch": None})
 
     def test_no_maps(self, model, data):
-        with pytest.raises(ValueError, match=r"Deletion has nothing to measure; give maps as a_batch, or the explain_func"):
+        with pytest.raises(ValueError, match=r"Deletion has nothing to measure; pass maps as a_batch, or the explain_func"):
             metrics.Deletion()(model, **{**data, "a_batch": None})
 
     def test_no_model(self, data):
-        with pytest.raises(ValueError, match=r"Deletion asks the model; got None"):
+        with pytest.raises(ValueError, match=r"Deletion needs the model; got None"):
             metrics.Deletion()(None, **data)
 
     @pytest.mark.parametrize("cls", [metrics.Coherency, metrics.Adcc])
     def test_no_way_to_explain_another_image(self, cls, model, data):
-        with pytest.raises(ValueError, match=rf"{cls.__name__} looks at maps of other images, too; give the explain_func"):
+        with pytest.raises(ValueError, match=rf"{cls.__name__} needs maps of other images; pass the explain_func"):
             cls()(model, **data)
 
     def test_a_model_in_train_mode(self, model, data):
@@ -549,7 +549,7 @@ class TestRefused:
     @EACH
     def test_tables(self, name):
         table = np.random.default_rng(0).random((3, 10), dtype=np.float32)
-        with pytest.raises(ValueError, match=r"x_batch is \(3, 10\), a table; the metrics look at neighbours"):
+        with pytest.raises(ValueError, match=r"x_batch is \(3, 10\), a table; the metrics need positions"):
             CLASSES[name]()(nn.Linear(10, 3).eval(), table, np.arange(3), table, table, explain_func=brightness)
 
     @pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.forwards])

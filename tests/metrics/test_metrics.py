@@ -174,7 +174,7 @@ def test_the_board_says_what_the_images_say(name, small, pictures, maps):
     torch.testing.assert_close(METRICS[name].measure(asked), want, atol=1e-5, rtol=1e-5, check_dtype=False)
 
 
-@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize("name", sorted(DRAWN))
 def test_the_seed_of_the_trial_draws(name, small, pictures, maps):
     first, again, other = (score(name, small, pictures, maps, seed=seed) for seed in (0, 0, 1))
     torch.testing.assert_close(first, again)
@@ -183,12 +183,12 @@ def test_the_seed_of_the_trial_draws(name, small, pictures, maps):
 
 def test_road(small, pictures, maps):
     got = METRICS["road"].measure(explanation(small, pictures, maps, seed=3))
-    shares = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
-    want = functional.road_curve(small, pictures, maps, TARGETS, shares=shares, seed=3)
+    fractions = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    want = functional.road_curve(small, pictures, maps, TARGETS, fractions=fractions, seed=3)
     torch.testing.assert_close(got.points[:, 1:], want)
     with torch.no_grad():
         assert got.points[:, 0].tolist() == (small(pictures).argmax(1) == TARGETS).tolist()
-    torch.testing.assert_close(got.fractions, torch.tensor([0.0, *shares]))
+    torch.testing.assert_close(got.fractions, torch.tensor([0.0, *fractions]))
 
 
 def test_irof(small, pictures, maps):

@@ -136,8 +136,8 @@ def test_imputation_equals_quantus():
 
 
 def test_road_equals_quantus_for_one_channel_in_one_batch(model, boards, maps):
-    shares = [0.25, 0.5, 0.75]
-    got = ours.road_curve(model, boards, maps, TARGETS, shares=shares, noise=0.0).mean(0)
+    fractions = [0.25, 0.5, 0.75]
+    got = ours.road_curve(model, boards, maps, TARGETS, fractions=fractions, noise=0.0).mean(0)
     want = quantus("ROAD", model, boards, maps, percentages=[25, 50, 75], noise=0.0)
     assert got.tolist() == pytest.approx(list(want.values()))
     assert 0 < got.mean() < 1, "or nothing was compared"

@@ -1,27 +1,27 @@
 """Scores of maps as pure functions of tensors: no state, any device, signals, images and volumes alike.
 
-Maps (N, 1, ...) are at input resolution, signed, larger where there is more evidence; masks (N, 1, ...) are bool, True where
-the evidence lies, and :func:`boxes_to_masks` makes them from boxes. Every function of maps gives one score per sample (N,),
-which does not depend on the other samples of the batch. Decided once, for all of them:
+Maps (N, 1, ...) are at input resolution, signed, larger where there is more relevance; masks (N, 1, ...) are bool, True on
+the object, and :func:`boxes_to_masks` makes them from boxes. Every function of maps returns one score per sample (N,), which
+does not depend on the other samples of the batch. All functions follow the same rules:
 
-- **A map that is flat or not finite ranks nothing: its score is NaN**, also where the formula has a value, and so is that of
-  an image that is not finite. A mean over samples that leaves NaN out should be shown with their number.
-- **A model gives logits, (N, K) of two classes or more.** One logit, whose softmax is always 1, and probabilities, whose
-  softmax hardly moves, are refused. These are recognised by the rows of all images that were asked about and an altered one.
-- **Negative evidence speaks against the class: where a score weighs positions, it counts as none.** These are the relevance
-  mass, the activation and the ADCC family, which shows the model the image where the activation is. A map without positive
-  evidence has nothing to weigh there: NaN, but for the activation sensitivity, 0: it activates nothing of the mask. Scores
-  that read the order alone (pointing game, ranks, top k, IoU, AUC, curves) take a map of negative values like any other.
-  The sparseness reads magnitudes, for a negative value is as much a part of the picture.
-- **An empty mask leaves nothing to find: a localisation score is NaN.** A full mask cannot be missed: the score is what the
-  formula gives, 1 for all but the activation sensitivity; the AUC, which has nothing left to compare with, is NaN.
-- **Of equal values one is drawn at random**: a score that picks the highest positions is its expected value over all their
-  orders, a comparison of two equal positions counts half, a threshold takes all of them or none. The curves need one order:
-  there, equal patches come from the top left.
-- **What is random is drawn from a seed, once, and is the same for every sample**: a score depends neither on the batch that
-  its sample came in nor on the method that came before.
+- **A map that is flat or not finite ranks nothing: its score is NaN**, even where the formula has a value. The same holds
+  for an image that is not finite. When you average scores without their NaN, report how many are left.
+- **A model returns logits, (N, K) of two classes or more.** A single logit, whose softmax is always 1, and probabilities,
+  whose softmax barely moves, are refused. Probabilities are recognised by the outputs for all images and for an altered one.
+- **Negative relevance speaks against the class and counts as 0 where a score weighs positions.** This concerns the relevance
+  mass, the activation and the ADCC family, which masks the image by the activation. A map without positive relevance has
+  nothing to weigh, and its score is NaN; only its activation sensitivity is 0, because it activates nothing of the mask.
+  Scores that read the order alone (pointing game, ranks, top k, IoU, AUC, curves) treat a map of negative values like any
+  other. The sparseness reads magnitudes, because a negative value is as much a part of the map.
+- **An empty mask leaves nothing to find: a localisation score is NaN.** With a full mask the formula applies: most scores
+  are 1, the activation sensitivity is not, and the AUC, which has no position outside the mask to compare with, is NaN.
+- **Ties are broken at random, in expectation**: a score that picks the highest positions is its expected value over all
+  orders of equal values, a comparison of two equal positions counts half, a threshold includes all of them or none. Curves
+  need a single order: there, equal patches are sorted from the top left.
+- **Random numbers are drawn from a seed, once, and are the same for every sample**: a score depends neither on the batch of
+  its sample nor on the methods that were measured before.
 
-Not one of the functions runs a model, but those that ask for ``forward_func``: their cost is given in forwards.
+Only functions with a ``forward_func`` run the model. Their cost is stated in forward passes.
 """
 
 from importlib import import_module

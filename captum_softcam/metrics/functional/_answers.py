@@ -1,4 +1,4 @@
-"""What a model says of images, as far as scores read it."""
+"""Outputs of the model as the scores read them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["logits_of", "of_class", "probabilities_of", "refuse_other_classes"]
 
 @torch.no_grad()
 def logits_of(forward_func: Callable[[Tensor], Tensor], images: Tensor, shown: Iterable[Tensor]) -> list[Tensor]:
-    """Logits (N, K) of several versions of the images (N, C, ...); one forward each.
+    """Compute the logits (N, K) of several versions of the images (N, C, ...), one forward each.
 
     Raises:
-        ValueError: if the model gives anything but logits (N, K) of two classes or more, probabilities included.
+        ValueError: if the outputs are not logits (N, K) of two classes or more, for example probabilities.
     """
     tables = [score_table(forward_func(each), len(images)) for each in shown]
     refuse_probabilities(forward_func, images, tables)
@@ -27,12 +27,12 @@ def logits_of(forward_func: Callable[[Tensor], Tensor], images: Tensor, shown: I
 def probabilities_of(
     forward_func: Callable[[Tensor], Tensor], images: Tensor, shown: Iterable[Tensor], targets: Tensor
 ) -> Tensor:
-    """Softmax probability of the class of each image in several versions of the images, (N, versions)."""
+    """Compute the softmax probability of each image's class in several versions of the images, (N, versions)."""
     return torch.stack([of_class(logits.softmax(1), targets) for logits in logits_of(forward_func, images, shown)], 1)
 
 
 def of_class(scores: Tensor, targets: Tensor) -> Tensor:
-    """The score of each image's class, (N,); ValueError if the model has no such class."""
+    """Select the score of each image's class, (N,); raise ValueError if the model has no such class."""
     refuse_other_classes(scores, targets)
     return scores.gather(1, targets.to(scores.device)[:, None])[:, 0]
 

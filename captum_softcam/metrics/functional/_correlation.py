@@ -1,4 +1,4 @@
-"""Correlation of two rows of numbers, row by row."""
+"""Correlation of two tensors, row by row."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["pearson", "spearman"]
 
 
 def pearson(first: Tensor, second: Tensor) -> Tensor:
-    """Pearson correlation of each row (N, M) with its partner, (N,) in [-1, 1]; NaN where a row is constant."""
+    """Compute the Pearson correlation of the rows (N, M) of two tensors, (N,) in [-1, 1]; NaN where a row is constant."""
     first, second = (values - values.mean(1, keepdim=True) for values in (first, second))
     spread = (first.square().sum(1) * second.square().sum(1)).sqrt()
-    return ((first * second).sum(1) / spread).clamp(-1, 1)  # beyond by rounding
+    return ((first * second).sum(1) / spread).clamp(-1, 1)  # rounding may leave the interval
 
 
 def spearman(first: Tensor, second: Tensor) -> Tensor:
-    """The same of the ranks, equal values sharing the mean of theirs."""
+    """Compute the rank correlation of the rows (N, M) of two tensors; equal values share the mean of their ranks."""
     return pearson(_mean_ranks(first), _mean_ranks(second))
 
 

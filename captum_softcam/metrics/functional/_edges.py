@@ -1,4 +1,4 @@
-"""What all scores do with maps and masks before they read them, and where there is nothing to read."""
+"""Checks and preparation of maps and masks, and NaN where a score is undefined."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = [
     "activation",
     "cells",
     "nan_if_flat",
-    "nan_if_no_evidence",
+    "nan_if_not_positive",
     "nan_if_nothing_to_find",
     "refuse_other_images",
     "refuse_other_maps",
@@ -24,33 +24,35 @@ __all__ = [
 
 
 def cells(maps: Tensor) -> Tensor:
-    """Values of each map (N, positions), in float32 at least: half precision and whole numbers do not add up."""
+    """Flatten maps to (N, positions), in float32 at least."""
+    # Sums of a whole image overflow float16 and are rounded in integers.
     return maps.flatten(1).to(torch.promote_types(maps.dtype, torch.float32))
 
 
 def wide(maps: Tensor) -> Tensor:
-    """Maps in the widest floating point numbers of their device; MPS has no float64."""
+    """Convert maps to the widest floating point type of their device."""
+    # MPS has no float64.
     return maps.to(torch.float32 if maps.device.type == "mps" else torch.float64)
 
 
 def activation(maps: Tensor) -> Tensor:
-    """Positive evidence on [0, 1], (N, positions)."""
+    """Scale the positive relevance of each map to [0, 1], (N, positions)."""
     return rescale(cells(maps).relu())
 
 
 def nan_if_flat(scores: Tensor, maps: Tensor) -> Tensor:
-    """Scores (N, ...), NaN where the map ranks nothing."""
+    """Replace scores (N, ...) by NaN where the map ranks nothing."""
     flat = is_flat(cells(maps))
     return scores.masked_fill(flat.view(-1, *[1] * (scores.dim() - 1)), math.nan)
 
 
-def nan_if_no_evidence(scores: Tensor, maps: Tensor) -> Tensor:
-    """Scores (N, ...), NaN where the map ranks nothing or none of its evidence is positive."""
+def nan_if_not_positive(scores: Tensor, maps: Tensor) -> Tensor:
+    """Replace scores (N, ...) by NaN where the map ranks nothing or has no positive relevance."""
     return nan_if_flat(nan_if_flat(scores, maps), cells(maps).relu())
 
 
 def nan_if_nothing_to_find(scores: Tensor, maps: Tensor, masks: Tensor) -> Tensor:
-    """Scores (N,), NaN where the map ranks nothing or the mask is empty."""
+    """Replace scores (N,) by NaN where the map ranks nothing or the mask is empty."""
     return nan_if_flat(scores, maps).masked_fill(~masks.flatten(1).any(1), math.nan)
 
 
@@ -83,7 +85,7 @@ def refuse_other_images(images: Tensor, maps: Tensor) -> None:
 
 
 def usable_maps(images: Tensor, maps: Tensor) -> Tensor:
-    """The maps (N, 1, ...) of images (N, C, ...), NaN where an image is not finite, because nothing can be said of it there.
+    """Replace the maps (N, 1, ...) of images (N, C, ...) by NaN where the image is not finite.
 
     Raises:
         ValueError: unless each of the images has a map of its size.

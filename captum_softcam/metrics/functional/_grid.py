@@ -1,4 +1,4 @@
-"""Maps seen as patches: as many per side as asked for, as equal as can be."""
+"""Maps divided into a grid of patches of equal size, up to one position."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["even_grid", "expand_patches", "grid", "owners_of", "patch_means", "p
 
 
 def even_grid(size: Sequence[int], total: int) -> list[int]:
-    """Patches along each dimension, ``total`` of them together, fewer where a side has fewer positions than that."""
+    """Return the patches along each dimension, ``total`` in all; fewer where a side has fewer positions."""
     return [min(round(total ** (1 / len(size))), side) for side in size]
 
 
 def grid(size: Sequence[int], patches: int | Sequence[int] | None) -> list[int]:
-    """Patches along each dimension: as many on every side, or one number for each; None makes each position a patch."""
+    """Return the patches along each dimension: one number for all, or one for each; None makes each position a patch."""
     if patches is None:
         return list(size)
     counts = [patches] * len(size) if isinstance(patches, int) else list(patches)
@@ -29,7 +29,7 @@ def grid(size: Sequence[int], patches: int | Sequence[int] | None) -> list[int]:
 
 
 def patch_sums(maps: Tensor, counts: Sequence[int]) -> Tensor:
-    """Sum of each map (N, 1, ...) over its patches, (N, *counts)."""
+    """Sum each map (N, 1, ...) over its patches, (N, *counts)."""
     sums = wide(maps[:, 0])
     for d, count in enumerate(counts, start=1):
         owners = owners_of(sums.shape[d], count, sums.device)
@@ -38,23 +38,23 @@ def patch_sums(maps: Tensor, counts: Sequence[int]) -> Tensor:
 
 
 def patch_means(maps: Tensor, counts: Sequence[int]) -> Tensor:
-    """Mean of each map (N, 1, ...) over its patches, (N, *counts)."""
+    """Average each map (N, 1, ...) over its patches, (N, *counts)."""
     return patch_sums(maps, counts) / patch_sums(torch.ones_like(maps[:1]), counts)
 
 
 def expand_patches(values: Tensor, size: Sequence[int]) -> Tensor:
-    """Values of patches (N, *counts) at every position, (N, 1, *size)."""
+    """Repeat the values of patches (N, *counts) at each of their positions, (N, 1, *size)."""
     for d, side in enumerate(size, start=1):
         values = values.index_select(d, owners_of(side, values.shape[d], values.device))
     return values[:, None]
 
 
 def owners_of(side: int, patches: int, device: torch.device | None = None) -> Tensor:
-    """The patch that each position along one dimension belongs to."""
+    """Return the patch of each position along one dimension."""
     return torch.arange(side, device=device) * patches // side
 
 
 def ranks(values: Tensor) -> Tensor:
-    """The place of each patch (N, ...) in the order of its value, 0 for the strongest, equal ones from the top left."""
+    """Rank the patches (N, ...) by value, 0 for the strongest; equal ones from the top left."""
     order = values.flatten(1).argsort(dim=1, descending=True, stable=True)
     return order.argsort(dim=1).view_as(values)

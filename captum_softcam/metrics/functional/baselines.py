@@ -1,4 +1,4 @@
-"""What stands in the place of evidence that is taken away."""
+"""Baselines: images that replace what is removed."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["black_baseline", "blur_baseline", "mean_baseline"]
 
 
 def black_baseline(images: Tensor, *, value: float | Sequence[float] = 0.0) -> Tensor:
-    """Images without light.
+    """Return black images.
 
     Args:
         images (Tensor): (N, C, ...).
-        value (float or sequence of float): what is black, for all channels or each of the C. Of inputs normalised by mean
-            and standard deviation it is -mean / std; 0 there is grey. Default: 0.0
+        value (float or sequence of float): the value of black, for all channels or each of the C. For inputs normalised
+            by mean and standard deviation it is -mean / std, where 0 is grey. Default: 0.0
 
     Returns:
         Tensor: (N, C, ...).
 
     Raises:
-        ValueError: if the values are not one or C.
+        ValueError: if there are not one or C values.
     """
     values = torch.as_tensor(value, dtype=images.dtype, device=images.device).flatten()
     if len(values) not in (1, images.shape[1]):
@@ -35,27 +35,27 @@ def black_baseline(images: Tensor, *, value: float | Sequence[float] = 0.0) -> T
 
 
 def mean_baseline(images: Tensor) -> Tensor:
-    """Every image in its own mean colour.
+    """Fill each image with its own mean colour.
 
     Args:
         images (Tensor): (N, C, ...).
 
     Returns:
-        Tensor: (N, C, ...), each channel of each image its mean over all positions.
+        Tensor: (N, C, ...), the mean over all positions of each channel of each image.
     """
     return images.mean(tuple(range(2, images.dim())), keepdim=True).expand_as(images)
 
 
 def blur_baseline(images: Tensor, *, sigma: float = 10.0) -> Tensor:
-    r"""Images without what is finer than ``sigma``: colour and light stay, as in :cite:t:`petsiuk2018rise`.
+    r"""Blur images: details finer than ``sigma`` go, colour and brightness stay, as in :cite:t:`petsiuk2018rise`.
 
-    A Gaussian along every dimension, cut off at three sigma or where the image ends, the image mirrored at its borders.
+    A Gaussian along every dimension, cut off at three sigma or the size of the image, which is mirrored at its borders.
 
     .. math:: b_i = \frac{\sum_{|k| \le r} e^{-k^2 / 2 \sigma^2}\, x_{i + k}}{\sum_{|k| \le r} e^{-k^2 / 2 \sigma^2}}
 
     Args:
         images (Tensor): (N, C, ...).
-        sigma (float): width in positions; about the side of a patch takes the patch's content away and little more.
+        sigma (float): width in positions; about the side of a patch removes the content of a patch and little more.
             Default: 10.0
 
     Returns:

@@ -1,7 +1,7 @@
 """Average drop, coherency and complexity, and their harmonic mean, ADCC.
 
-The parts are functions of what is measured once and shared: the :func:`confidence` :math:`p(x)` in the image, the
-:func:`masked_confidence` :math:`p(E)` in what the map leaves of it, the map of the image and the map of the masked image.
+Their arguments are measured once and shared: the :func:`confidence` :math:`p(x)` for the image, the
+:func:`masked_confidence` :math:`p(E)` for the image masked by its map, and the maps of both images.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from captum_softcam.metrics.functional._answers import probabilities_of
 from captum_softcam.metrics.functional._correlation import pearson
 from captum_softcam.metrics.functional._edges import (
     activation,
-    nan_if_no_evidence,
+    nan_if_not_positive,
     refuse_other_images,
     refuse_other_maps,
     usable_maps,
@@ -35,7 +35,7 @@ __all__ = [
 
 
 def confidence(forward_func: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor) -> Tensor:
-    """Softmax probability of the class of each image.
+    """Compute the softmax probability of the class of each image.
 
     Args:
         forward_func (callable): images (N, C, ...) -> logits (N, K).
@@ -52,13 +52,13 @@ def confidence(forward_func: Callable[[Tensor], Tensor], images: Tensor, targets
 
 
 def masked_images(images: Tensor, maps: Tensor) -> Tensor:
-    r"""The images where their maps are, darker elsewhere: the explanation maps of :cite:t:`chattopadhay2018gradcampp`.
+    r"""Mask images by their maps: the explanation maps of :cite:t:`chattopadhay2018gradcampp`.
 
     .. math:: E = x \cdot S, \qquad S = \mathrm{minmax}(\max(A, 0))
 
-    with image :math:`x` and map :math:`A`, whatever its scale. Nothing is left where the map ranks nothing or has no
-    positive evidence. Departures from the papers: negative evidence is cut off, and the map is scaled at input resolution,
-    so that it reaches 0 and 1 there.
+    with image :math:`x` and map :math:`A` of any scale. The masked image is 0 where the map ranks nothing or has no positive
+    relevance. Departures from the papers: negative relevance is set to 0, and the map is scaled at input resolution, so that
+    its values reach from 0 to 1 there.
 
     Args:
         images (Tensor): (N, C, ...).
@@ -71,12 +71,12 @@ def masked_images(images: Tensor, maps: Tensor) -> Tensor:
         ValueError: if the maps are not (N, 1, ...) of the images' number and size.
     """
     refuse_other_images(images, maps)
-    shares = nan_if_no_evidence(activation(maps), maps).nan_to_num(nan=0.0)
-    return images * shares.view_as(maps).to(images.dtype)
+    weights = nan_if_not_positive(activation(maps), maps).nan_to_num(nan=0.0)
+    return images * weights.view_as(maps).to(images.dtype)
 
 
 def masked_confidence(forward_func: Callable[[Tensor], Tensor], images: Tensor, maps: Tensor, targets: Tensor) -> Tensor:
-    """Softmax probability of the class of each image when only :func:`masked_images` is shown.
+    """Compute the softmax probability of the class of each image when it is masked by its map.
 
     Args:
         forward_func (callable): images (N, C, ...) -> logits (N, K).
@@ -85,22 +85,22 @@ def masked_confidence(forward_func: Callable[[Tensor], Tensor], images: Tensor, 
         targets (Tensor): (N,), the class of each image.
 
     Returns:
-        Tensor: (N,), in [0, 1]; NaN for maps that rank nothing or have no positive evidence. Cost: one forward.
+        Tensor: (N,), in [0, 1]; NaN for maps that rank nothing or have no positive relevance. Cost: one forward.
 
     Raises:
         ValueError: if the maps are not (N, 1, ...) of the images' number and size, or the scores are not (N, K).
     """
     scores = confidence(forward_func, masked_images(images, maps), targets)
-    return nan_if_no_evidence(scores, usable_maps(images, maps))
+    return nan_if_not_positive(scores, usable_maps(images, maps))
 
 
 def average_drop(confidences: Tensor, masked_confidences: Tensor) -> Tensor:
-    r"""Share of the confidence that is lost when the model sees what the map marks alone; lower is better.
+    r"""Compute the fraction of the confidence lost when the image is masked by its map; lower is better.
 
     .. math:: \frac{\max(0, p(x) - p(E))}{p(x)}
 
-    From :cite:t:`chattopadhay2018gradcampp`; called *average* for its mean over a data set, which is left to the caller.
-    NaN where either confidence is, and where there was no confidence to lose, :math:`p(x) = 0`.
+    From :cite:t:`chattopadhay2018gradcampp`. The name refers to the mean over a data set, which is left to the caller. NaN
+    where a confidence is NaN, and where there is no confidence to lose, :math:`p(x) = 0`.
 
     Args:
         confidences (Tensor): (N,), :math:`p(x)` from :func:`confidence`.
@@ -112,14 +112,15 @@ def average_drop(confidences: Tensor, masked_confidences: Tensor) -> Tensor:
     Raises:
         ValueError: if the confidences are not (N,), or not in [0, 1].
     """
-    _refuse_other_shares(confidences=confidences, masked_confidences=masked_confidences)
+    _refuse_other_fractions(confidences=confidences, masked_confidences=masked_confidences)
     return (confidences - masked_confidences).relu() / confidences
 
 
 def increase_in_confidence(confidences: Tensor, masked_confidences: Tensor) -> Tensor:
-    """Whether the model is surer when it sees what the map marks alone, 1 or 0; higher is better.
+    """Test whether the confidence rises when the image is masked by its map, 1 or 0; higher is better.
 
-    From :cite:t:`chattopadhay2018gradcampp`; equal confidence is no increase. NaN where either confidence is.
+    From :cite:t:`chattopadhay2018gradcampp`; equal confidence does not count as an increase. NaN where a
+    confidence is NaN.
 
     Args:
         confidences (Tensor): (N,), :math:`p(x)` from :func:`confidence`.
@@ -131,25 +132,25 @@ def increase_in_confidence(confidences: Tensor, masked_confidences: Tensor) -> T
     Raises:
         ValueError: if the confidences are not (N,), or not in [0, 1].
     """
-    _refuse_other_shares(confidences=confidences, masked_confidences=masked_confidences)
+    _refuse_other_fractions(confidences=confidences, masked_confidences=masked_confidences)
     gains = masked_confidences - confidences
     return (gains > 0).to(gains.dtype).masked_fill(gains.isnan(), math.nan)
 
 
 def coherency(maps: Tensor, masked_maps: Tensor) -> Tensor:
-    r"""Whether the map stays when the model sees what it marks alone :cite:p:`poppi2021adcc`; higher is better.
+    r"""Correlate the map of an image with the map of the masked image :cite:p:`poppi2021adcc`; higher is better.
 
     .. math:: \frac{1 + \mathrm{pearson}(S(x), S(E))}{2}, \qquad S = \mathrm{minmax}(\max(A, 0))
 
     with the map :math:`A` of the image and of the masked image, both for the class of the image. NaN where either map
-    ranks nothing or has no positive evidence.
+    ranks nothing or has no positive relevance.
 
     Args:
         maps (Tensor): (N, 1, ...), the maps of the images.
         masked_maps (Tensor): (N, 1, ...), the maps of their :func:`masked_images`.
 
     Returns:
-        Tensor: (N,), in [0, 1]. Cost: no forward, but a second attribution by the caller.
+        Tensor: (N,), in [0, 1]. Cost: no forward here, but a second attribution by the caller.
 
     Raises:
         ValueError: if the maps are not (N, 1, ...) of one shape.
@@ -158,17 +159,16 @@ def coherency(maps: Tensor, masked_maps: Tensor) -> Tensor:
     if maps.shape != masked_maps.shape:
         raise ValueError(f"maps are {tuple(maps.shape)} and masked_maps {tuple(masked_maps.shape)}; expected one shape.")
     scores = (1 + pearson(activation(maps), activation(masked_maps))) / 2
-    return nan_if_no_evidence(nan_if_no_evidence(scores, maps), masked_maps)
+    return nan_if_not_positive(nan_if_not_positive(scores, maps), masked_maps)
 
 
 def adcc(drops: Tensor, coherencies: Tensor, complexities: Tensor) -> Tensor:
-    r"""Harmonic mean of what is kept, stays and is left out, of each sample :cite:p:`poppi2021adcc`; higher is better.
+    r"""Combine drop, coherency and complexity of each sample in a harmonic mean :cite:p:`poppi2021adcc`; higher is better.
 
     .. math:: \frac{3}{\frac{1}{\mathrm{Coh}} + \frac{1}{1 - \mathrm{Com}} + \frac{1}{1 - \mathrm{Drop}}}
 
-    Departure from the authors' code, which divides by zero there: 0, the limit, where :math:`\mathrm{Coh} = 0`,
-    :math:`\mathrm{Com} = 1` or :math:`\mathrm{Drop} = 1`. NaN where a part is. Tables of papers show
-    :func:`adcc_of_means`.
+    The score is 0, the limit, where :math:`\mathrm{Coh} = 0`, :math:`\mathrm{Com} = 1` or :math:`\mathrm{Drop} = 1`; the
+    authors' code divides by zero there. NaN where a part is NaN. Papers report :func:`adcc_of_means`.
 
     Args:
         drops (Tensor): (N,), from :func:`average_drop`.
@@ -181,15 +181,15 @@ def adcc(drops: Tensor, coherencies: Tensor, complexities: Tensor) -> Tensor:
     Raises:
         ValueError: if the parts are not (N,), or not in [0, 1].
     """
-    _refuse_other_shares(drops=drops, coherencies=coherencies, complexities=complexities)
+    _refuse_other_fractions(drops=drops, coherencies=coherencies, complexities=complexities)
     return 3 / (1 / coherencies + 1 / (1 - complexities) + 1 / (1 - drops))
 
 
 def adcc_of_means(drops: Tensor, coherencies: Tensor, complexities: Tensor) -> Tensor:
-    """ADCC of a data set as papers print it :cite:p:`poppi2021adcc`: :func:`adcc` of the means; higher is better.
+    """Compute the ADCC of a data set as papers report it :cite:p:`poppi2021adcc`, from the means; higher is better.
 
-    Never below the mean of the samples' own values, for the harmonic mean is concave. The means are over the samples that
-    have all three parts: say how many these are.
+    It is never below the mean of the samples' own values, because the harmonic mean is concave. The means are over the
+    samples for which all three parts are defined: report their number.
 
     Args:
         drops (Tensor): (N,), from :func:`average_drop`.
@@ -197,18 +197,18 @@ def adcc_of_means(drops: Tensor, coherencies: Tensor, complexities: Tensor) -> T
         complexities (Tensor): (N,), from :func:`map_complexity`.
 
     Returns:
-        Tensor: a scalar in [0, 1]; NaN where no sample has all three parts. Cost: no forward beyond those of the parts.
+        Tensor: a scalar in [0, 1]; NaN if no sample has all three parts. Cost: no forward beyond those of the parts.
 
     Raises:
         ValueError: if the parts are not (N,), or not in [0, 1].
     """
-    _refuse_other_shares(drops=drops, coherencies=coherencies, complexities=complexities)
+    _refuse_other_fractions(drops=drops, coherencies=coherencies, complexities=complexities)
     whole = ~(drops + coherencies + complexities).isnan()
     means = (part[whole].mean()[None] for part in (drops, coherencies, complexities))
     return adcc(*means)[0]
 
 
-def _refuse_other_shares(**parts: Tensor) -> None:
+def _refuse_other_fractions(**parts: Tensor) -> None:
     """Raise ValueError unless the parts are (N,), of one N, and in [0, 1] or NaN."""
     count = next(iter(parts.values())).numel()
     for name, values in parts.items():
@@ -217,4 +217,4 @@ def _refuse_other_shares(**parts: Tensor) -> None:
             raise ValueError(f"expected (N,), one value per sample; got {shown(shapes)}.")
         if ((values < 0) | (values > 1)).any():
             worst = values[(values < 0) | (values > 1)][0].item()
-            raise ValueError(f"{named(name)} must lie in [0, 1], as shares and not in percent; got {worst:g}.")
+            raise ValueError(f"{named(name)} must be fractions in [0, 1], not percentages; got {worst:g}.")

@@ -1,4 +1,4 @@
-"""Evidence is taken away without a trace: what is gone is imputed from what stands around it."""
+"""ROAD: removed positions are imputed from their surroundings, so that the shape of the hole reveals nothing."""
 
 from __future__ import annotations
 
@@ -26,58 +26,59 @@ def road_curve(
     maps: Tensor,
     targets: Tensor,
     *,
-    shares: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+    fractions: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
     accuracy: bool = True,
     noise: float = 0.01,
     seed: int = 0,
 ) -> Tensor:
-    """Whether the model still says the class while its evidence is imputed: remove and debias, ROAD :cite:p:`rong2022road`.
+    """Test whether the class stays predicted while the strongest positions are imputed, ROAD :cite:p:`rong2022road`.
 
-    The highest positions of the map are taken away, all channels together (equal ones from the top left), and filled by
-    :func:`noisy_linear_imputation`, so that the shape of the hole does not tell the class. Lower is better. (Quantus'
-    fails on images of more than one channel, and reports the first batch only.)
+    Remove and debias: the highest positions of the map are removed in all channels (equal ones from the top left) and filled
+    by :func:`noisy_linear_imputation`, so that the shape of the hole does not reveal the class. Lower is better. (The class
+    of Quantus fails on images of more than one channel, and reports the first batch only.)
 
     Args:
         forward_func (callable): images (N, C, ...) -> logits (N, K).
         images (Tensor): (N, C, ...).
         maps (Tensor): (N, 1, ...), of the size of the images.
         targets (Tensor): (N,), the class of each image.
-        shares (sequence of float): of the positions that are taken away. Default: 0.1, 0.2, ... 0.9
-        accuracy (bool): 1 where the class has the highest score, else 0, as in the paper; False for the softmax probability
-            of the class. Default: True
+        fractions (sequence of float): of the positions that are removed. Default: 0.1, 0.2, ... 0.9
+        accuracy (bool): return 1 where the class has the highest score, else 0, as in the paper; False to return the softmax
+            probability of the class. Default: True
         noise (float): standard deviation of the noise, in units of the images. Default: 0.01
         seed (int): of the noise. Default: 0
 
     Returns:
-        Tensor: (N, len(shares)); NaN for maps that rank nothing. Cost: one forward for each share, and the imputation.
+        Tensor: (N, len(fractions)); NaN for maps that rank nothing. Cost: one forward for each fraction, and the imputation.
 
     Raises:
-        ValueError: if the maps are not (N, 1, ...) of the images' number and size, a share is not between 0 and 1, there is
-            none, or the scores are not (N, K).
+        ValueError: if the maps are not (N, 1, ...) of the images' number and size, a fraction is not between 0 and 1,
+            there is none, or the scores are not (N, K).
     """
     maps = usable_maps(images, maps)
-    if not len(shares) or not all(0 < share < 1 for share in shares):
-        raise ValueError(f"shares must lie between 0 and 1, and be one at least; got {quoted(tuple(shares))}.")
+    if not len(fractions) or not all(0 < fraction < 1 for fraction in fractions):
+        raise ValueError(f"fractions must lie between 0 and 1; pass at least one. Got {quoted(tuple(fractions))}.")
     places, total = ranks(maps), maps[0].numel()
-    removed = (places < min(round(share * total), total - 1) for share in shares)
+    # One position always stays, because there would be nothing to impute from.
+    removed = (places < min(round(fraction * total), total - 1) for fraction in fractions)
     imputed = (noisy_linear_imputation(images, each, noise=noise, seed=seed) for each in removed)
     answers = [_answer(logits, targets, accuracy) for logits in logits_of(forward_func, images, imputed)]
     return nan_if_flat(torch.stack(answers, 1), maps)
 
 
 def noisy_linear_imputation(images: Tensor, removed: Tensor, *, noise: float = 0.01, seed: int = 0) -> Tensor:
-    r"""Images whose removed positions are the weighted mean of their neighbours, and a little noise :cite:p:`rong2022road`.
+    r"""Replace removed positions by the weighted mean of their neighbours and a little noise :cite:p:`rong2022road`.
 
     .. math:: \sum_{q \sim p} w_{pq}\, (\hat x_p - \hat x_q) = 0 \quad \text{for each removed } p
 
-    where :math:`\hat x` is the image at the positions that were kept, and neighbours :math:`q \sim p` touch each other
-    by side or corner: the linear system of the paper, of each channel, solved by conjugate gradients for the whole batch at
-    once. The weights are 1 for a side and 1/2 for a corner (the paper's 1/6 and 1/12, whose common factor cancels), and 1/3
-    for the corner of a cube, where the paper has none.
+    where :math:`\hat x` equals the image at the positions that are kept, and neighbours :math:`q \sim p` share a side or a
+    corner. This is the linear system of the paper, solved for each channel by conjugate gradients, for the whole batch at
+    once. The weights are 1 for a side and 1/2 for a corner (1/6 and 1/12 in the paper, where the common factor cancels), and
+    1/3 for the corner of a cube, which the paper does not treat.
 
     Args:
         images (Tensor): (N, C, ...) of one to three dimensions.
-        removed (Tensor): (N, 1, ...) bool, True where the image is to be imputed.
+        removed (Tensor): (N, 1, ...) bool, True where the image is imputed.
         noise (float): standard deviation of the noise, in units of the images. Default: 0.01
         seed (int): of the noise, the same for every image. Default: 0
 
@@ -85,11 +86,11 @@ def noisy_linear_imputation(images: Tensor, removed: Tensor, *, noise: float = 0
         Tensor: (N, C, ...). Cost: no forward.
 
     Raises:
-        ValueError: if ``removed`` is not (N, 1, ...) of the images' number and size, or nothing is left of an image.
+        ValueError: if ``removed`` is not (N, 1, ...) of the images' number and size, or a whole image is removed.
     """
     refuse_other_images(images, removed)
     if removed.flatten(1).all(1).any():
-        raise ValueError("removed is True everywhere in an image; leave one position to impute from.")
+        raise ValueError("removed is True everywhere in an image; keep at least one position to impute from.")
     values, holes = wide(images), wide(removed)
     filled = _fill(values, holes)
     grain = torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(seed)).to(values)
@@ -97,24 +98,23 @@ def noisy_linear_imputation(images: Tensor, removed: Tensor, *, noise: float = 0
 
 
 def _answer(logits: Tensor, targets: Tensor, accuracy: bool) -> Tensor:
+    """Return the accuracy or the probability of the class, (N,)."""
     own = of_class(logits.softmax(1), targets)
     if not accuracy:
         return own
+    # The argmax of NaN is a class like any other: without the mask, a broken output would count as an answer.
     first = (logits.argmax(1) == targets.to(logits.device)).to(logits.dtype)
     return first.masked_fill(own.isnan(), torch.nan)
 
 
 def _fill(values: Tensor, holes: Tensor) -> Tensor:
-    """The solution in the holes, 0 elsewhere.
-
-    Conjugate gradients, each channel of each image by itself: where it is exact enough it stands still, so that what it
-    gets does not depend on the others of the batch.
-    """
+    """Solve the linear system in the holes by conjugate gradients; 0 elsewhere."""
     degree = _over_neighbours(torch.ones_like(values[:1, :1]))
     residual = holes * _over_neighbours(values * (1 - holes))
     filled, direction = torch.zeros_like(values), residual / degree
     power = first = _dot(residual, direction)
     for _ in range(values[0, 0].numel()):
+        # Channels that have converged stand still, so that the result does not depend on the rest of the batch.
         far = power > _EXACT**2 * first
         if not far.any():
             break
@@ -129,7 +129,7 @@ def _fill(values: Tensor, holes: Tensor) -> Tensor:
 
 
 def _over_neighbours(values: Tensor) -> Tensor:
-    """Weighted sum over the neighbours of each position; there are none beyond the border."""
+    """Sum over the neighbours of each position, weighted; positions beyond the border count as 0."""
     d = values.dim() - 2
     weights = [1 / max(1, sum(map(abs, place))) * any(place) for place in itertools.product((-1, 0, 1), repeat=d)]
     kernel = values.new_tensor(weights).view(1, 1, *[3] * d)

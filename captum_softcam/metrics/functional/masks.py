@@ -1,4 +1,4 @@
-"""Masks from boxes."""
+"""Masks made from bounding boxes."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ __all__ = ["boxes_to_masks"]
 
 
 def boxes_to_masks(boxes: Tensor | Sequence[Tensor], size: Sequence[int]) -> Tensor:
-    """Masks that are True within the boxes of each sample.
+    """Make masks that are True within the boxes of each sample.
 
-    A position belongs to a box if its centre does, so that a box from 2 to 5 covers the positions 2, 3 and 4. A box that
-    ends before it begins covers nothing, and a sample without a box has an empty mask. PASCAL VOC counts from 1 and means
-    the last position to be part of the box: take 1 from its ``xmin`` and ``ymin``.
+    A position belongs to a box if its centre does: a box from 2 to 5 covers the positions 2, 3 and 4. A box that ends before
+    it begins covers nothing, and a sample without a box has an empty mask. PASCAL VOC counts from 1 and includes the last
+    position in the box: subtract 1 from its ``xmin`` and ``ymin``.
 
     Args:
-        boxes (Tensor or sequence of Tensor): of each sample, (B, 2 d) or (2 d,) for d dimensions, as torchvision writes
-            them: (x1, y1, x2, y2) for images, (x1, y1, z1, x2, y2, z2) for volumes, (x1, x2) for signals. x counts along
-            the last dimension. A tensor (N, 2 d) has one box per sample.
+        boxes (Tensor or sequence of Tensor): of each sample, (B, 2 d) or (2 d,) for d dimensions, in the format of
+            torchvision: (x1, y1, x2, y2) for images, (x1, y1, z1, x2, y2, z2) for volumes, (x1, x2) for signals. x counts
+            along the last dimension. A tensor (N, 2 d) has one box per sample.
         size (sequence of int): of the masks, (H, W) for images.
 
     Returns:
         Tensor: (N, 1, ...) bool, of that size, on the device of the boxes.
 
     Raises:
-        ValueError: on a box that has another number of coordinates.
+        ValueError: if a box has another number of coordinates.
     """
     return torch.stack([_mask(rows, list(size)) for rows in boxes])
 
 
 def _mask(boxes: Tensor, size: list[int]) -> Tensor:
-    """Mask (1, *size) of the boxes of one sample."""
+    """Make the mask (1, *size) of one sample."""
     if boxes.shape[-1] != 2 * len(size) and boxes.numel():
         raise ValueError(
             f"boxes are {tuple(boxes.shape)}; expected (B, {2 * len(size)}): {len(size)} lower and {len(size)} upper "

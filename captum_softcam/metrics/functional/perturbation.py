@@ -1,4 +1,4 @@
-"""Does the model need what the map marks? Curves of its confidence while evidence goes or comes."""
+"""Perturbation curves: the confidence of the model while patches are removed or inserted in the order of the map."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def deletion_curve(
     patches: int | Sequence[int] | None = 16,
     steps: int = 16,
 ) -> Tensor:
-    """Probability of the class while its evidence is taken away, the strongest first :cite:p:`petsiuk2018rise`.
+    """Compute the probability of the class while patches are removed, the strongest first :cite:p:`petsiuk2018rise`.
 
-    The image is cut into ``patches`` per side, of which ``1 / steps`` are replaced by the baseline at a time, ordered by the
-    mean of the map over the patch (equal ones from the top left). A good map lets the curve fall soon: of its
+    The image is cut into ``patches`` per side. A fraction of ``1 / steps`` of them is replaced by the baseline at a time, in
+    the order of the map's mean over the patch (equal ones from the top left). The curve of a good map falls early: for its
     :func:`area_under_curve`, lower is better.
 
     Args:
@@ -44,10 +44,10 @@ def deletion_curve(
         images (Tensor): (N, C, ...).
         maps (Tensor): (N, 1, ...), of the size of the images.
         targets (Tensor): (N,), the class of each image.
-        baseline (Tensor): what replaces the images, (N, C, ...) or broadcastable to it: :func:`black_baseline`,
+        baseline (Tensor): replacement of the images, (N, C, ...) or broadcastable to it: :func:`black_baseline`,
             :func:`mean_baseline`, :func:`blur_baseline`.
         patches (int or sequence of int): per side, or along each dimension; None for single positions. Default: 16
-        steps (int): from all to nothing. Default: 16
+        steps (int): number of steps from the whole image to none of it. Default: 16
 
     Returns:
         Tensor: (N, steps + 1), softmax probabilities, the untouched image first; NaN for maps that rank nothing.
@@ -55,7 +55,7 @@ def deletion_curve(
 
     Raises:
         ValueError: if the maps are not (N, 1, ...) of the images' number and size, a side has fewer positions than patches,
-            there is no step, or the scores are not (N, K).
+            there is not a single step, or the scores are not (N, K).
     """
     counts = grid(maps.shape[2:], patches)
     replaced = _replaced(math.prod(counts), steps)
@@ -72,9 +72,9 @@ def insertion_curve(
     patches: int | Sequence[int] | None = 16,
     steps: int = 16,
 ) -> Tensor:
-    """Probability of the class while its evidence is put in, the strongest first :cite:p:`petsiuk2018rise`.
+    """Compute the probability of the class while patches are inserted, the strongest first :cite:p:`petsiuk2018rise`.
 
-    As :func:`deletion_curve`, the other way round: it begins at the baseline. A good map lets the curve rise soon: of its
+    The counterpart of :func:`deletion_curve`, which begins at the baseline. The curve of a good map rises early: for its
     :func:`area_under_curve`, higher is better.
 
     Args:
@@ -82,9 +82,9 @@ def insertion_curve(
         images (Tensor): (N, C, ...).
         maps (Tensor): (N, 1, ...), of the size of the images.
         targets (Tensor): (N,), the class of each image.
-        baseline (Tensor): what the images grow from, (N, C, ...) or broadcastable to it.
+        baseline (Tensor): image before anything is inserted, (N, C, ...) or broadcastable to it.
         patches (int or sequence of int): per side, or along each dimension; None for single positions. Default: 16
-        steps (int): from nothing to all. Default: 16
+        steps (int): number of steps from none of the image to all of it. Default: 16
 
     Returns:
         Tensor: (N, steps + 1), softmax probabilities, the untouched image last; NaN for maps that rank nothing.
@@ -109,22 +109,22 @@ def monotonicity(
     steps: int = 16,
     tolerance: float = 1e-4,
 ) -> Tensor:
-    """Share of the steps at which the probability does not fall while evidence comes, the weakest first; higher is better.
+    """Compute the fraction of steps at which the probability does not fall while patches are inserted, the weakest first.
 
-    From :cite:t:`arya2019explanation`, who ask whether it never does: 1 here. A weak test: where nothing in the image
-    speaks against the class, any order passes; and negative evidence, which comes first, is right to let it fall. (Quantus
-    puts the baseline in the place of the baseline, sees no change, and answers True always.)
+    From :cite:t:`arya2019explanation`, who test whether it never falls, a score of 1 here. Higher is better. This is a weak
+    test: any order passes if nothing in the image speaks against the class, and negative relevance, which comes first,
+    rightly lets the probability fall. (Quantus replaces the baseline by the baseline and always returns True.)
 
     Args:
         forward_func (callable): images (N, C, ...) -> logits (N, K).
         images (Tensor): (N, C, ...).
         maps (Tensor): (N, 1, ...), of the size of the images.
         targets (Tensor): (N,), the class of each image.
-        baseline (Tensor): what the images grow from, (N, C, ...) or broadcastable to it.
+        baseline (Tensor): image before anything is inserted, (N, C, ...) or broadcastable to it.
         patches (int or sequence of int): per side, or along each dimension; None for single positions. Default: 8
-        steps (int): from nothing to all. Default: 16
-        tolerance (float): a fall by this share of the probability is none: rounding differs from batch size to batch
-            size. Default: 1e-4
+        steps (int): number of steps from none of the image to all of it. Default: 16
+        tolerance (float): a fall by this fraction of the probability is ignored, because rounding differs between batch
+            sizes. Default: 1e-4
 
     Returns:
         Tensor: (N,), in [0, 1]; NaN for maps that rank nothing. Cost: ``steps + 1`` forwards.
@@ -147,7 +147,7 @@ def region_perturbation(
     patches: int | Sequence[int] | None = 8,
     regions_evaluation: int = 32,
 ) -> Tensor:
-    r"""Mean drop of the probability while the strongest patches are taken away :cite:p:`samek2017evaluating`.
+    r"""Compute the mean drop of the probability while the strongest patches are removed :cite:p:`samek2017evaluating`.
 
     .. math:: \frac{1}{L + 1} \sum_{k = 0}^{L} \left( p(x) - p(x_{\setminus k}) \right)
 
@@ -159,9 +159,9 @@ def region_perturbation(
         images (Tensor): (N, C, ...).
         maps (Tensor): (N, 1, ...), of the size of the images.
         targets (Tensor): (N,), the class of each image.
-        baseline (Tensor): what replaces the images, (N, C, ...) or broadcastable to it.
+        baseline (Tensor): replacement of the images, (N, C, ...) or broadcastable to it.
         patches (int or sequence of int): per side, or along each dimension; None for single positions. Default: 8
-        regions_evaluation (int): number of patches that are taken away, one at a time, *L*. Default: 32
+        regions_evaluation (int): number of patches that are removed, one at a time, *L*. Default: 32
 
     Returns:
         Tensor: (N,), in (-1, 1); NaN for maps that rank nothing. Cost: ``regions_evaluation + 1`` forwards.
@@ -182,7 +182,7 @@ def region_perturbation(
 
 
 def step_fractions(size: Sequence[int], *, patches: int | Sequence[int] | None = 16, steps: int = 16) -> Tensor:
-    """Share of all patches that is replaced at each point of a curve.
+    """Return the fraction of the patches that is replaced at each point of a curve.
 
     Args:
         size (sequence of int): of the images, (H, W).
@@ -190,27 +190,27 @@ def step_fractions(size: Sequence[int], *, patches: int | Sequence[int] | None =
         steps (int): as for the curve. Default: 16
 
     Returns:
-        Tensor: (steps + 1,) from 0 to 1, evenly spaced where the steps divide the number of patches.
+        Tensor: (steps + 1,) from 0 to 1, evenly spaced if the number of steps divides the number of patches.
 
     Raises:
-        ValueError: if a side has fewer positions than patches, or there is no step.
+        ValueError: if a side has fewer positions than patches, or there is not a single step.
     """
     total = math.prod(grid(size, patches))
     return torch.tensor(_replaced(total, steps), dtype=torch.get_default_dtype()) / total
 
 
 def area_under_curve(curves: Tensor, fractions: Tensor | None = None) -> Tensor:
-    """Area under curves over the fraction from 0 to 1, by the trapezoid rule.
+    """Integrate curves over the fraction from 0 to 1 by the trapezoid rule.
 
     Args:
         curves (Tensor): (N, steps + 1).
-        fractions (Tensor): (steps + 1,), of :func:`step_fractions`. Default: evenly spaced
+        fractions (Tensor): (steps + 1,), from :func:`step_fractions`. Default: evenly spaced
 
     Returns:
         Tensor: (N,).
 
     Raises:
-        ValueError: if the curves are not (N, points) of two points or more, or the fractions not one for each of them.
+        ValueError: if the curves are not (N, points) of two points or more, or there is not one fraction for each of them.
     """
     if curves.dim() != 2 or curves.shape[1] < 2:
         raise ValueError(f"curves are {tuple(curves.shape)}; expected (N, steps + 1), with one step at least.")
@@ -231,7 +231,7 @@ def _curve(
     replaced: Sequence[int],
     inserted: bool,
 ) -> Tensor:
-    """Probability of the class with each of these numbers of patches replaced, (N, len(replaced))."""
+    """Compute the probability of the class with each of these numbers of patches replaced, (N, len(replaced))."""
     maps, size = usable_maps(images, maps), maps.shape[2:]
     places = ranks(patch_means(maps, counts))
     touched = (expand_patches(places < number, size) for number in replaced)
@@ -240,7 +240,7 @@ def _curve(
 
 
 def _replaced(patches: int, steps: int) -> list[int]:
-    """Number of replaced patches at each point."""
+    """Return the number of replaced patches at each point."""
     if steps < 1:
         raise ValueError(f"steps must be >= 1; got {quoted(steps)}.")
     return [round(step * patches / steps) for step in range(steps + 1)]

@@ -1,4 +1,4 @@
-"""Does the model's answer fall as far as the map says when sets of patches are taken away?"""
+"""Removal of sets of patches: whether the drop of the logit matches the sum of the map over the set."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
     "sensitivity_n",
 ]
 
-_ROUNDING = 1e-6
+_ROUNDING = 1e-6  # of the highest logit: rounding differs between batch sizes, and must not rank patches
 
 
 def faithfulness_correlation(
@@ -38,23 +38,24 @@ def faithfulness_correlation(
     runs: int = 200,
     seed: int = 0,
 ) -> Tensor:
-    r"""Whether the logit falls more, the more evidence is taken away :cite:p:`bhatt2020evaluating`; higher is better.
+    r"""Correlate the map over random subsets with the drops of the logit without them :cite:p:`bhatt2020evaluating`.
 
     .. math:: \mathrm{pearson}_S \left( \sum_{p \in S} A_p,\; f(x) - f(x_{\setminus S}) \right)
 
     over random subsets :math:`S` of the patches, with the map's sum :math:`A_p` over a patch, the logit :math:`f` of the
-    class and the image :math:`x_{\setminus S}` whose patches of the subset are replaced by the baseline. The subsets are
-    the same for every sample. (Quantus draws others for each, so that a score depends on the batch it is in.)
+    class and the image :math:`x_{\setminus S}` whose patches in the subset are replaced by the baseline. Higher is better.
+    The subsets are the same for every sample. (Quantus draws others for each sample of a batch, so that a score depends on
+    the batch.)
 
     Args:
         forward_func (callable): images (N, C, ...) -> logits (N, K).
         images (Tensor): (N, C, ...).
         maps (Tensor): (N, 1, ...), of the size of the images.
         targets (Tensor): (N,), the class of each image.
-        baseline (Tensor): what replaces the images, (N, C, ...) or broadcastable to it.
+        baseline (Tensor): replacement of the images, (N, C, ...) or broadcastable to it.
         patches (int): per side; None for single positions, all channels together. Default: 8
-        subset_size (int): patches taken at a time. Default: 16
-        runs (int): number of subsets; a few hundred, or the score is noise. Default: 200
+        subset_size (int): number of patches in a subset. Default: 16
+        runs (int): number of subsets; with fewer than a few hundred the score is noise. Default: 200
         seed (int): of the subsets. Default: 0
 
     Returns:
@@ -63,7 +64,7 @@ def faithfulness_correlation(
 
     Raises:
         ValueError: if the maps are not (N, 1, ...) of the images' number and size, a side has fewer positions than patches,
-            the subsets hold no patch or all of them, there are less than two runs, or the scores are not (N, K).
+            the subsets contain no patch or all of them, there are fewer than two runs, or the scores are not (N, K).
     """
     maps = usable_maps(images, maps)
     subsets = _random_subsets(grid(maps.shape[2:], patches), subset_size, runs, seed)
@@ -92,7 +93,7 @@ def faithfulness_estimate(
         images (Tensor): (N, C, ...).
         maps (Tensor): (N, 1, ...), of the size of the images.
         targets (Tensor): (N,), the class of each image.
-        baseline (Tensor): what replaces the images, (N, C, ...) or broadcastable to it.
+        baseline (Tensor): replacement of the images, (N, C, ...) or broadcastable to it.
         patches (int): per side; None for single positions, all channels together. Default: 8
 
     Returns:
@@ -121,19 +122,19 @@ def sensitivity_n(
     runs: int = 50,
     seed: int = 0,
 ) -> Tensor:
-    """:func:`faithfulness_correlation` at several sizes of the subsets, the mean :cite:p:`ancona2018towards`.
+    """Average the :func:`faithfulness_correlation` over several sizes of the subsets :cite:p:`ancona2018towards`.
 
-    Higher is better. The paper draws the correlation over *n*, from one feature to four fifths of them. (Quantus takes the
-    strongest features instead of random ones, correlates over the samples of a batch, and reports the first batch only.)
+    Higher is better. The paper plots the correlation against *n*, from one feature to four fifths of them. (Quantus removes
+    the strongest features instead of random ones, correlates over the samples of a batch, and reports the first batch only.)
 
     Args:
         forward_func (callable): images (N, C, ...) -> logits (N, K).
         images (Tensor): (N, C, ...).
         maps (Tensor): (N, 1, ...), of the size of the images.
         targets (Tensor): (N,), the class of each image.
-        baseline (Tensor): what replaces the images, (N, C, ...) or broadcastable to it.
+        baseline (Tensor): replacement of the images, (N, C, ...) or broadcastable to it.
         patches (int): per side; None for single positions, all channels together. Default: 8
-        sizes (sequence of int): patches taken at a time, *n*. Default: (1, 4, 16, 48)
+        sizes (sequence of int): numbers of patches in a subset, *n*. Default: (1, 4, 16, 48)
         runs (int): number of subsets of each size. Default: 50
         seed (int): of the subsets. Default: 0
 
@@ -142,10 +143,10 @@ def sensitivity_n(
         Cost: ``len(sizes) * (runs + 1)`` forwards.
 
     Raises:
-        ValueError: as :func:`faithfulness_correlation` does, and without any size.
+        ValueError: as :func:`faithfulness_correlation` does, and if there is no size.
     """
     if not len(sizes):
-        raise ValueError("sizes are empty; give one size of the subsets at least.")
+        raise ValueError("sizes are empty; pass at least one size of the subsets.")
     game = (forward_func, images, maps, targets, baseline)
     each = [faithfulness_correlation(*game, patches=patches, subset_size=n, runs=runs, seed=seed) for n in sizes]
     return torch.stack(each).mean(0)
@@ -162,36 +163,36 @@ def infidelity(
     sides: Sequence[int] = (1, 2, 4),
     scaled: bool = True,
 ) -> Tensor:
-    r"""How far the fall of the logit is from what the map says, squares taken away :cite:p:`yeh2019infidelity`.
+    r"""Compute the squared error between the map and the drop of the logit without squares :cite:p:`yeh2019infidelity`.
 
     .. math:: \frac{1}{|\mathcal{S}|} \sum_{S \in \mathcal{S}}
         \left( \beta \sum_{p \in S} A_p - \left(f(x) - f(x_{\setminus S})\right) \right)^2
 
     with the map's sum :math:`A_p` over a patch and the logit :math:`f` of the class; lower is better, in squared logits.
-    The squares are every one of the given sides on the grid of patches, so that nothing is drawn. Maps come in units of
-    their own: :math:`\beta \ge 0` is the factor that suits the map best, and a map that is worse than nothing at all scores
-    as nothing, :math:`\beta = 0`. (Quantus does not put the image back before it takes the next square.)
+    All squares of the given sides on the grid of patches are removed, so that nothing is random. Maps have units of their
+    own: :math:`\beta \ge 0` is the factor that fits the map best; a map that is worse than an empty one scores like it,
+    :math:`\beta = 0`. (Quantus does not restore the image before it removes the next square.)
 
     Args:
         forward_func (callable): images (N, C, ...) -> logits (N, K).
         images (Tensor): (N, C, ...).
         maps (Tensor): (N, 1, ...), of the size of the images.
         targets (Tensor): (N,), the class of each image.
-        baseline (Tensor): what replaces the images, (N, C, ...) or broadcastable to it.
+        baseline (Tensor): replacement of the images, (N, C, ...) or broadcastable to it.
         patches (int): per side; None for single positions, all channels together. Default: 8
         sides (sequence of int): of the squares, in patches. Default: (1, 2, 4)
-        scaled (bool): False to take the map in its own units, :math:`\beta = 1`. Default: True
+        scaled (bool): False to use the map in its own units, :math:`\beta = 1`. Default: True
 
     Returns:
-        Tensor: (N,), >= 0; NaN for maps that rank nothing. Cost: one forward, and one for each square: 138 of the sides 1, 2
-        and 4 on 8 x 8 patches.
+        Tensor: (N,), >= 0; NaN for maps that rank nothing. Cost: one forward, and one for each square: 138 for the sides 1,
+        2 and 4 on 8 x 8 patches.
 
     Raises:
         ValueError: if the maps are not (N, 1, ...) of the images' number and size, a side has fewer positions than patches,
-            a square does not fit, there is none, or the scores are not (N, K).
+            a square does not fit, there is no side, or the scores are not (N, K).
     """
     if not len(sides):
-        raise ValueError("sides are empty; give one side of the squares at least.")
+        raise ValueError("sides are empty; pass at least one side of the squares.")
     maps = usable_maps(images, maps)
     subsets = _squares(grid(maps.shape[2:], patches), sides)
     sums, drops = _removals(forward_func, images, maps, targets, baseline, patches, subsets)
@@ -210,21 +211,21 @@ def monotonicity_correlation(
     *,
     patches: int | None = 8,
 ) -> Tensor:
-    r"""Whether the logit moves more without a patch, the greater its value in the map :cite:p:`nguyen2020quantitative`.
+    r"""Rank-correlate the magnitudes of patches with the changes of the logit without them :cite:p:`nguyen2020quantitative`.
 
     .. math:: \mathrm{spearman}_p \left( |A_p|,\; \left(f(x) - f(x_{\setminus p})\right)^2 \right)
 
     over all patches, with the map's sum :math:`A_p` over a patch and the logit :math:`f` of the class; higher is better. It
-    reads magnitudes: evidence for and against the class are of one worth. Departure from the paper, which takes the mean
-    over what might have stood in the patch: the baseline stands for it. (Quantus weighs the changes by the square of the
-    inverse score, the same for all of them, and raises an error where one sample's score is below 1e-5.)
+    reads magnitudes: relevance for and against the class counts alike. Departure from the paper, which averages over several
+    contents of the patch: here it is the baseline. (Quantus weighs the changes by the square of the inverse score, the same
+    for all of them, and raises an error if the score of one sample is below 1e-5.)
 
     Args:
         forward_func (callable): images (N, C, ...) -> logits (N, K).
         images (Tensor): (N, C, ...).
         maps (Tensor): (N, 1, ...), of the size of the images.
         targets (Tensor): (N,), the class of each image.
-        baseline (Tensor): what replaces the images, (N, C, ...) or broadcastable to it.
+        baseline (Tensor): replacement of the images, (N, C, ...) or broadcastable to it.
         patches (int): per side; None for single positions, all channels together. Default: 8
 
     Returns:
@@ -251,10 +252,9 @@ def _removals(
     patches: int | None,
     subsets: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Sum of the map over each subset, and how far the logit of the class falls without it: both (N, M).
+    """Sum the map over each subset, and compute the drop of the class logit without the subset: both (N, M).
 
-    The subsets (M, ...) are bool over the grid of patches. A fall below a millionth of the highest logit is none: it is
-    rounding, which differs from batch size to batch size.
+    The subsets (M, ...) are bool over the grid of patches. A drop below a millionth of the highest logit is set to 0.
     """
     refuse_other_images(images, maps)
     size = maps.shape[2:]
@@ -269,10 +269,7 @@ def _removals(
 
 
 def _random_subsets(counts: Sequence[int], subset_size: int, runs: int, seed: int) -> Tensor:
-    """Random subsets of a grid of patches, (runs, *counts).
-
-    The first of more runs, and the smaller of larger subsets: what is asked for at another size has been drawn alike.
-    """
+    """Draw random subsets of a grid of patches, (runs, *counts)."""
     total = math.prod(counts)
     if not 1 <= subset_size < total:
         raise ValueError(
@@ -283,17 +280,19 @@ def _random_subsets(counts: Sequence[int], subset_size: int, runs: int, seed: in
     generator = torch.Generator().manual_seed(seed)
     subsets = torch.zeros(runs, total, dtype=torch.bool)
     for subset in subsets:
+        # One permutation per run, whatever the size of the subset: asking for more runs draws the same first, and a small
+        # subset is a part of a larger one, so that a PatchGame often knows its score.
         subset[torch.randperm(total, generator=generator)[:subset_size]] = True
     return subsets.view(runs, *counts)
 
 
 def _single_patches(counts: Sequence[int]) -> Tensor:
-    """Each patch of a grid alone, (patches, *counts)."""
+    """Return the subsets of a single patch, (patches, *counts)."""
     return torch.eye(math.prod(counts), dtype=torch.bool).view(-1, *counts)
 
 
 def _squares(counts: Sequence[int], sides: Sequence[int]) -> Tensor:
-    """Each square (cube, run) of these sides on a grid of patches, (M, *counts)."""
+    """Return all squares (cubes in volumes, runs in signals) of these sides on a grid of patches, (M, *counts)."""
     for side in sides:
         if not 1 <= side <= min(counts):
             raise ValueError(f"sides must be from 1 to {min(counts)}, the patches per side; got {quoted(side)}.")

@@ -129,9 +129,9 @@ def test_missing_values_stay_missing():
 
 def test_refusals(model, images, maps, targets):
     half = torch.full((4,), 0.5)
-    with pytest.raises(ValueError, match=r"drops must lie in \[0, 1\], as shares and not in percent; got 15.69"):
+    with pytest.raises(ValueError, match=r"drops must be fractions in \[0, 1\], not percentages; got 15.69"):
         adcc(half * 31.38, half, half)
-    with pytest.raises(ValueError, match=r"masked_confidences must lie in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"masked_confidences must be fractions in \[0, 1\]"):
         average_drop(half, -half)
     with pytest.raises(ValueError, match=r"expected \(N,\), one value per sample; got .* masked_confidences \(4, 1\)"):
         increase_in_confidence(half, half[:, None])

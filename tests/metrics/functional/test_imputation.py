@@ -64,11 +64,11 @@ def test_others_of_the_batch_do_not_matter(images):
 @pytest.mark.parametrize("accuracy", [False, True])
 def test_road(model, images, maps, targets, accuracy):
     maps = (2 * maps).round()  # ties
-    shares = [0.1, 0.5, 0.95]
-    got = road_curve(model, images, maps, targets, shares=shares, accuracy=accuracy, noise=0.0)
+    fractions = [0.1, 0.5, 0.95]
+    got = road_curve(model, images, maps, targets, fractions=fractions, accuracy=accuracy, noise=0.0)
     for i, target in enumerate(targets.tolist()):
         order = sorted(range(63), key=lambda p, i=i: -maps[i].flatten().tolist()[p])
-        for k, share in enumerate(shares):
+        for k, share in enumerate(fractions):
             removed = torch.zeros(63, dtype=torch.bool)
             removed[order[: round(share * 63)]] = True
             shown = oracles.imputed(images[i], removed.view(7, 9))
@@ -78,8 +78,8 @@ def test_road(model, images, maps, targets, accuracy):
             assert got[i, k].item() == pytest.approx(want, abs=1e-5)
 
 
-def test_road_of_small_and_large_shares(model, images, maps, targets):
-    got = road_curve(model, images, maps, targets, shares=[1e-3, 0.999], accuracy=False, noise=0.0)
+def test_road_of_small_and_large_fractions(model, images, maps, targets):
+    got = road_curve(model, images, maps, targets, fractions=[1e-3, 0.999], accuracy=False, noise=0.0)
     whole = [oracles.probability(model, image, int(target)) for image, target in zip(images, targets, strict=True)]
     torch.testing.assert_close(got[:, 0], torch.tensor(whole, dtype=torch.float64), msg="not one position")
     lowest = maps.flatten(1).argmin(1)
@@ -90,10 +90,10 @@ def test_road_of_small_and_large_shares(model, images, maps, targets):
 
 
 def test_refusals(model, images, maps, targets):
-    for shares in ([], [0.0], [0.5, 1.0]):
-        with pytest.raises(ValueError, match="shares must lie between 0 and 1"):
-            road_curve(model, images, maps, targets, shares=shares)
-    with pytest.raises(ValueError, match="leave one position to impute from"):
+    for fractions in ([], [0.0], [0.5, 1.0]):
+        with pytest.raises(ValueError, match="fractions must lie between 0 and 1"):
+            road_curve(model, images, maps, targets, fractions=fractions)
+    with pytest.raises(ValueError, match="keep at least one position to impute from"):
         noisy_linear_imputation(images, torch.ones(4, 1, 7, 9, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"images are \(4, 2, 7, 9\) and maps \(4, 1, 7, 8\)"):
         road_curve(model, images, maps[..., 1:], targets)
