@@ -1,9 +1,11 @@
-"""Follow what each dimension of each tensor is through one run of a model.
+"""Follow the dimensions of every tensor through one forward of a model.
 
-:class:`AxisTracker` watches the functions that a model calls, from its inputs on. Some functions say what a dimension
-is: a convolution reads channels at dimension 1, a linear layer at the last. Others move dimensions, join, split and cut
-them. What no function says is not known, and asked for; it is never guessed. What is known of a dimension holds
-backward as well: where a linear layer reads the output of a layer, that output has its channels last.
+:class:`AxisTracker` watches the functions that a model calls, beginning with its inputs. Some functions determine the kind
+of a dimension: a convolution reads channels in dimension 1, a linear layer in the last one. Others move, join, split and cut
+dimensions. A dimension that no function determines is unknown; it is never guessed. Knowledge also holds backward: where a
+linear layer reads the output of a layer, that output has its channels last.
+
+A rule per function derives the dimensions of the result. Rules are plain functions, found by the name of torch's function.
 """
 
 from __future__ import annotations
@@ -48,10 +50,11 @@ _MADE_NEW = {f"new_{what}" for what in ("zeros", "ones", "full", "empty", "tenso
 }
 
 Found = Dims | list["Dims | None"] | None
+"""The dimensions of a tensor, or of each one in a tuple; None where they are unknown."""
 
 
 class _Called:
-    """A function that was called, its arguments and what it gave."""
+    """A call of a function, with its arguments and its result."""
 
     __slots__ = ("args", "kwargs", "name", "result", "tracker")
 
@@ -62,20 +65,20 @@ class _Called:
         return self.args[place]
 
     def argument(self, place: int, name: str, default: Any = None) -> Any:
-        """An argument by its place or its name."""
+        """Return an argument by its place or its name."""
         return argument(self.args, self.kwargs, place, name, default)
 
     def rest(self, name: str) -> tuple[Any, ...]:
-        """The ints behind the tensor, given one by one or as a sequence, or by name."""
+        """Return the ints behind the tensor, which are passed one by one, as a sequence, or by name."""
         values = self.args[1:] or (self.kwargs[name],)
         return tuple(values[0]) if len(values) == 1 and isinstance(values[0], (tuple, list)) else values
 
     def first(self) -> Dims:
-        """What is known of the dimensions of the first argument; a tensor that was made out of sight begins anew."""
+        """Return the dimensions of the first argument."""
         return self.tracker.dims_of(self.args[0] if self.args else next(iter(self.kwargs.values())))
 
     def place(self, dim: int) -> int:
-        """The dimension of the first argument, counted from its begin."""
+        """Return a dimension of the first argument as a number from 0 up."""
         return dim % len(self.first())
 
 
@@ -83,30 +86,37 @@ Rule = Callable[[_Called], Found]
 _RULES: dict[str, Rule] = {}
 
 
-def _rule(*names: str) -> Callable[[Rule], Rule]:
-    """Apply to these functions, to those that work in place and to the operators of these names."""
+# Rules that determine kinds even if nothing is known of the argument: they also apply to tensors from out of sight.
+_CERTAIN: set[Rule] = set()
+
+
+def _rule(*names: str, certain: bool = False) -> Callable[[Rule], Rule]:
+    """Register a rule for functions of these names, in all spellings of them."""
 
     def register(rule: Rule) -> Rule:
         _RULES.update(dict.fromkeys(spellings(*names), rule))
+        if certain:
+            _CERTAIN.add(rule)
         return rule
 
     return register
 
 
 class AxisTracker(TorchFunctionMode):
-    """Knows what each dimension of the tensors in a run of a model is, while the run is within ``with``.
+    """Tracks the dimensions of all tensors in a forward of a model that runs within ``with``.
 
     Args:
         inputs (tuple): of the model; dimension 0 of tensors with as many rows as the first one is that of the examples.
 
     Attributes:
-        random: the first function that drops values at random although the model is not in train mode; None if there
-            is none.
+        random: the first call that drops values at random although the model is not in train mode, in words; None if
+            there is none.
     """
 
     def __init__(self, inputs: tuple[Any, ...]) -> None:
         super().__init__()
         self.random: str | None = None
+        # By id, because tensors compare by value. The weak reference tells a tensor from a later one of the same id.
         self._known: dict[int, tuple[weakref.ref[Tensor], Dims]] = {}
         self._constants: dict[int, weakref.ref[Tensor]] = {}
         self._grids: dict[tuple[int, ...], None] = {}
@@ -118,32 +128,32 @@ class AxisTracker(TorchFunctionMode):
             self._keep(value, ((examples,), *dims[1:]) if len(value) == self._count else dims)
 
     def layout(self, features: Any, told: Iterable[FeatureLayout] = ()) -> FeatureLayout:
-        """How the features that a layer has just given are a map.
+        """Return the layout of the output of a layer.
 
         Args:
-            features (any): of the run; anything but a tensor of three or more dimensions is no map, and has the layout
-                of any.
-            told (iterable of FeatureLayout): what the model says of itself, which counts where nothing else is known
-                and nothing speaks against it. Default: ()
+            features (any): the output; one that is not a tensor of three or more dimensions gets the default layout, and is
+                refused as a map later.
+            told (iterable of FeatureLayout): layouts from attributes of the model, for tokens of an unknown grid.
+                Default: ()
 
         Raises:
-            ValueError: if it is not known what each dimension is, or if the examples are not dimension 0.
+            ValueError: if a dimension is unknown, or if the examples are not dimension 0.
         """
         if not isinstance(features, Tensor) or features.dim() < 3:
             return FeatureLayout()
         return self.read(self.dims_of(features), told)
 
     def read(self, dims: Dims, told: Iterable[FeatureLayout] = ()) -> FeatureLayout:
-        """The same for what :meth:`dims_of` gave, by all that was seen since."""
+        """Return the layout for dimensions from :meth:`dims_of`, by everything that was observed since."""
         return read_layout(tuple(map(resolve, dims)), self._count, list(self._grids), told)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Called by torch for every function while the mode is on."""
+        """Run a function and track its result; torch calls this for every function while the mode is on."""
         result = func(*args, **kwargs) if kwargs else func(*args)
         name = func.__name__
         if isinstance(result, Tensor):
             if name == "__get__":
-                name = func.__self__.__name__
+                name = func.__self__.__name__  # of a property such as x.T
         elif name == "__setitem__":
             self._written(args[0], args[2])
             return result
@@ -152,23 +162,23 @@ class AxisTracker(TorchFunctionMode):
         self._follow(_Called(self, name, args, kwargs or {}, result))
         return result
 
-    # ---- what is known of tensors
+    # ---- knowledge of tensors
 
     def _keep(self, tensor: Tensor, dims: Dims) -> None:
         self._known[id(tensor)] = (weakref.ref(tensor), dims)
 
     def find(self, value: Any) -> Dims | None:
-        """What is known of the dimensions of a tensor; None if it was not computed from the inputs."""
+        """Return the dimensions of a tensor, None if it was not computed from the inputs."""
         known = self._known.get(id(value))
         return known[1] if known is not None and known[0]() is value else None
 
     def is_constant(self, value: Any) -> bool:
-        """Whether a tensor is a parameter, or was computed from nothing else."""
+        """Return whether a tensor is a parameter, or was computed from parameters alone."""
         known = self._constants.get(id(value))
         return isinstance(value, nn.Parameter) or (known is not None and known() is value)
 
     def dims_of(self, tensor: Tensor) -> Dims:
-        """What is known of the dimensions of a tensor, or of a tensor that was made out of sight from now on."""
+        """Return the dimensions of a tensor; those of one from out of sight are unknown, and tracked from now on."""
         known = self.find(tensor)
         if known is None:
             known = _unknown(tensor)
@@ -194,7 +204,7 @@ class AxisTracker(TorchFunctionMode):
         try:
             return rule(called)
         except (ArithmeticError, AttributeError, IndexError, KeyError, RuntimeError, StopIteration, TypeError, ValueError):
-            return None  # called as no rule expects
+            return None  # a call in a form that the rule does not cover: the dimensions are unknown, not wrong
 
     def _store(self, result: Any, found: Found) -> None:
         if isinstance(result, Tensor):
@@ -208,12 +218,12 @@ class AxisTracker(TorchFunctionMode):
                 self._store(value, each)
 
     def _written(self, target: Any, value: Any) -> None:
-        """Values were written into a tensor, which keeps its dimensions if it had any."""
+        """Track a tensor that values were written into, from now on unless it has dimensions already."""
         if self.find(value) is not None and self.find(target) is None:
             self._keep(target, _unknown(target))
 
     def see_grid(self, dims: Dims) -> None:
-        """Remember the sides of a grid, for a message to propose."""
+        """Remember the sides of a grid, which a message may propose."""
         self._grids[tuple(map(size_of, dims))] = None
 
 
@@ -234,7 +244,7 @@ def _fits(dims: Dims, shape: torch.Size) -> bool:
 
 @_rule(*ELEMENTWISE)
 def _elementwise(called: _Called) -> Found:
-    """Merge what is known of all tensors, aligned at their last dimensions as in broadcasting."""
+    """Merge the dimensions of all tensors, aligned at the last ones as in broadcasting."""
     if not isinstance(called.result, Tensor):
         return None
     known = [dims for value in _tensors((called.args, called.kwargs)) if (dims := called.tracker.find(value))]
@@ -255,7 +265,7 @@ def _broadcast(known: Iterable[Dims], shape: torch.Size) -> Dims:
 
 @_rule("roll", "flip")
 def _turned(called: _Called) -> Found:
-    """Places are others than before until the same is done the other way."""
+    """Mark positions as moved until the move is undone, as in windows that are shifted and shifted back."""
     if called.name == "flip":
         moves: dict[int, int | str] = {called.place(dim): "flipped" for dim in called.rest("dims")}
     else:
@@ -265,24 +275,24 @@ def _turned(called: _Called) -> Found:
     return tuple(turn(dim, moves[i]) if i in moves else dim for i, dim in enumerate(called.first()))
 
 
-# ---- functions that say what a dimension is
+# ---- functions that determine the kind of a dimension
 
 
-@_rule("linear", "bilinear")
+@_rule("linear", "bilinear", certain=True)
 def _linear(called: _Called) -> Found:
     *dims, last = called.first()
     return (*dims, _mapped(last, called.result.shape[-1]))
 
 
 def _mapped(dim: Dim, size: int) -> Dim:
-    """Channels, made by a linear map; of a dimension of space, a mixture of its positions."""
+    """Return channels, made by a linear map; from a dimension of space, a mixture of its positions."""
     dim = certify(dim, "c")
     if kinds(dim) == {"s"} or any(atom.mixed for atom in dim):
-        return (Atom(size, mixed=True),)
+        return (Atom(size, mixed=True),)  # an MLP-Mixer maps positions to positions: neither channels nor the old space
     return (Atom(size, "c"),)
 
 
-@_rule("layer_norm", "rms_norm", "group_norm", "batch_norm", "instance_norm", "_native_batch_norm")
+@_rule("layer_norm", "rms_norm", "group_norm", "batch_norm", "instance_norm", "_native_batch_norm", certain=True)
 def _norm(called: _Called) -> Found:
     dims = list(called.first())
     if called.name not in ("layer_norm", "rms_norm"):
@@ -293,7 +303,7 @@ def _norm(called: _Called) -> Found:
     return tuple(dims)
 
 
-@_rule(*(f"conv{transposed}{n}d" for transposed in ("", "_transpose") for n in "123"))
+@_rule(*(f"conv{transposed}{n}d" for transposed in ("", "_transpose") for n in "123"), certain=True)
 def _convolution(called: _Called) -> Found:
     dims, shape = called.first(), called.result.shape
     channel = len(dims) - int(called.name[-2]) - 1
@@ -304,7 +314,7 @@ def _convolution(called: _Called) -> Found:
 
 
 def _space(dims: Iterable[Dim], sizes: Iterable[int]) -> Dims:
-    """Dimensions that a function like a convolution has moved along, with their sizes now."""
+    """Return the dimensions along which a function like a convolution has moved, with their new sizes."""
     return tuple(_moved_along(dim, size, axis) for axis, (dim, size) in enumerate(zip(dims, sizes, strict=True)))
 
 
@@ -319,7 +329,9 @@ def _moved_along(dim: Dim, size: int, axis: int) -> Dim:
     return (Atom(size, "s", dim[0].axis, lost=dim[0].lost) if dim else Atom(size, "s", axis),)
 
 
-@_rule(*(f"{name}{n}d{indices}" for name in _POOLS.split() for n in "123" for indices in ("", "_with_indices")))
+@_rule(
+    *(f"{name}{n}d{indices}" for name in _POOLS.split() for n in "123" for indices in ("", "_with_indices")), certain=True
+)
 def _pool(called: _Called) -> Found:
     shapes = [value.shape for value in _tensors(called.result)]
     dims, count = called.first(), int(called.name.removesuffix("_with_indices")[-2])
@@ -328,7 +340,16 @@ def _pool(called: _Called) -> Found:
     return found if isinstance(called.result, Tensor) else [found] * len(shapes)
 
 
-@_rule("interpolate", "upsample", "upsample_nearest", "upsample_bilinear", "grid_sample", "pixel_shuffle", "pixel_unshuffle")
+@_rule(
+    "interpolate",
+    "upsample",
+    "upsample_nearest",
+    "upsample_bilinear",
+    "grid_sample",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    certain=True,
+)
 def _resample(called: _Called) -> Found:
     n, channels, *space = called.first()
     size = called.result.shape[1]
@@ -338,12 +359,13 @@ def _resample(called: _Called) -> Found:
 
 @_rule("embedding")
 def _embedding(called: _Called) -> Found:
+    # F.embedding reads (ids, weight), torch.embedding (weight, ids)
     ids = called[0] if not called[0].is_floating_point() else called[1]
     dims = called.tracker.dims_of(ids)
     return (*(certify(dim, "s", axis) for axis, dim in enumerate(dims)), (Atom(called.result.shape[-1], "c"),))
 
 
-@_rule("lstm", "gru", "rnn_tanh", "rnn_relu")
+@_rule("lstm", "gru", "rnn_tanh", "rnn_relu", certain=True)
 def _recurrent(called: _Called) -> Found:
     if len(called.args) != 9 or not isinstance(called[8], bool):
         return None  # a packed sequence
@@ -358,7 +380,7 @@ def _recurrent(called: _Called) -> Found:
 
 @_rule("unfold")
 def _unfold(called: _Called) -> Found:
-    """Patches of images, as columns; the method of tensors, which slides a window, is not followed."""
+    """Return patches of images as columns; the method of tensors, which slides a window, is not followed."""
     if called.result.dim() != 3 or len(called.first()) != 4:
         return None
     n, channels, *space = called.first()
@@ -388,7 +410,7 @@ def _fold(called: _Called) -> Found:
 
 @_rule("matmul", "mm", "bmm", "addmm", "baddbmm", "addbmm", "mv")
 def _matmul(called: _Called) -> Found:
-    """Rows of the first matrix, columns of the second; a weight makes channels."""
+    """Return the rows of the first matrix and the columns of the second; a weight makes channels."""
     one, other = called.args[-2:]
     if called.name.startswith("__r"):
         one, other = other, one
@@ -432,11 +454,12 @@ def _einsum(called: _Called) -> Found:
 
 @_rule("scaled_dot_product_attention")
 def _attention(called: _Called) -> Found:
+    # One output per position of the query, with the channels of the values
     query, value = called.first(), called.tracker.dims_of(called.argument(2, "value"))
     return (*query[:-1], value[-1])
 
 
-@_rule("multi_head_attention_forward")
+@_rule("multi_head_attention_forward", certain=True)
 def _multi_head_attention(called: _Called) -> Found:
     *dims, last = called.first()
     certify(last, "c")
@@ -502,7 +525,7 @@ def _expand(called: _Called) -> Found:
 
 @_rule("repeat", "tile", "repeat_interleave")
 def _repeat(called: _Called) -> Found:
-    """A dimension that is repeated has copies within each entry (interleaved), or all entries within each copy."""
+    """Return dimensions with copies within each entry (interleaved), or with all entries within each copy."""
     dims, shape = called.first(), called.result.shape
     dims = ((),) * (len(shape) - len(dims)) + dims
     if called.name == "repeat_interleave" and not isinstance(called.argument(1, "repeats"), int):
@@ -539,7 +562,7 @@ def _getitem(called: _Called) -> Found:
 
 
 def _indexed(dims: Dims, index: tuple[Any, ...], called: _Called) -> Found:
-    """Entries that one list or tensor of indices picks along one dimension, all others as they are."""
+    """Return dimensions of which a list or tensor of indices picks entries along one."""
     places = [i for i, entry in enumerate(index) if not (isinstance(entry, slice) and entry == slice(None))]
     if len(places) != 1 or called.result.dim() != len(dims):
         return None
@@ -547,7 +570,7 @@ def _indexed(dims: Dims, index: tuple[Any, ...], called: _Called) -> Found:
 
 
 def _picked(dims: Dims, place: int, shape: torch.Size) -> Dims:
-    """Dimensions of which one holds other entries than before, in an order of their own."""
+    """Return dimensions of which one has other entries than before, in an unknown order."""
     return (*dims[:place], shuffled(dims[place], shape[place]), *dims[place + 1 :])
 
 
@@ -606,7 +629,7 @@ def _pad(called: _Called) -> Found:
 
 
 def _padded(dim: Dim, size: int) -> Dim:
-    """A dimension that became longer, or shorter, at its ends."""
+    """Return a dimension that became longer, or shorter, at its ends."""
     if kinds(dim) == {"c"}:
         return (Atom(size, "c"),)
     plain = len(dim) == 1 and dim[0].kind in "s?" and not (dim[0].prefix or dim[0].inner or dim[0].turned)
@@ -628,7 +651,7 @@ def _cat(called: _Called) -> Found:
 
 
 def _joined(parts: list[tuple[int, Dim | None, bool]], size: int) -> Dim:
-    """Parts (length, dimension, constant or not) behind each other: channels, or a row behind prefix tokens."""
+    """Return parts (length, dimension, constant or not) one behind the other: channels, or a row behind prefix tokens."""
     *before, (_, last, _) = parts
     if not before and last is not None:
         return last
@@ -638,7 +661,7 @@ def _joined(parts: list[tuple[int, Dim | None, bool]], size: int) -> Dim:
 
 
 def _is_prefix(length: int, dim: Dim | None, constant: bool) -> bool:
-    """Whether tokens are none of a grid: learned ones, ones that were cut off, or a single one."""
+    """Return whether tokens do not belong to a grid: learned ones, ones that were cut off, or a single one."""
     return constant or (dim is not None and (length == 1 or kinds(dim) == {"p"}))
 
 
@@ -664,6 +687,3 @@ def _reduce(called: _Called) -> Found:
     kept = results[0].dim() == len(dims)
     found = tuple(() if i in reduced else dim for i, dim in enumerate(dims) if kept or i not in reduced)
     return found if isinstance(called.result, Tensor) else [found] * len(results)
-
-
-_CERTAIN = {_linear, _norm, _convolution, _pool, _resample, _recurrent, _multi_head_attention}

@@ -1,7 +1,7 @@
-"""What the first token reads in self-attention, for every masked copy of the tokens at once.
+"""Self-attention of the first token, for every masked copy of the tokens at once.
 
-A mask changes the keys and values of single tokens and, the first token being kept, not its query. So each mask costs one
-softmax and one weighted sum over keys and values that are computed once per weight of the mask.
+A mask changes the keys and values of single tokens, but not the query of the first token, which is never masked. So each
+mask costs one softmax and one weighted sum over keys and values, which are computed once per weight of the mask.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["first_token_attention", "plain_settings"]
 
 
 def plain_settings(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any] | None:
-    """The arguments of ``multi_head_attention_forward`` by name, or None if it does more than plain self-attention."""
+    """Return the arguments of ``multi_head_attention_forward`` by name, None unless it is plain self-attention."""
     settings = inspect.signature(F.multi_head_attention_forward).bind(*args, **kwargs)
     settings.apply_defaults()
     given = settings.arguments
@@ -32,12 +32,12 @@ def plain_settings(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, A
 def first_token_attention(
     tokens: Tensor, variants: dict[float, Tensor], weights: Tensor, settings: dict[str, Any], *, spread: bool
 ) -> Tensor:
-    """Attention output of the first token for every mask.
+    """Return the output of the first token in attention for every mask.
 
     Args:
         tokens (Tensor): (L, N, C), as they are.
-        variants (dict): per weight of a mask, the tokens (L, N, C) if they were so weighted; for weight 0 (1, 1, C).
-        weights (Tensor): (P, L), what each mask gives to each token; 1 for tokens before the grid.
+        variants (dict): per weight of a mask, the tokens (L, N, C) with that weight; for weight 0 (1, 1, C).
+        weights (Tensor): (P, L), the weight of each token under each mask; 1 for tokens before the grid.
         settings (dict): the arguments of ``multi_head_attention_forward``.
         spread (bool): whether a mask spreads the features of its own position instead of keeping each position's.
 
@@ -51,7 +51,7 @@ def first_token_attention(
     query = _heads(F.linear(tokens[:1], query_weight, query_bias), heads)  # (N, heads, 1, d)
     masks, prefix = len(weights), length - len(weights)
     logits = query.new_full((count, heads, masks, length), -torch.inf)
-    # which token's content stands where: its own, or that of the mask's position; a token before the grid is never spread
+    # The token whose content is at each place: its own, or that of the mask's position; prefix tokens are never spread
     own = torch.arange(length, device=tokens.device)
     source = own.repeat(masks, 1)
     if spread:
@@ -77,6 +77,6 @@ def first_token_attention(
 
 
 def _heads(tokens: Tensor, heads: int) -> Tensor:
-    """Tokens (L, N, C) as (N, heads, L, d)."""
+    """Return tokens (L, N, C) as (N, heads, L, d)."""
     length, count, channels = tokens.shape
     return tokens.view(length, count, heads, channels // heads).permute(1, 2, 0, 3)

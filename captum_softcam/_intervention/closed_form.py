@@ -268,7 +268,7 @@ class _Shortcut(TorchFunctionMode):
         return known.plain
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Called by torch for every function while the mode is on."""
+        """Run a function and follow its result; torch calls this for every function while the mode is on."""
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         self.random = self.random or drops_at_random(name, args, kwargs)

@@ -1,8 +1,8 @@
-"""What a dimension of a tensor stands for, and what is left of it once dimensions are joined, split and cut.
+"""The arithmetic of dimensions that are joined, split and cut.
 
-A dimension is a tuple of atoms, slowest first: tokens that were flattened from a grid are ``(height, width)`` still. An
-atom is split into an outer and an inner part, such as windows and the positions within, and the two become the same atom
-again where they meet in order. So a reshape is undone by the reshape back, as in einops, without any names.
+A dimension is a tuple of atoms, slowest first: tokens that were flattened from a grid are still ``(height, width)``. An atom
+is split into an outer and an inner part, such as windows and the positions within them, and where the two meet in order,
+they become the same atom again. So a reshape is undone by the reshape back, as in einops, but without names.
 """
 
 from __future__ import annotations
@@ -36,17 +36,18 @@ class Atom:
 
     Args:
         size (int): its length.
-        kind (str): n examples, c channels, s space, p tokens before a grid, ? not known yet.
-        axis (int): which axis of the space it is, the first being the slowest. Default: None
-        given (bool): whether it is a dimension of the model's inputs, of which nothing was lost. Default: False
-        lost (bool): whether it is not known which places of the inputs it stands for. Default: False
-        mixed (bool): whether it was computed from all positions, as in an MLP-Mixer. Default: False
-        parent (Atom): what it is a part of. Default: None
+        kind (str): n for examples, c channels, s space, p tokens before a grid, ? for not known yet. Default: "?"
+        axis (int): its axis of the space, of which 0 is the slowest. Default: None
+        given (bool): whether it is a whole dimension of the model's inputs. Default: False
+        lost (bool): whether its positions in the inputs are unknown. Default: False
+        mixed (bool): whether each entry was computed from all positions, as in an MLP-Mixer. Default: False
+        parent (Atom): the atom that it is a part of. Default: None
         inner (bool): whether it is the inner part of its parent. Default: False
         prefix (int): tokens before those of ``row``. Default: 0
-        row (tuple of Atom): what follows the prefix tokens. Default: ()
-        base (Atom): what was rolled or flipped. Default: None
-        turned (int or str): by how much; "lost" if its entries are in an order that is not known. Default: 0
+        row (tuple of Atom): the dimension behind the prefix tokens. Default: ()
+        base (Atom): the atom before it was rolled or flipped. Default: None
+        turned (int or str): steps that it was rolled, "flipped", or "lost" for an unknown order. Default: 0
+        same (tuple of Atom): the dimension that it turned out to be. Default: None
     """
 
     size: int
@@ -66,7 +67,7 @@ class Atom:
     _turns: dict[int | str, Atom] | None = None
 
     def part(self, size: int) -> tuple[Atom, Atom]:
-        """The outer part of that size and the inner one: the same two each time."""
+        """Return the outer part of that size and the inner one; each time the same two, so that they can meet again."""
         self._parts = self._parts or {}
         if size not in self._parts:
             rest = self.size // size
@@ -77,11 +78,11 @@ class Atom:
         return self.like(size, parent=self, inner=inner)
 
     def like(self, size: int, **more: Any) -> Atom:
-        """A dimension of another length of which the same is known."""
+        """Return an atom of another length of which the same is known."""
         return Atom(size, self.kind, self.axis, self.given, self.lost, self.mixed, **more)
 
     def turn(self, by: int | str) -> Atom:
-        """The same, rolled by a number of positions or flipped; itself again once that is undone."""
+        """Return the atom rolled by a number of positions or flipped; the original once that is undone."""
         base = self.base or self
         if by == "flipped":
             turned: int | str = 0 if self.turned == by else by
@@ -102,12 +103,12 @@ Dims = tuple[Dim, ...]
 
 
 def unknown(size: int, kind: str = "?") -> Dim:
-    """A new dimension of which no more than that is known."""
+    """Return a new dimension of which no more is known."""
     return () if size == 1 and kind == "?" else (Atom(size, kind, lost=True),)
 
 
 def shuffled(dim: Dim, size: int) -> Dim:
-    """A dimension of which other entries are left, or the same in another order."""
+    """Return a dimension with some of the entries, or with all in another order."""
     found = kinds(resolve(dim))
     if found == {"c"}:
         return (Atom(size, "c"),)
@@ -115,12 +116,12 @@ def shuffled(dim: Dim, size: int) -> Dim:
 
 
 def size_of(dim: Dim) -> int:
-    """The length of a dimension."""
+    """Return the length of a dimension."""
     return dim[0].size if len(dim) == 1 else math.prod(atom.size for atom in dim)
 
 
 def resolve(dim: Dim) -> Dim:
-    """The dimension with what its unknown atoms turned out to be; parts that meet are one again."""
+    """Return the dimension with unknown atoms replaced by what was learned of them, and parts that meet joined."""
     for atom in dim:
         if atom.same is not None or atom.kind == "?":
             break
@@ -153,12 +154,12 @@ def _join(atoms: Iterable[Atom]) -> Dim:
 
 
 def kinds(dim: Dim) -> set[str]:
-    """The kinds of the atoms of a resolved dimension; those of length 1 count where there are no others."""
+    """Return the kinds of the atoms of a resolved dimension; those of length 1 count only if there are no others."""
     return {atom.kind for atom in dim if atom.size > 1} or {atom.kind for atom in dim}
 
 
 def certify(dim: Dim, kind: str, axis: int | None = None) -> Dim:
-    """The dimension, now known to be of that kind if nothing was known of it."""
+    """Return the dimension, which gets that kind if none was known."""
     dim = resolve(dim)
     if len(dim) == 1 and dim[0].kind == "?" and not (dim[0].mixed and kind == "c"):
         dim[0].kind = kind
@@ -167,7 +168,7 @@ def certify(dim: Dim, kind: str, axis: int | None = None) -> Dim:
 
 
 def _is_made_of(dim: Dim, whole: Atom) -> bool:
-    """Whether an atom of a dimension is the whole itself or a part of it, so that the two cannot be told to be the same."""
+    """Return whether a dimension contains an atom or a part of it; identifying the two would then recurse without end."""
     for atom in dim:
         line: Atom | None = atom
         while line is not None:
@@ -178,13 +179,14 @@ def _is_made_of(dim: Dim, whole: Atom) -> bool:
 
 
 def merge(one: Dim, other: Dim) -> Dim:
-    """What two dimensions of one size are, as a function of both at equal places has combined them."""
+    """Return the dimension of the result where a function combines two dimensions of one size entry by entry."""
     one, other = resolve(one), resolve(other)
     if one == other or not other:
         return one
     if not one:
         return other
     for first, second in ((one, other), (other, one)):
+        # An unknown dimension turns out to be the other one, for every tensor that has it: knowledge flows backward.
         if len(first) == 1 and first[0].kind == "?" and not _is_made_of(second, first[0]):
             first[0].same = second
             return second
@@ -204,7 +206,7 @@ def merge(one: Dim, other: Dim) -> Dim:
 
 
 def _agree(one: Atom, other: Atom) -> bool:
-    """Whether places along the one are places along the other, as far as is known."""
+    """Return whether positions along one atom may be the positions along the other."""
     if one.kind == "c":
         return True
     axes = one.axis == other.axis or None in (one.axis, other.axis)
@@ -213,7 +215,7 @@ def _agree(one: Atom, other: Atom) -> bool:
 
 
 def cut(dim: Dim, start: int, stop: int, step: int = 1) -> Dim:
-    """What a slice leaves of a dimension."""
+    """Return a slice of a dimension."""
     dim, size = resolve(dim), size_of(dim)
     left = len(range(start, stop, step))
     if left == size and step == 1:
@@ -227,7 +229,7 @@ def cut(dim: Dim, start: int, stop: int, step: int = 1) -> Dim:
 
 
 def _cut_row(row: Atom, start: int, stop: int) -> Dim:
-    """Prefix tokens alone, or what is left of them and the grid; a part of the grid is not known."""
+    """Return a slice of a row: prefix tokens alone, or the rest of them and the grid; a part of the grid is unknown."""
     if stop <= row.prefix:
         return (Atom(stop - start, "p"),)
     if start <= row.prefix and stop == row.size:
@@ -236,7 +238,7 @@ def _cut_row(row: Atom, start: int, stop: int) -> Dim:
 
 
 def with_prefix(prefix: int, row: Dim) -> Dim:
-    """A row of tokens behind prefix tokens, and behind those that the row had."""
+    """Return a row of tokens behind prefix tokens, in front of those that the row already has."""
     row = resolve(row)
     if not prefix:
         return row
@@ -247,7 +249,7 @@ def with_prefix(prefix: int, row: Dim) -> Dim:
 
 
 def turn(dim: Dim, by: int | str) -> Dim:
-    """A dimension that was rolled by a number of positions, or flipped."""
+    """Return a dimension rolled by a number of positions, or flipped."""
     dim = resolve(dim)
     if kinds(dim) == {"c"}:
         return dim
@@ -257,12 +259,12 @@ def turn(dim: Dim, by: int | str) -> Dim:
 
 
 def regroup(dims: Dims, sizes: Sequence[int]) -> Dims:
-    """Dimensions after a reshape to ``sizes``."""
+    """Return the dimensions after a reshape to ``sizes``."""
     left, lengths = list(dims), [size_of(dim) for dim in dims]
-    if 0 in lengths or math.prod(lengths) != math.prod(sizes):
+    if 0 in lengths or math.prod(lengths) != math.prod(sizes):  # empty tensors, and views of another precision
         return tuple(unknown(size) for size in sizes)
     result: list[Dim] = []
-    loose: Dim = ()  # dimensions of length 1 that went into the one behind them
+    loose: Dim = ()  # dimensions of length 1 that join the next one, because they may be an axis of a grid
     i = j = 0
     while i < len(lengths) or j < len(sizes):
         if i < len(lengths) and j < len(sizes) and lengths[i] == sizes[j]:
@@ -284,14 +286,14 @@ def regroup(dims: Dims, sizes: Sequence[int]) -> Dims:
 
 
 def _leading_ones(dims: list[Dim]) -> tuple[Dim, list[Dim]]:
-    """The atoms of length 1 at the start of the first dimension, such as a single example, and the rest."""
+    """Return the atoms of length 1 at the start of the first dimension, such as a single example, and the rest."""
     first = resolve(dims[0]) if dims else ()
     count = next((place for place, atom in enumerate(first) if atom.size > 1), 0)
     return first[:count], [first[count:], *dims[1:]] if dims else []
 
 
 def _last_one(dims: list[Dim]) -> Dim:
-    """The atom of length 1 at the end of the last dimension, such as a grid of one column, taken from there."""
+    """Remove and return the atom of length 1 at the end of the last dimension, such as a grid of one column."""
     if not dims or len(dims[-1]) < 2 or dims[-1][-1].size > 1:
         return ()
     *kept, one = dims[-1]
@@ -300,7 +302,7 @@ def _last_one(dims: list[Dim]) -> Dim:
 
 
 def _group(lengths: Sequence[int], sizes: Sequence[int], i: int, j: int) -> tuple[int, int]:
-    """The end of the fewest dimensions from i, and of the fewest sizes from j, of which the product is the same."""
+    """Return the ends of the fewest dimensions from i and the fewest sizes from j that have the same product."""
     k, m = i + 1, j + 1
     while (before := math.prod(lengths[i:k])) != (after := math.prod(sizes[j:m])):
         k, m = (k + 1, m) if before < after else (k, m + 1)
@@ -308,7 +310,7 @@ def _group(lengths: Sequence[int], sizes: Sequence[int], i: int, j: int) -> tupl
 
 
 def _carve(dim: Dim, sizes: Sequence[int]) -> list[Dim]:
-    """A dimension as several, slowest first; nothing is known where an atom cannot be split so."""
+    """Split a dimension into several, slowest first; they are unknown where an atom cannot be split so."""
     atoms, carved = list(reversed(resolve(dim))), []
     for size in sizes:
         taken: list[Atom] = []

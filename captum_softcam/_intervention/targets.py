@@ -1,4 +1,4 @@
-"""Captum's forms of ``target``: which score of each example is meant."""
+"""The score of each example that is explained, in Captum's forms of ``target``."""
 
 from __future__ import annotations
 
@@ -29,10 +29,14 @@ def check_rows(scores: Any, count: int) -> None:
 
 
 def row_targets(target: Any, count: int) -> list[Any]:
-    """The target of each of ``count`` examples: None, an index or a tuple of indices.
+    """Return the target of each example: None, an index or a tuple of indices.
+
+    Args:
+        target (any): in any of Captum's forms.
+        count (int): number of examples.
 
     Raises:
-        AssertionError: if there are several targets but not one per example, or it is none of Captum's forms.
+        AssertionError: if there are several targets but not one per example, or in another form than Captum's.
     """
     if isinstance(target, Tensor):
         if target.dim() > 1 and target.numel() > 1:
@@ -52,10 +56,14 @@ def row_targets(target: Any, count: int) -> list[Any]:
 
 
 def select_score(scores: Any, target: Any) -> Tensor:
-    """The score (R,) of one example's target from scores of R copies of it, (R, K) or (R, ...).
+    """Return the scores (R,) of a target from scores (R, K) or (R, ...) of R copies of one example.
+
+    Args:
+        scores (Tensor): of the copies.
+        target (int, tuple or None): of the example.
 
     Raises:
-        AssertionError: if the target picks no single score, or is out of range.
+        AssertionError: if the target does not select a single score, or is out of range.
     """
     sizes = tuple(scores.shape[1:])
     index = target if isinstance(target, tuple) else () if target is None else (target,)
@@ -73,34 +81,39 @@ def select_score(scores: Any, target: Any) -> Tensor:
 
 
 class OneScore:
-    """Picks the score of each example's target from the scores of all classes."""
+    """Selects the score of each example's target.
+
+    Args:
+        target (any): in any of Captum's forms.
+        count (int): number of examples.
+    """
 
     def __init__(self, target: Any, count: int) -> None:
         self._targets = row_targets(target, count)
         self._empty = not count
 
     def __call__(self, scores: Any, row: int) -> Tensor:
-        """The score (R, 1) of one example's target from scores of R copies of it; any score where there are no examples."""
+        """Return the scores (R, 1) of the target of one example; any score if there are no examples."""
         if self._empty:
             return scores.flatten(1)[:, :1]  # type: ignore[no-any-return]  # a tensor
         return select_score(scores, self._targets[row])[:, None]
 
     def columns(self, classes: int, row: int) -> list[int]:
-        """The columns that the call would pick from scores (R, K)."""
+        """Return the columns that a call would select from scores (R, K)."""
         if self._empty:
             return [0]
         return select_score(torch.arange(classes)[None], self._targets[row]).tolist()
 
 
 class AllScores:
-    """Takes the scores of all classes."""
+    """Selects the scores of all classes."""
 
     def __call__(self, scores: Tensor, _row: int) -> Tensor:
-        """The scores (R, K) as they are; ValueError if they are not such a table."""
+        """Return scores (R, K) as they are; raise ValueError for any others."""
         if scores.dim() == 2:
             return scores
         raise ValueError(f"the model gives scores {tuple(scores.shape)}; maps of all classes need scores (N, K).")
 
     def columns(self, classes: int, _row: int) -> list[int]:
-        """All columns."""
+        """Return all columns."""
         return list(range(classes))

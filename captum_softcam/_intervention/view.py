@@ -1,9 +1,9 @@
-"""A private view of a model: modules of its own that share tensors and code with the user's, and that can be watched.
+"""A private view of a model, with modules of its own that share tensors and code with the user's and can be watched.
 
-Hooks, and forwards replaced for the time of a call, would reach into every other thread that runs the same model. A view
-has neither: each of the user's modules has a stand-in with the same class, the same parameters and buffers and the same
-attributes, in which every reference to a module leads to its stand-in. Only the stand-ins are watched, and only the thread
-that made the view runs them. No tensor is copied.
+Hooks, and forwards replaced during a call, would affect every other thread that runs the same model. A view needs neither:
+each of the user's modules has a stand-in with the same class, the same parameters and buffers and the same attributes, in
+which every reference to a module leads to its stand-in. Only the stand-ins are watched, and only the thread that created the
+view runs them. No tensor is copied.
 
 References are followed through attributes, containers, bound methods, partial functions, closures and small objects. Where
 the layer is not reached in this way, the global names that functions read are followed as well, so that
@@ -32,8 +32,8 @@ _PLAIN = frozenset(
     (type(None), bool, int, float, complex, str, bytes, Tensor, nn.Parameter, torch.dtype, torch.device, torch.Size)
 )
 _FOREIGN = {"torch", "torchvision", "numpy", "captum", "captum_softcam", *sys.stdlib_module_names}
-_MANY = 4096  # entries of a container, or steps between two modules, that are still looked through
-_DEEP = 8
+_MANY = 4096  # entries of a container that are still searched; larger ones hold data
+_DEEP = 8  # references between two modules that are followed
 
 
 def unwrap(module: Any) -> Any:
@@ -56,8 +56,11 @@ class View:
         model (callable): a module, or any function around one.
         layer (torch.nn.Module or None): the module that has to be among them.
 
-    ``model`` is what to run in place of the user's; ``layer`` the stand-in of the layer, None if it was not found;
-    ``watch``, unless it is None, runs every module; ``partly`` says that it leaves modules out.
+    Attributes:
+        model: to be run instead of the user's.
+        layer: the stand-in of the layer, None if it was not found.
+        watch: runs every module, unless it is None.
+        partly: whether the watch skips modules.
     """
 
     def __init__(self, model: Callable[..., Any], layer: nn.Module | None) -> None:
@@ -66,7 +69,7 @@ class View:
         for globally in (False, True):
             self._globally = globally
             self._seen: dict[int, Any] = {}
-            self._kept: list[Any] = []  # what has been seen stays alive, so that no id is used twice
+            self._kept: list[Any] = []  # keeps everything alive that was seen, so that no id is used twice
             self.model: Callable[..., Any] = self._view(unwrap(model), 0)
             self.layer: nn.Module | None = self._seen.get(id(layer))
             if layer is None or self.layer is not None:
@@ -81,7 +84,7 @@ class View:
         if isinstance(value, nn.Module):
             return self._module(value)
         self._kept.append(value)
-        self._seen[id(value)] = value  # what leads back to itself
+        self._seen[id(value)] = value  # ends the search where a value leads back to itself
         if steps < _DEEP:
             self._seen[id(value)] = self._changed(value, steps + 1)
         return self._seen[id(value)]
@@ -112,7 +115,7 @@ class View:
         return twin
 
     def _table(self, table: dict[str, Any]) -> dict[str, Any]:
-        """A table of a module's parameters, modules or hooks, to which the stand-in may add without the module's notice."""
+        """Copy a table of parameters, modules or hooks, to which the stand-in may add without changing the module."""
         twin = table.copy()
         for name, value in table.items():
             if type(value) not in _PLAIN:
@@ -200,7 +203,10 @@ class View:
 
 
 def runs_whole(module: nn.Module) -> bool:
-    """Whether a call of a module, as a hook of the user's sees it, runs all of it: not in a view that leaves modules out."""
+    """Return whether a call of a module runs all of it, which a view that skips modules does not.
+
+    A hook of the user's is called in both cases, and a meter of costs must not count the second.
+    """
     view = getattr(getattr(vars(module).get("forward"), "func", None), "__self__", None)
     return not (isinstance(view, View) and view.partly)
 
