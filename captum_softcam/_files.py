@@ -1,9 +1,8 @@
-"""Write files and folders whole or not at all, and let one process at a time work in a folder.
+"""Write files and folders completely or not at all, and lock folders for one process at a time.
 
-Everything that this package puts on a disk goes through here. A file is written beside its target, under a name that no
-other process uses, brought to the disk and renamed: at every moment, a kill and a loss of power included, the target is
-what it was before or what it is to become. What killed processes left is known by its name and removed by
-:func:`remove_leftovers`.
+This package writes to disk only through this module. A file is written beside its target, under a unique name, flushed to
+the disk and renamed. At every moment, even after a kill or a loss of power, the target has its old or its new content.
+Temporary files of killed processes are recognised by their name and removed by :func:`remove_leftovers`.
 """
 
 from __future__ import annotations
@@ -44,18 +43,18 @@ __all__ = [
 
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 _LEFTOVER = re.compile(r"\..*\.captum-softcam-(?P<host>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}\.part")
-_DAY = 24 * 3600.0  # after which a temporary of another machine counts as left behind
+_DAY = 24 * 3600.0  # seconds after which a temporary of another machine counts as abandoned
 _LOCK, _OWNER = ".owner.lock", ".owner.json"
 _WORDED = "cannot be written"
 _SEAL = "seal"
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # how file systems without locks answer
-_GRACE = 10.0  # seconds in which the children of a killed process, which inherit its lock, notice and end
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # errors of file systems without locks
+_GRACE = 10.0  # seconds, because children of a killed process inherit its lock and end a little later
 _CURES = {
     errno.ENOSPC: "make room there, or choose another folder",
     errno.EDQUOT: "make room there, or choose another folder",
     errno.EFBIG: "raise the limit on the size of files (ulimit -f), or choose another folder",
-    errno.EACCES: "give rights to write there, or choose another folder",
-    errno.EPERM: "give rights to write there, or choose another folder",
+    errno.EACCES: "grant permission to write there, or choose another folder",
+    errno.EPERM: "grant permission to write there, or choose another folder",
     errno.EROFS: "choose a folder that is not read-only",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EEXIST: "choose another name, or move it away",
@@ -67,18 +66,18 @@ _CURES = {
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of ``path`` at the end of the block, whole and on the disk.
+    """Open a file that replaces ``path`` at the end of the block, completely written and flushed to the disk.
 
-    After an error, all is as it was before.
+    After an error nothing has changed.
 
     Args:
-        path (Path): the file; one that exists is replaced, its folder must exist.
+        path (Path): the file; an existing one is replaced, its folder must exist.
 
     Yields:
-        BinaryIO: what to write to.
+        BinaryIO: the file to write to.
 
     Raises:
-        OSError: if it cannot be written; the text names the file and what to do.
+        OSError: if it cannot be written; the message names the file and the cure.
     """
     with replacing_path(path) as draft, draft.open("wb") as file:
         yield file
@@ -86,19 +85,20 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def replacing_path(path: Path) -> Iterator[Path]:
-    """Name a file for a writer that wants a path; it takes the place of ``path`` at the end of the block.
+    """Create a file for a writer that needs a path; it replaces ``path`` at the end of the block.
 
-    As :func:`replacing`, and for libraries that report a full disk by an error of their own: where that names an error of
-    the system, or the file takes no more, the message says so.
+    Like :func:`replacing`, for libraries that write files themselves. If such a library reports a full disk by an error of
+    its own, the error is replaced by one that names the file.
 
     Args:
-        path (Path): the file; one that exists is replaced, its folder must exist.
+        path (Path): the file; an existing one is replaced, its folder must exist.
 
     Yields:
-        Path: an empty file of the same name, in a folder of its own beside it, where the writer may have temporaries too.
+        Path: an empty file of the same name, alone in a folder beside it, so that the writer can have temporaries there,
+            too.
 
     Raises:
-        OSError: if it cannot be written; the text names the file and what to do.
+        OSError: if it cannot be written; the message names the file and the cure.
     """
     folder = _beside(path)
     draft = folder / path.name
@@ -111,16 +111,16 @@ def replacing_path(path: Path) -> Iterator[Path]:
         except Exception as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            number = re.search(r"\(os error (\d+)\)", str(error))  # as libraries in Rust end their messages
+            number = re.search(r"\(os error (\d+)\)", str(error))  # how libraries in Rust end their messages
             if number:
                 raise OSError(int(number[1]), _refused(OSError(int(number[1]), ""), path)) from error
-            _append(draft, bytes(2**16))  # fails where the disk is what failed the library
+            _append(draft, bytes(2**16))  # raises OSError if the disk is the reason
             raise
-        draft.chmod(rights)  # safetensors leaves files that only their owner can read
+        draft.chmod(rights)  # safetensors creates files that only their owner can read
         _append(draft, b"")
         draft.replace(path)
     except OSError as error:
-        if error.filename not in (None, str(folder), str(draft)) or _WORDED in str(error):  # about a file of the block's own
+        if error.filename not in (None, str(folder), str(draft)) or _WORDED in str(error):  # of another file of the block's
             raise
         raise OSError(error.errno, _refused(error, path)) from error
     finally:
@@ -129,48 +129,48 @@ def replacing_path(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file as UTF-8, whole or not at all; what UTF-8 cannot hold is written as an escape.
+    """Write a text file as UTF-8, completely or not at all; lone surrogates are escaped.
 
     Args:
-        path (Path): the file; one that exists is replaced, its folder must exist.
-        text (str): its content; the ends of its lines stay as they are.
+        path (Path): the file; an existing one is replaced, its folder must exist.
+        text (str): its content; line endings are not changed.
 
     Raises:
-        OSError: if it cannot be written; the text names the file and what to do.
+        OSError: if it cannot be written; the message names the file and the cure.
     """
     with replacing(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object with a digest of itself, whole or not at all; :func:`read_json` notices every change.
+    """Write a JSON object with a digest, completely or not at all; :func:`read_json` detects every change.
 
     Args:
-        path (Path): the file; one that exists is replaced, its folder must exist.
-        content (mapping): what JSON can hold.
+        path (Path): the file; an existing one is replaced, its folder must exist.
+        content (mapping): the object.
 
     Raises:
-        TypeError: if JSON cannot hold it; nothing is written then.
-        OSError: if it cannot be written; the text names the file and what to do.
+        TypeError: if the content is not JSON; nothing is written.
+        OSError: if it cannot be written; the message names the file and the cure.
     """
     plain = json.loads(json.dumps(content))
     write_text(path, json.dumps({**plain, _SEAL: _digest(plain)}, indent=2) + "\n")
 
 
 def read_json(path: Path, cure: str, *, sealed: Callable[[dict[str, Any]], bool] = lambda _: True) -> dict[str, Any]:
-    """Read what :func:`write_json` wrote.
+    """Read a file written by :func:`write_json`.
 
     Args:
         path (Path): the file.
-        cure (str): a sentence for the message that says what to do about a damaged file, without its full stop.
-        sealed (callable): content -> whether it must hold its digest; one that is there must match. Default: always
+        cure (str): a sentence for the error message: what to do about a damaged file, without the full stop.
+        sealed (callable): content -> whether it must have a digest; an existing digest must match. Default: always
 
     Returns:
         dict: the content, without the digest.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not what was written.
+        ValueError: if the file has changed since it was written.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -185,17 +185,17 @@ def read_json(path: Path, cure: str, *, sealed: Callable[[dict[str, Any]], bool]
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Make a folder that appears at the end of the block, with all that was written into it.
+    """Create a folder that appears at the end of the block, with all its files.
 
     Args:
-        path (Path): the folder; folders above it are made too.
+        path (Path): the folder; missing parents are created.
 
     Yields:
         Path: an empty folder beside it.
 
     Raises:
-        FileExistsError: if something else has that name by now.
-        OSError: if it cannot be written; the text names the folder and what to do.
+        FileExistsError: if the path exists by now.
+        OSError: if it cannot be written; the message names the folder and the cure.
     """
     draft = _beside(path)
     try:
@@ -205,10 +205,10 @@ def new_folder(path: Path) -> Iterator[Path]:
         yield draft
         _synchronise(draft)
         if os.path.lexists(path):
-            path.mkdir()  # refused by the system, which would put a folder in the place of an empty one
+            path.mkdir()  # raises FileExistsError, because rename would replace an empty folder
         draft.rename(path)
     except OSError as error:
-        if Path(error.filename or draft) not in (draft, path, *path.parents):  # about another file, of the block's own
+        if Path(error.filename or draft) not in (draft, path, *path.parents):  # of another file of the block's
             raise
         raise OSError(error.errno, _refused(error, path)) from error
     finally:
@@ -217,17 +217,17 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def check_place(path: Path) -> None:
-    """Make sure, before the work, that a file or folder can be written in the end; nothing is left there.
+    """Check, before the work, that a file or folder can be written; nothing is left there.
 
     Args:
-        path (Path): where to; folders above it may be missing.
+        path (Path): the file or folder; its parents may be missing.
 
     Raises:
-        OSError: if it cannot be written; the text names the path and what to do.
+        OSError: if it cannot be written; the message names the path and the cure.
     """
     try:
         with suppress(FileNotFoundError):
-            path.lstat()  # fails for a name that is too long
+            path.lstat()  # raises OSError for a name that is too long
         folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
         remove_leftovers(folder)
         draft = _beside(folder / path.name)
@@ -241,12 +241,12 @@ def check_place(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes left half written in a folder; what another process is writing stays.
+    """Remove temporaries of killed processes from a folder; those of running processes stay.
 
     Args:
-        folder (Path): where to look; folders below it are left alone. One that does not exist is empty.
+        folder (Path): the folder, which may be missing; its subfolders are not searched.
     """
-    with suppress(OSError):  # a folder that cannot be read is found by whoever writes there
+    with suppress(OSError):  # a folder that cannot be read raises an error when it is written to
         for entry in list(os.scandir(folder)):
             match = _LEFTOVER.fullmatch(entry.name)
             if match and _is_left(Path(entry.path), match["host"], int(match["process"])):
@@ -255,24 +255,24 @@ def remove_leftovers(folder: Path) -> None:
 
 @contextmanager
 def owned(folder: Path) -> Iterator[None]:
-    """Work in a folder that no other process works in meanwhile, and that is rid of what killed ones left.
+    """Lock a folder for this process within the block, and remove temporaries of killed ones.
 
-    The operating system lets go of the lock when its process ends, however that comes about. Where a file system has no
-    locks, as some in a network, a warning says so and the work goes on.
+    The operating system releases the lock when the process ends for whatever reason. On file systems without locks, such as
+    some network drives, there is a warning and no lock.
 
     Args:
         folder (Path): an existing folder.
 
     Yields:
-        None: for the time of the block the folder is owned.
+        None: while the folder is locked.
 
     Raises:
-        BlockingIOError: if another process works there; the text names it.
-        OSError: if the folder cannot be written to.
+        BlockingIOError: if another process works there; the message names it.
+        OSError: if the folder is not writable.
     """
     lock = _lock(folder)
     try:
-        with suppress(OSError):  # a full disk; the lock holds without it
+        with suppress(OSError):  # a full disk; the lock works without this file
             write_text(folder / _OWNER, json.dumps(_this_process()))
         remove_leftovers(folder)
         yield
@@ -284,13 +284,13 @@ def owned(folder: Path) -> Iterator[None]:
 
 
 def owner_of(folder: Path) -> str:
-    """Name the process that works in a folder.
+    """Describe the process that works in a folder.
 
     Args:
         folder (Path): the folder.
 
     Returns:
-        str: number, machine and start of the process as far as they are known.
+        str: id, machine and start of the process, as far as known.
     """
     owner = _read_owner(folder)
     if not owner:
@@ -300,7 +300,7 @@ def owner_of(folder: Path) -> str:
 
 
 def _refused(error: OSError, path: Path) -> str:
-    """The file that the operating system refused to write, why, and what to do."""
+    """Return the message for a file that cannot be written: its name, the reason and the cure."""
     cure = _CURES.get(error.errno or 0, "choose another place")
     return f"'{shown(path)}' {_WORDED} ({os.strerror(error.errno) if error.errno else reason(error)}); {cure}."
 
@@ -310,7 +310,7 @@ def _digest(content: object) -> str:
 
 
 def _beside(path: Path) -> Path:
-    """A name beside ``path`` that no other process and no other thread uses."""
+    """Return a name beside ``path`` that no other process or thread uses."""
     kept = os.fsdecode(os.fsencode(path.name)[:150])
     return path.with_name(f".{kept}.captum-softcam-{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.part")
 
@@ -320,7 +320,7 @@ def _make_empty(path: Path) -> None:
 
 
 def _append(path: Path, data: bytes) -> None:
-    """Write at the end of a file and wait until all of it is on the disk."""
+    """Append to a file and wait until it is on the disk."""
     with path.open("ab") as file:
         file.write(data)
         file.flush()
@@ -328,8 +328,8 @@ def _append(path: Path, data: bytes) -> None:
 
 
 def _synchronise(folder: Path) -> None:
-    """Bring the names in a folder to the disk, where the system can."""
-    with suppress(OSError):  # Windows opens no folders; the rename itself has succeeded
+    """Flush the entries of a folder to the disk, if the system supports it."""
+    with suppress(OSError):  # Windows cannot open folders; the rename itself has succeeded
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -338,15 +338,15 @@ def _synchronise(folder: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or folder as far as that is allowed."""
+    """Remove a file or folder, as far as allowed."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
-    with suppress(OSError):  # what forbids writing may forbid this; the first error says it
+    with suppress(OSError):  # the reason is that of an earlier error, which is raised
         path.unlink(missing_ok=True)
 
 
 def _is_left(path: Path, host: str, process: int) -> bool:
-    """Whether nobody writes a temporary any more: its process has ended, or it is old where that cannot be seen."""
+    """Return whether a temporary is abandoned: its process has ended or, on another machine, it is old."""
     if host == _HOST and os.name == "posix":
         return not _is_alive(process)
     return time.time() - path.lstat().st_mtime > _DAY
@@ -357,19 +357,19 @@ def _is_alive(process: int) -> bool:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:  # it is another user's
+    except PermissionError:  # the process of another user
         return True
     return True
 
 
 def _lock(folder: Path) -> BaseFileLock | None:
-    """The lock of a folder; None, with a warning, where the file system has none."""
-    from filelock import FileLock, Timeout  # only where a folder is worked in
+    """Lock a folder and return the lock; warn and return None if the file system has no locks."""
+    from filelock import FileLock, Timeout  # loaded only where a folder is locked
 
     lock = FileLock(folder / _LOCK, timeout=0, thread_local=False)
     end = time.monotonic() + _GRACE
     while True:
-        if not folder.is_dir():  # filelock would make it
+        if not folder.is_dir():  # FileLock would create it
             raise FileNotFoundError(errno.ENOENT, f"the folder '{shown(folder)}' does not exist; make it first.")
         try:
             lock.acquire()
@@ -387,7 +387,7 @@ def _lock(folder: Path) -> BaseFileLock | None:
             return None
         if (folder / _LOCK).exists():
             return lock
-        lock.release()  # its file was removed by an owner that ended meanwhile: nobody else would see this lock
+        lock.release()  # a former owner removed its file meanwhile, so that other processes do not see this lock
 
 
 def _refusal(folder: Path) -> str:
@@ -403,7 +403,7 @@ def _this_process() -> dict[str, Any]:
 
 
 def _read_owner(folder: Path) -> dict[str, Any]:
-    """What the owner of a folder wrote about itself; empty where it wrote nothing, or nothing that can be read."""
+    """Read the description that the owner of a folder has left; empty if there is none, or it is damaged."""
     try:
         owner = json.loads((folder / _OWNER).read_bytes())
         return {"process": int(owner["process"]), "host": str(owner["host"]), "since": str(owner["since"])}
@@ -412,7 +412,7 @@ def _read_owner(folder: Path) -> dict[str, Any]:
 
 
 def _owner_is_dead(folder: Path) -> bool:
-    """Whether the process that owned a folder has ended; its children may hold the lock for a few seconds more."""
+    """Return whether the owner of a folder has ended; its children may hold the lock for a few seconds more."""
     owner = _read_owner(folder)
     known = bool(owner) and owner["host"] == socket.gethostname() and os.name == "posix"
     return known and not _is_alive(owner["process"])

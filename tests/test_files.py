@@ -139,7 +139,7 @@ def test_words_name_the_file_and_the_cure(tmp_path: Path, place: str, words: str
 @pytest.mark.skipif(os.name == "posix" and os.geteuid() == 0, reason="root may write everywhere")
 def test_folder_without_rights_is_found_before_the_work(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(PermissionError, match="give rights to write there"):
+    with pytest.raises(PermissionError, match="grant permission to write there"):
         check_place(tmp_path / "deep" / "report.html")
     tmp_path.chmod(0o700)
 

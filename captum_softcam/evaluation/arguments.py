@@ -1,4 +1,4 @@
-"""What Captum's classes are called with: which arguments they know, what is filled in, and what is refused beforehand."""
+"""Arguments of Captum's classes: validate them and fill in defaults for images."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from captum_softcam._names import closest, quoted
 
 __all__ = ["check_arguments", "check_class", "default_arguments", "parameters_of"]
 
-_IMAGES = 64  # at a time, where a method runs many for each image
-_PATCHES = 8  # features per side, where a method would take every number of the image for one
-_SAMPLES = 512  # sets of patches for Lime and Kernel SHAP: eight per patch
+_IMAGES = 64  # images per forward of methods that run many for each image
+_PATCHES = 8  # features per side, because Captum would remove every number of the image by itself
+_SAMPLES = 512  # sets of patches for Lime and Kernel SHAP: eight per patch; Captum's 25 to 50 are for a few features
 _STEPS = 32  # of a path integral
 
 _OF_A_BATCH = (FeaturePermutation, LayerFeaturePermutation)
@@ -35,38 +35,38 @@ _WRAPPERS = (NoiseTunnel, DataLoaderAttribution)
 
 
 def parameters_of(function: Any) -> Mapping[str, inspect.Parameter]:
-    """The parameters of a class's constructor or a function, by name."""
+    """Return the parameters of a function, or of a class's constructor, by name."""
     return inspect.signature(function).parameters
 
 
 def check_class(method: type[Attribution]) -> None:
-    """Raise ValueError for a class that cannot explain a model by itself, or not one image by itself."""
+    """Raise ValueError if a class needs another method, or if its maps depend on the other images of a batch."""
     name = method.__name__
     if issubclass(method, _WRAPPERS):
         raise ValueError(
-            f"{name} works on another method, not on a model: give an instance of it, which explains its own model, or a "
+            f"{name} works on another method, not on a model: pass an instance of it, which explains its own model, or a "
             "function (model, images, targets) -> maps that builds one."
         )
     if issubclass(method, _OF_A_BATCH):
         raise ValueError(
-            f"{name} shuffles features among the images of a batch, so that the map of one depends on the others: take "
+            f"{name} shuffles features among the images of a batch, so that the map of one depends on the others: use "
             "FeatureAblation or LayerFeatureAblation."
         )
 
 
 def check_arguments(method: Any, given: Mapping[str, Any]) -> None:
-    """Raise TypeError if ``attribute`` takes no images or an argument is unknown, ValueError if one is missing."""
+    """Raise TypeError if ``attribute`` has no ``inputs`` or an argument is unknown, ValueError if one is missing."""
     cls = method if isinstance(method, type) else type(method)
     attribute = parameters_of(method.attribute) if hasattr(method, "attribute") else {}
     if "inputs" not in attribute:
-        raise TypeError(f"{cls.__name__} has no attribute(inputs, ...) to call with images; take a class that has.")
+        raise TypeError(f"{cls.__name__} has no attribute(inputs, ...) to call with images; use a class that has one.")
     known = {**attribute, **(parameters_of(cls) if isinstance(method, type) else {})}
     for name in given:
         if name not in known and not _takes_any(attribute):
-            raise TypeError(f"{cls.__name__} takes no argument {quoted(name)}. {closest(name, known)}")
+            raise TypeError(f"{cls.__name__} has no argument {quoted(name)}. {closest(name, known)}")
     missing = [name for name in _needed(method, known) if name not in given]
     if missing:
-        raise ValueError(f"{cls.__name__} needs the argument {quoted(missing[0])}; give it as {missing[0]}=...")
+        raise ValueError(f"{cls.__name__} needs the argument {quoted(missing[0])}; pass {missing[0]}=...")
 
 
 def _takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:
@@ -74,21 +74,21 @@ def _takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:
 
 
 def _needed(method: Any, known: Mapping[str, inspect.Parameter]) -> list[str]:
-    """Arguments that only the caller can know."""
+    """Return the required arguments without a default here."""
     filled = {"self", "forward_func", "model", "layer", "inputs", "target", "sliding_window_shapes"}
     needed = [n for n, p in known.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD and n not in filled]
     return [*needed, "feature_mask"] if method is ShapleyValues else needed  # all orders of 64 patches are too many
 
 
 def default_arguments(explainer: Attribution, images: Tensor) -> dict[str, Any]:
-    """What Captum leaves to the caller, or sets for inputs of a few numbers."""
+    """Return arguments that Captum requires, or whose defaults suit a few features and not the pixels of an image."""
     known = parameters_of(explainer.attribute)
     found: dict[str, Any] = {"abs": False} if "abs" in known else {}
     if isinstance(explainer, Occlusion):
         found |= _windows(images)
     if isinstance(explainer, LimeBase):
         found["n_samples"] = _SAMPLES
-    if isinstance(explainer, LayerFeatureAblation):  # a pass of several does not get on with a class for each image
+    if isinstance(explainer, LayerFeatureAblation):  # batching perturbations fails when each image has its own target
         return {"layer_mask": _numbered(LayerActivation(explainer.forward_func, explainer.layer).attribute(images[:1]))}
     if "feature_mask" in known:
         found["feature_mask"] = _numbered(images, _PATCHES)
@@ -100,14 +100,14 @@ def default_arguments(explainer: Attribution, images: Tensor) -> dict[str, Any]:
 
 
 def _windows(images: Tensor) -> dict[str, Any]:
-    """A window of an eighth of the image, all channels, that slides by half its side."""
+    """Return a window of an eighth of the image with all channels, and strides of half its side."""
     window = [min(side, max(2, side // 8)) for side in images.shape[2:]]
     strides = [max(1, side // 2) for side in window]
     return {"sliding_window_shapes": (images.shape[1], *window), "strides": (images.shape[1], *strides)}
 
 
 def _numbered(images: Tensor, patches: int | None = None) -> Tensor:
-    """The number of the patch at every position, (1, 1, ...); without ``patches``, each position is one."""
+    """Return the index of the patch at every position, (1, 1, ...); by default each position is a patch."""
     numbers = torch.zeros((), dtype=torch.long, device=images.device)
     for side in images.shape[2:]:
         count = min(patches or side, side)

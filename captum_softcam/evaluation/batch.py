@@ -203,11 +203,11 @@ def make_batch(
     *,
     single: bool = False,
 ) -> tuple[Batch, float]:
-    """Validate samples and stack them on the model's device; run the model once, and return the seconds that it took.
+    """Validate samples, stack them on the model's device, and run the model once; return the seconds of that, too.
 
     Raises:
-        ValueError: for an image or a mask of another size, an empty mask, a class the model does not have, or a model that
-            gives no logits (N, K), a single one only where ``single`` allows it.
+        ValueError: if an image or a mask has another size, a mask is empty, the model does not have a class, or does not
+            return logits (N, K); a single logit is accepted if ``single``.
     """
     for sample in samples:
         check_sample(sample, size, len(samples[0].image))
@@ -230,13 +230,12 @@ def with_bool_mask(sample: Sample, mask: Tensor) -> Sample:
 
 
 def check_sample(sample: Sample, size: tuple[int, ...], channels: int) -> None:
-    """Raise ValueError unless image and mask have this size, the image these channels, and the mask a position above 0."""
+    """Raise ValueError unless a sample has this size and number of channels, and its mask a position above 0."""
     name = shown(sample.identifier)
     if sample.image.dim() < _SIGNAL:
         raise ValueError(
             f"the image of sample '{named(name)}' is {tuple(sample.image.shape)}; expected a signal (C, L), an image "
-            "(C, H, W) or "
-            "a volume."
+            "(C, H, W) or a volume."
         )
     if sample.image.shape[1:] != size:
         raise ValueError(
@@ -245,8 +244,8 @@ def check_sample(sample: Sample, size: tuple[int, ...], channels: int) -> None:
         )
     if len(sample.image) != channels:
         raise ValueError(
-            f"sample '{named(name)}' has {len(sample.image)} channels, another one {channels}; bring all images to "
-            "one number."
+            f"sample '{named(name)}' has {len(sample.image)} channels, another one {channels}; convert all images "
+            "to the same number."
         )
     if sample.mask is None:
         return
@@ -256,7 +255,7 @@ def check_sample(sample: Sample, size: tuple[int, ...], channels: int) -> None:
             f"{(1, *size)}."
         )
     if not (sample.mask > 0).any():
-        raise ValueError(f"the mask of sample '{named(name)}' is empty; give None where there is nothing to localise.")
+        raise ValueError(f"the mask of sample '{named(name)}' is empty; pass None if there is nothing to localise.")
 
 
 def _check_class(sample: Sample, logits: Tensor) -> None:
@@ -268,5 +267,5 @@ def _check_class(sample: Sample, logits: Tensor) -> None:
 
 
 def _mask(sample: Sample, size: tuple[int, ...]) -> Tensor:
-    """The mask as bool (1, ...): what is above 0 is evidence, in masks of 0 and 255 as in those of -1 and 1."""
+    """Return the mask as bool (1, ...): True above 0, for masks of 0 and 255 as for those of -1 and 1."""
     return torch.zeros(1, *size, dtype=torch.bool) if sample.mask is None else (sample.mask > 0).view(1, *size)

@@ -1,4 +1,4 @@
-"""What a comparison is refused for before it starts, and what it takes where nothing was asked for."""
+"""Validate the arguments of a comparison and fill in defaults."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = [
 
 
 _EXPLAINED = ("true", "predicted")
-_LOOKED_AT = 64  # samples that are searched for a mask where the data set does not say
+_LOOKED_AT = 64  # samples searched for a mask, because a data set need not declare that it has any
 
 
 def default_methods(model: nn.Module) -> list[str]:
@@ -44,7 +44,7 @@ def default_methods(model: nn.Module) -> list[str]:
 
 
 def default_metrics(samples: Samples) -> list[str]:
-    """The metrics that are taken unasked, without those that need a mask if none of the first samples has one."""
+    """Return the default metrics, without localisation metrics if none of the first samples has a mask."""
     masks = any(samples[i].mask is not None for i in range(min(len(samples), _LOOKED_AT)))
     return [name for name, metric in METRICS.items() if metric.default and (masks or metric.category != "localisation")]
 
@@ -52,13 +52,14 @@ def default_metrics(samples: Samples) -> list[str]:
 def find_methods(
     methods: Sequence[Any] | Mapping[str, Any], layer: str | None, model: nn.Module
 ) -> dict[str, LayerExplainFunc]:
-    """How each method is called, by its name.
+    """Resolve methods to their explain functions, by name.
 
     Raises:
-        ValueError: for an unknown name, two methods of one name, no method, or SoftCAM on a model without evidence.
+        ValueError: if a name is unknown or used twice, there is no method, or SoftCAM is compared on a model without
+            evidence.
     """
     if not methods:
-        raise ValueError("there are no methods to compare; give at least one.")
+        raise ValueError("there are no methods to compare; pass at least one.")
     if isinstance(methods, Mapping):
         return {name: _explainer(method, layer, model) for name, method in methods.items()}
     found: dict[str, LayerExplainFunc] = {}
@@ -86,13 +87,13 @@ def _explainer(method: Any, layer: str | None, model: nn.Module) -> LayerExplain
 
 
 def find_metrics(metrics: Sequence[str | Metric]) -> list[Metric]:
-    """The metrics that are asked for, each once.
+    """Resolve names to metrics, each once.
 
     Raises:
-        ValueError: for an unknown name, two metrics of one name, or no metric.
+        ValueError: if a name is unknown, two metrics have the same name, or there is no metric.
     """
     if not metrics:
-        raise ValueError("there are no metrics to compare under; give at least one.")
+        raise ValueError("there are no metrics to compare by; pass at least one.")
     unknown = [metric for metric in metrics if isinstance(metric, str) and metric not in METRICS]
     if unknown:
         raise ValueError(f"metric {quoted(unknown[0])} is unknown. {closest(unknown[0], METRICS)}")
@@ -104,30 +105,30 @@ def find_metrics(metrics: Sequence[str | Metric]) -> list[Metric]:
 
 
 def check_model(model: nn.Module) -> None:
-    """Raise ValueError if a part of the model is in train mode that gives something else there."""
+    """Raise ValueError if a module whose output depends on the mode is in train mode."""
     parts = [(name or type(model).__name__, module) for name, module in model.named_modules()]
     training = [name for name, module in parts if module.training and depends_on_mode(module)]
     if training:
         raise ValueError(
             f"the model is in train mode ({len(training)} modules, first '{named(training[0])}'): dropout and batch "
-            "statistics "
-            "would change the scores. Call model.eval() first."
+            "statistics would change the scores. Call model.eval() first."
         )
 
 
 @torch.no_grad()
 def check_scores(model: nn.Module, images: Tensor, metrics: Sequence[Metric]) -> None:
-    """Run the model once, as nothing is timed yet; raise ValueError unless it gives what the metrics read.
+    """Raise ValueError unless the model returns logits (N, K) of at least two classes.
 
-    Logits (N, K) of two classes or more, or, where no metric asks the model, probabilities.
+    Probabilities are accepted if no metric runs the model.
     """
+    # This forward also warms the model up, before any is timed.
     scores = score_table(model(images), len(images))
     if any(metric.forwards for metric in metrics):
         refuse_probabilities(model, images, [scores])
 
 
 def check_choices(explain: str, batch_size: int, examples: int, seed: int) -> None:
-    """Raise ValueError for a class to explain that does not exist, or for what is not a whole number in its range."""
+    """Raise ValueError if ``explain`` is unknown or a number is out of range."""
     if explain not in _EXPLAINED:
         raise ValueError(
             f"explain is {quoted(explain)}; expected 'true', the class of each sample, or 'predicted', that of the model."
@@ -139,11 +140,11 @@ def check_choices(explain: str, batch_size: int, examples: int, seed: int) -> No
 
 @torch.no_grad()
 def check_layer(model: nn.Module, layer: str | None, images: Tensor) -> str:
-    """The layer to look at: the one asked for if it gives a spatial map, the last spatial one if none was asked for."""
+    """Return the layer to explain, by default the last one with a spatial map; ValueError if it has no spatial map."""
     if layer is None:
         last = ("backbone",) if isinstance(model, SoftCamModel) else last_spatial_layer(model, images)
         if last is None:
-            raise ValueError(f"{type(model).__name__} has no layer that gives a spatial map (N, C, h, w).")
+            raise ValueError(f"{type(model).__name__} has no layer with a spatial map (N, C, h, w).")
         return last[0]
     module = get_layer(model, layer)
     features = observe(Call.of(model, images, None), module).features

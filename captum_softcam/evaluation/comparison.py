@@ -1,4 +1,4 @@
-"""What a comparison leaves behind: scores per sample, what they cost, how they were made, and maps to look at."""
+"""The result of a comparison: scores per sample, costs, settings and example maps."""
 
 from __future__ import annotations
 
@@ -30,30 +30,30 @@ __all__ = ["Comparison"]
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Methods x metrics x samples.
+    """Scores of methods x metrics x samples, with their costs and settings.
 
-    Intervals are 95 % percentile intervals of the bootstrap over samples :cite:`efron1979bootstrap`, with one seed, so that
-    a table can be made again. They say nothing about another training of the model, and they are not widened for the number
-    of methods and metrics looked at.
+    Intervals are 95 % percentile intervals of the bootstrap over samples :cite:`efron1979bootstrap`, with a fixed seed, so
+    that tables are reproducible. They do not cover the variation between trainings of the model, and they are not corrected
+    for the number of methods and metrics.
 
     Args:
         scores (DataFrame): one row per sample, method and metric, with the columns ``sample, label, target, prediction,
-            method, metric, score``; an undefined score is NaN, and counted.
-        costs (DataFrame): indexed by method, with the columns ``forwards`` and ``backwards`` (images that go through the
-            model per image explained), ``seconds`` (per image), ``relative`` (to a plain forward of the same images in the
-            same run) and ``peak_bytes`` (memory beyond what was there before, of one batch).
+            method, metric, score``; an undefined score is NaN.
+        costs (DataFrame): indexed by method, with the columns ``forwards`` and ``backwards`` (images that pass through the
+            model per explained image), ``seconds`` (per image), ``relative`` (to a plain forward of the same images in the
+            same run) and ``peak_bytes`` (additional memory of one batch).
         manifest (dict): versions, seeds, model, layer, data, methods and metrics with their settings; JSON.
         curves (DataFrame): one row per sample, method and metric that draws a curve, with the columns ``sample, method,
-            metric`` and one for each fraction, named by it (``"0"`` ... ``"1"``). Default: empty
+            metric`` and one column per fraction, named ``"0"`` ... ``"1"``. Default: empty
         failures (DataFrame): one row per sample, method and metric that raised an error, with the columns ``sample, method,
-            metric, error``; the metric is empty where the method itself failed. Default: empty
+            metric, error``; the metric is empty if the method itself failed. Default: empty
         examples (list of Example): a few samples with their maps. Default: none
-        contents (DataFrame): one row per sample with the columns ``sample`` and ``sha256``, a digest of the image, class and
-            mask that were scored. Default: empty
+        contents (DataFrame): one row per sample with the columns ``sample`` and ``sha256``, a digest of its image, class and
+            mask. Default: empty
 
     Raises:
-        ValueError: on whatever reads the scores, if a sample has two for one method and metric, or a metric is none of
-            ``METRICS`` and the manifest does not tell its direction.
+        ValueError: on first access to the scores, if a sample has two for the same method and metric, or if a metric is not
+            in ``METRICS`` and the manifest does not state its direction.
 
     Example::
 
@@ -72,7 +72,7 @@ class Comparison:
 
     @cached_property
     def methods(self) -> list[str]:
-        """Names of the methods, in the order of the run; one that failed everywhere is among them."""
+        """Names of the methods, in the order of the run, including failed ones."""
         return _names(self.manifest.get("methods", ()), self.scores["method"])
 
     @cached_property
@@ -82,12 +82,12 @@ class Comparison:
 
     @cached_property
     def samples(self) -> list[str]:
-        """Identifiers of the samples, in the order of the run; those that failed are among them."""
+        """Identifiers of the samples, in the order of the run, including failed ones."""
         return _names(self.scores["sample"].unique(), self.failures["sample"])
 
     @property
     def controls(self) -> list[str]:
-        """Names of the methods that know nothing of the model."""
+        """Names of the methods that ignore the model."""
         entries = _entries(self.manifest.get("methods"))
         return [name for name in self.methods if entries.get(name, {}).get("control", name in CONTROLS)]
 
@@ -98,40 +98,40 @@ class Comparison:
 
     @property
     def directions(self) -> dict[str, int]:
-        """For each metric 1 if more is better, -1 if less is."""
+        """Direction of each metric: 1 if higher is better, -1 if lower is."""
         return {name: 1 if entry["higher_is_better"] else -1 for name, entry in self._described.items()}
 
     @property
     def decimals(self) -> dict[str, int]:
-        """For each metric the decimals that its means are shown with."""
+        """Number of decimals of each metric in tables."""
         return {name: decimals(values) for name, values in zip(self.metrics, self._means.T, strict=True)}
 
     @property
     def baseline(self) -> str:
-        """The method that the others are compared with, as the manifest says; else Grad-CAM, or the first."""
+        """The method that the others are compared with: that of the manifest, else Grad-CAM, else the first."""
         named = self.manifest.get("baseline")
         return str(named) if named else "grad_cam" if "grad_cam" in self.methods else self.methods[0]
 
     def summary(self) -> pd.DataFrame:
-        """Mean and 95 % interval of every cell.
+        """Return the mean and 95 % interval of every method and metric.
 
         Returns:
             DataFrame: indexed by method and metric, with the columns ``mean, low, high``; ``count`` (defined scores);
-            ``undefined`` (the others, less the samples without mask in localisation); ``failed`` (how many of these are due
-            to an error); ``best`` (whether no other mean of the metric, as shown, is better; ties are all best).
+            ``undefined`` (undefined scores; samples without a mask do not count for localisation); ``failed`` (undefined
+            scores due to an error); ``best`` (whether no other mean of the metric, rounded for tables, is better).
         """
         return self._summary.copy()
 
     def differences(self, baseline: str | None = None) -> pd.DataFrame:
-        """Every method against a baseline, sample by sample, over the samples where both are defined.
+        """Compare every method with a baseline, by paired differences over the samples where both are defined.
 
         Args:
-            baseline (str): the name of a method. Default: :attr:`baseline`
+            baseline (str): name of a method. Default: :attr:`baseline`
 
         Returns:
             DataFrame: indexed by method and metric, without the baseline; ``mean, low, high`` of method minus baseline;
-            ``count`` (pairs); ``win_rate`` (share of the pairs where the method is better, ties half); ``better`` (1 if the
-            interval leaves out 0 on the good side, -1 on the bad side, else 0; with fewer than six pairs always 0).
+            ``count`` (pairs); ``win_rate`` (fraction of pairs where the method is better; ties count half); ``better`` (1 if
+            the interval is on the better side of 0, -1 on the worse side, else 0; always 0 with fewer than six pairs).
 
         Raises:
             ValueError: if there is no such method.
@@ -144,17 +144,17 @@ class Comparison:
         return self._differences[baseline].copy()
 
     def ranks(self) -> pd.DataFrame:
-        """The rank of each mean, as shown, among the methods.
+        """Rank the methods by their means, rounded for tables, under each metric.
 
         Returns:
-            DataFrame: methods x metrics, 1 for the best, equal ones share the mean of their places, NaN where undefined; and
-            ``mean_rank``, over the metrics where the method has one.
+            DataFrame: methods x metrics, 1 for the best, NaN where undefined; ties share their mean rank. The column
+            ``mean_rank`` is the mean over all metrics with a rank.
         """
         ranks = pd.DataFrame(mean_ranks(shown(self._means), self._signs), self.methods, self.metrics)
         return ranks.assign(mean_rank=ranks.mean(axis=1))
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per method, for people and spreadsheets.
+        """Return a table with one row per method, for notebooks and spreadsheets.
 
         Returns:
             DataFrame: indexed by method, with columns of two levels: each metric with ``mean, low, high, count, undefined,
@@ -196,7 +196,7 @@ class Comparison:
         )
 
     def to_markdown(self, baseline: str | None = None) -> str:
-        """The table with its notes in GitHub's Markdown.
+        """Return the table with its notes in GitHub's Markdown.
 
         Args:
             baseline (str): the method that the others are compared with. Default: :attr:`baseline`
@@ -210,7 +210,7 @@ class Comparison:
         return to_markdown(self.view(baseline))
 
     def to_latex(self, baseline: str | None = None) -> str:
-        """The table with its notes in LaTeX.
+        """Return the table with its notes in LaTeX.
 
         Args:
             baseline (str): the method that the others are compared with. Default: :attr:`baseline`
@@ -224,13 +224,13 @@ class Comparison:
         return to_latex(self.view(baseline))
 
     def plot(self, baseline: str | None = None) -> Figure:
-        """A panel of means and intervals per metric, and cost against mean rank.
+        """Plot means and intervals of each metric, and cost against mean rank.
 
         Args:
             baseline (str): the method that the others are compared with. Default: :attr:`baseline`
 
         Returns:
-            matplotlib.figure.Figure: save it with ``savefig``.
+            matplotlib.figure.Figure: the figure; ``savefig`` saves it.
 
         Raises:
             ValueError: if there is no such method.
@@ -240,23 +240,23 @@ class Comparison:
         return plot_comparison(self.view(baseline))
 
     def save(self, folder: str | Path) -> None:
-        """Write everything into a folder, new or existing; each file appears whole or not at all.
+        """Write the comparison to a folder; each file is complete or absent.
 
-        ``scores.csv`` and ``costs.csv``; ``curves.csv``, ``failures.csv``, ``samples.csv`` (digests of what was scored) and
-        ``examples.npz`` if there is something to put in; ``manifest.json`` last, with digests of the other files and of
-        itself. Numbers in tables keep every digit; images are kept in steps of 1/255, maps as float16 of
-        their greatest magnitude.
+        The files are ``scores.csv`` and ``costs.csv``; ``curves.csv``, ``failures.csv``, ``samples.csv`` (digests of the
+        samples) and ``examples.npz``, unless they would be empty; and last ``manifest.json``, with digests of the other
+        files and of itself. Numbers in tables keep every digit. Images are rounded to steps of 1/255, maps to float16,
+        relative to their largest magnitude.
 
-        Names stand in the tables as they are, because :meth:`load` returns the same ones. A spreadsheet takes a cell that
-        begins with ``=``, ``+``, ``-`` or ``@`` for a formula, in quotes or not: import the columns of names as text. Halves
-        of surrogate pairs, as in names of files that are not UTF-8, are kept by Python's ``surrogatepass``.
+        Names are not escaped, so that :meth:`load` returns the same ones. Spreadsheets evaluate a cell that begins with
+        ``=``, ``+``, ``-`` or ``@`` as a formula, even in quotes: import the columns of names as text. Lone surrogates, as
+        in names of files that are not UTF-8, are written by Python's ``surrogatepass``.
 
         Args:
-            folder (str or Path): where to; files of an earlier comparison there are replaced.
+            folder (str or Path): a new or existing folder; files of an earlier comparison are replaced.
 
         Raises:
             TypeError: if the manifest is not JSON.
-            OSError: if the folder cannot be written, as with a full disk.
+            OSError: if the folder cannot be written, for example because the disk is full.
         """
         tables = {"scores": self.scores, "costs": self.costs.rename_axis("method").reset_index()}
         tables |= {"curves": self.curves, "failures": self.failures, "samples": self.contents}
@@ -264,17 +264,17 @@ class Comparison:
 
     @classmethod
     def load(cls, folder: str | Path) -> Comparison:
-        """Read what :meth:`save` wrote.
+        """Read a comparison written by :meth:`save`.
 
         Args:
-            folder (str or Path): where from.
+            folder (str or Path): the folder.
 
         Returns:
-            Comparison: what was saved; tuples in the manifest have become lists.
+            Comparison: the comparison; tuples in the manifest have become lists.
 
         Raises:
-            FileNotFoundError: if the manifest or a file that it names is missing.
-            ValueError: if a file is cut off or changed, or written by a newer version of this package.
+            FileNotFoundError: if the manifest, or a file that it names, is missing.
+            ValueError: if a file is truncated or changed, or was written by a newer version of this package.
         """
         tables, manifest, examples = read_folder(Path(folder))
         if "samples" in tables:
@@ -283,13 +283,13 @@ class Comparison:
 
     @cached_property
     def _described(self) -> dict[str, Mapping[str, Any]]:
-        """What is known of each metric: the manifest's word, or this version's where it is silent."""
+        """Title, category and direction of each metric, from the manifest or else from this version."""
         entries = _entries(self.manifest.get("metrics"))
         return {name: entries[name] if entries.get(name) else _known(name) for name in self.metrics}
 
     @cached_property
     def _cube(self) -> NDArray[np.float64]:
-        """Scores (samples, methods, metrics); NaN where there is none."""
+        """Scores (samples, methods, metrics), NaN where missing."""
         axes = {"sample": pd.Index(self.samples), "method": pd.Index(self.methods), "metric": pd.Index(self.metrics)}
         doubled = self.scores.duplicated(list(axes))
         if doubled.any():
@@ -303,17 +303,17 @@ class Comparison:
         return cube
 
     def _cells(self, columns: Mapping[str, Any], methods: Iterable[str]) -> pd.DataFrame:
-        """A table of values (methods x metrics, flat), indexed by method and metric."""
+        """Return flat columns (methods x metrics) as a table indexed by method and metric."""
         return pd.DataFrame(columns, pd.MultiIndex.from_product([methods, self.metrics], names=["method", "metric"]))
 
     @property
     def _signs(self) -> NDArray[np.float64]:
-        """The directions, as an array."""
+        """Directions of the metrics, (metrics,)."""
         return np.array(list(self.directions.values()), dtype=np.float64)
 
     @cached_property
     def _summary(self) -> pd.DataFrame:
-        """The summary, made once: table, notes and files all read it."""
+        """The summary, computed once for tables, notes and files."""
         scores = _flat(self._cube)
         mean, low, high = mean_intervals(scores)
         count = np.isfinite(scores).sum(axis=0)
@@ -325,14 +325,14 @@ class Comparison:
 
     @property
     def _expected(self) -> NDArray[np.int64]:
-        """How many scores each metric should have: samples without mask do not count for localisation."""
+        """Number of scores that each metric should have; samples without a mask do not count for localisation."""
         masked = self.manifest.get("samples_with_mask", len(self.samples))
         located = [entry.get("category") == "localisation" for entry in self._described.values()]
         return np.where(located, masked, len(self.samples))
 
     @property
     def _failed(self) -> NDArray[np.int64]:
-        """Samples of each cell where the method or the metric raised an error."""
+        """Number of samples for which the method or the metric raised an error, per method and metric."""
         failures = self.failures.fillna({"metric": ""})
         samples: dict[tuple[str, str], set[str]] = defaultdict(set)
         for sample, method, metric in failures[["sample", "method", "metric"]].itertuples(index=False):
@@ -347,12 +347,12 @@ class Comparison:
 
     @cached_property
     def _differences(self) -> dict[str, pd.DataFrame]:
-        """Differences to the baselines that were asked for, made once."""
+        """Cache of the differences, by baseline."""
         return {}
 
     def _compare(self, baseline: str) -> pd.DataFrame:
         place = self.methods.index(baseline)
-        with np.errstate(invalid="ignore"):  # between two infinite scores there is no difference
+        with np.errstate(invalid="ignore"):  # the difference of two infinite scores is NaN
             differences = _flat(np.delete(self._cube - self._cube[:, [place]], place, axis=1))
         methods = [name for name in self.methods if name != baseline]
         mean, low, high = mean_intervals(differences)
@@ -366,12 +366,12 @@ def _names(stated: Iterable[str], found: pd.Series[str]) -> list[str]:
 
 
 def _flat(cube: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(samples, methods, metrics) -> (samples, methods * metrics)."""
+    """Reshape (samples, methods, metrics) to (samples, methods * metrics)."""
     return cube.reshape(len(cube), cube.shape[1] * cube.shape[2])
 
 
 def _entries(stated: Any) -> Mapping[str, Mapping[str, Any]]:
-    """What the manifest says of each name; nothing if it only lists them."""
+    """Return the manifest's entries by name; empty if it only lists names."""
     return stated if isinstance(stated, Mapping) else {}
 
 

@@ -1,4 +1,4 @@
-"""Three maps that know nothing of the model: a method that does not beat them says nothing."""
+"""Control methods, which ignore the model: a method that is not better than them does not explain it."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _STEPS = 128
 
 
 class RandomMap(Attribution):
-    """Independent normal noise at every position, the same for the same image whatever batch it is in.
+    """Independent normal noise at every position; the same image has the same noise in any batch.
 
-    In a comparison it is the same for the same identifier of a sample, on every machine.
+    In a comparison the noise depends on the identifier of the sample instead, on every machine alike.
 
     Cost: no forward.
 
     Args:
-        forward_func (callable): not used; kept for Captum's signature.
-        seed (int): another seed gives another map. Default: 0
+        forward_func (callable): unused, part of Captum's signature.
+        seed (int): seed of the noise. Default: 0
     """
 
     def __init__(self, forward_func: Callable[..., Tensor], seed: int = 0) -> None:
@@ -43,12 +43,12 @@ class RandomMap(Attribution):
         target: Any = None,  # noqa: ARG002 (Captum's signature)
         seeds: Sequence[int] | None = None,
     ) -> Tensor:
-        """Noise at input resolution.
+        """Return noise at input resolution.
 
         Args:
             inputs (Tensor): signals, images or volumes (N, C, ...).
-            target (any): without effect; kept for Captum's signature. Default: None
-            seeds (sequence of int): of each image. Default: made of what the images show
+            target (any): unused, part of Captum's signature. Default: None
+            seeds (sequence of int): one per image. Default: derived from the images
 
         Returns:
             Tensor: (N, 1, ...), of mean 0 and standard deviation 1.
@@ -57,31 +57,31 @@ class RandomMap(Attribution):
         return torch.stack([self._noise(seed, tuple(inputs.shape[2:])) for seed in seeds]).to(inputs)
 
     def _noise(self, seed: int, size: tuple[int, ...]) -> Tensor:
-        # NumPy's, in double precision: torch.randn rounds by the instructions of the CPU
+        # NumPy's generator in float64, because the last digits of torch.randn depend on the instructions of the CPU.
         random = np.random.default_rng([seed, self.seed])
         return torch.from_numpy(random.standard_normal((1, *size)))
 
 
 class CentredGaussian(Attribution):
-    """A bell in the middle of the image, a quarter of its side wide: what a photographer's bias alone would earn.
+    """A Gaussian in the middle of the image, a quarter of its side wide: the score of the photographer's bias alone.
 
     Cost: no forward.
 
     Args:
-        forward_func (callable): not used; kept for Captum's signature.
+        forward_func (callable): unused, part of Captum's signature.
     """
 
     def attribute(self, inputs: Tensor, target: Any = None) -> Tensor:  # noqa: ARG002 (Captum's signature)
-        """The same bell for every example.
+        """Return the same Gaussian for every example.
 
         Args:
             inputs (Tensor): signals, images or volumes (N, C, ...).
-            target (any): without effect; kept for Captum's signature. Default: None
+            target (any): unused, part of Captum's signature. Default: None
 
         Returns:
             Tensor: (N, 1, ...), in (0, 1], highest in the middle.
         """
-        bell = torch.ones((), dtype=torch.float64)  # and rounded once: float32 would round by the instructions of the CPU
+        bell = torch.ones((), dtype=torch.float64)  # float32 would depend on the instructions of the CPU
         for side in inputs.shape[2:]:
             line = torch.tensor([math.exp(-2 * (2 * i / max(1, side - 1) - 1) ** 2) for i in range(side)], dtype=bell.dtype)
             bell = bell[..., None] * line
@@ -89,26 +89,26 @@ class CentredGaussian(Attribution):
 
 
 class EdgeMap(Attribution):
-    r"""Edges of the image: what a detector that has never seen the model would earn :cite:p:`adebayo2018sanity`.
+    r"""Edges of the image: the score of an edge detector, which never sees the model :cite:p:`adebayo2018sanity`.
 
     .. math:: S(p) = \sqrt{\sum_d (s_d * \bar x)(p)^2}
 
     with the mean :math:`\bar x` of the channels and, for every dimension :math:`d`, the Sobel filter :math:`s_d`: the
-    difference (-1, 0, 1) / 2 along it, smoothed by (1, 2, 1) / 4 along all others; the image goes on beyond its border as
-    it ends there.
+    difference (-1, 0, 1) / 2 along it, smoothed by (1, 2, 1) / 4 along all others. Values at the border are repeated
+    beyond it.
 
     Cost: no forward.
 
     Args:
-        forward_func (callable): not used; kept for Captum's signature.
+        forward_func (callable): unused, part of Captum's signature.
     """
 
     def attribute(self, inputs: Tensor, target: Any = None) -> Tensor:  # noqa: ARG002 (Captum's signature)
-        """Magnitude of the slope at every position.
+        """Return the magnitude of the slope at every position.
 
         Args:
             inputs (Tensor): signals, images or volumes (N, C, ...).
-            target (any): without effect; kept for Captum's signature. Default: None
+            target (any): unused, part of Captum's signature. Default: None
 
         Returns:
             Tensor: (N, 1, ...), >= 0, in units of the inputs per position.
@@ -126,16 +126,14 @@ CONTROLS: dict[str, type[Attribution]] = {
 
 
 def name_seed(name: str) -> int:
-    """A seed that belongs to a name, such as the identifier of a sample."""
+    """Return the seed of a name, such as the identifier of a sample."""
     return zlib.crc32(name.encode("utf-8", "surrogatepass"))
 
 
 def image_seed(image: Tensor) -> int:
-    """A seed that belongs to what an image (C, ...) shows, whatever batch it is in.
-
-    It is made of the means of 64 patches, in steps of 1/128 of the image's range: another machine, which rounds otherwise in
-    the last digit, finds the same, and an image with a little noise on it another.
-    """
+    """Return the seed of an image (C, ...), which depends on its content and not on its batch."""
+    # Means of 64 patches in steps of 1/128 of the image's range: rounding in the last digit, as on another machine, does not
+    # change the seed, but a little noise on the image does.
     shown = wide(image.detach()).nan_to_num(0, 0, 0).mean(0)[None, None]
     means = patch_means(shown, even_grid(shown.shape[2:], PATCHES)) - shown.min()
     span = shown.max() - shown.min()
@@ -150,7 +148,7 @@ def _slope(images: Tensor, along: int) -> Tensor:
 
 
 def _filtered(images: Tensor, dim: int, weights: tuple[float, float, float]) -> Tensor:
-    """Three neighbours along one dimension, weighted; the first and the last have themselves beside them."""
+    """Return the weighted sum of three neighbours along one dimension, with values repeated at both ends."""
     side = images.shape[dim]
     padded = torch.cat([images.narrow(dim, 0, 1), images, images.narrow(dim, side - 1, 1)], dim)
     before, at, after = weights

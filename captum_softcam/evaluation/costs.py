@@ -1,4 +1,4 @@
-"""What a block of code costs: images through the model, gradients back, seconds, memory."""
+"""Measure the cost of a block of code: forwards, backwards, seconds and memory."""
 
 from __future__ import annotations
 
@@ -20,29 +20,28 @@ __all__ = ["CostMeter", "device_of"]
 
 
 class CostMeter:
-    """Measures the block that it is wrapped around.
+    """Context manager that measures the cost of its block.
 
-    A **forward** is one image that went in at the model's front and came out at its end. Recipro-CAM runs what follows the
-    layer once per position: neither the copies that join an image on its way nor runs in which the front is replaced by
-    what it gave before are forwards. Their seconds are counted. A **backward** is one image for whose scores a gradient was
-    asked, also if it went back no further than to a layer, as Grad-CAM's.
+    A **forward** is one image that passes through the whole model. Recipro-CAM runs the layers behind its layer once per
+    position; these copies do not count, nor do runs in which recorded values replace the first layers. Their seconds count.
+    A **backward** is one image for whose scores a gradient is computed, even if it stops at a layer, as in Grad-CAM.
 
-    The peak of memory is what tensors took at once beyond what there was at the start. On a CUDA device the allocator says
-    it, at no cost. On the CPU the storages are followed from operation to operation, which takes time and does not see what
-    an operation needs within itself: measure seconds without.
+    The peak memory is the largest size of all tensors at once, minus that at the start. On a CUDA device it is read from the
+    allocator at no cost. On the CPU storages are followed through all operations, which is slow and misses temporaries
+    within an operation; measure seconds in another run.
 
     Args:
-        model (torch.nn.Module): whose forwards are counted, also those of copies made within the block.
-        memory (bool): measure the peak of memory; on CPU and CUDA devices. Default: False
+        model (torch.nn.Module): the model; forwards of copies made within the block are counted, too.
+        memory (bool): measure the peak memory, on CPU and CUDA devices. Default: False
 
     Attributes:
-        forwards (int): images that went through the model.
-        backwards (int): images for whose scores a gradient was asked.
-        seconds (float): wall time, the device waited for.
-        peak_bytes (int): peak of memory; None where it is not measured.
+        forwards (int): images that passed through the model.
+        backwards (int): images for whose scores a gradient was computed.
+        seconds (float): wall time, including the work queued on the device.
+        peak_bytes (int): peak memory; None if not measured.
 
     Raises:
-        ValueError: in the block, if the model gives no tensor, or one without a dimension for the images.
+        ValueError: within the block, if the model does not return a tensor with a dimension for the images.
 
     Example::
 
@@ -95,7 +94,8 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def _counter(meter: CostMeter) -> Any:
-    """A forward hook; a function, so that copies of the model, which copy their hooks, count for the same meter."""
+    """Return the forward hook that counts for a meter."""
+    # A closure and not a method: copy.deepcopy of the model would copy the meter of a bound method, and lose its counts.
 
     def returned(gradient: Tensor) -> None:
         meter.backwards += len(gradient)
@@ -112,7 +112,7 @@ def _counter(meter: CostMeter) -> Any:
 
 
 class _LiveStorages(TorchDispatchMode):
-    """Follows every storage that an operation makes until it is freed."""
+    """Follows every storage that an operation allocates until it is freed."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # PyTorch's own
@@ -121,7 +121,7 @@ class _LiveStorages(TorchDispatchMode):
         self._alive: dict[int, weakref.ref[Any]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = {id(storage): storage for storage in _storages((args, kwargs))}  # views of them are nothing new
+        given = {id(storage): storage for storage in _storages((args, kwargs))}  # an output may be a view of an input
         result = func(*args, **(kwargs or {}))
         for storage in _storages(result):
             if id(storage) not in given or id(storage) in self._bytes:
@@ -133,7 +133,7 @@ class _LiveStorages(TorchDispatchMode):
         key = id(storage)
         if key not in self._alive:
             self._alive[key] = weakref.ref(storage, lambda _: self._forget(key))
-        self._bytes[key] = storage.nbytes()  # anew, for an operation may have made it larger
+        self._bytes[key] = storage.nbytes()  # again, because an operation may have resized it
 
     def _forget(self, key: int) -> None:
         del self._bytes[key], self._alive[key]

@@ -1,4 +1,4 @@
-"""A sample with its maps, and how a few of them are kept in a file."""
+"""Samples with their maps, and their format in files."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A sample with its maps, for a picture.
+    """A sample with its maps, for figures.
 
     Args:
         sample (Sample): image, class and mask.
-        target (int): the class that is explained.
-        maps (dict): maps (1, h, w) of that class by method, at the resolution of the image or of a layer.
-        probabilities (Tensor): of all classes, (K,). Default: None
-        rival (int): another class, the strongest beside ``target``. Default: None
-        rival_maps (dict): maps (1, h, w) of the rival by method. Default: none
+        target (int): the explained class.
+        maps (dict): maps (1, h, w) of the explained class by method, at the resolution of the image or of a layer.
+        probabilities (Tensor): probabilities of all classes, (K,). Default: None
+        rival (int): the runner-up, the class with the highest score besides ``target``. Default: None
+        rival_maps (dict): maps (1, h, w) of the runner-up by method. Default: none
     """
 
     sample: Sample
@@ -41,7 +41,7 @@ class Example:
 
 
 def pack_examples(examples: Sequence[Example]) -> Arrays:
-    """Examples as arrays for a file: images in 256 steps, maps as float16 of their greatest magnitude; no pickle."""
+    """Return examples as arrays for a file: images in 256 steps, maps as float16 relative to their largest magnitude."""
     arrays: Arrays = {"examples": _from_text(json.dumps([_names(example) for example in examples]))}
     for i, example in enumerate(examples):
         arrays |= {f"{i}/{key}": array for key, array in _arrays(example).items()}
@@ -49,7 +49,7 @@ def pack_examples(examples: Sequence[Example]) -> Arrays:
 
 
 def unpack_examples(arrays: Mapping[str, NDArray[Any]]) -> list[Example]:
-    """The examples that :func:`pack_examples` made arrays of."""
+    """Return the examples packed by :func:`pack_examples`."""
     names = json.loads(arrays["examples"].tobytes())
     return [_example(entry, _below(f"{i}/", arrays)) for i, entry in enumerate(names)]
 
@@ -83,7 +83,7 @@ def _arrays(example: Example) -> Arrays:
 
 
 def _bytes(image: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """An image in steps of 1/255 of its range, and that range: [0, 1], unless the image goes beyond it."""
+    """Return an image in steps of 1/255 of its range, and the range: [0, 1], or wider if the image exceeds it."""
     finite = image[image.isfinite()].double().numpy()
     low, high = finite.min(initial=0), finite.max(initial=1)
     steps = (image.double().nan_to_num(low, high, low) - low) / (high - low) * 255
@@ -91,7 +91,8 @@ def _bytes(image: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
 
 
 def _halved(attribution: Tensor) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
-    """A map over its greatest magnitude, and that magnitude: gradients of 1e-9 would be 0 in float16."""
+    """Return a map divided by its largest magnitude, and that magnitude."""
+    # float16 has a smallest value of 6e-8: undivided gradients of 1e-9 would all be 0.
     values = attribution.detach().cpu().double().numpy()
     peak = np.abs(values[np.isfinite(values)]).max(initial=0) or 1.0
     return (values / peak).astype(np.float16), np.array(peak)

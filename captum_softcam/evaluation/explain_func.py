@@ -1,4 +1,4 @@
-"""One way to call every method: by name, class, instance or function, at input resolution, as Quantus wants it."""
+"""Call any method, given by name, class, instance or function, and return maps at input resolution, as Quantus expects."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from captum_softcam.evaluation.costs import device_of
 __all__ = ["LayerExplainFunc"]
 
 _ONE_AT_A_TIME = threading.RLock()
-"""Held while filters of warnings or random numbers are set, which Python, PyTorch and NumPy have for the whole process."""
+"""Held while filters of warnings or seeds are set, because Python, PyTorch and NumPy share them between all threads."""
 
 _RANDOM = (LimeBase, ShapleyValueSampling, GradientShap, LayerGradientShap, NeuronGradientShap, NoiseTunnel)
 
@@ -49,35 +49,33 @@ _CLASSES: dict[str, type[Attribution]] = {**{name: method.cls for name, method i
 
 
 class LayerExplainFunc:
-    """A method as a Quantus ``explain_func``: signed maps at input resolution from whatever model is handed in.
+    """A method as a Quantus ``explain_func``, which returns signed maps at input resolution for any model.
 
-    The layer is looked up *by name* in that model, because Quantus' randomisation metrics pass altered copies. Captum's
-    classes see a private view of the model, in which the layer gives maps (N, C, h, w) whatever its layout: their hooks
-    touch nothing that another thread runs, and Grad-CAM at a transformer's layer averages over its positions. An instance
-    is used as it is: it explains *its own* model and layer, which is of no use there. Layer maps are upsampled linearly,
-    several channels summed; signals (N, C, L) and volumes (N, C, D, H, W) go like images.
+    The layer is looked up *by name* in the model of each call, because Quantus' randomisation metrics pass altered copies.
+    Captum's classes run on a private view of the model, in which the layer returns maps (N, C, h, w) in any layout: their
+    hooks do not affect other threads, and Grad-CAM at a layer of a transformer averages over its positions. An instance is
+    used unchanged; it explains *its own* model and layer, so it does not suit randomisation metrics. Maps of layers are
+    upsampled linearly and summed over channels. Signals (N, C, L) and volumes (N, C, D, H, W) are supported, too.
 
-    The model's mode and gradients are left as they were. Methods that draw at random (Lime, SHAP, ``NoiseTunnel``) go image
-    by image, with random numbers that belong to the image: no map depends on its batch, or on what was drawn before. These
-    numbers are those of the whole process, so that such calls in several threads wait for each other. The map of an image
-    that is not finite is NaN.
+    The model's mode and gradients are restored. Random methods (Lime, SHAP, ``NoiseTunnel``) explain one image at a time,
+    with a seed of its own, so that no map depends on its batch or on earlier calls. They use the random numbers of the whole
+    process, so that such calls in several threads wait for each other. The map of an image that is not finite is NaN.
 
-    What Captum leaves to the caller is filled in unless it is given. Occlusion slides a window of an eighth of the image by
-    half its side. Methods that remove features of the input remove patches, 8 per side, all channels together, those of a
-    layer its positions; Lime and Kernel SHAP remove 512 random sets of them. Path integrals take 32 steps, ``Saliency``
-    keeps the sign, and about 64 images go through the model at a time.
+    Arguments that Captum requires have defaults for images. Occlusion slides a window of an eighth of the image by half its
+    side. Methods that remove features remove patches of the input, 8 per side with all channels, or positions of the layer;
+    Lime and Kernel SHAP remove 512 random sets of them. Path integrals have 32 steps, ``Saliency`` keeps the sign, and
+    forwards contain about 64 images.
 
     Args:
         method (str, type, object or callable): a name in ``METHODS`` or ``CONTROLS``, a Captum attribution class or
             instance, or a function ``(model, images, targets) -> maps`` (N, C, ...).
-        layer (str): name of the layer, for classes that look at one; ``LayerSoftCam`` takes ``"evidence"`` if none is given.
-            Default: None
-        **arguments: of the class's constructor or its ``attribute``, or of the function.
+        layer (str): name of the layer, for classes with a layer. Default: None; ``"evidence"`` for ``LayerSoftCam``
+        **arguments: arguments of the class's constructor or its ``attribute``, or of the function.
 
     Raises:
-        TypeError: for what is no method, and for arguments that the method does not know.
-        ValueError: for an unknown name, a class without its layer or another argument that it needs, one that wraps a method
-            (``NoiseTunnel``), and one whose maps depend on the other images of a batch (``FeaturePermutation``).
+        TypeError: if ``method`` is not a method, or has no such argument.
+        ValueError: if the name is unknown, the layer or another required argument is missing, or the class wraps a method
+            (``NoiseTunnel``) or returns maps that depend on the other images of a batch (``FeaturePermutation``).
 
     Example::
 
@@ -101,7 +99,7 @@ class LayerExplainFunc:
 
     @property
     def name(self) -> str:
-        """The registry's name of the method, else its class's or function's own."""
+        """Name of the method in the registry, else that of its class or function."""
         for name, known in _CLASSES.items():
             if self.method is known:
                 return name
@@ -110,7 +108,7 @@ class LayerExplainFunc:
 
     @property
     def description(self) -> dict[str, Any]:
-        """The ``class``, ``layer``, ``arguments`` and ``control`` of the method for a manifest, as JSON can hold them."""
+        """The ``class``, ``layer``, ``arguments`` and ``control`` of the method for a manifest, as JSON."""
         source = _source(self.method)
         return {
             "class": f"{source.__module__}.{source.__qualname__}",
@@ -120,38 +118,39 @@ class LayerExplainFunc:
         }
 
     def __call__(self, model: nn.Module, inputs: NDArray[Any], targets: NDArray[Any], **_: Any) -> NDArray[np.float32]:
-        """Maps (N, 1, ...) for images (N, C, ...) and classes (N,), as arrays.
+        """Compute maps (N, 1, ...) of images (N, C, ...) for classes (N,), as arrays.
 
         Args:
             model (torch.nn.Module): the classifier to explain.
             inputs (ndarray): images, cast to the precision of the model.
-            targets (ndarray): classes.
-            **_: Quantus' further arguments, which are not needed.
+            targets (ndarray): the classes to explain.
+            **_: further arguments of Quantus, ignored.
 
         Returns:
-            ndarray: maps in single precision. Raises and costs what :meth:`explain` does.
+            ndarray: maps in single precision; cost and errors as for :meth:`explain`.
         """
         images = torch.as_tensor(inputs, dtype=_precision_of(model), device=device_of(model))
         maps = self.explain(model, images, torch.as_tensor(targets, dtype=torch.long, device=images.device))
         return maps.float().cpu().numpy()
 
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
-        """Maps (N, 1, ...) for images (N, C, ...) and classes (N,).
+        """Compute maps (N, 1, ...) of images (N, C, ...) for classes (N,).
 
         Args:
             model (torch.nn.Module): the classifier to explain, in eval mode.
-            images (Tensor): as the model takes them.
-            targets (Tensor): classes.
-            seeds (sequence of int): of each image, for methods that draw at random, such as those that a comparison makes of
-                the samples' identifiers. Default: made of what the images show, at 64 patches
+            images (Tensor): inputs of the model.
+            targets (Tensor): the classes to explain.
+            seeds (sequence of int): one per image, for random methods; a comparison derives them from the identifiers of
+                the samples. Default: derived from the images, averaged over 64 patches
 
         Returns:
-            Tensor: signed, at input resolution, like ``images`` in precision and device. Cost: the method's own.
+            Tensor: signed maps at input resolution, in the precision and on the device of ``images``. Cost: that of the
+            method.
 
         Raises:
-            TypeError: if the method gives no tensor.
-            ValueError: if the model has no such layer, the layer no spatial map, the method no maps of the images, or if a
-                method of Captum's fails because the model gives no scores (N, K).
+            TypeError: if the method does not return a tensor.
+            ValueError: if the model has no such layer, the layer has no spatial map, the method does not return one map per
+                image, or a method of Captum's fails because the model does not return scores (N, K).
         """
         seeds = [image_seed(image) for image in images] if seeds is None and _draws(self.method) else seeds
         finite = images.flatten(1).isfinite().all(1)
@@ -165,7 +164,7 @@ class LayerExplainFunc:
 
     def _explained(self, model: nn.Module, images: Tensor, targets: Tensor, seeds: Sequence[int] | None) -> Tensor:
         try:
-            apart = isinstance(self.method, type)  # classes work on a view of the model, or do not touch it
+            apart = isinstance(self.method, type)  # classes run on a view of the model, or leave it unchanged
             quietly = _without_announcements() if _announces(self.method) else nullcontext()
             with nullcontext() if apart else _as_found(model), quietly, torch.enable_grad():
                 if seeds is None or not _draws(self.method):
@@ -206,7 +205,7 @@ class LayerExplainFunc:
         if "seeds" in known:
             arguments["seeds"] = seeds
         if isinstance(explainer, GradientAttribution):
-            images.requires_grad_()  # Captum warns when it has to do so
+            images.requires_grad_()  # otherwise Captum does so, with a warning
         return explainer.attribute(images, **{**default_arguments(explainer, images), **arguments})
 
     def _explainer(self, model: nn.Module) -> Attribution:
@@ -217,14 +216,12 @@ class LayerExplainFunc:
         return explainer
 
     def _seen_by_the_method(self, model: nn.Module) -> tuple[nn.Module, ...]:
-        """The model, and the layer if the class looks at one; a view of them for classes like Captum's, which set hooks.
-
-        A class that takes a ``layout`` knows layers of any layout and looks at views of its own, as this package's do.
-        """
+        """Return the model, and the layer if the class has one; views of them for classes that set hooks, like Captum's."""
+        # A class with a ``layout`` supports any layout and makes its own views, as those of this package do.
         ours = self.method.__module__.startswith("captum_softcam.") or "layout" in parameters_of(self.method)
         changes = issubclass(self.method, LRP)
         if changes:
-            model = copy.deepcopy(model)  # Captum changes weights while it runs, and leaves what it noted at the layers
+            model = copy.deepcopy(model)  # LRP changes weights while it runs, and leaves attributes at the layers
         if ours or changes:
             return (model,) if self.layer is None else (model, get_layer(model, self.layer))
         if self.layer is None:
@@ -239,7 +236,7 @@ def _find(name: str) -> type[Attribution]:
 
 
 def _layer_for(method: type, layer: str | None) -> str | None:
-    """The layer that the class looks at, None if it looks at none."""
+    """Return the name of the layer for a class; None if it has no layer."""
     check_class(method)
     if "layer" not in parameters_of(method):
         return None
@@ -251,7 +248,7 @@ def _layer_for(method: type, layer: str | None) -> str | None:
 
 
 def _is_captum(method: Any) -> bool:
-    """Whether it is a class or instance of Captum's kind; a function is none. Raises TypeError for what is no method."""
+    """Return whether a method is a class or instance of Captum's, or else a function; TypeError if it is neither."""
     if isinstance(method, Attribution) or (isinstance(method, type) and issubclass(method, Attribution)):
         return True
     if isinstance(method, type) or not callable(method):
@@ -263,18 +260,18 @@ def _is_captum(method: Any) -> bool:
 
 
 def _draws(method: Any) -> bool:
-    """Whether it is one of Captum's methods that draw at random."""
+    """Return whether a method is one of Captum's random methods."""
     return isinstance(method, _RANDOM) or (isinstance(method, type) and issubclass(method, _RANDOM))
 
 
 def _announces(method: Any) -> bool:
-    """Whether it is one of Captum's methods that warn before they set hooks, or may be."""
+    """Return whether a method may be one of Captum's that warn before they set hooks."""
     module = getattr(_source(method), "__module__", None) or ""
     return any(part in module for part in ("deep_lift", "guided", "noise_tunnel"))
 
 
 def _source(method: Any) -> Any:
-    """The class or function that a method is made from."""
+    """Return the class or function of a method."""
     while isinstance(method, partial):
         method = method.func
     return method if hasattr(method, "__name__") else type(method)
@@ -286,7 +283,7 @@ def _snake(name: str) -> str:
 
 
 def _own_layer(method: Any) -> str | None:
-    """The layer that an instance, or the one that it wraps, was built with."""
+    """Return the name of the layer of an instance, or of the one that it wraps."""
     method = getattr(method, "attribution_method", method)
     layer = getattr(method, "layer", None)
     return layer_name(method.forward_func, layer).strip("'") if isinstance(layer, nn.Module) else None
@@ -320,7 +317,7 @@ def _precision_of(model: nn.Module) -> torch.dtype:
 
 @contextmanager
 def _as_found(model: nn.Module) -> Iterator[None]:
-    """Whatever a method does to them, the modes of the modules and the gradients of the parameters are what they were."""
+    """Restore the modes of the modules and the gradients of the parameters after the block."""
     modes = [(module, module.training) for module in model.modules()]
     gradients = [(parameter, parameter.grad, parameter.requires_grad) for parameter in model.parameters()]
     for parameter, _, _ in gradients:
@@ -337,7 +334,7 @@ def _as_found(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _without_announcements() -> Iterator[None]:
-    """Without Captum's warnings that it will set hooks and remove them again."""
+    """Ignore Captum's warnings that it will set hooks and remove them again."""
     with _ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Setting (forward, )?backward hooks", UserWarning)
         yield
@@ -345,10 +342,10 @@ def _without_announcements() -> Iterator[None]:
 
 @torch.no_grad()
 def _blame_scores(model: nn.Module, images: Tensor) -> None:
-    """Raise ValueError if a method of Captum's has failed because the model gives no scores (N, K)."""
+    """Raise ValueError if the model does not return scores (N, K), which explains the error of a method of Captum's."""
     try:
         output = model(images)
-    except Exception:  # the model itself fails, as its error says
+    except Exception:  # the model itself fails, and its error is more helpful
         return
     if isinstance(output, Tensor) and output.dim() > 1 and len(output) == len(images):
         return
@@ -357,7 +354,7 @@ def _blame_scores(model: nn.Module, images: Tensor) -> None:
 
 @contextmanager
 def _random_numbers(seed: int, device: torch.device) -> Iterator[None]:
-    """Random numbers of a seed; the generators of PyTorch and NumPy stand afterwards where they stood."""
+    """Seed the generators of PyTorch and NumPy within the block, and restore their states afterwards."""
     with _ONE_AT_A_TIME, torch.random.fork_rng([device] if device.type == "cuda" else []):
         state = np.random.get_state()
         try:

@@ -1,4 +1,4 @@
-"""Run methods x metrics x samples: every map is computed once and shared by all metrics."""
+"""Compare methods under metrics on samples; every map is computed once and shared by all metrics."""
 
 from __future__ import annotations
 
@@ -69,60 +69,59 @@ def compare_methods(
     notes: Mapping[str, Any] | None = None,
     show_progress: bool = False,
 ) -> Comparison:
-    """Score attribution methods under the same metrics on the same samples.
+    """Compare attribution methods under the same metrics on the same samples.
 
-    All methods see the same images, classes, resolution, baselines and random subsets, and a score does not depend on the
-    batch that its sample came in, but for rounding. A flat or non-finite map ranks nothing: its scores are NaN and counted
-    as undefined, as are localisation scores of samples without a mask. A method or metric that raises an error on a batch is
-    recorded in ``failures``, its scores there are NaN, and the others go on.
+    All methods get the same images, classes, resolution, baselines and random subsets. A score does not depend on the batch
+    of its sample, except for rounding. The scores of a flat or non-finite map are undefined (NaN), as are localisation
+    scores of samples without a mask. If a method or metric raises an error on a batch, the error is recorded in
+    ``failures``, its scores are NaN, and the others go on.
 
-    With a ``folder``, results go to the disk batch by batch, and ``resume`` goes on with a run that was cut off anywhere. A
-    resumed run must have the same model, methods, metrics, settings and versions of packages. Its samples are found again
-    by identifier and content: those that are gone are left out, those that are new or changed are scored, and a warning says
-    so. In a folder that is complete, ``resume`` adds the examples that are asked for and lacking, and changes no score.
+    With a ``folder``, results are written batch by batch, and ``resume`` goes on with an interrupted run. A resumed run must
+    have the same model, methods, metrics, settings and package versions. Samples are matched by identifier and content:
+    missing ones are left out, new and changed ones are scored, with a warning. If the comparison is complete, ``resume``
+    adds missing examples and changes no score.
 
-    Cost: per image, each method's own cost, ``Metric.forwards`` for every method and metric, less what is the same for all
-    methods and therefore run once; one plain forward; one more of the first sample.
+    Cost: per image, the cost of every method and ``Metric.forwards`` for every method and metric, less the forwards that all
+    methods share; one plain forward; and one forward of the first sample.
 
     Args:
         model (torch.nn.Module): classifier in eval mode, images (N, C, H, W) -> logits (N, K).
-        samples (Samples): a list of ``Sample`` or a data set, images of one size, each with an identifier of its own.
+        samples (Samples): a list of ``Sample`` or a data set, with images of one size and unique identifiers.
         methods (sequence or dict): names in ``METHODS`` and ``CONTROLS``, Captum attribution classes or instances, or
-            functions of model, images and classes; a dict gives them names. Default: all that the model allows but CAM
-            and Score-CAM
-        metrics (sequence): names in ``METRICS``, or instances of ``Metric``. Default: those with ``default`` set; without
-            any mask, those that need none
-        layer (str): where layer methods look; SoftCAM always reads the evidence. Default: the last spatial layer (for a
-            SoftCAM model its backbone)
-        normalize (callable): turns images in [0, 1] into what the model takes. Default: none needed
-        explain (str): the class that is explained: the sample's own (``"true"``) or the ``"predicted"`` one.
-            Default: ``"true"``
-        baseline (str): the method that the others are compared with, pair by pair. Default: ``"grad_cam"`` if it takes part,
-            else the first
-        batch_size (int): samples at a time. Default: 16
-        seed (int): of the random subsets, the same for every method. Default: 0
-        examples (int): samples whose maps are kept for a picture, those with a mask first, class by class. Default: 4
-        rivals (bool): keep the maps of the strongest other class with them; one more attribution for each of the examples.
+            functions of model, images and classes; the keys of a dict name them. Default: all that suit the model, except
+            CAM and Score-CAM
+        metrics (sequence): names in ``METRICS``, or instances of ``Metric``. Default: those with ``default`` set; if no
+            sample has a mask, without localisation
+        layer (str): layer of layer methods; SoftCAM always uses the evidence. Default: the last spatial layer (the backbone
+            of a SoftCAM model)
+        normalize (callable): turns images in [0, 1] into inputs of the model. Default: the images themselves
+        explain (str): the class to explain, that of the sample (``"true"``) or the ``"predicted"`` one. Default: ``"true"``
+        baseline (str): the method that the others are compared with, sample by sample. Default: ``"grad_cam"`` if it is
+            among the methods, else the first
+        batch_size (int): samples per batch. Default: 16
+        seed (int): seed of the random subsets, which are the same for every method. Default: 0
+        examples (int): number of samples whose maps are kept for figures, first those with a mask, balanced over classes.
+            Default: 4
+        rivals (bool): keep maps of the runner-up class, too, at the cost of one more attribution per example.
             Default: False
         folder (path): new folder for the results, see :meth:`Comparison.save`. Default: None, nothing is written
         resume (bool): go on with the comparison in ``folder``. Default: False
-        engine (Engine): where the work is done: ``LocalEngine(workers)`` or ``RayEngine(address)``. Default: here, one batch
-            after the other
-        notes (mapping): further facts for the manifest, such as where model and data came from; JSON. Default: none
-        show_progress (bool): show a bar with the time left. Default: False
+        engine (Engine): executes the batches: ``LocalEngine(workers)`` or ``RayEngine(address)``. Default: this process
+        notes (mapping): further facts for the manifest, such as the sources of model and data; JSON. Default: none
+        show_progress (bool): show a progress bar. Default: False
 
     Returns:
         Comparison: scores per sample, costs, settings and examples.
 
     Raises:
-        ValueError: for unknown names, numbers out of their range, no samples, images or masks of different sizes, a model
-            that gives no logits (N, K) of two classes or more, a class it does not have, a layer without a spatial map,
-            SoftCAM on a model without evidence, a model in train mode, every method failing on the first batch, or a folder
-            that is damaged, was started with other settings, or none of whose samples is there as it was.
-        FileExistsError: if the folder exists and is not to be resumed.
+        ValueError: if a name is unknown, a number is out of range, there are no samples, images or masks have different
+            sizes, the model is in train mode, does not return logits (N, K) of two classes or more or does not have a class,
+            the layer has no spatial map, SoftCAM is compared on a model without evidence, every method fails on the first
+            batch, or the folder is damaged, was started with other settings, or has none of the samples unchanged.
+        FileExistsError: if the folder exists and ``resume`` is False.
         FileNotFoundError: if there is nothing to resume.
         BlockingIOError: if another process works in the folder.
-        OSError: if the folder cannot be written to.
+        OSError: if the folder is not writable.
 
     Example::
 
@@ -135,7 +134,7 @@ def compare_methods(
     check_choices(explain, batch_size, examples, seed)
     normalize = normalize or _as_it_is
     if not len(samples):
-        raise ValueError("there are no samples to compare on; give at least one.")
+        raise ValueError("there are no samples to compare on; pass at least one.")
     first = samples[0]
     check_sample(first, tuple(first.image.shape[1:]), len(first.image))
     measured = find_metrics(default_metrics(samples) if metrics is None else metrics)
@@ -279,28 +278,28 @@ def explain_sample(
     layer: str | None = None,
     normalize: Callable[[Tensor], Tensor] | None = None,
 ) -> Example:
-    """Maps of one sample's own class by every method, without any metric.
+    """Compute the maps of one sample for its own class by every method, without any metric.
 
-    Cost: each method's own, and at most two forwards.
+    Cost: that of each method, and at most two forwards.
 
     Args:
         model (torch.nn.Module): classifier in eval mode, images (N, C, H, W) -> logits (N, K).
         sample (Sample): image, class and mask.
-        methods (sequence or dict): as for :func:`compare_methods`. Default: all that the model allows but CAM
-            and Score-CAM
-        layer (str): where layer methods look; SoftCAM always reads the evidence. Default: the last spatial layer (for a
-            SoftCAM model its backbone)
-        normalize (callable): turns images in [0, 1] into what the model takes. Default: none needed
+        methods (sequence or dict): as for :func:`compare_methods`. Default: all that suit the model, except CAM and
+            Score-CAM
+        layer (str): layer of layer methods; SoftCAM always uses the evidence. Default: the last spatial layer (the backbone
+            of a SoftCAM model)
+        normalize (callable): turns images in [0, 1] into inputs of the model. Default: the images themselves
 
     Returns:
         Example: maps (1, H, W) by method, signed, on the CPU, and the probabilities (K,); ready for
         :func:`captum_softcam.report.plot_panel`.
 
     Raises:
-        ValueError: for an unknown name, two methods of one name, a mask of another size than the image or an empty one, a
-            class the model does not have, a layer without a spatial map, SoftCAM on a model without evidence, or a model in
-            train mode. What a method raises is not caught.
-        TypeError: for what is no method, or gives no tensor.
+        ValueError: if a name is unknown or used twice, the mask is empty or differs from the image in size, the model is in
+            train mode or does not have the class, the layer has no spatial map, or SoftCAM is used on a model without
+            evidence. Errors of a method are not caught.
+        TypeError: if a method is not a method, or does not return a tensor.
     """
     check_model(model)
     batch, _ = make_batch(model, [sample], tuple(sample.image.shape[1:]), normalize or _as_it_is, "true", single=True)
@@ -336,7 +335,7 @@ def accuracy(classifier: Classifier, samples: Samples, batch_size: int = 50) -> 
         ValueError: if there are no samples, or the model does not return logits (N, K).
     """
     if not len(samples):
-        raise ValueError("there are no samples to predict; give at least one.")
+        raise ValueError("there are no samples to predict; pass at least one.")
     correct = 0
     for start in range(0, len(samples), batch_size):
         batch = [samples[i] for i in range(start, min(start + batch_size, len(samples)))]
@@ -349,7 +348,7 @@ def accuracy(classifier: Classifier, samples: Samples, batch_size: int = 50) -> 
 
 
 def _choose_examples(samples: Samples, count: int) -> list[int]:
-    """Places of the first samples with a mask, class after class in turn; without any mask, of the first samples."""
+    """Return indices of the first samples with a mask, one class after the other; of the first samples if none has one."""
     by_class: dict[int, list[int]] = defaultdict(list)
     masked = False
     for i in range(min(len(samples), max(4 * count, 64)) if count else 0):
@@ -371,7 +370,7 @@ def _refuse_unknown_baseline(baseline: str | None, scorer: BatchScorer) -> None:
 def _manifest(
     scorer: BatchScorer, samples: Samples, first: Sample, layer: str, baseline: str | None, notes: dict[str, Any]
 ) -> dict[str, Any]:
-    """Everything that is needed to run the comparison again."""
+    """Return the settings that reproduce the comparison."""
     packages = ("captum-softcam", "captum", "quantus", "torch", "torchvision", "numpy")
     return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
@@ -392,7 +391,7 @@ def _manifest(
 
 
 def _description(metric: Metric) -> dict[str, Any]:
-    """What a table and a reader need of a metric."""
+    """Return the description of a metric for tables and reports."""
     return {
         "title": metric.title,
         "category": metric.category,
@@ -406,10 +405,8 @@ def _description(metric: Metric) -> dict[str, Any]:
 
 
 def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What a resumed run must have in common with the one that was cut off, as JSON gives it back.
-
-    Free are the batch size, the device, the number of examples, and the samples, which are compared one by one.
-    """
+    """Return the settings that a resumed run must share with the interrupted one, as JSON returns them."""
+    # Batch size, device and number of examples may differ, because they change no score; samples are matched one by one.
     names = ("seed", "layer", "image_size", "explained_class", "patches", "methods", "metrics")
     versions = {name: text.partition("+")[0] for name, text in manifest.get("versions", {}).items() if name != "python"}
     settings = {**{name: manifest.get(name) for name in names}, **manifest.get("fingerprints", {}), **versions}
@@ -417,7 +414,7 @@ def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fingerprints(scorer: BatchScorer, shape: Sequence[int]) -> dict[str, str]:
-    """What tells a model and a normalisation from others: a digest of the weights, and what becomes of a fixed image."""
+    """Return fingerprints of the model, by its weights, and of the normalisation, by its values for a fixed image."""
     ramp = torch.linspace(0, 1, math.prod(shape), device=device_of(scorer.model)).view(1, *shape)
     image = scorer.normalize(ramp).double()
     return {
@@ -428,7 +425,7 @@ def _fingerprints(scorer: BatchScorer, shape: Sequence[int]) -> dict[str, str]:
 
 @torch.no_grad()
 def _digest(model: nn.Module) -> str:
-    """A fingerprint of the model's weights and buffers."""
+    """Return a digest of the model's weights and buffers."""
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         digest.update(name.encode())

@@ -1,6 +1,6 @@
-"""What scores of samples say of a method: intervals of means, wins against a baseline, ranks; pure functions of arrays.
+"""Statistics of scores: intervals of means, wins against a baseline and ranks, as pure functions of arrays.
 
-An undefined score is NaN. An infinite one counts as undefined, for no mean can hold it.
+An undefined score is NaN. An infinite score counts as undefined, because it would make every mean infinite.
 """
 
 from __future__ import annotations
@@ -15,27 +15,28 @@ from scipy.stats import rankdata
 __all__ = ["MIN_PAIRS", "best", "decimals", "mean_intervals", "mean_ranks", "shown", "significance", "win_rates"]
 
 MIN_PAIRS = 6
-"""The fewest pairs that can show a difference: five fair coins fall alike once in 16 times, six once in 32."""
+"""Minimum number of pairs for a difference: five fair coins agree by chance in 1 of 16 throws, six in 1 of 32."""
 
-_MEMORY = 2**24  # bytes that the resampled counts of one step may take
+_MEMORY = 2**24  # bytes for the resampled counts of one step
 _LIMITS = (2.5, 97.5)
 
 Array = NDArray[np.float64]
 
 
 def mean_intervals(values: Array, *, resamples: int = 2000, seed: int = 0) -> tuple[Array, Array, Array]:
-    """Mean of each column with its 95 % percentile interval from the bootstrap :cite:`efron1979bootstrap`.
+    """Compute the mean of each column with its 95 % percentile interval from the bootstrap :cite:`efron1979bootstrap`.
 
-    Whole rows are drawn again, one draw for all columns; a resample where a column has no defined value is left out for that
-    column. Of equal values, or of one, the interval is that value. With few values it is too narrow, as every percentile
-    interval: of normal values around 0 it leaves out 0 for 15 % of 6, 10 % of 12, 6 % of 24, and 5 % of 200.
+    Rows are resampled, once for all columns; a resample in which a column has no defined value is left out for that column.
+    The interval of equal values, or of a single one, is that value. With few values the interval is too narrow, as for every
+    percentile bootstrap: for normal values around 0 it excludes 0 in 15 % of cases with 6 values, 10 % with 12, 6 % with 24
+    and 5 % with 200.
 
     Cost: ``resamples`` x S x 2C multiplications, in steps of 16 MB; 3 s for 50,000 samples and 80 columns on one core.
 
     Args:
         values (ndarray): scores (S, C) of S samples.
-        resamples (int): how often the samples are drawn again. Default: 2000
-        seed (int): of the draws; the same gives the same interval. Default: 0
+        resamples (int): number of resamples. Default: 2000
+        seed (int): seed of the resamples. Default: 0
 
     Returns:
         tuple of ndarray: means, lower and upper ends, (C,) each; NaN where no value is defined.
@@ -49,7 +50,8 @@ def mean_intervals(values: Array, *, resamples: int = 2000, seed: int = 0) -> tu
 
 
 def _intervals(values: Array, defined: NDArray[np.bool_], resamples: int, seed: int) -> tuple[Array, Array, Array]:
-    """The same for columns with at least one defined value, measured from the first of them: equal values become 0."""
+    """Compute means and intervals of columns with at least one defined value."""
+    # Relative to the first defined value, so that equal values become exactly 0 and their interval has no rounding error.
     origin = values[defined.argmax(axis=0), range(values.shape[1])]
     shifted = np.where(defined, np.where(defined, values, 0) - origin, 0)
     drawn = np.concatenate([_means(counts, shifted, defined) for counts in _counts(len(values), resamples, seed)])
@@ -58,7 +60,7 @@ def _intervals(values: Array, defined: NDArray[np.bool_], resamples: int, seed: 
 
 
 def _counts(samples: int, resamples: int, seed: int) -> Iterator[Array]:
-    """How often each sample is drawn in each resample, (some of the resamples, S) at a time."""
+    """Yield how often each sample is drawn, (resamples of one step, S)."""
     rng = np.random.default_rng(seed)
     step = max(1, _MEMORY // (8 * samples))
     for start in range(0, resamples, step):
@@ -67,17 +69,17 @@ def _counts(samples: int, resamples: int, seed: int) -> Iterator[Array]:
 
 
 def _means(counts: Array, values: Array, defined: NDArray[np.bool_]) -> Array:
-    """Means of the columns in each resample, NaN where nothing defined was drawn."""
+    """Compute the means of all columns in each resample, NaN where no defined value was drawn."""
     with np.errstate(invalid="ignore"):
         return np.asarray(counts @ values / (counts @ defined.astype(np.float64)))
 
 
 def win_rates(differences: Array, directions: Array) -> Array:
-    """Share of the defined differences that go in the good direction, a tie counting half.
+    """Compute the fraction of defined differences in the better direction; ties count half.
 
     Args:
         differences (ndarray): (S, C), method minus baseline.
-        directions (ndarray): (C,), 1 where more is better, -1 where less is.
+        directions (ndarray): (C,), 1 if higher is better, -1 if lower is.
 
     Returns:
         ndarray: (C,), NaN where no difference is defined.
@@ -89,27 +91,30 @@ def win_rates(differences: Array, directions: Array) -> Array:
 
 
 def significance(low: Array, high: Array, counts: NDArray[np.int64], directions: Array) -> NDArray[np.int64]:
-    """1 where the interval of a difference leaves out 0 on the good side, -1 on the bad side, 0 where the question is open.
+    """Return 1 if the interval of a difference is on the better side of 0, -1 on the worse side, else 0.
 
-    It is always open with fewer than :data:`MIN_PAIRS` pairs: their interval ends at the extremes of the values, which too
-    often lie on one side of 0 by chance.
+    With fewer than :data:`MIN_PAIRS` pairs it is always 0: their interval extends to the extreme values, which are too often
+    on one side of 0 by chance.
 
     Args:
         low (ndarray): lower ends (C,).
         high (ndarray): upper ends (C,).
-        counts (ndarray): pairs behind each, (C,).
-        directions (ndarray): (C,), 1 where more is better, -1 where less is.
+        counts (ndarray): number of pairs, (C,).
+        directions (ndarray): (C,), 1 if higher is better, -1 if lower is.
+
+    Returns:
+        ndarray: (C,) of int.
     """
     side = (low > 0).astype(np.int64) - (high < 0)
     return np.asarray(np.where(counts >= MIN_PAIRS, side * directions, 0), dtype=np.int64)
 
 
 def mean_ranks(means: Array, directions: Array) -> Array:
-    """Rank of each method under each metric, 1 the best; equal ones share the mean of their places.
+    """Rank the methods under each metric, 1 for the best; ties share their mean rank.
 
     Args:
         means (ndarray): (M, K) of M methods and K metrics.
-        directions (ndarray): (K,), 1 where more is better, -1 where less is.
+        directions (ndarray): (K,), 1 if higher is better, -1 if lower is.
 
     Returns:
         ndarray: (M, K), NaN where the mean is NaN.
@@ -118,21 +123,24 @@ def mean_ranks(means: Array, directions: Array) -> Array:
 
 
 def best(means: Array, directions: Array) -> NDArray[np.bool_]:
-    """Whether no other mean of the metric is better; arguments as for :func:`mean_ranks`, False where the mean is NaN."""
+    """Return whether no other mean of the metric is better, False for NaN; arguments as for :func:`mean_ranks`."""
     signed = means * directions
     return np.asarray(signed == np.fmax.reduce(signed, axis=0))
 
 
 def shown(means: Array) -> Array:
-    """Means (M, K) of M methods and K metrics, rounded as they are shown: what reads alike is equally good."""
+    """Round means (M, K) as in tables, so that means that look equal count as equal."""
     return np.stack([column.round(decimals(column)) for column in means.T], axis=1)
 
 
 def decimals(values: Array) -> int:
-    """Decimals that show the values of one metric: three, more where all are below 0.1, fewer from 100 on.
+    """Return the number of decimals for the values of a metric: three, more if all are below 0.1, fewer from 100 on.
 
     Args:
-        values (ndarray): means, of any shape; NaN has no say.
+        values (ndarray): means, of any shape; NaN is ignored.
+
+    Returns:
+        int: number of decimals.
     """
     largest = np.abs(values[np.isfinite(values)]).max(initial=0)
     if not largest:

@@ -1,7 +1,7 @@
-"""A comparison in a folder: tables as CSV, the manifest as JSON, a few maps as NPZ; each file whole or not there.
+"""Read and write a comparison in a folder: tables as CSV, the manifest as JSON, example maps as NPZ.
 
-The manifest is written last and holds the digest of every other file, so that a folder that was cut off, or mixes two
-comparisons, is not taken for a whole one; and its own.
+The manifest is written last and contains a digest of every file, itself included, so that incomplete folders and mixtures of
+two comparisons are detected.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from captum_softcam.evaluation.example import Example, pack_examples, unpack_exa
 __all__ = ["FORMAT", "read_folder", "write_folder"]
 
 FORMAT = 2
-"""The format of the folder; from 2 on the manifest holds a digest of itself."""
+"""Version of the folder's format; since 2 the manifest contains a digest of itself."""
 
 _TABLES = ("scores", "costs", "curves", "failures", "samples")
 _ANEW = "Copy the folder again, or make the comparison anew"
 _REQUIRED = ("scores.csv", "costs.csv")
 _FILES = frozenset((*(f"{name}.csv" for name in _TABLES), "examples.npz"))
-_WORDS = ("sample", "method", "metric", "error", "sha256")  # columns that hold text, even where it reads like a number
+_TEXT = ("sample", "method", "metric", "error", "sha256")  # columns of text, even if it looks like a number
 
-_SURROGATES: Any = "surrogatepass"  # which pandas hands on, and its stubs do not know
+_SURROGATES: Any = "surrogatepass"  # supported by pandas, but missing in its stubs
 
 _PANDAS = tuple(map(int, pd.__version__.split(".")[:2]))
-# from 3.1 on pandas always reads every digit, and refuses the word
+# pandas 3.1 always reads every digit, and has removed the option.
 _EVERY_DIGIT = {} if _PANDAS >= (3, 1) else {"float_precision": "round_trip"}
 
 
 def write_folder(
     folder: Path, tables: Mapping[str, pd.DataFrame], manifest: Mapping[str, Any], examples: list[Example]
 ) -> None:
-    """Write tables by name (those with rows, and the scores and costs), examples and manifest; see ``Comparison.save``."""
+    """Write tables (scores, costs, and others with rows), examples and manifest; see ``Comparison.save``."""
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"'{shown(folder)}' is a file; a comparison is saved into a folder, choose another name.")
     folder.mkdir(parents=True, exist_ok=True)
-    json.dumps(manifest)  # raises an error before anything is written
+    json.dumps(manifest)  # raises TypeError before anything is written
     written = [name for name in _TABLES if f"{name}.csv" in _REQUIRED or len(tables[name])]
     writers: dict[str, Callable[[BinaryIO], None]] = {f"{name}.csv": partial(_write_table, tables[name]) for name in written}
     if examples:
@@ -57,12 +57,12 @@ def write_folder(
             write(file)
     files = {name: _fingerprint(folder / name) for name in writers}
     write_json(folder / "manifest.json", {**manifest, "format": FORMAT, "files": files})
-    for name in _FILES.difference(files):  # of an earlier comparison in this folder
+    for name in _FILES.difference(files):  # left by an earlier comparison in this folder
         (folder / name).unlink(missing_ok=True)
 
 
 def _write_table(table: pd.DataFrame, file: BinaryIO) -> None:
-    """As CSV with every text in quotes; halves of surrogate pairs, as in names of files that are not UTF-8, come back."""
+    """Write a table as CSV with all text in quotes, lone surrogates included, as in names of files that are not UTF-8."""
     table.to_csv(
         file,
         index=False,
@@ -83,7 +83,7 @@ def _fingerprint(path: Path) -> dict[str, Any]:
 
 
 def read_folder(folder: Path) -> tuple[dict[str, pd.DataFrame], dict[str, Any], list[Example]]:
-    """Tables by name, manifest and examples of a folder; see ``Comparison.load``."""
+    """Read tables by name, manifest and examples of a folder; see ``Comparison.load``."""
     manifest = _read_manifest(folder)
     files = manifest.pop("files")
     del manifest["format"]
@@ -120,7 +120,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _check(path: Path, expected: Mapping[str, Any] | None) -> None:
-    """Raise if a file is not there, or not the one that the manifest was written for."""
+    """Raise an error if a file is missing, or is not the one in the manifest."""
     name = shown(path)
     if expected is None or not path.is_file():
         raise FileNotFoundError(f"'{name}' is missing; the comparison is not whole. Copy the folder again, or make it anew.")
@@ -133,10 +133,10 @@ def _check(path: Path, expected: Mapping[str, Any] | None) -> None:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    """Text stays text ("007", "NA", "1e5"), numbers keep every digit, an empty number is NaN."""
+    """Read a table: text stays text ("007", "NA", "1e5"), numbers keep every digit, an empty number is NaN."""
     options: dict[str, Any] = {"encoding": "utf-8", "encoding_errors": _SURROGATES}
     columns = list(pd.read_csv(path, nrows=0, **options).columns)
-    text = {name: str for name in columns if name in _WORDS}
-    empty = {name: [""] for name in columns if name not in _WORDS}
+    text = {name: str for name in columns if name in _TEXT}
+    empty = {name: [""] for name in columns if name not in _TEXT}
     options |= {"dtype": text, "keep_default_na": False, "na_values": empty, **_EVERY_DIGIT}
     return pd.DataFrame(pd.read_csv(path, **options))

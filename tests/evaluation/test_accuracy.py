@@ -38,7 +38,7 @@ def test_share_and_wilson_interval(count, right, batch_size):
 
 
 def test_nobody_to_predict():
-    with pytest.raises(ValueError, match=r"^there are no samples to predict; give at least one\.$"):
+    with pytest.raises(ValueError, match=r"^there are no samples to predict; pass at least one\.$"):
         accuracy(classifier(), [])
 
 

@@ -338,7 +338,7 @@ def _with(samples: list[Sample], **changes: object) -> list[Sample]:
 
 def test_wrong_samples_are_refused(model, samples):
     for changed, message in (
-        ([], "there are no samples to compare on; give at least one."),
+        ([], "there are no samples to compare on; pass at least one."),
         (_with(samples, target=4), r"sample 's4' has class 4; the model gives 4 logits, so classes 0 to 3\."),
         (_with(samples, target=-1), "sample 's4' has class -1"),
         (_with(samples, image=torch.rand(3, 16, 20)), r"sample 's4' is \(16, 20\) pixels, the first one \(16, 24\)"),
@@ -496,10 +496,10 @@ def test_wrong_names_are_refused(model, samples):
     twin = replace(METRICS["pixel_auc"], title="Another")
     for arguments, message in (
         ({"methods": ["softcam"]}, r"method 'softcam' is unknown\. Closest: 'soft_cam'"),
-        ({"methods": []}, "there are no methods to compare; give at least one"),
+        ({"methods": []}, "there are no methods to compare; pass at least one"),
         ({"methods": [LayerGradCam, "grad_cam"]}, "two methods are called 'grad_cam'; give them names"),
         ({"metrics": ["pointing"]}, r"metric 'pointing' is unknown\. Closest: 'pointing_game'"),
-        ({"metrics": []}, "there are no metrics to compare under; give at least one"),
+        ({"metrics": []}, "there are no metrics to compare by; pass at least one"),
         ({"metrics": ["pixel_auc", twin]}, "two metrics are called 'pixel_auc'"),
         ({"layer": "backbone.blok"}, r"layer 'backbone.blok' is not in SoftCamModel\. Closest: 'backbone.block'"),
         ({"baseline": "occlusion", "methods": FAST}, "the baseline 'occlusion' does not take part"),
@@ -516,7 +516,7 @@ def test_wrong_models_are_refused(net, model, samples):
         compare_methods(net, samples, ["soft_cam"])
     with pytest.raises(ValueError, match=r"the model is in train mode .* Call model.eval\(\) first"):
         compare_methods(model.train(), samples)
-    with pytest.raises(ValueError, match="Flatten has no layer that gives a spatial map"):
+    with pytest.raises(ValueError, match="Flatten has no layer with a spatial map"):
         compare_methods(nn.Flatten().eval(), samples)
 
 

@@ -59,11 +59,11 @@ ARGUMENTS = {
         )
     },
 }
-BASE = r"has no attribute\(inputs, ...\) to call with images; take a class that has\."
+BASE = r"has no attribute\(inputs, ...\) to call with images; use a class that has one\."
 SHUFFLES = (
-    r"shuffles features among the images of a batch, so that the map of one depends on the others: take FeatureAblation"
+    r"shuffles features among the images of a batch, so that the map of one depends on the others: use FeatureAblation"
 )
-WRAPS = "works on another method, not on a model: give an instance of it"
+WRAPS = "works on another method, not on a model: pass an instance of it"
 REFUSED = {
     "Attribution": BASE,
     "GradientAttribution": BASE,
@@ -77,7 +77,7 @@ REFUSED = {
     "NoiseTunnel": WRAPS,
     "FeaturePermutation": SHUFFLES,
     "LayerFeaturePermutation": SHUFFLES,
-    "LimeBase": r"LimeBase needs the argument 'interpretable_model'; give it as interpretable_model=\.\.\.",
+    "LimeBase": r"LimeBase needs the argument 'interpretable_model'; pass interpretable_model=\.\.\.",
 }
 
 
@@ -162,7 +162,7 @@ def test_the_other_classes_say_why_not(name):
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_what_only_the_caller_knows_is_asked_for(name):
     first = next(iter(ARGUMENTS[name]))
-    with pytest.raises(ValueError, match=f"^{name} needs the argument '{first}'; give it as {first}=...$"):
+    with pytest.raises(ValueError, match=f"^{name} needs the argument '{first}'; pass {first}=...$"):
         LayerExplainFunc(_captums()[name], "last")
 
 
@@ -449,9 +449,9 @@ def test_wrong_names_and_methods_are_refused(model, batch):
 
 
 def test_unknown_arguments_are_refused(plain):
-    with pytest.raises(TypeError, match=r"IntegratedGradients takes no argument 'steps'\. Closest: 'n_steps'"):
+    with pytest.raises(TypeError, match=r"IntegratedGradients has no argument 'steps'\. Closest: 'n_steps'"):
         LayerExplainFunc("integrated_gradients", steps=3)
-    with pytest.raises(TypeError, match="LayerGradCam takes no argument 'device_ids'"):
+    with pytest.raises(TypeError, match="LayerGradCam has no argument 'device_ids'"):
         LayerExplainFunc(LayerGradCam(plain, plain.last), device_ids=[0])
     loader = DataLoaderAttribution(captum.attr.FeatureAblation(plain))
     with pytest.raises(TypeError, match=BASE):
