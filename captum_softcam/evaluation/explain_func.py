@@ -190,8 +190,7 @@ class LayerExplainFunc:
         if maps.dim() != images.dim() or len(maps) != len(images):
             raise ValueError(
                 f"{named(self.name)} gives {tuple(maps.shape)} for images {tuple(images.shape)}; maps have as many "
-                "dimensions, and "
-                "there is one for each image."
+                "dimensions, and there is one for each image."
             )
         return upsample(maps.detach().to(images).sum(1, keepdim=True), tuple(images.shape[2:]))
 

@@ -137,9 +137,7 @@ class View:
     def grouped(self) -> list[str]:
         """Names of the metrics, grouped by category."""
         order = list(dict.fromkeys(self.categories.values()))
-        return sorted(
-            self.metrics, key=lambda name: order.index(self.categories[name])
-        )  # stable sort
+        return sorted(self.metrics, key=lambda name: order.index(self.categories[name]))  # stable sort
 
     @cached_property
     def others(self) -> list[str]:

@@ -346,7 +346,7 @@ def test_wrong_samples_are_refused(model, samples):
             _with(samples, mask=torch.ones(1, 4, 4)),
             r"the mask of sample 's4' is \(1, 4, 4\), its image \(16, 24\) pixels; expected \(1, 16, 24\)\.",
         ),
-        (_with(samples, mask=torch.zeros(1, 16, 24)), "the mask of sample 's4' is empty; give None"),
+        (_with(samples, mask=torch.zeros(1, 16, 24)), "the mask of sample 's4' is empty; pass None"),
         (
             _with(samples, identifier="s1"),
             "samples 1 and 4 are both called 's1'; give every sample an identifier of its own",
