@@ -31,7 +31,6 @@ from captum_softcam import cli, load_embedded
 from captum_softcam.attr import METHODS
 from captum_softcam.data import RetinalLesions
 from captum_softcam.evaluation import CONTROLS, Comparison, Example, compare_methods, explain_sample
-from captum_softcam.evaluation.view import MARKS
 from captum_softcam.report import plot_panel
 
 ROOT = Path(__file__).parents[1]
@@ -94,7 +93,7 @@ def metric_table(comparison: Comparison, metrics: list[str]) -> str:
             cell = view.cells[method, metric]
             mean = f"**{cell.text}**" if cell.best else cell.text
             interval = cell.interval.replace(" ", "\u00a0")  # on one line
-            row.append(f"{mean} {MARKS.get(cell.better, '')}".strip() + f"<br>{interval}")
+            row.append(f"{mean} {cell.mark}".strip() + f"<br>{interval}")
         rows.append(row)
     return table(["", *titles], rows, "l" + "c" * len(metrics))
 

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from captum_softcam.evaluation.view import MARKS, Cell, View, one_line
+from captum_softcam.evaluation.view import Cell, View, one_line
 
 __all__ = ["to_latex", "to_markdown"]
 
@@ -59,7 +59,7 @@ def _markdown_cell(cell: Cell) -> str:
     if not cell.count:
         return "undefined"
     mean = f"**{cell.text}**" if cell.best else cell.text
-    return f"{mean} {cell.interval} {MARKS.get(cell.better, '')}".strip()
+    return f"{mean} {cell.interval} {cell.mark}".strip()
 
 
 def _latex_cell(cell: Cell) -> str:

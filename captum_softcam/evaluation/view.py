@@ -65,6 +65,11 @@ class Cell:
         return self.difference.better if self.difference and self.count else 0
 
     @property
+    def mark(self) -> str:
+        """The mark of the mean, empty where the difference is inconclusive."""
+        return MARKS.get(self.better, "")
+
+    @property
     def text(self) -> str:
         """The mean as text."""
         return digits(self.mean, self.decimals)

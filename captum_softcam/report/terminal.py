@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -14,11 +15,12 @@ from rich.text import Text
 
 from captum_softcam._files import replacing, write_text
 from captum_softcam._names import closest, degrading, named, quoted, shown
-from captum_softcam.attr import LayerChoice
-from captum_softcam.evaluation import Comparison
-from captum_softcam.evaluation.view import MARKS, Cell
 from captum_softcam.metrics import METRICS, VERDICTS, Metric, Verdict
-from captum_softcam.report.panels import plot_panel
+
+if TYPE_CHECKING:  # so that `captum-softcam metrics` loads neither torch nor pandas
+    from captum_softcam.attr import LayerChoice
+    from captum_softcam.evaluation import Comparison
+    from captum_softcam.evaluation.view import Cell
 
 __all__ = [
     "make_layer_table",
@@ -82,7 +84,7 @@ def _cell(cell: Cell) -> Text:
     if not cell.count:
         return Text("undefined")
     text = Text(cell.text + "*" if cell.best else cell.text, style="bold" if cell.best else "")
-    return text.append(f" {MARKS[cell.better]}" if cell.better else "").append(f"\n{cell.interval}", style="not bold")
+    return text.append(f" {cell.mark}" if cell.mark else "").append(f"\n{cell.interval}", style="not bold")
 
 
 def table_notes(comparison: Comparison, baseline: str | None = None) -> list[str]:
@@ -142,6 +144,8 @@ def write_pictures(comparison: Comparison, folder: Path, classes: Sequence[str] 
     print_table(comparison, Console(file=table, force_terminal=False, width=_width(len(comparison.metrics))))
     write_text(folder / "table.txt", table.getvalue())
     if comparison.examples:
+        from captum_softcam.report.panels import plot_panel
+
         figure = plot_panel(comparison.examples[:_ROWS], classes)
         with replacing(folder / "panel.png") as file:
             figure.savefig(file, dpi=150, format="png")

@@ -1,0 +1,11 @@
+from .curves import plot_history as plot_history
+from .html import write_report as write_report
+from .panels import plot_panel as plot_panel
+from .terminal import make_layer_table as make_layer_table
+from .terminal import make_metric_table as make_metric_table
+from .terminal import make_table as make_table
+from .terminal import make_verdict_table as make_verdict_table
+from .terminal import print_metrics as print_metrics
+from .terminal import print_table as print_table
+from .terminal import table_notes as table_notes
+from .terminal import write_pictures as write_pictures
