@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,16 +139,14 @@ def load_whole(name: str) -> Classifier:
 
 def untrained(name: str) -> Classifier:
     """Build a torchvision classifier with random weights and the classes, size and normalisation of ImageNet."""
-    import torchvision
+    from torchvision.models import get_model_weights
 
+    from captum_softcam.softcam.architectures import Architecture
     from captum_softcam.softcam.classifiers import IMAGENET_MEAN, IMAGENET_STD, Classifier
 
     refuse_unknown_model(name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of GoogLeNet and Inception, about the weights of a new model
-        model = torchvision.models.get_model(name, weights=None).eval()
-    classes = tuple(next(iter(torchvision.models.get_model_weights(name))).meta["categories"])
-    return Classifier(name, model, classes, 224, IMAGENET_MEAN, IMAGENET_STD)
+    classes = tuple(next(iter(get_model_weights(name))).meta["categories"])
+    return Classifier(name, Architecture(name).build(), classes, 224, IMAGENET_MEAN, IMAGENET_STD)
 
 
 def resume_command(command: str, out: Path) -> str:

@@ -1,10 +1,10 @@
-"""Retinal lesions with exact masks: the data set that the package carries, so that it needs no download.
+"""Retinal lesions with exact masks: the embedded data set, which needs no download.
 
-The background is real, the lesions are painted. Every sample is a crop of the fundus photograph that scikit-image's
-wheel carries as ``skimage.data.retina()``: "Fundus photograph of normal left eye" by Mikael Häggström, from Wikimedia
+The background is real, the lesions are painted. Every sample is a crop of the fundus photograph in the wheel of
+scikit-image, ``skimage.data.retina()``: "Fundus photograph of normal left eye" by Mikael Häggström, from Wikimedia
 Commons (*Medical gallery of Mikael Häggström 2014*, WikiJournal of Medicine 1 (2), doi:10.15347/wjm/2014.008), under
 the Creative Commons CC0 1.0 Universal Public Domain Dedication. Lesions of one kind are painted into the crop before
-the simulated camera adds illumination, colour, gamma and noise, so healthy and diseased pictures share one pipeline.
+the simulated camera adds illumination, colour, gamma and noise, so healthy and diseased images share one pipeline.
 """
 
 import math
@@ -35,33 +35,33 @@ class RetinalLesions(Dataset[Sample]):
 
     The classes are ``healthy``, ``hard exudates`` (clusters or arcs of small sharp yellow deposits), ``haemorrhages``
     (dark red dots, blots and flames) and ``cotton-wool spots`` (pale patches with a feathered edge). Vessels, fovea
-    and optic disc stay in the picture as natural distractors: the disc is as bright as exudates, the fovea and the
-    crossings of vessels are as dark as haemorrhages, and all of them come up in healthy crops too.
+    and optic disc remain as natural distractors: the disc is as bright as exudates, the fovea and the crossings of
+    vessels are as dark as haemorrhages, and all of them occur in healthy crops too.
 
     A sample has ``image`` (3, size, size), float32 in [0, 1]; ``target``, which is ``index % 4``, so classes are
     balanced; ``mask`` (1, size, size), bool, None for healthy crops; ``identifier`` such as ``test-0-000012``.
 
     Mask: True exactly where the lesion changes the crop by more than 0.03 of full scale in some channel, before the
     camera step. That step acts on each pixel by itself: a pixel without paint is the same with and without lesions.
-    Masks cover 0.2 to 9 % of the crop, 2 to 3 % in the middle.
+    Masks cover 0.2 to 9 % of the crop, with a median of 2 to 3 %.
 
     Splits: ``test`` crops come from rows 688 and below of the photograph, ``train`` and ``val`` crops from the rows
-    above, so train and test share no pixel; row 688 is also a border of the JPEG's blocks. ``val`` shows the same
-    part as ``train``, in other random views.
+    above, so train and test share no pixel; row 688 is also a border of the JPEG's blocks. ``val`` crops come from the
+    same part as ``train`` crops, in other random views.
 
     A sample depends on (split, seed, index) and the size alone: not on the order of access, the process, or the
-    global random state, which is left untouched. It costs about 3 ms of one CPU core at the default size.
+    global random state, which stays untouched. It costs about 3 ms of one CPU core at the default size.
 
     Shortcuts: a linear model of colour histograms is right for 26 % of the test samples, which is chance; a random
     forest of the same histograms, which sees the lesions' rare colours, for about 60 %.
 
-    Limits: lesions are painted, and there is one eye. The data set tests explanation methods; it says nothing about
-    patients, and a model trained on it must not see one.
+    Limits: lesions are painted, and there is one eye. The data set tests explanation methods; it tells nothing about
+    patients, and a model trained on it must not be used on one.
 
     Args:
         split (str): ``"train"``, ``"val"`` or ``"test"``. Default: ``"test"``
         length (int): Number of samples. Default: 1000
-        seed (int): Another seed gives other samples of the same split. Default: 0
+        seed (int): Seed of the samples; another one makes other samples of the same split. Default: 0
         size (int): Height and width of the crops, at least 32 pixels. Default: 160
 
     Raises:
@@ -77,7 +77,14 @@ class RetinalLesions(Dataset[Sample]):
     classes: ClassVar[tuple[str, ...]] = ("healthy", "hard exudates", "haemorrhages", "cotton-wool spots")
 
     def __init__(self, split: Split = "test", *, length: int = 1000, seed: int = 0, size: int = 160) -> None:
-        _check(split, length, seed, size)
+        if split not in get_args(Split):
+            raise ValueError(f"split {quoted(split)} is unknown; expected one of 'train', 'val', 'test'")
+        if length < 1:
+            raise ValueError(f"length {quoted(length)} is too small; expected at least 1 sample")
+        if seed < 0:
+            raise ValueError(f"seed {quoted(seed)} is negative; expected 0 or more")
+        if size < 32:
+            raise ValueError(f"size {quoted(size)} is too small; expected at least 32 pixels, or lesions vanish")
         self.split: Split = split
         self.length = length
         self.seed = seed
@@ -87,44 +94,25 @@ class RetinalLesions(Dataset[Sample]):
         return self.length
 
     def __getitem__(self, index: int) -> Sample:
-        position = _position(index, self.length)
+        position = operator.index(index)
+        if not -self.length <= position < self.length:
+            raise IndexError(f"index {quoted(position)} is out of range for {quoted(self.length)} samples")
+        position %= self.length
         target = position % len(self.classes)
         image, mask = _render(self.split, self.seed, position, self.size, target)
         return Sample(image, target, mask, f"{self.split}-{self.seed}-{position:06d}")
 
 
-def _check(split: str, length: int, seed: int, size: int) -> None:
-    if split not in get_args(Split):
-        raise ValueError(f"split {quoted(split)} is unknown; expected one of 'train', 'val', 'test'")
-    if length < 1:
-        raise ValueError(f"length {quoted(length)} is too small; expected at least 1 sample")
-    if seed < 0:
-        raise ValueError(f"seed {quoted(seed)} is negative; expected 0 or more")
-    if size < 32:
-        raise ValueError(f"size {quoted(size)} is too small; expected at least 32 pixels, or lesions vanish")
-
-
-def _position(index: int, length: int) -> int:
-    position = operator.index(index)
-    if not -length <= position < length:
-        raise IndexError(f"index {quoted(position)} is out of range for {quoted(length)} samples")
-    return position % length
-
-
 def _render(split: Split, seed: int, index: int, size: int, target: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Make image and mask; another target gives the same view and camera with another lesion, or with none."""
+    """Make image and mask; another target keeps view and camera, and changes the lesion or leaves it out."""
+    # a generator per step, so that the draws of one do not shift those of the next
     entropy = [get_args(Split).index(split), seed, index]
     view_rng, lesion_rng, camera_rng = (np.random.default_rng([*entropy, stream]) for stream in range(3))
     view = _draw_view(view_rng, split)
     crop = _crop(view, size)
     painted = crop if target == 0 else _paint(lesion_rng, crop, view, _KINDS[target - 1])
-    mask = None if target == 0 else torch.from_numpy(_visible(crop, painted))
+    mask = None if target == 0 else torch.from_numpy(np.abs(painted - crop).max(axis=0, keepdims=True) > _VISIBLE)
     return torch.from_numpy(_photograph_again(camera_rng, painted)), mask
-
-
-def _visible(crop: Array, painted: Array) -> NDArray[np.bool_]:
-    change: NDArray[np.bool_] = np.abs(painted - crop).max(axis=0, keepdims=True) > _VISIBLE
-    return change
 
 
 # The photograph and the view -----------------------------------------------------------------------------------------
@@ -156,8 +144,8 @@ class _View(NamedTuple):
 
 @cache
 def _photograph(rows: tuple[int, int]) -> Array:
-    """One part of the photograph, (3, rows, columns) in [0, 1]; a part knows no pixel of the other."""
-    from skimage.data import retina  # here, for importing this package shall not wait for scikit-image
+    """Load one part of the photograph, (3, rows, columns) in [0, 1]; the parts share no pixel."""
+    from skimage.data import retina
 
     photograph: NDArray[np.uint8] = retina()  # type: ignore[no-untyped-call]  # scikit-image ships no types
     part = photograph[slice(*rows)].transpose(2, 0, 1)
@@ -175,7 +163,8 @@ def _draw_view(rng: Generator, split: Split) -> _View:
 
 
 def _aim(rng: Generator) -> Points:
-    """Anywhere in most cases, else at the rim of the disc or around the fovea, which chance alone would seldom show."""
+    """Draw a point to look at: anywhere in most cases, else on the rim of the disc or around the fovea."""
+    # chance alone would seldom show those two, which the model has to tell from lesions
     anywhere = _CENTRE + rng.uniform(-_RADIUS, _RADIUS, 2)
     bearing = rng.uniform(0, 2 * math.pi)
     rim = _DISC + _DISC_RADIUS * np.array([math.cos(bearing), math.sin(bearing)])
@@ -186,7 +175,7 @@ def _aim(rng: Generator) -> Points:
 
 
 def _fit(aim: Points, rows: tuple[int, int], reach: float, diagonal: float) -> Points:
-    """The place nearest to the aim, first by row, then along the row, where the window stays in its part and circle."""
+    """Move the aim, first to a row, then along the row, so that the window stays in its part and in the circle."""
     limit = _RADIUS - diagonal
     low, high = max(rows[0] + reach, _CENTRE[1] - limit), min(rows[1] - reach, _CENTRE[1] + limit)
     y = min(max(aim[1], low), high)
@@ -213,7 +202,7 @@ def _between(pixels: Array, first: NDArray[np.intp], second: NDArray[np.intp], w
 
 
 def _positions(view: _View, size: int) -> Points:
-    """Where in its part of the photograph the middle of each pixel of the crop lies, x and y, (2, size, size)."""
+    """Map the middle of each pixel of the crop to its part of the photograph, x and y, (2, size, size)."""
     origin = view.centre - [0.5, view.rows[0] + 0.5]
     along_x, along_y, start = (vector[:, None, None] for vector in (*view.matrix.T, origin))
     positions: Points = start + along_x * _middles(size) + along_y * _middles(size)[:, None]
@@ -221,13 +210,13 @@ def _positions(view: _View, size: int) -> Points:
 
 
 def _neighbours(position: Points, length: int) -> tuple[NDArray[np.intp], Array]:
-    """The pixel before each position, and the weight of the one after it; never beyond the last pixel."""
+    """Return the pixel before each position, and the weight of the one after it; never beyond the last pixel."""
     before = np.clip(position.astype(np.intp), 0, length - 2)
     return before, np.clip(position - before, 0, 1).astype(np.float32)
 
 
 def _middles(size: int) -> Points:
-    """Middles of the pixels of a row of the crop, from -1 to 1."""
+    """Return the middles of the pixels of a row of the crop, from -1 to 1."""
     middles: Points = (np.arange(size) + 0.5) * 2 / size - 1
     return middles
 
@@ -238,7 +227,7 @@ _BRIGHTEST = np.array([1.0, 0.88, 0.72], np.float32)[:, None, None]  # the disc'
 
 
 class _Kind(NamedTuple):
-    """How one kind of lesion looks. Lengths are relative to the blob's radius, colours to the local background."""
+    """Appearance of one kind of lesion. Lengths are relative to the blob's radius, colours to the local background."""
 
     shape: Callable[[Generator, _View], list["_Blob"]]
     colour: tuple[float, float, float]
@@ -269,24 +258,22 @@ def _paint(rng: Generator, crop: Array, view: _View, kind: _Kind) -> Array:
 
 
 def _background(crop: Array) -> Array:
-    """The colour around each pixel without vessels and grain, (3, size, size)."""
+    """Blur the crop to the colour around each pixel, without vessels and grain, (3, size, size)."""
     size = crop.shape[-1]
     return _resample(_resample(crop, _pooling(size, 8)), _stretching(8, size, "bilinear"))
 
 
 def _texture(rng: Generator, size: int) -> Array:
-    """Smooth noise of two octaves in [-1, 1], (size, size)."""
-    coarse, fine = (_octave(rng, cells, size) for cells in (14, 44))
+    """Draw smooth noise of two octaves in [-1, 1], (size, size)."""
+    coarse, fine = (
+        _resample(rng.standard_normal((cells, cells), np.float32), _stretching(cells, size, "bicubic")) for cells in (14, 44)
+    )
     mixed: Array = np.clip(0.35 * coarse + 0.45 * fine, -1, 1)
     return mixed
 
 
-def _octave(rng: Generator, cells: int, size: int) -> Array:
-    return _resample(rng.standard_normal((cells, cells), np.float32), _stretching(cells, size, "bicubic"))
-
-
 def _resample(grid: Array, matrix: Array) -> Array:
-    """The matrix applied to the rows and to the columns of the grid."""
+    """Apply a matrix to the rows and to the columns of the grid."""
     # Not @: the threads of a BLAS cost more than products this small, on busy cores ten times more.
     wide = np.einsum("...rc,kc->...kr", grid, matrix)
     return np.ascontiguousarray(np.einsum("...kr,jr->...jk", wide, matrix))
@@ -294,21 +281,21 @@ def _resample(grid: Array, matrix: Array) -> Array:
 
 @cache
 def _pooling(size: int, cells: int) -> Array:
-    """The matrix that averages a row, (cells, size)."""
+    """Return the matrix that averages a row, (cells, size)."""
     matrix: Array = adaptive_avg_pool1d(torch.eye(size).double(), cells).T.float().contiguous().numpy()
     return matrix
 
 
 @cache
 def _stretching(cells: int, size: int, mode: str) -> Array:
-    """The matrix that interpolates a row, (size, cells)."""
+    """Return the matrix that interpolates a row, (size, cells)."""
     # in double precision, and rounded once: in single it depends on the instructions of the CPU
     matrix: Array = interpolate(torch.eye(cells).double()[None, None], (size, cells), mode=mode)[0, 0].float().numpy()
     return matrix
 
 
 def _cover(blobs: list[_Blob], texture: Array, kind: _Kind) -> Array:
-    """Opacity of all blobs together in [0, 1], (size, size)."""
+    """Compute the opacity of all blobs together in [0, 1], (size, size)."""
     clear = np.ones_like(texture)
     for blob in blobs:
         # No edge is sharper than the photograph: 1.5 pixels of the crop at least.
@@ -319,7 +306,7 @@ def _cover(blobs: list[_Blob], texture: Array, kind: _Kind) -> Array:
 
 
 def _window(blob: _Blob, reach: float, size: int) -> tuple[slice, slice]:
-    """Rows and columns that the blob can touch: the rest of the crop costs nothing."""
+    """Return the rows and columns that the blob can touch, because computing the rest would be wasted."""
     extent = blob.radius * math.sqrt(blob.elongation) * reach
     edges = (np.array([blob.centre - extent, blob.centre + extent]) + 1) * size / 2
     (left, top), (right, bottom) = np.clip(edges.round(), 0, size).astype(int)
@@ -327,14 +314,14 @@ def _window(blob: _Blob, reach: float, size: int) -> tuple[slice, slice]:
 
 
 def _opacity(blob: _Blob, window: tuple[slice, slice], raggedness: Array, softness: float, size: int) -> Array:
-    """1 inside the ragged ellipse, 0 outside, a smooth step between."""
+    """Compute the opacity of a blob: 1 inside the ragged ellipse, 0 outside, a smooth step between."""
     level = np.clip((1 - _distance(blob, window, size) + raggedness) / softness + 0.5, 0, 1)
     smooth: Array = level * level * (3 - 2 * level)
     return smooth
 
 
 def _distance(blob: _Blob, window: tuple[slice, slice], size: int) -> Array:
-    """Distance from the centre, 1 on the ellipse, at the middles of the window's pixels."""
+    """Compute the distance from the centre, 1 on the ellipse, at the middles of the window's pixels."""
     y, x = (_middles(size)[span] - middle for span, middle in zip(window, blob.centre[::-1], strict=True))
     cos, sin = math.cos(blob.angle), math.sin(blob.angle)
     along = (x * cos)[None, :] + (y * sin)[:, None]
@@ -344,7 +331,8 @@ def _distance(blob: _Blob, window: tuple[slice, slice], size: int) -> Array:
 
 
 def _site(rng: Generator, view: _View) -> Points:
-    """A place for a lesion off the optic disc, where neither exudates nor cotton-wool spots would be seen."""
+    """Draw a place for a lesion off the optic disc, which would hide exudates and cotton-wool spots."""
+    # the best of eight places, because a loop until one fits could run forever on a crop full of the disc
     places: Points = rng.uniform(-0.76, 0.76, (8, 2))
     clearance = np.linalg.norm(places - view.to_crop(_DISC), axis=1) - _DISC_RADIUS / view.half_side
     chosen: Points = places[np.argmax(np.minimum(clearance, 0.25))]
@@ -352,7 +340,7 @@ def _site(rng: Generator, view: _View) -> Points:
 
 
 def _fibres(rng: Generator, view: _View, place: Points) -> float:
-    """Direction of the nerve fibres, which fan out from the disc; superficial lesions follow it."""
+    """Draw a direction near that of the nerve fibres, which fan out from the disc; superficial lesions follow it."""
     away = place - view.to_crop(_DISC)
     return math.atan2(away[1], away[0]) + rng.normal(0, 0.25)
 
@@ -372,15 +360,16 @@ def _cluster(rng: Generator, site: Points) -> list[_Blob]:
 
 
 def _arc(rng: Generator, count: int) -> Points:
-    """Part of a ring: exudates settle around the leaking vessel."""
+    """Draw places on part of a ring, because exudates settle around the leaking vessel."""
     bearings = rng.uniform(0, 2 * math.pi) + rng.uniform(0, rng.uniform(2, 5), count)
     radius = rng.normal(rng.uniform(0.15, 0.35), 0.03, count)
     return np.stack([radius * np.cos(bearings), radius * np.sin(bearings)], axis=1)
 
 
 def _haemorrhages(rng: Generator, view: _View) -> list[_Blob]:
-    """One blot or flame and up to three more of any form: dots alone would be too little to find."""
+    """Draw one blot or flame and up to three more of any form."""
     forms = (_blot, _flame, _dot)
+    # dots alone would be too small to find
     chosen = [rng.integers(2), *rng.integers(3, size=rng.integers(0, 4))]
     return [blob for form in chosen for blob in forms[form](rng, view)]
 
@@ -394,7 +383,7 @@ def _blot(rng: Generator, view: _View) -> list[_Blob]:
 
 
 def _flame(rng: Generator, view: _View) -> list[_Blob]:
-    """Streaks side by side along the nerve fibres, ragged at both ends."""
+    """Draw streaks side by side along the nerve fibres, ragged at both ends."""
     site = _site(rng, view)
     angle, radius = _fibres(rng, view, site), rng.uniform(0.04, 0.065)
     along = np.array([math.cos(angle), math.sin(angle)])
@@ -431,7 +420,11 @@ _KINDS = (
 
 
 def _photograph_again(rng: Generator, scene: Array) -> Array:
-    """Illumination, exposure, white balance, gamma and grain: each pixel by itself, and stronger than any lesion."""
+    """Simulate a camera: illumination, exposure, white balance, gamma and grain.
+
+    Each pixel changes by itself, so that the mask stays exact, and more than by any lesion, so that brightness alone
+    does not tell the class.
+    """
     size = scene.shape[-1]
     gain = np.exp(rng.uniform(-0.4, 0.08) + rng.normal(0, 0.06, 3)).astype(np.float32)
     light = gain[:, None, None] * _illumination(rng, size)
@@ -442,7 +435,7 @@ def _photograph_again(rng: Generator, scene: Array) -> Array:
 
 
 def _illumination(rng: Generator, size: int) -> Array:
-    """A tilted plane around 1, (size, size)."""
+    """Draw a tilted plane around 1, (size, size)."""
     slope = rng.uniform(-0.15, 0.15, 2).astype(np.float32)
     ramp = np.linspace(-1, 1, size, dtype=np.float32)
     plane: Array = 1 + slope[0] * ramp[None, :] + slope[1] * ramp[:, None]
