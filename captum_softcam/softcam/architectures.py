@@ -1,4 +1,4 @@
-"""Which of torchvision's builders made a network, so that a file of weights can say how to build it again."""
+"""Architectures of torchvision: the name and arguments that rebuild a network, and their identification."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from captum_softcam.softcam.model import SoftCamModel
 __all__ = ["Architecture", "classifier_names", "converted_like", "identify"]
 
 _CONSTRUCTORS = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn}
-_FURTHER = ("width_mult", "reduced_tail", "dilated")  # of MobileNetV3's builders
-_LONGEST = 8  # entries of a list among the arguments
-_DEEPEST, _WIDEST = 64, 2**14  # blocks in a row, and channels
-_NOT_SHOWN = "transform_input"  # of GoogLeNet and Inception: neither parameters nor the printed model tell it
+_FURTHER = ("width_mult", "reduced_tail", "dilated")  # arguments of MobileNetV3's builders, which its class lacks
+_LONGEST = 8  # entries of a list in the arguments
+_DEEPEST, _WIDEST = 64, 2**14  # blocks in a row, and channels; limits for headers of files that others wrote
+_NOT_SHOWN = "transform_input"  # of GoogLeNet and Inception; neither the parameters nor the printed model show it
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A classifier of torchvision by the name of its builder, with arguments.
+    """Classifier of torchvision, by the name and the arguments of its builder.
 
     Args:
-        name (str): such as ``"resnet18"``; of images or videos.
-        arguments (dict): of the builder, without weights; numbers, bools, None and lists of them. Default: none
+        name (str): name of the builder, such as ``"resnet18"``, of a classifier of images or videos.
+        arguments (dict): of the builder, without weights: numbers, bools, None and lists of them. Default: none
     """
 
     name: str
@@ -47,20 +47,20 @@ class Architecture:
             torch.nn.Module: in eval mode.
 
         Raises:
-            ValueError: if torchvision has no such classifier, it does not take the arguments, or they name weights.
+            ValueError: if torchvision has no such classifier, or if it does not accept the arguments.
         """
         self._check()
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about how untrained weights are drawn
+                warnings.simplefilter("ignore")  # FutureWarning of GoogLeNet and Inception about initial weights
                 return torchvision.models.get_model(self.name, weights=None, **self.arguments).eval()
-        except Exception as error:  # torchvision raises whatever its constructors raise on a number
+        except Exception as error:  # with unsuitable numbers, constructors raise almost anything
             raise ValueError(
                 f"torchvision's {self.name} does not take {quoted(dict(self.arguments))}: {reason(first_line(error))}."
             ) from error
 
     def build_without_memory(self) -> nn.Module:
-        """Build the network with its parameters on torch's meta device: all but the values.
+        """Build the network with its parameters on torch's meta device, without values.
 
         Returns:
             torch.nn.Module: in eval mode.
@@ -72,12 +72,13 @@ class Architecture:
             return self.build()
 
     def _check(self) -> None:
-        """Raise ValueError for what could do more than build a classifier, a file's header among them."""
+        """Raise ValueError for names and arguments, such as those of a file, that are not those of a classifier."""
         known_names = classifier_names(videos=True)
         if self.name not in known_names:
             raise ValueError(
                 f"architecture {quoted(self.name)} is unknown to torchvision. {closest(self.name, known_names)}"
             )
+        # Weights among the arguments would make torchvision download a file.
         weights = [key for key in self.arguments if "weights" in key and key != "init_weights"]
         if weights:
             raise ValueError("the arguments of an architecture cannot name weights; a file brings its own.")
@@ -91,7 +92,10 @@ class Architecture:
 
 
 class _WithoutMemory(TorchFunctionMode):
-    """Makes new tensors on the meta device; those that a constructor computes with, and reads, are left where they are."""
+    """Creates new tensors on the meta device.
+
+    ``with torch.device("meta")`` would also affect ``torch.tensor`` and ``torch.linspace``, whose values constructors read.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -107,14 +111,14 @@ def classifier_names(*, videos: bool = False) -> list[str]:
 
 
 def _settings(name: str) -> set[str]:
-    """Arguments of a builder: those of the class that it builds, and what it takes out of them before."""
+    """Return the names of the arguments of a builder: those of its class, and some of its own."""
     builder = torchvision.models.get_model_builder(name)
     kind = typing.get_type_hints(builder)["return"]
     return {*inspect.signature(kind.__init__).parameters, *_FURTHER} - {"self", "kwargs"}
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a value of JSON is a number, a bool or None, a short list of them, or rows of blocks."""
+    """Check whether a value from JSON is a number, a bool or None, a short list of them, or rows of blocks."""
     if not isinstance(value, (list, tuple)):
         return value is None or isinstance(value, (bool, int, float))
     return len(value) <= _LONGEST and (
@@ -127,7 +131,7 @@ def _is_list(value: Any) -> bool:
 
 
 def _is_row(value: Any) -> bool:
-    """Whether a value is a row of MobileNetV2's setting: expansion, channels, how often a block is repeated, stride."""
+    """Check whether a value is a row of MobileNetV2's setting: expansion, channels, repetitions, stride."""
     if not _is_list(value) or len(value) != 4:
         return False
     return all(isinstance(each, int) and 0 < each <= _WIDEST for each in value) and value[2] <= _DEEPEST
@@ -136,8 +140,8 @@ def _is_row(value: Any) -> bool:
 def identify(model: nn.Module, num_classes: int) -> tuple[Architecture, nn.Module] | None:
     """Find the architecture of a network of torchvision, before or after its conversion; None for any other.
 
-    Candidates are built on torch's meta device, and must agree in every layer and every shape. The one that does is
-    returned with its architecture, converted where the model is.
+    Candidates are built on torch's meta device, and have to agree in every layer and every shape. The matching network is
+    returned with its architecture, and converted if the model is.
     """
     source = model.conversion.source if isinstance(model, SoftCamModel) and model.conversion else _class_name(model)
     module = source.rpartition(".")[0]
@@ -151,7 +155,7 @@ def identify(model: nn.Module, num_classes: int) -> tuple[Architecture, nn.Modul
 
 
 def _may_agree(model: nn.Module, twin: nn.Module) -> bool:
-    """Whether a candidate has all shapes of the model but those of the head, so that it is worth a conversion."""
+    """Check whether a candidate has all shapes of the model except those of the head, before converting it."""
     shapes, others = ({tuple(value.shape) for value in net.state_dict().values()} for net in (model, twin))
     return len(shapes - others) <= 3
 
@@ -161,7 +165,7 @@ def _class_name(model: nn.Module) -> str:
 
 
 def _candidates(module: str, num_classes: int) -> Iterator[Architecture]:
-    """What a module of torchvision can build, in the ways that change what is computed."""
+    """Yield the architectures of a module of torchvision, with the arguments that change the computation."""
     for name in classifier_names(videos=True):
         builder = torchvision.models.get_model_builder(name)
         if builder.__module__ != module:
@@ -179,7 +183,7 @@ def converted_like(network: nn.Module, model: nn.Module) -> nn.Module:
 
 
 def _agree(model: nn.Module, twin: nn.Module) -> bool:
-    """Whether two networks have the same layers with the same settings and shapes, and call them in the same order."""
+    """Check whether two networks have the same layers, settings and shapes, and the same code."""
     if isinstance(model, SoftCamModel) and isinstance(twin, SoftCamModel):
         return _layers(model) == _layers(twin) and str(model.backbone.code) == str(twin.backbone.code)
     return _layers(model) == _layers(twin) and getattr(model, _NOT_SHOWN, None) == getattr(twin, _NOT_SHOWN, None)

@@ -1,6 +1,6 @@
-"""Checkpoints of a training: written whole, the one before kept, and looked at before a training goes on from them.
+"""Checkpoints of a training: written completely or not at all, with the previous one kept, and checked before resuming.
 
-They are read without pickled code, and every byte is checked: torch itself does not notice a flipped bit.
+They are read without pickled code, and their checksums are verified, because ``torch.load`` does not notice a flipped bit.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ __all__ = ["BEST", "LAST", "NOTE", "PREVIOUS", "WholeFiles", "newest_checkpoint"
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 NOTE = "captum_softcam"
-"""The entry of a checkpoint with what is known of its training: ``rows`` of the history, ``finished`` and ``recipe``."""
+"""The entry of a checkpoint that describes its training by ``rows`` of the history, ``finished`` and ``recipe``."""
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Lightning's way to write checkpoints, but whole or not at all, with a note in each; ``last`` becomes ``previous``."""
+    """Checkpoint plugin of Lightning that writes whole files or none, adds a note, and keeps the previous last one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,30 +41,30 @@ class WholeFiles(TorchCheckpointIO):
         """Write a checkpoint.
 
         Args:
-            checkpoint (dict): what Lightning puts together.
-            path (path): where to.
-            storage_options (object): of other storage than files; not used.
+            checkpoint (dict): the content, collected by Lightning.
+            path (path): the file.
+            storage_options (object): not used.
 
         Raises:
-            OSError: if it cannot be written; what was there is still there.
+            OSError: if it cannot be written; an existing file is then unchanged.
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = io.BytesIO()  # torch would turn the error of a full disk into one of its own
+        content = io.BytesIO()  # because torch.save replaces the OSError of a full disk by a RuntimeError
         torch.save({**checkpoint, NOTE: self.note}, content)
         with replacing(path) as file:
             file.write(content.getbuffer())
-            if path.name == LAST and path.exists():
+            if path.name == LAST and path.exists():  # the new file is complete on disk before the old one is renamed
                 file.flush()
                 os.fsync(file.fileno())
                 path.replace(path.with_name(PREVIOUS))
 
 
 def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Find the checkpoint that a training goes on from: the last one, or the one before if the last is damaged.
+    """Find the checkpoint to resume from: the last one, or the previous one if the last is damaged.
 
     Args:
-        folder (Path): of the checkpoints.
+        folder (Path): folder of the checkpoints.
 
     Returns:
         tuple of Path and dict: the file and its content.
@@ -89,14 +89,14 @@ def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """Read a checkpoint, as plain values and tensors alone.
+    """Read a checkpoint of plain values and tensors.
 
     Args:
         path (Path): the file.
 
     Returns:
-        dict: its content, on the CPU; None if it is missing or truncated, a bit of it has flipped, or it holds anything but
-            a dictionary of plain values.
+        dict: its content, on the CPU; None if it is missing, truncated or damaged, or if it is not a dictionary of plain
+            values.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -114,14 +114,14 @@ def refuse_foreign(
     recipe: Mapping[str, Any],
     parts: Sequence[str] = (),
 ) -> None:
-    """Raise ValueError unless a checkpoint was written by the training that goes on.
+    """Raise ValueError unless a checkpoint was written by the training that is resumed.
 
     Args:
         path (Path): the file, for the message.
-        content (mapping): what it holds.
-        weights (mapping): the state dict of the model that goes on.
-        recipe (mapping): numbers and names that a training is the same by.
-        parts (sequence of str): what it needs besides weights. Default: nothing
+        content (mapping): content of the checkpoint.
+        weights (mapping): state dict of the model that is resumed.
+        recipe (mapping): settings that must not change.
+        parts (sequence of str): required entries besides the weights. Default: none
     """
     given, expected = _shapes(content.get("state_dict")), _shapes(weights)
     if given and given != expected:
@@ -150,7 +150,7 @@ def _is_whole(note: dict[Any, Any]) -> bool:
 
 
 def _shapes(weights: Any) -> dict[str, tuple[int, ...]]:
-    """Shapes of the tensors of a state dict, by name."""
+    """Return the shapes of the tensors of a state dict, by name."""
     if not isinstance(weights, Mapping):
         return {}
     return {str(name): tuple(value.shape) for name, value in weights.items() if isinstance(value, torch.Tensor)}

@@ -1,4 +1,4 @@
-"""Classifiers by name: a torchvision architecture with a checkpoint or with torchvision's own weights."""
+"""Classifiers by name: from torchvision with its weights or a checkpoint, from our files, or to start a training from."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Classifier:
-    """A model with what is needed to feed it and to read its answer.
+    """A model with its classes, input size and normalisation.
 
     Args:
-        name (str): for tables and manifests.
-        model (torch.nn.Module): gives logits (N, K), in eval mode.
+        name (str): name in tables and manifests.
+        model (torch.nn.Module): computes logits (N, K), in eval mode.
         classes (tuple of str): K names, in the order of the logits.
         image_size (int): side of the square input, in pixels.
         mean (tuple of float): subtracted from each channel of an image in [0, 1]. Default: 0
         std (tuple of float): each channel is divided by it afterwards. Default: 1
-        architecture (Architecture): builder and arguments of the network before any conversion; needed only to save one with
-            settings of its own. Default: found on saving, if torchvision builds it with its own settings
+        architecture (Architecture): builder and arguments of the network before a conversion, only needed to save a network
+            with arguments other than torchvision's defaults. Default: identified on saving
     """
 
     name: str
@@ -61,13 +61,13 @@ class Classifier:
     architecture: Architecture | None = None
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Images as the model expects them.
+        """Normalize images as the model expects them.
 
         Args:
             images (Tensor): (N, 3, H, W) in [0, 1], floating point.
 
         Returns:
-            Tensor: (N, 3, H, W), less ``mean`` and over ``std``, channel by channel.
+            Tensor: (N, 3, H, W), minus ``mean`` and divided by ``std``, per channel.
         """
         mean, std = (torch.tensor(v, dtype=images.dtype, device=images.device) for v in (self.mean, self.std))
         return (images - mean[:, None, None]) / std[:, None, None]
@@ -75,12 +75,12 @@ class Classifier:
     def save(self, path: str | Path, *, half: bool = False) -> Path:
         """Write the classifier as one safetensors file with a JSON header; no code, no pickle.
 
-        The header holds the architecture, the conversion, classes, input size and normalisation. A network that torchvision
-        builds is recognised, and can be loaded without the code that trained it; any other asks for its own on loading.
+        The header holds the architecture, the conversion, classes, input size and normalisation. A network of torchvision is
+        identified, and can be loaded without further code; any other network has to be passed on loading.
 
         Args:
-            path (path): the file; one that exists is replaced, once the new one is whole.
-            half (bool): store weights as float16: half the size, three digits. Default: False
+            path (path): the file. An existing one is replaced as soon as the new one is complete.
+            half (bool): store the weights as float16, with half the size and three digits. Default: False
 
         Returns:
             Path: the file.
@@ -103,19 +103,20 @@ class Classifier:
 
     @classmethod
     def load(cls, path: str | Path, model: nn.Module | None = None) -> Classifier:
-        """Read what :meth:`save` wrote.
+        """Load a file of :meth:`save`.
 
         Args:
             path (path): the file.
-            model (torch.nn.Module): the network, for architectures that torchvision does not build, as it was before its
-                conversion, or a SoftCamModel built by hand; its weights are replaced. Default: built by torchvision
+            model (torch.nn.Module): the network, if torchvision does not build it: as it was before its conversion, or a
+                SoftCamModel built by hand. Its weights are replaced. Default: built by torchvision
 
         Returns:
             Classifier: in eval mode, on the CPU.
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it is cut off, not ours, of a newer format, holds weights only, or does not fit the network.
+            ValueError: if the file is truncated, was not written by this package or has a newer format, if it holds no
+                classes and input size, or if it does not fit the network.
         """
         network, header = read_file(path, model)
         if header["classes"] is None or header["image_size"] is None:
@@ -143,11 +144,11 @@ def load_classifier(
 
     Args:
         name (str): a classification model of torchvision, e.g. ``"resnet18"``.
-        checkpoint (path): state dict written by ``torch.save``, read with ``weights_only=True``; a dictionary that
-            holds it under ``"state_dict"`` or ``"model"`` will do, as will names that start with ``"module."``.
+        checkpoint (path): state dict written by ``torch.save``, read with ``weights_only=True``. It may be the entry
+            ``"state_dict"`` or ``"model"`` of a dictionary, and its names may start with ``"module."``.
         weights (str): torchvision's own weights, e.g. ``"DEFAULT"``; downloaded unless cached.
-        classes (sequence of str): class names in the order of the logits; required with ``checkpoint``. With
-            ``weights`` the names are torchvision's.
+        classes (sequence of str): class names in the order of the logits, required with ``checkpoint``. With ``weights``
+            the names are those of torchvision.
 
     Returns:
         Classifier: in eval mode; ImageNet normalisation, 224 pixels unless the weights say otherwise.
@@ -156,7 +157,7 @@ def load_classifier(
         ValueError: for an unknown model or weights, for neither or both of ``checkpoint`` and ``weights``, or for a
             checkpoint that does not fit (missing, unexpected and misshapen entries are summarised).
         FileNotFoundError: if there is no such checkpoint.
-        ConnectionError: if torchvision's weights cannot be downloaded; the message says what to do.
+        ConnectionError: if torchvision's weights cannot be downloaded; the message explains how to get them.
     """
     _refuse_unknown(name)
     if (checkpoint is None) == (weights is None):
@@ -254,7 +255,7 @@ def _refuse_unknown(name: str) -> None:
 
 
 def _started(name: str, num_classes: int, checkpoint: str | Path | None) -> nn.Module:
-    """The network with random weights, or with a checkpoint's and as many outputs as that was trained for."""
+    """Build a network with random weights, or with those of a checkpoint and as many outputs as that has."""
     if checkpoint is None:
         return Architecture(name).build()
     path = Path(str(checkpoint))
@@ -275,9 +276,9 @@ def _with_torchvision_weights(name: str, weights: str) -> Classifier:
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
     try:
         model = torchvision.models.get_model(name, weights=entry)
-    except Exception as error:  # a network, a hash or a file can break in as many ways
+    except Exception as error:  # network, hash and file have no common error
         if file.exists():
-            raise ValueError(f"the weights in '{shown(file)}' cannot be read; take the file away and run again.") from error
+            raise ValueError(f"the weights in '{shown(file)}' cannot be read; remove the file and run again.") from error
         raise ConnectionError(
             f"the weights {weights} of {name} could not be downloaded ({reason(error, NAME)}). Download {entry.url} on a "
             f"machine with a network, save it as {shown(file)}, and run again; or pass a checkpoint of your own."
@@ -288,7 +289,7 @@ def _with_torchvision_weights(name: str, weights: str) -> Classifier:
 
 
 def _read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file of torch.save."""
+    """Read the state dict in a file of ``torch.save``."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"checkpoint '{shown(path)}' is not a file.")
     try:
@@ -304,7 +305,7 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 
 def _filled(name: str, num_classes: int, state: dict[str, Tensor], path: Path) -> nn.Module:
-    """A network of torchvision with the weights of a checkpoint."""
+    """Build a network of torchvision with the weights of a checkpoint."""
     model = Architecture(name, {"num_classes": num_classes}).build()
     problems = misfit(model.state_dict(), state)
     if problems:
@@ -316,7 +317,7 @@ def _filled(name: str, num_classes: int, state: dict[str, Tensor], path: Path) -
 
 
 def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
-    """The state dict itself, taken out of the wrappings that training scripts put around it."""
+    """Take the state dict out of the dictionaries and prefixes that training scripts add."""
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -343,16 +344,16 @@ def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
 def load_embedded(name: str = "lesions_softcam") -> Classifier:
     """Load one of the two classifiers of retinal lesions that the package carries, in eval mode, on the CPU.
 
-    They were trained on :class:`captum_softcam.data.RetinalLesions` by ``benchmarks/softcam_study.py``: its first seed, with
-    the penalty that it chose. They serve as a demonstration: they have seen one photograph with painted lesions and know
-    nothing about patients.
+    They were trained on :class:`captum_softcam.data.RetinalLesions` by ``benchmarks/softcam_study.py``, with its first seed
+    and the penalty that it selected. They are for demonstration only: their training data are lesions painted into one
+    photograph, which says nothing about patients.
 
     Args:
-        name (str): ``"lesions_softcam"``, whose evidence maps decide, or ``"lesions_black_box"``, the pooled
+        name (str): ``"lesions_softcam"``, the SoftCAM model, or ``"lesions_black_box"``, the pooled
             classifier it is compared with. Default: ``"lesions_softcam"``
 
     Returns:
-        Classifier: its ``model`` takes images (N, 3, 160, 160) in [0, 1] and gives logits (N, 4).
+        Classifier: its ``model`` computes logits (N, 4) of images (N, 3, 160, 160) in [0, 1].
 
     Raises:
         ValueError: on an unknown name.

@@ -1,7 +1,7 @@
-"""Write a SoftCAM model as one ONNX file that gives the logits and the evidence behind them, and needs no PyTorch to run.
+"""Export of a SoftCAM model to one ONNX file, which computes logits and evidence without PyTorch.
 
-The file carries the weights, the names of the classes, the normalisation and the size of the images. It is compared with
-the model before it gets its name: what lies under that name has been seen to agree.
+The file contains the weights, the names of the classes, the normalisation and the size of the images. It is written under a
+temporary name, and only renamed if its outputs agree with those of the model.
 """
 
 from __future__ import annotations
@@ -45,33 +45,34 @@ def export_onnx(
     std: Sequence[float] | None = None,
     dynamic_size: bool = True,
 ) -> Path:
-    r"""Write ``model`` as one ONNX file with the outputs ``logits`` and ``evidence``, and check it with onnxruntime.
+    r"""Export ``model`` to one ONNX file with the outputs ``logits`` and ``evidence``, and check it with onnxruntime.
 
     The graph has one input, ``images`` (N, C, H, W), and computes both outputs in one pass:
 
     .. math:: y_k = \frac{1}{hw} \sum_p E_k(p)
 
-    with evidence :math:`E` (N, K, h, w) and logits :math:`y` (N, K). N is free, and so are H and W unless
+    with evidence :math:`E` (N, K, h, w) and logits :math:`y` (N, K). N is dynamic, and so are H and W unless
     ``dynamic_size`` is False. Signals (N, C, L) and volumes (N, C, D, H, W) are exported in the same way.
 
-    Under the key ``captum_softcam`` of its metadata the file carries JSON: ``version`` of this package, ``classes``
-    (None where not given), ``mean`` and ``std`` per channel, ``input_size`` (of the example) and ``dynamic_size``.
-    Nothing tells of the machine that it was written on.
+    The key ``captum_softcam`` of the metadata holds JSON: ``version`` of this package, ``classes`` (None if not passed),
+    ``mean`` and ``std`` per channel, ``input_size`` (of the example) and ``dynamic_size``. The file contains no paths or
+    names of the machine that wrote it.
 
-    The file is written beside ``path`` under a passing name, run on the example, on other values, and on one image more,
-    of a larger size where that varies, and renamed when logits and evidence differ from PyTorch's by at most 1e-4 (1e-4 of
-    the largest value where that is above 1). The model is left untouched; it is exported from a copy on the CPU.
+    The file is written beside ``path`` under a temporary name. It is run on the example, on other values, and on a batch
+    with one image more, which is also larger if the size is dynamic. It is renamed if logits and evidence differ from those
+    of PyTorch by at most 1e-4 (1e-4 of the largest value if that is above 1). The model is left untouched, because a copy on
+    the CPU is exported.
 
-    Cost: a trace of the model, 2 to 40 seconds for the CNNs of torchvision, and three passes over each of the three batches.
+    Cost: a trace of the model, 2 to 40 seconds for the CNNs of torchvision, and three passes over each of three batches.
 
     Args:
         model (SoftCamModel): in eval mode, float32.
-        path (path): the file to write; its folder must exist, the file must not.
+        path (path): the file to write. Its folder must exist, the file must not.
         example (Tensor): images as the model expects them, (N, C, H, W), float32.
         classes (sequence of str): K names, in the order of the logits. Default: None
-        mean (sequence of float): what was subtracted from each channel of an image in [0, 1]. Default: None, for 0
-        std (sequence of float): what each channel was divided by afterwards. Default: None, for 1
-        dynamic_size (bool): whether the file takes images of any size, or of the example's only. Default: True
+        mean (sequence of float): subtracted from each channel of an image in [0, 1]. Default: None, for 0
+        std (sequence of float): each channel is divided by it afterwards. Default: None, for 1
+        dynamic_size (bool): whether the file accepts images of any size, or of that of the example only. Default: True
 
     Returns:
         Path: the file.
@@ -79,7 +80,7 @@ def export_onnx(
     Raises:
         TypeError: if ``model`` is not a SoftCamModel, or ``example`` not a tensor.
         ValueError: if the model is in train mode, not float32, or too large for one file; if example, classes or
-            normalisation do not fit it; if it cannot be exported, or the file does not agree with it.
+            normalisation do not fit it; if it cannot be exported, or if the file computes other outputs.
         FileNotFoundError: if the folder of ``path`` does not exist.
         FileExistsError: if ``path`` exists.
         OSError: if the file cannot be written, as on a full disk.
@@ -147,7 +148,7 @@ def _check_path(path: Path) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder '{shown(path.parent)}' for '{shown(path.name)}' does not exist; make it first.")
     if path.exists():
-        raise FileExistsError(f"'{shown(path)}' exists; take it away or choose another name.")
+        raise FileExistsError(f"'{shown(path)}' exists; remove it or choose another name.")
 
 
 def _check_example(example: object) -> None:
@@ -170,7 +171,7 @@ def _count_classes(net: _TwoOutputs, images: Tensor) -> int:
     try:
         with torch.no_grad():
             logits: Tensor = net(images)[0]
-    except (RuntimeError, ValueError) as error:  # torch refuses a wrong shape by either
+    except (RuntimeError, ValueError) as error:  # both are raised for wrong shapes
         raise ValueError(f"the model cannot be run on the example {tuple(images.shape)}: {reason(error)}") from error
     return logits.shape[1]
 
@@ -192,13 +193,13 @@ def _per_channel(what: str, values: Sequence[float] | None, channels: int, defau
 
 
 def _trace(net: _TwoOutputs, images: Tensor, dynamic_size: bool) -> Any:
-    """The ONNX program of ``net``."""
+    """Export ``net`` to an ONNX program."""
     sizes = _SIZES[images.dim() - 2] if dynamic_size else ()
     try:
         with _without_chatter():
             return torch.onnx.export(
                 net,
-                (_repeated(images, 0, 1),),  # torch.export takes a batch of one for a constant
+                (_repeated(images, 0, 1),),  # because torch.export treats a batch of one as constant
                 input_names=["images"],
                 output_names=["logits", "evidence"],
                 dynamic_shapes=({0: "batch", **dict(enumerate(sizes, start=2))},),
@@ -211,7 +212,7 @@ def _trace(net: _TwoOutputs, images: Tensor, dynamic_size: bool) -> Any:
 
 @contextlib.contextmanager
 def _without_chatter() -> Iterator[None]:
-    """Keep what the tracer prints, and its warnings about inequalities of sizes, from the user; exceptions say it all."""
+    """Suppress the output of the tracer and its warnings about inequalities of sizes; exceptions contain the same."""
     logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -228,26 +229,26 @@ def _no_export(error: Exception, sizes: Sequence[str]) -> str:
     if sizes:
         return (
             f"the model cannot be exported for any {' and '.join(sizes)} ({reason}). With dynamic_size=False the file "
-            "takes images of the example's size only."
+            "accepts images of the example's size only."
         )
     return f"the model cannot be exported ({reason}). ONNX needs a model whose steps do not depend on the values it reads."
 
 
 def _write(program: Any, header: dict[str, Any], file: Path) -> None:
     for node in program.model.graph.all_nodes():
-        node.metadata_props.clear()  # PyTorch's notes, among them the paths of the user's source files
+        node.metadata_props.clear()  # contains stack traces with paths of the user's source files
     program.model.metadata_props[_KEY] = json.dumps(header)
     program.save(file, external_data=False)
 
 
 def _repeated(images: Tensor, dim: int, more: int) -> Tensor:
-    """``images`` continued periodically by ``more`` along ``dim``."""
+    """Extend ``images`` periodically by ``more`` along ``dim``."""
     size = images.shape[dim]
     return images.index_select(dim, torch.arange(size + more) % size)
 
 
 def _other_batch(images: Tensor, dynamic_size: bool) -> Tensor:
-    """One image more, larger by a different number of pixels along each side where the size may vary."""
+    """Add one image and, if the size is dynamic, a different number of pixels along each side."""
     other = _repeated(images, 0, 1)
     for dim in range(2, images.dim() if dynamic_size else 2):
         other = _repeated(other, dim, 10 * dim + 1)
@@ -255,7 +256,7 @@ def _other_batch(images: Tensor, dynamic_size: bool) -> Tensor:
 
 
 def _compare(file: Path, model: SoftCamModel, batches: Sequence[Tensor]) -> None:
-    """Run the file with onnxruntime and refuse it where it differs from PyTorch."""
+    """Run the file with onnxruntime, and raise ValueError if its outputs differ from those of PyTorch."""
     import onnxruntime  # type: ignore[import-untyped]  # no py.typed in its wheel
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])

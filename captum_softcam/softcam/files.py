@@ -1,4 +1,4 @@
-"""Classifiers in files: safetensors with a JSON header that says how to build, feed and read them; never a pickle."""
+"""Classifiers in files: safetensors with a JSON header that describes the network, its inputs and its classes; no pickle."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ __all__ = [
 
 _KEY = "captum_softcam"
 _FORMAT = 1
-_MOST = 2**26  # positions of an input, which is made to find the head again
+_MOST = 2**26  # positions of an input; loading creates one of the size in the header to find the head
 _LARGEST = 2**14  # side of an image
 _DTYPES = ("float16", "bfloat16", "float32", "float64")
 _KINDS = {
@@ -185,22 +185,22 @@ def read_file(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Modu
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """The file, of which nothing is read yet but the table of its tensors."""
+    """Open a file, and read only the table of its tensors."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"'{shown(path)}' is not a file.")
     try:
         file = safe_open(path, framework="pt")
     except (SafetensorError, ValueError) as error:
-        raise ValueError(f"'{shown(path)}' is no safetensors file, or is cut off ({reason(error)}).") from error
+        raise ValueError(f"'{shown(path)}' is not a safetensors file, or is truncated ({reason(error)}).") from error
     with file as opened:
         yield opened
 
 
 def _rebuilt(header: dict[str, Any], file: Any, model: nn.Module | None, path: Path) -> nn.Module:
-    """The network that a header describes, still without weights, into which those of the file fit."""
+    """Build the network of a header without weights, after checking that those of the file fit."""
     if model is None and header["architecture"] is None:
         raise ValueError(
-            f"'{shown(path)}' holds a network that torchvision does not build; give the untrained one: "
+            f"'{shown(path)}' holds a network that torchvision does not build; pass the untrained one: "
             "load(path, model=MyNet())."
         )
     given = _shapes(file)
@@ -227,7 +227,7 @@ def _rebuilt(header: dict[str, Any], file: Any, model: nn.Module | None, path: P
 
 
 def _shapes(file: Any) -> dict[str, Tensor]:
-    """The tensors of a file without their values, so that nothing is read before it is known to fit."""
+    """Return the tensors of a file on the meta device, so that values are read only if they fit."""
     found = {}
     for key in file.keys():  # noqa: SIM118 (not a mapping)
         entry = file.get_slice(key)
@@ -247,7 +247,7 @@ def _values(file: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _digest(header: dict[str, Any], state: dict[str, Tensor]) -> str:
-    """SHA-256 of a header without its digest, and of the names, kinds, shapes and values of the weights."""
+    """Hash a header without its digest, and the names, dtypes, shapes and values of the weights, by SHA-256."""
     told = {key: value for key, value in header.items() if key != "digest"}
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     for key in sorted(state):
@@ -258,7 +258,7 @@ def _digest(header: dict[str, Any], state: dict[str, Tensor]) -> str:
 
 
 def _identified(model: nn.Module, num_classes: int) -> Architecture | None:
-    """The architecture of a network of torchvision, if it gives the logits of this one with its weights."""
+    """Return the architecture of a network of torchvision, if it computes the same logits with the same weights."""
     architecture, twin = identify(model, num_classes) or (None, None)
     return architecture if twin is not None and _answers_alike(model, twin) else None
 
@@ -276,7 +276,7 @@ def _check_architecture(architecture: Architecture, model: nn.Module) -> None:
 
 @torch.no_grad()
 def _answers_alike(model: nn.Module, twin: nn.Module) -> bool:
-    """Whether a network that was built again computes what the model computes, on inputs that are made up."""
+    """Check whether a rebuilt network computes the same outputs as the model, on made-up inputs."""
     original = copy.deepcopy(model).cpu().eval()
     twin = twin.to(next(original.parameters()).dtype)
     fill(twin, original.state_dict())
@@ -293,7 +293,7 @@ def _stored(value: Tensor, half: bool) -> Tensor:
 
 
 def _last(state: dict[str, Tensor]) -> Tensor:
-    """The weights of the last layer, as long as there are outputs."""
+    """Return the weights of the last layer; their length is the number of outputs."""
     return [value for value in state.values() if value.dim() > 1][-1]
 
 
@@ -304,10 +304,8 @@ def _refuse_misfit(model: nn.Module, state: dict[str, Tensor], what: str) -> Non
 
 
 def fill(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Put weights that fit into ``model``, also where it has no memory yet.
-
-    They are put into a state dict of its own, which carries the versions that MNASNet asks for.
-    """
+    """Load weights that fit into ``model``, which may be on the meta device."""
+    # Into the state dict of the model itself, because it has the version metadata that MNASNet asks for.
     own = model.state_dict()
     empty = any(value.is_meta for value in own.values())
     for key, value in state.items():
@@ -316,7 +314,7 @@ def fill(model: nn.Module, state: dict[str, Tensor]) -> None:
 
 
 def misfit(expected: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
-    """What keeps ``given`` from being loaded, each kind in a few words."""
+    """List the reasons why ``given`` cannot be loaded, one per kind of mismatch."""
     missing = [key for key in expected if key not in given]
     unexpected = [key for key in given if key not in expected]
     both = [(key, value, given[key]) for key, value in expected.items() if key in given]
@@ -331,7 +329,7 @@ def misfit(expected: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
 
 
 def _strange(expected: Tensor, given: Tensor) -> str:
-    """What makes a tensor no weights for another, but for its shape; empty if nothing."""
+    """Describe why a tensor cannot replace another, apart from its shape; empty if it can."""
     if given.is_quantized or given.layout != torch.strided:
         return f"{'quantised' if given.is_quantized else 'sparse'} instead of dense"
     if given.is_floating_point() == expected.is_floating_point() and not given.is_complex():
@@ -341,10 +339,10 @@ def _strange(expected: Tensor, given: Tensor) -> str:
 
 
 def refuse_nan(state: dict[str, Tensor], what: str) -> None:
-    """Raise ValueError for weights that are not numbers, with which every answer would be NaN."""
+    """Raise ValueError for weights that are NaN."""
     for key, value in state.items():
         if value.is_floating_point() and bool(value.float().isnan().any()):
-            raise ValueError(f"the weights {quoted(key)} of {what} are NaN; take a file from before the training failed.")
+            raise ValueError(f"the weights {quoted(key)} of {what} are NaN; use a file from before the training failed.")
 
 
 def _first(keys: list[str], count: int = 3) -> str:
@@ -352,10 +350,10 @@ def _first(keys: list[str], count: int = 3) -> str:
 
 
 def _read_header(metadata: Mapping[str, str] | None, path: Path) -> dict[str, Any]:
-    """The header in the metadata of a safetensors file.
+    """Read the header in the metadata of a safetensors file.
 
     Raises:
-        ValueError: if there is none, it is of a newer format, or a field is not what it should be.
+        ValueError: if there is none, if it has a newer format, or if a field is invalid.
     """
     try:
         header = json.loads((metadata or {})[_KEY])
@@ -374,7 +372,7 @@ def _read_header(metadata: Mapping[str, str] | None, path: Path) -> dict[str, An
 
 
 def _check_header(header: dict[str, Any], path: Path) -> None:
-    """Raise ValueError unless every field of a header is there and is what it should be."""
+    """Raise ValueError if a field of a header is missing or invalid."""
     missing = [name for name in _FIELDS if name not in header]
     if missing:
         raise ValueError(f"the header of '{shown(path)}' is damaged: {', '.join(missing)} missing. Save the model again.")
@@ -406,7 +404,7 @@ def _or_none(valid: Callable[[Any], bool]) -> Callable[[object], bool]:
 
 
 def _size(value: Any) -> bool:
-    """Sides of an input or a map: as many as a network can have, and not beyond memory."""
+    """Check the size of an input or a map: up to four sides, and within memory."""
     sides = _list_of(lambda side: _whole(side, 1, _MOST))(value)
     return sides and 0 < len(value) <= 4 and math.prod(value) <= _MOST
 

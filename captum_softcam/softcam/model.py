@@ -1,7 +1,7 @@
 """The self-explaining model of SoftCAM: class evidence first, pooling last.
 
-A pooled classifier reads ``features -> pool -> head -> logits``. SoftCAM swaps the two last steps,
-``features -> head at every position -> pool -> logits``, so that the map that is shown is the map that decides.
+A pooled classifier computes ``features -> pool -> head -> logits``. SoftCAM swaps pooling and head,
+``features -> head at every position -> pool -> logits``, so that the logits are means of the map that is shown.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ _KEEPS_SHAPE = {
 class EvidenceHead(nn.Sequential):
     """Classifier applied at every position of a feature map: (N, C, h, w) -> (N, K, h, w).
 
-    A chain of per-location layers (1x1 convolutions, dropout, activations) of which the last is a convolution with one
-    output channel per class; none at all where the classifier stood before the pooling already (SqueezeNet). Its output
-    is the class evidence; the mean over the positions is the logit.
+    A chain of per-position layers (1x1 convolutions, dropout, activations), the last of which is a convolution with one
+    output channel per class. It is empty if the classifier was before the pooling already (SqueezeNet). Its output is the
+    class evidence, whose mean over the positions is the logit.
 
     Args:
-        *args (torch.nn.Module): the layers in their order, as for ``torch.nn.Sequential``.
+        *args (torch.nn.Module): the layers in order, as for ``torch.nn.Sequential``.
 
     Raises:
-        TypeError: for a layer that is no module.
+        TypeError: if a layer is not a module.
 
     Example::
 
@@ -60,25 +60,25 @@ class EvidenceHead(nn.Sequential):
 
 @dataclass(frozen=True)
 class Conversion:
-    """The record that ``SoftCamModel.conversion`` holds; ``print`` it.
+    """Record of a conversion, in ``SoftCamModel.conversion``; ``print`` shows it as a table.
 
     Args:
         source (str): class of the model, with its module.
-        pooling (str): the step that moved behind the classifier.
-        replaced (tuple of str): each layer of the head and what it became.
-        exact (bool): whether the logits are those of the source, up to rounding: of the largest logit or evidence, at most
-            1e-5 in float32, 1e-10 in float64, 0.01 in float16, 0.05 in bfloat16, and 0.01 where a GPU rounds to TF32.
-        reason (str): why not, if not; else empty.
-        difference (float): largest logit difference on the example or the inputs made up in its place, in eval mode. None if
+        pooling (str): the step that was moved behind the classifier.
+        replaced (tuple of str): each replaced layer of the head and its replacement.
+        exact (bool): whether the logits are those of the source up to rounding: of the largest logit or evidence, at most
+            1e-5 in float32, 1e-10 in float64, 0.01 in float16, 0.05 in bfloat16, and 0.01 if a GPU rounds to TF32.
+        reason (str): why the logits changed; empty if they did not.
+        difference (float): largest difference of the logits, in eval mode, on the example or on made-up inputs. None if
             nothing was checked, or for new classes.
-        largest (float): largest logit of the source there, for comparison.
-        input_size (tuple of int): (H, W) of the example. None without
-        grid (tuple of int): (h, w) of its evidence. None without
-        dilated (tuple of str): layers that gave up their stride for ``output_stride``, or read a finer map.
-        left_out (tuple of str): children of the source that the converted model has no use for, such as auxiliary heads.
-        num_classes (int): asked for, as a new head. None if the source's were kept
-        output_stride (int): asked for. None if not
-        checked (str): the inputs on which the conversion was compared with the source, or why on none.
+        largest (float): largest logit of the source on the same inputs.
+        input_size (tuple of int): (H, W) of the example. None without an example
+        grid (tuple of int): (h, w) of its evidence. None without an example
+        dilated (tuple of str): layers whose stride or dilation changed for ``output_stride``.
+        left_out (tuple of str): children of the source that are not part of the conversion, such as auxiliary heads.
+        num_classes (int): outputs of the new last layer. None if that of the source was kept
+        output_stride (int): the argument of the conversion. None if it was not passed
+        checked (str): the inputs on which the conversion was compared with the source, or why there were none.
     """
 
     source: str
@@ -98,7 +98,7 @@ class Conversion:
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> Conversion:
-        """Read a record from JSON, in which tuples have become lists.
+        """Create a record from JSON, in which tuples have become lists.
 
         Args:
             record (dict): the fields by name.
@@ -149,13 +149,13 @@ class SoftCamModel(nn.Module):
 
     with features :math:`f(x)` (N, C, h, w), evidence :math:`E` (N, K, h, w) and logits :math:`y` (N, K).
 
-    Cost: a forward of the classifier it came from; the head runs at h*w positions instead of one.
+    Cost: one forward of the source classifier, with the head at h*w positions instead of one.
 
     Args:
-        backbone (torch.nn.Module): gives the feature map (N, C, h, w).
-        evidence (EvidenceHead): turns it into class evidence (N, K, h, w).
+        backbone (torch.nn.Module): computes the feature map (N, C, h, w).
+        evidence (EvidenceHead): computes the class evidence (N, K, h, w) of a feature map.
 
-    ``conversion`` holds what :func:`convert_to_softcam` did; None for a model that was built by hand.
+    ``conversion`` is the record of :func:`convert_to_softcam`, or None for a model that was built by hand.
 
     Example::
 
@@ -171,10 +171,10 @@ class SoftCamModel(nn.Module):
         self.conversion: Conversion | None = None
 
     def evidence_maps(self, inputs: Tensor) -> Tensor:
-        """Class evidence for every class at once. Cost: one forward.
+        """Compute the evidence for all classes. Cost: one forward.
 
         Args:
-            inputs (Tensor): images (N, ...), as the backbone takes them.
+            inputs (Tensor): images (N, ...), in the form that the backbone expects.
 
         Returns:
             Tensor: (N, K, h, w), signed, in units of the logit.
@@ -182,7 +182,7 @@ class SoftCamModel(nn.Module):
         return cast(Tensor, self.evidence(self.backbone(inputs)))
 
     def evidence_grid(self, *size: int) -> tuple[int, ...]:
-        """How fine the evidence is for an input of some size, found without computing anything.
+        """Return the grid of the evidence for an input of some size, without computing any values.
 
         Args:
             *size (int): of the input in pixels, (H, W).
@@ -191,11 +191,11 @@ class SoftCamModel(nn.Module):
             tuple of int: positions of the evidence, (h, w).
 
         Raises:
-            ValueError: if the input is too small, or the network does not tell how many channels it reads.
+            ValueError: if the input is too small, or if the backbone has no convolution to read the channels off.
         """
         channels = input_channels(self.backbone)
         if channels is None:
-            raise ValueError("the backbone has no convolution that would tell its input; call evidence_maps instead.")
+            raise ValueError("the backbone has no convolution to read the channels off; call evidence_maps instead.")
         try:
             return tuple(run_on_meta(self.backbone, (1, channels, *size)).shape[2:])
         except RuntimeError as error:
@@ -203,28 +203,28 @@ class SoftCamModel(nn.Module):
             raise ValueError(f"the network does not run at {sides} pixels: {reason(error)}") from error
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Logits of ``inputs`` (N, ...), the means of their evidence maps: (N, K)."""
+        """Compute the logits (N, K) of ``inputs`` (N, ...), the means of their evidence maps."""
         return pooled(self.evidence_maps(inputs))
 
 
 def pooled(evidence: Tensor) -> Tensor:
-    """Logits (N, K) of evidence maps (N, K, ...)."""
+    """Average evidence maps (N, K, ...) to logits (N, K)."""
     return torch.flatten(evidence, 2).mean(dim=2)
 
 
 def _first_convolution(module: nn.Module) -> nn.Conv1d | nn.Conv2d | nn.Conv3d | None:
-    """The first convolution in the order of registration, which for all but exotic networks reads the input."""
+    """Return the first registered convolution, which reads the input in all but unusual networks."""
     return next((m for m in module.modules() if isinstance(m, CONVOLUTIONS)), None)
 
 
 def input_channels(module: nn.Module) -> int | None:
-    """Channels of the input (N, C, ...) of ``module``, read off its first convolution; None if it has none."""
+    """Return the number of channels of the input (N, C, ...), or None for a module without convolutions."""
     first = _first_convolution(module)
     return None if first is None else first.in_channels
 
 
 def spatial_dims(module: nn.Module) -> int | None:
-    """Spatial dimensions of the input of ``module``, read off its first convolution; None if it has none."""
+    """Return the number of spatial dimensions of the input, or None for a module without convolutions."""
     first = _first_convolution(module)
     return None if first is None else first.weight.dim() - 2
 
@@ -249,8 +249,8 @@ def noise_like(inputs: Tensor, seed: int, rows: int | None = None) -> Tensor:
 class _ShapesOnly(TorchFunctionMode):
     """Skips functions that keep the shape of their input.
 
-    On the meta device PyTorch composes them of many operations in Python (seen in 2.4 to 2.9), which took three quarters of
-    the time of a conversion.
+    On the meta device PyTorch decomposes them into many operations in Python, which took three quarters of the time of a
+    conversion.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

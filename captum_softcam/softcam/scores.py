@@ -1,7 +1,7 @@
-"""Loss and scores of a classifier over a set of examples: pure functions of logits, targets and evidence.
+"""Loss and scores of a classifier over a set of examples, as functions of logits, targets and evidence; free of Lightning.
 
-Three kinds of targets: ``"multiclass"``, one of K classes (N,) of whole numbers; ``"multilabel"``, any of K labels
-(N, K) of 0 and 1; ``"binary"``, a single logit for yes or no, (N,) of 0 and 1.
+There are three kinds of targets: ``"multiclass"``, class numbers (N,); ``"multilabel"``, labels (N, K) of 0 and 1;
+``"binary"``, labels (N,) of 0 and 1 for a single logit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KINDS = ("multiclass", "multilabel", "binary")
 
 
 def refuse_misfit(logits: object, targets: Tensor, kind: str) -> None:
-    """Raise ValueError unless logits and targets have the shapes that the kind asks for."""
+    """Raise ValueError unless logits and targets have the shapes of the kind."""
     if not isinstance(logits, Tensor):
         raise ValueError(f"the model gives {type(logits).__name__}; training needs logits (N, K), one tensor.")
     size, given = tuple(logits.shape), tuple(targets.shape)
@@ -34,14 +34,14 @@ def refuse_misfit(logits: object, targets: Tensor, kind: str) -> None:
 
 
 def classification_loss(logits: Tensor, targets: Tensor, kind: str, class_weights: Tensor | None = None) -> Tensor:
-    """Cross-entropy of logits (N, K); a scalar, the mean over the examples.
+    """Compute the cross-entropy of logits (N, K), a scalar, as the mean over the examples.
 
     Args:
-        logits (Tensor): (N, K); (N, 1) where ``kind`` is binary.
-        targets (Tensor): as ``kind`` asks for.
+        logits (Tensor): (N, K); (N, 1) if ``kind`` is binary.
+        targets (Tensor): in the shape of ``kind``.
         kind (str): softmax cross-entropy for multiclass, sigmoid cross-entropy for multilabel and binary.
-        class_weights (Tensor): (K,). Multiclass: each example counts by the weight of its class, and the mean is a weighted
-            one. Otherwise: the factor that the presence of a label counts more than its absence. Default: all 1
+        class_weights (Tensor): (K,). Multiclass: weight of each example by its class, in a weighted mean. Otherwise: weight
+            of the presence of a label relative to its absence. Default: all 1
     """
     class_weights = None if class_weights is None else class_weights.to(logits.dtype)
     if kind == "multiclass":
@@ -51,19 +51,20 @@ def classification_loss(logits: Tensor, targets: Tensor, kind: str, class_weight
 
 
 def accuracy(logits: Tensor, targets: Tensor, kind: str) -> Tensor:
-    """Share of right answers, a scalar: the greatest logit for multiclass, otherwise the sign of every logit."""
+    """Compute the fraction of correct predictions: by the largest logit for multiclass, otherwise by all signs."""
     if kind == "multiclass":
         return (logits.argmax(1) == targets).double().mean()
     return ((logits > 0) == (targets.reshape(logits.shape) > 0.5)).double().mean()
 
 
 def one_vs_rest_auc(logits: Tensor, targets: Tensor, kind: str) -> Tensor:
-    r"""Area under the ROC curve of every class against the rest, (K,); NaN for a class that all or no examples belong to.
+    r"""Compute the area under the ROC curve of every class against the rest, (K,); NaN for a class of all or no examples.
 
     .. math:: \mathrm{AUC}_k = P(s_k(x^+) > s_k(x^-)) + \tfrac12 P(s_k(x^+) = s_k(x^-))
 
-    over all pairs of an example :math:`x^+` of the class and one :math:`x^-` without it. Scores :math:`s` are the log-odds
-    of the softmax probabilities for multiclass, logits otherwise, in float64: probabilities near 1 would be rounded to ties.
+    over all pairs of an example :math:`x^+` of the class and one :math:`x^-` of the rest. Scores :math:`s` are the log-odds
+    of the softmax probabilities for multiclass, logits otherwise, in float64, because probabilities near 1 would be rounded
+    to ties.
     """
     scores = logits.double()
     if kind == "multiclass":
@@ -73,7 +74,8 @@ def one_vs_rest_auc(logits: Tensor, targets: Tensor, kind: str) -> Tensor:
 
 
 def _log_odds(logits: Tensor) -> Tensor:
-    """log(p / (1 - p)) of softmax probabilities; that of the greatest, which may be near 1, from the sum of the others."""
+    """Compute log(p / (1 - p)) of softmax probabilities."""
+    # 1 - p of the largest probability, which may be near 1, is the sum of the others: the difference would cancel.
     top = logits.argmax(1, keepdim=True)
     others = logits.scatter(1, top, -math.inf).logsumexp(1, keepdim=True)
     log_p = logits.log_softmax(1)
@@ -86,7 +88,7 @@ def _areas(scores: Tensor, members: Tensor) -> Tensor:
 
 
 def _area(inside: Tensor, outside: Tensor) -> Tensor:
-    """Share of pairs in the right order, ties counted half, by sorting instead of pairing; NaN without pairs."""
+    """Compute the fraction of pairs in the right order, with ties as one half; NaN without pairs."""
     if not len(inside) or not len(outside):
         return inside.new_tensor(math.nan)
     ordered, inside = outside.sort().values, inside.contiguous()
@@ -102,7 +104,7 @@ def best_epoch(history: Sequence[Mapping[str, float]]) -> int:
         history (sequence of mapping): one entry per epoch, with ``val_score`` and ``val_loss``; NaN counts as worst.
 
     Returns:
-        int: its place, the first where loss and score are equal.
+        int: its index; the first one if scores and losses are equal.
 
     Raises:
         ValueError: if there are no epochs.
@@ -116,12 +118,12 @@ def best_epoch(history: Sequence[Mapping[str, float]]) -> int:
 
 
 def hoyer_sparsity(evidence: Tensor) -> Tensor:
-    r"""Hoyer's sparsity of the evidence of each example :cite:p:`hoyer2004sparseness`.
+    r"""Compute Hoyer's sparsity of the evidence of each example :cite:p:`hoyer2004sparseness`.
 
     .. math:: \frac{\sqrt n - \lVert E \rVert_1 / \lVert E \rVert_2}{\sqrt n - 1}
 
-    over the :math:`n = Khw` cells: 0 where all have the same magnitude, 1 where a single one is not zero. Whatever the unit
-    of the logits, it needs no threshold. Evidence that is zero everywhere counts as 1, for the penalty has taken it all.
+    over the :math:`n = Khw` cells: 0 if all have the same magnitude, 1 if only one is not zero. It does not depend on the
+    scale of the logits and needs no threshold. Evidence that is zero everywhere has sparsity 1.
 
     Args:
         evidence (Tensor): (N, K, ...) with more than one cell per example.

@@ -1,6 +1,6 @@
-"""The training of a SoftCAM model, or of a black box beside it, as a Lightning module.
+"""The training of a SoftCAM model, or of a black box for comparison, as a Lightning module.
 
-It is special in one point: classification loss and penalty are read off the evidence of one and the same forward.
+Classification loss and penalty are computed from the evidence of one forward.
 """
 
 from __future__ import annotations
@@ -37,37 +37,37 @@ class SoftCamTask(LightningModule):
 
     .. math:: L = \mathrm{CE}\Big(\frac{1}{hw} \sum_p E(p),\; y\Big) + L_\mathrm{penalty}(E)
 
-    with evidence :math:`E` (N, K, h, w) of one forward and targets :math:`y`. Stochastic gradient descent with Nesterov
-    momentum; the learning rate falls along half a cosine over the epochs of the ``Trainer``.
+    with evidence :math:`E` (N, K, h, w) of one forward and targets :math:`y`. The optimizer is stochastic gradient descent
+    with Nesterov momentum; the learning rate follows half a cosine over the epochs of the ``Trainer``.
 
-    Logged for every epoch, on the whole of each set: ``train_loss`` and ``val_loss`` (of the classification, without the
-    penalty), ``val_accuracy``, ``val_auc`` (mean over the classes of one against the rest; a class that the set has no
-    examples of, or nothing else, is left out of it, and a warning says so), ``val_score`` (higher is better: what the best
-    epoch is chosen by), and for SoftCAM models ``train_penalty``, ``val_penalty`` and ``val_sparsity`` (Hoyer's, of the
-    evidence :cite:p:`hoyer2004sparseness`). Several processes agree on all of them.
+    Logged for every epoch, over the whole of each set: ``train_loss`` and ``val_loss`` (of the classification, without the
+    penalty), ``val_accuracy``, ``val_auc`` (one class against the rest, averaged over the classes; a class of all or no
+    examples is left out, with a warning), ``val_score`` (higher is better; it selects the best epoch), and for SoftCAM
+    models ``train_penalty``, ``val_penalty`` and ``val_sparsity`` (Hoyer's, of the evidence
+    :cite:p:`hoyer2004sparseness`). The values are the same in all processes.
 
     Departures from the paper: none in the recipe; class weights, multi-label and binary targets are additions.
 
     Cost: one forward and one backward per step.
 
     Args:
-        model (torch.nn.Module): a :class:`SoftCamModel`, or any module that gives logits (N, K).
+        model (torch.nn.Module): a :class:`SoftCamModel`, or any module that returns logits (N, K).
         penalty (ElasticNetEvidenceLoss): on the evidence; for SoftCAM models, with ``reduction="mean"``. Default: None
         kind (str): ``"multiclass"`` with targets (N,) of class numbers, ``"multilabel"`` with targets (N, K) of 0 and 1, or
             ``"binary"`` with a single logit (N, 1) and targets (N,) of 0 and 1. Default: ``"multiclass"``
-        class_weights (Tensor): (K,), as :func:`~captum_softcam.data.balanced_class_weights` gives them. Multiclass: weight
-            of every example by its class; otherwise: weight of a label's presence against its absence. Default: None
-        score (str): ``"auc"``, ``"accuracy"`` or ``"loss"``: what the best epoch is chosen by. Default: ``"auc"``
+        class_weights (Tensor): (K,), for example of :func:`~captum_softcam.data.balanced_class_weights`. Multiclass: weight
+            of each example by its class. Otherwise: weight of the presence of a label relative to its absence. Default: None
+        score (str): ``"auc"``, ``"accuracy"`` or ``"loss"``, which selects the best epoch. Default: ``"auc"``
         lr (float): learning rate of the first epoch. Default: 1e-3
-        final_lr (float): the one that the cosine ends at. Default: a tenth of ``lr``
-        momentum (float): Nesterov's. Default: 0.9
+        final_lr (float): learning rate at the end of the cosine. Default: a tenth of ``lr``
+        momentum (float): Nesterov momentum. Default: 0.9
         weight_decay (float): on all weights. Default: 5e-4
 
     Raises:
-        TypeError: if ``model`` is no module.
+        TypeError: if ``model`` is not a module.
         ValueError: for a penalty on a model without evidence maps or with another reduction, an unknown ``kind`` or
-            ``score``, or numbers out of range. Training raises it for logits and targets that do not fit together, for a
-            loss that is not finite (the message names epoch and step), and for an AUC that is undefined for all classes.
+            ``score``, or numbers out of range. Training raises it if logits and targets do not match, if the loss is not
+            finite (the message names epoch and step), and if the AUC is undefined for all classes.
 
     Example::
 
@@ -107,11 +107,11 @@ class SoftCamTask(LightningModule):
         self._left_out: list[int] = []
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """What the model says of ``inputs`` (N, ...): logits (N, K)."""
+        """Compute the logits (N, K) of ``inputs`` (N, ...)."""
         return cast(Tensor, self.model(inputs))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Loss with penalty, a scalar, of a batch of inputs and targets; called by Lightning."""
+        """Compute the loss with penalty, a scalar, of a batch of inputs and targets; called by Lightning."""
         logits, targets, evidence = self._outputs(batch)
         loss = classification_loss(logits, targets, self.kind, self.class_weights)
         self._log_mean("train_loss", loss, len(logits), prog_bar=True)
@@ -154,7 +154,7 @@ class SoftCamTask(LightningModule):
             self._log_mean(f"val_{name}", value, 1, prog_bar=name in ("accuracy", "auc"))
 
     def configure_optimizers(self) -> Any:
-        """Optimiser and schedule; called by Lightning."""
+        """Create optimizer and schedule; called by Lightning."""
         epochs = self.trainer.max_epochs
         if epochs is None or epochs < 1:
             raise ValueError(
@@ -173,7 +173,8 @@ class SoftCamTask(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
 
     def _outputs(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Logits, targets and evidence of one forward; in single precision at least, for sums over cells run high."""
+        """Return logits, targets and evidence of one forward, at least in single precision."""
+        # Under 16-mixed precision, sums over the cells of the evidence would overflow.
         inputs, targets = batch
         evidence = self.model.evidence_maps(inputs) if isinstance(self.model, SoftCamModel) else None
         if evidence is not None:
@@ -186,7 +187,7 @@ class SoftCamTask(LightningModule):
         self.log(name, value, on_step=False, on_epoch=True, sync_dist=True, batch_size=size, prog_bar=prog_bar)
 
     def _tell_left_out(self, areas: Tensor) -> None:
-        """Say once which classes the mean AUC cannot speak of; refuse where it would have to choose the best epoch."""
+        """Warn once of classes without an AUC; raise ValueError if no class has one and it selects the best epoch."""
         left_out = areas.isnan().nonzero().flatten().tolist()
         if len(left_out) == len(areas) and self.score == "auc":
             raise ValueError(
@@ -203,9 +204,9 @@ class SoftCamTask(LightningModule):
 
 
 class _Outputs(Metric):
-    """What is known of every example, from all batches and all processes, which need not have had equally many.
+    """Outputs for every example, gathered from all batches and processes.
 
-    Lightning's own mean over processes is for equal parts only: it rounds their mean size down.
+    Scores are computed from all outputs because Lightning's mean over processes needs equal numbers of examples.
     """
 
     full_state_update = False
@@ -225,7 +226,7 @@ class _Outputs(Metric):
         self.of_evidence.append(of_evidence)
 
     def compute(self) -> tuple[Tensor, Tensor, Tensor]:
-        """All logits (N, K), all targets, penalty and sparsity (N, 2)."""
+        """Return all logits (N, K), all targets, and penalty and sparsity (N, 2)."""
         return dim_zero_cat(self.logits), dim_zero_cat(self.targets), dim_zero_cat(self.of_evidence)
 
 
@@ -245,7 +246,7 @@ def _check_model(model: nn.Module, penalty: ElasticNetEvidenceLoss | None) -> No
         )
     if penalty.reduction != "mean":
         raise ValueError(
-            f"the penalty has reduction {quoted(penalty.reduction)}; expected 'mean', for others depend on the batch size "
+            f"the penalty has reduction {quoted(penalty.reduction)}; expected 'mean', because others depend on the batch size "
             "and on the number of processes."
         )
 

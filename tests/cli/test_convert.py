@@ -112,7 +112,7 @@ def test_refusals(checkpoint, here):
     assert "the folder 'no' for 'a.safetensors' does not exist" in refused("--out", "no/a.safetensors")
     assert "exists already and is not overwritten" in refused("--out", checkpoint)
     assert "exists already and is not overwritten" in refused("--onnx", checkpoint)
-    assert "no safetensors file, or is cut off" in refused("--model", _broken(here))
+    assert "not a safetensors file, or is truncated" in refused("--model", _broken(here))
     assert "does not run on the example (2, 3, 8, 8)" in refused("--model", "alexnet", "--size", 8)
 
 

@@ -134,7 +134,7 @@ def test_a_network_of_ones_own_asks_for_its_code(net, images, tmp_path):
     model = convert_to_softcam(net)
     path = save_softcam(model, tmp_path / "model.safetensors")
     assert _header(path)["architecture"] is None
-    with pytest.raises(ValueError, match=r"torchvision does not build; give the untrained one: load\(path, model=MyNet"):
+    with pytest.raises(ValueError, match=r"torchvision does not build; pass the untrained one: load\(path, model=MyNet"):
         load_softcam(path)
     after = load_softcam(path, model=PooledNet())
     assert torch.equal(after(images), model(images)), "float64 as it was"
@@ -199,13 +199,13 @@ class TestForeignFiles:
         content = path.read_bytes()
         for length in (0, 5, 200, len(content) // 2, len(content) - 1):
             path.write_bytes(content[:length])
-            with pytest.raises(ValueError, match=r"model.safetensors' is no safetensors file, or is cut off"):
+            with pytest.raises(ValueError, match=r"model.safetensors' is not a safetensors file, or is truncated"):
                 Classifier.load(path)
 
     def test_a_pickle_is_not_opened(self, tmp_path):
         path = tmp_path / "model.safetensors"
         path.write_bytes(pickle.dumps({"weights": 1}))
-        with pytest.raises(ValueError, match="no safetensors file"):
+        with pytest.raises(ValueError, match="not a safetensors file"):
             Classifier.load(path)
 
     def test_another_programs_weights(self, tmp_path):
