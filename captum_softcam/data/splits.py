@@ -1,4 +1,4 @@
-"""The split of a training: which images are trained on and which validate, written with the run and compared on resuming."""
+"""The split of a training into images to train and to validate on: written with the run, and compared on resuming."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Rows = dict[str, tuple[str, str]]
 
 
 def write_split(out: Path, train: LabelledImages, validation: LabelledImages) -> None:
-    """Write ``split.csv``, a table as ``--csv`` takes it with ``--allow-outside``.
+    """Write ``split.csv``, a table that :meth:`LabelledImages.from_csv` reads with ``allow_outside=True``.
 
     Args:
-        out (Path): the folder of the run.
+        out (Path): folder of the run.
         train (LabelledImages): images to train on.
         validation (LabelledImages): images to validate on.
 
@@ -38,18 +38,18 @@ def write_split(out: Path, train: LabelledImages, validation: LabelledImages) ->
 
 
 def refuse_other_split(out: Path, digests: Mapping[str, str], train: LabelledImages, validation: LabelledImages) -> None:
-    """Raise ValueError unless the images are split as they were when the run was started.
+    """Raise ValueError unless the split is the one that the run was started with.
 
-    With an image more or less, the random split would be another one, and train on images that validated before.
+    A random split of other images would move images between training and validation.
 
     Args:
-        out (Path): the folder of the run.
-        digests (mapping): of the sets ``training`` and ``validation`` at the start.
+        out (Path): folder of the run.
+        digests (mapping): digests of the sets ``training`` and ``validation`` at the start.
         train (LabelledImages): images to train on now.
         validation (LabelledImages): images to validate on now.
 
     Raises:
-        ValueError: if an image is missing, new, or on the other side.
+        ValueError: if an image is missing or new, or in the other set.
     """
     if {"training": train.digest(), "validation": validation.digest()} == dict(digests):
         return
@@ -60,7 +60,7 @@ def refuse_other_split(out: Path, digests: Mapping[str, str], train: LabelledIma
 
 
 def _rows(train: LabelledImages, validation: LabelledImages) -> Rows:
-    """Labels and split by the full name of the file."""
+    """Return labels and split by the absolute path of the file."""
     return {
         str(file.absolute()): ("|".join(data.classes[k] for k in entry), split)
         for data, split in ((train, "train"), (validation, "val"))
@@ -69,7 +69,7 @@ def _rows(train: LabelledImages, validation: LabelledImages) -> Rows:
 
 
 def _difference(out: Path, now: Rows) -> str:
-    """What is missing, new or changed, as far as the table of the run tells."""
+    """Describe which images are missing, new or changed, compared with the table of the run."""
     try:
         with (out / "split.csv").open(newline="", encoding="utf-8") as file:
             before = {row["path"]: (row["label"], row["split"]) for row in csv.DictReader(file)}

@@ -246,8 +246,8 @@ def _check_model(model: nn.Module, penalty: ElasticNetEvidenceLoss | None) -> No
         )
     if penalty.reduction != "mean":
         raise ValueError(
-            f"the penalty has reduction {quoted(penalty.reduction)}; expected 'mean', because others depend on the batch size "
-            "and on the number of processes."
+            f"the penalty has reduction {quoted(penalty.reduction)}; expected 'mean', because others depend on the batch "
+            "size and on the number of processes."
         )
 
 

@@ -1,9 +1,8 @@
-"""A whole training by Lightning, in a folder that it can be resumed from.
+"""Training by Lightning, in a folder that an interrupted run can be resumed from.
 
-It is special in one point: every random draw is a function of seed, epoch and place (of an example in its set, of a step
-in its epoch), never of what was drawn before. So a run that was cut off, by Ctrl-C or by a lost machine, goes on from the
-start of the epoch it was in and ends with the weights of a run that was not, bit by bit on the CPU, with any number of
-worker processes.
+All random numbers are functions of seed, epoch and index (of an example in its set, of a step in its epoch), and do not
+depend on earlier draws. An interrupted run therefore resumes from the start of its epoch, and ends with the weights of an
+uninterrupted one: equal to the bit on the CPU, with any number of worker processes.
 """
 
 from __future__ import annotations
@@ -56,13 +55,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training left behind.
+    """Result of a training.
 
     Args:
-        score (float): the best validation score.
-        epoch (int): the epoch that it was reached in, counted from 0; among several the one with the lowest validation loss.
+        score (float): best validation score.
+        epoch (int): its epoch, counted from 0; among equal scores the one with the lowest validation loss.
         checkpoint (Path): weights of that epoch, under ``"state_dict"``; the model has them already.
-        history (tuple of dict): what was logged, one entry per epoch, as in ``metrics.csv``.
+        history (tuple of dict): logged values, one entry per epoch, as in ``metrics.csv``.
     """
 
     score: float
@@ -89,54 +88,54 @@ def train_classifier(
     resume: bool = False,
     show_progress: bool = True,
 ) -> TrainingResult:
-    """Train, keep the weights of the best epoch, and leave a folder that an interrupted training resumes from.
+    """Train a model, restore the weights of the best epoch, and write a folder that an interrupted run can be resumed from.
 
-    The folder holds ``metrics.csv``, a row per epoch, ``checkpoints/best.ckpt`` with the weights of the epoch with the best
-    ``val_score`` (among equal ones the lowest ``val_loss``), ``checkpoints/last.ckpt`` with everything at the start of the
-    epoch that runs, and ``checkpoints/previous.ckpt`` with that of the epoch before. The first is there before the first
-    step. Each is written beside its place and renamed, so that a kill or a full disk leaves the one before; there has to be
-    room for four. After Ctrl-C, SIGTERM, SIGKILL or a crash, ``resume=True`` repeats the epoch that was cut off, and ends
-    with the weights that an uninterrupted training has. A damaged ``last.ckpt`` is passed over with a warning. One process
-    at a time trains in a folder.
+    The folder contains ``metrics.csv`` with a row per epoch, ``checkpoints/best.ckpt`` with the weights of the epoch with
+    the best ``val_score`` (among equal scores the one with the lowest ``val_loss``), ``checkpoints/last.ckpt`` with the
+    state at the start of the current epoch, and ``checkpoints/previous.ckpt`` with that of the epoch before. ``last.ckpt`` exists
+    before the first step. Files are written under a temporary name and renamed, so that a kill or a full disk leaves the
+    previous ones; there has to be room for four. After Ctrl-C, SIGTERM, SIGKILL or a crash, ``resume=True`` repeats the
+    interrupted epoch, and ends with the weights of an uninterrupted training. A damaged ``last.ckpt`` is skipped with a
+    warning. Only one process at a time can train in a folder.
 
-    A training that goes on has to be the same one: seed, epochs, recipe of the task, and the numbers of examples are
-    compared. A data set with a method ``digest()``, as :class:`~captum_softcam.data.LabelledImages` has it, is compared by
-    that, too: with an image more or less, examples would change from one set to the other.
+    A training can only be resumed with the same settings: seed, epochs, recipe of the task, and the numbers of examples are
+    compared. Data sets with a method ``digest()``, such as :class:`~captum_softcam.data.LabelledImages`, are also compared
+    by their digest, because a random split of other images would move examples between training and validation.
 
-    Every example is drawn with random numbers of its own, a function of ``seed``, epoch and its number in the set; the
-    global random state is left as found. When a single example is left over for the last batch of an epoch, it is left out,
-    for batch normalisation cannot do with one. A validation example is never seen twice, in whatever number of processes.
+    Every example is loaded with its own random numbers, a function of ``seed``, epoch and its index in the set. The global
+    random state is restored. If a single example remains for the last batch of an epoch, it is left out, because batch
+    normalisation needs two. Validation examples are never repeated, with any number of processes.
 
     Cost: per epoch one forward and backward of every training example, and one forward of every validation example.
 
     Args:
         task (SoftCamTask): model, loss and recipe.
-        train (Dataset): items (input, target), by number.
+        train (Dataset): items (input, target), by index.
         validation (Dataset): the same, without augmentation.
-        folder (path): where to write; made if it is not there.
-        epochs (int): the learning rate falls over all of them. Default: 50
+        folder (path): output folder, created if it does not exist.
+        epochs (int): number of epochs; the learning rate decreases over all of them. Default: 50
         batch_size (int): examples per step and process. Default: 12
-        patience (int): stop after so many epochs without a better one, by score and loss as above. Default: never
+        patience (int): stop after this number of epochs without a better one, by score and loss. Default: never
         seed (int): of order, augmentation and dropout. Default: 0
-        workers (int): processes that load the data. Default: 0, in this one
-        precision (str): Lightning's, e.g. ``"16-mixed"`` on a GPU. Default: ``"32-true"``
-        accelerator (str): Lightning's, e.g. ``"cpu"``. Default: ``"auto"``
-        devices (int, str or list of int): Lightning's. Default: 1
-        strategy (str): Lightning's, e.g. ``"ddp"`` for several processes. Default: ``"auto"``
-        resume (bool): go on with the training in ``folder``, given the same arguments. Default: False
-        show_progress (bool): a bar per epoch. Default: True
+        workers (int): processes that load the data. Default: 0, in the main process
+        precision (str): argument of Lightning's ``Trainer``, e.g. ``"16-mixed"`` on a GPU. Default: ``"32-true"``
+        accelerator (str): argument of the ``Trainer``, e.g. ``"cpu"``. Default: ``"auto"``
+        devices (int, str or list of int): argument of the ``Trainer``. Default: 1
+        strategy (str): argument of the ``Trainer``, e.g. ``"ddp"`` for several processes. Default: ``"auto"``
+        resume (bool): whether to resume the training in ``folder``, with the same arguments. Default: False
+        show_progress (bool): whether to show a progress bar per epoch. Default: True
 
     Returns:
-        TrainingResult: the best score; the model of ``task`` has the weights of that epoch, and is in eval mode.
+        TrainingResult: best score and history; the model of ``task`` has the weights of that epoch, in eval mode.
 
     Raises:
         BlockingIOError: if another process trains in ``folder``.
-        FileExistsError: if ``folder`` holds a training, and ``resume`` is False.
-        FileNotFoundError: if it holds none, and ``resume`` is True.
-        KeyboardInterrupt: after Ctrl-C or SIGTERM; the message says how to resume.
-        OSError: if a file cannot be written; ``resume=True`` goes on once it can.
-        ValueError: for an empty set, numbers out of range, settings that Lightning refuses, checkpoints of another model or
-            training or all damaged, and what :class:`SoftCamTask` and the data sets refuse.
+        FileExistsError: if ``folder`` contains a training, and ``resume`` is False.
+        FileNotFoundError: if it contains none, and ``resume`` is True.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM; the message explains how to resume.
+        OSError: if a file cannot be written; the training can be resumed.
+        ValueError: for an empty set, numbers out of range, settings that Lightning refuses, and checkpoints of another model
+            or training or damaged ones; also raised by :class:`SoftCamTask` and the data sets.
 
     Example::
 
@@ -183,7 +182,7 @@ def train_in_folder(
     resume: bool,
     show_progress: bool = True,
 ) -> TrainingResult:
-    """As :func:`train_classifier`, in a folder that this process owns already."""
+    """Train as :func:`train_classifier` does, in a folder that this process has locked already."""
     _check_numbers(epochs=epochs, batch_size=batch_size, patience=1 if patience is None else patience)
     _check_sets(train, validation)
     keeper = _Keeper(folder, patience, _recipe(task, train, validation, seed, epochs))
@@ -206,17 +205,17 @@ def train_in_folder(
 
 @contextmanager
 def owned_folder(folder: Path) -> Iterator[None]:
-    """Make a folder and work in it alone; the first of several processes does, for all. It goes if nothing is in it.
+    """Create a folder and lock it; of several processes the main one does. It is removed if it stays empty.
 
     Args:
         folder (Path): the folder.
 
     Yields:
-        None: for the time of the block the folder is owned.
+        None: while the folder is locked.
 
     Raises:
-        BlockingIOError: if another process works there.
-        OSError: if it cannot be made.
+        BlockingIOError: if another process has locked it.
+        OSError: if it cannot be created.
     """
     if not is_main_process():
         yield
@@ -227,12 +226,12 @@ def owned_folder(folder: Path) -> Iterator[None]:
             remove_leftovers(folder / "checkpoints")
             yield
     finally:
-        with suppress(OSError):  # what is in it stays
+        with suppress(OSError):  # the folder is not empty
             folder.rmdir()
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one of several that writes and speaks."""
+    """Check whether this is the process that writes files and prints, of several that train together."""
     return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
@@ -245,19 +244,19 @@ def _check_numbers(**numbers: int) -> None:
 def _check_sets(train: Any, validation: Any) -> None:
     for name, data in (("training", train), ("validation", validation)):
         if len(data) == 0:
-            raise ValueError(f"the {name} set is empty; give at least one example.")
+            raise ValueError(f"the {name} set is empty; pass at least one example.")
 
 
-_FOR_GOING_ON = ("loops", "lr_schedulers", "optimizer_states")  # parts of a checkpoint besides weights
+_FOR_RESUMING = ("loops", "lr_schedulers", "optimizer_states")  # entries of a checkpoint besides the weights
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether a training has begun in a folder, so that it can be resumed."""
+    """Check whether a folder contains a training that can be resumed."""
     return any((folder / "checkpoints" / name).exists() for name in (LAST, PREVIOUS))
 
 
 def _recipe(task: SoftCamTask, train: Any, validation: Any, seed: int, epochs: int) -> dict[str, Any]:
-    """What a training is the same by when it goes on: plain values under names that a message can use."""
+    """Return the settings that must not change when a training is resumed, by names for messages."""
     weights, penalty = task.class_weights, task.penalty
     return {
         "seed": seed,
@@ -271,13 +270,13 @@ def _recipe(task: SoftCamTask, train: Any, validation: Any, seed: int, epochs: i
 
 
 def _named(data: Any) -> str:
-    """The number of examples of a set and, if it has one, its digest."""
+    """Describe a set by its number of examples and its digest, if it has one."""
     digest = getattr(data, "digest", None)
     return f"{len(data)} examples" + (f", digest {digest()}" if callable(digest) else "")
 
 
 def _take_up(task: SoftCamTask, keeper: _Keeper, resume: bool) -> Path | None:
-    """The checkpoint to go on from, if asked for, its history in the keeper; refuses what cannot go on or would be lost."""
+    """Return the checkpoint to resume from, and load its history; raise an error if a training would be overwritten."""
     if not resume:
         if has_checkpoint(keeper.folder) and is_main_process():
             raise FileExistsError(
@@ -286,22 +285,22 @@ def _take_up(task: SoftCamTask, keeper: _Keeper, resume: bool) -> Path | None:
         return None
     path, content = newest_checkpoint(keeper.folder / "checkpoints")
     weights = task.state_dict()
-    refuse_foreign(path, content, weights, keeper.recipe, _FOR_GOING_ON)
+    refuse_foreign(path, content, weights, keeper.recipe, _FOR_RESUMING)
     keeper.rows, keeper.finished = content[NOTE]["rows"], content[NOTE]["finished"]
     if keeper.rows and not keeper.best_is_now():
         _read_best(task, keeper)
     elif keeper.finished and is_main_process():
         keeper.repair_best(content)
     last = path.with_name(LAST)
-    if path != last and last.exists() and is_main_process():  # none where a kill came between two names: nothing is lost
+    if path != last and last.exists() and is_main_process():  # without a file, a kill came between two renames
         warnings.warn(
-            f"'{shown(last)}' is damaged; the training goes on from '{path.name}', an epoch earlier.", stacklevel=4
+            f"'{shown(last)}' is damaged; the training resumes from '{path.name}', an epoch earlier.", stacklevel=4
         )
     return path
 
 
 def _read_best(task: SoftCamTask, keeper: _Keeper) -> dict[str, Any]:
-    """The best weights so far."""
+    """Read the best weights so far."""
     path = keeper.folder / "checkpoints" / BEST
     content = read_checkpoint(path)
     if content is None:
@@ -321,7 +320,7 @@ def _trainer(**settings: Any) -> Trainer:
             logger=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
-            use_distributed_sampler=False,  # _Order does it, and repeats no validation example
+            use_distributed_sampler=False,  # Lightning's repeats validation examples; _Order does not
             deterministic="warn",
         )
     except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
@@ -331,7 +330,7 @@ def _trainer(**settings: Any) -> Trainer:
 def _fit(trainer: Trainer, task: SoftCamTask, data: LightningDataModule, folder: Path, last: Path | None) -> None:
     try:
         trainer.fit(task, datamodule=data, ckpt_path=last, weights_only=True)
-    except SystemExit as end:  # what Lightning makes of Ctrl-C and SIGTERM
+    except SystemExit as end:  # raised by Lightning after Ctrl-C and SIGTERM
         if not has_checkpoint(folder):
             raise KeyboardInterrupt("the training stopped before its first step, and nothing was written") from end
         raise KeyboardInterrupt("the training stopped; resume=True repeats the epoch it was in and goes on") from end
@@ -340,7 +339,7 @@ def _fit(trainer: Trainer, task: SoftCamTask, data: LightningDataModule, folder:
 
 
 def _finish(task: SoftCamTask, keeper: _Keeper) -> TrainingResult:
-    """Put the best weights into the model and read the history from where every process can."""
+    """Load the best weights into the model, and read the history from the file that all processes can read."""
     task.load_state_dict(_read_best(task, keeper))
     task.eval()
     history = read_history(keeper.folder)
@@ -349,7 +348,7 @@ def _finish(task: SoftCamTask, keeper: _Keeper) -> TrainingResult:
 
 
 def read_history(folder: Path) -> tuple[dict[str, float], ...]:
-    """The rows of ``metrics.csv``; none if no epoch has ended yet."""
+    """Read the rows of ``metrics.csv``; none if no epoch has ended yet."""
     path = folder / "metrics.csv"
     if not path.is_file():
         return ()
@@ -358,7 +357,7 @@ def read_history(folder: Path) -> tuple[dict[str, float], ...]:
 
 
 class _Keeper(Checkpoint):
-    """Writes the folder: history, best and last checkpoint; stops when patience ends. Its state is in the checkpoints."""
+    """Callback that writes history, best and last checkpoint, and stops a training when its patience ends."""
 
     def __init__(self, folder: Path, patience: int | None, recipe: dict[str, Any]) -> None:
         self.folder = folder
@@ -370,20 +369,20 @@ class _Keeper(Checkpoint):
         self.files = WholeFiles()
 
     def best_is_now(self) -> bool:
-        """Whether the model has the best weights so far: those of the epoch that ended last."""
+        """Check whether the last epoch was the best one, so that the model has the best weights."""
         return best_epoch(self.rows) == len(self.rows) - 1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002 (Lightning's signature)
-        """Begin the epoch anew: Lightning takes every checkpoint for one from the middle or the end of an epoch."""
+        """Restart the epoch, because Lightning expects checkpoints from the middle or the end of one."""
         trainer.fit_loop.restarting = False
         trainer.should_stop = self.finished
         self._write_rows(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Save at a moment when nothing of an epoch is under way: schedules have moved on, no batch was drawn."""
+        """Save between two epochs, when schedules have advanced and no batch was drawn."""
         self.lr = float(trainer.optimizers[0].param_groups[0]["lr"])
         self._save_last(trainer)
-        self._save_best(trainer)  # after a kill before it: when the training goes on from the last
+        self._save_best(trainer)  # after last.ckpt: if a kill comes in between, the resumed training saves it
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         row = {"epoch": float(trainer.current_epoch), "lr": self.lr}
@@ -394,17 +393,17 @@ class _Keeper(Checkpoint):
             trainer.should_stop = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Save the best weights first: of a training that is finished, nothing would be done again after a kill."""
+        """Save the best weights before the mark that the training is finished, after which nothing is repeated."""
         self._save_best(trainer)
         self.finished = True
         self._save_last(trainer)
 
     def repair_best(self, last: dict[str, Any]) -> None:
-        """Write damaged best weights again from the last checkpoint, which has them."""
+        """Restore damaged best weights from the last checkpoint of a finished training, if that has them."""
         path = self.folder / "checkpoints" / BEST
         if read_checkpoint(path) is None:
             self.files.note = last[NOTE]
-            self.files.save_checkpoint({name: part for name, part in last.items() if name not in _FOR_GOING_ON}, path)
+            self.files.save_checkpoint({name: part for name, part in last.items() if name not in _FOR_RESUMING}, path)
 
     def _save_last(self, trainer: Trainer) -> None:
         self._save(trainer, LAST, weights_only=False)
@@ -428,7 +427,7 @@ class _Keeper(Checkpoint):
 
 
 class _StepSeed(Callback):
-    """Seeds every step by its place, so that dropout does not depend on what was drawn before."""
+    """Callback that seeds every step, so that dropout does not depend on earlier draws."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -444,7 +443,10 @@ class _StepSeed(Callback):
 
 
 class _Data(LightningDataModule):
-    """Loaders of both sets; the epoch comes from the trainer, for Lightning tells it to a sampler too late on resuming."""
+    """Loaders of both sets.
+
+    The epoch is read from the trainer, because on resuming Lightning calls ``set_epoch`` of a sampler too late.
+    """
 
     def __init__(self, train: Any, validation: Any, batch_size: int, workers: int, seed: int) -> None:
         super().__init__()
@@ -464,7 +466,7 @@ class _Data(LightningDataModule):
         return self._loader(self.sets[1], order, drop_last=False)
 
     def _running(self) -> Trainer:
-        assert isinstance(self.trainer, Trainer)  # Lightning sets it before it asks for a loader
+        assert isinstance(self.trainer, Trainer)  # set by Lightning before it requests a loader
         return self.trainer
 
     def _loader(self, data: Any, order: _Order, drop_last: bool) -> DataLoader[Any]:
@@ -479,9 +481,9 @@ class _Data(LightningDataModule):
 
 
 class _Order(Sampler[tuple[int, int]]):
-    """Pairs (epoch, number) in the order of the epoch, every ``world``-th of them from ``rank`` on.
+    """Sampler of pairs (epoch, index) in the order of the epoch: every ``world``-th of them, starting at ``rank``.
 
-    With a seed the order is a random one, its first examples repeated at the end where processes would differ in length.
+    With a seed the order is random, and its first examples are repeated at the end, so that all processes have equally many.
     """
 
     def __init__(self, count: int, epoch: int, seed: int | None, place: tuple[int, int]) -> None:
@@ -491,7 +493,7 @@ class _Order(Sampler[tuple[int, int]]):
         self.rank, self.world = place
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before every epoch."""
+        """Set the epoch; called by Lightning before every epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -510,7 +512,7 @@ class _Order(Sampler[tuple[int, int]]):
 
 
 class _Drawn(Dataset[Any]):
-    """A data set whose items are drawn with random numbers of their own, by epoch and number."""
+    """Data set whose items are loaded with their own random numbers, by epoch and index."""
 
     def __init__(self, data: Any, seed: int) -> None:
         self.data = data
@@ -529,13 +531,13 @@ class _Drawn(Dataset[Any]):
 
 
 def _seed_of(*numbers: int) -> int:
-    """A seed of 32 bits that changes with each of the numbers."""
+    """Derive a seed of 32 bits from several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 @contextmanager
 def _own_random_state() -> Iterator[None]:
-    """Leave the random states of the CPU as found."""
+    """Restore the random states of the CPU."""
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     try:
         yield
@@ -547,7 +549,7 @@ def _own_random_state() -> Iterator[None]:
 
 @contextmanager
 def _deterministic() -> Iterator[None]:
-    """Leave torch's choice of algorithms as found; Lightning changes it for good."""
+    """Restore torch's choice of algorithms, which Lightning changes permanently."""
     cudnn = torch.backends.cudnn
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     cudnn_before = cudnn.benchmark, cudnn.deterministic
@@ -559,15 +561,15 @@ def _deterministic() -> Iterator[None]:
 
 
 _NOT_FOR_USERS = (
-    r"The '\w+' does not have many workers",  # the number is an argument, and on a CPU more gain nothing
-    r".*`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own call of torch
-    r".*does not have a deterministic implementation",  # "warn" is asked for, and asked for knowingly
+    r"The '\w+' does not have many workers",  # the number is an argument of the user
+    r".*`isinstance\(treespec, LeafSpec\)` is deprecated",  # a call by Lightning itself
+    r".*does not have a deterministic implementation",  # from deterministic="warn"
 )
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Lightning's advice and advertisement back; warnings about the user's own doing stay."""
+    """Suppress advice and advertisements of Lightning, but not warnings that concern the user."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     with ExitStack() as stack:

@@ -368,7 +368,7 @@ class TestDamage:
         words = [str(warning.message) for warning in caught if "is damaged" in str(warning.message)]
         assert len(words) == (damage != "missing"), "a kill between two names leaves no last one; nothing is lost"
         assert all(
-            "last.ckpt' is damaged; the training goes on from 'previous.ckpt', an epoch earlier" in word for word in words
+            "last.ckpt' is damaged; the training resumes from 'previous.ckpt', an epoch earlier" in word for word in words
         )
         assert equal(final_weights(tmp_path), final_weights(whole[0]))
         assert equal(task.state_dict(), whole[1].state_dict())
