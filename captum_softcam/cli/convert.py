@@ -1,4 +1,4 @@
-"""``captum-softcam convert``: a SoftCAM model from a classifier, as a file of ours or as ONNX."""
+"""``captum-softcam convert``: convert a classifier to a SoftCAM model, and write it as safetensors or ONNX."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def add_convert(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "convert",
-        help="turn a classifier into a SoftCAM model; write it as a file or as ONNX",
-        description="Turn a classifier into a SoftCAM model without training, and say what changed. A torchvision "
-        "classifier without weights is tried out only; with weights, or from a file, the result can be written.",
+        help="convert a classifier to a SoftCAM model, and write it as safetensors or ONNX",
+        description="Convert a classifier to a SoftCAM model without training, and report what changed. A torchvision "
+        "classifier without weights is only reported on; with weights, or from a file, the result can be written.",
     )
     parser.set_defaults(run=_convert)
     parser.add_argument("--model", default="lesions_black_box", metavar="NAME", help=_MODEL_HELP)
@@ -34,8 +34,10 @@ def add_convert(commands: Any) -> None:
     parser.add_argument("--weights", metavar="NAME", help="torchvision's own weights, e.g. DEFAULT")
     parser.add_argument("--classes", type=names, metavar="A,B", help="class names in the order of the logits")
     parser.add_argument("--num-classes", type=positive, metavar="N", help="outputs of a new, untrained last layer")
-    parser.add_argument("--output-stride", type=int, choices=(16, 8), help="input pixels per cell of the evidence")
-    parser.add_argument("--size", type=positive, metavar="PIXELS", help="side of the probe (default: the model's input)")
+    parser.add_argument("--output-stride", type=int, choices=(16, 8), help="input pixels per position of the evidence")
+    parser.add_argument(
+        "--size", type=positive, metavar="PIXELS", help="side of the test images (default: the model's input)"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="new file of the converted model (safetensors)")
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="new ONNX file with logits and evidence")
 
@@ -59,11 +61,11 @@ def _convert(options: argparse.Namespace) -> None:
 
 
 def _source(options: argparse.Namespace) -> Classifier:
-    """The classifier to convert, with random weights if none are given and nothing is to be written."""
+    """Load the classifier to convert, with random weights if none are passed and no file is requested."""
     if brings_weights(options.model) or options.checkpoint or options.weights:
         return load_model(options)
     if options.out or options.onnx:
-        raise ValueError(f"model '{options.model}' has no weights yet; give --checkpoint or --weights to write it.")
+        raise ValueError(f"model '{options.model}' has no weights yet; use --checkpoint or --weights to write it.")
     return untrained(options.model)
 
 
@@ -86,7 +88,7 @@ def _converted(options: argparse.Namespace, classifier: Classifier) -> Classifie
 
 
 def _probe(classifier: Classifier) -> Tensor:
-    """Two images of noise, the same in every run, as the model takes them."""
+    """Make two normalised images of noise, which are the same in every run."""
     import torch
 
     noise = torch.rand(2, 3, *[classifier.image_size] * 2, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""``captum-softcam train``: a SoftCAM model, or a black box beside it, from a folder or a table of labelled images."""
+"""``captum-softcam train``: train a SoftCAM model, or a black box for comparison, on a folder or table of images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_train"]
 
-_OF_THE_MACHINE = ("accelerator", "devices", "strategy", "workers")  # may differ when a run goes on elsewhere
+_OF_THE_MACHINE = ("accelerator", "devices", "strategy", "workers")  # may differ when a run is resumed elsewhere
 
 
 def add_train(commands: Any) -> None:
@@ -57,15 +57,15 @@ def add_train(commands: Any) -> None:
 def _add_data_options(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--images", type=Path, metavar="DIR", help="images in one folder per class")
-    source.add_argument("--csv", type=Path, metavar="FILE", help="table with columns path, label and, if wanted, split")
+    source.add_argument("--csv", type=Path, metavar="FILE", help="table with the columns path, label and, optionally, split")
     parser.add_argument("--allow-outside", action="store_true", help=ALLOW_OUTSIDE)
     parser.add_argument("--val-images", type=Path, metavar="DIR", help="validation images in one folder per class")
-    share = "validation images set aside where there are none (default: 0.2)"
-    parser.add_argument("--val-share", type=_number, default=0.2, metavar="SHARE", help=share)
+    fraction = "fraction of the images for validation, unless these are named (default: 0.2)"
+    parser.add_argument("--val-fraction", type=_number, default=0.2, metavar="F", help=fraction)
     kinds = ("multiclass", "multilabel", "binary")
     parser.add_argument("--kind", choices=kinds, default="multiclass", help="labels per image (default: multiclass)")
     parser.add_argument("--size", type=positive, default=512, metavar="PIXELS", help="side of the input (default: 512)")
-    parser.add_argument("--vertical-flips", action="store_true", help="augment by flipping upside down, too")
+    parser.add_argument("--vertical-flips", action="store_true", help="also augment by vertical flips")
 
 
 def _add_network_options(parser: argparse.ArgumentParser) -> None:
@@ -73,8 +73,8 @@ def _add_network_options(parser: argparse.ArgumentParser) -> None:
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--weights", metavar="NAME", help="start from torchvision's own weights, e.g. DEFAULT")
     start.add_argument("--checkpoint", type=Path, metavar="FILE", help="start from a state dict of the classifier")
-    parser.add_argument("--black-box", action="store_true", help="do not convert; for the comparison")
-    strides = "input pixels per cell of the evidence (default: the model's)"
+    parser.add_argument("--black-box", action="store_true", help="do not convert to SoftCAM, for comparison")
+    strides = "input pixels per position of the evidence (default: the model's)"
     parser.add_argument("--output-stride", type=int, choices=(16, 8), help=strides)
     parser.add_argument("--l1", type=_number, default=0.0, metavar="L", help="lasso penalty on the evidence (default: 0)")
     parser.add_argument("--l2", type=_number, default=0.0, metavar="L", help="ridge penalty on the evidence (default: 0)")
@@ -83,13 +83,17 @@ def _add_network_options(parser: argparse.ArgumentParser) -> None:
 def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=positive, default=50, metavar="N", help="passes over the images (default: 50)")
     parser.add_argument("--batch-size", type=positive, default=12, metavar="N", help="images per step (default: 12)")
-    parser.add_argument("--lr", type=_number, default=1e-3, help="learning rate, falls to a tenth (default: 0.001)")
-    parser.add_argument("--weight-decay", type=_number, default=5e-4, metavar="W", help="(default: 0.0005)")
-    parser.add_argument("--class-weights", choices=("balanced",), help="let rare classes count as much as frequent ones")
-    scores = "what the best epoch is chosen by (default: auc)"
+    parser.add_argument(
+        "--lr", type=_number, default=1e-3, help="initial learning rate, decreases to a tenth (default: 0.001)"
+    )
+    parser.add_argument(
+        "--weight-decay", type=_number, default=5e-4, metavar="W", help="L2 penalty on the weights (default: 0.0005)"
+    )
+    parser.add_argument("--class-weights", choices=("balanced",), help="weight rare classes as much as frequent ones")
+    scores = "score that selects the best epoch (default: auc)"
     parser.add_argument("--score", choices=("auc", "accuracy", "loss"), default="auc", help=scores)
     parser.add_argument("--patience", type=positive, metavar="N", help="stop after N epochs without a better score")
-    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of every random choice (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of all random numbers (default: 0)")
 
 
 def _add_machine_options(parser: argparse.ArgumentParser) -> None:
@@ -117,7 +121,7 @@ def _train(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
     stored = _stored(options.out) if options.resume else None
     if stored is not None:
         restore_options(parser, options, stored["options"], _OF_THE_MACHINE)
-    elif is_main_process():  # the other processes of a training come here when the folder is in use already
+    elif is_main_process():  # the main process has written to the folder by the time the others get here
         _refuse_taken(options.out)
     _refuse_combinations(options)
     train, validation = _sets(options)
@@ -151,14 +155,14 @@ def _refuse_combinations(options: argparse.Namespace) -> None:
     if options.black_box and (options.l1 or options.l2 or options.output_stride):
         raise ValueError("--black-box has no evidence; leave --l1, --l2 and --output-stride out.")
     if options.val_images is not None and options.kind == "multilabel":
-        raise ValueError("--val-images cannot tell several labels apart; give --csv a column split instead.")
+        raise ValueError("--val-images has one label per image; for several, use --csv with a column split.")
     refuse_unknown_model(options.model)
     if options.model.startswith("lesions_"):
         raise ValueError(f"model '{options.model}' is trained already; choose a torchvision classifier.")
 
 
 def _sets(options: argparse.Namespace) -> tuple[LabelledImages, LabelledImages]:
-    """Images to train on and to validate on."""
+    """Read the images to train on and to validate on."""
     from captum_softcam.data import LabelledImages, split_samples
     from captum_softcam.data.labelled import names_splits
 
@@ -171,13 +175,13 @@ def _sets(options: argparse.Namespace) -> tuple[LabelledImages, LabelledImages]:
         parts = (from_csv(options.csv, split, train.classes) for split in ("train", "val"))
         train, validation = parts
     else:
-        train, validation = split_samples(train, options.val_share, options.seed)
+        train, validation = split_samples(train, options.val_fraction, options.seed)
     train.refuse_missing_classes()
     return train, validation
 
 
 def _untrained(options: argparse.Namespace, train: LabelledImages) -> Classifier:
-    """The network to train, with as many outputs as the data asks for."""
+    """Build the network to train, with the outputs that the data need."""
     import torch
 
     from captum_softcam.softcam import convert_to_softcam, new_classifier
@@ -221,7 +225,7 @@ def _task(options: argparse.Namespace, classifier: Classifier, train: LabelledIm
 def _run(
     options: argparse.Namespace, task: SoftCamTask, train: LabelledImages, validation: LabelledImages
 ) -> TrainingResult:
-    """Train, and draw the curves whatever the end."""
+    """Train, and draw the curves even if the training fails."""
     from captum_softcam.softcam.training import has_checkpoint, train_in_folder
 
     try:
@@ -242,8 +246,8 @@ def _run(
             resume=options.resume and has_checkpoint(options.out),
         )
     except BaseException:
-        print(flush=True)  # what comes next does not belong behind the progress bar
-        with suppress(OSError, ValueError):  # of the curves; the first error is the one to tell
+        print(flush=True)  # end the line of the progress bar
+        with suppress(OSError, ValueError):  # so that the error of the training is reported, not one of the curves
             _draw_curves(options.out)
         raise
     _draw_curves(options.out)
@@ -252,7 +256,7 @@ def _run(
 
 @contextmanager
 def _what_is_kept(out: Path) -> Iterator[None]:
-    """Say after Ctrl-C or a full disk what is kept and how to go on; without a checkpoint, leave the folder's place free."""
+    """Report how to resume after Ctrl-C or a full disk; without a checkpoint, remove what was written."""
     from captum_softcam.softcam.training import has_checkpoint, is_main_process, read_history
 
     try:
@@ -272,15 +276,15 @@ def _what_is_kept(out: Path) -> Iterator[None]:
 
 
 def _clear(out: Path) -> None:
-    """Take away what was written before the first checkpoint."""
+    """Remove the files that were written before the first checkpoint."""
     for name in ("settings.json", "split.csv"):
         (out / name).unlink(missing_ok=True)
-    with suppress(OSError):  # there is none, or it holds files of the user
+    with suppress(OSError):  # it does not exist, or contains files of the user
         (out / "checkpoints").rmdir()
 
 
 def _best_of(result: TrainingResult, score: str) -> str:
-    """What the best epoch was chosen by."""
+    """Describe the score and loss of the best epoch."""
     loss = f"validation loss: {result.history[result.epoch]['val_loss']:.3g}"
     if score == "loss":
         return loss
@@ -302,7 +306,7 @@ def _draw_curves(out: Path) -> None:
 def _write_settings(
     parser: argparse.ArgumentParser, options: argparse.Namespace, train: LabelledImages, validation: LabelledImages
 ) -> None:
-    """What the run was asked for and what it met, for the reader and for ``--resume``."""
+    """Write options, classes, images and versions of the run, for the user and for ``--resume``."""
     settings = {
         "options": plain_options(parser, options),
         "classes": list(train.classes),
@@ -315,7 +319,7 @@ def _write_settings(
 
 
 def _stored(out: Path) -> dict[str, Any]:
-    """The settings of the run in the folder: ``options`` that it was started with, and digests of its ``split``."""
+    """Read the settings of the run in the folder: the ``options`` it was started with, and the digests of its ``split``."""
     path = out / "settings.json"
     if not path.is_file() and not (out / "checkpoints").exists():
         raise FileNotFoundError(f"'{shown(path)}' does not exist, so there is no run to resume; leave --resume out.")
@@ -332,7 +336,7 @@ def _stored(out: Path) -> dict[str, Any]:
 
 
 def _refuse_taken(out: Path) -> None:
-    """Raise FileExistsError unless a training may begin in a folder: a new or empty one, or one left before its settings."""
+    """Raise FileExistsError unless the folder is new or empty, or was left by a run that ended before its settings."""
     if not out.is_dir():
         from captum_softcam.evaluation.checkpoint import refuse_existing
 

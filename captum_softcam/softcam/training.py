@@ -92,9 +92,9 @@ def train_classifier(
 
     The folder contains ``metrics.csv`` with a row per epoch, ``checkpoints/best.ckpt`` with the weights of the epoch with
     the best ``val_score`` (among equal scores the one with the lowest ``val_loss``), ``checkpoints/last.ckpt`` with the
-    state at the start of the current epoch, and ``checkpoints/previous.ckpt`` with that of the epoch before. ``last.ckpt`` exists
-    before the first step. Files are written under a temporary name and renamed, so that a kill or a full disk leaves the
-    previous ones; there has to be room for four. After Ctrl-C, SIGTERM, SIGKILL or a crash, ``resume=True`` repeats the
+    state at the start of the current epoch, and ``checkpoints/previous.ckpt`` with that of the epoch before. ``last.ckpt``
+    exists before the first step. Files are written under a temporary name and renamed, so that a kill or a full disk leaves
+    the previous ones; there has to be room for four. After Ctrl-C, SIGTERM, SIGKILL or a crash, ``resume=True`` repeats the
     interrupted epoch, and ends with the weights of an uninterrupted training. A damaged ``last.ckpt`` is skipped with a
     warning. Only one process at a time can train in a folder.
 
