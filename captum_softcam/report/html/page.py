@@ -17,9 +17,8 @@ from markupsafe import Markup, escape
 from captum_softcam._files import write_text
 from captum_softcam._names import shown
 from captum_softcam.evaluation import Comparison
-from captum_softcam.report.html import sections
 from captum_softcam.report.html.data import page_data
-from captum_softcam.report.html.sections import VERDICTS, amount, number
+from captum_softcam.report.html.sections import VERDICTS, amount, failures, number, scores, settings, summary
 
 __all__ = ["make_page", "write_report"]
 
@@ -73,20 +72,22 @@ def make_page(comparison: Comparison, classes: Sequence[str] | None = None) -> s
     """Render the report as HTML."""
     view = comparison.view()
     data = page_data(comparison, view, list(classes or comparison.manifest.get("classes") or ()))
-    values = {name: getattr(sections, name)(comparison, view) for name in ("summary", "scores", "failures", "settings")}
-    shown = {"curves": data["curves"], "gallery": data["gallery"], "costs": True, **values}
-    return (
-        _environment()
-        .get_template("page.html")
-        .render(
-            values,
-            view=view,
-            manifest=comparison.manifest,
-            sections={name: heading for name, heading in _SECTIONS.items() if shown[name]},
-            data=json_values(data),
-            style=_part("style.css"),
-            script=Markup("").join(map(_part, _SCRIPTS)),
-        )
+    values = {
+        "summary": summary(comparison, view),
+        "scores": scores(view),
+        "failures": failures(comparison, view),
+        "settings": settings(comparison, view),
+    }
+    present = {"curves": data["curves"], "gallery": data["gallery"], "costs": True, **values}
+    template = _environment().get_template("page.html")
+    return template.render(
+        values,
+        view=view,
+        manifest=comparison.manifest,
+        sections={name: heading for name, heading in _SECTIONS.items() if present[name]},
+        data=json_values(data),
+        style=_part("style.css"),
+        script=Markup("").join(map(_part, _SCRIPTS)),
     )
 
 

@@ -169,7 +169,7 @@ def _strips(view: View) -> list[tuple[str, list[tuple[int, str]], str]]:
     return strips
 
 
-def scores(_: Comparison, view: View) -> dict[str, Any]:
+def scores(view: View) -> dict[str, Any]:
     """Return the values of the table: groups of columns, and rows of cells with bars and details."""
     return {"groups": _groups(view), "rows": [_row(view, method) for method in view.methods]}
 
