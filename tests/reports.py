@@ -1,4 +1,4 @@
-"""A comparison with everything that a report can show, small and written down."""
+"""Small comparisons with everything that a report can show."""
 
 from __future__ import annotations
 

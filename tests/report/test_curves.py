@@ -1,4 +1,4 @@
-"""The curves of a training: which panels there are, what they show, and that no colour is needed to read them."""
+"""Training curves: panels, values, and that they can be read without colour."""
 
 import pytest
 

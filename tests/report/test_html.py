@@ -1,4 +1,4 @@
-"""The report in one file: what it says, what it leaves out, how safe, how large, and how it is written."""
+"""The HTML report: content, missing parts, safety, size and how it is written."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from captum_softcam.report.html.sections import amount, number
 
 
 class Page(HTMLParser):
-    """What a browser would see: elements with their attributes, and the text between them."""
+    """Elements with their attributes, and the text between them, as a browser parses them."""
 
     def __init__(self, source: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -83,7 +83,7 @@ def _data(source: str) -> Any:
     assert found
 
     def refuse(word: str) -> None:
-        raise AssertionError(f"{word} is no JSON")
+        raise AssertionError(f"{word} is not JSON")
 
     return json.loads(found[1], parse_constant=refuse)
 
@@ -411,7 +411,7 @@ def test_nothing_is_fetched_and_only_its_own_script_runs(tmp_path):
         assert f"{kind}-src 'sha256-{digest}'" in policy
     addresses = [found[key] for _, found in page.elements for key in ("src", "href") if key in found]
     assert all(str(address).startswith(("#", "data:")) for address in addresses)
-    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", source), "the name space of SVG is no address"
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", source), "the name space of SVG is not an address"
 
 
 # How large it is ---------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The report in a real Chromium: it loads in silence, and everything that looks like a switch switches."""
+"""The report in Chromium: it loads without messages, and every control works."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium or google-chrome on the PATH")
 
-# The contrast of every text with what lies behind it, as WCAG 2 defines it; faded parts are left to the eye.
+# The contrast of every text with its background by WCAG 2, without the parts that are dimmed on purpose.
 _CONTRASTS = """() => {
   const light = (colour) => {
     const [r, g, b] = colour.map((part) => part / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));

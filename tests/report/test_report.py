@@ -1,4 +1,4 @@
-"""What a comparison looks like: the table, its notes, the picture, the folder."""
+"""Tables, notes and panels of a comparison, in the terminal and in its folder."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def panel_of(image, attribution=RAMP, mask=None, target=0, classes=None):
 )
 @pytest.mark.parametrize("masked", [False, True])
 def test_a_map_lies_over_the_whole_input(attribution, masked):
-    """Whatever the map's resolution: extents, limits, values and pixels."""
+    """At any resolution of the map: extents, limits, values and pixels."""
     mask = torch.zeros(1, *SIZE, dtype=torch.bool)
     mask[:, 10:, 20:] = True
     axes, parts = panel_of(torch.rand(3, *SIZE), attribution, mask if masked else None)
