@@ -1,4 +1,4 @@
-"""Names and other values of users where they are shown: shortened, on one line, without what acts on a terminal."""
+"""Show names and other values of users: shortened, on one line, and without characters that act on a terminal."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from typing import Any
 __all__ = ["LINE", "NAME", "PATH", "closest", "degrading", "listed", "named", "quoted", "reason", "shown"]
 
 PATH = 160
-"""Characters of a path that a message shows: two of them and a sentence stay below 500."""
+"""Characters of a path in a message: two of them and a sentence stay below 500."""
 
 NAME = 80
 """Characters of a name or another value."""
 LINE = 4096
-"""Characters of a path that stands at the end of its line, to be copied from there: the longest that Linux knows."""
+"""Characters of a path at the end of a line, to be copied from there: the longest path of Linux."""
 
 _COMPARED = 50_000  # known names that a wrong one is compared with
 
 
 def shown(value: object, most: int = PATH) -> str:
-    r"""A value as text of at most ``most`` characters, cut in its middle; what does not print is escaped, as ``\x1b``.
+    r"""Return a value as text of limited length, cut in its middle, with unprintable characters escaped, as ``\x1b``.
 
     Args:
         value (object): a path or a name, mostly.
-        most (int): greatest length. Default: 160, for paths
+        most (int): maximum length. Default: 160, for paths
     """
     text = _cut(str(value), most)
     return text if text.isprintable() else _cut("".join(map(_escaped, text)), most)
 
 
 def named(name: object) -> str:
-    """A name as :func:`shown` shows it, of at most 80 characters."""
+    """Return a name as :func:`shown` does, with at most 80 characters."""
     return shown(name, NAME)
 
 
 def quoted(value: object, most: int = NAME) -> str:
-    """The ``repr`` of a value, shortened as by :func:`shown`; its type where it is nested or long beyond printing."""
+    """Return the ``repr`` of a value, shortened as by :func:`shown`, or its type if it cannot be printed."""
     try:
         return shown(repr(value), most)
     except (RecursionError, ValueError):  # ValueError: Python refuses to print integers of more than 4300 digits
@@ -46,12 +46,12 @@ def quoted(value: object, most: int = NAME) -> str:
 
 
 def reason(error: object, most: int = 200) -> str:
-    """The words of another error on one line, shortened, without the full stop at the end."""
+    """Return the message of another error on one line, shortened, without the full stop at the end."""
     return shown(" ".join(str(error).split()), most).rstrip(".!")
 
 
 def listed(names: Iterable[object], most: int = PATH) -> str:
-    """Names separated by commas, as many as ``most`` characters hold, and how many more there are."""
+    """Return names separated by commas, as many as fit into ``most`` characters, and the number of the others."""
     names = iter(names)
     text, more = "".join(named(name) for name in islice(names, 1)), 0
     for name in names:
@@ -64,7 +64,7 @@ def listed(names: Iterable[object], most: int = PATH) -> str:
 
 
 def closest(name: str, known: Iterable[object]) -> str:
-    """The end of an error message: the known names closest to a wrong one, or the first few if none is close."""
+    """Return the end of an error message: the known names closest to a wrong one, or the first few if none is close."""
     names = [str(entry) for entry in islice(known, _COMPARED) if entry or entry == 0]
     close = difflib.get_close_matches(str(name)[:NAME], names, n=3)
     return f"Closest: {_quoted(close)}." if close else f"Known: {_quoted(names[:8])}{', …' if len(names) > 8 else ''}."
@@ -72,9 +72,9 @@ def closest(name: str, known: Iterable[object]) -> str:
 
 @contextmanager
 def degrading(*streams: Any) -> Iterator[None]:
-    r"""Let text streams write what their encoding lacks as ``\u2191`` for a while, where they would raise an error.
+    r"""Escape characters that the encoding of a text stream lacks, as ``\u2191``, instead of raising an error.
 
-    The console of Windows, a pipe there or an old locale is not UTF-8, and what was computed has to be printed all the same.
+    The console of Windows, a pipe there or an old locale does not use UTF-8, and must not lose the results of a long run.
     """
     strict = [stream for stream in streams if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure")]
     for stream in strict:

@@ -1,4 +1,4 @@
-"""What a model is asked for, scores (N, K) that a softmax has not seen, and what is said where it gives something else."""
+"""Scores (N, K) of a model: check their form, describe other outputs in words, and tell logits from probabilities."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from captum_softcam._names import listed, quoted, shown
 __all__ = ["are_probabilities", "described", "place_of_table", "refuse_probabilities", "rounding", "score_table"]
 
 _SQUASH = {"Sigmoid", "Softmax", "Hardsigmoid"}
-_KEEP = {  # of what a squashing operation gives, these leave numbers of the same kind: views, means, sums and choices
+_KEEP = {  # operations on probabilities whose results are still probabilities: views, means, sums and choices
     *("Add", "Alias", "Cat", "Clamp", "Clone", "Div", "Expand", "Index", "IndexSelect", "Mean", "Mul", "Permute", "Rsub"),
     *("Select", "Slice", "Squeeze", "Stack", "Sub", "Sum", "T", "ToCopy", "Transpose", "Unsqueeze", "UnsafeView", "View"),
 }
@@ -49,18 +49,18 @@ def rounding(*values: Tensor, batches: bool = False) -> float:
 
 
 def score_table(output: Any, count: int, *, single: bool = False) -> Tensor:
-    """What a model gave for ``count`` examples, if it is a table of scores (N, K).
+    """Return the output of a model if it is a table of scores (N, K).
 
     Args:
-        output (any): what the model gave.
+        output (any): of the model.
         count (int): number of examples.
-        single (bool): accept a single score (N, 1), too. Default: False, because its softmax is 1
+        single (bool): whether to accept a single score (N, 1) as well. Default: False, because its softmax is 1
 
     Returns:
         Tensor: ``output`` itself.
 
     Raises:
-        ValueError: for anything else, with its entries and the wrapper that makes a table of it.
+        ValueError: for any other output, with its entries and a wrapper of the model that returns a table.
     """
     if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != count:
         raise ValueError(
@@ -77,7 +77,7 @@ def score_table(output: Any, count: int, *, single: bool = False) -> Tensor:
 
 
 def described(output: Any) -> str:
-    """What a model gave in words: the shape of a tensor, the entries of a dict, tuple or object with theirs."""
+    """Describe the output of a model: the shape of a tensor, or the entries of a dict, tuple or object with theirs."""
     entries = _entries(output)
     if isinstance(output, Tensor) or not entries:
         return _kind(output)
@@ -85,9 +85,13 @@ def described(output: Any) -> str:
 
 
 def place_of_table(output: Any, count: int | None = None) -> str:
-    """The way to the scores in what a model gave, such as ``['logits']``, or nothing if there are none.
+    """Return the path to the scores in the output of a model, such as ``['logits']``, or "" if there are none.
 
-    A table (N, K) comes before any other tensor with a row for each of ``count`` examples.
+    A table (N, K) is preferred to other tensors with a row for each example.
+
+    Args:
+        output (any): of the model.
+        count (int): number of examples; None if it is not known. Default: None
     """
     tensors = {way: entry for way, entry in _entries(output).items() if isinstance(entry, Tensor) and entry.dim()}
     fitting = [way for way, entry in tensors.items() if count in (None, len(entry))]
@@ -95,7 +99,7 @@ def place_of_table(output: Any, count: int | None = None) -> str:
 
 
 def _wrapper(output: Any, count: int) -> str:
-    """What to wrap around the model, so that it gives scores (N, K) of ``count`` examples."""
+    """Describe a wrapper around the model that returns scores (N, K)."""
     if isinstance(output, Tensor):
         return f"wrap the model in a torch.nn.Module that {_reshaping(output, count)}"
     if way := place_of_table(output, count):
@@ -114,7 +118,7 @@ def _reshaping(output: Tensor, count: int) -> str:
 
 
 def _entries(output: Any) -> dict[str, Any]:
-    """The parts of what a model gave, each by the way to it, such as ``['logits']``, ``[0]`` or ``.logits``."""
+    """Return the entries of an output by their paths, such as ``['logits']``, ``[0]`` or ``.logits``."""
     if isinstance(output, Mapping):
         return {f"[{quoted(name, 40)}]": entry for name, entry in output.items()}
     if isinstance(output, (tuple, list)) and not hasattr(output, "_fields"):
@@ -128,7 +132,7 @@ def _kind(entry: Any) -> str:
 
 
 def refuse_probabilities(forward_func: Callable[[Tensor], Any], images: Tensor, tables: Sequence[Tensor]) -> None:
-    """Raise ValueError if a model gives probabilities where logits are read; arguments as of :func:`are_probabilities`."""
+    """Raise ValueError if a model returns probabilities where logits are expected; see :func:`are_probabilities`."""
     if not are_probabilities(forward_func, images, tables):
         return
     if all(_sum_to_one(table) for table in tables):
@@ -144,24 +148,33 @@ def refuse_probabilities(forward_func: Callable[[Tensor], Any], images: Tensor, 
 
 
 def are_probabilities(forward_func: Callable[[Tensor], Any], images: Tensor, tables: Sequence[Tensor]) -> bool:
-    """Whether scores are probabilities already: all rows from 0 to 1, those of other images too, and not by chance.
+    """Return whether the scores of a model are probabilities.
 
-    They are where all rows sum to 1, or where the last operations that autograd saw are a sigmoid or softmax. Logits lie
-    between 0 and 1 by chance now and then: those of a model whose last operation is a linear layer are none. Cost: none, or
-    one forward of one image where all rows lie between 0 and 1.
+    All scores lie in [0, 1], also those of another image; and either all rows sum to 1, or the last operations in the graph
+    of autograd are a sigmoid or softmax. Logits may lie in [0, 1] by chance: those of a model whose last operation is a
+    linear layer are not probabilities. Cost: none, or one forward of one image if all scores lie in [0, 1].
 
     Args:
         forward_func (callable): images (N, C, ...) -> scores (N, K).
-        images (Tensor): some of those that were asked about.
-        tables (sequence of Tensor): what the model gave, each (N, K).
+        images (Tensor): some of the images.
+        tables (sequence of Tensor): scores of the model, each (N, K).
     """
-    tables = [table[table.isfinite().all(1)].detach() for table in tables if not table.is_meta]
-    if not any(table.numel() for table in tables) or not all(_within(table) for table in tables):
+    finite: list[Tensor] = []
+    for table in tables:
+        if table.is_meta:
+            continue
+        kept = table[table.isfinite().all(1)].detach()
+        if not _within(kept):
+            return False  # as nearly all logits, which need not be copied any further
+        finite.append(kept)
+    tables = finite
+    if not any(table.numel() for table in tables):
         return False
     sure = all(map(_sum_to_one, tables))
     if not (sure or any(((table > 0) & (table < 1)).any() for table in tables)):
-        return False  # zeros and ones alone, as no sigmoid gives them
+        return False  # zeros and ones alone, which are decisions rather than the outputs of a sigmoid
     with torch.enable_grad():
+        # Another image: darker and mirrored, in the range that the model expects
         other = (0.5 * images[:1].detach().flip(-1)).requires_grad_(images.is_floating_point())
         answer = forward_func(other)
     if not _within(answer.detach()):
@@ -183,7 +196,7 @@ def _sum_to_one(table: Tensor) -> bool:
 
 
 def _squashed(node: Any) -> bool:
-    """Whether all that a node of the graph was made from comes from a sigmoid or softmax."""
+    """Return whether all sources of a node of the graph end in a sigmoid or softmax."""
     name = _operation(node)
     sources = [source for source, _ in node.next_functions if source is not None]
     return name in _SQUASH or (name in _KEEP and bool(sources) and all(map(_squashed, sources)))

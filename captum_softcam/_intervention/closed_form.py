@@ -405,7 +405,7 @@ class _Shortcut(TorchFunctionMode):
         if isinstance(self._known.get(id(value)), _Token) or not isinstance(value, Tensor):
             return value
         if value.dim() != 3:
-            raise _Lost("tokens are added to what are no tokens")
+            raise _Lost("tokens are added to something else")
         examples, tokens = pattern.index("n"), pattern.index("s")
         return value.narrow(tokens, 0, 1).repeat_interleave(self._count // value.shape[examples], examples)
 

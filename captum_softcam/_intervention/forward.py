@@ -153,7 +153,7 @@ def holds(module: nn.Module, layer: nn.Module) -> bool:
 
 def _positional(args: tuple[Any, ...], layer: nn.Module) -> Any:
     if not args:
-        raise ValueError(f"layer {type(layer).__name__} is called with keyword arguments alone; take its output.")
+        raise ValueError(f"layer {type(layer).__name__} is called with keyword arguments alone; use its output.")
     return args[0] if len(args) == 1 else args
 
 

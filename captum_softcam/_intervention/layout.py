@@ -133,7 +133,7 @@ def _refuse_other_examples(dims: Dims, shape: tuple[int, ...], count: int | None
     if (places and places != [0]) or turned or kinds(dims[0]) & {"c", "s", "p"} or other_count:
         where = f"dimension {places[0]}" if places and not turned else "no dimension"
         raise ValueError(
-            f"the layer gives {shape}, in which {where} is that of the {count} examples; take a layer where dimension 0 is."
+            f"the layer gives {shape}, in which {where} is that of the {count} examples; use a layer where dimension 0 is."
         )
 
 
@@ -159,12 +159,12 @@ def _channel(dims: Dims, shape: tuple[int, ...], grids: Sequence[tuple[int, ...]
     if len(known) > 1:
         places = " and ".join(map(str, known))
         raise ValueError(
-            f"the layer gives {shape}, in which dimensions {places} are channels, such as heads and what each has; take a "
+            f"the layer gives {shape}, in which dimensions {places} are channels, such as heads and what each has; use a "
             "layer that gives one dimension of channels."
         )
     if known[0] not in (1, len(dims) - 1):
         raise ValueError(
-            f"the layer gives {shape}, in which the channels are dimension {known[0]}; take a layer where they are "
+            f"the layer gives {shape}, in which the channels are dimension {known[0]}; use a layer where they are "
             "dimension 1 or the last one."
         )
     return known[0]
@@ -236,7 +236,7 @@ def _proposal(tokens: int, grids: Sequence[tuple[int, ...]], last: bool = True) 
 
 def _windows(shape: tuple[int, ...]) -> str:
     return (
-        f"the layer gives {shape}, whose positions are those of windows, or in another order than in the image; take a "
+        f"the layer gives {shape}, whose positions are those of windows, or in another order than in the image; use a "
         "layer before they are moved, or behind which they are moved back."
     )
 

@@ -100,7 +100,7 @@ def make_mask(mask: str | Tensor, maps: Tensor) -> PositionMask:
     if isinstance(mask, Tensor):
         return PositionMask(_checked(mask, dims, channels).to(maps))
     if mask not in _KINDS:
-        raise ValueError(f"mask {quoted(mask)} is unknown; take {listed(map(repr, _KINDS))} or a kernel tensor.")
+        raise ValueError(f"mask {quoted(mask)} is unknown; use {listed(map(repr, _KINDS))} or a kernel tensor.")
     if mask == "one_hot":
         return PositionMask(maps.new_ones(1, *[1] * dims))
     line = maps.new_tensor([0.25, 0.5, 0.25])
@@ -116,7 +116,7 @@ def _checked(kernel: Tensor, dims: int, channels: int) -> Tensor:
     if kernel.dim() != dims + 1:
         raise ValueError(f"the kernel is {shape}; a grid of {dims} dimensions needs one of {dims}, or of {dims} behind C.")
     if shape[0] not in (1, channels):
-        raise ValueError(f"the kernel has {shape[0]} channels and the layer {channels}; give 1 or {channels}.")
+        raise ValueError(f"the kernel has {shape[0]} channels and the layer {channels}; pass 1 or {channels}.")
     if any(side % 2 == 0 for side in shape[1:]):
         raise ValueError(f"the kernel is {shape}; its sides must be odd, so that it has a centre.")
     return kernel

@@ -50,7 +50,7 @@ def row_targets(target: Any, count: int) -> list[Any]:
         raise AssertionError(f"target must be an int, a tuple, a tensor or a list of them; got {quoted(target)}.")
     if len(target) != count:
         raise AssertionError(
-            f"target has {len(target)} entries for {count} examples; give one class for all of them, or one per example."
+            f"target has {len(target)} entries for {count} examples; pass one class for all of them, or one per example."
         )
     return [int(entry) if isinstance(entry, bool) else entry for entry in target]
 

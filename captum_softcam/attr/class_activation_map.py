@@ -1,7 +1,7 @@
 """CAM (Zhou et al., CVPR 2016): the classifier's weights applied at every position of the last feature map.
 
-Special: no gradients and no names. Pooling and classifier are found by watching the model run, and the classifier itself
-is asked for its scores at every position.
+No gradients and no names of layers are needed: pooling and classifier are found in one forward of the model, and the
+classifier itself computes the scores of every position.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ class LayerClassActivationMap(LayerAttribution, PerturbationAttribution):
     with the features :math:`f` (N, C, h, w) that enter the global average pooling and the linear classifier
     :math:`w` (K, C), :math:`b` (K,) behind it.
 
-    Departures from the paper: the map is raw and signed. Where layers that act on every position alone stand between
-    ``layer`` and the pooling (batch normalisation, activations, 1x1 convolutions), :math:`f` is what they give.
+    Departures from the paper: the map is raw and signed. If there are layers that act on every position alone between
+    ``layer`` and the pooling (batch normalisation, activations, 1x1 convolutions), :math:`f` is their output.
 
     Cost: one forward, and the classifier once per position.
 
     Args:
         forward_func (callable): the model, or any function around it, that returns logits (N, K).
-        layer (torch.nn.Module): gives the map (N, C, h, w) that is pooled, or a map shortly before it.
+        layer (torch.nn.Module): its output is the map (N, C, h, w) that is pooled, or a map shortly before it.
         device_ids (list of int): kept for Captum's signature. Default: None
-        layout (FeatureLayout): how the layer's output is a map, for transformers of which it is not known. Default: None
+        layout (FeatureLayout): layout of the layer's output, for transformers where it cannot be derived. Default: None
 
     Example::
 
@@ -75,22 +75,22 @@ class LayerClassActivationMap(LayerAttribution, PerturbationAttribution):
         attribute_to_layer_input: bool = False,
         relu_attributions: bool = False,
     ) -> Tensor:
-        """Maps of the class ``target`` at layer resolution.
+        """Compute the maps of the class ``target`` at the resolution of the layer.
 
         Args:
             inputs (Tensor or tuple of Tensor): model inputs, examples first.
             target (int, tuple, Tensor or list): the class, in any of Captum's forms. Default: None
             additional_forward_args (any): passed to ``forward_func``. Default: None
-            attribute_to_layer_input (bool): take what the layer reads, not what it gives. Default: False
+            attribute_to_layer_input (bool): use the input of the layer instead of its output. Default: False
             relu_attributions (bool): set negative values to 0. Default: False
 
         Returns:
             Tensor: (N, 1, h, w), raw and signed, in units of the logit.
 
         Raises:
-            TypeError: if the layer is no module.
-            ValueError: if the layer gives no spatial map or is not part of the model, if the model is in train mode, or if
-                what follows is not a global average pooling and a linear classifier.
+            TypeError: if the layer is not a module.
+            ValueError: if the output of the layer is not a spatial map, if the layer is not part of the model, if the model
+                is in train mode, or if a global average pooling and a linear classifier do not follow.
             AssertionError: for a target that does not fit the scores, as in Captum.
         """
         call = Call.of(self.forward_func, inputs, additional_forward_args)
@@ -104,25 +104,25 @@ class LayerClassActivationMap(LayerAttribution, PerturbationAttribution):
         additional_forward_args: Any = None,
         attribute_to_layer_input: bool = False,
     ) -> Tensor:
-        """Maps of all classes at the cost of one.
+        """Compute the maps of all classes at the cost of one.
 
         Args:
             inputs (Tensor or tuple of Tensor): model inputs, examples first.
             additional_forward_args (any): passed to ``forward_func``. Default: None
-            attribute_to_layer_input (bool): take what the layer reads, not what it gives. Default: False
+            attribute_to_layer_input (bool): use the input of the layer instead of its output. Default: False
 
         Returns:
             Tensor: (N, K, h, w), raw and signed, in units of the logit.
 
         Raises:
-            TypeError: if the layer is no module.
+            TypeError: if the layer is not a module.
             ValueError: as :meth:`attribute` does, and if the scores are not (N, K).
         """
         call = Call.of(self.forward_func, inputs, additional_forward_args)
         return self._maps(call, AllScores(), attribute_to_layer_input)
 
     def _maps(self, call: Call, choose: Choice, at_input: bool) -> Tensor:
-        """Maps (N, R, h, w) of the scores (P, R) that ``choose`` picks."""
+        """Return maps (N, R, h, w) of the scores (P, R) that ``choose`` selects."""
         layer = unwrap(self.layer)
         if not call.count:
             return self._maps(call.with_one_blank(), choose, at_input)[:0]
@@ -133,7 +133,9 @@ class LayerClassActivationMap(LayerAttribution, PerturbationAttribution):
         _refuse_other_heads(rows, layer_name(call.model, layer))
         grid = layout.to_maps(trace.features).shape[2:]
         scores = torch.stack(rows.scores(call.count, choose))
-        positions, bias, example = scores[:, :-2], scores[:, -2:-1], scores[:, -1:]
+        positions, bias, example = scores[:, :-2], scores[:, -2:-1], scores[:, -1:]  # the bias is the score of zeros
+        # Of a linear head, the scores of the positions have the score of the example as mean; functions that multiply
+        # features with features are noticed here.
         if not agree(positions.mean(1, keepdim=True), example, replace(trace, result=example)):
             _refuse_not_linear(["a function that is not linear"])
         maps = (positions - bias).transpose(1, 2)

@@ -1,7 +1,7 @@
 """Recipro-CAM (Byun & Lee, CVPR Workshops 2024): keep one position of a feature map at a time and read the score.
 
-Special: no gradients, and only the part of the network behind the layer runs once per position; where that part pools
-right away, it is known for all positions from one ordinary forward.
+No gradients are needed, and only the part of the network behind the layer runs once per position. Where that part pools
+right away, one ordinary forward yields the scores of all positions.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
     .. math:: S(p) = y_c\big(T(f \odot m_p)\big)
 
     with features :math:`f` (N, C, h, w) at ``layer``, masks :math:`m_p` that keep position :math:`p` of the h x w and
-    set all others to zero, and the rest of the model :math:`T`. What reaches the scores by another way than through the
-    layer, such as a skip connection around it, stays as it is; so do the prefix tokens of a transformer.
+    set all others to zero, and the rest of the model :math:`T`. Whatever reaches the scores on another path than through the
+    layer, such as a skip connection around it, is not masked; neither are the prefix tokens of a transformer.
 
-    Departures from the paper: the map is raw and signed, not min-max scaled; the score is what ``forward_func`` returns,
-    so put a softmax around the model for the paper's probabilities. The default mask is that of the authors' released
-    code; ``mask="gaussian_spread"`` is that of their first release, ``mask="gaussian"`` that of their code for ViT.
+    Departures from the paper: the map is raw and signed, not min-max scaled. The score is the output of ``forward_func``;
+    put a softmax around the model for the paper's probabilities. The default mask is that of the authors' released code;
+    ``mask="gaussian_spread"`` is that of their first release, ``mask="gaussian"`` that of their code for ViT.
 
-    Cost: one forward, and the model's head once per position, where the tail is pointwise -> global average pooling ->
+    Cost: one forward, and the head of the model once per position, where the tail is pointwise -> global average pooling ->
     head, or the last block of a transformer read at its class token. Otherwise three forwards, then the tail of the model
-    once per position, at most ``perturbations_per_eval`` copies at a time. The tail runs on an untouched copy of every
-    example first. Where that does not get the example's score, because what lies before the layer does not belong to single
+    once per position, at most ``perturbations_per_eval`` copies at a time. The tail first runs on an untouched copy of every
+    example. If that copy does not have the score of the example, because the inputs of the layer do not belong to single
     examples (packed sequences, lists of images), the whole model runs once per position.
 
-    Worth knowing: with logits, behind a global average pooling and a linear classifier, the map is CAM / (hw) + bias.
+    With logits, behind a global average pooling and a linear classifier, the map equals CAM / (hw) + bias.
 
     Args:
-        forward_func (callable): the model or any function around it that returns scores (N, K). A compiled model runs
+        forward_func (callable): the model, or any function around it, that returns scores (N, K). A compiled model runs
             uncompiled, and one in a ``DataParallel`` on the device of its inputs.
-        layer (torch.nn.Module): gives a map (N, C, h, w); 1-D and 3-D maps (N, C, ...) work alike. If it is called
-            several times, the last call counts, as everywhere in Captum.
+        layer (torch.nn.Module): its output is a map (N, C, h, w), or a 1-D or 3-D map (N, C, ...). If it is called several
+            times, the last call counts, as everywhere in Captum.
         device_ids (list of int): kept for Captum's signature. Default: None
-        layout (FeatureLayout): how the layer's output is a map, for transformers of which it is not known. Default: None
+        layout (FeatureLayout): layout of the layer's output, for transformers where it cannot be derived. Default: None
 
     Example::
 
@@ -88,17 +88,17 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
         show_progress: bool = False,
         mask: str | Tensor = "one_hot",
     ) -> Tensor | tuple[Tensor, ...]:
-        """Maps of the class ``target`` at layer resolution.
+        """Compute the maps of the class ``target`` at the resolution of the layer.
 
         Args:
             inputs (Tensor or tuple of Tensor): model inputs, examples first.
             target (int, tuple, Tensor or list): the class, in any of Captum's forms. Default: None
-            additional_forward_args (any): passed to ``forward_func``; tensors with one row per example are handed on
-                row by row. Default: None
-            attribute_to_layer_input (bool): mask what the layer reads, not what it gives. Default: False
+            additional_forward_args (any): passed to ``forward_func``; of tensors with one row per example, each example
+                gets its own row. Default: None
+            attribute_to_layer_input (bool): mask the input of the layer instead of its output. Default: False
             relu_attributions (bool): set negative scores to 0. Default: False
-            perturbations_per_eval (int): masked copies per run of the tail; bounds the memory, does not change the map.
-                Default: as many as hold 32 MiB of features; the tail needs some four times that
+            perturbations_per_eval (int): masked copies per run of the tail, which limits the memory and does not change
+                the map. Default: as many as hold 32 MiB of features; the tail needs about four times that
             show_progress (bool): show a bar over images and positions. Default: False
             mask (str or Tensor): ``"one_hot"``; ``"gaussian"``, 1 2 1 / 4 along every dimension of the grid, centred at
                 the position and cut off at the border; ``"gaussian_spread"``, the features of the position spread with
@@ -106,12 +106,12 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
                 position at u - (h // 2, w // 2) from the one that is kept. Default: ``"one_hot"``
 
         Returns:
-            Tensor: (N, 1, h, w), raw and signed, in units of the score; a tuple of them if the layer gives a tuple.
+            Tensor: (N, 1, h, w), raw and signed, in units of the score; a tuple of them if the layer returns a tuple.
 
         Raises:
-            TypeError: if the layer is no module.
-            ValueError: if the layer gives no spatial map or is not part of the model, if the model is in train mode, if
-                the mask does not fit the map, or if ``perturbations_per_eval`` is below 1.
+            TypeError: if the layer is not a module.
+            ValueError: if the output of the layer is not a spatial map, if the layer is not part of the model, if the model
+                is in train mode, if the mask does not fit the map, or if ``perturbations_per_eval`` is below 1.
             AssertionError: for a target that does not fit the scores, as in Captum.
         """
         call = Call.of(self.forward_func, inputs, additional_forward_args)
@@ -129,21 +129,21 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
         show_progress: bool = False,
         mask: str | Tensor = "one_hot",
     ) -> Tensor | tuple[Tensor, ...]:
-        """Maps of all classes at the cost of one.
+        """Compute the maps of all classes at the cost of one.
 
         Args:
             inputs (Tensor or tuple of Tensor): model inputs, examples first.
             additional_forward_args (any): passed to ``forward_func``, as by :meth:`attribute`. Default: None
-            attribute_to_layer_input (bool): mask what the layer reads, not what it gives. Default: False
+            attribute_to_layer_input (bool): mask the input of the layer instead of its output. Default: False
             perturbations_per_eval (int): masked copies per run of the tail. Default: as for :meth:`attribute`
             show_progress (bool): show a bar over images and positions. Default: False
-            mask (str or Tensor): what is kept of the positions, as for :meth:`attribute`. Default: ``"one_hot"``
+            mask (str or Tensor): the mask around a position, as for :meth:`attribute`. Default: ``"one_hot"``
 
         Returns:
-            Tensor: (N, K, h, w), raw and signed, in units of the score; a tuple of them if the layer gives a tuple.
+            Tensor: (N, K, h, w), raw and signed, in units of the score; a tuple of them if the layer returns a tuple.
 
         Raises:
-            TypeError: if the layer is no module.
+            TypeError: if the layer is not a module.
             ValueError: as :meth:`attribute` does, and if the scores are not (N, K).
         """
         call = Call.of(self.forward_func, inputs, additional_forward_args)
@@ -153,7 +153,7 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
     def _maps(
         self, call: Call, choose: Choice, mask: str | Tensor, at_input: bool, chunk: int | None, show_progress: bool
     ) -> Tensor | tuple[Tensor, ...]:
-        """Maps (N, R, h, w) of the scores (P, R) that ``choose`` picks; a tuple of them if the layer gives a tuple."""
+        """Return maps (N, R, h, w) of the scores (P, R) that ``choose`` selects, or a tuple of them."""
         layer = unwrap(self.layer)
         if not call.count:
             blank = self._maps(call.with_one_blank(), choose, mask, at_input, chunk, False)
@@ -166,7 +166,7 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
         else:
             check_rows(trace.result, call.count)
             for row in range(call.count):
-                choose(trace.result, row)  # what is wrong with a target is said before the work
+                choose(trace.result, row)  # so that a wrong target is refused before the work
             work = sum(call.count * part.grid.numel() for part in parts)
             with tqdm(total=work, desc=self.get_name(), disable=not show_progress) as bar:
                 tail = MaskedTail(call, layer, at_input, trace, bar)

@@ -1,6 +1,6 @@
 """Score-CAM (Wang et al., CVPR Workshops 2020): weigh each channel by the score of the image seen through it.
 
-Special: no gradients. Each channel that is not flat costs one forward of the whole model.
+No gradients are needed, but every channel that is not flat costs one forward of the whole model.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ class LayerScoreCam(LayerAttribution, PerturbationAttribution):
     with features :math:`f` (N, C, h, w), masks :math:`M_k` (N, 1, H, W), which are :math:`f_k` upsampled and scaled to
     [0, 1], and a baseline :math:`x_0` that cancels in the softmax.
 
-    Departures from the paper: a flat channel, which cannot be scaled to [0, 1], has no mask and no part in the softmax;
-    other libraries let its mask be 0, and their map differs where there is one. The score is what ``forward_func``
-    returns; the paper takes logits.
+    Departures from the paper: a flat channel, which cannot be scaled to [0, 1], has no mask and no part in the softmax.
+    Other libraries set its mask to 0, and their maps differ if there is such a channel. The score is the output of
+    ``forward_func``; the paper uses logits.
 
-    Variants: ``channel_softmax=False`` weighs by the scores themselves, as the paper's definition has it where its algorithm
-    has the softmax. ``scale_first=True`` equals torchcam 0.5, ``align_corners=True`` grad-cam 1.5.7 before it resizes.
+    Variants: ``channel_softmax=False`` weights by the scores themselves, as in the paper's definition, while its algorithm
+    uses the softmax. ``scale_first=True`` equals torchcam 0.5, ``align_corners=True`` grad-cam 1.5.7 before it resizes.
 
-    Cost: two forwards, the second of untouched copies that must get the scores of the first, and one per channel that is
+    Cost: two forwards, the second on untouched copies that must have the scores of the first, and one per channel that is
     not flat.
 
     Args:
-        forward_func (callable): the model or any function around it that returns scores (N, K).
-        layer (torch.nn.Module): gives a map (N, C, h, w); 1-D and 3-D maps (N, C, ...) work alike.
+        forward_func (callable): the model, or any function around it, that returns scores (N, K).
+        layer (torch.nn.Module): its output is a map (N, C, h, w), or a 1-D or 3-D map (N, C, ...).
         device_ids (list of int): kept for Captum's signature. Default: None
-        layout (FeatureLayout): how the layer's output is a map, for transformers of which it is not known. Default: None
+        layout (FeatureLayout): layout of the layer's output, for transformers where it cannot be derived. Default: None
 
     Example::
 
@@ -86,33 +86,34 @@ class LayerScoreCam(LayerAttribution, PerturbationAttribution):
         align_corners: bool = False,
         baselines: Tensor | float | None = None,
     ) -> Tensor | tuple[Tensor, ...]:
-        """Maps of the class ``target`` at layer resolution.
+        """Compute the maps of the class ``target`` at the resolution of the layer.
 
         Args:
             inputs (Tensor or tuple of Tensor): model inputs, examples first. Those with as many dimensions as the map
                 (N, C, h, w) are masked.
             target (int, tuple, Tensor or list): the class, in any of Captum's forms. Default: None
-            additional_forward_args (any): passed to ``forward_func``; tensors with one row per example are handed on
-                row by row. Default: None
-            attribute_to_layer_input (bool): take what the layer reads, not what it gives. Default: False
+            additional_forward_args (any): passed to ``forward_func``; of tensors with one row per example, each example
+                gets its own row. Default: None
+            attribute_to_layer_input (bool): use the input of the layer instead of its output. Default: False
             relu_attributions (bool): set negative values to 0, as the paper does. Default: True
-            perturbations_per_eval (int): masked inputs per forward; bounds the memory, does not change the map.
+            perturbations_per_eval (int): masked inputs per forward, which limits the memory and does not change the map.
                 Default: as many as hold 32 MiB of inputs
             show_progress (bool): show a bar over channels. Default: False
-            channel_softmax (bool): weights are the softmax of the scores over the channels, or the scores themselves.
+            channel_softmax (bool): weight by the softmax of the scores over the channels, or by the scores themselves.
                 Default: True
             scale_first (bool): scale channels to [0, 1] before they are upsampled, not after. Default: False
-            align_corners (bool): upsampling aligns the centres of the corner pixels, not their corners. Default: False
+            align_corners (bool): align the centres of the corner pixels in upsampling, not their corners. Default: False
             baselines (Tensor or float): input, (1, ...) or one per example, whose score is subtracted from each; without
-                effect under the softmax over the channels. Default: None, which subtracts nothing
+                effect with the softmax over the channels. Default: None, which subtracts nothing
 
         Returns:
-            Tensor: (N, 1, h, w), not scaled, 0 if all channels are flat; a tuple of them if the layer gives a tuple.
+            Tensor: (N, 1, h, w), not scaled, 0 if all channels are flat; a tuple of them if the output of the layer is a
+                tuple.
 
         Raises:
-            TypeError: if the layer is no module.
-            ValueError: if the layer gives no spatial map or is not part of the model, if the model is in train mode, if no
-                input can be masked, or if ``perturbations_per_eval`` is below 1.
+            TypeError: if the layer is not a module.
+            ValueError: if the output of the layer is not a spatial map, if the layer is not part of the model, if the model
+                is in train mode, if no input can be masked, or if ``perturbations_per_eval`` is below 1.
             AssertionError: for a target that does not fit the scores, as in Captum.
         """
         call, layer = Call.of(self.forward_func, inputs, additional_forward_args), unwrap(self.layer)
@@ -122,7 +123,7 @@ class LayerScoreCam(LayerAttribution, PerturbationAttribution):
         layouts = spatial_layouts(trace, self.layout, type(self).__name__, call.model, layer, seen.arguments)
         check_rows(trace.result, seen.count)
         for wanted in targets:
-            select_score(trace.result, wanted)  # what is wrong with the target is said before the work
+            select_score(trace.result, wanted)  # so that a wrong target is refused before the work
         values = values_of(trace.features)
         parts = [layout.to_maps(values[place]) for place, layout in layouts.items()]
         work = sum(int(_is_alive(part.flatten(0, 1)).sum()) for part in parts)
@@ -142,7 +143,7 @@ class LayerScoreCam(LayerAttribution, PerturbationAttribution):
 
 
 def _weighted_sum(features: Tensor, masked: MaskedInputs, channel_softmax: bool, baselines: Tensor | float | None) -> Tensor:
-    """The map (1, h, w) of one example's features (C, h, w), before the ReLU."""
+    """Return the map (1, h, w) of the features (C, h, w) of one example, before the ReLU."""
     channels = features[_is_alive(features)]
     if not len(channels):
         return torch.zeros_like(features[:1])
@@ -155,6 +156,6 @@ def _weighted_sum(features: Tensor, masked: MaskedInputs, channel_softmax: bool,
 
 
 def _is_alive(channels: Tensor) -> Tensor:
-    """Whether each channel (C, ...) takes more than one value (C,): exactly, for a mask can be made of any other."""
+    """Return whether each channel (C, ...) has more than one value (C,), exactly, because any such channel yields a mask."""
     cells = channels.flatten(1)
     return cells.amax(1) > cells.amin(1)

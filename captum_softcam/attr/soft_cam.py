@@ -1,6 +1,6 @@
 """SoftCAM (Djoumessi & Berens, MIDL 2026): read the class evidence map out of a SoftCAM model.
 
-Special: nothing is estimated. The map is a step of the model's own computation, and its mean is the logit.
+Nothing is estimated: the map is a step of the model's own computation, and its mean is the logit.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ class LayerSoftCam(LayerAttribution, PerturbationAttribution):
 
     .. math:: S(p) = E_c(p), \qquad y_c = \frac{1}{hw} \sum_p S(p)
 
-    with the evidence :math:`E` (N, K, h, w) that ``layer`` gives and the logits :math:`y` (N, K).
+    with the evidence :math:`E` (N, K, h, w), the output of ``layer``, and the logits :math:`y` (N, K).
 
     Departures from the paper: the map is raw and signed; the paper shows its positive part.
+
     Cost: one forward.
 
     Args:
         forward_func (callable): a SoftCAM model, or a function around it such as a softmax.
-        layer (torch.nn.Module): the evidence head, ``SoftCamModel.evidence``; any layer will do that gives one map per
-            class whose means are the logits.
+        layer (torch.nn.Module): the evidence head, ``SoftCamModel.evidence``, or any layer whose output is one map
+            per class with the logits as means.
         device_ids (list of int): kept for Captum's signature. Default: None
 
     Example::
@@ -59,7 +60,7 @@ class LayerSoftCam(LayerAttribution, PerturbationAttribution):
         additional_forward_args: Any = None,
         relu_attributions: bool = False,
     ) -> Tensor:
-        """Evidence maps of the class ``target``.
+        """Return the evidence maps of the class ``target``.
 
         Args:
             inputs (Tensor or tuple of Tensor): model inputs, examples first.
@@ -71,9 +72,9 @@ class LayerSoftCam(LayerAttribution, PerturbationAttribution):
             Tensor: (N, 1, h, w), raw and signed, in units of the logit.
 
         Raises:
-            TypeError: if the layer is no module.
-            ValueError: if the layer gives no spatial map, if the model is in train mode, or if the means of the maps are
-                not the model's logits (or their softmax or sigmoid).
+            TypeError: if the layer is not a module.
+            ValueError: if the output of the layer is not a spatial map, if the model is in train mode, or if the means of
+                the maps are not the model's logits (or their softmax or sigmoid).
             AssertionError: for a target that does not fit the scores, as in Captum.
         """
         call = Call.of(self.forward_func, inputs, additional_forward_args)
@@ -86,7 +87,7 @@ class LayerSoftCam(LayerAttribution, PerturbationAttribution):
 
     @torch.no_grad()
     def attribute_all(self, inputs: Tensor | tuple[Tensor, ...], additional_forward_args: Any = None) -> Tensor:
-        """Evidence maps of all classes at the cost of one.
+        """Return the evidence maps of all classes at the cost of one.
 
         Args:
             inputs (Tensor or tuple of Tensor): model inputs, examples first.
@@ -96,7 +97,7 @@ class LayerSoftCam(LayerAttribution, PerturbationAttribution):
             Tensor: (N, K, h, w), raw and signed, in units of the logit.
 
         Raises:
-            TypeError: if the layer is no module.
+            TypeError: if the layer is not a module.
             ValueError: as :meth:`attribute` does.
         """
         return self._evidence(Call.of(self.forward_func, inputs, additional_forward_args)).clone()
@@ -105,20 +106,22 @@ class LayerSoftCam(LayerAttribution, PerturbationAttribution):
         layer = unwrap(self.layer)
         if not call.count:
             return self._evidence(call.with_one_blank())[:0]
-        trace = observe(call, layer, tracked=False)  # the logits tell whether the channels are dimension 1
+        trace = observe(
+            call, layer, tracked=False
+        )  # the check against the logits also shows whether the channels are dimension 1
         evidence: Tensor = trace.features
         refuse_flat_layer(evidence, type(self).__name__, call.model, layer, call.arguments)
         if not _explains(evidence, trace.result):
             raise ValueError(
                 f"layer {named(layer_name(call.model, layer))} gives {tuple(evidence.shape)}, whose means over the "
                 "positions are not the model's logits; LayerSoftCam needs the evidence head of a SoftCAM model. "
-                "Convert the model with convert_to_softcam(model) and give its 'evidence'."
+                "Convert the model with convert_to_softcam(model) and pass its 'evidence'."
             )
         return evidence
 
 
 def _explains(evidence: Tensor, scores: Any) -> bool:
-    """Whether the means of the maps are the model's scores, as logits, softmax or sigmoid."""
+    """Return whether the means of the maps are the scores of the model, as logits, softmax or sigmoid."""
     logits = evidence.flatten(2).mean(2)
     if not isinstance(scores, Tensor) or scores.shape != logits.shape:
         return False

@@ -1,4 +1,4 @@
-"""Which layer to look at: the maps that a model makes, and what they cost."""
+"""Suggest layers to explain: the maps in a model, and their cost."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class LayerChoice:
         name (str): in the model; ``model.get_submodule(name)`` is the layer.
         shape (tuple of int): of its output.
         grid (tuple of int): (h, w) of the map.
-        stride (tuple of float): input pixels per position; None where the input is no image.
-        passes (int): runs of the tail that Recipro-CAM needs per image; 0 where one forward tells all.
-        recommended (bool): whether we would take it.
-        reason (str): why, or what for.
+        stride (tuple of float): input pixels per position; None if the input is not an image.
+        passes (int): runs of the tail that Recipro-CAM needs per image; 0 if one forward is enough.
+        recommended (bool): whether this is the layer to use.
+        reason (str): for the recommendation, or for another choice.
     """
 
     name: str
@@ -49,19 +49,19 @@ class LayerChoice:
 
 @torch.no_grad()
 def suggest_layers(model: nn.Module, *inputs: Any) -> list[LayerChoice]:
-    """The layers of a model that are worth a map, the recommended one among them.
+    """Suggest the layers of a model that are worth a map, and recommend one of them.
 
-    For CNNs and transformers without prefix tokens: the last layer of each resolution that the scores depend on. For
-    transformers that read a class token: the normalisation before each attention, where masking patches still reaches the
-    token. A layer that is called several times is taken as its last call. Layers of which it is not certain how they are one
-    map per example are left out.
+    For CNNs and transformers without prefix tokens, these are the last layers of each resolution that the scores depend on.
+    For transformers that read a class token, they are the normalisations before each attention, where masked patches still
+    change the token. Of a layer that is called several times, the last call counts. Layers whose output is not certain to be
+    one map per example are left out.
 
     Args:
         model (torch.nn.Module): in eval mode.
-        *inputs (Tensor): what it is called with, examples first; their number is that of ``shape``.
+        *inputs (Tensor): its arguments, examples first; their number is that of ``shape``.
 
     Returns:
-        list of LayerChoice: in the order of the forward; empty if the model makes no map.
+        list of LayerChoice: in the order of the forward; empty if the model has no map.
 
     Raises:
         ValueError: if a module is in train mode.
@@ -85,18 +85,18 @@ def suggest_layers(model: nn.Module, *inputs: Any) -> list[LayerChoice]:
 
 
 def _best(call: Call, scores: Any, stages: list[list[_Visit]]) -> tuple[int, list[_Visit]]:
-    """The place of the last stage on which the scores depend, and of each stage the last layer on which they do."""
+    """Return the index of the last stage on which the scores depend, and of each stage the last layer that matters."""
     chosen = [stage[-1] for stage in stages]
     for place in reversed(range(len(stages))):
         for each in reversed(stages[place][-_TRIED:]):
             if _matters(call, scores, each):
                 chosen[place] = each
                 return place, chosen
-    return len(stages) - 1, chosen  # a classifier that was never trained may be all zeros, and then no map matters
+    return len(stages) - 1, chosen  # no map matters to a classifier of zeros, as before training
 
 
 def _stages(found: list[_Visit]) -> list[list[_Visit]]:
-    """The outermost modules of each grid, by grid; grids that only inner modules have are their own affair."""
+    """Return the outermost modules of each grid, by grid; grids within a module, such as those of a branch, are left out."""
     maps = [each for each in found if not _makes_no_map(each.module)]
     outermost = min((each.depth for each in maps), default=0)
     depths: dict[tuple[int, ...], int] = {}
@@ -110,13 +110,13 @@ def _stages(found: list[_Visit]) -> list[list[_Visit]]:
 
 
 def _matters(call: Call, scores: Any, visit: _Visit) -> bool:
-    """Whether the scores depend on the map."""
+    """Return whether the scores depend on the map."""
     trace = observe(call, visit.module, follow=lambda trace: _without_map(trace.features, visit.layout), tracked=False)
     return not (isinstance(scores, Tensor) and torch.equal(scores, trace.result))
 
 
 def _without_map(features: Tensor, layout: FeatureLayout) -> Tensor:
-    """Features of which all positions are zero; prefix tokens stay."""
+    """Return features with zeros at all positions and unchanged prefix tokens."""
     features = features.clone()
     layout.to_maps(features).zero_()
     return features
@@ -124,7 +124,7 @@ def _without_map(features: Tensor, layout: FeatureLayout) -> Tensor:
 
 @dataclass(frozen=True)
 class _Visit:
-    """The last call of a module that gives a map, ``depth`` calls within the model; ``attended`` if an attention read it."""
+    """The last call of a module whose output is a map, ``depth`` calls deep; ``attended`` if an attention reads it."""
 
     name: str
     module: nn.Module
@@ -141,7 +141,7 @@ class _Visit:
 
 @dataclass
 class _Ended:
-    """A call that has ended, the modules around it, and what it gave."""
+    """A call that has ended, the modules around it, and its output."""
 
     module: nn.Module
     containers: tuple[nn.Module, ...]
@@ -151,7 +151,7 @@ class _Ended:
 
 
 def _visit(call: Call) -> tuple[list[_Visit], Any]:
-    """Every module whose last call gave a map, in the order in which those calls end, and the scores."""
+    """Return every module whose last output is a map, in the order in which those calls end, and the scores."""
     names = {module: name for name, module in call.model.named_modules() if name}  # type: ignore[attr-defined]  # a module
     ended: dict[str, _Ended] = {}
     running: list[nn.Module] = []
@@ -159,6 +159,7 @@ def _visit(call: Call) -> tuple[list[_Visit], Any]:
     tracker, view = AxisTracker(call.arguments), View(call.model, None)
 
     def watch(module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        # The normalisation before an attention is the module whose output the attention reads, unchanged.
         if _is_attention(module) and any(value is given[0] for value in (*args, *kwargs.values())):
             ended[given[1]].attended = True
         running.append(module)
@@ -182,7 +183,7 @@ def _visited(name: str, call: _Ended, tracker: AxisTracker) -> _Visit | None:
     try:
         layout = tracker.read(call.dims, told_layouts(call.containers))
     except ValueError:
-        return None  # no map, or not known of what
+        return None  # not a map, or of an unknown layout
     if not fits_shape(layout, call.shape):
         return None
     return _Visit(name, call.module, call.shape, layout, len(call.containers), call.attended)
@@ -193,7 +194,7 @@ def _is_attention(module: nn.Module) -> bool:
 
 
 def _makes_no_map(module: nn.Module) -> bool:
-    """Whether it only pools or passes on what another layer has made."""
+    """Return whether a module only pools or passes on the output of another layer."""
     return any(part in type(module).__name__ for part in _NO_MAP_OF_THEIR_OWN)
 
 

@@ -66,7 +66,7 @@ def test_bad_targets_raise(explainer, images, target):
     [
         (4, r"target 4 is out of range for scores \(N, 4\)\."),
         (torch.tensor([0, 7, 1]), r"target 7 is out of range for scores \(N, 4\)\."),
-        ([0, 1], r"target has 2 entries for 3 examples; give one class for all of them, or one per example\."),
+        ([0, 1], r"target has 2 entries for 3 examples; pass one class for all of them, or one per example\."),
         (None, r"no target for scores \(N, 4\): pass one that picks a single score, as in target=0\."),
         ((0, 1), r"target \(0, 1\) for scores \(N, 4\): pass one that picks a single score, as in target=0\."),
         ("cat", r"target must be an int, a tuple, a tensor or a list of them; got 'cat'\."),

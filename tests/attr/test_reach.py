@@ -154,7 +154,7 @@ class ByName(nn.Module):
 def test_a_layer_that_is_called_by_keyword():
     net, images = ByName().eval(), torch.rand(2, 3, 4, 5)
     assert LayerReciproCam(net, net.conv).attribute(images, target=1).shape == (2, 1, 4, 5)
-    with pytest.raises(ValueError, match="layer Conv2d is called with keyword arguments alone; take its output"):
+    with pytest.raises(ValueError, match="layer Conv2d is called with keyword arguments alone; use its output"):
         LayerReciproCam(net, net.conv).attribute(images, target=1, attribute_to_layer_input=True)
 
 

@@ -216,10 +216,10 @@ def test_any_chunk_any_batch_one_class_or_all(kind, mask, size, chunk, seed):
 @pytest.mark.parametrize(
     ("kernel", "message"),
     [
-        (torch.ones(2, 3, 3), r"the kernel has 2 channels and the layer 6; give 1 or 6\."),
+        (torch.ones(2, 3, 3), r"the kernel has 2 channels and the layer 6; pass 1 or 6\."),
         (torch.ones(3, 2), r"the kernel is \(1, 3, 2\); its sides must be odd, so that it has a centre\."),
         (torch.ones(3), r"the kernel is \(3,\); a grid of 2 dimensions needs one of 2, or of 2 behind C\."),
-        ("box", r"mask 'box' is unknown; take 'one_hot', 'gaussian', 'gaussian_spread' or a kernel tensor\."),
+        ("box", r"mask 'box' is unknown; use 'one_hot', 'gaussian', 'gaussian_spread' or a kernel tensor\."),
     ],
 )
 def test_a_mask_that_does_not_fit(net, images, kernel, message):
