@@ -83,7 +83,7 @@ nitpick_ignore_regex = [
     (r"py:class", r"captum_softcam\.evaluation\.(result\.BatchResult|batch\.BatchScorer)"),
     # Unqualified names from annotations and from docstrings that follow Captum's "name (type): text".
     (r"py:class", r"(Any|Attribution|BatchResult|BatchScorer|Callable|Iterable|Iterator|Mapping|Path|PathLike|Sequence)"),
-    (r"py:class", r"(DataFrame|Dataset|Figure|Module|NDArray|Series|Tensor)"),
+    (r"py:class", r"(Console|DataFrame|Dataset|Figure|Module|NDArray|Series|Table|Tensor)"),
     (r"py:class", r"(np|nn|pd|plt|v2)\..*"),
     (r"py:class", r"[a-z][a-z ]*"),  # prose: "tensor", "optional", "callable"
     (r"py:class", r"[CHKNW]"),  # shapes: "Tensor (N,)"

@@ -98,7 +98,7 @@ class Comparison:
 
     @property
     def directions(self) -> dict[str, int]:
-        """Direction of each metric: 1 if higher is better, -1 if lower is."""
+        """Direction of each metric, 1 if higher is better and -1 if lower is."""
         return {name: 1 if entry["higher_is_better"] else -1 for name, entry in self._described.items()}
 
     @property
@@ -108,7 +108,7 @@ class Comparison:
 
     @property
     def baseline(self) -> str:
-        """The method that the others are compared with: that of the manifest, else Grad-CAM, else the first."""
+        """The method that the others are compared with, that of the manifest or else Grad-CAM or else the first."""
         named = self.manifest.get("baseline")
         return str(named) if named else "grad_cam" if "grad_cam" in self.methods else self.methods[0]
 
