@@ -2,7 +2,8 @@
 
 This package writes to disk only through this module. A file is written beside its target, under a unique name, flushed to
 the disk and renamed. At every moment, even after a kill or a loss of power, the target has its old or its new content.
-Temporary files of killed processes are recognised by their name and removed by :func:`remove_leftovers`.
+Temporary files of killed processes are recognised by their name and removed by :func:`remove_leftovers`. Every ``OSError``
+names the file, the reason and the cure.
 """
 
 from __future__ import annotations
@@ -68,16 +69,7 @@ _CURES = {
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a file that replaces ``path`` at the end of the block, completely written and flushed to the disk.
 
-    After an error nothing has changed.
-
-    Args:
-        path (Path): the file; an existing one is replaced, its folder must exist.
-
-    Yields:
-        BinaryIO: the file to write to.
-
-    Raises:
-        OSError: if it cannot be written; the message names the file and the cure.
+    The folder of ``path`` must exist. After an error nothing has changed.
     """
     with replacing_path(path) as draft, draft.open("wb") as file:
         yield file
@@ -85,20 +77,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def replacing_path(path: Path) -> Iterator[Path]:
-    """Create a file for a writer that needs a path; it replaces ``path`` at the end of the block.
+    """Create an empty file for a writer that needs a path; it replaces ``path`` at the end of the block.
 
-    Like :func:`replacing`, for libraries that write files themselves. If such a library reports a full disk by an error of
-    its own, the error is replaced by one that names the file.
-
-    Args:
-        path (Path): the file; an existing one is replaced, its folder must exist.
-
-    Yields:
-        Path: an empty file of the same name, alone in a folder beside it, so that the writer can have temporaries there,
-            too.
-
-    Raises:
-        OSError: if it cannot be written; the message names the file and the cure.
+    Like :func:`replacing`, for libraries that write files themselves. The file is alone in its folder, where they can have
+    temporaries, too. If such a library reports a full disk by an error of its own, an ``OSError`` replaces it.
     """
     folder = _beside(path)
     draft = folder / path.name
@@ -129,15 +111,7 @@ def replacing_path(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file as UTF-8, completely or not at all; lone surrogates are escaped.
-
-    Args:
-        path (Path): the file; an existing one is replaced, its folder must exist.
-        text (str): its content; line endings are not changed.
-
-    Raises:
-        OSError: if it cannot be written; the message names the file and the cure.
-    """
+    """Write a text file as UTF-8, completely or not at all; line endings are not changed, lone surrogates are escaped."""
     with replacing(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
 
@@ -145,28 +119,20 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON object with a digest, completely or not at all; :func:`read_json` detects every change.
 
-    Args:
-        path (Path): the file; an existing one is replaced, its folder must exist.
-        content (mapping): the object.
-
     Raises:
         TypeError: if the content is not JSON; nothing is written.
-        OSError: if it cannot be written; the message names the file and the cure.
     """
     plain = json.loads(json.dumps(content))
     write_text(path, json.dumps({**plain, _SEAL: _digest(plain)}, indent=2) + "\n")
 
 
 def read_json(path: Path, cure: str, *, sealed: Callable[[dict[str, Any]], bool] = lambda _: True) -> dict[str, Any]:
-    """Read a file written by :func:`write_json`.
+    """Read a file written by :func:`write_json`, and return its content without the digest.
 
     Args:
         path (Path): the file.
         cure (str): a sentence for the error message: what to do about a damaged file, without the full stop.
         sealed (callable): content -> whether it must have a digest; an existing digest must match. Default: always
-
-    Returns:
-        dict: the content, without the digest.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -185,17 +151,10 @@ def read_json(path: Path, cure: str, *, sealed: Callable[[dict[str, Any]], bool]
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Create a folder that appears at the end of the block, with all its files.
-
-    Args:
-        path (Path): the folder; missing parents are created.
-
-    Yields:
-        Path: an empty folder beside it.
+    """Create a folder, and missing parents, that appears at the end of the block with all its files.
 
     Raises:
         FileExistsError: if the path exists by now.
-        OSError: if it cannot be written; the message names the folder and the cure.
     """
     draft = _beside(path)
     try:
@@ -217,14 +176,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def check_place(path: Path) -> None:
-    """Check, before the work, that a file or folder can be written; nothing is left there.
-
-    Args:
-        path (Path): the file or folder; its parents may be missing.
-
-    Raises:
-        OSError: if it cannot be written; the message names the path and the cure.
-    """
+    """Raise OSError if a file or folder, whose parents may be missing, cannot be written; nothing is left there."""
     try:
         with suppress(FileNotFoundError):
             path.lstat()  # raises OSError for a name that is too long
@@ -241,11 +193,7 @@ def check_place(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove temporaries of killed processes from a folder; those of running processes stay.
-
-    Args:
-        folder (Path): the folder, which may be missing; its subfolders are not searched.
-    """
+    """Remove temporaries of killed processes from a folder, which may be missing; subfolders are not searched."""
     with suppress(OSError):  # a folder that cannot be read raises an error when it is written to
         for entry in list(os.scandir(folder)):
             match = _LEFTOVER.fullmatch(entry.name)
@@ -255,20 +203,13 @@ def remove_leftovers(folder: Path) -> None:
 
 @contextmanager
 def owned(folder: Path) -> Iterator[None]:
-    """Lock a folder for this process within the block, and remove temporaries of killed ones.
+    """Lock an existing folder for this process within the block, and remove temporaries of killed ones.
 
     The operating system releases the lock when the process ends for whatever reason. On file systems without locks, such as
     some network drives, there is a warning and no lock.
 
-    Args:
-        folder (Path): an existing folder.
-
-    Yields:
-        None: while the folder is locked.
-
     Raises:
         BlockingIOError: if another process works there; the message names it.
-        OSError: if the folder is not writable.
     """
     lock = _lock(folder)
     try:
@@ -284,14 +225,7 @@ def owned(folder: Path) -> Iterator[None]:
 
 
 def owner_of(folder: Path) -> str:
-    """Describe the process that works in a folder.
-
-    Args:
-        folder (Path): the folder.
-
-    Returns:
-        str: id, machine and start of the process, as far as known.
-    """
+    """Describe the process that works in a folder by its id, machine and start, as far as known."""
     owner = _read_owner(folder)
     if not owner:
         return "another process"

@@ -36,18 +36,18 @@ _SIGNAL = 2  # dimensions, channels first
 
 @dataclass(frozen=True)
 class BatchScorer:
-    """Methods, metrics and settings of a comparison: all that is needed to score any batch of its samples.
+    """Methods, metrics and settings of a comparison: everything that is needed to score any batch of its samples.
 
     Args:
         model (torch.nn.Module): classifier in eval mode.
-        methods (dict): how each method is called, by name.
+        methods (dict): explain functions of the methods, by name.
         metrics (tuple of Metric): the metrics.
         size (tuple of int): size of the images.
         normalize (callable): turns images in [0, 1] into inputs of the model.
         explain (str): the class to explain, ``"true"`` or ``"predicted"``.
         seed (int): seed of the random subsets.
         kept (frozenset of int): indices of the samples whose maps are kept.
-        rivals (bool): whether the maps of the strongest other class are kept, too.
+        rivals (bool): whether maps of the runner-up class are kept, too.
     """
 
     model: nn.Module
@@ -113,6 +113,7 @@ class _Scoring:
         self.progress(f"{name}: map", step)
         if maps is None:
             return
+        # With other seeds, or a random method would draw the same numbers for the masked images.
         again = partial(explain, self.scorer.model, targets=self.batch.targets, seeds=self._seeds(", masked"))
         explanation = Explanation(self.batch, maps, again)
         for k, metric in enumerate(metrics):
@@ -172,7 +173,7 @@ class _Scoring:
         """Return the result of ``work``; record its error and return None if it fails."""
         try:
             return work()
-        except Exception as error:
+        except Exception as error:  # of any kind: methods and metrics can be functions of the user
             self.result.failures.append(Failure(method, metric, f"{type(error).__name__}: {error}"))
             return None
 
@@ -216,7 +217,7 @@ def make_batch(
     with CostMeter(model) as meter:
         outputs = model(images)
     score_table(outputs, len(images), single=single)
-    for sample in samples:
+    for sample in samples:  # only now, because the number of classes is known from the outputs
         _check_class(sample, outputs)
     labels = torch.tensor([sample.target for sample in samples], device=device)
     masks = torch.stack([_mask(sample, size) for sample in samples]).to(device)

@@ -47,7 +47,7 @@ class Checkpoint:
     def opened(
         cls, folder: Path, settings: Mapping[str, Any], notes: Mapping[str, Any], *, resume: bool = False
     ) -> Iterator[Checkpoint]:
-        """Start a run in a new folder, or go on with one that was cut off, and lock the folder for the block.
+        """Start a run in a new folder, or go on with an interrupted one, and lock the folder for the block.
 
         A folder without any result at the end of the block is removed.
 
@@ -57,15 +57,11 @@ class Checkpoint:
             notes (mapping): further facts about the run; JSON.
             resume (bool): go on with the run in the folder. Default: False
 
-        Yields:
-            Checkpoint: the checkpoint, which no other process can open meanwhile.
-
         Raises:
             FileExistsError: if the folder exists and ``resume`` is False.
             FileNotFoundError: if there is nothing to resume.
             BlockingIOError: if another process works there.
             ValueError: if the run was started with other settings, or ``running.json`` is damaged.
-            OSError: if the folder is not writable.
         """
         if resume:
             cls.read(folder)  # before a lock is left in a folder of something else
@@ -83,16 +79,10 @@ class Checkpoint:
 
     @staticmethod
     def read(folder: Path) -> dict[str, Any]:
-        """Read the settings of a run that was cut off.
-
-        Args:
-            folder (Path): folder of the comparison.
-
-        Returns:
-            dict: its ``run``, ``settings`` and ``notes``.
+        """Return the ``run``, ``settings`` and ``notes`` of an interrupted comparison.
 
         Raises:
-            FileNotFoundError: if no comparison was cut off there.
+            FileNotFoundError: if there is none in the folder.
             ValueError: if ``running.json`` is damaged.
         """
         if not (folder / _SETTINGS).exists():
@@ -100,25 +90,11 @@ class Checkpoint:
         return read_json(folder / _SETTINGS, _CURE)
 
     def results(self) -> list[BatchResult]:
-        """Read the results of the batches that are done.
-
-        Returns:
-            list of BatchResult: in the order of their first samples.
-
-        Raises:
-            ValueError: if a file of results is damaged, or belongs to another run.
-        """
+        """Return the results on the disk, by their first sample; ValueError if a file is damaged, or of another run."""
         return [BatchResult.load(path, self.run) for path in sorted((self.folder / _RESULTS).glob("*.npz"))]
 
     def add(self, result: BatchResult) -> None:
-        """Write the result of a batch to the disk.
-
-        Args:
-            result (BatchResult): the result.
-
-        Raises:
-            OSError: if the disk is full or the folder is not writable.
-        """
+        """Write the result of a batch to the disk."""
         # A random suffix, because indices shift when samples come and go between two runs.
         name = f"{result.indices[0]:09d}-{secrets.token_hex(4)}.npz"
         replace(result, run=self.run).save(self.folder / _RESULTS / name)
@@ -154,7 +130,7 @@ def refuse_existing(path: Path, option: str = "--out") -> None:
         option (str): the command-line option that the message tells the user to change. Default: ``"--out"``
 
     Raises:
-        FileExistsError: if the path exists, as a comparison that was cut off or anything else, or lies below a file.
+        FileExistsError: if the path exists, as an interrupted comparison or anything else, or lies below a file.
         BlockingIOError: if a comparison is running there.
         OSError: if it cannot be written.
     """
@@ -177,16 +153,7 @@ def is_complete(folder: Path) -> bool:
 
 
 def refuse_other(folder: Path, started: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise an error if a resumed run has other settings than the one that was cut off.
-
-    Args:
-        folder (Path): folder of the comparison.
-        started (mapping): the settings that the results in the folder depend on.
-        now (mapping): the settings of the resumed run.
-
-    Raises:
-        ValueError: if they differ; the message names the first difference.
-    """
+    """Raise ValueError, naming the first difference, if a resumed run has other settings than the interrupted one."""
     for name in dict.fromkeys((*now, *started)):
         one, other = started.get(name), now.get(name)
         if one != other:
@@ -212,10 +179,9 @@ def _short(value: Any) -> str:
 def find_again(
     results: Sequence[BatchResult], samples: Samples, workers: int = 0, show_progress: bool = False
 ) -> list[BatchResult]:
-    """Find the samples of a resumed run among those already scored.
+    """Match results to the samples of a resumed run by identifier and content, because indices may have shifted.
 
-    Samples are compared by identifier and content, because their positions shift when some come or go. Results of samples
-    that are gone or changed are left out, with a warning.
+    Results of samples that are gone or changed are left out, with a warning.
 
     Args:
         results (sequence of BatchResult): results with the identifiers and digests of their samples.
@@ -248,16 +214,7 @@ def find_again(
 
 
 def refuse_duplicate(identifier: str, index: int, indices: dict[str, int]) -> None:
-    """Raise an error if another sample has the same identifier.
-
-    Args:
-        identifier (str): identifier of a sample.
-        index (int): its index in the data set.
-        indices (dict): index by identifier of the samples so far; the sample is added.
-
-    Raises:
-        ValueError: if another sample has this identifier.
-    """
+    """Add the index of a sample to those by identifier; ValueError if another sample has the same identifier."""
     if indices.setdefault(identifier, index) != index:
         raise ValueError(
             f"samples {indices[identifier]} and {index} are both called '{shown(identifier)}'; give every sample an "

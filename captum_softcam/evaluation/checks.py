@@ -63,7 +63,7 @@ def find_methods(
     if isinstance(methods, Mapping):
         return {name: _explainer(method, layer, model) for name, method in methods.items()}
     found: dict[str, LayerExplainFunc] = {}
-    for method in dict.fromkeys(methods):
+    for method in dict.fromkeys(methods):  # a method listed twice counts once
         explainer = _explainer(method, layer, model)
         if explainer.name in found:
             raise ValueError(

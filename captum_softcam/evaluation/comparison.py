@@ -259,6 +259,7 @@ class Comparison:
             OSError: if the folder cannot be written, for example because the disk is full.
         """
         tables = {"scores": self.scores, "costs": self.costs.rename_axis("method").reset_index()}
+        # Named "samples" in the folder, where readers look for them; ``samples`` of this class are the identifiers.
         tables |= {"curves": self.curves, "failures": self.failures, "samples": self.contents}
         write_folder(Path(folder), tables, self.manifest, self.examples)
 
@@ -291,7 +292,7 @@ class Comparison:
     def _cube(self) -> NDArray[np.float64]:
         """Scores (samples, methods, metrics), NaN where missing."""
         axes = {"sample": pd.Index(self.samples), "method": pd.Index(self.methods), "metric": pd.Index(self.metrics)}
-        doubled = self.scores.duplicated(list(axes))
+        doubled = self.scores.duplicated(list(axes))  # of which the cube would silently keep the last
         if doubled.any():
             row = self.scores[doubled].iloc[0]
             raise ValueError(
@@ -319,6 +320,7 @@ class Comparison:
         count = np.isfinite(scores).sum(axis=0)
         table = self._cells({"mean": mean, "low": low, "high": high, "count": count}, self.methods)
         table["undefined"] = np.maximum(np.tile(self._expected, len(self.methods)) - count, 0)
+        # A failed sample without a mask is not undefined in localisation, where no score is expected.
         table["failed"] = np.minimum(self._failed, table["undefined"])
         table["best"] = best(shown(mean.reshape(-1, len(self.metrics))), self._signs).ravel()
         return table

@@ -65,7 +65,7 @@ class CostMeter:
         self._stack.callback(self.model.register_forward_hook(_counter(self)).remove)
         if self.memory and self._device.type == "cpu":
             self._followed = self._stack.enter_context(_LiveStorages())
-        self._synchronise()
+        self._synchronise()  # kernels queued before the block must not count, nor those of the block be missed
         if self.memory and self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
             self._allocated = torch.cuda.memory_allocated(self._device)
@@ -104,6 +104,7 @@ def _counter(meter: CostMeter) -> Any:
         if not isinstance(output, Tensor) or not output.dim():
             score_table(output, len(inputs[0]))
         if runs_whole(model):
+            # Copies that join the images on their way make the output longer than the input.
             meter.forwards += min(len(rows) for rows in (*inputs[:1], output))
         if output.requires_grad:
             output.register_hook(returned)

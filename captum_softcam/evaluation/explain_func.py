@@ -169,10 +169,12 @@ class LayerExplainFunc:
             with nullcontext() if apart else _as_found(model), quietly, torch.enable_grad():
                 if seeds is None or not _draws(self.method):
                     return self._maps(model, images, targets, seeds)
+                # One image at a time: within a batch, the numbers drawn for an image depend on those before it.
                 ones = [slice(i, i + 1) for i in range(len(images))]
                 drawn = [self._drawn(model, images[i], targets[i], seed) for i, seed in zip(ones, seeds, strict=True)]
                 return torch.cat(drawn)
         except Exception:
+            # Checked only after an error, because it costs a forward. Functions may accept any output of the model.
             if _is_captum(self.method):
                 _blame_scores(model, images)
             raise
@@ -182,7 +184,7 @@ class LayerExplainFunc:
             return self._maps(model, image, target, [seed])
 
     def _maps(self, model: nn.Module, images: Tensor, targets: Tensor, seeds: Sequence[int] | None) -> Tensor:
-        given = images.detach().clone()
+        given = images.detach().clone()  # methods write into their inputs, or leave gradients there
         call = partial(self._attribute, seeds=seeds) if _is_captum(self.method) else partial(self.method, **self.arguments)
         maps = _only_tensor(call(model, given, targets), self.name)
         if self.layer is not None and maps.dim() <= images.dim():
@@ -195,9 +197,10 @@ class LayerExplainFunc:
         return upsample(maps.detach().to(images).sum(1, keepdim=True), tuple(images.shape[2:]))
 
     def _attribute(self, model: nn.Module, images: Tensor, targets: Tensor, seeds: Sequence[int] | None) -> Any:
-        explainer = self._explainer(model) if isinstance(self.method, type) else self.method
-        built = parameters_of(self.method) if isinstance(self.method, type) else {}
-        arguments = {name: value for name, value in self.arguments.items() if name not in built}
+        explainer, arguments = self.method, dict(self.arguments)
+        if isinstance(self.method, type):
+            own = {name: arguments.pop(name) for name in self.arguments if name in parameters_of(self.method)}
+            explainer = self.method(*self._seen_by_the_method(model), **own)
         known = parameters_of(explainer.attribute)
         if "target" in known or isinstance(explainer, NoiseTunnel):
             arguments["target"] = targets
@@ -206,13 +209,6 @@ class LayerExplainFunc:
         if isinstance(explainer, GradientAttribution):
             images.requires_grad_()  # otherwise Captum does so, with a warning
         return explainer.attribute(images, **{**default_arguments(explainer, images), **arguments})
-
-    def _explainer(self, model: nn.Module) -> Attribution:
-        known = parameters_of(self.method)
-        arguments = {name: value for name, value in self.arguments.items() if name in known}
-        model, *layer = self._seen_by_the_method(model)
-        explainer: Attribution = self.method(model, *layer, **arguments)
-        return explainer
 
     def _seen_by_the_method(self, model: nn.Module) -> tuple[nn.Module, ...]:
         """Return the model, and the layer if the class has one; views of them for classes that set hooks, like Captum's."""
@@ -320,7 +316,7 @@ def _as_found(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     gradients = [(parameter, parameter.grad, parameter.requires_grad) for parameter in model.parameters()]
     for parameter, _, _ in gradients:
-        parameter.grad = None
+        parameter.grad = None  # otherwise a backward pass would add to the gradient of the user
     try:
         yield
     finally:

@@ -77,14 +77,7 @@ class BatchResult:
     run: str = ""
 
     def moved(self, indices: dict[int, int]) -> BatchResult:
-        """Return the result of some of the samples, at other positions in the data set.
-
-        Args:
-            indices (dict): the new index of each sample to keep, by its place in this batch, from 0.
-
-        Returns:
-            BatchResult: scores, curves and examples of these samples; fractions, costs and failures are unchanged.
-        """
+        """Return the result of some samples; ``indices`` maps their places in the batch to indices in the data set."""
         places = list(indices)
         return replace(
             self,
@@ -105,14 +98,7 @@ class BatchResult:
         )
 
     def save(self, path: Path) -> None:
-        """Write the result to one file, which appears under its name only when it is complete and on the disk.
-
-        Args:
-            path (Path): the file; an existing one is replaced.
-
-        Raises:
-            OSError: if the disk is full or the folder is not writable; nothing is left behind.
-        """
+        """Write the result to one file, which appears only when it is complete and on the disk."""
         arrays = {"scores": self.scores, "costs": self.costs, "record": np.frombuffer(self._record(), np.uint8)}
         arrays |= {f"curve {i}": points for i, points in enumerate(self.curves.values())}
         arrays |= {f"fractions {i}": places for i, places in enumerate(self.fractions.values())}
@@ -143,18 +129,11 @@ class BatchResult:
 
     @classmethod
     def load(cls, path: Path, run: str | None = None) -> BatchResult:
-        """Read a file written by :meth:`save`.
-
-        Args:
-            path (Path): the file.
-            run (str): name of the run that the result must belong to. Default: any
-
-        Returns:
-            BatchResult: the result; images of examples are rounded to steps of 1/255, maps to float16.
+        """Read a file written by :meth:`save`; images of examples are rounded to steps of 1/255, maps to float16.
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if the file is damaged, not a result, or belongs to another run.
+            ValueError: if the file is damaged, not a result, or of another run than ``run``.
         """
         data = path.read_bytes()
         content, digest = data[:-_DIGEST], data[-_DIGEST:]
@@ -169,14 +148,7 @@ class BatchResult:
 
 
 def fingerprint(sample: Sample) -> str:
-    """Return a digest of the image, class and mask of a sample.
-
-    Args:
-        sample (Sample): any sample.
-
-    Returns:
-        str: 32 hexadecimal digits; equal where all three are equal bit by bit.
-    """
+    """Return a digest of the image, class and mask of a sample; equal only if all three are equal bit by bit."""
     digest = hashlib.sha256(repr(int(sample.target)).encode())
     for tensor in (sample.image, sample.mask):
         if tensor is not None:

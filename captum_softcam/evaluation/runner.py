@@ -130,6 +130,7 @@ def compare_methods(
         >>> comparison.methods, len(comparison.scores)
         (['soft_cam', 'random'], 8)
     """
+    # All arguments are validated before a folder is created and before the first map, so that a mistake costs no time.
     check_model(model)
     check_choices(explain, batch_size, examples, seed)
     normalize = normalize or _as_it_is
@@ -166,6 +167,7 @@ def compare_methods(
             checkpoint.add(result)
             results.append(result)
         comparison = run.comparison(results, {**manifest, "run": checkpoint.run})
+        # In this order: after a kill in between, the folder can still be resumed.
         comparison.save(folder)
         checkpoint.close()
     return comparison
@@ -351,6 +353,7 @@ def _choose_examples(samples: Samples, count: int) -> list[int]:
     """Return indices of the first samples with a mask, one class after the other; of the first samples if none has one."""
     by_class: dict[int, list[int]] = defaultdict(list)
     masked = False
+    # Only the first samples are searched, because each is read from the disk.
     for i in range(min(len(samples), max(4 * count, 64)) if count else 0):
         sample = samples[i]
         if sample.mask is not None and not masked:
@@ -408,6 +411,7 @@ def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that a resumed run must share with the interrupted one, as JSON returns them."""
     # Batch size, device and number of examples may differ, because they change no score; samples are matched one by one.
     names = ("seed", "layer", "image_size", "explained_class", "patches", "methods", "metrics")
+    # Without local labels such as "+cpu": builds of one version differ in rounding only.
     versions = {name: text.partition("+")[0] for name, text in manifest.get("versions", {}).items() if name != "python"}
     settings = {**{name: manifest.get(name) for name in names}, **manifest.get("fingerprints", {}), **versions}
     return dict(json.loads(json.dumps(settings)))
@@ -415,6 +419,7 @@ def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fingerprints(scorer: BatchScorer, shape: Sequence[int]) -> dict[str, str]:
     """Return fingerprints of the model, by its weights, and of the normalisation, by its values for a fixed image."""
+    # A function has no digest, and its name does not tell its constants; its values do, here in six digits.
     ramp = torch.linspace(0, 1, math.prod(shape), device=device_of(scorer.model)).view(1, *shape)
     image = scorer.normalize(ramp).double()
     return {

@@ -57,7 +57,8 @@ def write_folder(
             write(file)
     files = {name: _fingerprint(folder / name) for name in writers}
     write_json(folder / "manifest.json", {**manifest, "format": FORMAT, "files": files})
-    for name in _FILES.difference(files):  # left by an earlier comparison in this folder
+    # Left by an earlier comparison; removed last, because its manifest needs them until it is replaced.
+    for name in _FILES.difference(files):
         (folder / name).unlink(missing_ok=True)
 
 
