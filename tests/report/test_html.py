@@ -290,6 +290,17 @@ def test_one_sample(tmp_path):
     assert "1 sample" in Page(_write(one, tmp_path)).words
 
 
+@pytest.mark.parametrize("score", [math.nan, math.inf])
+def test_a_baseline_without_scores_has_no_line_in_the_bars(score):
+    comparison = make_comparison()
+    assert 'class="reference"' in make_page(comparison)
+    scores = comparison.scores.copy()
+    scores.loc[scores["method"] == "grad_cam", "score"] = score
+    source = make_page(dataclasses.replace(comparison, scores=scores))
+    assert 'class="reference"' not in source
+    assert "No sample has scores of both this method and grad_cam" in source
+
+
 def test_nothing_but_scores(tmp_path):
     bare = Comparison(make_comparison().scores, pd.DataFrame(), with_manifest(make_comparison()).manifest)
     data = _data(_write(bare, tmp_path))

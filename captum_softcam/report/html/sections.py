@@ -195,11 +195,16 @@ def _bar(view: View, method: str, metric: str) -> dict[str, float | None] | None
     ends = [end for each in column for end in (each.low, each.high, each.mean) if math.isfinite(end)]
     low, span = min(ends), max(ends) - min(ends)
 
-    def place(value: float) -> float | None:
-        return (100 * (value - low) / span if span else 50) if math.isfinite(value) else None
+    def place(value: float) -> float:
+        return 100 * (value - low) / span if span else 50
 
     reference = view.cells[view.baseline, metric].mean
-    return {"left": place(cell.low), "right": place(cell.high), "mean": place(cell.mean), "reference": place(reference)}
+    return {
+        "left": place(cell.low),
+        "right": place(cell.high),
+        "mean": place(cell.mean),
+        "reference": place(reference) if math.isfinite(reference) else None,
+    }
 
 
 def _details(view: View, method: str, metric: str) -> list[str]:
