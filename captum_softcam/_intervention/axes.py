@@ -247,7 +247,9 @@ def _elementwise(called: _Called) -> Found:
     """Merge the dimensions of all tensors, aligned at the last ones as in broadcasting."""
     if not isinstance(called.result, Tensor):
         return None
+    # Only what was computed from the inputs counts: parameters are broadcast
     known = [dims for value in _tensors((called.args, called.kwargs)) if (dims := called.tracker.find(value))]
+    # Most functions have one argument, or two of the same dimensions
     if all(dims is known[0] for dims in known) and _fits(known[0], called.result.shape):
         return known[0]
     return _broadcast(known, called.result.shape)
@@ -322,6 +324,7 @@ def _moved_along(dim: Dim, size: int, axis: int) -> Dim:
     dim = certify(dim, "s", axis)
     if size_of(dim) == size and dim:
         return dim
+    # As in a convolution over channels: fewer of them, but still channels
     if kinds(dim) == {"c"}:
         return (Atom(size, "c"),)
     if len(dim) > 1 or (dim and (dim[0].kind != "s" or dim[0].inner)):
@@ -367,6 +370,7 @@ def _embedding(called: _Called) -> Found:
 
 @_rule("lstm", "gru", "rnn_tanh", "rnn_relu", certain=True)
 def _recurrent(called: _Called) -> Found:
+    # The private functions of torch.nn.LSTM and its kin, whose last argument is batch_first
     if len(called.args) != 9 or not isinstance(called[8], bool):
         return None  # a packed sequence
     one, other, last = called.first()
@@ -412,6 +416,7 @@ def _fold(called: _Called) -> Found:
 def _matmul(called: _Called) -> Found:
     """Return the rows of the first matrix and the columns of the second; a weight makes channels."""
     one, other = called.args[-2:]
+    # The reflected operator has its operands in the other order
     if called.name.startswith("__r"):
         one, other = other, one
     left, right = called.tracker.find(one), called.tracker.find(other)
@@ -446,6 +451,7 @@ def _einsum(called: _Called) -> Found:
         for letter, dim in zip(names, dims, strict=True):
             letters[letter] = merge(letters[letter], dim) if letter in letters and dim else dim or letters.get(letter, ())
             contracted += letter if letter not in output else ""
+    # A letter of the weight that replaces one contracted letter is a linear map of it
     sizes = dict(zip(output, called.result.shape, strict=True))
     summed = [letters[letter] for letter in contracted if letter in weight]
     made = {letter: _mapped(summed[0], sizes[letter]) for letter in weight if letter in sizes and len(summed) == 1}
@@ -632,6 +638,7 @@ def _padded(dim: Dim, size: int) -> Dim:
     """Return a dimension that became longer, or shorter, at its ends."""
     if kinds(dim) == {"c"}:
         return (Atom(size, "c"),)
+    # Padding keeps positions in order, but shifts those of windows and of prefix tokens
     plain = len(dim) == 1 and dim[0].kind in "s?" and not (dim[0].prefix or dim[0].inner or dim[0].turned)
     return (dim[0].like(size),) if plain else unknown(size)
 
@@ -655,6 +662,7 @@ def _joined(parts: list[tuple[int, Dim | None, bool]], size: int) -> Dim:
     *before, (_, last, _) = parts
     if not before and last is not None:
         return last
+    # Tokens before a grid: only the last part may be the grid
     if last and (kinds(last) == {"s"} or last[0].given) and all(_is_prefix(*part) for part in before):
         return with_prefix(sum(length for length, _, _ in before), last)
     return shuffled(sum((dim for _, dim, _ in parts if dim), ()), size)

@@ -128,6 +128,7 @@ def _refuse_without_modules(model: object) -> None:
     kind = ""
     if isinstance(model, torch.jit.ScriptModule):
         kind = "TorchScript"
+    # torch.export returns graphs of aten operations, in which no module is left
     elif isinstance(model, fx.GraphModule) and any("aten" in str(node.target) for node in model.graph.nodes):
         kind = "torch.export's"
     if kind:

@@ -50,6 +50,7 @@ def first_token_attention(
     query_bias, key_value_bias = (None, None) if bias is None else bias.split((channels, 2 * channels))
     query = _heads(F.linear(tokens[:1], query_weight, query_bias), heads)  # (N, heads, 1, d)
     masks, prefix = len(weights), length - len(weights)
+    # Filled completely below, because every token has one of the weights
     logits = query.new_full((count, heads, masks, length), -torch.inf)
     # The token whose content is at each place: its own, or that of the mask's position; prefix tokens are never spread
     own = torch.arange(length, device=tokens.device)
@@ -70,6 +71,7 @@ def first_token_attention(
     for here, value in values:
         part = attention * here
         if spread:
+            # All spread features come from the position of the mask, which therefore gets the attention to all of them
             part = torch.cat((part[..., :prefix], torch.diag_embed(part[..., prefix:].sum(-1))), -1)
         read = read + part @ value
     read = read.transpose(1, 2).reshape(1, count * masks, channels)

@@ -92,6 +92,7 @@ class Atom:
             return Atom(self.size, self.kind, turned="lost")
         if turned == 0:
             return base
+        # One atom per turn, so that two tensors that were turned alike still have equal dimensions
         base._turns = base._turns or {}
         if turned not in base._turns:
             base._turns[turned] = self.like(self.size, base=base, turned=turned)
@@ -104,11 +105,13 @@ Dims = tuple[Dim, ...]
 
 def unknown(size: int, kind: str = "?") -> Dim:
     """Return a new dimension of which no more is known."""
+    # A dimension of length 1 has no positions that could be lost
     return () if size == 1 and kind == "?" else (Atom(size, kind, lost=True),)
 
 
 def shuffled(dim: Dim, size: int) -> Dim:
     """Return a dimension with some of the entries, or with all in another order."""
+    # Channels in another order are still channels, while examples in another order must be refused
     found = kinds(resolve(dim))
     if found == {"c"}:
         return (Atom(size, "c"),)
@@ -122,6 +125,7 @@ def size_of(dim: Dim) -> int:
 
 def resolve(dim: Dim) -> Dim:
     """Return the dimension with unknown atoms replaced by what was learned of them, and parts that meet joined."""
+    # Most dimensions have nothing to resolve, and this runs for every function that the model calls
     for atom in dim:
         if atom.same is not None or atom.kind == "?":
             break
@@ -190,12 +194,14 @@ def merge(one: Dim, other: Dim) -> Dim:
         if len(first) == 1 and first[0].kind == "?" and not _is_made_of(second, first[0]):
             first[0].same = second
             return second
+    # Equal windows, or equal positions within them: only the rest differs
     if one[0] is other[0]:
         return resolve(one[:1] + merge(one[1:], other[1:]))
     if one[-1] is other[-1]:
         return resolve(merge(one[:-1], other[:-1]) + one[-1:])
     if [atom.size for atom in one] == [atom.size for atom in other] and len(one) > 1:
         return resolve(tuple(atom for pair in zip(one, other, strict=True) for atom in merge(pair[:1], pair[1:])))
+    # Examples that meet another dimension are no longer in the order of the batch
     if "n" in kinds(one) | kinds(other):
         return shuffled(one + other, size_of(one))
     if kinds(one) != kinds(other):
@@ -225,6 +231,7 @@ def cut(dim: Dim, start: int, stop: int, step: int = 1) -> Dim:
     atom = dim[0]
     if atom.prefix:
         return _cut_row(atom, start, stop) if step == 1 else unknown(left)
+    # A crop of an axis is still that axis
     return (atom.like(left),)
 
 

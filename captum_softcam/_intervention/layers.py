@@ -72,6 +72,7 @@ def view_of_maps(model: nn.Module, name: str, *, at_input: bool = False) -> tupl
             return maps(features)  # refused later, as a result that is not a map
         if sizes not in known:
             known[sizes] = tracker.layout(features, told_layouts(tuple(running)))
+        # Contiguous, as from a layer of the model: view() would fail on dimensions that were moved
         return known[sizes].to_features(maps(known[sizes].to_maps(features)), features).contiguous()
 
     def watch(module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -163,11 +164,13 @@ def spatial_layouts(
     """
     found: dict[int, FeatureLayout] = {}
     for place, value in enumerate(values_of(trace.features)):
+        # A layer may return None beside its features, as attention does for the weights
         if value is None:
             continue
         found[place] = layout or trace.layout(value)
         if isinstance(value, Tensor) and value.dim() and len(value) != len(inputs[0]):
             refuse_other_count(f"layer {named(layer_name(forward_func, layer))}", tuple(value.shape), len(inputs[0]))
+        # A declared layout may not fit, and neither does the default one of features that are not a map
         if not found[place].fits(value):
             refuse_flat_layer(value, method, forward_func, layer, inputs)
             raise ValueError(

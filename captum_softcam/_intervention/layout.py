@@ -77,6 +77,7 @@ class FeatureLayout:
         features = features.movedim(1, -1) if self.channels_last else features
         if not self.prefix_tokens:
             return features
+        # The prefix tokens of the example itself: only positions of the grid are masked
         prefix = like.narrow(self._tokens, 0, self.prefix_tokens).expand(len(maps), *[-1] * (like.dim() - 1))
         return torch.cat((prefix, features), self._tokens)
 
@@ -96,6 +97,7 @@ def fits_shape(layout: FeatureLayout, shape: tuple[int, ...]) -> bool:
     if layout.grid is not None:
         tokens = layout.prefix_tokens + math.prod(layout.grid)
         return len(shape) == 3 and shape[layout._tokens] == tokens and math.prod(layout.grid) > 1
+    # A map of one position ranks nothing
     return math.prod(shape[1:-1] if layout.channels_last else shape[2:]) > 1
 
 
@@ -149,6 +151,7 @@ def _channel(dims: Dims, shape: tuple[int, ...], grids: Sequence[tuple[int, ...]
     """Return the dimension of the channels: the only one that is known as such, or the only one that is not space."""
     known = [place for place, dim in enumerate(dims) if place and kinds(dim) == {"c"}]
     if not known:
+        # The only dimension that is not space holds the channels, unless it became unknown on the way
         known = [place for place, dim in enumerate(dims) if place and kinds(dim) != {"s"}]
         if len(known) != 1 or not (shape[known[0]] == 1 or _is_given(dims[known[0]])):
             last = _proposal(shape[1], grids) if len(shape) == 3 else FeatureLayout(channels_last=True)
@@ -178,6 +181,7 @@ def _is_given(dim: Dim) -> bool:
 def _refuse_other_order(space: Dims, shape: tuple[int, ...]) -> None:
     """Raise ValueError unless each dimension of space is one axis of a map, as it was when it was made."""
     atoms = [atom for dim in space for atom in dim]
+    # An inner part is the position within a window, and a turned atom has its positions elsewhere
     moved = any(atom.inner or atom.turned or atom.prefix for atom in atoms)
     if moved or any(not dim or sum(atom.size > 1 for atom in dim) > 1 for dim in space) or len(set(atoms)) != len(atoms):
         raise ValueError(_windows(shape))
@@ -192,11 +196,13 @@ def _row(
 ) -> FeatureLayout:
     """Return the layout of features whose positions are in one dimension: a signal, a text or tokens."""
     prefix, atoms = (dim[0].prefix, dim[0].row) if len(dim) == 1 and dim[0].prefix else (0, dim)
+    # A single channel or example may have joined the row in a reshape; it is not a side of the grid
     atoms = tuple(atom for atom in atoms if atom.size > 1 or atom.kind in "s?")
     sides = tuple(atom.size for atom in atoms)
     known = all((atom.kind == "s" and not atom.lost) or _is_given((atom,)) for atom in atoms)
     if not known or len(set(atoms)) != len(atoms):
         return _told(shape, last, grids, told)
+    # Axes in another order than in the inputs are those of a transposed grid
     axes = [atom.axis for atom in atoms if atom.axis is not None]
     if any(atom.inner or atom.turned or atom.prefix for atom in atoms) or axes != sorted(set(axes)):
         raise ValueError(_windows(shape))
@@ -244,9 +250,11 @@ def _windows(shape: tuple[int, ...]) -> str:
 def told_layouts(modules: Iterable[nn.Module]) -> Iterator[FeatureLayout]:
     """Yield layouts from the attributes of modules: those of torchvision's vision transformer, and of timm's models."""
     for module in modules:
+        # The vision transformer of torchvision, which has one class token
         if isinstance(getattr(module, "class_token", None), Tensor) and hasattr(module, "patch_size"):
             side = int(module.image_size) // int(module.patch_size)  # type: ignore[arg-type]  # torchvision's: both are int
             yield FeatureLayout(True, 1, (side, side))
+        # The transformers of timm
         prefix, grid = (
             getattr(module, "num_prefix_tokens", None),
             getattr(getattr(module, "patch_embed", None), "grid_size", None),

@@ -56,6 +56,7 @@ class PositionMask:
             offset = torch.arange(size, device=positions.device) - place[:, None] + side // 2
             offset = offset.view(-1, *[size if i == d else 1 for i in range(len(grid))])
             inside = inside & (offset >= 0) & (offset < side)
+            # Positions beyond the kernel read its border here, and are set to 0 by `inside`
             index.append(offset.clamp(0, side - 1))
         around: Tensor = self.kernel[(slice(None), *index)]  # type: ignore[index]  # slices and tensors mixed
         return (around * inside).transpose(0, 1)
@@ -104,6 +105,7 @@ def make_mask(mask: str | Tensor, maps: Tensor) -> PositionMask:
     if mask == "one_hot":
         return PositionMask(maps.new_ones(1, *[1] * dims))
     line = maps.new_tensor([0.25, 0.5, 0.25])
+    # The outer product of one line per dimension of the grid
     kernel = functools.reduce(lambda product, _: product[..., None] * line, range(dims), maps.new_ones(()))
     return PositionMask(kernel[None], spread=mask == "gaussian_spread")
 

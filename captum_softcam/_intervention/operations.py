@@ -172,6 +172,7 @@ def acts_on_rows(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bo
     if name in ("softmax", "log_softmax"):
         dim = argument(args, kwargs, 1, "dim")
         return isinstance(dim, int) and dim % args[0].dim() > 0
+    # In eval mode, with the running statistics
     if name == "batch_norm":
         return not argument(args, kwargs, 5, "training", False)
     if name == "layer_norm":
@@ -193,6 +194,7 @@ def pools(name: str, pattern: str, sides: tuple[int, ...], rest: tuple[Any, ...]
         kwargs (dict): its keyword arguments.
     """
     space = [i for i, kind in enumerate(pattern) if kind == "s"]
+    # A mean in another precision is left to the model
     if name == "mean" and kwargs.get("dtype") is None:
         dims = argument(rest, kwargs, 0, "dim")
         dims = (dims,) if isinstance(dims, int) else dims
@@ -204,6 +206,7 @@ def pools(name: str, pattern: str, sides: tuple[int, ...], rest: tuple[Any, ...]
     if name.startswith("avg_pool"):
         kernel = argument(rest, kwargs, 0, "kernel_size")
         windows = tuple(kernel) if isinstance(kernel, (tuple, list)) else (kernel,) * len(space)
+        # Padding would count zeros, and a divisor of its own would scale the mean
         plain = _all(argument(rest, kwargs, 2, "padding", 0), 0) and argument(rest, kwargs, 5, "divisor_override") is None
         return plain and windows == sides
     return False
@@ -228,6 +231,7 @@ def pattern_after(name: str, pattern: str, rest: tuple[Any, ...], kwargs: dict[s
         return None if any(isinstance(value, Tensor) for value in leaves((rest, kwargs))) else pattern
     if name == "batch_norm":
         return pattern if pattern.startswith("nc") and not argument(rest, kwargs, 4, "training", False) else None
+    # Over the channels alone: over the positions, too, it would mix them
     if name == "layer_norm":
         return pattern if pattern.endswith("c") and len(argument(rest, kwargs, 0, "normalized_shape")) == 1 else None
     if name == "linear":
@@ -255,6 +259,7 @@ def _permuted(name: str, pattern: str, rest: tuple[Any, ...], kwargs: dict[str, 
         one, other = dims
         dims = list(range(len(pattern)))
         dims[one], dims[other] = other, one
+    # A transposed grid would have its positions in another order
     space = [d for d in dims if pattern[d] == "s"]
     return "".join(pattern[d] for d in dims) if space == sorted(space) else None
 

@@ -41,7 +41,9 @@ def row_targets(target: Any, count: int) -> list[Any]:
     if isinstance(target, Tensor):
         if target.dim() > 1 and target.numel() > 1:
             raise AssertionError(f"target must hold one class per example, (N,); got a tensor {tuple(target.shape)}.")
+        # As in Captum, a tensor of one element is the class of all examples
         target = target.item() if target.numel() == 1 else target.tolist()
+    # torch would use True as a mask, not as the index 1
     if isinstance(target, bool):
         target = int(target)
     if target is None or isinstance(target, (int, tuple)):
@@ -67,11 +69,13 @@ def select_score(scores: Any, target: Any) -> Tensor:
     """
     sizes = tuple(scores.shape[1:])
     index = target if isinstance(target, tuple) else () if target is None else (target,)
+    # As in Captum, a model with one output needs no target
     if target is None and sizes == (1,):
         index = (0,)
     table = f"({', '.join(map(str, ('N', *sizes)))}{',' * (not sizes)})"
     if len(index) != len(sizes):
         given = "no target" if target is None else f"target {quoted(target)}"
+        # For the message: a target that would fit, at the centre of outputs with positions
         example = None if not sizes else 0 if len(sizes) == 1 else (0, *(size // 2 for size in sizes[1:]))
         raise AssertionError(f"{given} for scores {table}: pass one that picks a single score, as in target={example}.")
     if not all(-size <= entry < size for entry, size in zip(index, sizes, strict=True)):

@@ -156,12 +156,14 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
         """Return maps (N, R, h, w) of the scores (P, R) that ``choose`` selects, or a tuple of them."""
         layer = unwrap(self.layer)
         if not call.count:
+            # The maps of an empty batch have the shape of those of one blank example
             blank = self._maps(call.with_one_blank(), choose, mask, at_input, chunk, False)
             return cast(Tensor | tuple[Tensor, ...], map_tensors(lambda maps: maps[:0], blank))
         trace, rows = observe_copies(call, layer, mask, self.layout, at_input=at_input)
         layouts = spatial_layouts(trace, rows.layout or self.layout, type(self).__name__, call.model, layer, call.arguments)
         parts = [MaskedPart.of(trace.features, place, layout, mask, chunk) for place, layout in layouts.items()]
         if rows.found:
+            # The last row of every example is the example itself
             scores = [[each[:-1] for each in rows.scores(call.count, choose)]]
         else:
             check_rows(trace.result, call.count)

@@ -118,6 +118,7 @@ class LayerScoreCam(LayerAttribution, PerturbationAttribution):
         """
         call, layer = Call.of(self.forward_func, inputs, additional_forward_args), unwrap(self.layer)
         targets = row_targets(target, call.count)
+        # The shape of the maps of an empty batch comes from one blank example
         seen = call if call.count else call.with_one_blank()
         trace = observe(seen, layer, at_input=attribute_to_layer_input)
         layouts = spatial_layouts(trace, self.layout, type(self).__name__, call.model, layer, seen.arguments)
@@ -149,6 +150,7 @@ def _weighted_sum(features: Tensor, masked: MaskedInputs, channel_softmax: bool,
         return torch.zeros_like(features[:1])
     weights = masked.scores(channels)
     if channel_softmax:
+        # The score of a baseline is the same for all channels, and cancels
         weights = weights.softmax(0)
     elif baselines is not None:
         weights = weights - masked.score(lambda image: torch.zeros_like(image) + baselines, 1)

@@ -87,6 +87,7 @@ def suggest_layers(model: nn.Module, *inputs: Any) -> list[LayerChoice]:
 def _best(call: Call, scores: Any, stages: list[list[_Visit]]) -> tuple[int, list[_Visit]]:
     """Return the index of the last stage on which the scores depend, and of each stage the last layer that matters."""
     chosen = [stage[-1] for stage in stages]
+    # The last maps may not matter, as those of patches that no attention reads any more
     for place in reversed(range(len(stages))):
         for each in reversed(stages[place][-_TRIED:]):
             if _matters(call, scores, each):
