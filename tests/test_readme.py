@@ -151,6 +151,7 @@ def test_another_picture_is_noticed(kept, tmp_path, monkeypatch):
         picture.save(tmp_path / f"{name}.png")
     monkeypatch.setattr(script, "ROOT", tmp_path)
     monkeypatch.setattr(script, "draw", lambda *_: (tmp_path / "same.png").read_bytes())
+    monkeypatch.setattr(script, "explain_sample", lambda *_, **__: None)  # the maps that draw would show
     for name, told in {"turned": 1, "smaller": 1, "same": 0}.items():
         monkeypatch.setattr(script, "PICTURE", tmp_path / f"{name}.png")
         assert script.stale_picture(kept[0]) == [f"{name}.png differs from a new drawing."] * told

@@ -12,41 +12,36 @@ from torch import Tensor, nn
 from captum_softcam._intervention import masks
 from captum_softcam.attr import FeatureLayout, LayerReciproCam
 
-# name, layer, side of the input, whether one forward must be enough
+# One of each kind of block and head: name, layer, side of the input, whether one forward must be enough.
 CASES = [
     ("alexnet", "features", 96, False),
     ("vgg11_bn", "features.25", 64, False),
-    ("resnet18", "layer4", 96, True),
+    ("resnet18", "layer4", 64, True),
     ("resnet18", "layer3.1.conv2", 64, False),  # within a residual block: the skip connection stays unmasked
     ("resnext50_32x4d", "layer4.1.relu", 64, False),  # called three times; the last call counts
-    ("wide_resnet50_2", "layer4.2", 64, True),
-    ("densenet121", "features.denseblock4", 96, True),
+    ("densenet121", "features.denseblock4", 64, True),
     ("densenet121", "features.denseblock4.denselayer7", 64, False),
-    ("googlenet", "inception5b", 96, True),
+    ("googlenet", "inception5b", 64, True),
     ("googlenet", "inception5a.branch3", 64, False),
-    ("inception_v3", "Mixed_7c", 128, True),
-    ("mobilenet_v2", "features.17", 96, True),
+    ("mobilenet_v2", "features.17", 64, True),
     ("mobilenet_v2", "features.14", 64, False),
-    ("mobilenet_v3_large", "features", 96, True),
-    ("mnasnet0_5", "layers.13", 96, True),
-    ("shufflenet_v2_x0_5", "stage4", 96, True),
+    ("mobilenet_v3_large", "features", 64, True),
+    ("shufflenet_v2_x0_5", "stage4", 64, True),
     ("squeezenet1_1", "features", 64, True),
     ("squeezenet1_1", "classifier.2", 64, True),
-    ("efficientnet_b0", "features.7", 96, True),
-    ("efficientnet_v2_s", "features.6", 64, True),
-    ("regnet_y_400mf", "trunk_output", 96, True),
-    ("convnext_tiny", "features", 96, True),
-    ("convnext_tiny", "features.7.1", 96, False),
-    ("swin_t", "features", 96, True),  # channels last
+    ("efficientnet_b0", "features.7", 64, True),
+    ("convnext_tiny", "features", 64, True),
+    ("convnext_tiny", "features.7.1", 64, False),
+    ("swin_t", "features", 64, True),  # channels last
     ("swin_t", "features.5.1", 64, False),
-    ("swin_v2_t", "norm", 96, True),
+    ("swin_v2_t", "norm", 64, True),
 ]
 VIDEO = [("r3d_18", "layer4", True), ("mc3_18", "layer3", False), ("r2plus1d_18", "layer4.0", False)]
 
 
 def _network(name: str) -> nn.Module:
     torch.manual_seed(0)
-    arguments = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    arguments = {"init_weights": True} if name == "googlenet" else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         net = torchvision.models.get_model(name, weights=None, num_classes=7, **arguments).eval()
@@ -107,7 +102,7 @@ def _check(net: nn.Module, layer: nn.Module, images: Tensor, monkeypatch, shortc
 @pytest.mark.parametrize(("name", "layer", "side", "shortcut"), CASES, ids=lambda value: str(value))
 def test_images(name, layer, side, shortcut, monkeypatch):
     net = _network(name)
-    images = torch.rand(2 if side < 100 else 1, 3, side, side + 32, dtype=torch.float64)
+    images = torch.rand(2, 3, side, side + 32, dtype=torch.float64)
     layout = FeatureLayout(channels_last=name.startswith("swin"))
     _check(net, net.get_submodule(layer), images, monkeypatch, shortcut, layout)
 

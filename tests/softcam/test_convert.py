@@ -43,6 +43,8 @@ CNNS = {
     "mc3_18": ("layer4", True),
     "r2plus1d_18": ("layer4", True),
 }
+# linear, with more layers, a convolution, behind a normalisation, with another activation, behind a layer norm, of volumes
+ONE_PER_HEAD = ["resnet18", "alexnet", "squeezenet1_1", "densenet121", "mobilenet_v3_small", "convnext_tiny", "r3d_18"]
 NO_POOLING = {"vit_b_16": "single positions or tokens", "mvit_v1_b": "single positions or tokens"}
 MEAN_OF_TOKENS = {"swin_t": True, "swin_v2_t": True, "swin3d_t": True, "maxvit_t": False}
 # a squeeze-and-excitation sees other means on a finer map
@@ -81,7 +83,7 @@ def _images(name: str) -> torch.Tensor:
     return torch.rand(2, *_size(name), dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("name", CNNS)
+@pytest.mark.parametrize("name", ONE_PER_HEAD)
 @torch.no_grad()
 def test_evidence_is_what_the_head_says_of_one_position(name):
     layer, exact = CNNS[name]
@@ -94,40 +96,38 @@ def test_evidence_is_what_the_head_says_of_one_position(name):
     assert converted.conversion.exact == exact == torch.allclose(converted(images), logits, atol=1e-9)
     assert converted.conversion.difference == pytest.approx((converted(images) - logits).abs().max().item(), abs=1e-12)
     assert converted.conversion.grid == evidence.shape[2:] == converted.evidence_grid(*images.shape[2:])
+    if exact:
+        single, images = model.float(), images.float()
+        torch.testing.assert_close(convert_to_softcam(single)(images), single(images), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name, (_, exact) in CNNS.items() if exact])
-@torch.no_grad()
-def test_logits_stay_to_1e_5_in_float32(name):
-    model, images = _network(name).float(), _images(name).float()
-    torch.testing.assert_close(convert_to_softcam(model)(images), model(images), atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("stride", [16, 8])
 @pytest.mark.parametrize("name", DILATED)
 @torch.no_grad()
-def test_output_stride_leaves_what_was_there(name, stride):
-    model, images = _network(name), _images(name)
-    coarse, fine = convert_to_softcam(model), convert_to_softcam(model, images, output_stride=stride)
-    before, after = coarse.evidence_maps(images), fine.evidence_maps(images)
-    assert after.shape[2:] == fine.conversion.grid == fine.evidence_grid(*images.shape[2:])
-    steps = STRIDES.get(name, (32, 32))
-    assert (max(steps) > stride) == bool(fine.conversion.dilated) == (not torch.equal(before, after))
-    if name not in OTHER_MEANS:
-        every = tuple(slice(None, None, max(1, step // stride)) for step in steps)
-        shared = after[(..., *every)][(..., *map(slice, before.shape[2:]))]
-        torch.testing.assert_close(shared, before)
+def test_output_stride_leaves_what_was_there(name):
+    model, images, steps = _network(name), _images(name)[:1], STRIDES.get(name, (32, 32))
+    coarse = convert_to_softcam(model)
+    before = coarse.evidence_maps(images)
+    assert torch.allclose(coarse(images), model(images), atol=1e-9) == CNNS[name][1]
+    for stride in (8,) if len(steps) == 3 else (16, 8):  # volumes are slow in float64
+        fine = convert_to_softcam(model, images, output_stride=stride)
+        after = fine.evidence_maps(images)
+        assert after.shape[2:] == fine.conversion.grid == fine.evidence_grid(*images.shape[2:])
+        assert (max(steps) > stride) == bool(fine.conversion.dilated) == (not torch.equal(before, after))
+        if name not in OTHER_MEANS:
+            every = tuple(slice(None, None, max(1, step // stride)) for step in steps)
+            shared = after[(..., *every)][(..., *map(slice, before.shape[2:]))]
+            torch.testing.assert_close(shared, before)
 
 
 @pytest.mark.parametrize("name", ["googlenet", "squeezenet1_0", "densenet121", "resnet18"])
-@pytest.mark.parametrize("size", [81, 90, 103])
 @torch.no_grad()
-def test_output_stride_at_odd_sizes(name, size):
-    model, images = _network(name), torch.rand(1, 3, size, size, dtype=torch.float64)
-    before = convert_to_softcam(model).evidence_maps(images)
-    after = convert_to_softcam(model, output_stride=8).evidence_maps(images)
-    step = 2 if "squeezenet" in name else 4
-    torch.testing.assert_close(after[..., ::step, ::step][..., : before.shape[2], : before.shape[3]], before)
+def test_output_stride_at_odd_sizes(name):
+    model, step = _network(name), 2 if "squeezenet" in name else 4
+    coarse, fine = convert_to_softcam(model), convert_to_softcam(model, output_stride=8)
+    for size in (81, 90, 103):
+        images = torch.rand(1, 3, size, size, dtype=torch.float64)
+        before, after = coarse.evidence_maps(images), fine.evidence_maps(images)
+        torch.testing.assert_close(after[..., ::step, ::step][..., : before.shape[2], : before.shape[3]], before)
 
 
 def test_strides_that_are_no_layers_are_refused():
@@ -349,7 +349,7 @@ def test_wrong_arguments_are_refused(net, images):
         convert_to_softcam(net, images.new_zeros(2, 7, 8, 8))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vgg11", "squeezenet1_1", "mobilenet_v3_small"])
+@pytest.mark.parametrize("name", ["resnet18", "alexnet", "squeezenet1_1", "mobilenet_v3_small"])
 def test_a_new_head_for_other_classes(name):
     model = _network(name)
     converted = convert_to_softcam(model, _images(name), num_classes=4)
