@@ -1,4 +1,4 @@
-"""The how-to guides and the explanations are true: their code runs, and what they say of its results holds."""
+"""The how-to guides and the explanations are true: their code and commands run, with the results that they describe."""
 
 from __future__ import annotations
 
@@ -7,37 +7,33 @@ import re
 import shlex
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pytest
 import torch
-from captum.attr import NoiseTunnel
 from command import run
 from image_files import draw, pascal_xml, write
 from layouts import make_layouts
 
-from captum_softcam import LayerReciproCam, convert_to_softcam
+from captum_softcam import convert_to_softcam
 from captum_softcam.cli import make_parser
 from captum_softcam.data import LabelledImages, VOCSamples
 from captum_softcam.evaluation import Comparison
 from captum_softcam.softcam import Classifier
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = [
-    *(f"how-to/{name}.md" for name in ("choose_layer", "choose_method", "noise_tunnel", "reproduce")),
-    *(f"explanation/{name}.md" for name in ("recipro_cam_is_cam", "what_softcam_changes", "why_metrics_disagree")),
-    *(f"explanation/{name}.md" for name in ("intervals", "limits")),
-]
+RUN_HERE = ["how-to/choose_method.md", "how-to/reproduce.md"]
 
 
 def read(page):
     return (DOCS / page).read_text(encoding="utf-8")
 
 
+PAGES = sorted(path.relative_to(DOCS).as_posix() for pattern in ("*.md", "*/*.md") for path in DOCS.glob(pattern))
+RUN_BY_THE_BUILD = [page for page in PAGES if "{code-cell}" in read(page)]
+
+
 def blocks(page):
-    """The Python of a page: blocks to copy, and cells that the build executes, without options and magics."""
-    for body in re.findall(r"^```(?:python|\{code-cell\} ipython3)\n(.*?)^```$", read(page), re.DOTALL | re.MULTILINE):
-        body = re.sub(r"\A---\n.*?^---\n", "", body, flags=re.DOTALL | re.MULTILINE)
-        yield re.sub(r"^(:tags:|%).*\n", "", body, flags=re.MULTILINE)
+    """Find the Python of a page."""
+    return re.findall(r"^```python\n(.*?)^```$", read(page), re.DOTALL | re.MULTILINE)
 
 
 def commands(page):
@@ -69,136 +65,31 @@ def left(here):
             names = {}
             with pytest.MonkeyPatch.context() as patch:
                 patch.chdir(here)
-                patch.setattr(plt, "show", lambda: None)
-                with plt.ioff():
-                    for block in blocks(page):
-                        exec(block, names)
-            plt.close("all")
+                for block in blocks(page):
+                    exec(block, names)
             done[page] = names
         return done[page]
 
     return after
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", RUN_HERE)
 def test_the_code_runs(left, page):
     assert left(page)
 
 
-@pytest.mark.parametrize("page", [*PAGES, "how-to/train.md"])
+@pytest.mark.parametrize("page", RUN_BY_THE_BUILD)
+def test_pages_that_the_build_runs_check_themselves(page):
+    """The build of the documentation fails where an assertion of the last cell, which is not shown, does not hold."""
+    cells = re.findall(r"^```\{code-cell\} ipython3\n(.*?)^```$", read(page), re.DOTALL | re.MULTILINE)
+    assert cells[-1].startswith(":tags: [remove-cell]")
+    assert re.search("^assert ", cells[-1], re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", [*RUN_HERE, *RUN_BY_THE_BUILD, "how-to/train.md"])
 def test_the_commands_are_understood(page):
     for command in commands(page):
         make_parser().parse_args(shlex.split(command)[1:])
-
-
-def test_choose_layer(left):
-    names = left("how-to/choose_layer.md")
-    assert names["best"].name == "layer4"
-    assert names["best"].passes == 0
-    assert names["choices"]["features.4"].passes == 400
-    for (name, _), values in names["maps"].items():
-        assert tuple(values.shape) == names["choices"][name].grid
-
-
-def test_score_of_a_class_token_does_not_see_patches_behind_the_last_attention(left):
-    """Why the suggestion for ViT is what the last attention reads."""
-    names = left("how-to/choose_layer.md")
-    vit, images = names["vit"], names["images"]
-    torch.nn.init.normal_(vit.heads.head.weight)  # torchvision begins with zeros
-    last = vit.encoder.layers[-1]
-    behind, before = (LayerReciproCam(vit, layer).attribute(images, target=0).std() for layer in (last, last.ln_1))
-    assert behind < 1e-2 * before, "the scores are equal but for rounding"
-
-
-def test_choose_method_names_what_methods_cost(left):
-    left("how-to/choose_method.md")
-    names = left("explanation/why_metrics_disagree.md")
-    assert names["comparison"].costs.loc["soft_cam", ["forwards", "backwards"]].tolist() == [1, 0]
-
-
-def test_noise_tunnel(left):
-    names = left("how-to/noise_tunnel.md")
-    assert torch.allclose(names["smooth"], names["by_hand"], atol=1e-6)
-    assert names["evidence"] == pytest.approx(names["logit"], abs=1e-3)
-    assert names["smoothed"] == pytest.approx(names["of_noisy"], abs=1e-3)
-    assert abs(names["smoothed"] - names["logit"]) > 1  # far from the answer, as the page says
-    costs = names["comparison"].costs
-    assert costs["forwards"].to_dict() == {"recipro_cam": 1, "smoothed": 10}
-    assert (costs["backwards"] == 0).all()
-
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_noise_in_parts_is_drawn_in_another_order_for_several_images(left, count):
-    names = left("how-to/noise_tunnel.md")
-    images, maps = names["image"].expand(count, -1, -1, -1), []
-    for part in (None, 4):
-        torch.manual_seed(0)
-        tunnel = NoiseTunnel(names["recipro_cam"])
-        maps.append(tunnel.attribute(images, target=1, nt_samples=8, nt_samples_batch_size=part, stdevs=0.1))
-    assert torch.allclose(*maps, atol=1e-5) is (count == 1)
-
-
-def test_recipro_cam_is_cam(left):
-    names = left("explanation/recipro_cam_is_cam.md")
-    assert max(names["gaps"].values()) < 1e-5
-    assert max(names["errors"].values()) < 1e-5
-    cam, same = names["cam"].flatten(), {}
-    for name, values in names["kinds"].items():
-        same[name] = torch.corrcoef(torch.stack([cam, values.flatten()]))[0, 1].item() > 1 - 1e-6
-    assert same == {name: name == "logit" for name in same}
-
-
-def test_layer_norm_inflates_weak_positions(left):
-    """Recipro-CAM behind it does not know the size of the features; CAM does."""
-    names = left("explanation/recipro_cam_is_cam.md")
-    normalised = names["Normalised"]().eval()
-    normalised.norm.eps = 1e-12
-    strong = names["recipro_cam"](normalised)
-    features = normalised.features
-    weak = torch.nn.Sequential(features, _Tenth())
-    normalised.features = weak.eval()
-    tenth = LayerReciproCam(normalised, weak).attribute(names["image"], target=names["c"])
-    normalised.features = features
-    assert torch.allclose(tenth, strong, atol=1e-3 * strong.abs().max().item())
-
-
-class _Tenth(torch.nn.Module):
-    def forward(self, features):
-        return features / 10
-
-
-def test_what_softcam_changes(left):
-    names = left("explanation/what_softcam_changes.md")
-    assert torch.allclose(names["before"], names["after"], atol=1e-4)
-    assert (names["old"] - names["new"]).abs().max() > 0.1
-    for logit_maps in names["both"].values():
-        assert logit_maps.shape[0] == 4
-
-
-def test_why_metrics_disagree(left):
-    better = left("explanation/why_metrics_disagree.md")["comparison"].differences()["better"]
-    assert better["edge_map", "pointing_game"] == 1
-    assert better["edge_map", "relevance_mass_accuracy"] == -1
-    assert better["edge_map", "deletion"] == -1
-    assert better["centred_gaussian", "adcc"] == 1
-
-
-def test_intervals(left):
-    names = left("explanation/intervals.md")
-    coverage = names["coverage"]
-    assert coverage[6] < coverage[12] < 0.92 < coverage[24]
-    assert 0.92 < coverage[96] < 0.97
-    (_, low, high), (_, *second), (_, *difference) = names["intervals"].values()
-    assert low < second[1], "the two overlap"
-    assert second[0] < high, "the two overlap"
-    assert difference[0] > 0, "and their difference leaves out 0"
-    assert 3 < names["false_verdicts"].mean() < 8
-    assert names["by_image"] < 0.8 < 0.9 < names["by_patient"]
-
-
-def test_limits(left):
-    answers = left("explanation/limits.md")["answers"]
-    assert all(share > 0.5 for _, share, _ in answers.values())
 
 
 def test_reproduce(left, here):

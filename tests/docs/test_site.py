@@ -140,15 +140,9 @@ def test_there_are_three_entrances():
     assert len(blocks("index.md", "python")) == 3
 
 
-def test_getting_started_runs():
-    """The build runs it as well; this finds an error without Sphinx."""
-    cells = blocks("getting-started.md", r"\{code-cell\} ipython3")
-    names: dict[str, object] = {}
-    for cell in cells:
-        exec(re.sub(r"^%.*$", "", cell, flags=re.MULTILINE), names)
-    assert tuple(names["maps"].shape) == (1, 1, 10, 10)
-    assert names["comparison"].methods == ["recipro_cam", "grad_cam", "occlusion", "random"]
-    assert len([line for line in cells[0].splitlines() if line]) == 5
+def test_getting_started_begins_with_five_lines():
+    first = blocks("getting-started.md", r"\{code-cell\} ipython3")[0]
+    assert len([line for line in first.splitlines() if line]) == 5
 
 
 def test_the_menu_follows_diataxis():
