@@ -1,4 +1,4 @@
-"""What SoftCAM keeps of its promise on the embedded lesions: accuracy, sparsity and localisation, with intervals.
+"""Measure accuracy, sparsity and localisation of SoftCAM on the embedded lesions, with intervals.
 
     python benchmarks/softcam_study.py
 
@@ -8,7 +8,8 @@ chosen on the validation data of the first seed. Accuracy and the native map aga
 the black box, are then measured on test samples that no earlier choice has seen. Writes a page with a figure for the
 documentation, and the two embedded models.
 
-Every step is kept in the work folder: a run that was cut off goes on where it was. About an hour and a half on two cores.
+Finished steps are kept in the work folder, from which an interrupted run resumes. Takes about an hour and a
+half on two cores.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def _options() -> argparse.Namespace:
 
 
 class Study:
-    """The steps of the study, each done once: its result is a file of the work folder."""
+    """The steps of the study; the result of each is a file of the work folder, and none runs twice."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
@@ -111,7 +112,7 @@ class Study:
         self.fitting = 0.0  # seconds, which the steps that asked for a model leave out of theirs
 
     def choose(self) -> dict[str, tuple[float, float]]:
-        """Per penalty the weights with the best validation precision among those that keep the accuracy; and the best."""
+        """Choose, per penalty and of all, the weights with the best validation precision that keep the accuracy."""
         seed = self.options.seeds[0]
         reference = self.step(f"validation-black_box-{seed}", lambda: self.validate(self.black_box(seed)))
         best: dict[str, tuple[float, float]] = {}
@@ -146,7 +147,7 @@ class Study:
             self.step(f"maps-chosen-{method}-{seed}", lambda method=method, model=model: self.maps(model, method))
 
     def step(self, name: str, compute: Callable[[], Scores]) -> Scores:
-        """The result of a step, from its file if it has been done."""
+        """Return the result of a step, from its file if there is one."""
         path = self.work / f"{name}.json"
         if not path.exists():
             start = time.perf_counter() - self.fitting
@@ -156,20 +157,20 @@ class Study:
         return json.loads(path.read_text())
 
     def base(self, seed: int) -> nn.Module:
-        """The pooled classifier that all models of a seed start from, trained from scratch."""
+        """Train the pooled classifier from scratch that all models of a seed start from."""
         torch.manual_seed(seed)
         model = get_model(ARCHITECTURE, weights=None, **ARGUMENTS)
         return self._fitted(f"base-{seed}", model, self.options.samples, self.options.epochs, 3e-3, None)
 
     def black_box(self, seed: int) -> nn.Module:
-        """The pooled classifier, fine-tuned as long as the SoftCAM models, so that none of them has seen more."""
+        """Fine-tune the pooled classifier as long as the SoftCAM models, so that all see equally many samples."""
         return self._tuned(f"black_box-{seed}", self.base(seed), None)
 
     def softcam(self, seed: int, weights: tuple[float, float], coarse: bool = False) -> SoftCamModel:
-        """The base of a seed, converted and fine-tuned with a penalty."""
+        """Convert the base of a seed and fine-tune it with a penalty."""
         model = convert_to_softcam(self.base(seed), output_stride=None if coarse else OUTPUT_STRIDE)
         name = f"{'coarse' if coarse else model_name(weights)}-{seed}"
-        # a sum over cells: a grid with a quarter of the positions gives a quarter of the penalty
+        # The penalty is a sum over cells: a grid with a quarter of the positions has a quarter of it.
         penalty = ElasticNetEvidenceLoss(*(4 * weight if coarse else weight for weight in weights))
         return self._tuned(name, model, penalty)
 
@@ -177,7 +178,7 @@ class Study:
         return self._fitted(name, model, self.options.tuning_samples, self.options.tuning_epochs, 1e-3, penalty)
 
     def _fitted(self, name: str, model: Any, samples: int, epochs: int, rate: float, penalty: nn.Module | None) -> Any:
-        """A model with the weights of its file, trained now if there is none."""
+        """Load the weights of a model from its file, after training if there is none."""
         path = self.work / f"{name}.pt"
         model.to(self.options.device)
         if not path.exists():
@@ -205,7 +206,7 @@ class Study:
             print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
     def validate(self, model: nn.Module) -> Scores:
-        """Accuracy and, of a SoftCAM model, precision of the native map, on validation data."""
+        """Compute the accuracy on validation data, and the precision of the native map of a SoftCAM model."""
         images, targets = self._validation()
         logits = _logits(model, images)
         scores: Scores = {"accuracy": (logits.argmax(1) == targets).double().mean().item()}
@@ -214,7 +215,7 @@ class Study:
         return scores
 
     def accuracy(self, model: nn.Module) -> Scores:
-        """Whether each test sample is right, the AUC, and the sparsity of the evidence."""
+        """Compute the correctness of each test sample, the AUC, and the sparsity of the evidence."""
         images, targets = _tensors("test", self.options.test_samples, self.options.device)
         logits = _logits(model, images)
         scores: Scores = {"correct": (logits.argmax(1) == targets).int().tolist()}
@@ -227,7 +228,7 @@ class Study:
 
     @torch.no_grad()
     def maps(self, model: nn.Module, method: str, split: str = "test") -> Scores:
-        """Scores of the maps of one method, per sample with a lesion."""
+        """Score the maps of one method, per sample with a lesion."""
         count = self.options.score_cam_samples if method == "score_cam" else self.options.map_samples
         images, targets, masks = _lesions(split, self.options.map_samples, self.options.device)
         layer = "backbone.features" if isinstance(model, SoftCamModel) else "features"
@@ -255,13 +256,13 @@ def _map_scores(model: nn.Module, images: Tensor, maps: Tensor, targets: Tensor,
 
 
 def _merit(scores: Scores, reference: Scores) -> tuple[bool, float]:
-    """Order of the settings on validation data: accuracy kept first, then the precision of the map."""
+    """Return a key to sort settings by: first whether they keep the accuracy, then the precision of the map."""
     kept = scores["accuracy"] >= reference["accuracy"] - MARGIN
     return kept, scores["precision"] if kept else scores["accuracy"]
 
 
 def model_name(weights: tuple[float, float]) -> str:
-    """The name of a SoftCAM model in the files of the study."""
+    """Return the name of a SoftCAM model in the files of the study."""
     return "softcam_{:g}_{:g}".format(*weights)
 
 
@@ -275,7 +276,7 @@ def _line(result: Scores) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """A file that is whole, or not there."""
+    """Write a file that is complete or absent, even if the process is killed."""
     part = path.with_suffix(path.suffix + ".part")
     part.write_bytes(content)
     part.rename(path)
@@ -288,7 +289,7 @@ _SEEDS = {"train": 0, "val": 0, "test": 1}  # the test samples of seed 0 were se
 
 @cache
 def _tensors(split: Any, length: int, device: str) -> tuple[Tensor, Tensor]:
-    """A split as (N, 3, H, W) bytes and labels (N,)."""
+    """Load a split as bytes (N, 3, H, W) and labels (N,)."""
     samples = RetinalLesions(split, length=length, size=SIZE, seed=_SEEDS[split])
     images = torch.empty((length, 3, SIZE, SIZE), dtype=torch.uint8)
     targets = torch.empty(length, dtype=torch.long)
@@ -300,7 +301,7 @@ def _tensors(split: Any, length: int, device: str) -> tuple[Tensor, Tensor]:
 
 @cache
 def _lesions(split: Any, count: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
-    """The first ``count`` samples of a split that have a lesion: images, classes and masks."""
+    """Load images, classes and masks of the first ``count`` samples of a split that have a lesion."""
     samples = RetinalLesions(split, length=2 * count, size=SIZE, seed=_SEEDS[split])
     found = [sample for sample in (samples[i] for i in range(len(samples))) if sample.mask is not None][:count]
     images, masks = torch.stack([sample.image for sample in found]), torch.stack([sample.mask for sample in found])
@@ -347,7 +348,7 @@ def _loss(model: nn.Module, images: Tensor, targets: Tensor, penalty: nn.Module 
 
 
 def _augment(images: Tensor) -> Tensor:
-    """Float images in [0, 1], mirrored, turned by quarters and shifted in colour at random."""
+    """Mirror images at random, turn them by quarters and shift their colours; floats in [0, 1]."""
     images = images.float() / 255
     images = images.flip(-1) if torch.rand(()) < 0.5 else images
     images = images.rot90(int(torch.randint(4, ())), (-2, -1))

@@ -47,7 +47,7 @@ html_static_path = ["_static"]
 html_css_files = ["pages.css"]
 html_title = f"captum_softcam {release}"
 
-# What is documented is what each package names in __all__, in that order.
+# Packages are documented by their __all__, in that order.
 autodoc_default_options = {"members": True, "undoc-members": True, "show-inheritance": True}
 autodoc_member_order = "bysource"
 autosummary_generate = False  # one page per package; the tables at their heads link into it
@@ -69,17 +69,17 @@ nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 nb_output_stderr = "remove-warn"  # a warning in a notebook fails the build; progress bars are tagged remove-stderr
-os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # tqdm, which would like to draw widgets in notebooks
+os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # of tqdm, about widgets in notebooks
 
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 copybutton_line_continuation_character = "\\"
 
-# Without intersphinx nothing outside this package can be resolved, so nitpicking is for our own names.
+# Without intersphinx nothing outside this package can be resolved, hence only its own names are checked.
 nitpick_ignore_regex = [
     (r"py:.*", r"(captum|lightning|matplotlib|numpy|pandas|pathlib|PIL|quantus|rich|torch|torchvision)\..*"),
     (r"py:.*", r"(argparse|collections|os|typing)\..*"),
-    # What an engine is handed and gives back; nobody makes one.
+    # Arguments and results of an engine, which users do not construct.
     (r"py:class", r"captum_softcam\.evaluation\.(result\.BatchResult|batch\.BatchScorer)"),
     # Unqualified names from annotations and from docstrings that follow Captum's "name (type): text".
     (r"py:class", r"(Any|Attribution|BatchResult|BatchScorer|Callable|Iterable|Iterator|Mapping|Path|PathLike|Sequence)"),
@@ -103,20 +103,20 @@ if os.environ.get("DOCS_INTERSPHINX"):
 
 
 def copy_tutorials(_app: Sphinx) -> None:
-    """Sphinx reads below docs/ only: bring the notebooks from the top level in, into a folder that git ignores."""
+    """Copy the notebooks into a folder that git ignores, because Sphinx reads nothing outside docs/."""
     copies = HERE / "tutorials"
     shutil.rmtree(copies, ignore_errors=True)
     shutil.copytree(HERE.parent / "tutorials", copies, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
 
 
 class CommandHelp(SphinxDirective):
-    """Shows what ``captum-softcam ARGUMENTS --help`` prints."""
+    """Directive with the output of ``captum-softcam ARGUMENTS --help``."""
 
     optional_arguments = 1
     final_argument_whitespace = True
 
     def run(self) -> list[nodes.Node]:
-        """Called by docutils."""
+        """Build the nodes."""
         arguments = self.arguments[0].split() if self.arguments else []
         done = subprocess.run(
             [sys.executable, "-m", "captum_softcam", *arguments, "--help"],
@@ -130,10 +130,10 @@ class CommandHelp(SphinxDirective):
 
 
 class MetricTable(SphinxDirective):
-    """Shows the metrics of a comparison, each with its class."""
+    """Directive with a table of the metrics of a comparison and their classes."""
 
     def run(self) -> list[nodes.Node]:
-        """Called by docutils."""
+        """Build the nodes."""
         classes, rows = links_to_classes(), [("Metric and its class", "", "Cost", "Settings", "Origin", "Source")]
         for name, metric in METRICS.items():
             settings = ", ".join(f"``{key}={value}``" for key, value in metric.settings.items())
@@ -145,39 +145,39 @@ class MetricTable(SphinxDirective):
 
 
 class VerdictTable(SphinxDirective):
-    """Shows what became of Quantus' metrics."""
+    """Directive with a table of Quantus' metrics and the reasons why each is used or not."""
 
     def run(self) -> list[nodes.Node]:
-        """Called by docutils."""
+        """Build the nodes."""
         classes = {**links_to_classes(), None: ""}
         rows = [(each.name, each.verdict, classes[each.take], each.reason) for each in VERDICTS.values()]
         return self.parse_text_to_nodes(list_table([("Quantus", "Verdict", "Take", "Reason"), *rows]))
 
 
 def links_to_classes() -> dict[str | None, str]:
-    """By the name of the metric."""
+    """Return the links to the classes by the names of the metrics."""
     return {name: f":class:`~captum_softcam.metrics.{each}`" for name, each in zip(METRICS, CLASS_NAMES, strict=True)}
 
 
 def list_table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows in the words of docutils, the first as the head."""
+    """Write rows as reStructuredText, the first as the head."""
     lines = [f"   {'  -' if i else '* -'} {cell}" for row in rows for i, cell in enumerate(row)]
     return "\n".join([".. list-table::", "   :header-rows: 1", "", *lines])
 
 
 def skip_fields(_app: Sphinx, what: str, _name: str, member: object, _skip: bool, _options: object) -> bool | None:
-    """Leaves the fields of classes to the class docstrings, which list them with their types."""
+    """Leave out the fields of classes, which the class docstrings list with their types."""
     origin = str(getattr(getattr(member, "fget", member), "__module__", ""))
     return True if what == "class" and not origin.startswith("captum_softcam") else None
 
 
 def adopt_constants(_app: Sphinx) -> None:
-    """Lets autodoc find the text below a constant that a package takes from one of its modules, and hides its value."""
+    """Let autodoc find the text below a constant that a package imports from its modules, and hide the value."""
     for package in pkgutil.iter_modules(captum_softcam.__path__, "captum_softcam."):
         if not package.ispkg or package.name.startswith("captum_softcam._"):
             continue
         module = importlib.import_module(package.name)
-        texts = ModuleAnalyzer.for_module(package.name).find_attr_docs()  # cached: what is added here, autodoc reads
+        texts = ModuleAnalyzer.for_module(package.name).find_attr_docs()  # cached: autodoc reads the same dictionary
         for file in pkgutil.iter_modules(module.__path__, f"{package.name}."):
             texts.update(ModuleAnalyzer.for_module(file.name).find_attr_docs())
         for name in module.__all__:
@@ -188,13 +188,13 @@ def adopt_constants(_app: Sphinx) -> None:
 
 
 def list_names(_app: Sphinx, what: str, _name: str, thing: object, _options: object, lines: list[str]) -> None:
-    """Puts a table of what a package names in ``__all__`` at the head of its page."""
+    """Insert a table of the names in ``__all__`` at the head of the page of a package."""
     if what == "module":
         lines += ["", ".. autosummary::", "   :nosignatures:", "", *(f"   {each}" for each in getattr(thing, "__all__", ()))]
 
 
 def setup(app: Sphinx) -> None:
-    """Called by Sphinx."""
+    """Connect the functions and directives above."""
     app.connect("builder-inited", copy_tutorials, priority=1)
     app.connect("builder-inited", adopt_constants)
     app.connect("autodoc-process-docstring", list_names)

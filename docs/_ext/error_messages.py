@@ -1,6 +1,6 @@
-"""Shows the errors of the library on the page about troubleshooting, and fails the build where one is missing.
+"""Show the errors of the library on the troubleshooting page, and fail the build if one is missing.
 
-A block ``{error-messages}`` lists words of messages, a line each, and shows the messages that contain them.
+Each line of a block ``{error-messages}`` holds words of messages; the block shows the messages that contain them.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from sphinx.util.docutils import SphinxDirective
 
 
 class ErrorMessages(SphinxDirective):
-    """Shows the messages that contain the words of its lines."""
+    """Directive with the messages that contain the words of its lines."""
 
     has_content = True
 
     def run(self) -> list[nodes.Node]:
-        """Called by docutils."""
+        """Build the list."""
         package = _package(self.env.srcdir)
         for file in package.rglob("*.py"):
             self.env.note_dependency(str(file))
@@ -34,7 +34,7 @@ class ErrorMessages(SphinxDirective):
 
 
 def _marked(text: str) -> list[nodes.Node]:
-    """The words of a message, and what it is filled with in italics."""
+    """Return the words of a message, with placeholders in italics."""
     parts = re.split(r"⟨(.*?)⟩", text)
     return [nodes.emphasis("", part) if place % 2 else nodes.Text(part) for place, part in enumerate(parts) if part]
 
@@ -49,7 +49,7 @@ def _package(docs: str | Path) -> Path:
 
 
 def _check(app: Sphinx) -> None:
-    """Raise ExtensionError if an error of the library is not on the page, or its text cannot be followed."""
+    """Raise ExtensionError if the page lacks an error of the library, or the text of one cannot be traced."""
     page = (Path(app.srcdir) / f"{PAGE}.md").read_text(encoding="utf-8")
     try:
         _messages.cache_clear()
@@ -61,7 +61,7 @@ def _check(app: Sphinx) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Called by Sphinx."""
+    """Register the directive and the check."""
     app.add_directive("error-messages", ErrorMessages)
     app.connect("builder-inited", _check)
     return {"parallel_read_safe": True}

@@ -1,8 +1,8 @@
-"""What the library's errors say, read from its code, and whether the page on troubleshooting names them all.
+"""Collect the error messages of the library from its code, and check that the troubleshooting page lists them all.
 
-Every ``raise`` in the package is found, and the text that it carries is followed through f-strings, conditions, local names
-and the functions that put texts together. What a message is filled with stands in angle brackets: ``layer ⟨name⟩ is not in
-⟨type of model⟩``. Nothing here imports the package, nor Sphinx.
+The text of every ``raise`` in the package is traced through f-strings, conditions, local names and functions that return
+text. Placeholders are written in angle brackets: ``layer ⟨name⟩ is not in ⟨type of model⟩``. This module imports neither the
+package nor Sphinx, so that the tests can use it without the extra ``docs``.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ _TRANSPARENT = {
     "sorted",
     "str",
     "tuple",
-}  # what they are given says more than their names
+}  # functions whose argument describes a placeholder better than their name
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @dataclass(frozen=True)
 class Message:
-    """What an error says.
+    """A message of an error.
 
     Args:
         kind (str): of the exception, as in ``"ValueError"``.
-        text (str): with ``⟨words⟩`` for what is filled in.
+        text (str): with ``⟨words⟩`` as placeholders.
         module (str): file below the package.
         line (int): of the ``raise``.
     """
@@ -55,29 +55,29 @@ class Message:
 
 
 def collect(package: Path) -> list[Message]:
-    """Every message of every error that a package raises, in the order of files and lines.
+    """Collect the messages of all errors that a package raises, in the order of files and lines.
 
     Raises:
-        ValueError: for a ``raise`` whose text cannot be followed.
+        ValueError: if the text of a ``raise`` cannot be traced.
     """
     found = [message for file in sorted(package.rglob("*.py")) for message in _File(file, package).messages()]
     return list(dict.fromkeys(found))
 
 
 def blocks(page: str) -> list[list[str]]:
-    """The words that each block of a page names."""
+    """Return the lines of each block of a page."""
     return [[line for line in block.splitlines() if line] for block in _BLOCK.findall(page)]
 
 
 def shown_by(words: Iterable[str], messages: Iterable[Message]) -> list[Message]:
-    """The messages with any of these words, each text once; words that are a whole message mean no other."""
+    """Select the messages that contain any of these words, each text once; a complete message selects only itself."""
     texts = {message.text: message for message in reversed(list(messages))}
     chosen = {text for each in words for text in texts if (text == each if each in texts else each in text)}
     return [message for text, message in reversed(texts.items()) if text in chosen]
 
 
 def problems(page: str, messages: list[Message]) -> list[str]:
-    """Messages that the page does not show or shows twice, and words of it that are in no message."""
+    """List messages that the page lacks or shows twice, and words of it that are in no message."""
     places = [{message.text for message in shown_by(words, messages)} for words in blocks(page)]
     texts = {message.text: message for message in messages}
     found = []
@@ -106,7 +106,7 @@ class _File:
                 self.functions.setdefault(node.name, []).append(node)
 
     def messages(self) -> Iterator[Message]:
-        """In the order of lines."""
+        """Yield the messages in the order of lines."""
         for node in sorted(self.parents, key=lambda node: getattr(node, "lineno", 0)):
             if isinstance(node, ast.Raise) and node.exc is not None:
                 yield from self._raised(node)
@@ -115,7 +115,7 @@ class _File:
 
     def _said(self, kind: str, value: ast.expr, node: ast.Raise | ast.Call) -> Iterator[Message]:
         for text in self._texts(value, node):
-            once = re.sub(r"(⟨[^⟩]*⟩)( \1)+", r"\1", " ".join(text.split()))  # a name and its shape, of one pair
+            once = re.sub(r"(⟨[^⟩]*⟩)( \1)+", r"\1", " ".join(text.split()))  # of a pair of a name and its shape
             yield Message(kind, once, self.module, node.lineno)
 
     def _raised(self, node: ast.Raise) -> Iterator[Message]:
@@ -123,10 +123,10 @@ class _File:
         if not isinstance(exception, ast.Call):
             if _root(exception) not in self._caught(node):
                 raise self._lost(node)
-            return  # an error of someone else's, passed on
+            return  # re-raises an error of another library
         name = ast.unparse(exception.func)
         if name.startswith("_"):
-            return  # for the library's own ears
+            return  # private: caught within the library
         kind = "OSError" if name.startswith("type(") else name.rpartition(".")[2]
         if not exception.args:
             raise self._lost(node)
@@ -140,7 +140,7 @@ class _File:
         yield from self._said(kind, passed_on, node)
 
     def _texts(self, value: ast.expr, node: ast.AST) -> list[str]:
-        """All texts that an expression can be."""
+        """Return all values that an expression of text can have."""
         match value:
             case ast.Constant(str(text)):
                 return [text]
@@ -159,7 +159,7 @@ class _File:
         raise self._lost(node)
 
     def _pieces(self, part: ast.expr, node: ast.AST) -> list[str]:
-        """A piece of an f-string: its own words, or what it is filled with."""
+        """Return the values of a part of an f-string, or its placeholder."""
         if isinstance(part, ast.Constant):
             return [part.value]
         value = part.value if isinstance(part, ast.FormattedValue) else part
@@ -171,7 +171,7 @@ class _File:
         return [f"⟨{_words(value)}⟩"]
 
     def _assigned(self, name: str, node: ast.AST) -> list[tuple[ast.expr, ast.AST]]:
-        """What a name was given in the function around a node, in the module, or as an argument, and where."""
+        """Return the values assigned to a name, with their places: in the function, in the module, or as an argument."""
         for scope in (self._function(node), self.tree):
             inside = ast.walk(scope) if isinstance(scope, _Function) else iter(getattr(scope, "body", ()))
             found = [each.value for each in inside if isinstance(each, ast.Assign) and _names(each.targets) == {name}]
@@ -180,7 +180,7 @@ class _File:
         return self._given(name, self._function(node))
 
     def _given(self, name: str, function: _Function | None) -> list[tuple[ast.expr, ast.AST]]:
-        """What a private function, which only this file calls, is given as an argument, and where."""
+        """Return the arguments passed to a private function, with their places: only this file calls it."""
         names = [each.arg for each in function.args.args] if function else []
         if function is None or name not in names or not function.name.startswith("_") or names[0] == "self":
             return []
@@ -202,7 +202,7 @@ class _File:
         return None
 
     def _caught(self, node: ast.AST) -> set[str]:
-        """The names of the errors that the code around a node has caught."""
+        """Return the names of the errors that the code around a node has caught."""
         found = set()
         while node in self.parents:
             node = self.parents[node]
@@ -233,7 +233,7 @@ def _reads(value: ast.expr, name: str) -> bool:
 
 
 def _words(value: ast.expr) -> str:
-    """What a message is filled with, in words."""
+    """Describe the value of a placeholder."""
     if not any(isinstance(each, ast.Name) for each in ast.walk(value)):
         return ast.unparse(value)
     match value:

@@ -1,4 +1,4 @@
-"""Sphinx extension for what no cross reference checks: links of built pages lead somewhere, every public name is shown."""
+"""Check that the links of built pages resolve, and that the reference shows all public names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["broken_links", "setup", "undocumented_names"]
 
 
 class _Page(HTMLParser):
-    """Where one can jump to on a page, and where it sends its reader."""
+    """The anchors and links of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class _Page(HTMLParser):
 
 
 def broken_links(site: Path) -> list[str]:
-    """Relative links and pictures of the HTML files below a folder that lead nowhere, each with its page."""
+    """List the broken relative links and missing pictures of the HTML files below a folder, each with its page."""
     pages = {path.resolve(): _Page(path.read_text(encoding="utf-8")) for path in sorted(site.rglob("*.html"))}
     return [
         f"{path.relative_to(site.resolve()).as_posix()}: {link}"
@@ -54,7 +54,7 @@ def _is_broken(path: Path, link: str, pages: dict[Path, _Page]) -> bool:
 
 
 def undocumented_names(package: ModuleType, documented: Iterable[str]) -> list[str]:
-    """Names in the ``__all__`` of a package and those below it that the reference shows under none of their paths."""
+    """List the public names of a package and its subpackages that the reference shows under none of their paths."""
     shown = set(documented)
     paths: dict[int, list[str]] = {}
     for path, thing in _public(package):
@@ -90,7 +90,7 @@ def _warn(text: str) -> None:
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Called by Sphinx."""
+    """Connect the checks."""
     app.connect("env-check-consistency", _check_names)
     app.connect("build-finished", _check_links)
     return {"parallel_read_safe": True}
