@@ -23,7 +23,7 @@ from captum_softcam import (
 )
 from captum_softcam.evaluation import LayerExplainFunc
 
-CALLS = 200
+CALLS = 100
 
 Explain = Callable[[nn.Module, Tensor], object]
 
