@@ -63,7 +63,7 @@ def test_killed_at_random_moments_nothing_is_lost_or_doubled(whole, tmp_path):
             time.sleep(moments.uniform(0, 0.15))
             process.kill()
             kills += process.wait() == -9
-            done = [index for part in _results(folder) for index in part.indices]
+            done = [index for result in _results(folder) for index in result.indices]
             assert len(done) == len(set(done))
         if process.wait() == 0:
             break
@@ -153,19 +153,19 @@ def test_results_of_different_runs_are_not_mixed(tmp_path):
     compare_methods(**given, folder=folder, resume=True)
 
 
-def test_a_part_that_is_not_ours_is_refused(tmp_path):
+def test_a_file_that_is_not_a_result_is_refused(tmp_path):
     folder = tmp_path / "run"
     _cut_off(folder, after=2)
-    part = sorted(folder.glob("parts/*.npz"))[0]
-    for content in (b"", b"no archive", part.read_bytes()[:200]):
-        part.write_bytes(content)
+    result = sorted(folder.glob("parts/*.npz"))[0]
+    for content in (b"", b"no archive", result.read_bytes()[:200]):
+        result.write_bytes(content)
         with pytest.raises(ValueError, match=r"holds no results of a comparison, or damaged ones; delete it, and resume"):
             comparisons.run(str(folder), resume=True)
-    part.unlink()
+    result.unlink()
     comparisons.run(str(folder), resume=True)
 
 
-def test_a_part_of_another_run_is_refused(tmp_path):
+def test_a_result_of_another_run_is_refused(tmp_path):
     """Even of one with as many methods and metrics, whose scores would not be noticed."""
     for name in ("one", "other"):
         _cut_off(tmp_path / name, after=2)
@@ -195,8 +195,8 @@ def test_a_full_disk_ends_in_words_and_the_run_can_go_on(whole, tmp_path, monkey
     same(comparisons.run(str(folder), resume=True), whole)
 
 
-def test_a_part_is_whole_or_absent(tmp_path, monkeypatch):
-    part = next(iter(_parts(tmp_path)))
+def test_a_result_is_whole_or_absent(tmp_path, monkeypatch):
+    result = next(iter(_some_results(tmp_path)))
 
     def full(file, **_arrays):
         file.write(b"half")
@@ -204,21 +204,21 @@ def test_a_part_is_whole_or_absent(tmp_path, monkeypatch):
 
     monkeypatch.setattr(np, "savez_compressed", full)
     with pytest.raises(OSError, match="No space left"):
-        part.save(tmp_path / "part.npz")
-    assert not list(tmp_path.glob("*part*"))
+        result.save(tmp_path / "result.npz")
+    assert not list(tmp_path.glob("*result*"))
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_part_comes_back_as_it_was(tmp_path):
-    for number, part in enumerate(_parts(tmp_path)):
+def test_a_result_comes_back_as_it_was(tmp_path):
+    for number, result in enumerate(_some_results(tmp_path)):
         path = tmp_path / f"{number}.npz"
-        part.save(path)
+        result.save(path)
         back = BatchResult.load(path)
-        np.testing.assert_array_equal(back.scores, part.scores)
-        np.testing.assert_array_equal(back.costs, part.costs)
-        assert back.curves.keys() == part.curves.keys()
-        assert (back.indices, back.identifiers, back.failures) == (part.indices, part.identifiers, part.failures)
-        assert back.examples.keys() == part.examples.keys()
+        np.testing.assert_array_equal(back.scores, result.scores)
+        np.testing.assert_array_equal(back.costs, result.costs)
+        assert back.curves.keys() == result.curves.keys()
+        assert (back.indices, back.identifiers, back.failures) == (result.indices, result.identifiers, result.failures)
+        assert back.examples.keys() == result.examples.keys()
 
 
 def _results(folder: Path) -> list[BatchResult]:
@@ -235,13 +235,13 @@ def test_a_result_that_is_there_twice_counts_once(tmp_path):
     assert comparisons.run(str(folder), resume=True).scores.duplicated(["sample", "method", "metric"]).sum() == 0
 
 
-def _parts(tmp_path: Path) -> list[BatchResult]:
-    folder = tmp_path / "parts-of"
+def _some_results(tmp_path: Path) -> list[BatchResult]:
+    folder = tmp_path / "results-of"
     _cut_off(folder, after=3)
-    parts = _results(folder)
+    results = _results(folder)
     shutil.rmtree(folder)
-    assert parts[0].examples or parts[1].examples
-    return parts
+    assert results[0].examples or results[1].examples
+    return results
 
 
 def test_the_folder_says_what_was_asked_for(tmp_path):
@@ -250,7 +250,7 @@ def test_the_folder_says_what_was_asked_for(tmp_path):
     running = json.loads((folder / "running.json").read_text())
     assert list(running["settings"]["methods"]) == METHODS
     assert running["settings"]["torch"] == torch.__version__.partition("+")[0]
-    assert len({running["run"], *(part.run for part in _results(folder))}) == 1
+    assert len({running["run"], *(result.run for result in _results(folder))}) == 1
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_no_flipped_bit_gives_another_score(tmp_path):
     """In what a run keeps and in what it leaves: the same values, or words that name the file."""
     _cut_off(tmp_path / "run", after=2)
     whole = comparisons.run(str(tmp_path / "whole"), resume=False)
-    parts = [(part.indices, part.scores.tolist()) for part in _results(tmp_path / "run")]
+    results = [(result.indices, result.scores.tolist()) for result in _results(tmp_path / "run")]
     running = Checkpoint.read(tmp_path / "run")
     files = [*(tmp_path / "run").rglob("*.*"), *(tmp_path / "whole").rglob("*.*")]
     assert len(files) == 1 + 2 + 6
@@ -292,7 +292,7 @@ def test_no_flipped_bit_gives_another_score(tmp_path):
             try:
                 if path.is_relative_to(tmp_path / "run"):
                     assert Checkpoint.read(tmp_path / "run") == running
-                    assert [(part.indices, part.scores.tolist()) for part in _results(tmp_path / "run")] == parts
+                    assert [(result.indices, result.scores.tolist()) for result in _results(tmp_path / "run")] == results
                 else:
                     same(Comparison.load(tmp_path / "whole"), whole)
             except ValueError as error:
