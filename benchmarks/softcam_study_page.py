@@ -32,7 +32,7 @@ METHODS = {
 }
 MARKERS = "osD^"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # distinguishable with colour-vision deficiency
-KINDS = ("ahead", "behind", "open", "the same")
+KINDS = ("better", "worse", "inconclusive", "the same")
 
 
 class Interval(NamedTuple):
@@ -261,7 +261,7 @@ def _kind(found: Interval) -> str:
     """Classify a difference; 0 to three digits is rounding, or algebra."""
     if max(map(abs, found)) < 5e-4:
         return "the same"
-    return "ahead" if found.low > 0 else "behind" if found.high < 0 else "open"
+    return "better" if found.low > 0 else "worse" if found.high < 0 else "inconclusive"
 
 
 def _verdict(results: Results, plan: Plan) -> str:
