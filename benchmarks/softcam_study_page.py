@@ -265,7 +265,7 @@ def _kind(found: Interval) -> str:
 
 
 def _verdict(results: Results, plan: Plan) -> str:
-    """List the scores in which the native map is ahead, behind, undecided and equal, by post-hoc map."""
+    """List the scores in which the native map is better, worse, inconclusive or the same, by post-hoc map."""
     compared = _compared(results, plan.names[plan.chosen])
     lines = []
     for model, method in dict.fromkeys((model, method) for model, method, _ in compared):
