@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except KeyboardInterrupt as interrupt:
             words = _one_line(str(interrupt)) or "nothing was written"
             print(f"captum-softcam {options.command}: interrupted; {words}.", file=sys.stderr)
-            sys.exit(130)
+            sys.exit(130)  # 128 + SIGINT, as shells report it
 
 
 @contextmanager
@@ -60,7 +60,7 @@ def _notes_in_one_line(command: str) -> Iterator[None]:
         show = warnings.showwarning
 
         def say(message: Warning | str, category: type[Warning], filename: str, lineno: int, *more: Any) -> None:
-            if category is UserWarning and filename.startswith(_PACKAGE):
+            if category is UserWarning and filename.startswith(_PACKAGE):  # the package warns users by no other category
                 print(f"captum-softcam {command}: {_one_line(str(message))}", file=sys.stderr)
             else:
                 show(message, category, filename, lineno, *more)

@@ -80,7 +80,7 @@ def _compare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
     from captum_softcam.evaluation.checkpoint import refuse_existing
 
     asked = options.report
-    if asked is not None:
+    if asked is not None:  # before the run, because a refusal after hours would be too late
         refuse_existing(asked, "--report")
     complete = None
     if options.resume:
@@ -144,6 +144,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Compar
     from captum_softcam.evaluation import compare_methods
 
     classifier, samples = _model_and_samples(options)
+    # the first samples are a balanced choice, because all readers alternate between the classes
     count = min(options.samples or len(samples), len(samples))
     return compare_methods(
         classifier.model.to(_device(options)),
@@ -206,7 +207,7 @@ def _restore(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Co
             f"the comparison in '{shown(options.out)}' was not started by this command; resume it by compare_methods."
         )
     if asked is None and options.report is not None:
-        if os.path.lexists(options.report):
+        if os.path.lexists(options.report):  # the first run has written it, and was interrupted afterwards
             print(f"'{options.report}' exists already and is not written again; --report FILE writes another.")
             options.report = None
         else:
@@ -221,7 +222,7 @@ def _model_and_samples(options: argparse.Namespace) -> tuple[Classifier, Samples
 
     if names_data(options):
         bare = options.checkpoint is not None and options.classes is None and options.weights is None
-        if bare and not brings_weights(options.model):
+        if bare and not brings_weights(options.model):  # opened with size 1 for its classes alone; no image is read
             options.classes = list(load_samples(options, 1, None).classes)
         classifier = load_model(options)
         samples = load_samples(options, classifier.image_size, classifier.classes)
@@ -302,5 +303,5 @@ def _provenance(options: argparse.Namespace, classifier: Classifier) -> dict[str
 def _new_name(stem: str) -> Path:
     """Return a new folder name made of the time of the run."""
     base = f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
-    names = (base, *(f"{base}-{i}" for i in range(2, 1000)))
+    names = (base, *(f"{base}-{i}" for i in range(2, 1000)))  # several runs may start within a second
     return next(path for path in map(Path, names) if not path.exists())

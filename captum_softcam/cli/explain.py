@@ -38,6 +38,7 @@ def _explain(options: argparse.Namespace) -> None:
     from captum_softcam.evaluation.checkpoint import refuse_existing
     from captum_softcam.report import plot_panel
 
+    # what can be refused is refused before the model is loaded
     out = _picture(options.out or Path(f"{options.image.stem}-panel.png"))
     refuse_existing(out)
     classifier = load_model(options)
@@ -76,7 +77,7 @@ def _picture(path: Path) -> Path:
 
 
 def _class_number(text: str, classes: Sequence[str]) -> int:
-    if text in classes:
+    if text in classes:  # first, because a class may be named by a number
         return list(classes).index(text)
     if text.isdecimal() and int(text) < len(classes):
         return int(text)

@@ -33,7 +33,7 @@ def _layers(options: argparse.Namespace) -> None:
     model = (load_whole if brings_weights(options.model) else untrained)(options.model).model
     try:
         choices = suggest_layers(model, torch.rand(1, 3, options.size, options.size))
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError) as error:  # transformers of torchvision assert the size of their input
         raise ValueError(
             f"model '{named(options.model)}' does not run at {options.size} pixels ({reason(error)}); try another --size."
         ) from error

@@ -112,6 +112,7 @@ def _classes(labels: set[str], path: Path) -> tuple[str, ...]:
     """Return all labels in order; numbers keep their own places, even if a smaller one is missing."""
     if not all(map(_is_number, labels)):
         return tuple(sorted(labels))
+    # the length goes first, because int() raises an error for thousands of digits
     wrong = [label for label in labels if not label.isdecimal() or len(label) > 9 or int(label) >= _MOST_CLASSES]
     if wrong:
         raise ValueError(
@@ -141,7 +142,7 @@ def _boxes(rows: list[Row], columns: Sequence[str]) -> list[Box]:
     """Return the boxes of one image and label; none if its rows have none."""
     boxes = [_box(row, columns) for row in rows]
     for row, box in zip(rows, boxes, strict=True):
-        if (box is None) != (boxes[0] is None):
+        if (box is None) != (boxes[0] is None):  # with and without a finding
             raise ValueError(
                 f"{row.place} has {'no' if box is None else 'a'} box and {rows[0].place} {'none' if box else 'has one'}, "
                 "for the same image and label; leave one out."
@@ -189,6 +190,7 @@ def _find(image: str, files: dict[str, list[Path]], folder: Path, place: str, al
     if allow_outside and os.path.isfile(folder / image):
         return folder / image
     matching = files.get(image, [])
+    # a DICOM file beside its converted copy is not a second candidate
     readable = [path for path in matching if path.suffix.lower() != _DICOM]
     if len(readable) > 1:
         raise ValueError(

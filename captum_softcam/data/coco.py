@@ -21,7 +21,7 @@ _REGIONS = ("boxes", "polygons")
 _FARTHEST = 1e9  # pixels from the first one; beyond, differences of corners lose their digits
 
 Record = dict[str, Any]
-Key = int | str
+Key = int | str  # COCO has numbers; some tools write texts
 
 
 class CocoSamples(MaskedImages):
@@ -82,7 +82,7 @@ class CocoSamples(MaskedImages):
         number = {key: i for i, key in enumerate(pictures)}
         make = box_mask if regions == "boxes" else polygon_mask
         entries = []
-        for image, key in sorted(found, key=lambda pair: number[pair[0]]):
+        for image, key in sorted(found, key=lambda pair: number[pair[0]]):  # not in the order of the annotations
             where, name, sides = _image(pictures[image], path)
             file = named_image(folder, name, where, allow_outside=allow_outside)
             mask = partial(make, found[image, key], where, sides)
@@ -115,7 +115,7 @@ def _by_id(document: Record, kind: str, path: Path) -> dict[Key, Record]:
     found: dict[Key, Record] = {}
     for i, record in enumerate(document[kind]):
         key = _key(record, "id", f"entry {i} of the {kind} in '{shown(path)}'")
-        if key in found:
+        if key in found:  # the second one would replace the first without a word
             raise ValueError(f"'{shown(path)}' has two {kind} with the id {quoted(key)}.")
         found[key] = record
     return found
@@ -176,7 +176,7 @@ def _image(picture: Record, path: Path) -> tuple[str, str, tuple[int, int] | Non
     """Return the place of an image in the document, its file, and its width and height if they are stated."""
     where = _place("image", picture["id"], path)
     width, height = picture.get("width"), picture.get("height")
-    if not width or not height:
+    if not width or not height:  # optional in files that other tools write
         return where, _text(picture, "file_name", where), None
     if not all(isinstance(side, int) and side > 0 for side in (width, height)):
         raise ValueError(f"{where} is {quoted(width, 40)} x {quoted(height, 40)} pixels; expected two whole numbers.")

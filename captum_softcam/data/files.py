@@ -202,11 +202,12 @@ def read_table(path: Path) -> tuple[list[str], list[Row]]:
             columns = list(reader.fieldnames or [])
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"table '{shown(path)}' cannot be read as CSV in UTF-8 ({reason(error)}).") from error
+    # DictReader keeps the last of two columns with one name
     name, count = Counter(columns).most_common(1)[0] if columns else ("", 0)
     if count > 1:
         raise ValueError(f"table '{shown(path)}' has {count} columns {quoted(name)}; give each a name of its own.")
     for row in rows:
-        if None in row.cells or None in row.cells.values():
+        if None in row.cells or None in row.cells.values():  # as DictReader marks cells too many and too few
             raise ValueError(f"{row.place} does not have the {len(columns)} columns of the header.")
     return columns, rows
 

@@ -80,7 +80,7 @@ def _class_index(name: str, classes: Mapping[str, int], root: Path) -> int:
 def _mask_files(root: Path, images: Path, files: list[Path]) -> dict[Path, Path]:
     """Return the mask of every image that has one: the file of the same relative name, whatever the ending."""
     existing_folder(root, "mask folder")
-    by_name = {path.relative_to(root).with_suffix(""): path for path in image_files(root)}
+    by_name = {path.relative_to(root).with_suffix(""): path for path in image_files(root)}  # masks are often PNG beside JPEG
     pairs = {file: by_name.get(file.relative_to(images).with_suffix("")) for file in files}
     found = {file: mask for file, mask in pairs.items() if mask is not None}
     if not found:  # a wrong --masks, which would pass as a data set of healthy images

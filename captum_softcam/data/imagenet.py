@@ -72,7 +72,7 @@ def _read(file: Path, images: Path, annotations: Path) -> _Image:
     path = annotations / f"{file.stem}.xml"
     annotation = read_pascal_xml(path, first_pixel=0)
     names = sorted({found.name for found in annotation.objects})
-    if len(names) != 1:
+    if len(names) != 1:  # an image of ImageNet has one label, whatever else it shows
         raise ValueError(
             f"annotation '{shown(path)}' names {len(names)} classes ({listed(names) or 'no object'}); expected one."
         )
@@ -85,7 +85,7 @@ def _read(file: Path, images: Path, annotations: Path) -> _Image:
 
 def _all_classes(found: list[_Image]) -> tuple[str, ...]:
     wnids = tuple(sorted({image.wnid for image in found}))
-    if len(wnids) != _CLASSES:
+    if len(wnids) != _CLASSES:  # one class fewer would shift the numbers of all behind it
         raise ValueError(
             f"the images show {len(wnids)} classes, so their numbers among the {_CLASSES} of ImageNet are unknown; pass "
             "all WordNet ids as classes, in the order of the model's logits."

@@ -66,6 +66,7 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.files = tuple(map(Path, files))
+        # sorted, so that images with the same labels are one group of a split
         self.labels = tuple(tuple(sorted(set(entry))) for entry in labels)
         self.classes = tuple(classes)
         self.kind = kind
@@ -199,6 +200,7 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         Returns:
             str: 16 hexadecimal digits. The content of the files does not count: a damaged one may be repaired.
         """
+        # without the common start of the folders, so that a data set may be moved before a training is resumed
         start = len(os.path.commonprefix([str(file.parent) for file in self.files]))  # noqa: RUF071 (any prefix will do)
         names = [file.as_posix()[start:] for file in self.files]
         entries = [[name, *(self.classes[k] for k in entry)] for name, entry in zip(names, self.labels, strict=True)]
@@ -213,6 +215,7 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
     def _target(self, entry: tuple[int, ...]) -> Tensor:
         if self.kind == "multilabel":
             return torch.tensor([float(k in entry) for k in range(len(self.classes))])
+        # cross-entropy expects integers, binary cross-entropy floats
         return torch.tensor(entry[0] if self.kind == "multiclass" else float(entry[0]))
 
     def _check_kind(self) -> None:
@@ -341,6 +344,7 @@ def balanced_class_weights(targets: Tensor, num_classes: int | None = None) -> T
     else:
         inside = torch.bincount(targets, minlength=num_classes or 0)
         weights = len(targets) / (len(inside) * inside)
+    # an infinite or zero weight would make the loss NaN, or the label count for nothing
     unfit = [k for k, weight in enumerate(weights.tolist()) if not 0 < weight < float("inf")]
     if unfit:
         raise ValueError(f"class {listed(unfit)} cannot be balanced: it has no examples, or no others.")
@@ -357,7 +361,7 @@ def _read_rows(path: Path) -> list[Row]:
     if not rows:
         raise ValueError(f"table '{shown(path)}' has no rows; expected one per image below the header.")
     for row in rows:
-        if not row.cells["path"]:
+        if not row.cells["path"]:  # it would name the folder of the table
             raise ValueError(f"{row.place} has nothing in the column 'path'.")
     return rows
 

@@ -45,7 +45,7 @@ def read_pascal_xml(path: Path, first_pixel: int) -> PascalAnnotation:
     existing_file(path, "annotation")
     try:
         root = ElementTree.parse(path, ElementTree.XMLParser(target=_WithoutEntities())).getroot()
-    except (ElementTree.ParseError, LookupError, ValueError) as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # LookupError: an unknown encoding
         raise ValueError(f"annotation '{shown(path)}' cannot be read as XML ({reason(error)}).") from error
     if root.tag != "annotation":
         raise ValueError(f"annotation '{shown(path)}' begins with <{named(root.tag)}>; expected <annotation>.")
@@ -71,7 +71,7 @@ def _size(root: ElementTree.Element, path: Path) -> tuple[int, int] | None:
 
 def _object(element: ElementTree.Element, where: str, first_pixel: int) -> PascalObject:
     name = _text(element, "name", where)
-    difficult = element.findtext("difficult", "0").strip()
+    difficult = element.findtext("difficult", "0").strip()  # ImageNet leaves it out
     if difficult not in ("0", "1"):
         raise ValueError(f"{where} has <difficult>{named(difficult)}</difficult>; expected 0 or 1.")
     return PascalObject(name, _box(element, where, first_pixel), difficult == "1")
@@ -82,7 +82,7 @@ def _box(element: ElementTree.Element, where: str, first_pixel: int) -> Box:
     if corners is None:
         raise ValueError(f"{where} has no <bndbox>.")
     left, top, right, bottom = (_number(corners, name, where) for name in ("xmin", "ymin", "xmax", "ymax"))
-    if right < left or bottom < top:
+    if right < left or bottom < top:  # equal corners are a box of one pixel
         raise ValueError(f"{where} has the corners ({left:g}, {top:g}) and ({right:g}, {bottom:g}); that is not a box.")
     return Box(left - first_pixel, top - first_pixel, right - first_pixel + 1, bottom - first_pixel + 1)
 

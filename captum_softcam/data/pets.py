@@ -104,6 +104,7 @@ def _parse(line: Line) -> tuple[str, int, int]:
 
 def _trimap_mask(path: Path, border: bool, image_path: Path, image: Tensor) -> Tensor:
     """Return where a trimap shows the animal, (1, H, W) bool."""
+    # in its own mode, because the conversion of a palette to grey would change the values
     values: np.ndarray[Any, Any] = np.asarray(open_image(path, "trimap"))
     check_same_size(values, f"trimap '{shown(path)}'", image, image_path)
     unknown = np.setdiff1d(values, (_FOREGROUND, _BACKGROUND, _BORDER))

@@ -109,7 +109,7 @@ class MaskedImages(Dataset[Sample]):
         if not self._entries:
             raise ValueError("there are no samples; pass at least one entry.")
         identifier, count = Counter(entry.identifier for entry in self._entries).most_common(1)[0]
-        if count > 1:
+        if count > 1:  # scores are stored and resumed by identifier
             raise ValueError(f"{count} samples are called '{shown(identifier)}'; give each a name of its own.")
 
     def __len__(self) -> int:
@@ -122,6 +122,7 @@ class MaskedImages(Dataset[Sample]):
         return Sample(
             image=to_square(image, self.size),
             target=entry.target,
+            # not resized like the image: interpolation would wash out a lesion of a few pixels
             mask=None if mask is None else adaptive_max_pool2d(mask.float(), self.size) > 0,
             identifier=entry.identifier,
         )

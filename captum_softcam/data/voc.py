@@ -85,7 +85,7 @@ def _list(root: Path, split: str) -> Path:
 
 def _entries(line: Line, root: Path, numbers: Mapping[str, int], include_difficult: bool) -> Iterator[ImageEntry]:
     """Yield a sample for every class with an object that is not difficult."""
-    if len(line.words) > 1:
+    if len(line.words) > 1:  # the lists of one class, such as cat_test.txt, have a second column
         raise ValueError(f"{line.place} is '{reason(' '.join(line.words))}'; expected the name of an image alone.")
     name = line.words[0]
     file = named_image(root / "JPEGImages", f"{name}.jpg", line.place)
@@ -100,5 +100,6 @@ def _entries(line: Line, root: Path, numbers: Mapping[str, int], include_difficu
 
 
 def _boxes(objects: list[PascalObject], include_difficult: bool) -> list[Box]:
+    # difficult objects never make a sample by themselves
     clear = [found.box for found in objects if not found.difficult]
     return [found.box for found in objects] if clear and include_difficult else clear
