@@ -150,8 +150,8 @@ class VerdictTable(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Build the nodes."""
         classes = {**links_to_classes(), None: ""}
-        rows = [(each.name, each.verdict, classes[each.take], each.reason) for each in VERDICTS.values()]
-        return self.parse_text_to_nodes(list_table([("Quantus", "Verdict", "Take", "Reason"), *rows]))
+        rows = [(each.name, each.verdict, classes[each.instead], each.reason) for each in VERDICTS.values()]
+        return self.parse_text_to_nodes(list_table([("Quantus", "Verdict", "Use instead", "Reason"), *rows]))
 
 
 def links_to_classes() -> dict[str | None, str]:

@@ -23,7 +23,7 @@ class Batch:
 
     Args:
         model (torch.nn.Module): images (N, C, ...) -> logits (N, K), in eval mode.
-        images (Tensor): (N, C, ...), as the model takes them.
+        images (Tensor): (N, C, ...), as the model expects them.
         targets (Tensor): (N,), the explained class of each image.
         masks (Tensor): (N, 1, ...) bool, all False where a sample has none. Default: None, no sample has one
         outputs (Tensor): the outputs of the model for the images, (N, K). Default: None, computed when needed
@@ -50,7 +50,7 @@ class Batch:
         self._patches = patches
         self.seed = seed
         if outputs is not None:
-            self.outputs = outputs
+            self.outputs = outputs  # takes precedence over the cached property
 
     @cached_property
     def counts(self) -> list[int]:

@@ -45,7 +45,7 @@ class PatchGame:
 
     Args:
         model (torch.nn.Module): images (N, C, ...) -> scores (N, K).
-        images (Tensor): (N, C, ...), as the model takes them.
+        images (Tensor): (N, C, ...), as the model expects them.
         baseline (Tensor): replacement of the patches, (N, C, ...) or broadcastable to it.
         patches (int or sequence of int): patches per side, g, or along each dimension. Default: 8
         scores (Tensor): scores of the untouched images, (N, K). Default: None, computed when needed
@@ -86,10 +86,12 @@ class PatchGame:
 
     def _forward(self, board: Tensor) -> Tensor:
         images, baseline = self._images[: len(board)], self._baseline[: len(board)]
+        # Where the board is 0 or 1, lerp returns the baseline or the image to the last digit.
         return self._model(torch.lerp(baseline, images, expand_patches(board[:, 0].to(images), images.shape[2:])))
 
 
 def _key(board: Tensor) -> bytes:
+    # Tensors are hashed by identity, but an equal board is made anew each time. NumPy has no bfloat16: float() converts it.
     return hashlib.sha1(board.detach().float().cpu().numpy().tobytes(), usedforsecurity=False).digest()
 
 

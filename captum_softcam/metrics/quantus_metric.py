@@ -267,7 +267,7 @@ def _signature(defaults: Mapping[str, Any]) -> inspect.Signature:
 def _shared(settings: Mapping[str, Any]) -> str:
     """Describe the arguments that are not settings of the class itself, for its docstring."""
     own = f"{', '.join(f'``{name}``' for name in settings)} and " if settings else ""
-    return f"Also takes {own}the ``common`` arguments of :class:`QuantusMetric`."
+    return f"Also accepts {own}the ``common`` arguments of :class:`QuantusMetric`."
 
 
 def _module(model: ModelInterface[nn.Module] | None) -> nn.Module:

@@ -36,6 +36,7 @@ def _on_board(name: str, explanation: Explanation, attributions: Tensor, **setti
     """Call a function of images and maps with the board and the attributions of its patches (N, 1, g, g)."""
     batch = explanation.batch
     board = batch.game.full_board
+    # Each position of the board is a patch, and 0 removes it.
     scores: Tensor = getattr(functional, name)(
         batch.game, board, attributions, batch.targets, board.new_zeros(()), **{"patches": None, **settings}
     )
@@ -71,6 +72,7 @@ def _selectivity(explanation: Explanation, *, patch_size: int) -> Curve:
                 f"a side of {count} patches cannot be cut into blocks of {patch_size}; expected a multiple of {patch_size}: "
                 "choose other patches for the Batch."
             )
+    # Blocks are ranked by the sum of the map, as in the paper; they are of one size, so that the mean of sums ranks alike.
     blocks = [count // patch_size for count in counts]
     steps = math.prod(blocks)
     points = _by_sums("deletion_curve", explanation, patches=blocks, steps=steps)
@@ -84,6 +86,7 @@ def _road(explanation: Explanation, *, fractions: Sequence[float], noise: float)
     points = functional.road_curve(
         batch.model, batch.images, explanation.maps, batch.targets, fractions=fractions, noise=noise, seed=batch.seed
     )
+    # The curve of the function begins after the first removal; the untouched image completes the area.
     whole = (batch.logits.argmax(1) == batch.targets.to(batch.logits.device)).to(points)[:, None]
     whole = whole.masked_fill(points[:, :1].isnan(), torch.nan)
     return Curve(torch.cat([whole, points], 1), torch.tensor([0.0, *fractions]))

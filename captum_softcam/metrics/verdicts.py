@@ -18,14 +18,14 @@ class Verdict:
         verdict (str): ``"runs"`` if its numbers are right with suitable settings; ``"corrected"`` if they are wrong, and a
             metric of this package computes them rightly; ``"refused"`` if the idea cannot be corrected.
         reason (str): the settings, the fault, or the reason of the refusal.
-        take (str): the metric of ``METRICS`` to use instead; None where it is refused.
+        instead (str): the metric of ``METRICS`` to use; None where it is refused.
     """
 
     name: str
     category: Literal["faithfulness", "localisation"]
     verdict: Literal["runs", "corrected", "refused"]
     reason: str
-    take: str | None = None
+    instead: str | None = None
 
 
 _APART = "Perturbs the channels of a pixel separately. On a board of patches, its numbers equal ours."

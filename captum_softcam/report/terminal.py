@@ -223,7 +223,7 @@ def make_verdict_table(*, narrow: bool = False) -> Table:
 
 def _words(verdict: Verdict) -> list[Text]:
     styles = {"runs": "green", "corrected": "yellow", "refused": "red"}
-    return [Text(verdict.name), Text(verdict.verdict, styles[verdict.verdict]), Text(verdict.take or "")]
+    return [Text(verdict.name), Text(verdict.verdict, styles[verdict.verdict]), Text(verdict.instead or "")]
 
 
 def print_metrics(console: Console | None = None) -> None:

@@ -47,7 +47,7 @@ def test_a_metric_is_one_line_in_a_pipe(name, piped):
 
 @pytest.mark.parametrize("verdict", VERDICTS.values(), ids=list(VERDICTS))
 def test_a_verdict_is_one_line_in_a_pipe(verdict, piped):
-    assert row_of(piped, verdict.name) == [verdict.name, verdict.verdict, verdict.take or "", verdict.reason]
+    assert row_of(piped, verdict.name) == [verdict.name, verdict.verdict, verdict.instead or "", verdict.reason]
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])

@@ -88,16 +88,16 @@ def test_every_metric_of_quantus_has_a_row(category):
 def test_a_row_names_a_metric_unless_it_is_refused(verdict):
     assert verdict.reason.endswith(".")
     if verdict.verdict == "refused":
-        assert verdict.take is None
+        assert verdict.instead is None
         return
-    metric = METRICS[verdict.take]
+    metric = METRICS[verdict.instead]
     assert metric.category == verdict.category
     assert (metric.origin == "corrected") == (verdict.verdict == "corrected")
 
 
 def test_every_corrected_metric_of_ours_corrects_one_of_quantus():
     corrected = {name for name, metric in METRICS.items() if metric.origin == "corrected" and metric.category in CATEGORIES}
-    assert corrected == {verdict.take for verdict in VERDICTS.values() if verdict.verdict == "corrected"}
+    assert corrected == {verdict.instead for verdict in VERDICTS.values() if verdict.verdict == "corrected"}
 
 
 PROOFS: dict[str, Callable[[], None]] = {}

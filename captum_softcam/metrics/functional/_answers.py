@@ -20,6 +20,7 @@ def logits_of(forward_func: Callable[[Tensor], Tensor], images: Tensor, shown: I
         ValueError: if the outputs are not logits (N, K) of two classes or more, for example probabilities.
     """
     tables = [score_table(forward_func(each), len(images)) for each in shown]
+    # All at once, because the logits of a single version may lie between 0 and 1 by chance.
     refuse_probabilities(forward_func, images, tables)
     return tables
 
@@ -39,6 +40,7 @@ def of_class(scores: Tensor, targets: Tensor) -> Tensor:
 
 def refuse_other_classes(scores: Tensor, targets: Tensor) -> None:
     """Raise ValueError unless all targets (N,) are classes of scores (N, K)."""
+    # Tensors on the meta device have no values to check.
     if not targets.is_meta and ((targets < 0) | (targets >= scores.shape[1])).any():
         raise ValueError(
             f"targets go from {targets.min()} to {targets.max()}; the model gives {scores.shape[1]} logits, so classes 0 to "

@@ -48,6 +48,7 @@ def nan_if_flat(scores: Tensor, maps: Tensor) -> Tensor:
 
 def nan_if_not_positive(scores: Tensor, maps: Tensor) -> Tensor:
     """Replace scores (N, ...) by NaN where the map ranks nothing or has no positive relevance."""
+    # Without negative values, a map that has no positive ones is flat.
     return nan_if_flat(nan_if_flat(scores, maps), cells(maps).relu())
 
 
@@ -71,7 +72,7 @@ def refuse_other_masks(maps: Tensor, masks: Tensor) -> None:
             "bring the maps to input resolution by LayerAttribution.interpolate."
         )
     if masks.dtype != torch.bool:
-        raise TypeError(f"masks are {masks.dtype}; expected torch.bool: say what counts as evidence, as in masks > 0.")
+        raise TypeError(f"masks are {masks.dtype}; expected torch.bool: compare them with a threshold, as in masks > 0.")
 
 
 def refuse_other_images(images: Tensor, maps: Tensor) -> None:
@@ -92,5 +93,6 @@ def usable_maps(images: Tensor, maps: Tensor) -> Tensor:
     """
     refuse_other_images(images, maps)
     broken = ~images.flatten(1).isfinite().all(1)
+    # Integers cannot hold NaN.
     maps = maps if maps.is_floating_point() else maps.to(torch.get_default_dtype())
     return maps.masked_fill(broken.to(maps.device).view(-1, *[1] * (maps.dim() - 1)), math.nan)

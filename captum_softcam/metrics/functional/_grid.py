@@ -51,10 +51,12 @@ def expand_patches(values: Tensor, size: Sequence[int]) -> Tensor:
 
 def owners_of(side: int, patches: int, device: torch.device | None = None) -> Tensor:
     """Return the patch of each position along one dimension."""
+    # Sizes differ by one position at most, and no patch is empty while there are at least as many positions.
     return torch.arange(side, device=device) * patches // side
 
 
 def ranks(values: Tensor) -> Tensor:
     """Rank the patches (N, ...) by value, 0 for the strongest; equal ones from the top left."""
+    # Without stable, the order of equal patches differs between devices and sizes.
     order = values.flatten(1).argsort(dim=1, descending=True, stable=True)
     return order.argsort(dim=1).view_as(values)

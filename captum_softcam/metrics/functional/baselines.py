@@ -73,7 +73,7 @@ def blur_baseline(images: Tensor, *, sigma: float = 10.0) -> Tensor:
 
 def _blur_along(images: Tensor, dim: int, sigma: float) -> Tensor:
     side = images.shape[dim]
-    radius = min(math.ceil(3 * sigma), side - 1)
+    radius = min(math.ceil(3 * sigma), side - 1)  # a mirror repeats fewer positions than the image has
     offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
     kernel = torch.exp(-0.5 * (offsets / sigma).square())
     lines = images.movedim(dim, -1)

@@ -71,6 +71,7 @@ def masked_images(images: Tensor, maps: Tensor) -> Tensor:
         ValueError: if the maps are not (N, 1, ...) of the images' number and size.
     """
     refuse_other_images(images, maps)
+    # The model is shown 0 in place of NaN; scores of these images are set to NaN afterwards.
     weights = nan_if_not_positive(activation(maps), maps).nan_to_num(nan=0.0)
     return images * weights.view_as(maps).to(images.dtype)
 
@@ -134,11 +135,12 @@ def increase_in_confidence(confidences: Tensor, masked_confidences: Tensor) -> T
     """
     _refuse_other_fractions(confidences=confidences, masked_confidences=masked_confidences)
     gains = masked_confidences - confidences
+    # NaN > 0 is False, which would be a score of 0.
     return (gains > 0).to(gains.dtype).masked_fill(gains.isnan(), math.nan)
 
 
 def coherency(maps: Tensor, masked_maps: Tensor) -> Tensor:
-    r"""Correlate the map of an image with the map of the masked image :cite:p:`poppi2021adcc`; higher is better.
+    r"""Compute the correlation of the maps of an image and of the masked image :cite:p:`poppi2021adcc`; higher is better.
 
     .. math:: \frac{1 + \mathrm{pearson}(S(x), S(E))}{2}, \qquad S = \mathrm{minmax}(\max(A, 0))
 
@@ -182,6 +184,7 @@ def adcc(drops: Tensor, coherencies: Tensor, complexities: Tensor) -> Tensor:
         ValueError: if the parts are not (N,), or not in [0, 1].
     """
     _refuse_other_fractions(drops=drops, coherencies=coherencies, complexities=complexities)
+    # 1 / 0 is infinite, and 3 / inf is 0, the limit.
     return 3 / (1 / coherencies + 1 / (1 - complexities) + 1 / (1 - drops))
 
 

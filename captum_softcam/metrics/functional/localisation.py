@@ -190,6 +190,7 @@ def top_k_intersection(maps: Tensor, masks: Tensor, *, k: float = 0.5) -> Tensor
     if not k > 0:
         raise ValueError(f"k must be > 0, a multiple of the size of the mask; got {quoted(k)}.")
     inside = masks.flatten(1)
+    # torch.round would round halves to even numbers.
     counts = (inside.sum(1) * k + 0.5).long().clamp(1, inside.shape[1])
     return nan_if_nothing_to_find(_fraction_of_highest(cells(maps), inside, counts), maps, masks)
 
@@ -293,6 +294,7 @@ def _fraction_of_highest(values: Tensor, inside: Tensor, counts: Tensor) -> Tens
     lowest = values.sort(1, descending=True).values.gather(1, counts[:, None] - 1)
     above, equal = values > lowest, values == lowest
     sure = (above & inside).sum(1)
+    # Among the values equal to the lowest that counts, each is drawn with the same chance for the places left.
     drawn = (counts - above.sum(1)) * (equal & inside).sum(1).to(values.dtype) / equal.sum(1)
     return (sure + drawn) / counts
 
@@ -309,7 +311,7 @@ def _near(masks: Tensor, tolerance: float) -> Tensor:
 
 
 def _nearest_along(squares: Tensor, dim: int, reach: int) -> Tensor:
-    """Minimise, over neighbours within reach along one dimension, their value plus their squared distance."""
+    """Return the lowest sum of value and squared distance over the neighbours within reach along one dimension."""
     side = squares.shape[dim]
     reach = min(reach, side - 1)
     padded = F.pad(squares, [0, 0] * (squares.dim() - 1 - dim) + [reach, reach], value=math.inf)

@@ -133,6 +133,7 @@ def monotonicity(
         ValueError: as :func:`insertion_curve` does.
     """
     curves = insertion_curve(forward_func, images, -maps, targets, baseline, patches=patches, steps=steps)
+    # A comparison with NaN is False, which would count as a fall: NaN is restored below.
     kept = curves[:, 1:] >= (1 - tolerance) * curves[:, :-1]
     return kept.to(curves.dtype).mean(1).masked_fill(curves.isnan().any(1), math.nan)
 
@@ -200,7 +201,7 @@ def step_fractions(size: Sequence[int], *, patches: int | Sequence[int] | None =
 
 
 def area_under_curve(curves: Tensor, fractions: Tensor | None = None) -> Tensor:
-    """Integrate curves over the fraction from 0 to 1 by the trapezoid rule.
+    """Compute the area under curves over the fraction from 0 to 1 by the trapezoid rule.
 
     Args:
         curves (Tensor): (N, steps + 1).
@@ -234,6 +235,7 @@ def _curve(
     """Compute the probability of the class with each of these numbers of patches replaced, (N, len(replaced))."""
     maps, size = usable_maps(images, maps), maps.shape[2:]
     places = ranks(patch_means(maps, counts))
+    # Generators, because all versions of a batch of images at once would not fit into memory.
     touched = (expand_patches(places < number, size) for number in replaced)
     shown = (torch.where(each == inserted, images, baseline) for each in touched)
     return nan_if_flat(probabilities_of(forward_func, images, shown, targets), maps)

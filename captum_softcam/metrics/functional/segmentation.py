@@ -102,6 +102,7 @@ def irof(
     refuse_other_images(images, segments)
     if steps < 1:
         raise ValueError(f"steps must be >= 1; got {quoted(steps)}.")
+    # Segments beyond the number of an image have a mean of -inf and come last, where no step reaches them.
     places = ranks(_segment_means(maps, segments)).gather(1, segments.flatten(1)).view_as(maps)
     counts = segments.flatten(1).amax(1) + 1
     taken = torch.stack([step * counts // steps for step in range(steps + 1)], 1)

@@ -38,7 +38,7 @@ def faithfulness_correlation(
     runs: int = 200,
     seed: int = 0,
 ) -> Tensor:
-    r"""Correlate the map over random subsets with the drops of the logit without them :cite:p:`bhatt2020evaluating`.
+    r"""Compute the correlation of the map over random subsets with the drops of the logit :cite:p:`bhatt2020evaluating`.
 
     .. math:: \mathrm{pearson}_S \left( \sum_{p \in S} A_p,\; f(x) - f(x_{\setminus S}) \right)
 
@@ -81,7 +81,7 @@ def faithfulness_estimate(
     *,
     patches: int | None = 8,
 ) -> Tensor:
-    r"""Correlate the values of single patches with the drops of the logit without them :cite:p:`alvarez2018towards`.
+    r"""Compute the correlation of the map over single patches with the drops of the logit :cite:p:`alvarez2018towards`.
 
     .. math:: \mathrm{pearson}_p \left( A_p,\; f(x) - f(x_{\setminus p}) \right)
 
@@ -148,6 +148,7 @@ def sensitivity_n(
     if not len(sizes):
         raise ValueError("sizes are empty; pass at least one size of the subsets.")
     game = (forward_func, images, maps, targets, baseline)
+    # The same seed for all sizes: a PatchGame knows the scores of subsets that another metric has drawn.
     each = [faithfulness_correlation(*game, patches=patches, subset_size=n, runs=runs, seed=seed) for n in sizes]
     return torch.stack(each).mean(0)
 
@@ -196,7 +197,7 @@ def infidelity(
     maps = usable_maps(images, maps)
     subsets = _squares(grid(maps.shape[2:], patches), sides)
     sums, drops = _removals(forward_func, images, maps, targets, baseline, patches, subsets)
-    if scaled:
+    if scaled:  # least squares; a negative factor would turn a wrong map into a right one
         fits = (sums * drops).sum(1) / sums.square().sum(1)
         sums = sums * fits.clamp(min=0)[:, None]
     return nan_if_flat((sums - drops).square().mean(1), maps)
@@ -211,7 +212,7 @@ def monotonicity_correlation(
     *,
     patches: int | None = 8,
 ) -> Tensor:
-    r"""Rank-correlate the magnitudes of patches with the changes of the logit without them :cite:p:`nguyen2020quantitative`.
+    r"""Compute the rank correlation of magnitudes of patches and changes of the logit :cite:p:`nguyen2020quantitative`.
 
     .. math:: \mathrm{spearman}_p \left( |A_p|,\; \left(f(x) - f(x_{\setminus p})\right)^2 \right)
 
