@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from captum_softcam._scores import rounding
 from captum_softcam.softcam.head import Head, find_head
 from captum_softcam.softcam.model import (
     EvidenceHead,
+    ShapesOnly,
     SoftCamModel,
     input_channels,
     noise_like,
@@ -110,7 +112,8 @@ def ask(model: nn.Module, example: Tensor | None) -> Answers:
         return _with_other_values(model, first, "the example", given=True)
     for inputs in _made_up_inputs(model):
         try:
-            first = Answer(inputs, model(inputs))
+            with ShapesOnly() if inputs.is_meta else nullcontext():
+                first = Answer(inputs, model(inputs))
         except _ERRORS:
             continue
         if inputs.is_meta:

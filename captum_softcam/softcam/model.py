@@ -21,6 +21,7 @@ __all__ = [
     "CONVOLUTIONS",
     "Conversion",
     "EvidenceHead",
+    "ShapesOnly",
     "SoftCamModel",
     "input_channels",
     "noise_like",
@@ -235,7 +236,7 @@ def run_on_meta(module: nn.Module, shape: tuple[int, ...], dtype: torch.dtype | 
     state = {name: value.to("meta") for name, value in (*module.named_parameters(), *module.named_buffers())}
     if dtype is None:
         dtype = next((value.dtype for value in state.values() if value.is_floating_point()), torch.float32)
-    with _ShapesOnly():
+    with ShapesOnly():
         return cast(Tensor, functional_call(module, state, (torch.empty(shape, device="meta", dtype=dtype),)))
 
 
@@ -246,7 +247,7 @@ def noise_like(inputs: Tensor, seed: int, rows: int | None = None) -> Tensor:
     return inputs.mean() + 2 * noise * (inputs.std(correction=0) + 0.1)
 
 
-class _ShapesOnly(TorchFunctionMode):
+class ShapesOnly(TorchFunctionMode):
     """Skips functions that keep the shape of their input.
 
     On the meta device PyTorch decomposes them into many operations in Python, which took three quarters of the time of a

@@ -14,12 +14,14 @@ import operator
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from captum_softcam._names import quoted
+from captum_softcam.softcam.model import ShapesOnly
 
 __all__ = ["Tracer", "acts_in_place", "rows_to_grid", "same_branch"]
 
@@ -170,7 +172,8 @@ class Tracer(fx.Tracer):
         kwargs: Any = fx.node.map_arg(node.kwargs, known.__getitem__)
         before, self.running = self.running, True
         try:
-            return _step(self.root, node)(*args, **kwargs)
+            with ShapesOnly() if self.example is not None and self.example.is_meta else nullcontext():
+                return _step(self.root, node)(*args, **kwargs)
         finally:
             self.running = before
 
