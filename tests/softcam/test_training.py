@@ -225,39 +225,66 @@ class TestLeavesNothingBehind:
         assert "Epoch 0: 100%" in capfd.readouterr().out
 
 
-KILLED_WHILE_WRITING = """
+KILLED = """
 import importlib.util, os, signal, sys
 from pathlib import Path
-from captum_softcam import _files
 
 found = importlib.util.spec_from_file_location("tests_of_training", sys.argv[1])
 module = importlib.util.module_from_spec(found)
 found.loader.exec_module(module)
-left = int(sys.argv[3])
 
-def counted(plain):
-    def call(*arguments, **options):
-        global left
-        left -= 1
-        if not left:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return plain(*arguments, **options)
-    return call
+def kill_at(left):
+    def counted(plain):
+        def call(*arguments, **options):
+            nonlocal left
+            left -= 1
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return plain(*arguments, **options)
+        return call
 
-os.fsync = counted(os.fsync)
-Path.replace = counted(Path.replace)
-module.train(Path(sys.argv[2]))
+    os.fsync = counted(os.fsync)
+    Path.replace = counted(Path.replace)
+
+for folder in map(Path, sys.argv[2:]):
+    kind, number = folder.name.split()
+    if not os.fork():
+        if kind == "visit":
+            module.train(folder, stop=(signal.SIGKILL, int(number)))
+        kill_at(int(number))
+        module.train(folder)
+        os._exit(0)
+    assert os.WTERMSIG(os.wait()[1]) == signal.SIGKILL, folder
 """
+KILLED_IN_CALLS = (5, 12, 13, 16, 33, 35, 38)
+KILLED_AT_VISIT = 2 * TRAIN + 1
 
-KILLED = """
-import importlib.util, signal, sys
-from pathlib import Path
 
-found = importlib.util.spec_from_file_location("tests_of_training", sys.argv[1])
-module = importlib.util.module_from_spec(found)
-found.loader.exec_module(module)
-module.train(Path(sys.argv[2]), stop=(signal.SIGKILL, int(sys.argv[3])))
-"""
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """Folder with one folder for each training that was killed; they share the process that imports torch."""
+    folder = tmp_path_factory.mktemp("killed")
+    names = [f"visit {KILLED_AT_VISIT}", *(f"call {number}" for number in KILLED_IN_CALLS)]
+    command = [sys.executable, "-c", KILLED, __file__, *(str(folder / name) for name in names)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """Copy the folder of a training that was interrupted after two epochs; each script of scores is trained once."""
+    made = {}
+
+    def copy(folder, scores=None):
+        if scores not in made:
+            made[scores] = tmp_path_factory.mktemp("interrupted")
+            task = None if scores is None else Scripted.of(scores, [1.0] * len(scores))
+            with pytest.raises(KeyboardInterrupt):
+                train(made[scores], task, stop=(signal.SIGINT, 2 * TRAIN + 1))
+        shutil.copytree(made[scores], folder, dirs_exist_ok=True)
+
+    return copy
 
 
 class TestResume:
@@ -271,30 +298,27 @@ class TestResume:
         assert equal(task.state_dict(), whole[1].state_dict())
         assert result.history == whole[2].history
 
-    def test_after_kill_9(self, whole, tmp_path):
-        command = [sys.executable, "-c", KILLED, __file__, str(tmp_path), str(2 * TRAIN + 1)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        assert (tmp_path / "metrics.csv").read_text().count("\n") == 3, "a header and the two epochs that ended"
-        task, result = train(tmp_path, resume=True)
-        assert equal(final_weights(tmp_path), final_weights(whole[0]))
+    @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+    def test_after_kill_9(self, whole, killed):
+        folder = killed / f"visit {KILLED_AT_VISIT}"
+        assert (folder / "metrics.csv").read_text().count("\n") == 3, "a header and the two epochs that ended"
+        task, result = train(folder, resume=True)
+        assert equal(final_weights(folder), final_weights(whole[0]))
         assert equal(task.state_dict(), whole[1].state_dict())
         assert result.history == whole[2].history
 
     @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
-    @pytest.mark.parametrize("call", [5, 12, 13, 16, 33, 35, 38])
-    def test_killed_while_checkpoints_are_written(self, whole, tmp_path, call):
+    @pytest.mark.parametrize("call", KILLED_IN_CALLS)
+    def test_killed_while_checkpoints_are_written(self, whole, killed, call):
         """By number of the call that brings a file to the disk or renames it; what is half written goes at the next one."""
-        command = [sys.executable, "-c", KILLED_WHILE_WRITING, __file__, str(tmp_path), str(call)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        begun = any((tmp_path / "checkpoints").glob("*.ckpt"))
-        task, result = train(tmp_path, resume=begun)
-        assert equal(final_weights(tmp_path), final_weights(whole[0]))
+        folder = killed / f"call {call}"
+        begun = any((folder / "checkpoints").glob("*.ckpt"))
+        task, result = train(folder, resume=begun)
+        assert equal(final_weights(folder), final_weights(whole[0]))
         assert equal(task.state_dict(), whole[1].state_dict())
         assert result.history == whole[2].history
         names = ["checkpoints", "checkpoints/best.ckpt", "checkpoints/last.ckpt", "checkpoints/previous.ckpt", "metrics.csv"]
-        assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == names
+        assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")) == names
 
     def test_in_a_folder_that_was_moved(self, whole, tmp_path):
         with pytest.raises(KeyboardInterrupt):
@@ -358,9 +382,8 @@ def spoil(path, damage):
 
 class TestDamage:
     @pytest.mark.parametrize("damage", ["missing", "truncated", "empty", "flipped bit", "code"])
-    def test_the_checkpoint_before_the_last_is_taken_up(self, whole, tmp_path, damage):
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path, stop=(signal.SIGINT, 2 * TRAIN + 1))
+    def test_the_checkpoint_before_the_last_is_taken_up(self, whole, interrupted, tmp_path, damage):
+        interrupted(tmp_path)
         spoil(tmp_path / "checkpoints/last.ckpt", damage)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -376,15 +399,14 @@ class TestDamage:
         assert not (tmp_path / "checkpoints/ran").exists(), "no code of a pickle runs"
 
     @pytest.mark.parametrize("damage", ["missing", "truncated", "flipped bit"])
-    def test_a_best_checkpoint_that_is_the_last_is_written_again(self, tmp_path, damage):
+    def test_a_best_checkpoint_that_is_the_last_is_written_again(self, interrupted, tmp_path, damage):
         """As after a kill between the two."""
-        script = [1.0, 2.0, 1.0], [1.0] * 3
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path, Scripted.of(*script), stop=(signal.SIGINT, 2 * TRAIN + 1))
+        scores = (1.0, 2.0, 1.0)
+        interrupted(tmp_path, scores)
         path = tmp_path / "checkpoints/best.ckpt"
         weights = torch.load(path, weights_only=True)["state_dict"]
         spoil(path, damage)
-        task, result = train(tmp_path, Scripted.of(*script), resume=True)
+        task, result = train(tmp_path, Scripted.of(scores, [1.0] * 3), resume=True)
         assert result.epoch == 1
         assert equal(task.state_dict(), weights)
 
@@ -513,10 +535,9 @@ class TestRefused:
         train_with_digest(tmp_path, "a", resume=True)
 
     @pytest.mark.parametrize("damage", ["missing", "truncated", "code"])
-    def test_a_broken_best_checkpoint(self, tmp_path, damage):
+    def test_a_broken_best_checkpoint(self, interrupted, tmp_path, damage):
         """Found before anything is trained, where no epoch to come would write it again."""
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path, Scripted.of([2.0, 1.0, 1.0], [1.0] * 3), stop=(signal.SIGINT, 2 * TRAIN + 1))
+        interrupted(tmp_path, (2.0, 1.0, 1.0))
         path = tmp_path / "checkpoints/best.ckpt"
         spoil(path, damage)
         with pytest.raises(
