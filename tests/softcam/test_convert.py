@@ -59,7 +59,7 @@ STRIDES = {"squeezenet1_0": (16, 16), "r3d_18": (8, 16, 16), "mc3_18": (1, 16, 1
 
 
 SIZES = {"alexnet": (3, 96, 96), "inception_v3": (3, 139, 139), "maxvit_t": (3, 224, 224), "swin3d_t": (3, 4, 64, 64)}
-SIZES |= dict.fromkeys(("r3d_18", "mc3_18", "r2plus1d_18"), (3, 4, 32, 32))
+SIZES |= {"r3d_18": (3, 4, 32, 16), "mc3_18": (3, 2, 32, 16)}
 
 
 def _size(name: str) -> tuple[int, ...]:
