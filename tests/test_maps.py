@@ -1,4 +1,4 @@
-"""The rules for flat maps, scales and sizes."""
+"""Flat maps, scales and sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of users in messages: one line, at most so long, and nothing that acts on a terminal."""
+"""Values of users in messages: on one line, shortened, and without characters that act on a terminal."""
 
 import pytest
 import torch
@@ -12,13 +12,13 @@ MONSTERS = ["x" * 10**6, "\x1b]0;title\x07" * 500, "\u202e" * 1000, "\udcff" * 9
 @pytest.mark.parametrize(
     "show", [shown, quoted, reason, lambda text: listed([text] * 50), lambda text: closest(text, [text] * 9)]
 )
-def test_monsters_are_tamed(show, text):
+def test_hostile_values_are_shortened(show, text):
     found = show(text)
     assert len(found) <= 200
     assert found.isprintable()
 
 
-def test_what_is_short_stays_as_it_is():
+def test_short_values_stay_unchanged():
     assert shown("größe/犬 1.png") == "größe/犬 1.png"
     assert quoted([1, 2, 3]) == "[1, 2, 3]"
     assert listed(["a", "b"]) == "a, b"
@@ -26,12 +26,12 @@ def test_what_is_short_stays_as_it_is():
     assert closest("q", [*"abcdefghi"]).endswith("'h', ….")
 
 
-def test_what_is_long_is_cut_in_its_middle():
+def test_long_values_are_cut_in_the_middle():
     assert shown("/folder/" + "x" * 500 + "/name.png", 20) == "/folder/x…x/name.png"
     assert shown("abcdefgh", 5) == "ab…gh"
 
 
-def test_what_does_not_print_is_escaped():
+def test_unprintable_characters_are_escaped():
     assert shown("a\x1b[2J\udcff\u202e\nb") == r"a\x1b[2J\udcff\u202e\nb"
 
 

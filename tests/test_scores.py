@@ -1,4 +1,4 @@
-"""What models give that are no logits (N, K): refused in one sentence, whose advice works."""
+"""Outputs that are not logits (N, K): refused in one sentence, whose advice works."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_advice_for_tensors_works(shape):
 
 
 @pytest.mark.parametrize("output", [torch.rand(()), torch.rand(4), torch.rand(6, 4), None, 3.0, [], {}], ids=described)
-def test_the_rest_is_refused_too(output):
+def test_other_outputs_are_refused_too(output):
     with pytest.raises(ValueError, match=r"the model gives .* for 3 images; expected logits \(N, K\): wrap the model in a"):
         score_table(output, 3)
 
@@ -111,7 +111,7 @@ PROBABILITIES = {
 
 
 @pytest.mark.parametrize(("end", "words"), PROBABILITIES.values(), ids=PROBABILITIES)
-def test_probabilities_are_told_and_the_advice_works(end, words):
+def test_probabilities_are_detected_and_the_advice_works(end, words):
     model = Ends(end)
     with torch.no_grad():
         table = model(IMAGES)
@@ -135,7 +135,7 @@ LOGITS_ALIKE = {
 
 
 @pytest.mark.parametrize("end", LOGITS_ALIKE.values(), ids=LOGITS_ALIKE)
-def test_logits_are_not_taken_for_probabilities(end):
+def test_logits_are_not_mistaken_for_probabilities(end):
     """Also those that happen to lie between 0 and 1 in all images."""
     model = Ends(end)
     if isinstance(end, nn.Linear):
@@ -152,7 +152,7 @@ def test_rows_that_sum_to_1_by_chance_are_logits_if_others_do_not():
     assert not are_probabilities(lambda x: x, IMAGES, [table, torch.tensor([[-0.1, 1.1]])])
 
 
-def test_rows_that_are_not_finite_say_nothing():
+def test_rows_that_are_not_finite_do_not_count():
     model = Ends(lambda s: s.softmax(1))
     table = model(IMAGES).detach()
     table[0] = torch.nan

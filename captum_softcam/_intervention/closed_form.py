@@ -59,7 +59,7 @@ class Choice(Protocol):
 class _Pending:
     """A linear layer of the rows that is not computed until something reads its output.
 
-    A classifier of 1,000 classes costs more on N*(P+1) rows than all else together, and maps of one class need one column.
+    Maps of one class need a single column of a classifier, which may have thousands of them.
     ``output`` has the shape of the result and no memory of its own.
     """
 
@@ -124,8 +124,8 @@ def observe_copies(
     Args:
         call (Call): the model with its arguments.
         layer (torch.nn.Module): of that model.
-        mask (str, Tensor or None): makes h*w copies of each example. None returns the positions themselves, each pooled
-            alone, and a zero vector: h*w + 1 rows per example.
+        mask (str, Tensor or None): makes h*w copies of each example. With None, the rows are the positions themselves,
+            each pooled alone, and a zero vector: h*w + 1 rows per example.
         layout (FeatureLayout or None): of the layer's features; None to determine it.
         at_input (bool): whether the layer's input is masked. Default: False
 

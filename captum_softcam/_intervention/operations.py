@@ -1,11 +1,10 @@
-"""What torch's functions do to the positions of a map, in one table, and the questions that are asked of it.
+"""One table of what torch's functions do to the positions of a map, and functions that look things up in it.
 
-Functions go by name, because torch's functions, the methods of tensors and the operators share names: ``add``, ``add_`` and
-``__iadd__`` are one operation. The closed form of masked copies, CAM, the tracker of dimensions and the search for the head
-of a model read the same table.
+Functions are known by name, because torch's functions, the methods of tensors and the operators share names: ``add``,
+``add_`` and ``__iadd__`` are one operation. The closed form of masked copies, CAM, the tracker of dimensions and the search
+for the head of a model read the same table.
 
-A *pattern* names the dimensions of a map, such as ``ncss`` for (N, C, h, w): n for examples, c for
-channels, s for space.
+A *pattern* names the dimensions of a map, such as ``ncss`` for (N, C, h, w): n for examples, c for channels, s for space.
 """
 
 from __future__ import annotations
@@ -72,15 +71,16 @@ DROPOUTS: dict[str, type[nn.Module]] = {
 FLATTENING = frozenset({"flatten", "reshape", "squeeze", "view"})
 """Functions that turn pooled features (N, C, 1, ...) into (N, C)."""
 
+# By these very names: __float__ is the conversion to a number of Python.
 _COPIES = {"bfloat16", "clone", "contiguous", "detach", "double", "float", "half", "to"}
 # A number divided by features is not linear in them, and infinite where a mask leaves zeros.
 _ARITHMETIC = spellings("add", "sub", "mul", "div", "truediv", "neg") - {"__rdiv__", "__rtruediv__"}
-_POINTWISE = spellings(*ACTIVATIONS, "sigmoid", "clamp", "abs", "square", *_COPIES) | _ARITHMETIC
+_POINTWISE = spellings(*ACTIVATIONS, "sigmoid", "clamp", "abs", "square") | _ARITHMETIC | _COPIES
 _RESHAPES = {*FLATTENING, "unflatten", "unsqueeze", "__getitem__"}
 _LAYERS = {"linear", "conv1d", "conv2d", "conv3d"}
 _ROW_BY_ROW = _POINTWISE | _LAYERS | spellings(*DROPOUTS)
 
-LINEAR = spellings(*_COPIES, *DROPOUTS) | _ARITHMETIC | _RESHAPES | _LAYERS | {"batch_norm", "permute", "transpose"}
+LINEAR = spellings(*DROPOUTS) | _COPIES | _ARITHMETIC | _RESHAPES | _LAYERS | {"batch_norm", "permute", "transpose"}
 """Functions that are linear in eval mode, up to a constant, unless they multiply features with features."""
 
 _OTHERS = (
@@ -109,21 +109,17 @@ def drops_at_random(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         return f"{name}(p={rate}, training=True)" if drops else None
     if name == "rrelu":
         return "rrelu(training=True)" if argument(args, kwargs, 3, "training", False) else None
-    place = _PLACE_OF_DROPOUT.get(name)
+    place = {"scaled_dot_product_attention": 4, "multi_head_attention_forward": 10}.get(name)
     if place is None or (name == "multi_head_attention_forward" and not kwargs.get("training", True)):
         return None
     rate = argument(args, kwargs, place, "dropout_p", 0.0)
     return f"{name}(dropout_p={rate})" if rate else None
 
 
-_PLACE_OF_DROPOUT = {"scaled_dot_product_attention": 4, "multi_head_attention_forward": 10}
-
-
 def leaves(value: Any) -> Iterator[Any]:
     """Yield everything that is nested in dictionaries, tuples and lists, in the order of ``call.map_tensors``.
 
-    Unlike ``torch.utils._pytree.tree_leaves``, it looks into subclasses of ``dict`` that are not registered there, such as
-    the outputs of Hugging Face's models before transformers 4.31.
+    Unlike ``torch.utils._pytree.tree_leaves``, it looks into subclasses of ``dict`` that are not registered there.
     """
     if isinstance(value, dict):
         value = value.values()

@@ -1,4 +1,4 @@
-"""CAM against its literal version, and the classifiers that have none."""
+"""CAM against its oracle, and classifiers that have no CAM."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every layer method keeps Captum's contract; Captum's own Grad-CAM runs along, so that no test asks for too much."""
+"""The contract of Captum for every layer method; Captum's Grad-CAM passes the same tests, so that none asks too much."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ def test_captum_pictures_accept_the_map(explainer, images):
 
 
 @pytest.mark.parametrize("method", [LayerReciproCam, LayerScoreCam, LayerClassActivationMap, LayerSoftCam])
-def test_a_single_position_is_no_map(method):
+def test_a_single_position_is_not_a_map(method):
     net = nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     wanted = re.escape(
         f"layer '1' gives (2, 5, 1, 1); {method.__name__} needs a spatial map (N, C, h, w). "

@@ -1,4 +1,4 @@
-"""Maps of models in which not everything has one row per example equal brute force, in any batch."""
+"""Models in which not every tensor has one row per example: maps equal brute force, in any batch."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def test_scores_that_lost_their_batch_are_refused(method, classes, count):
 
 
 @pytest.mark.parametrize("classes", range(1, 20))
-def test_no_number_of_classes_is_taken_for_copies_behind_a_pooling(classes):
+def test_a_number_of_classes_is_not_mistaken_for_copies_behind_a_pooling(classes):
     """Where the tail pools, the rows are copies: 16 positions, the zero vector and the example."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, classes)).eval()
@@ -252,7 +252,7 @@ def test_scores_that_depend_on_the_batch_or_on_chance_are_refused():
                 method(forward, net[0]).attribute(images, target=1)
 
 
-def test_a_head_that_mixes_rows_is_not_taken_for_one_that_does_not():
+def test_heads_that_mix_rows_are_detected():
     """Behind a pooling the copies are rows of one batch: a softmax over the rows would see them all."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)).double().eval()
@@ -313,7 +313,7 @@ class WritesOn(nn.Module):
 
 
 @pytest.mark.parametrize("layout", [None, FeatureLayout()])
-def test_what_the_model_writes_into_the_features_does_not_reach_the_copies(layout):
+def test_writes_into_the_features_do_not_reach_the_copies(layout):
     torch.manual_seed(0)
     net, images = WritesOn().double().eval(), torch.rand(2, *SIZE, dtype=torch.float64)
     with torch.no_grad():

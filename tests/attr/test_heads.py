@@ -1,4 +1,4 @@
-"""Heads that are written another way, models in train mode, and small inputs: right, or refused in words."""
+"""Unusual heads, models in train mode, and small inputs: maps are right, or the model is refused in words."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ WAYS = [
 
 @pytest.mark.parametrize("how", WAYS)
 @torch.no_grad()
-def test_what_only_reshapes_is_recognised(how):
+def test_reshapes_are_recognised(how):
     torch.manual_seed(0)
     net, images = Reshaped(how).double().eval(), torch.rand(2, 3, 8, 9, dtype=torch.float64)
     rows = []
@@ -92,7 +92,7 @@ class Normalised(nn.Module):
 
 
 @torch.no_grad()
-def test_cam_takes_every_linear_head():
+def test_cam_accepts_every_linear_head():
     torch.manual_seed(0)
     net, images = Normalised().double().eval(), torch.rand(2, 3, 8, 9, dtype=torch.float64)
     cam = LayerClassActivationMap(net, net.conv).attribute_all(images)
@@ -122,7 +122,7 @@ def test_a_shared_activation_counts_at_its_last_call():
     torch.testing.assert_close(LayerClassActivationMap(net, net.act).attribute(images, target=1)[:, 0], want)
 
 
-def test_what_the_head_raises_is_told():
+def test_errors_of_the_head_are_reported():
     class Failing(SharedActivation):
         def forward(self, x: Tensor) -> Tensor:
             f = self.act(self.a(x)).mean((2, 3))
@@ -187,7 +187,7 @@ def test_a_functional_dropout_that_runs_in_eval_mode_is_refused():
             method(net, net.a).attribute(torch.rand(2, 3, 8, 8), target=1)
 
 
-def test_a_convolution_replaced_after_eval_is_no_train_mode():
+def test_a_convolution_replaced_after_eval_is_not_in_train_mode():
     net = _net(nn.Dropout(0.5)).eval()
     net[0] = nn.Conv2d(3, 6, 3, 2, 1)
     assert net[0].training
@@ -234,7 +234,7 @@ def test_bool_labels_are_classes(method):
 
 
 @pytest.mark.parametrize("target", [1, [], torch.tensor([], dtype=torch.long)])
-def test_no_images_give_no_maps(target):
+def test_an_empty_batch_has_no_maps(target):
     net, none = _net().eval(), torch.rand(0, 3, 8, 8)
     for method in METHODS:
         assert method(net, net[0]).attribute(none, target=target).shape == (0, 1, 4, 4)
@@ -245,7 +245,7 @@ def test_no_images_give_no_maps(target):
     assert LayerSoftCam(softcam, softcam.evidence).attribute_all(none).shape == (0, 4, 4, 4)
 
 
-def test_a_dense_output_is_told_how_to_name_a_pixel():
+def test_a_dense_output_gets_an_example_of_a_target():
     net = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Upsample(scale_factor=2), nn.Conv2d(4, 2, 1)).eval()
     images = torch.rand(1, 3, 8, 8)
     with pytest.raises(AssertionError, match=r"target 0 for scores \(N, 2, 8, 8\): .* as in target=\(0, 4, 4\)\."):

@@ -1,4 +1,4 @@
-"""Wherever a model comes from and however it is called: the maps are those of the plain model."""
+"""Wrapped, compiled and unusual models: the maps are those of the plain model."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class Twins(nn.Module):
 
 
 @pytest.mark.parametrize("at_input", [False, True])
-def test_layers_that_give_or_read_several_maps(at_input):
+def test_layers_with_several_maps(at_input):
     torch.manual_seed(0)
     net, images = Twins().double().eval(), torch.rand(2, 3, 5, 7, dtype=torch.float64)
     explain = LayerReciproCam(net, net.join if at_input else net.split)
@@ -177,7 +177,7 @@ class Around(nn.Module):
         return self.fc((self.same(x) * 2).mean((2, 3)) + self.norm(x).mean((2, 3)))
 
 
-def test_what_passes_by_the_layer_stays_unmasked():
+def test_paths_around_the_layer_stay_unmasked():
     torch.manual_seed(0)
     net, images = Around().double().eval(), torch.rand(2, 3, 3, 4, dtype=torch.float64)
     with torch.no_grad():

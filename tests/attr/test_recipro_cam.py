@@ -1,4 +1,4 @@
-"""Recipro-CAM against its literal version, and what a user can do wrong."""
+"""Recipro-CAM against its oracle, and errors of users."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_batch_is_a_stack_of_singles(count, height, chunk, target, seed):
     torch.testing.assert_close(batch, singles, atol=1e-12, rtol=0)
 
 
-def test_what_runs_how_often(net, images):
+def test_how_often_each_module_runs(net, images):
     calls = {"stem": 0, "fc": 0}
     net.stem[0].register_forward_hook(lambda *_: calls.__setitem__("stem", calls["stem"] + 1))
     net.fc.register_forward_hook(lambda *_: calls.__setitem__("fc", calls["fc"] + 1))

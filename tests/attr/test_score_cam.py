@@ -1,4 +1,4 @@
-"""Score-CAM against its literal version, and against torchcam and grad-cam where they are right."""
+"""Score-CAM against its oracle, and against torchcam and grad-cam where they are right."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_equals_the_oracle(net, images, features, variant, chunk):
     torch.testing.assert_close(got[:, 0], torch.stack(want), atol=1e-12, rtol=0)
 
 
-def test_flat_channels_cost_nothing_and_count_for_nothing(net, images, features):
+def test_flat_channels_have_no_cost_and_no_weight(net, images, features):
     with torch.no_grad():
         net.block.weight[2] = 0
         net.stem[1].weight[2] = 0

@@ -1,4 +1,4 @@
-"""SoftCAM maps against their literal version."""
+"""SoftCAM against its oracle."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_equals_the_oracle(net, images):
 
 
 @pytest.mark.parametrize("around", [lambda y: y, lambda y: y.softmax(1), torch.sigmoid])
-def test_the_mean_is_the_logit_whatever_stands_around_the_model(net, images, around):
+def test_the_mean_is_the_logit_for_any_function_around_the_model(net, images, around):
     model = convert_to_softcam(net)
     maps = LayerSoftCam(lambda x: around(model(x)), model.evidence).attribute(images, target=torch.tensor(TARGETS))
     logits = net(images).detach()[range(3), TARGETS]

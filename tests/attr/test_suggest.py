@@ -1,4 +1,4 @@
-"""Which layers are suggested, and what is said of them."""
+"""The suggested layers and their descriptions."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_transformer_is_masked_before_its_attentions():
     assert choices[-1].grid == (4, 4)
 
 
-def test_a_grid_that_only_inner_modules_have_is_no_stage():
+def test_a_grid_of_inner_modules_alone_is_not_a_stage():
     inner = torch.nn.Sequential(torch.nn.Conv2d(4, 4, 3, stride=3), torch.nn.Upsample((8, 8)))
     block = torch.nn.Sequential(torch.nn.Sequential(inner))
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), block, torch.nn.Conv2d(4, 4, 2, stride=2)).eval()
@@ -117,7 +117,7 @@ class ClassToken(torch.nn.Module):
         return self.head(x[:, 0])
 
 
-def test_behind_the_last_attention_patches_are_forgotten():
+def test_patches_do_not_matter_behind_the_last_attention():
     torch.manual_seed(0)
     model, images = ClassToken().eval(), torch.rand(2, 3, 16, 24)
     best = next(choice for choice in suggest_layers(model, images) if choice.recommended)

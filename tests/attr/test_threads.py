@@ -1,4 +1,4 @@
-"""Explaining changes nothing that another thread computes, whether that explains or predicts, with one model or several."""
+"""Explanations do not change what other threads compute, whether those explain or predict, with one model or several."""
 
 from __future__ import annotations
 

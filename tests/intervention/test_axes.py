@@ -1,4 +1,4 @@
-"""What each dimension of a tensor is, followed through a model; maps against masks that are written by hand."""
+"""Dimensions followed through a model, and maps against masks that are written by hand."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def check_order(cells: Tensor, sides: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("sides", [(12,), (6, 4), (4, 6, 2)], ids=str)
-def test_a_layout_that_is_said_is_right(sides):
+def test_declared_layouts_are_right(sides):
     """Entries of a map lie where the coordinates say, whatever was done to them; or nothing is said."""
     chance, said = random.Random(0), set()
     for _ in range(600):
@@ -350,7 +350,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("message", REFUSED)
-def test_what_is_not_certain_is_refused(message):
+def test_uncertain_layouts_are_refused(message):
     with pytest.raises(ValueError, match=message):
         layout_of(REFUSED[message], torch.rand(2, 3, 6, 8))
 
@@ -363,7 +363,7 @@ def test_views_in_the_batch_are_refused_and_not_suggested():
     assert suggest_layers(model, views) == []
 
 
-def test_what_a_model_says_of_itself_counts_for_nothing_against_the_data():
+def test_attributes_of_a_model_do_not_override_the_data():
     model = Patches()
     model.num_prefix_tokens, model.patch_embed = 2, nn.Identity()
     model.patch_embed.grid_size = (5, 3)  # the sides that it was built for
@@ -492,7 +492,7 @@ def test_other_threads_are_not_watched():
         (lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.1), "scaled_dot_product_attention(dropout_p=0.1)"),
     ],
 )
-def test_what_drops_at_random(function, words):
+def test_functions_that_drop_at_random(function, words):
     inputs = (torch.rand(2, 3, 6, 8),)
     with AxisTracker(inputs) as tracker:
         function(*inputs)
@@ -502,7 +502,7 @@ def test_what_drops_at_random(function, words):
 # ---- the algebra of dimensions
 
 
-def test_parts_of_what_turned_out_to_be_the_same_end_nowhere():
+def test_parts_that_turned_out_to_be_the_same_do_not_recurse():
     """Two unknown dimensions are one, and a part of the first meets the other: nothing is known, without an endless loop."""
     first, other, half = Atom(6), Atom(6), Atom(2)
     _, inner = first.part(2)
@@ -511,12 +511,12 @@ def test_parts_of_what_turned_out_to_be_the_same_end_nowhere():
     assert size_of(resolve((other,))) == 6
 
 
-def test_examples_that_are_scattered_are_not_taken_for_examples():
+def test_scattered_examples_are_not_mistaken_for_examples():
     dims = regroup(((Atom(2, "n"),), (Atom(5),)), (5, 2))
     assert all("n" in kinds(dim) and any(atom.turned for atom in dim) for dim in dims)
 
 
-def test_what_is_mixed_stays_mixed_in_a_part():
+def test_parts_of_a_mixed_dimension_stay_mixed():
     atom = Atom(8, mixed=True)
     assert atom.part(2)[0].mixed
     assert atom.turn(3).mixed

@@ -1,4 +1,4 @@
-"""How many copies run at a time."""
+"""The number of copies that run at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever way a model reaches its modules, its private view reaches stand-ins of them, and the model stays as it was."""
+"""Private views reach stand-ins of all modules of a model, which itself stays unchanged."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def test_models_without_modules_are_refused_in_words(kind):
 
 @pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace:UserWarning")
 @pytest.mark.parametrize("where", ["inside torch.compile", "on the meta device", "inside torch.func.vmap"])
-def test_where_there_are_no_values_it_is_said(where):
+def test_calls_without_values_are_refused_in_words(where):
     net, images = Net().eval(), torch.rand(2, 1, *SIZE)
     explain = LayerReciproCam(net, net.layer)
 
