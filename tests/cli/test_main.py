@@ -384,7 +384,7 @@ class TestCompareEmbedded:
             assert re.search(r"\[-?\d\.\d{3}, -?\d\.\d{3}\]", text)
             assert "cost" in text
             assert "*" in text
-            assert "localisation: over the 3 samples that have a mask." in text
+            assert "localisation: over the 3 samples with a mask." in text
 
     def test_accuracy_of_both_models_and_the_folder_are_printed(self, done):
         for name in EMBEDDED:
