@@ -367,7 +367,7 @@ def _grows_with(backbone: nn.Module, example: Tensor, before: tuple[int, ...] | 
 
 @torch.no_grad()
 def _agreements(backbone: nn.Module, example: Tensor, at_least: int) -> list[float]:
-    """Correlate, along each side of the map, positions with the corner of the input that changes them most.
+    """Compute, for each side of the map, the correlation of positions with the corner of the input that changes them.
 
     The list is empty for maps with fewer positions than ``at_least``.
     """

@@ -130,9 +130,10 @@ def convert_to_softcam(
         refuse_other_positions(softcam.backbone, answers.example, shape, type(model).__name__)
     if not inexact and not all(each.same for each in found):
         inexact = why_moved(model, head, answers, found, allow_inexact)
+    # The comparison comes first: a finer grid and a new layer change the logits.
     dilated = _adapt(softcam, num_classes, output_stride)
-    reasons = [*inexact, *(["the evidence is finer"] if dilated else [])]
-    reasons += [] if num_classes is None else ["the last layer is new"]
+    changes = {"the evidence is finer": dilated, "the last layer is new": num_classes}
+    reasons = [*inexact, *(reason for reason, asked in changes.items() if asked)]
     conversion = Conversion(
         source=f"{type(model).__module__}.{type(model).__qualname__}",
         pooling=head.pooling.name,
@@ -200,7 +201,7 @@ def _layers(model: nn.Module, head: Head) -> tuple[EvidenceHead, list[str]]:
 
 
 def _drop_unused(model: nn.Module, head: Head) -> None:
-    """Erase the steps that do not contribute to the features, as ``fx.Graph.eliminate_dead_code`` would.
+    """Remove the steps that do not contribute to the features, as ``fx.Graph.eliminate_dead_code`` would.
 
     That method keeps only impure steps of torch's own list, and not every supported torch accepts another criterion.
     """
@@ -294,7 +295,7 @@ def _left_out(model: nn.Module, backbone: nn.Module, head: Head) -> tuple[str, .
 def _measured(
     conversion: Conversion, softcam: SoftCamModel, answers: Answers, path: tuple[Any, ...], found: list[Comparison]
 ) -> Conversion:
-    """Complete the record with the inputs of the checks, the difference of the logits and the size of the example."""
+    """Add the inputs of the checks, the difference of the logits and the size of the example to a record."""
     has_values = answers.example is not None and not answers.example.is_meta
     words = "not at all: the logits are not finite" if has_values and not found else answers.words
     conversion = replace(conversion, checked=words)

@@ -373,7 +373,7 @@ class _Keeper(Checkpoint):
         return best_epoch(self.rows) == len(self.rows) - 1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002 (Lightning's signature)
-        """Restart the epoch, because Lightning expects checkpoints from the middle or the end of one."""
+        """Begin the epoch again, because Lightning expects checkpoints from the middle or the end of one."""
         trainer.fit_loop.restarting = False
         trainer.should_stop = self.finished
         self._write_rows(trainer)

@@ -86,6 +86,14 @@ def test_pages_that_the_build_runs_check_themselves(page):
     assert re.search("^assert ", cells[-1], re.MULTILINE)
 
 
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+def test_train(left):
+    names = left("how-to/train.md")
+    assert len(names["result"].history) == 1
+    assert names["start"].classes == ("healthy", "mild", "severe")
+    assert names["model"].evidence[-1].out_channels == 3
+
+
 @pytest.mark.parametrize("page", [*RUN_HERE, *RUN_BY_THE_BUILD, "how-to/train.md"])
 def test_the_commands_are_understood(page):
     for command in commands(page):
