@@ -71,7 +71,7 @@ def test_training_without_lightning_says_what_to_install(tmp_path, name):
 
 
 def test_unknown_names_are_attribute_errors():
-    with pytest.raises(AttributeError, match=r"module 'captum_softcam\.softcam' has no attribute 'SoftCam'"):
+    with pytest.raises(AttributeError, match=r"No captum_softcam\.softcam attribute SoftCam"):
         _ = importlib.import_module("captum_softcam.softcam").SoftCam
 
 

@@ -281,8 +281,8 @@ def _random_subsets(counts: Sequence[int], subset_size: int, runs: int, seed: in
     generator = torch.Generator().manual_seed(seed)
     subsets = torch.zeros(runs, total, dtype=torch.bool)
     for subset in subsets:
-        # One permutation per run, whatever the size of the subset: asking for more runs draws the same first, and a small
-        # subset is a part of a larger one, so that a PatchGame often knows its score.
+        # One permutation per run, whatever the size: more runs begin with the same subsets, whose scores a PatchGame
+        # remembers, and subsets of different sizes are nested.
         subset[torch.randperm(total, generator=generator)[:subset_size]] = True
     return subsets.view(runs, *counts)
 
