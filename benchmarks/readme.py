@@ -64,7 +64,7 @@ def words(name: str) -> str:
     method = KNOWN[name]
     if method.__module__.startswith("captum."):
         return ", ".join([f"Captum's `{method.__name__}`", *([SETTINGS[name]] if name in SETTINGS else [])])
-    said = re.split(r" :cite|[.:,]", method.__doc__ or "")[0].strip()
+    said = re.split(r" :cite|[.:;,]", method.__doc__ or "")[0].strip()
     said = said[0].lower() + said[1:]
     if name in CONTROLS:
         return f"control: {said}"
