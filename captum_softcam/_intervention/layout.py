@@ -86,6 +86,9 @@ class FeatureLayout:
 
         Args:
             features (any): anything but a tensor is not a map.
+
+        Returns:
+            bool: False also for a map of one position.
         """
         return isinstance(features, Tensor) and fits_shape(self, features.shape)
 
