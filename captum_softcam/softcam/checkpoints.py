@@ -100,7 +100,7 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
+            damaged = archive.testzip()  # verifies the CRC-32 of every entry, which torch.load skips
         content = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # a broken file makes zipfile and torch.load raise almost anything
         return None
@@ -123,6 +123,7 @@ def refuse_foreign(
         recipe (mapping): settings that must not change.
         parts (sequence of str): required entries besides the weights. Default: none
     """
+    # The model is compared first: with another one, names and shapes say more than a recipe that differs.
     given, expected = _shapes(content.get("state_dict")), _shapes(weights)
     if given and given != expected:
         name = min(dict(given.items() ^ expected.items()))

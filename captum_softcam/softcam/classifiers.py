@@ -260,7 +260,7 @@ def _started(name: str, num_classes: int, checkpoint: str | Path | None) -> nn.M
         return Architecture(name).build()
     path = Path(str(checkpoint))
     state = _read_checkpoint(path)
-    last, _ = last_layer(Architecture(name).build_without_memory())
+    last, _ = last_layer(Architecture(name).build_without_memory())  # the number of outputs does not matter yet
     outputs = state.get(f"{last}.weight")
     return _filled(name, num_classes if outputs is None or not outputs.dim() else len(outputs), state, path)
 
@@ -318,7 +318,7 @@ def _filled(name: str, num_classes: int, state: dict[str, Tensor], path: Path) -
 
 def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
     """Take the state dict out of the dictionaries and prefixes that training scripts add."""
-    for key in ("state_dict", "model"):
+    for key in ("state_dict", "model"):  # in checkpoints of Lightning, and of torchvision's own scripts
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict):
@@ -333,6 +333,7 @@ def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
             raise ValueError(
                 f"entry {quoted(key)} of checkpoint '{shown(path)}' is {kind}; save the state dict of the trained model."
             )
+    # DataParallel and DistributedDataParallel add the prefix.
     state = {str(key).removeprefix("module."): value for key, value in content.items()}
     if len(state) < len(content):
         raise ValueError(

@@ -116,7 +116,7 @@ def convert_to_softcam(
     model = unwrap(model)
     _check(model, num_classes)
     original = copy.deepcopy(model).eval()
-    answers = ask(original, example)
+    answers = ask(original, example)  # before the trace, which adds modules for functional dropouts
     head = find_head(original, answers.example, sized=example is not None)
     inexact = _inexact(head)
     refuse_unfaithful(original, head, answers, linear=not inexact)
@@ -161,6 +161,7 @@ def rebuild(model: nn.Module, record: Conversion | None) -> SoftCamModel:
     if record is None or record.input_size is None or channels is None:
         head = find_head(original, ask(original, None).example)
     else:
+        # Two rows, because a squeeze() of all dimensions would drop a batch of one.
         head = find_head(original, next(original.parameters()).new_zeros(2, channels, *record.input_size), sized=True)
     evidence, _ = _layers(original, head)
     softcam = SoftCamModel(_backbone(type(model).__name__, original, head), evidence)
@@ -183,7 +184,7 @@ def _backbone(name: str, original: nn.Module, head: Head) -> fx.GraphModule:
     _return_features(head, _map_dims(original, head))
     _drop_unused(original, head)
     backbone = fx.GraphModule(original, head.graph, f"{name}Backbone")
-    backbone.delete_all_unused_submodules()
+    backbone.delete_all_unused_submodules()  # otherwise head and auxiliary heads would be trained and stored with it
     return backbone
 
 
@@ -287,7 +288,7 @@ def _inexact(head: Head) -> list[str]:
 def _left_out(model: nn.Module, backbone: nn.Module, head: Head) -> tuple[str, ...]:
     """Return the children of the model whose parameters are not part of the conversion."""
     kept = {name.partition(".")[0] for name, _ in backbone.named_parameters()}
-    kept |= {layer.name.partition(".")[0] for layer in (*head.before, *head.after)}
+    kept |= {layer.name.partition(".")[0] for layer in (*head.before, *head.after)}  # moved to the evidence head
     return tuple(name for name, child in model.named_children() if name not in kept and list(child.parameters()))
 
 
@@ -312,6 +313,7 @@ def _measured(
 
 def _restore_modes(softcam: SoftCamModel, model: nn.Module, names: list[str]) -> None:
     """Set every module to the mode of its source, or of the model if it has none."""
+    # The copy was traced in eval mode, but parts of the model may be trained while others are kept in eval mode.
     modes = {name: module.training for name, module in model.named_modules()}
     softcam.train(model.training)
     for name, module in softcam.backbone.named_modules():
@@ -355,13 +357,13 @@ def _convolution(linear: nn.Linear, dims: int, grid: Sequence[int] = ()) -> nn.M
     the layer for a map with the features of this position everywhere.
     """
     outputs, inputs = linear.out_features, linear.in_features // math.prod(grid)
-    weight = linear.weight.view(outputs, inputs, -1).sum(2)
+    weight = linear.weight.view(outputs, inputs, -1).sum(2)  # flatten() puts the positions of a channel side by side
     conv = CONVOLUTIONS[dims - 1](inputs, outputs, 1, bias=linear.bias is not None).to(weight)
     with torch.no_grad():
         conv.weight.copy_(weight.view_as(conv.weight))
         if conv.bias is not None:
             conv.bias.copy_(linear.bias)
-    for name, parameter in conv.named_parameters():
+    for name, parameter in conv.named_parameters():  # frozen layers stay frozen
         parameter.requires_grad_(getattr(linear, name).requires_grad)
     return conv.train(linear.training)
 

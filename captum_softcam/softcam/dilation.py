@@ -55,6 +55,7 @@ class DilatedAvgPool(nn.Module):
         reach = self.dilation[d] * (self.kernel_size[d] - 1)
         margin = self.padding[d] * self.dilation[d]
         beyond = self.beyond[d] * self.dilation[d]
+        # Positions beyond the padding, which ceil_mode reads, are never counted: torch's average pools do the same.
         counted = pad(rows.new_ones(rows.shape[-1:]), (margin, margin), value=float(self.count_include_pad))
         cells, counted = pad(rows, (margin, margin + beyond)), pad(counted, (0, beyond))
         starts = torch.arange(0, cells.shape[-1] - reach, self.stride[d], device=rows.device)
@@ -79,6 +80,7 @@ def set_output_stride(backbone: nn.Module, output_stride: int) -> list[str]:
         raise ValueError(f"output_stride {quoted(output_stride)} is not a positive number of pixels, such as 16 or 8.")
     before, reached = _measure(backbone, "the strides cannot be measured")
     changed = [name for name, strides in reached.items() if _dilate(backbone, name, strides, output_stride)]
+    # Measured again instead of computed, to notice functional pooling and branches that now differ in size.
     wanted = [min(stride, output_stride) for stride in before]
     after, _ = _measure(backbone, f"output_stride={output_stride} takes its branches apart")
     if after != wanted:
@@ -111,7 +113,7 @@ def _noting(reached: dict[str, list[int]], name: str, dims: int) -> Callable[...
     """Return a hook that records the strides of the input of a layer."""
 
     def note(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        if args[0].dim() != dims + 2:
+        if args[0].dim() != dims + 2:  # a layer without positions, such as the Conv1d of a channel attention
             return
         if reached.setdefault(name, _strides(args[0])) != _strides(args[0]):
             raise ValueError(f"layer '{named(name)}' is called at strides {reached[name]} and {_strides(args[0])}.")
@@ -134,6 +136,7 @@ def _dilate(backbone: nn.Module, name: str, reached: list[int], limit: int) -> b
         _sides(module, part, len(reached)) for part in ("kernel_size", "stride", "padding", "dilation")
     )
     now = [max(1, min(r * s, limit) // min(r, limit)) for r, s in zip(reached, stride, strict=True)]
+    # A window of one position reads the same position with any dilation.
     wider = [r // min(r, limit) if k > 1 else 1 for r, k in zip(reached, kernel, strict=True)]
     if now == stride and max(wider) == 1:
         return False

@@ -152,7 +152,7 @@ def write_file(
         "mean": None if mean is None else list(map(float, mean)),
         "std": None if std is None else list(map(float, std)),
     }
-    header = json.loads(json.dumps(header))
+    header = json.loads(json.dumps(header))  # as it will be read, with lists for tuples
     _check_header(header, path)
     stored = {key: _stored(value, half) for key, value in state.items()}
     header["digest"] = _digest(header, stored)
@@ -173,6 +173,7 @@ def read_file(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Modu
                 raise
             raise ValueError(f"'{shown(path)}' cannot be loaded: {reason(error, 300)}.") from error
         state = _values(file, path)
+    # safetensors checks the layout of a file, but not its values.
     if "digest" in header and header["digest"] != _digest(header, state):
         raise ValueError(
             f"'{shown(path)}' is damaged: its weights or its header were changed after it was written. Copy it again, or "
@@ -220,7 +221,7 @@ def _rebuilt(header: dict[str, Any], file: Any, model: nn.Module | None, path: P
             raise ValueError(
                 f"the header of '{shown(path)}' is damaged: {what} has {len(header[what])} numbers for {channels} channels."
             )
-    built = built.to(getattr(torch, header["dtype"]))
+    built = built.to(getattr(torch, header["dtype"]))  # that of the model; the stored weights may be in half precision
     if isinstance(built, SoftCamModel):
         built.conversion = conversion
     return built
@@ -231,7 +232,7 @@ def _shapes(file: Any) -> dict[str, Tensor]:
     found = {}
     for key in file.keys():  # noqa: SIM118 (not a mapping)
         entry = file.get_slice(key)
-        kind = _KINDS.get(entry.get_dtype(), torch.complex64)
+        kind = _KINDS.get(entry.get_dtype(), torch.complex64)  # which no network of ours has, so that it is refused
         try:
             found[key] = torch.empty(entry.get_shape(), dtype=kind, device="meta")
         except (RuntimeError, TypeError) as error:

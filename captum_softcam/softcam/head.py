@@ -95,6 +95,7 @@ def find_head(model: nn.Module, example: Tensor | None, *, sized: bool = False) 
     Raises:
         ValueError: if there is none, or more than one; the message names the obstacle.
     """
+    # Modules are opened one by one, so that all others remain leaves and keep their names in the backbone.
     opened: set[str] = set()
     while True:
         search = _Search(model, *_trace(model, opened, example), sized)
@@ -190,6 +191,7 @@ class _Search:
             if isinstance(layer, nn.Module):
                 after.append(Layer(str(step.target) if step.op == "call_module" else step.name, layer, flat))
             flat = flat or self._flattens(step)
+        # If no layer behind the pooling has weights (SqueezeNet), the classifier is before it.
         before: list[Layer] = []
         while not any(list(layer.module.parameters()) for layer in [*before, *after]):
             layer, source = self._layer(features), self._source(features)
@@ -263,6 +265,7 @@ class _Search:
         count = len(dims)
         if count and dims in ([*range(2, 2 + count)], [*range(-count, 0)]):
             return Pooling(self._describe(node), count, keeps_dims=keeps_dims)
+        # The channels come last if the first dimension of the mean is 1, or the last one -2.
         if count and dims in ([*range(1, 1 + count)], [*range(-count - 1, -1)]):
             return Pooling(self._describe(node), count, channels_last=True, keeps_dims=keeps_dims)
         return None
@@ -276,7 +279,7 @@ class _Search:
         if len(shape) < 3 or max(shape[2:]) == 1 or flat != (shape[0], math.prod(shape[1:])):
             return None
         if spatial_dims(self.model) not in (None, len(shape) - 2):
-            return None
+            return None  # for example tokens, whose flattening would be taken for that of a signal
         return Pooling(self._describe(node), len(shape) - 2, grid=tuple(shape[2:]), keeps_dims=False)
 
     def _whole(self, features: fx.Node, pooling: Pooling) -> tuple[fx.Node, Pooling]:

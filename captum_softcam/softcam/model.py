@@ -197,7 +197,7 @@ class SoftCamModel(nn.Module):
         channels = input_channels(self.backbone)
         if channels is None:
             raise ValueError("the backbone has no convolution to read the channels off; call evidence_maps instead.")
-        try:
+        try:  # a convolution or pool whose window exceeds its input raises RuntimeError on the meta device, too
             return tuple(run_on_meta(self.backbone, (1, channels, *size)).shape[2:])
         except RuntimeError as error:
             sides = " x ".join(map(str, size))
@@ -233,6 +233,7 @@ def spatial_dims(module: nn.Module) -> int | None:
 @torch.no_grad()
 def run_on_meta(module: nn.Module, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> Tensor:
     """Return the output of ``module`` for an input of ``shape`` on torch's meta device: its shape without its values."""
+    # functional_call replaces parameters during the call only, which saves a copy of the model.
     state = {name: value.to("meta") for name, value in (*module.named_parameters(), *module.named_buffers())}
     if dtype is None:
         dtype = next((value.dtype for value in state.values() if value.is_floating_point()), torch.float32)

@@ -43,7 +43,7 @@ def classification_loss(logits: Tensor, targets: Tensor, kind: str, class_weight
         class_weights (Tensor): (K,). Multiclass: weight of each example by its class, in a weighted mean. Otherwise: weight
             of the presence of a label relative to its absence. Default: all 1
     """
-    class_weights = None if class_weights is None else class_weights.to(logits.dtype)
+    class_weights = None if class_weights is None else class_weights.to(logits.dtype)  # the losses require it
     if kind == "multiclass":
         return F.cross_entropy(logits, targets, class_weights)
     targets = targets.reshape(logits.shape).to(logits.dtype)
@@ -92,6 +92,7 @@ def _area(inside: Tensor, outside: Tensor) -> Tensor:
     if not len(inside) or not len(outside):
         return inside.new_tensor(math.nan)
     ordered, inside = outside.sort().values, inside.contiguous()
+    # Sorting needs N log N steps, where a table of all pairs would need N^2 memory.
     below = torch.searchsorted(ordered, inside)
     not_above = torch.searchsorted(ordered, inside, right=True)
     return (below + not_above).double().mean() / (2 * len(outside))

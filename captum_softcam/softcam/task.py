@@ -102,6 +102,7 @@ class SoftCamTask(LightningModule):
         self.weight_decay = weight_decay
         _check_recipe(self)
         self.class_weights: Tensor | None
+        # Not persistent, because the recipe in the checkpoints contains them.
         self.register_buffer("class_weights", _checked_weights(class_weights), persistent=False)
         self._validation = _Outputs()
         self._left_out: list[int] = []
@@ -150,6 +151,7 @@ class SoftCamTask(LightningModule):
         if isinstance(self.model, SoftCamModel):
             means = dict(zip(("penalty", "sparsity"), of_evidence.mean(0), strict=True))
             values |= means if self.penalty is not None else {"sparsity": means["sparsity"]}
+        # All processes have gathered the same outputs, so that the mean over them is the value itself.
         for name, value in values.items():
             self._log_mean(f"val_{name}", value, 1, prog_bar=name in ("accuracy", "auc"))
 
@@ -163,6 +165,7 @@ class SoftCamTask(LightningModule):
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         if not parameters:
             raise ValueError("no parameter of the model requires a gradient; there is nothing to train.")
+        # SGD refuses Nesterov without momentum.
         optimizer = torch.optim.SGD(
             parameters, self.lr, self.momentum, weight_decay=self.weight_decay, nesterov=self.momentum > 0
         )

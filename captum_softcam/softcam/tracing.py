@@ -79,10 +79,10 @@ class Tracer(fx.Tracer):
         super().__init__(autowrap_functions=(rows_to_grid, same_branch))
         self.opened = opened
         self.example = example
-        self.values: dict[fx.Node, Any] = {}
+        self.values: dict[fx.Node, Any] = {}  # Ellipsis if it is unknown, because None is a possible value
         self.guarded: set[fx.Node] = set()
         self.running = False
-        self.thread = threading.get_ident()
+        self.thread = threading.get_ident()  # other threads may run models while torch.fx patches nn.Module
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002 (torch.fx's signature)
         """Return whether a module is not traced into; called by torch.fx."""
@@ -156,6 +156,7 @@ class Tracer(fx.Tracer):
         if isinstance(value, Tensor):
             raise fx.proxy.TraceError(f"a decision depends on the values of '{obj.node.name}'")
         found = kind(value)
+        # The length of an output is fixed by the code of the model; only numbers depend on the shape of the input.
         if not isinstance(value, (tuple, list, Mapping)) and obj.node not in self.guarded:
             self.guarded.add(obj.node)
             self.create_node("call_function", same_branch, (obj.node, found), {})
@@ -208,6 +209,7 @@ def _plain(output: Any) -> Any:
 class _Proxy(fx.Proxy):
     """A proxy that behaves like its value for the example."""
 
+    # isinstance() asks for __class__ if type() is not a subclass, so that it is true for the class of the value.
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
         value = self.tracer.value(self.node, Ellipsis)  # type: ignore[attr-defined]  # of our tracer
@@ -220,7 +222,7 @@ class _Proxy(fx.Proxy):
         if isinstance(value, Mapping) and k in ("items", "values", "get"):
             entries = {key: self[key] for key in value}  # type: ignore[index]  # which torch.fx adds to the class
             return getattr(entries, k)
-        found = getattr(value, k)
+        found = getattr(value, k)  # on the value first, so that hasattr() and try-except see a missing attribute
         if callable(found) and not isinstance(found, Tensor):
             return lambda *args, **kwargs: self.tracer.create_proxy("call_method", k, (self, *args), kwargs)
         return self.tracer.create_proxy("call_function", getattr, (self, k), {})
