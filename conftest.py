@@ -22,7 +22,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
         return 0
     # Not the physical cores, which xdist counts: on many virtual machines there is one for two cores that work.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MOST_WORKERS)
+    return min(cores, MOST_WORKERS) if cores > 1 else 0
 
 
 @pytest.fixture
