@@ -104,7 +104,7 @@ def test_an_architecture_is_tried_out_without_weights():
 
 def test_refusals(checkpoint, here):
     assert refused("--model", "resnet18", "--out", "a.safetensors").startswith("model 'resnet18' has no weights yet; use")
-    assert "picks single positions or tokens" in refused("--model", "vit_b_16")
+    assert "selects single positions or tokens" in refused("--model", "vit_b_16")
     assert "is unknown. Closest: 'resnet18'" in refused("--model", "resnet_18")
     assert "is converted already; leave --num-classes" in refused("--model", "lesions_softcam", "--num-classes", 3)
     assert "nowhere.safetensors' is not a file" in refused("--model", "nowhere.safetensors")
