@@ -37,6 +37,7 @@ def rescale(maps: Tensor) -> Tensor:
     low = cells.amin(1)
     span = cells.amax(1) - low
     shape = (-1, *[1] * (maps.dim() - 1))
+    # No epsilon in the divisor, because a map of values far below it would then stay near 0.
     return (maps - low.view(shape)) / torch.where(span > 0, span, torch.ones_like(span)).view(shape)
 
 

@@ -28,6 +28,7 @@ def shown(value: object, most: int = PATH) -> str:
         value (object): a path or a name, mostly.
         most (int): maximum length. Default: 160, for paths
     """
+    # Cut before escaping, to spare a huge text the loop, and again after it, because a character may become ten.
     text = _cut(str(value), most)
     return text if text.isprintable() else _cut("".join(map(_escaped, text)), most)
 
@@ -65,6 +66,7 @@ def listed(names: Iterable[object], most: int = PATH) -> str:
 
 def closest(name: str, known: Iterable[object]) -> str:
     """Return the end of an error message: the known names closest to a wrong one, or the first few if none is close."""
+    # The list and the name are cut, because difflib compares each pair of names in up to quadratic time.
     names = [str(entry) for entry in islice(known, _COMPARED) if entry or entry == 0]
     close = difflib.get_close_matches(str(name)[:NAME], names, n=3)
     return f"Closest: {_quoted(close)}." if close else f"Known: {_quoted(names[:8])}{', …' if len(names) > 8 else ''}."

@@ -196,6 +196,7 @@ def read_table(path: Path) -> tuple[list[str], list[Row]]:
     """
     existing_file(path, "table")
     try:
+        # utf-8-sig, because Excel begins CSV files in UTF-8 with a byte order mark, which would belong to the first column
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
             rows = [Row(f"line {reader.line_num} of '{shown(path)}'", cells) for cells in reader]

@@ -67,6 +67,7 @@ def _entry(file: Path, root: Path, label: int, mask: Path | None) -> ImageEntry:
 
 
 def _class_index(name: str, classes: Mapping[str, int], root: Path) -> int:
+    # the name first, because a class may be called by a number that is not its place
     if name in classes:
         return classes[name]
     if name.isdecimal() and int(name) < len(classes):

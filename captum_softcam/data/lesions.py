@@ -153,6 +153,7 @@ def _photograph(rows: tuple[int, int]) -> Array:
 
 
 def _draw_view(rng: Generator, split: Split) -> _View:
+    # log-uniform, because zoom acts by factors: from 160 to 200 pixels is as large a step as from 256 to 320
     half = 0.5 * math.exp(rng.uniform(math.log(_SIDES[0]), math.log(_SIDES[1])))
     angle = rng.uniform(0, 2 * math.pi)
     cos, sin, mirror = math.cos(angle), math.sin(angle), rng.choice([-1.0, 1.0])
@@ -301,6 +302,7 @@ def _cover(blobs: list[_Blob], texture: Array, kind: _Kind) -> Array:
         # No edge is sharper than the photograph: 1.5 pixels of the crop at least.
         softness = max(kind.softness, 3.0 / (len(texture) * blob.radius))
         window = _window(blob, 1 + kind.roughness + softness / 2, len(texture))
+        # transparencies multiply, so that overlapping blobs stay below 1 in any order
         clear[window] *= 1 - _opacity(blob, window, kind.roughness * texture[window], softness, len(texture))
     return 1 - clear
 
@@ -335,6 +337,7 @@ def _site(rng: Generator, view: _View) -> Points:
     # the best of eight places, because a loop until one fits could run forever on a crop full of the disc
     places: Points = rng.uniform(-0.76, 0.76, (8, 2))
     clearance = np.linalg.norm(places - view.to_crop(_DISC), axis=1) - _DISC_RADIUS / view.half_side
+    # clearances above a quarter are equal, and argmax takes the first: lesions do not gather in the farthest corner
     chosen: Points = places[np.argmax(np.minimum(clearance, 0.25))]
     return chosen
 

@@ -127,6 +127,7 @@ def _count_crossings(crossings: NDArray[np.int64], ends: NDArray[np.float64], ne
     (x, y), (next_x, next_y) = ends, next_ends
     height, width = len(crossings), crossings.shape[1] - 1
     centres = np.arange(height)[:, None] + 0.5
+    # half-open, so that an outline through a corner at this height crosses once, and a horizontal edge never
     row, edge = np.nonzero((y <= centres) != (next_y <= centres))
     along = (row + 0.5 - y[edge]) / (next_y[edge] - y[edge])
     crossing = x[edge] + along * (next_x[edge] - x[edge])

@@ -156,6 +156,7 @@ def identify(model: nn.Module, num_classes: int) -> tuple[Architecture, nn.Modul
 
 def _may_agree(model: nn.Module, twin: nn.Module) -> bool:
     """Check whether a candidate has all shapes of the model except those of the head, before converting it."""
+    # Conversions change the shapes of linear weights only, and no head of torchvision has more than the three of VGG.
     shapes, others = ({tuple(value.shape) for value in net.state_dict().values()} for net in (model, twin))
     return len(shapes - others) <= 3
 
@@ -190,4 +191,5 @@ def _agree(model: nn.Module, twin: nn.Module) -> bool:
 
 
 def _layers(model: nn.Module) -> tuple[str, dict[str, torch.Size]]:
+    # The printed model shows settings that have no shape: strides, dilation, activations, epsilon.
     return str(model), {name: value.shape for name, value in model.state_dict().items()}

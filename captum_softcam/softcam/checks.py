@@ -250,6 +250,7 @@ def _unfaithful(model: nn.Module, head: Head, answers: Answers) -> str:
 
 def why_moved(model: nn.Module, head: Head, answers: Answers, found: list[Comparison], allow_inexact: bool) -> list[str]:
     """Return the reasons why the logits of a linear head changed, or raise ValueError if this is not allowed."""
+    # Traced again, because the conversion has cut the graph of the head off at the features.
     again = copy.deepcopy(model).eval()
     if not _follows(again, find_head(again, answers.example, sized=answers.given), answers):
         raise ValueError(_unfaithful(model, head, answers))
@@ -285,6 +286,7 @@ def _compared(given: Tensor, wanted: Tensor, scale: float = 0.0) -> Comparison:
     moved = float("inf")
     if given.shape == wanted.shape or (len(given) == 1 and given.numel() == wanted.numel()):
         moved = float((given.reshape(wanted.shape) - wanted).abs().max())
+    # A logit is the mean of its evidence, which may be far larger and cancel: its rounding errors grow with the evidence.
     return Comparison(moved, rounding(wanted) * max(scale, largest), largest)
 
 
@@ -382,6 +384,8 @@ def _agreements(backbone: nn.Module, example: Tensor, at_least: int) -> list[flo
     first, *others = (
         (backbone(_with_a_corner_of(other, image, end)) - features).double().abs().sum(dim=(0, 1)) for end in ends
     )
+    # Relative to the sum of both changes, because otherwise positions with large features would decide. Where neither corner
+    # changes anything, the clamp turns 0 / 0 into 0.
     answered = [(each - first) / (each + first).clamp(min=1e-300) for each in others]
     return [_correlation(answered[d], d) for d, side in enumerate(sides) if side > 1]
 

@@ -126,6 +126,7 @@ def convert_to_softcam(
     softcam = SoftCamModel(_backbone(type(model).__name__, original, head), evidence).eval()
     found = compare_with_source(model, softcam, head, answers)
     if answers.example is not None:
+        # found[0] belongs to the example only if no batch was left out for logits that are not finite.
         shape = found[0].features if len(found) == len(answers.batches) else None
         refuse_other_positions(softcam.backbone, answers.example, shape, type(model).__name__)
     if not inexact and not all(each.same for each in found):
@@ -341,9 +342,11 @@ def _twin(layer: Layer, dims: int, grid: Sequence[int] = ()) -> nn.Module:
     module = layer.module
     if isinstance(module, nn.Linear):
         return _convolution(module, dims, grid)
+    # nn.BatchNorm1d accepts (N, C, L), but no maps of images or volumes.
     if isinstance(module, nn.BatchNorm1d) and dims > 1:
         settings = module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats
         return _like(_BATCH_NORMS[dims](*settings), module)
+    # Before the flattening, as in ConvNeXt, it is torchvision's LayerNorm2d, which normalises the channels of a map already.
     if isinstance(module, nn.LayerNorm) and layer.flat:
         shape = list(module.normalized_shape)
         return _like(ChannelNorm(shape, module.eps, module.elementwise_affine, bias=module.bias is not None), module)

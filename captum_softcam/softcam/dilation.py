@@ -46,6 +46,7 @@ class DilatedAvgPool(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Average along one dimension after the other."""
+        # The counted positions of a window form a box, so that their number is the product of those along each dimension.
         for d in range(len(self.kernel_size)):
             features = self._average(features.movedim(d + 2, -1), d).movedim(-1, d + 2)
         return features
@@ -135,6 +136,7 @@ def _dilate(backbone: nn.Module, name: str, reached: list[int], limit: int) -> b
     kernel, stride, padding, dilation = (
         _sides(module, part, len(reached)) for part in ("kernel_size", "stride", "padding", "dilation")
     )
+    # The map must leave this layer at stride min(r * s, limit), and it arrives at min(r, limit).
     now = [max(1, min(r * s, limit) // min(r, limit)) for r, s in zip(reached, stride, strict=True)]
     # A window of one position reads the same position with any dilation.
     wider = [r // min(r, limit) if k > 1 else 1 for r, k in zip(reached, kernel, strict=True)]
@@ -158,6 +160,7 @@ def _dilate(backbone: nn.Module, name: str, reached: list[int], limit: int) -> b
     module.stride = tuple(now)  # type: ignore[assignment]  # of a convolution or pool, which mypy sees as any module
     if max(wider) > 1:
         module.dilation = tuple(dilation)  # type: ignore[assignment]
+        # padding="same" is computed from the dilation in every call.
         module.padding = module.padding if isinstance(module.padding, str) else tuple(padding)  # type: ignore[assignment]
     return True
 

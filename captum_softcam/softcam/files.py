@@ -254,6 +254,8 @@ def _digest(header: dict[str, Any], state: dict[str, Tensor]) -> str:
     for key in sorted(state):
         value = state[key].contiguous()
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        # As bytes, because NumPy lacks bfloat16. Flat, because torch refuses to view a scalar, such as num_batches_tracked,
+        # with another element size.
         digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 

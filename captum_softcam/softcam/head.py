@@ -113,6 +113,7 @@ def find_head(model: nn.Module, example: Tensor | None, *, sized: bool = False) 
 @torch.no_grad()
 def _trace(model: nn.Module, opened: set[str], example: Tensor | None) -> tuple[fx.Graph, dict[str, tuple[int, ...]]]:
     """Return the graph of ``model``, and the shapes of its tensors by the names of the nodes."""
+    # Two rows at most, because the values serve for types and shapes only; a single one would be lost in a squeeze().
     tracer = Tracer(opened, None if example is None else example[:2])
     try:
         graph = tracer.trace(model)
@@ -321,6 +322,7 @@ def _called(node: fx.Node) -> str:
     if node.op == "call_method":
         return str(node.target)
     name = getattr(node.target, "__name__", "")
+    # Compared with the functions of torch, because one of the user may be called relu, too, and compute something else.
     return name if node.op == "call_function" and node.target in (getattr(torch, name, None), getattr(F, name, None)) else ""
 
 
@@ -351,6 +353,8 @@ def _pads(module: nn.Module) -> bool:
 
 def _function_module(node: fx.Node) -> nn.Module | None:
     """Return the module of a functional activation; None if it has arguments that the module lacks."""
+    # F.leaky_relu(x, 0.3) has its setting here as well: functions that torch writes in Python name all arguments but the
+    # first when they are called on a proxy.
     settings = {name: value for name, value in node.kwargs.items() if name != "inplace"}
     try:
         return ACTIVATIONS[_called(node)](**settings)

@@ -48,6 +48,7 @@ class ElasticNetEvidenceLoss(nn.Module):
 
     def __init__(self, lambda_l1: float = 0.0, lambda_l2: float = 0.0, reduction: str = "mean") -> None:
         super().__init__()
+        # Negated, because NaN fails every comparison and has to be refused as well.
         if not (lambda_l1 >= 0 and lambda_l2 >= 0):
             raise ValueError(f"lambda_l1 and lambda_l2 must be >= 0; got {quoted(lambda_l1)} and {quoted(lambda_l2)}.")
         if reduction not in _REDUCTIONS:

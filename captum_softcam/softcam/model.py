@@ -244,6 +244,8 @@ def run_on_meta(module: nn.Module, shape: tuple[int, ...], dtype: torch.dtype | 
 def noise_like(inputs: Tensor, seed: int, rows: int | None = None) -> Tensor:
     """Draw noise around the mean of ``inputs``, of their shape, with values of both signs and beyond theirs."""
     shape = (len(inputs) if rows is None else rows, *inputs.shape[1:])
+    # Drawn on the CPU, so that all devices get the same values. The default correction makes the standard deviation of a
+    # single value NaN, and that of a blank image is 0, hence the added 0.1.
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(inputs)
     return inputs.mean() + 2 * noise * (inputs.std(correction=0) + 0.1)
 

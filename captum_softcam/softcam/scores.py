@@ -95,6 +95,7 @@ def _area(inside: Tensor, outside: Tensor) -> Tensor:
     # Sorting needs N log N steps, where a table of all pairs would need N^2 memory.
     below = torch.searchsorted(ordered, inside)
     not_above = torch.searchsorted(ordered, inside, right=True)
+    # Ties are part of not_above only, so that each counts one half.
     return (below + not_above).double().mean() / (2 * len(outside))
 
 
@@ -135,4 +136,5 @@ def hoyer_sparsity(evidence: Tensor) -> Tensor:
     cells = evidence.flatten(1).abs()
     root = math.sqrt(cells.shape[1])
     ratio = cells.sum(1) / cells.square().sum(1).sqrt()
+    # 0 / 0 is evidence that is zero everywhere; rounding may take the ratio slightly out of its range.
     return ((root - ratio) / (root - 1)).nan_to_num(nan=1.0).clamp(0, 1)

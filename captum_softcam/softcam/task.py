@@ -179,6 +179,7 @@ class SoftCamTask(LightningModule):
         """Return logits, targets and evidence of one forward, at least in single precision."""
         # Under 16-mixed precision, sums over the cells of the evidence would overflow.
         inputs, targets = batch
+        # The logits are pooled from the evidence below, because calling the model would compute the evidence a second time.
         evidence = self.model.evidence_maps(inputs) if isinstance(self.model, SoftCamModel) else None
         if evidence is not None:
             evidence = _at_least_single(evidence)

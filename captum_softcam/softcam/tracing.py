@@ -41,6 +41,7 @@ def same_branch(value: object, taken: object) -> None:
 def rows_to_grid(features: Tensor, images: Tensor) -> Tensor:
     """Reshape tokens (N, C, T) to the grid (N, C, h, w) with the proportions of the images (N, C, H, W)."""
     count, height, width = features.shape[2], images.shape[2], images.shape[3]
+    # From rows * columns = count and rows / columns = height / width.
     rows = round(math.sqrt(count * height / width))
     if rows == 0 or count % rows or not _have_one_stride(height, rows, width, count // rows):
         raise ValueError(
@@ -52,6 +53,9 @@ def rows_to_grid(features: Tensor, images: Tensor) -> Tensor:
 
 def _have_one_stride(height: int, rows: int, width: int, columns: int) -> bool:
     """Check whether one stride divides ``height`` into ``rows`` and ``width`` into ``columns``, rounded alike."""
+    # A stride s gives floor(height / s) = rows for height / (rows + 1) < s <= height / rows, and ceil(height / s) = rows
+    # for height / rows <= s < height / (rows - 1). The intervals of both sides overlap if each begins before the other ends;
+    # this is multiplied out, because rows - 1 may be 0.
     down = height * (columns + 1) > width * rows and width * (rows + 1) > height * columns
     up = height * columns > width * (rows - 1) and width * rows > height * (columns - 1)
     return down or up
@@ -90,6 +94,7 @@ class Tracer(fx.Tracer):
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Record the call of a module; called by torch.fx, which patches ``Module.__call__`` for all threads."""
+        # _call calls the root. A module that forward creates has no path in the root, for which torch.fx raises NameError.
         if self._is_passive() or m is self.root or m not in (self.submodule_paths or ()):
             return forward(*args, **kwargs)
         return super().call_module(m, forward, args, kwargs)

@@ -315,6 +315,8 @@ def _read_best(task: SoftCamTask, keeper: _Keeper) -> dict[str, Any]:
 
 def _trainer(**settings: Any) -> Trainer:
     try:
+        # No sanity check, because its first few batches may be of one class, whose AUC is undefined. deterministic=True
+        # would raise an error in the backward pass of nn.AdaptiveAvgPool2d on a GPU, where "warn" only warns.
         return Trainer(
             **settings,
             logger=False,
@@ -439,6 +441,7 @@ class _StepSeed(Callback):
         batch: Any,  # noqa: ARG002
         batch_idx: int,
     ) -> None:
+        # The second number keeps the random streams apart: 1 for steps, 2 for the order, 3 for examples.
         torch.manual_seed(_seed_of(self.seed, 1, trainer.current_epoch, batch_idx, trainer.global_rank))
 
 
@@ -524,6 +527,7 @@ class _Drawn(Dataset[Any]):
     def __getitem__(self, place: tuple[int, int]) -> Any:
         with _own_random_state():
             seed = _seed_of(self.seed, 3, *place)
+            # Not torch.manual_seed, which also seeds the GPUs: their states are not restored here.
             torch.default_generator.manual_seed(seed)
             np.random.seed(seed)
             random.seed(seed)
@@ -532,6 +536,7 @@ class _Drawn(Dataset[Any]):
 
 def _seed_of(*numbers: int) -> int:
     """Derive a seed of 32 bits from several numbers."""
+    # 32 bits, because np.random.seed refuses larger numbers.
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
