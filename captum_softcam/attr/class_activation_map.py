@@ -127,6 +127,7 @@ class LayerClassActivationMap(LayerAttribution, PerturbationAttribution):
         if not call.count:
             return self._maps(call.with_one_blank(), choose, at_input)[:0]
         trace, rows = observe_copies(call, layer, None, self.layout, at_input=at_input)
+        # Scores without a row per example end the short way as well, and their own message is the helpful one.
         if not rows.found:
             check_rows(trace.result, call.count)
         layout = spatial_layout(trace, rows.layout or self.layout, type(self).__name__, call.model, layer, call.arguments)
@@ -136,6 +137,7 @@ class LayerClassActivationMap(LayerAttribution, PerturbationAttribution):
         positions, bias, example = scores[:, :-2], scores[:, -2:-1], scores[:, -1:]  # the bias is the score of zeros
         # Of a linear head, the scores of the positions have the score of the example as mean; functions that multiply
         # features with features are noticed here.
+        # The tolerance is relative to the scores of the examples, because those of single positions may be far larger.
         if not agree(positions.mean(1, keepdim=True), example, replace(trace, result=example)):
             _refuse_not_linear(["a function that is not linear"])
         maps = (positions - bias).transpose(1, 2)

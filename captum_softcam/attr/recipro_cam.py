@@ -75,6 +75,7 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
         PerturbationAttribution.__init__(self, forward_func)
         self.layout = layout
 
+    # log_usage is outside: NoiseTunnel of Captum 0.9 calls attribute.__wrapped__, which must not lose no_grad.
     @log_usage()
     @torch.no_grad()
     def attribute(
@@ -164,6 +165,7 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
         parts = [MaskedPart.of(trace.features, place, layout, mask, chunk) for place, layout in layouts.items()]
         if rows.found:
             # The last row of every example is the example itself
+            # A list of one: the short way follows a single tensor, so that there is one part.
             scores = [[each[:-1] for each in rows.scores(call.count, choose)]]
         else:
             check_rows(trace.result, call.count)

@@ -154,6 +154,7 @@ def _weighted_sum(features: Tensor, masked: MaskedInputs, channel_softmax: bool,
         weights = weights.softmax(0)
     elif baselines is not None:
         weights = weights - masked.score(lambda image: torch.zeros_like(image) + baselines, 1)
+    # Under autocast, scores and features may differ in dtype, which einsum refuses.
     return torch.einsum("k,k...->...", weights.to(channels), channels)[None]
 
 

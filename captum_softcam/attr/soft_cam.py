@@ -82,6 +82,7 @@ class LayerSoftCam(LayerAttribution, PerturbationAttribution):
         evidence = self._evidence(call)
         if not call.count:
             return evidence[:, :1]
+        # A list of one column as the index keeps the dimension of the classes.
         maps = torch.stack([each[choose.columns(len(each), row)] for row, each in enumerate(evidence)])
         return maps.relu() if relu_attributions else maps
 
@@ -125,6 +126,7 @@ def _explains(evidence: Tensor, scores: Any) -> bool:
     logits = evidence.flatten(2).mean(2)
     if not isinstance(scores, Tensor) or scores.shape != logits.shape:
         return False
+    # Relative to the largest logit, because the logit of one class may be close to 0.
     scale = 1e-3 * (1 + logits.abs().max())
     forms: tuple[Callable[[Tensor], Tensor], ...] = (lambda y: y, lambda y: y.softmax(1), torch.sigmoid)
     return any(torch.allclose(scores, form(logits), atol=float(scale)) for form in forms)

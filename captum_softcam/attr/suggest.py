@@ -20,6 +20,7 @@ from captum_softcam._intervention.view import View, unwrap
 
 __all__ = ["FeatureLayout", "LayerChoice", "suggest_layers"]
 
+# Each layer that is tried costs a forward.
 _TRIED = 4  # layers of a stage, from the last one on
 _NO_MAP_OF_THEIR_OWN = ("Pool", "Dropout", "Identity", "StochasticDepth", "Permute")
 
@@ -113,12 +114,14 @@ def _stages(found: list[_Visit]) -> list[list[_Visit]]:
 def _matters(call: Call, scores: Any, visit: _Visit) -> bool:
     """Return whether the scores depend on the map."""
     trace = observe(call, visit.module, follow=lambda trace: _without_map(trace.features, visit.layout), tracked=False)
+    # Without a tolerance: where nothing reads the map, the same functions run on the same values.
     return not (isinstance(scores, Tensor) and torch.equal(scores, trace.result))
 
 
 def _without_map(features: Tensor, layout: FeatureLayout) -> Tensor:
     """Return features with zeros at all positions and unchanged prefix tokens."""
     features = features.clone()
+    # to_maps returns a view, so that this writes into the features.
     layout.to_maps(features).zero_()
     return features
 
@@ -167,6 +170,7 @@ def _visit(call: Call) -> tuple[list[_Visit], Any]:
         output = forward(*args, **kwargs)
         running.pop()
         name = names.get(module, "")
+        # A key that is set again keeps its place in a dict; popped first, it moves to the place of the last call.
         ended.pop(name, None)
         if name and isinstance(output, Tensor) and output.dim() > 2:
             ended[name] = _Ended(module, tuple(running), tuple(output.shape), tracker.dims_of(output))
@@ -191,6 +195,7 @@ def _visited(name: str, call: _Ended, tracker: AxisTracker) -> _Visit | None:
 
 
 def _is_attention(module: nn.Module) -> bool:
+    # By name, because libraries write their own attentions, without a common base class.
     return any(word in type(module).__name__.lower() for word in ("attention", "attn"))
 
 

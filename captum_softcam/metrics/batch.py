@@ -79,6 +79,7 @@ class Batch:
         """The outputs of the model, checked to be logits (N, K); ValueError if they are not, or are probabilities."""
         logits = score_table(self.outputs, len(self.images))
         refuse_other_classes(logits, self.targets)
+        # Last, because this check may cost a forward.
         refuse_probabilities(self.model, self.images, [logits])
         return logits
 
@@ -91,8 +92,10 @@ class Batch:
     def game(self) -> PatchGame:
         """The images as a game of patches, in which a removed patch is blurred."""
         # As wide as a patch: all detail within it goes, while colour and brightness stay, which models know from training.
+        # One width for all dimensions, the longest side of a patch: a narrower blur would leave details along that side.
         sides = [side / count for side, count in zip(self.images.shape[2:], self.counts, strict=True)]
         baseline = functional.blur_baseline(self.images, sigma=max(1.0, *sides))
+        # With the logits given, the full board costs no forward.
         return PatchGame(self.model, self.images, baseline, self.counts, self.logits)
 
     @cached_property
@@ -127,6 +130,7 @@ class Explanation:
     @cached_property
     def patch_sums(self) -> Tensor:
         """Sum of each map over its patches, (N, 1, g, g), their contributions."""
+        # Patches may differ in size, and then the sums of a flat map are not flat: the map itself has to be checked.
         return nan_if_flat(patch_sums(self.maps, self.batch.counts)[:, None], self.maps)
 
     @cached_property
@@ -138,6 +142,7 @@ class Explanation:
     def masked_confidence(self) -> Tensor:
         """Probability of the class in the masked images, (N,)."""
         scores = functional.confidence(self.batch.model, self.masked_images, self.batch.targets)
+        # A map without positive relevance leaves an image of zeros, whose confidence is a number but not a score.
         return nan_if_not_positive(scores, self.maps)
 
     @cached_property

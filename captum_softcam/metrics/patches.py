@@ -80,11 +80,13 @@ class PatchGame:
             return self._forward(board[:1])
         key = _key(board)
         if key not in self._known:
+            # A graph would keep the activations of every remembered forward in memory.
             with torch.no_grad():
                 self._known[key] = self._forward(board)
         return self._known[key]
 
     def _forward(self, board: Tensor) -> Tensor:
+        # A board of fewer rows belongs to the first images: the check for probabilities alters the first one alone.
         images, baseline = self._images[: len(board)], self._baseline[: len(board)]
         # Where the board is 0 or 1, lerp returns the baseline or the image to the last digit.
         return self._model(torch.lerp(baseline, images, expand_patches(board[:, 0].to(images), images.shape[2:])))
@@ -110,11 +112,13 @@ def fit_settings(settings: Mapping[str, Any], counts: Sequence[int], size: Seque
     fraction = min(1.0, math.prod(counts) / PATCHES)
 
     def scaled(value: int) -> int:
+        # Rounded down: rounded to the nearest number, 48 of 64 patches would be all of two.
         return max(1, int(value * fraction))
 
     fitted: dict[str, Callable[[Any], Any]] = {
         "regions_evaluation": scaled,
         "subset_size": scaled,
+        # On few patches, several sizes shrink to the same number, which must not count twice in the mean.
         "sizes": lambda sizes: list(dict.fromkeys(map(scaled, sizes))),
         "sides": lambda sides: [side for side in sides if side <= min(counts)] or [1],
         "patches": lambda patches: patches and min(patches, *size),

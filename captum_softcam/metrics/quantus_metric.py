@@ -156,6 +156,7 @@ class QuantusMetric(Base[list[float]]):
             a_batch=None,  # Quantus refuses maps without positive values: custom_preprocess passes them around its check
             s_batch=None if s_batch is None else np.asarray(s_batch),
             channel_first=channel_first,
+            # Quantus 0.6 asserts that there is a function if a_batch is None.
             explain_func=explain_func or self._refuse_to_explain,
             explain_func_kwargs=dict(explain_func_kwargs or {}),  # Quantus adds entries to it
             model_predict_kwargs=model_predict_kwargs,
@@ -177,6 +178,7 @@ class QuantusMetric(Base[list[float]]):
     ) -> dict[str, Any]:
         """Return the maps, or maps computed on demand; called by Quantus."""
         on_demand = _Maps(lambda part: self._explain(_module(model), x_batch[part], y_batch[part]), len(x_batch))
+        # Where a_batch is set, Quantus 0.6 skips its explain_batch, which refuses maps without positive values.
         return {"a_batch": on_demand if custom_batch is None else custom_batch, "custom_batch": None}
 
     def evaluate_batch(
@@ -190,9 +192,11 @@ class QuantusMetric(Base[list[float]]):
     ) -> list[float]:
         """Score a batch; called by Quantus."""
         metric, module = METRICS[self.row], _module(model)
+        # Images take the dtype of the weights, too: NumPy makes float64 by default, and float32 weights refuse it.
         like = next(module.parameters(), torch.empty(0))
 
         def to_maps(values: NDArray[Any]) -> Tensor:
+            # A copy, because torch.from_numpy shares memory and warns of arrays that are read-only.
             return torch.tensor(self._prepare(_one_channel(values, x_batch)), device=like.device)
 
         def explain(images: Tensor) -> Tensor:
@@ -243,6 +247,7 @@ class QuantusMetric(Base[list[float]]):
         raise ValueError(f"{type(self).__name__} needs maps of other images; pass the explain_func that computes them.")
 
 
+# A subclass of Sequence, because Quantus 0.6 cuts nothing but sequences and arrays into batches.
 class _Maps(Sequence[NDArray[Any]]):
     """Maps that are computed when Quantus selects a batch of them."""
 
@@ -277,6 +282,7 @@ def _module(model: ModelInterface[nn.Module] | None) -> nn.Module:
 
 def _with_arguments(module: nn.Module, model: ModelInterface[nn.Module] | None) -> nn.Module:
     """Fill in the further arguments of the model."""
+    # Quantus passes them in its own predict(), which is not called here.
     further = model.model_predict_kwargs if model else None
     return cast(nn.Module, partial(module, **further)) if further else module
 

@@ -88,6 +88,7 @@ def _road(explanation: Explanation, *, fractions: Sequence[float], noise: float)
     )
     # The curve of the function begins after the first removal; the untouched image completes the area.
     whole = (batch.logits.argmax(1) == batch.targets.to(batch.logits.device)).to(points)[:, None]
+    # A map that ranks nothing has no curve, although its first point does not depend on the map.
     whole = whole.masked_fill(points[:, :1].isnan(), torch.nan)
     return Curve(torch.cat([whole, points], 1), torch.tensor([0.0, *fractions]))
 

@@ -51,5 +51,6 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
+    # An attribute of the module, because a bare name does not call the module's own __getattr__.
     names: list[str] = import_module(__name__).__all__
     return names

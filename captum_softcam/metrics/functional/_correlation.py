@@ -21,6 +21,8 @@ def spearman(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _mean_ranks(values: Tensor) -> Tensor:
+    # torch 2.14 warns when searchsorted gets values that are not contiguous.
     ranked, values = values.sort(1).values, values.contiguous()
     below, not_above = (torch.searchsorted(ranked, values, right=right) for right in (False, True))
+    # Half a rank less than the mean of the ranks counted from 1: a constant cancels in the correlation.
     return (below + not_above).to(values.dtype) / 2

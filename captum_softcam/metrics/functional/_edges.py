@@ -92,6 +92,7 @@ def usable_maps(images: Tensor, maps: Tensor) -> Tensor:
         ValueError: unless each of the images has a map of its size.
     """
     refuse_other_images(images, maps)
+    # By way of the map, all scores of a broken image become NaN, also those that do not read the image.
     broken = ~images.flatten(1).isfinite().all(1)
     # Integers cannot hold NaN.
     maps = maps if maps.is_floating_point() else maps.to(torch.get_default_dtype())

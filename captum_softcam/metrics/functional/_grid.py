@@ -14,6 +14,7 @@ __all__ = ["even_grid", "expand_patches", "grid", "owners_of", "patch_means", "p
 
 def even_grid(size: Sequence[int], total: int) -> list[int]:
     """Return the patches along each dimension, ``total`` in all; fewer where a side has fewer positions."""
+    # 64 ** (1 / 3) is 3.9999999999999996, which int() would cut to 3 patches per side of a volume.
     return [min(round(total ** (1 / len(size))), side) for side in size]
 
 
@@ -39,6 +40,7 @@ def patch_sums(maps: Tensor, counts: Sequence[int]) -> Tensor:
 
 def patch_means(maps: Tensor, counts: Sequence[int]) -> Tensor:
     """Average each map (N, 1, ...) over its patches, (N, *counts)."""
+    # Not adaptive_avg_pool, whose windows overlap if the number of patches does not divide the side.
     return patch_sums(maps, counts) / patch_sums(torch.ones_like(maps[:1]), counts)
 
 
@@ -59,4 +61,5 @@ def ranks(values: Tensor) -> Tensor:
     """Rank the patches (N, ...) by value, 0 for the strongest; equal ones from the top left."""
     # Without stable, the order of equal patches differs between devices and sizes.
     order = values.flatten(1).argsort(dim=1, descending=True, stable=True)
+    # The argsort of a permutation is its inverse: the place of each patch instead of the patch at each place.
     return order.argsort(dim=1).view_as(values)

@@ -66,6 +66,7 @@ def blur_baseline(images: Tensor, *, sigma: float = 10.0) -> Tensor:
     """
     if not sigma > 0:
         raise ValueError(f"sigma must be > 0; got {quoted(sigma)}.")
+    # A Gaussian is a product over the dimensions: 2 r + 1 terms along each of them replace (2 r + 1)^d terms.
     for dim in range(2, images.dim()):
         images = _blur_along(images, dim, sigma)
     return images
@@ -76,7 +77,10 @@ def _blur_along(images: Tensor, dim: int, sigma: float) -> Tensor:
     radius = min(math.ceil(3 * sigma), side - 1)  # a mirror repeats fewer positions than the image has
     offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
     kernel = torch.exp(-0.5 * (offsets / sigma).square())
+    # Lines of one channel: F.pad reflects a single dimension only in tensors of up to three, and a convolution adds up
+    # channels.
     lines = images.movedim(dim, -1)
     mirrored = F.pad(lines.reshape(-1, 1, side), (radius, radius), mode="reflect")
+    # Divided by the sum of the kernel, which is cut off: a constant image does not change.
     blurred = F.conv1d(mirrored, (kernel / kernel.sum()).view(1, 1, -1))
     return blurred.view(lines.shape).movedim(-1, dim)

@@ -114,6 +114,7 @@ def average_drop(confidences: Tensor, masked_confidences: Tensor) -> Tensor:
         ValueError: if the confidences are not (N,), or not in [0, 1].
     """
     _refuse_other_fractions(confidences=confidences, masked_confidences=masked_confidences)
+    # Where there is no confidence to lose, this is 0 / 0, NaN.
     return (confidences - masked_confidences).relu() / confidences
 
 
@@ -206,6 +207,7 @@ def adcc_of_means(drops: Tensor, coherencies: Tensor, complexities: Tensor) -> T
         ValueError: if the parts are not (N,), or not in [0, 1].
     """
     _refuse_other_fractions(drops=drops, coherencies=coherencies, complexities=complexities)
+    # The sum is NaN if any part is: all three means are over the same samples. The mean of no sample is NaN.
     whole = ~(drops + coherencies + complexities).isnan()
     means = (part[whole].mean()[None] for part in (drops, coherencies, complexities))
     return adcc(*means)[0]
@@ -218,6 +220,7 @@ def _refuse_other_fractions(**parts: Tensor) -> None:
         if values.shape != (count,):
             shapes = ", ".join(f"{other} {tuple(each.shape)}" for other, each in parts.items())
             raise ValueError(f"expected (N,), one value per sample; got {shown(shapes)}.")
+        # Comparisons with NaN are False, so that undefined scores are accepted.
         if ((values < 0) | (values > 1)).any():
             worst = values[(values < 0) | (values > 1)][0].item()
             raise ValueError(f"{named(name)} must be fractions in [0, 1], not percentages; got {worst:g}.")

@@ -93,6 +93,7 @@ def noisy_linear_imputation(images: Tensor, removed: Tensor, *, noise: float = 0
         raise ValueError("removed is True everywhere in an image; keep at least one position to impute from.")
     values, holes = wide(images), wide(removed)
     filled = _fill(values, holes)
+    # Drawn on the CPU, because a GPU draws other numbers from the same seed.
     grain = torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(seed)).to(values)
     return torch.where(removed, filled + noise * grain, values).to(images.dtype)
 
@@ -109,10 +110,13 @@ def _answer(logits: Tensor, targets: Tensor, accuracy: bool) -> Tensor:
 
 def _fill(values: Tensor, holes: Tensor) -> Tensor:
     """Solve the linear system in the holes by conjugate gradients; 0 elsewhere."""
+    # Conjugate gradients need a symmetric matrix: dividing its rows by the degree would break the symmetry, so that the
+    # degree is the preconditioner. It is lower at the border, where positions have fewer neighbours.
     degree = _over_neighbours(torch.ones_like(values[:1, :1]))
     residual = holes * _over_neighbours(values * (1 - holes))
     filled, direction = torch.zeros_like(values), residual / degree
     power = first = _dot(residual, direction)
+    # Without rounding, the solution is exact after as many steps as there are unknowns.
     for _ in range(values[0, 0].numel()):
         # Channels that have converged stand still, so that the result does not depend on the rest of the batch.
         far = power > _EXACT**2 * first
@@ -131,8 +135,10 @@ def _fill(values: Tensor, holes: Tensor) -> Tensor:
 def _over_neighbours(values: Tensor) -> Tensor:
     """Sum over the neighbours of each position, weighted; positions beyond the border count as 0."""
     d = values.dim() - 2
+    # The weight of the position itself is 0; max() avoids the division by 0 there.
     weights = [1 / max(1, sum(map(abs, place))) * any(place) for place in itertools.product((-1, 0, 1), repeat=d)]
     kernel = values.new_tensor(weights).view(1, 1, *[3] * d)
+    # Each channel becomes an image, because a convolution would add up the channels.
     planes = values.reshape(-1, 1, *values.shape[2:])
     return _CONVOLUTIONS[d](planes, kernel, padding=1).view_as(values)
 
@@ -142,4 +148,5 @@ def _dot(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _above_zero(values: Tensor) -> Tensor:
+    # 0 / 0 must be 0: where nothing is removed, the residual and the direction are 0 from the start.
     return values.clamp(min=torch.finfo(values.dtype).tiny)

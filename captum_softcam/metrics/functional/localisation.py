@@ -191,6 +191,7 @@ def top_k_intersection(maps: Tensor, masks: Tensor, *, k: float = 0.5) -> Tensor
         raise ValueError(f"k must be > 0, a multiple of the size of the mask; got {quoted(k)}.")
     inside = masks.flatten(1)
     # torch.round would round halves to even numbers.
+    # At least 1, also for an empty mask, because gather raises an error for the place -1.
     counts = (inside.sum(1) * k + 0.5).long().clamp(1, inside.shape[1])
     return nan_if_nothing_to_find(_fraction_of_highest(cells(maps), inside, counts), maps, masks)
 
@@ -222,6 +223,7 @@ def top_k_localisation_precision(maps: Tensor, masks: Tensor, *, k: int = 10, pa
         raise ValueError(f"k must be from 1 to the number of patches, {math.prod(counts)}; got {quoted(k)}.")
     means, touching = patch_means(maps, counts).flatten(1), patch_means(masks, counts).flatten(1) > 0
     fractions = _fraction_of_highest(means, touching, torch.full((len(maps),), k, device=maps.device))
+    # The means are float64, see wide(); the score has the precision of the map.
     return nan_if_nothing_to_find(fractions.to(cells(maps).dtype), maps, masks)
 
 
@@ -246,6 +248,7 @@ def iou_at_best_threshold(maps: Tensor, masks: Tensor) -> Tensor:
         TypeError: if the masks are not bool.
     """
     refuse_other_masks(maps, masks)
+    # Each threshold selects the first positions of the sorted map, so that one sort serves all thresholds.
     values, order = cells(maps).sort(1, descending=True)
     inside = masks.flatten(1)
     both = inside.gather(1, order).cumsum(1).to(values.dtype)
@@ -280,17 +283,21 @@ def pixel_auc(maps: Tensor, masks: Tensor) -> Tensor:
     below, not_above = (torch.searchsorted(ranked, values, right=right) for right in (False, True))
     within = inside.sum(1)
     # Twice the number of wins, so that a draw is a whole number: against all positions, minus those within the mask.
+    # Within the mask, each pair counts 2 in all and each position is a draw with itself: n (n - 1) + n = n**2. The sums are
+    # integers, because float32 rounds whole numbers above 2**24.
     wins = ((below + not_above) * inside).sum(1) - within**2
     return nan_if_nothing_to_find(wins.to(values.dtype) / (2 * within * (~inside).sum(1)), maps, masks)
 
 
 def _fraction_of_mass(mass: Tensor, maps: Tensor, masks: Tensor) -> Tensor:
     """Compute the fraction of the mass (N, positions) that lies on the mask."""
+    # Without positive relevance this is 0 / 0, NaN.
     return nan_if_nothing_to_find((mass * masks.flatten(1)).sum(1) / mass.sum(1), maps, masks)
 
 
 def _fraction_of_highest(values: Tensor, inside: Tensor, counts: Tensor) -> Tensor:
     """Compute the expected fraction of the ``counts`` (N,) highest values that are inside, equal ones in random order."""
+    # Not topk, which takes one k for all rows.
     lowest = values.sort(1, descending=True).values.gather(1, counts[:, None] - 1)
     above, equal = values > lowest, values == lowest
     sure = (above & inside).sum(1)
@@ -301,6 +308,7 @@ def _fraction_of_highest(values: Tensor, inside: Tensor, counts: Tensor) -> Tens
 
 def _near(masks: Tensor, tolerance: float) -> Tensor:
     """Mark the positions not farther than the tolerance from the mask."""
+    # The distance of two positions is 1 or more.
     if tolerance < 1:
         return masks
     # The squared distance is a sum over dimensions, so that its minimum can be found one dimension at a time.
@@ -314,5 +322,6 @@ def _nearest_along(squares: Tensor, dim: int, reach: int) -> Tensor:
     """Return the lowest sum of value and squared distance over the neighbours within reach along one dimension."""
     side = squares.shape[dim]
     reach = min(reach, side - 1)
+    # F.pad takes the last dimension first.
     padded = F.pad(squares, [0, 0] * (squares.dim() - 1 - dim) + [reach, reach], value=math.inf)
     return reduce(torch.minimum, (padded.narrow(dim, k, side) + (k - reach) ** 2 for k in range(2 * reach + 1)))

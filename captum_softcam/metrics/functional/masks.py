@@ -34,11 +34,13 @@ def boxes_to_masks(boxes: Tensor | Sequence[Tensor], size: Sequence[int]) -> Ten
 
 def _mask(boxes: Tensor, size: list[int]) -> Tensor:
     """Make the mask (1, *size) of one sample."""
+    # The shape of torch.tensor([]), a sample without a box, is (0,).
     if boxes.shape[-1] != 2 * len(size) and boxes.numel():
         raise ValueError(
             f"boxes are {tuple(boxes.shape)}; expected (B, {2 * len(size)}): {len(size)} lower and {len(size)} upper "
             f"coordinates for the size {tuple(size)}."
         )
+    # Boxes begin with x, the last dimension of a mask.
     lower, upper = boxes.reshape(-1, 2, len(size)).flip(2).unbind(1)
     mask = torch.ones(len(lower), *[1] * len(size), dtype=torch.bool, device=boxes.device)
     for d, side in enumerate(size):

@@ -234,6 +234,7 @@ def _curve(
 ) -> Tensor:
     """Compute the probability of the class with each of these numbers of patches replaced, (N, len(replaced))."""
     maps, size = usable_maps(images, maps), maps.shape[2:]
+    # Means, because sums would favour the larger patches where the sizes differ by one position.
     places = ranks(patch_means(maps, counts))
     # Generators, because all versions of a batch of images at once would not fit into memory.
     touched = (expand_patches(places < number, size) for number in replaced)
@@ -245,4 +246,5 @@ def _replaced(patches: int, steps: int) -> list[int]:
     """Return the number of replaced patches at each point."""
     if steps < 1:
         raise ValueError(f"steps must be >= 1; got {quoted(steps)}.")
+    # Each number is rounded on its own, so that rounding errors do not add up and the last point replaces all patches.
     return [round(step * patches / steps) for step in range(steps + 1)]

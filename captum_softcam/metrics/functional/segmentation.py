@@ -33,6 +33,7 @@ def superpixels(images: Tensor, *, count: int = 100) -> Tensor:
         Tensor: (N, 1, ...) int64, the number of the segment at each position, counted from 0 in each image. An image that is
         not finite is a single segment. Cost: no forward.
     """
+    # A tensor that requires gradients cannot become an array.
     segments = [_segments(image, count) for image in wide(images.detach()).cpu().movedim(1, -1).numpy()]
     return torch.from_numpy(np.stack(segments))[:, None].to(images.device)
 
@@ -47,12 +48,15 @@ def _segments(image: NDArray[Any], count: int) -> NDArray[np.int64]:
     if np.ptp(image) <= _ROUNDING * np.abs(image).max():
         image = np.zeros_like(image)  # a constant image scaled to [0, 1] would be nothing but rounding errors
     colour = len(size) > 1 and channels == _RGB
+    # slic accepts no channel axis in an array of two dimensions, such as a signal (L, C).
     signal = image[None] if len(size) == 1 else image
     # SLIC weighs differences of colour against distances by the compactness: 10 suits Lab, whose range is 0 to 100. Other
     # channels lie between 0 and 1, and the squares of their differences add up.
     compactness = 10.0 if colour else 0.1 * channels**0.5
     for _ in range(8):
         labels = slic(signal, n_segments=count, compactness=compactness, start_label=0, channel_axis=-1, convert2lab=colour)
+        # Without a gap, because irof counts segments by the highest number. The inverse is flat in NumPy 1 and has the shape
+        # of the labels in NumPy 2.
         numbers = np.unique(labels, return_inverse=True)[1].reshape(size).astype(np.int64)
         if numbers.max() + 1 >= min(count, numbers.size) / 4:
             break
@@ -119,4 +123,5 @@ def _segment_means(maps: Tensor, segments: Tensor) -> Tensor:
     sums = values.new_zeros(len(values), int(owners.max()) + 1)
     sizes = sums.scatter_add(1, owners, torch.ones_like(values))
     means = sums.scatter_add(1, owners, values) / sizes
+    # 0 / 0 is NaN, which torch sorts above all numbers: these segments would come first.
     return means.masked_fill(sizes == 0, -torch.inf)

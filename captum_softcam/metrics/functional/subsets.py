@@ -240,6 +240,7 @@ def monotonicity_correlation(
     maps = usable_maps(images, maps)
     subsets = _single_patches(grid(maps.shape[2:], patches))
     sums, drops = _removals(forward_func, images, maps, targets, baseline, patches, subsets)
+    # Magnitudes have the same ranks as the squares of the formula.
     return nan_if_flat(spearman(sums.abs(), drops.abs()), maps)
 
 
@@ -262,6 +263,7 @@ def _removals(
     subsets = subsets.to(maps.device)
     sums = patch_sums(maps, grid(size, patches)).flatten(1)
     taken = (torch.where(expand_patches(subset[None], size), baseline, images) for subset in subsets)
+    # The untouched images take part, so that one check for probabilities covers all outputs.
     whole, *rest = logits_of(forward_func, images, itertools.chain([images], taken))
     scores = wide(torch.stack([of_class(logits, targets) for logits in (whole, *rest)], 1))
     drops = scores[:, :1] - scores[:, 1:]
@@ -278,6 +280,7 @@ def _random_subsets(counts: Sequence[int], subset_size: int, runs: int, seed: in
         )
     if runs < 2:
         raise ValueError(f"runs must be >= 2, or nothing correlates; got {quoted(runs)}.")
+    # On the CPU, so that the subsets are the same for every device.
     generator = torch.Generator().manual_seed(seed)
     subsets = torch.zeros(runs, total, dtype=torch.bool)
     for subset in subsets:
