@@ -39,11 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: with status 2 and one line on stderr for an error of the user, 130 after Ctrl-C, and 0 after help.
     """
+    # Around the parser, too, because its errors quote what was typed, which the encoding of stderr may lack.
     with degrading(sys.stdout, sys.stderr):
         options = make_parser().parse_args(arguments)
         try:
             with _notes_in_one_line(options.command):
                 options.run(options)
+        # Other errors, such as a KeyError, are bugs of this package and keep their traceback.
         except (ValueError, OSError) as error:
             print(f"captum-softcam {options.command}: {_one_line(in_words(error))}", file=sys.stderr)
             sys.exit(2)
@@ -57,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _notes_in_one_line(command: str) -> Iterator[None]:
     """Print warnings of this package in one line each; others keep the format of Python."""
     with warnings.catch_warnings():
+        # catch_warnings restores ``showwarning`` as well as the filters.
         show = warnings.showwarning
 
         def say(message: Warning | str, category: type[Warning], filename: str, lineno: int, *more: Any) -> None:

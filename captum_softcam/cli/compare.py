@@ -108,6 +108,7 @@ def _advice_to_resume(options: argparse.Namespace, asked: Path | None) -> Iterat
     except ImportError as stop:  # an extra is missing, and its message names the cure
         raise ValueError(str(stop)) from stop
     except (KeyboardInterrupt, OSError, ValueError) as stop:
+        # Nothing of this run is there to resume: the folder belongs to another run, or was not created or kept.
         if isinstance(stop, FileExistsError | BlockingIOError) or not os.path.lexists(options.out):
             raise
         command = resume_command("compare", options.out)
@@ -128,6 +129,7 @@ def _result(parser: argparse.ArgumentParser, options: argparse.Namespace, comple
     wanted = 0 if options.report is None else min(options.gallery or _GALLERY, len(complete.samples))
     if len(complete.examples) >= wanted:
         return complete
+    # Only the model can make more maps. Scores that are complete are not computed again.
     if "command" in complete.manifest:
         return _run(parser, options)
     if options.gallery is None:
@@ -158,6 +160,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Compar
         batch_size=options.batch_size,
         seed=options.seed,
         examples=_EXAMPLES if options.report is None else options.gallery or _GALLERY,
+        # Only the report shows the runner-up, whose maps cost one more attribution per example.
         rivals=options.report is not None,
         folder=options.out,
         resume=options.resume,
@@ -262,6 +265,7 @@ def _device(options: argparse.Namespace) -> Any:
     if options.device is None:  # with Ray the CPU, because each worker moves the model to a device of its own
         return torch.device("cuda" if torch.cuda.is_available() and options.engine == "local" else "cpu")
     try:
+        # Allocated, because torch.device accepts the name of a device that the machine lacks.
         return torch.empty(0, device=options.device).device
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device {options.device} cannot be used: {str(error).splitlines()[0]}") from error
@@ -271,6 +275,7 @@ def _engine(options: argparse.Namespace) -> Engine:
     from captum_softcam.evaluation import LocalEngine, RayEngine
 
     if options.engine == "ray":
+        # --workers 0, the default, stands for as many workers of Ray as the cluster has room for.
         return RayEngine(options.address, options.workers or None, gpus=1 if options.device == "cuda" else 0)
     if options.address is not None:
         raise ValueError("--address is for --engine ray; leave it out.")

@@ -45,6 +45,7 @@ def add_convert(commands: Any) -> None:
 def _convert(options: argparse.Namespace) -> None:
     from captum_softcam.evaluation.checkpoint import refuse_existing
 
+    # Before the model is loaded, because its weights may be a download.
     for path in filter(None, (options.out, options.onnx)):
         refuse_existing(path)
     classifier = _converted(options, _source(options))
@@ -91,6 +92,7 @@ def _probe(classifier: Classifier) -> Tensor:
     """Make two normalised images of noise, which are the same in every run."""
     import torch
 
+    # Two images, because a squeeze() of all dimensions would drop a batch of one.
     noise = torch.rand(2, 3, *[classifier.image_size] * 2, generator=torch.Generator().manual_seed(0))
     return classifier.normalize(noise)
 

@@ -55,8 +55,10 @@ def _explain(options: argparse.Namespace) -> None:
     )
     figure = plot_panel([example], classifier.classes)
     with replacing(out) as file:
+        # Matplotlib infers the format from a path only; for an open file it would write PNG.
         figure.savefig(file, dpi=150, format=out.suffix[1:].lower())
     probabilities: Any = example.probabilities  # explain_sample fills them in
+    # The argmax of a single logit is 0 whatever its value.
     if len(logits) > 1:
         print(f"predicted: {shown(classifier.classes[predicted])} ({probabilities[predicted]:.3f})")
     print(f"explained: {shown(classifier.classes[target])} ({probabilities[target]:.3f})")

@@ -46,6 +46,7 @@ _NEVER_STORED = ("help", "command", "run", "resume", "out")
 
 def positive(text: str) -> int:
     """Parse a whole number above 0."""
+    # isdigit() is also True for "²", which int() rejects.
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{quoted(text)} is not a whole number above 0")
     return int(text)
@@ -106,6 +107,7 @@ def refuse_unknown_model(name: str) -> None:
 
     from captum_softcam.softcam import EMBEDDED
 
+    # Without ``module``, networks for detection, segmentation and video are listed, too.
     known = [*EMBEDDED, *torchvision.models.list_models(module=torchvision.models)]
     if name not in known:
         raise ValueError(f"model '{named(name)}' is unknown. {closest(name, known)}")
@@ -156,6 +158,7 @@ def resume_command(command: str, out: Path) -> str:
 
 def plain_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> dict[str, Any]:
     """Return the options of the parser as JSON can store them; files absolute, because a run may be resumed elsewhere."""
+    # ``out`` is not stored, because a folder may be moved before its run is resumed.
     names = [action.dest for action in parser._actions if action.dest not in _NEVER_STORED]
     values = {name: getattr(options, name) for name in names}
     return {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in values.items()}
@@ -180,11 +183,13 @@ def restore_options(
 
 def _parsed(action: argparse.Action, value: Any) -> Any:
     """Parse a stored value by the rules of its option, because a damaged file must not bring in other types."""
+    # The type as well, because False == 0 and True == 1 in Python.
     if value == action.default and type(value) is type(action.default):
         return value
     parsed: Any
     try:
         if action.nargs == 0:
+            # bool() would accept any value, and turn the text "false" into True.
             parsed = {True: True, False: False}[value]
         else:
             text = ",".join(value) if isinstance(value, list) else str(value)

@@ -109,6 +109,7 @@ def _number(text: str) -> float:
         number = float(text)
     except ValueError:
         number = -1.0
+    # ``number < 0`` would let NaN pass, because every comparison with NaN is False.
     if not 0 <= number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
     return number
@@ -131,9 +132,11 @@ def _train(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
     train, validation = _transformed(options, classifier, train, validation)
     task = _task(options, classifier, train)
     with owned_folder(options.out), _what_is_kept(options.out):
+        # Again, under the lock: another process may have started a run here while the images were read.
         if stored is None and is_main_process():
             _refuse_taken(options.out)
             write_split(options.out, train, validation)
+            # Last, because a folder with settings counts as a run, which must have its split.
             _write_settings(parser, options, train, validation)
         result = _run(options, task, train, validation)
         if is_main_process():
@@ -170,8 +173,10 @@ def _sets(options: argparse.Namespace) -> tuple[LabelledImages, LabelledImages]:
     read = partial(LabelledImages.from_folders, kind=options.kind) if options.csv is None else from_csv
     train = read(options.images or options.csv)
     if options.val_images is not None:
+        # With the classes of the training images: a class without a folder here would shift the numbers of all after it.
         validation = LabelledImages.from_folders(options.val_images, train.classes, options.kind)
     elif options.csv is not None and names_splits(options.csv):
+        # The classes are those of the whole table, read above, because one part may lack some of them.
         parts = (from_csv(options.csv, split, train.classes) for split in ("train", "val"))
         train, validation = parts
     else:
@@ -186,6 +191,7 @@ def _untrained(options: argparse.Namespace, train: LabelledImages) -> Classifier
 
     from captum_softcam.softcam import convert_to_softcam, new_classifier
 
+    # Before the network is built, because its new last layer starts from random numbers.
     torch.manual_seed(options.seed)
     classes = train.classes[1:] if options.kind == "binary" else train.classes
     if len(classes) < 1 or (options.kind == "multiclass" and len(classes) < 2):
@@ -243,6 +249,7 @@ def _run(
             accelerator=options.accelerator,
             devices=options.devices,
             strategy=options.strategy,
+            # A run that was killed before its first checkpoint has settings alone, and starts at the first epoch.
             resume=options.resume and has_checkpoint(options.out),
         )
     except BaseException:

@@ -62,6 +62,7 @@ def check_arguments(method: Any, given: Mapping[str, Any]) -> None:
         raise TypeError(f"{cls.__name__} has no attribute(inputs, ...) to call with images; use a class that has one.")
     known = {**attribute, **(parameters_of(cls) if isinstance(method, type) else {})}
     for name in given:
+        # ``NoiseTunnel.attribute`` passes further keywords on to the method that it wraps.
         if name not in known and not _takes_any(attribute):
             raise TypeError(f"{cls.__name__} has no argument {quoted(name)}. {closest(name, known)}")
     missing = [name for name in _needed(method, known) if name not in given]
@@ -83,6 +84,7 @@ def _needed(method: Any, known: Mapping[str, inspect.Parameter]) -> list[str]:
 def default_arguments(explainer: Attribution, images: Tensor) -> dict[str, Any]:
     """Return arguments that Captum requires, or whose defaults suit a few features and not the pixels of an image."""
     known = parameters_of(explainer.attribute)
+    # Captum's Saliency takes absolute values by default, and its maps would have no sign.
     found: dict[str, Any] = {"abs": False} if "abs" in known else {}
     if isinstance(explainer, Occlusion):
         found |= _windows(images)
@@ -93,7 +95,9 @@ def default_arguments(explainer: Attribution, images: Tensor) -> dict[str, Any]:
     if "feature_mask" in known:
         found["feature_mask"] = _numbered(images, _PATCHES)
     if "n_steps" in known:
+        # Below twice the number of images, Captum's LayerConductance warns and raises the batch size by itself.
         found |= {"n_steps": _STEPS, "internal_batch_size": max(_IMAGES, 2 * len(images))}
+    # Methods of this package have the default None and choose their own number.
     if "perturbations_per_eval" in known and known["perturbations_per_eval"].default == 1:
         found["perturbations_per_eval"] = max(1, _IMAGES // len(images))
     return found
@@ -111,5 +115,6 @@ def _numbered(images: Tensor, patches: int | None = None) -> Tensor:
     numbers = torch.zeros((), dtype=torch.long, device=images.device)
     for side in images.shape[2:]:
         count = min(patches or side, side)
+        # With index * count // side, patches differ by one position at most where their number does not divide the side.
         numbers = numbers[..., None] * count + torch.arange(side, device=images.device) * count // side
     return numbers[None, None]

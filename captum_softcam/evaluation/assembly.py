@@ -14,6 +14,7 @@ from captum_softcam.evaluation.result import COSTS, BatchResult
 
 __all__ = ["assemble"]
 
+# Objects, because an array of text takes the width of its longest entry in every row, and drops NUL at the end.
 _TYPES = {"identifiers": object, "labels": int, "targets": int, "predictions": int}
 
 
@@ -84,6 +85,7 @@ def _costs(results: Sequence[BatchResult], methods: Sequence[str]) -> pd.DataFra
     costs = pd.DataFrame(index=pd.Index(methods, name="method"))
     for name in ("forwards", "backwards"):
         measured = table.dropna(subset=[name])
+        # Weighted by images, because the last batch may be smaller.
         total = (measured[name] * measured["images"]).groupby(measured["method"]).sum()
         costs[name] = total / measured.groupby("method")["images"].sum()
     costs["seconds"] = timed.groupby("method")["seconds"].median()  # a mean would keep every stall of the machine
@@ -100,6 +102,7 @@ def _curves(results: Sequence[BatchResult], methods: Sequence[str], metrics: Seq
     if not tables:
         return pd.DataFrame(columns=keys)
     table = pd.concat(tables, ignore_index=True)
+    # Metrics may have different fractions: those that the first one lacks are appended by pd.concat.
     points = sorted((name for name in table.columns if name not in keys), key=float)
     return table[[*keys, *points]]
 
@@ -107,6 +110,7 @@ def _curves(results: Sequence[BatchResult], methods: Sequence[str], metrics: Seq
 def _drawn(result: BatchResult, metric: str, methods: Sequence[str]) -> pd.DataFrame:
     """Return the curves of a batch under one metric."""
     points = result.curves[metric].reshape(-1, result.curves[metric].shape[-1])
+    # Six digits, so that fractions that differ by rounding share a column.
     return pd.DataFrame(points, columns=[f"{fraction:.6g}" for fraction in result.fractions[metric]]).assign(
         sample=np.repeat(np.array(result.identifiers, dtype=object), len(methods)),
         metric=metric,

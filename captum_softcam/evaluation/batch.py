@@ -165,6 +165,7 @@ class _Scoring:
         if kept := self._kept:
             self.maps[name] = maps[kept].float().cpu()
             if self.scorer.rivals and batch.outputs.shape[1] > 1:
+                # The seeds of the explained class, so that the maps of a random method differ by the class alone.
                 seeds = [self._seeds()[i] for i in kept]
                 self.rival_maps[name] = explain(model, batch.images[kept], self._rivals[kept], seeds).float().cpu()
         return maps

@@ -68,6 +68,7 @@ class Checkpoint:
         else:
             _start(folder, {"run": secrets.token_hex(16), "settings": settings, "notes": notes})
         with owned(folder):
+            # Read again under the lock, because another process may have completed the run since.
             started = cls.read(folder)
             refuse_other(folder, started["settings"], settings)
             checkpoint = cls(folder, started["run"])
@@ -238,6 +239,7 @@ class _Identities:
 
 def _identities(samples: Samples, workers: int, show_progress: bool) -> dict[str, tuple[int, str]]:
     """Return index and digest of every sample by its identifier."""
+    # ``batch_size=None`` yields the pairs one by one; a batch would hold a tuple of names and one of digests.
     loader: Any = DataLoader(_Identities(samples), batch_size=None, num_workers=workers)  # type: ignore[arg-type]  # has a length
     bar = tqdm(loader, "comparing the samples with those that were scored", disable=not show_progress, dynamic_ncols=True)
     indices: dict[str, int] = {}
@@ -257,6 +259,7 @@ def _report_changes(results: Sequence[BatchResult], now: dict[str, tuple[int, st
             f"none of the {len(scored)} samples that were scored is there as it was ({len(gone)} gone, {len(changed)} "
             f"changed: {listed([*changed, *gone])}); resume with the same data, or start anew in another folder."
         )
+    # stacklevel=5 is the caller of compare_methods, whose line the warning names.
     if gone:
         warnings.warn(
             f"{len(gone)} of {len(scored)} samples that were scored are not there any more; their scores are left out: "

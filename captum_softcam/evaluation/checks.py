@@ -134,6 +134,7 @@ def check_choices(explain: str, batch_size: int, examples: int, seed: int) -> No
             f"explain is {quoted(explain)}; expected 'true', the class of each sample, or 'predicted', that of the model."
         )
     for name, value, least in (("batch_size", batch_size, 1), ("examples", examples, 0), ("seed", seed, 0)):
+        # Integral includes NumPy's integers, but also bool, whose True would pass as 1.
         if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
             raise ValueError(f"{named(name)} is {quoted(value)}; expected a whole number from {least} up.")
 

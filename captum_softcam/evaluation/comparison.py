@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Comparison"]
 
 
+# A generated __eq__ would fail: comparing two tables gives a table, which has no truth value. Cached properties work in a
+# frozen class, because they write to ``__dict__`` directly.
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """Scores of methods x metrics x samples, with their costs and settings.
@@ -355,6 +357,7 @@ class Comparison:
     def _compare(self, baseline: str) -> pd.DataFrame:
         place = self.methods.index(baseline)
         with np.errstate(invalid="ignore"):  # the difference of two infinite scores is NaN
+            # NaN where either score is, so that only samples with both count.
             differences = _flat(np.delete(self._cube - self._cube[:, [place]], place, axis=1))
         methods = [name for name in self.methods if name != baseline]
         mean, low, high = mean_intervals(differences)

@@ -83,6 +83,7 @@ class CentredGaussian(Attribution):
         """
         bell = torch.ones((), dtype=torch.float64)  # float32 would depend on the instructions of the CPU
         for side in inputs.shape[2:]:
+            # exp(-2 u^2) with u from -1 to 1 has the standard deviation 1/2, a quarter of the side.
             line = torch.tensor([math.exp(-2 * (2 * i / max(1, side - 1) - 1) ** 2) for i in range(side)], dtype=bell.dtype)
             bell = bell[..., None] * line
         return bell.expand(len(inputs), 1, *bell.shape).to(inputs)
@@ -127,6 +128,7 @@ CONTROLS: dict[str, type[Attribution]] = {
 
 def name_seed(name: str) -> int:
     """Return the seed of a name, such as the identifier of a sample."""
+    # hash() of text differs between processes of Python.
     return zlib.crc32(name.encode("utf-8", "surrogatepass"))
 
 

@@ -141,4 +141,5 @@ class _LiveStorages(TorchDispatchMode):
 
 
 def _storages(values: Any) -> list[torch.UntypedStorage]:
+    # torch returns the same object for a storage each time, so that id() and weak references follow it across its views.
     return [leaf.untyped_storage() for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]

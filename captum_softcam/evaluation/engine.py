@@ -67,6 +67,7 @@ class LocalEngine:
         loader: Any = DataLoader(
             samples,  # type: ignore[arg-type]  # any object with a length and samples by index will do
             batch_sampler=batches,  # type: ignore[arg-type]  # any sequence of lists will do
+            # PyTorch's default raises TypeError for a dataclass.
             collate_fn=list,
             num_workers=self.workers,
         )
@@ -117,6 +118,7 @@ class RayEngine:
         if started:
             ray.init(address=self.address, log_to_driver=False, include_dashboard=False)
         try:
+            # Both limits, because Ray restarts a worker without repeating the task that it was running, unless told to.
             worker = ray.remote(
                 num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=self.retries, max_task_retries=self.retries
             )(_Worker)

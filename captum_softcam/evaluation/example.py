@@ -87,6 +87,7 @@ def _bytes(image: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """Return an image in steps of 1/255 of its range, and the range: [0, 1], or wider if the image exceeds it."""
     finite = image[image.isfinite()].double().numpy()
     low, high = finite.min(initial=0), finite.max(initial=1)
+    # Bytes have no NaN or infinity, which become the ends of the range.
     steps = (image.double().nan_to_num(low, high, low) - low) / (high - low) * 255
     return steps.round().byte().numpy(), np.array([low, high])
 

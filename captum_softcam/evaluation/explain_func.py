@@ -166,6 +166,7 @@ class LayerExplainFunc:
         try:
             apart = isinstance(self.method, type)  # classes run on a view of the model, or leave it unchanged
             quietly = _without_announcements() if _announces(self.method) else nullcontext()
+            # Gradients are enabled, because the caller may be within no_grad, where gradient methods fail.
             with nullcontext() if apart else _as_found(model), quietly, torch.enable_grad():
                 if seeds is None or not _draws(self.method):
                     return self._maps(model, images, targets, seeds)
@@ -194,6 +195,7 @@ class LayerExplainFunc:
                 f"{named(self.name)} gives {tuple(maps.shape)} for images {tuple(images.shape)}; maps have as many "
                 "dimensions, and there is one for each image."
             )
+        # Summed before: upsampling is linear, so that the result is the same and one channel is upsampled instead of all.
         return upsample(maps.detach().to(images).sum(1, keepdim=True), tuple(images.shape[2:]))
 
     def _attribute(self, model: nn.Module, images: Tensor, targets: Tensor, seeds: Sequence[int] | None) -> Any:
@@ -351,6 +353,7 @@ def _blame_scores(model: nn.Module, images: Tensor) -> None:
 def _random_numbers(seed: int, device: torch.device) -> Iterator[None]:
     """Seed the generators of PyTorch and NumPy within the block, and restore their states afterwards."""
     with _ONE_AT_A_TIME, torch.random.fork_rng([device] if device.type == "cuda" else []):
+        # fork_rng restores PyTorch's generators alone, while Captum's GradientShap and LayerGradientShap draw from NumPy's.
         state = np.random.get_state()
         try:
             _seed(seed, device)

@@ -42,6 +42,7 @@ def plot_comparison(view: View) -> Figure:
     rows = math.ceil((len(metrics) + 1) / _COLUMNS)
     columns = math.ceil((len(metrics) + 1) / rows)
     height = 0.75 + 0.24 * max(len(view.methods), 4)
+    # Not by pyplot, which keeps every figure in memory until it is closed.
     figure = Figure(figsize=(1.8 + 2.1 * columns, 0.4 + height * rows), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr, call-arg]
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
@@ -54,6 +55,8 @@ def plot_comparison(view: View) -> Figure:
     if handles := _legend(view):
         legend = figure.legend(handles=handles, loc="outside lower center", ncols=5, fontsize=_SMALL, frameon=False)
         for text in legend.get_texts():
+            # Matplotlib typesets what lies between two "$" of a name as a formula, or raises ValueError. Titles and labels
+            # have an argument against this, a legend does not.
             text.set_parse_math(False)
     return figure
 
@@ -98,6 +101,7 @@ def _draw_cost(axis: Any, view: View) -> None:
     axis.set_title("Mean rank (1 is best) and cost", fontsize=9)
     axis.set_xlabel("time relative to a forward pass", fontsize=_TINY, color="#555555")
     axis.set_ylim(len(view.methods) + 0.5, 0.5)
+    # Linear below 1, so that controls, which cost next to nothing, do not stretch the axis by several decades.
     axis.set_xscale("symlog", linthresh=1, linscale=0.5)
     axis.set_xlim(-0.25, 3 * max(points["cost"].max() if len(points) else 1, 1))
     axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))

@@ -149,6 +149,7 @@ class BatchResult:
 
 def fingerprint(sample: Sample) -> str:
     """Return a digest of the image, class and mask of a sample; equal only if all three are equal bit by bit."""
+    # int() first, because NumPy 2 writes its integers as "np.int64(1)".
     digest = hashlib.sha256(repr(int(sample.target)).encode())
     for tensor in (sample.image, sample.mask):
         if tensor is not None:

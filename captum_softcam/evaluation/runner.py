@@ -345,6 +345,7 @@ def accuracy(classifier: Classifier, samples: Samples, batch_size: int = 50) -> 
         score_table(logits, len(batch), single=True)
         predicted = logits.argmax(1) if logits.shape[1] > 1 else logits[:, 0] > 0
         correct += int((predicted == torch.tensor([sample.target for sample in batch])).sum())
+    # Wilson's, because the normal interval has no width at accuracies of 0 and 1.
     interval = binomtest(correct, len(samples)).proportion_ci(method="wilson")
     return correct / len(samples), float(interval.low), float(interval.high)
 
@@ -434,5 +435,6 @@ def _digest(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         digest.update(name.encode())
+        # Bytes, because NumPy has no bfloat16; flattened before, because torch cannot view a scalar as a smaller type.
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

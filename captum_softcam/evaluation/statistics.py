@@ -71,6 +71,7 @@ def _counts(samples: int, resamples: int, seed: int) -> Iterator[Array]:
 def _means(counts: Array, values: Array, defined: NDArray[np.bool_]) -> Array:
     """Compute the means of all columns in each resample, NaN where no defined value was drawn."""
     with np.errstate(invalid="ignore"):
+        # A product with counts, because values[drawn] would copy (S, C) for every resample.
         return np.asarray(counts @ values / (counts @ defined.astype(np.float64)))
 
 
@@ -125,6 +126,7 @@ def mean_ranks(means: Array, directions: Array) -> Array:
 def best(means: Array, directions: Array) -> NDArray[np.bool_]:
     """Return whether no other mean of the metric is better, False for NaN; arguments as for :func:`mean_ranks`."""
     signed = means * directions
+    # fmax ignores NaN, and unlike nanmax does not warn of a metric without any mean.
     return np.asarray(signed == np.fmax.reduce(signed, axis=0))
 
 
@@ -146,4 +148,5 @@ def decimals(values: Array) -> int:
     if not largest:
         return 3
     power = math.floor(math.log10(largest))
+    # Three significant digits below 0.1, at most five from 100 on.
     return min(3, max(0, 4 - power)) if power >= -1 else 2 - power

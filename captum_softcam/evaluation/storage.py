@@ -69,6 +69,7 @@ def _write_table(table: pd.DataFrame, file: BinaryIO) -> None:
         index=False,
         mode="wb",
         quoting=csv.QUOTE_NONNUMERIC,
+        # The default is that of the operating system, under which equal tables would have different digests.
         lineterminator="\n",
         encoding="utf-8",
         errors=_SURROGATES,
@@ -136,6 +137,7 @@ def _check(path: Path, expected: Mapping[str, Any] | None) -> None:
 def _read_table(path: Path) -> pd.DataFrame:
     """Read a table: text stays text ("007", "NA", "1e5"), numbers keep every digit, an empty number is NaN."""
     options: dict[str, Any] = {"encoding": "utf-8", "encoding_errors": _SURROGATES}
+    # The header is read first, because pandas takes the strings that mean NaN for each column by its name.
     columns = list(pd.read_csv(path, nrows=0, **options).columns)
     text = {name: str for name in columns if name in _TEXT}
     empty = {name: [""] for name in columns if name not in _TEXT}

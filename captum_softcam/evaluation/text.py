@@ -71,6 +71,7 @@ def _latex_cell(cell: Cell) -> str:
 
 
 def _escape_markdown(text: str) -> str:
+    # In one pass, so that no backslash that was added is escaped again.
     text = re.sub(r"([\\`*\[\]<>|&~$#])", r"\\\1", " ".join(text.split()))
     return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\_", text)  # an underscore within a word is not emphasis
 

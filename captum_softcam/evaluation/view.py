@@ -281,6 +281,7 @@ def digits(value: float, decimals: int, style: str = "") -> str:
     if decimals > _MOST_DECIMALS:
         return f"{value:{style}.2e}"
     rounded = round(value, decimals) + 0.0  # turns -0.0 into 0.0
+    # No plus in front of zero, because a difference that is rounded to zero has no direction.
     return f"{rounded:{style if rounded else style.replace('+', '')}.{decimals}f}"
 
 

@@ -85,6 +85,7 @@ def _draw_input(axis: Any, image: Tensor) -> None:
     if image.dim() == 2:
         _draw_lines(axis, image)
         return
+    # Without limits, Matplotlib stretches a grey image to its own range.
     axis.imshow(image.permute(1, 2, 0).numpy(), cmap="gray", vmin=0, vmax=1)
 
 
@@ -113,6 +114,7 @@ def _draw_map(axis: Any, image: Tensor, attribution: Tensor, mask: Tensor | None
     finite = np.isfinite(scaled)
     if not finite.all():
         _note(axis, f"{(~finite).mean():.0%} not finite")
+    # Values are in [-1, 1], where the rounding of float32 maps is 6e-8.
     elif np.ptp(scaled) <= 1e-6:
         _note(axis, "flat: no information")
 
@@ -122,6 +124,7 @@ def _spread(axis: Any, values: Any, image: Tensor, **options: Any) -> None:
     if image.dim() == 3:
         axis.imshow(values, **options)
         return
+    # Read before, because imshow sets the limits to its extent.
     low, high = axis.get_ylim()
     axis.imshow(values[None], extent=(-0.5, image.shape[1] - 0.5, low, high), aspect="auto", zorder=0, **options)
     axis.set_box_aspect(1)
@@ -201,6 +204,7 @@ def _values(values: Any) -> Tensor:
     """Convert a tensor or array to float64 on the CPU, which keeps gradients below the smallest float32."""
     if isinstance(values, Tensor):
         return values.detach().cpu().double()
+    # A copy, because torch refuses negative strides and warns of read-only arrays.
     return torch.from_numpy(np.array(values, dtype=np.float64))
 
 

@@ -70,7 +70,9 @@ def make_table(comparison: Comparison, metrics: Sequence[str] | None = None, bas
     table = Table(show_lines=True, title="mean and 95 % interval; ↑ higher is better, ↓ lower; * best")
     table.add_column("method", no_wrap=True)
     for name in metrics:
+        # Text, because Rich reads square brackets in a str as markup: it drops "[red]" and raises MarkupError for "[/b]".
         head = Text(f"{named(view.titles[name])} {'↑' if view.higher_is_better(name) else '↓'}")
+        # Of fixed width, so that the number of columns that fit is known before a table is made.
         table.add_column(head, justify="center", min_width=16, max_width=16)
     table.add_column("cost\npasses", justify="right")
     for method in view.methods:
@@ -121,6 +123,7 @@ def _print_table(comparison: Comparison, console: Console) -> None:
     for start in range(0, len(comparison.metrics), columns):
         console.print(make_table(comparison, comparison.metrics[start : start + columns]))
     for note in table_notes(comparison):
+        # Notes quote errors and names, whose brackets are not markup.
         console.print(note, highlight=False, markup=False)
 
 
@@ -141,6 +144,7 @@ def write_pictures(comparison: Comparison, folder: Path, classes: Sequence[str] 
         OSError: if the folder cannot be written to.
     """
     table = io.StringIO()
+    # By default Rich writes escape sequences into a file, too, if FORCE_COLOR or TTY_COMPATIBLE is set.
     print_table(comparison, Console(file=table, force_terminal=False, width=_width(len(comparison.metrics))))
     write_text(folder / "table.txt", table.getvalue())
     if comparison.examples:
