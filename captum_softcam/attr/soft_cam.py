@@ -107,9 +107,8 @@ class LayerSoftCam(LayerAttribution, PerturbationAttribution):
         layer = unwrap(self.layer)
         if not call.count:
             return self._evidence(call.with_one_blank())[:0]
-        trace = observe(
-            call, layer, tracked=False
-        )  # the check against the logits also shows whether the channels are dimension 1
+        # Not tracked, because the check against the logits also shows whether the channels are dimension 1.
+        trace = observe(call, layer, tracked=False)
         evidence: Tensor = trace.features
         refuse_flat_layer(evidence, type(self).__name__, call.model, layer, call.arguments)
         if not _explains(evidence, trace.result):
@@ -127,6 +126,13 @@ def _explains(evidence: Tensor, scores: Any) -> bool:
     if not isinstance(scores, Tensor) or scores.shape != logits.shape:
         return False
     # Relative to the largest logit, because the logit of one class may be close to 0.
-    scale = 1e-3 * (1 + logits.abs().max())
-    forms: tuple[Callable[[Tensor], Tensor], ...] = (lambda y: y, lambda y: y.softmax(1), torch.sigmoid)
-    return any(torch.allclose(scores, form(logits), atol=float(scale)) for form in forms)
+    error = 1e-3 * (1 + float(logits.abs().max()))
+    if torch.allclose(scores, logits, atol=error):
+        return True
+    # An error of a logit is a relative error of its probability. Capped, because large outputs of another layer would make
+    # any probabilities pass.
+    error = min(error, 0.1)
+    for known in (logits.softmax(1), logits.sigmoid()):
+        if bool(((scores - known).abs() <= error * known.amax(1, keepdim=True)).all()):
+            return True
+    return False

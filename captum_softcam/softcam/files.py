@@ -133,7 +133,7 @@ def write_file(
     """Write a network and all that is needed to use it; arguments and errors as for :meth:`Classifier.save`."""
     path = Path(path)
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"the folder '{path.parent}' for '{path.name}' does not exist; make it first.")
+        raise FileNotFoundError(f"the folder '{shown(path.parent)}' for '{shown(path.name)}' does not exist; make it first.")
     state = model.state_dict()
     if architecture is None:
         architecture = _identified(model, len(classes) if classes is not None else len(_last(state)))

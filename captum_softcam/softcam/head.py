@@ -353,11 +353,11 @@ def _pads(module: nn.Module) -> bool:
 
 def _function_module(node: fx.Node) -> nn.Module | None:
     """Return the module of a functional activation; None if it has arguments that the module lacks."""
-    # F.leaky_relu(x, 0.3) has its setting here as well: functions that torch writes in Python name all arguments but the
-    # first when they are called on a proxy.
+    # Functions that torch writes in Python name all arguments but the first when they are called on a proxy, F.leaky_relu
+    # among them; built-in ones such as F.softplus do not. Their modules have the same arguments in the same order.
     settings = {name: value for name, value in node.kwargs.items() if name != "inplace"}
     try:
-        return ACTIVATIONS[_called(node)](**settings)
+        return ACTIVATIONS[_called(node)](*node.args[1:], **settings)
     except TypeError:
         return None
 

@@ -49,3 +49,33 @@ def test_errors_say_what_to_do(net, images):
         LayerSoftCam(model, model.evidence).attribute(images)
     with pytest.raises(ValueError, match="in train mode"):
         LayerSoftCam(model.train(), model.evidence).attribute(images, target=0)
+
+
+@pytest.mark.parametrize("around", [lambda y: y.softmax(1), torch.sigmoid])
+def test_probabilities_that_do_not_come_from_the_layer_are_refused(around):
+    """Neither the size of the layer's output nor the number of classes makes them pass."""
+
+    class Large(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Conv2d(3, 200, 1)
+
+        def forward(self, images):
+            return around(20 * torch.sin(1e4 * self.layer(images).mean((2, 3))) - 10)
+
+    torch.manual_seed(0)
+    model, images = Large().eval(), torch.rand(2, 3, 8, 8)
+    for scale in (1, 1e4):
+        model.layer.weight.data *= scale
+        with pytest.raises(ValueError, match="not the model's logits"):
+            LayerSoftCam(model, model.layer).attribute(images, target=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("around", [lambda y: y, lambda y: y.softmax(1), torch.sigmoid])
+def test_rounding_is_not_mistaken_for_another_model(dtype, around):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 500, 1), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    net[0].weight.data *= 20
+    net, images = net.eval().to(dtype), torch.rand(2, 3, 64, 64, dtype=dtype)
+    assert LayerSoftCam(lambda x: around(net(x)), net[0]).attribute(images, target=1).shape == (2, 1, 64, 64)

@@ -439,6 +439,8 @@ class TestRefused:
 
     def test_several_labels_in_folders(self, images):
         assert "need a CSV file" in refused(*images, "--kind", "multilabel", "--out", "run")
+        sentence = refused("--csv", "t.csv", "--val-images", "v", "--kind", "multilabel", "--out", "run")
+        assert sentence == "--val-images has one label per image; for several, use --csv with a column split."
 
     def test_three_classes_for_binary(self, images):
         assert refused(*images, "--kind", "binary", "--out", "run").startswith("binary needs two classes; got 3")

@@ -135,6 +135,15 @@ def test_strides_that_are_no_layers_are_refused():
         convert_to_softcam(_network("inception_v3"), output_stride=16)
     with pytest.raises(ValueError, match=r"strides \[32, 32\], where \[16, 16\] were wanted"):
         convert_to_softcam(torchvision.models.swin_t(num_classes=3).eval(), output_stride=16)
+    end = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)]
+    mirrored = nn.Conv2d(3, 3, 3, 2, padding=1, padding_mode="reflect")
+    with pytest.raises(ValueError, match="layer '4' pads with 'reflect', which output_stride does not support"):
+        convert_to_softcam(nn.Sequential(*(nn.MaxPool2d(2) for _ in range(4)), mirrored, *end), output_stride=8)
+    summed = nn.AvgPool2d(2, divisor_override=1)
+    with pytest.raises(ValueError, match="layer '4' has divisor_override, which output_stride does not support"):
+        convert_to_softcam(
+            nn.Sequential(nn.Conv2d(3, 3, 1), *(nn.MaxPool2d(2) for _ in range(3)), summed, *end), output_stride=8
+        )
 
 
 @pytest.mark.parametrize("kind", [nn.AvgPool2d, nn.MaxPool2d])
@@ -248,6 +257,10 @@ HEADS = {
     "activation with a setting": (
         False,
         lambda net, x: net.last(F.leaky_relu(net.first(x.mean((2, 3))), 0.3)),
+    ),
+    "activation with a setting, built into torch": (
+        False,
+        lambda net, x: net.last(F.softplus(net.first(x.mean((2, 3))), 2.0)),
     ),
     "dictionary": (True, lambda net, x: {"logits": net.last(net.first(x.mean((2, 3)))), "features": x}),
     "tuple": (True, lambda net, x: (net.last(net.first(x.mean((2, 3)))), x.sum())),

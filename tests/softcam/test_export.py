@@ -238,7 +238,7 @@ class TestRefusals:
     def test_an_existing_file_is_kept(self, tmp_path):
         path = tmp_path / "there.onnx"
         path.write_text("precious")
-        self.refused(FileExistsError, f"'{re.escape(str(path))}' exists; take it away", _small(), path)
+        self.refused(FileExistsError, f"'{re.escape(str(path))}' exists; remove it", _small(), path)
         assert path.read_text() == "precious"
 
     @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])

@@ -257,3 +257,9 @@ def test_what_was_there_stays_when_the_new_file_fails(evident, small, tmp_path):
         replace(evident, architecture=Architecture("resnet18", {"num_classes": 3})).save(path)
     assert path.read_bytes() == content
     assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_black_box_is_not_a_softcam_model(small, tmp_path):
+    with pytest.raises(TypeError, match=r"save_softcam needs a SoftCamModel; got ShuffleNetV2\. Use Classifier\.save"):
+        save_softcam(small.model, tmp_path / "model.safetensors")
+    assert not list(tmp_path.iterdir())

@@ -22,6 +22,10 @@ def test_equals_the_oracle(evidence, weights):
     torch.testing.assert_close(ElasticNetEvidenceLoss(*weights, reduction="sum")(evidence), want.sum())
 
 
+def test_its_settings_are_printed():
+    assert str(ElasticNetEvidenceLoss(0.1, 0.2)) == "ElasticNetEvidenceLoss(lambda_l1=0.1, lambda_l2=0.2, reduction='mean')"
+
+
 def test_every_image_of_the_batch_is_penalised(evidence):
     evidence.requires_grad_()
     ElasticNetEvidenceLoss(0.1, 0.1)(evidence).backward()

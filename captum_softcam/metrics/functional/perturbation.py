@@ -132,6 +132,7 @@ def monotonicity(
     Raises:
         ValueError: as :func:`insertion_curve` does.
     """
+    maps = usable_maps(images, maps)  # as floats, because the negative of an unsigned integer wraps around
     curves = insertion_curve(forward_func, images, -maps, targets, baseline, patches=patches, steps=steps)
     # A comparison with NaN is False, which would count as a fall: NaN is restored below.
     kept = curves[:, 1:] >= (1 - tolerance) * curves[:, :-1]

@@ -198,7 +198,8 @@ def infidelity(
     subsets = _squares(grid(maps.shape[2:], patches), sides)
     sums, drops = _removals(forward_func, images, maps, targets, baseline, patches, subsets)
     if scaled:  # least squares; a negative factor would turn a wrong map into a right one
-        fits = (sums * drops).sum(1) / sums.square().sum(1)
+        size = sums.square().sum(1)
+        fits = torch.where(size == 0, 0, (sums * drops).sum(1) / size)  # a map of equal parts for and against in each patch
         sums = sums * fits.clamp(min=0)[:, None]
     return nan_if_flat((sums - drops).square().mean(1), maps)
 

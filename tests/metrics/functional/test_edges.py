@@ -110,7 +110,7 @@ def test_arguments_are_left_as_they_are(name):
 
 
 @pytest.mark.parametrize("name", SCORES)
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64, torch.uint8])
 def test_narrow_and_whole_numbers(name, dtype):
     maps, masks = _scenes((60, 60))
     maps, masks = (100 * maps[5:]).to(dtype), masks[5:]  # their sum is beyond float16

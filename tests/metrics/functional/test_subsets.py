@@ -220,3 +220,12 @@ def test_what_does_not_fit_is_refused(model, images, maps, targets, function):
         function(lambda x: x, images, maps, targets, images * 0, patches=7)
     with pytest.raises(ValueError, match="a side of 7 positions cannot be cut into 8 patches"):
         function(model, images, maps, targets, images * 0, patches=8)
+
+
+def test_infidelity_of_a_map_that_cancels_in_every_patch_is_that_of_an_empty_one():
+    images, _, targets, baseline = example((4, 4))
+    cancelling = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(3, 1, 4, 2)
+    got = infidelity(bent, images, cancelling, targets, baseline, patches=2, sides=[1])
+    subsets = [{tuple(place)} for place in torch.ones(2, 2).nonzero().tolist()]
+    falls = [told(i, images, cancelling, targets, baseline, subsets, 2)[0] for i in range(3)]
+    torch.testing.assert_close(got, torch.tensor(falls, dtype=torch.float64).square().mean(1))
