@@ -109,6 +109,10 @@ class TestHead:
             fit_head(model, 5)
             assert str(model) == str(torchvision.models.get_model(name, num_classes=5))
 
+    def test_no_last_layer(self):
+        with pytest.raises(ValueError, match="Sequential has no linear and no convolutional layer that could be its last"):
+            last_layer(torch.nn.Sequential(torch.nn.Flatten()))
+
     def test_a_head_that_fits_is_kept(self):
         model = torchvision.models.get_model(NAME, num_classes=5)
         head = model.fc

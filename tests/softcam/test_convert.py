@@ -131,6 +131,8 @@ def test_output_stride_at_odd_sizes(name):
 
 
 def test_strides_that_are_no_layers_are_refused():
+    with pytest.raises(ValueError, match="output_stride needs a network with convolutions; this one has none"):
+        convert_to_softcam(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)), output_stride=8)
     with pytest.raises(ValueError, match=r"output_stride=16 takes its branches apart: on an input of 16384 pixels, Sizes"):
         convert_to_softcam(_network("inception_v3"), output_stride=16)
     with pytest.raises(ValueError, match=r"strides \[32, 32\], where \[16, 16\] were wanted"):

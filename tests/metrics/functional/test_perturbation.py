@@ -141,6 +141,13 @@ def test_some_orders_rise_and_some_do_not():
     assert monotonicity(falling, images, maps, target, images * 0, patches=4, steps=16).eq(0).all()
 
 
+def test_unsigned_maps_are_not_turned_over(model, images, maps, targets):
+    maps = (100 * maps.abs()).to(torch.uint8)
+    got = monotonicity(model, images, maps, targets, BLACK, patches=7, steps=7)
+    assert torch.equal(got, monotonicity(model, images, maps.float(), targets, BLACK, patches=7, steps=7))
+    assert not torch.equal(got, monotonicity(model, images, -maps.float(), targets, BLACK, patches=7, steps=7))
+
+
 def test_a_fall_within_the_tolerance_is_none(images, maps, targets):
     shaky = lambda x: torch.stack([-1e-6 * x.sum((1, 2, 3)), x.new_zeros(len(x)), x.new_zeros(len(x))], 1)  # noqa: E731
     targets = torch.zeros_like(targets)
