@@ -126,13 +126,17 @@ def _result(parser: argparse.ArgumentParser, options: argparse.Namespace, comple
     """Return the comparison, after running what is missing of it; ``complete`` is the one in ``--out``, if there is one."""
     if complete is None:
         return _run(parser, options)
-    wanted = 0 if options.report is None else min(options.gallery or _GALLERY, len(complete.samples))
-    if len(complete.examples) >= wanted:
+    if options.report is None:
+        return complete
+    wanted = min(options.gallery or _GALLERY, len(complete.samples))
+    enough = len(complete.examples) >= wanted
+    # A run without a report keeps no maps of the runner-up.
+    if enough and all(example.rival_maps for example in complete.examples[:wanted]):
         return complete
     # Only the model can make more maps. Scores that are complete are not computed again.
     if "command" in complete.manifest:
         return _run(parser, options)
-    if options.gallery is None:
+    if enough or options.gallery is None:
         return complete
     raise ValueError(
         f"the comparison keeps the maps of {len(complete.examples)} samples and was not started by this command; leave "
@@ -181,7 +185,11 @@ def _write(options: argparse.Namespace, comparison: Comparison) -> None:
         write_pictures(comparison, options.out, classes)
     if options.report is not None:
         options.report.parent.mkdir(parents=True, exist_ok=True)
-        write_report(comparison, options.report, classes)
+        try:
+            write_report(comparison, options.report, classes)
+        except FileExistsError as error:
+            # It appeared during the run. A ValueError, because a FileExistsError says that --out belongs to another run.
+            raise ValueError(str(error)) from error
 
 
 def _print(options: argparse.Namespace, comparison: Comparison) -> None:
@@ -272,11 +280,14 @@ def _device(options: argparse.Namespace) -> Any:
 
 
 def _engine(options: argparse.Namespace) -> Engine:
+    from torch import device
+
     from captum_softcam.evaluation import LocalEngine, RayEngine
 
     if options.engine == "ray":
+        gpus = int(device(options.device or "cpu").type == "cuda")  # whatever its number: Ray chooses the GPU of a worker
         # --workers 0, the default, stands for as many workers of Ray as the cluster has room for.
-        return RayEngine(options.address, options.workers or None, gpus=1 if options.device == "cuda" else 0)
+        return RayEngine(options.address, options.workers or None, gpus=gpus)
     if options.address is not None:
         raise ValueError("--address is for --engine ray; leave it out.")
     return LocalEngine(options.workers)

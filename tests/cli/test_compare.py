@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -197,6 +198,18 @@ def test_a_report_is_added_on_resume_and_afterwards_with_the_gallery_that_is_ask
     assert Path("two.html").exists()
 
 
+def test_a_report_that_is_added_to_a_complete_run_has_the_maps_of_the_runner_up():
+    assert run(*TINY, "--out", "run").code == 0
+    assert [bool(example.rival_maps) for example in Comparison.load(Path("run")).examples] == [False, False]
+    done = run("compare", "--resume", "--out", "run", "--report", "r.html", "--gallery", "2")
+    assert done.code == 0, done.err
+    examples = Comparison.load(Path("run")).examples
+    assert [bool(example.rival_maps) for example in examples] == [True, True]
+    before = Path("run/examples.npz").read_bytes()
+    assert run("compare", "--resume", "--out", "run", "--report", "s.html", "--gallery", "2").code == 0
+    assert Path("run/examples.npz").read_bytes() == before, "nothing was missing"
+
+
 @pytest.mark.parametrize(
     ("report", "words"),
     [
@@ -225,6 +238,26 @@ def test_a_report_that_cannot_be_written_in_the_end_loses_nothing(monkeypatch):
     )
     assert run("compare", "--resume", "--out", "run").code == 0
     assert Path("r.html").exists()
+
+
+def test_a_report_that_appears_during_the_run_loses_nothing(monkeypatch):
+    from captum_softcam.report import write_pictures
+
+    def slowly(*arguments: object) -> None:
+        write_pictures(*arguments)
+        Path("r.html").touch()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("captum_softcam.report.write_pictures", slowly)
+        done = run(*TINY, "--out", "run", "--report", "r.html")
+    assert done.code == 2
+    assert done.err.splitlines()[-1] == (
+        "captum-softcam compare: 'r.html' exists already and is not overwritten; choose another name or move it away. "
+        "The scores are complete; go on with: captum-softcam compare --resume --out run"
+    )
+    Path("r.html").unlink()
+    assert run("compare", "--resume", "--out", "run").code == 0
+    assert Path("r.html").stat().st_size
 
 
 def test_two_at_once_in_one_folder(monkeypatch):
@@ -289,6 +322,12 @@ def test_refused(options, sentence):
     assert done.code == 2
     assert sentence in done.err
     assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(("device", "gpus"), [(None, 0), ("cpu", 0), ("cuda", 1), ("cuda:0", 1)])
+def test_workers_of_ray_get_a_gpu_for_every_name_of_one(device, gpus):
+    options = argparse.Namespace(engine="ray", address=None, workers=0, device=device)
+    assert compare._engine(options).gpus == gpus
 
 
 def test_on_a_cluster(whole):
