@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -44,10 +46,14 @@ def add_convert(commands: Any) -> None:
 
 def _convert(options: argparse.Namespace) -> None:
     from captum_softcam.evaluation.checkpoint import refuse_existing
+    from captum_softcam.softcam.export import check_packages
 
     # Before the model is loaded, because its weights may be a download.
     for path in filter(None, (options.out, options.onnx)):
         refuse_existing(path)
+    if options.onnx is not None:
+        with _missing_extra_in_words():  # after --out is written, the same command would be refused
+            check_packages()
     classifier = _converted(options, _source(options))
     print(classifier.model.conversion)
     if options.out is not None:
@@ -59,6 +65,15 @@ def _convert(options: argparse.Namespace) -> None:
             if options.out is None:
                 raise
             raise KeyboardInterrupt(f"'{shown(options.out)}' was written, the ONNX file was not") from stop
+
+
+@contextmanager
+def _missing_extra_in_words() -> Iterator[None]:
+    """Turn an ImportError, whose message names the cure, into an error that is reported as one line."""
+    try:
+        yield
+    except ImportError as error:
+        raise ValueError(str(error)) from error
 
 
 def _source(options: argparse.Namespace) -> Classifier:
@@ -102,7 +117,5 @@ def _exported(classifier: Classifier, path: Path) -> Path:
 
     model = cast("SoftCamModel", classifier.model)
     classes, mean, std = classifier.classes, classifier.mean, classifier.std
-    try:
+    with _missing_extra_in_words():
         return export_onnx(model, path, _probe(classifier), classes=classes, mean=mean, std=std)
-    except ImportError as error:
-        raise ValueError(str(error)) from error

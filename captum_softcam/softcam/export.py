@@ -97,7 +97,7 @@ def export_onnx(
     _check_model(model)
     _check_path(path)
     _check_example(example)
-    _check_packages()
+    check_packages()
     reference = copy.deepcopy(model).cpu()
     net = _TwoOutputs(copy.deepcopy(reference)).eval()
     images = example.detach().cpu()
@@ -161,7 +161,8 @@ def _check_example(example: object) -> None:
         )
 
 
-def _check_packages() -> None:
+def check_packages() -> None:
+    """Raise ImportError if a package that the export needs is missing."""
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(f"export_onnx needs {listed(missing)}; run: pip install 'captum-softcam[onnx]'.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -114,6 +115,14 @@ def test_refusals(checkpoint, here):
     assert "exists already and is not overwritten" in refused("--onnx", checkpoint)
     assert "not a safetensors file, or is truncated" in refused("--model", _broken(here))
     assert "does not run on the example (2, 3, 8, 8)" in refused("--model", "alexnet", "--size", 8)
+
+
+def test_a_missing_extra_is_found_before_anything_is_written(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else find(name))
+    assert refused("--out", "a.safetensors", "--onnx", "a.onnx") == (
+        "export_onnx needs onnxscript; run: pip install 'captum-softcam[onnx]'."
+    )
 
 
 def _broken(folder: Path) -> Path:
