@@ -32,6 +32,8 @@ def add_explain(commands: Any) -> None:
 
 
 def _explain(options: argparse.Namespace) -> None:
+    import torch
+
     from captum_softcam._files import replacing
     from captum_softcam.data import Sample, read_image
     from captum_softcam.evaluation import explain_sample
@@ -43,7 +45,8 @@ def _explain(options: argparse.Namespace) -> None:
     refuse_existing(out)
     classifier = load_model(options)
     image = read_image(options.image, classifier.image_size)
-    logits = classifier.model(classifier.normalize(image[None]))[0]
+    with torch.no_grad():  # otherwise the logits would keep all activations in memory until the end
+        logits = classifier.model(classifier.normalize(image[None]))[0]
     predicted = int(logits.argmax())
     target = predicted if options.target is None else _class_number(options.target, classifier.classes)
     example = explain_sample(

@@ -20,6 +20,7 @@ from PIL import Image
 from captum_softcam import cli
 from captum_softcam.attr import METHODS
 from captum_softcam.cli import compare
+from captum_softcam.cli.options import load_model
 from captum_softcam.evaluation import CONTROLS
 from captum_softcam.softcam import EMBEDDED
 
@@ -497,6 +498,18 @@ class TestExplain:
         assert re.fullmatch(r"predicted: ([\w -]+) \(([01]\.\d{3})\)", lines[0])
         assert lines[1] == lines[0].replace("predicted", "explained")
         assert lines[2] == "picture: f.png"
+
+    def test_the_prediction_keeps_no_activations(self, image, monkeypatch):
+        tracked = []
+
+        def load(options):
+            classifier = load_model(options)
+            classifier.model.register_forward_hook(lambda *call: tracked.append(call[-1].requires_grad))
+            return classifier
+
+        monkeypatch.setattr("captum_softcam.cli.explain.load_model", load)
+        assert self.explain(image, "--out", "f.png").code == 0
+        assert tracked[0] is False
 
     def test_default_name(self, image):
         assert self.explain(image).code == 0
