@@ -338,13 +338,15 @@ def accuracy(classifier: Classifier, samples: Samples, batch_size: int = 50) -> 
     """
     if not len(samples):
         raise ValueError("there are no samples to predict; pass at least one.")
-    correct = 0
+    correct, device = 0, device_of(classifier.model)
     for start in range(0, len(samples), batch_size):
         batch = [samples[i] for i in range(start, min(start + batch_size, len(samples)))]
-        logits = classifier.model(classifier.normalize(torch.stack([sample.image for sample in batch])))
+        images = torch.stack([sample.image for sample in batch]).to(device)
+        logits = classifier.model(classifier.normalize(images))
         score_table(logits, len(batch), single=True)
         predicted = logits.argmax(1) if logits.shape[1] > 1 else logits[:, 0] > 0
-        correct += int((predicted == torch.tensor([sample.target for sample in batch])).sum())
+        labels = torch.tensor([sample.target for sample in batch], device=predicted.device)
+        correct += int((predicted == labels).sum())
     # Wilson's, because the normal interval has no width at accuracies of 0 and 1.
     interval = binomtest(correct, len(samples)).proportion_ci(method="wilson")
     return correct / len(samples), float(interval.low), float(interval.high)

@@ -7,18 +7,28 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from captum_softcam.data import Sample
 from captum_softcam.evaluation import accuracy
 
 
-def classifier():
-    """Says class 1 where the first pixel is above one half."""
+class Function(nn.Module):
+    """A function of the images as a model."""
+
+    def __init__(self, function, device="cpu"):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, device=device))
+        self.forward = function
+
+
+def classifier(function=None, device="cpu"):
+    """Says class 1 where the first pixel is above one half, unless there is another function."""
 
     def model(images):
         return torch.stack([torch.full((len(images),), 0.5), images[:, 0, 0, 0]], 1)
 
-    return SimpleNamespace(model=model, normalize=lambda images: images)
+    return SimpleNamespace(model=Function(function or model, device), normalize=lambda images: images)
 
 
 def samples(count, right):
@@ -44,7 +54,19 @@ def test_nobody_to_predict():
 
 def test_a_single_logit_says_1_above_0():
     """Its argmax would say 0 of everything."""
-    single = SimpleNamespace(model=lambda images: images[:, :1, 0, 0] - 0.5, normalize=lambda images: images)
+    single = classifier(lambda images: images[:, :1, 0, 0] - 0.5)
     assert accuracy(single, samples(4, 3))[0] == 0.75
     with pytest.raises(ValueError, match=r"the model gives \(4,\) for 4 images; expected logits"):
-        accuracy(SimpleNamespace(model=lambda images: images[:, 0, 0, 0], normalize=lambda x: x), samples(4, 3))
+        accuracy(classifier(lambda images: images[:, 0, 0, 0]), samples(4, 3))
+
+
+def test_images_are_moved_to_the_device_of_the_model():
+    """The device without memory is there on every machine; its images have no values, so the logits are made up."""
+    seen = []
+
+    def model(images):
+        seen.append(images.device.type)
+        return torch.tensor([[0.0, 1.0]]).expand(len(images), 2)
+
+    assert accuracy(classifier(model, "meta"), samples(3, 2))[0] == pytest.approx(2 / 3)
+    assert seen == ["meta"]
