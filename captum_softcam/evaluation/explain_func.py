@@ -22,6 +22,7 @@ from captum.attr import (
     LimeBase,
     NeuronGradientShap,
     NoiseTunnel,
+    ShapleyValues,
     ShapleyValueSampling,
 )
 from numpy.typing import NDArray
@@ -258,7 +259,9 @@ def _is_captum(method: Any) -> bool:
 
 def _draws(method: Any) -> bool:
     """Return whether a method is one of Captum's random methods."""
-    return isinstance(method, _RANDOM) or (isinstance(method, type) and issubclass(method, _RANDOM))
+    cls = method if isinstance(method, type) else type(method)
+    # Captum's exact ShapleyValues are derived from the sampling, but use all permutations.
+    return issubclass(cls, _RANDOM) and not issubclass(cls, ShapleyValues)
 
 
 def _announces(method: Any) -> bool:

@@ -141,6 +141,24 @@ def test_maps_are_arrays_at_input_resolution(model, batch, name):
     assert np.ptp(maps) > 0
 
 
+def test_exact_shapley_values_are_computed_for_a_whole_batch(plain, images):
+    """Nothing in them is random, unlike in the sampling that Captum derives them from."""
+    sizes = []
+
+    def model(images, run=plain.forward):
+        sizes.append(len(images))
+        return run(images)
+
+    plain.forward = model
+    LayerExplainFunc(captum.attr.ShapleyValues, feature_mask=PAIRS).explain(plain, images, TARGETS)
+    assert sizes[0] == 3
+    sizes.clear()
+    LayerExplainFunc(captum.attr.ShapleyValueSampling, feature_mask=PAIRS, n_samples=1).explain(
+        plain, images, TARGETS, [1, 2, 3]
+    )
+    assert sizes[0] == 1
+
+
 @pytest.mark.parametrize("name", [name for name in _captums() if name not in REFUSED])
 def test_every_class_of_captum_gives_maps_that_do_not_depend_on_the_batch(plain, images, name):
     explain = LayerExplainFunc(_captums()[name], "last", **ARGUMENTS.get(name, {}))
