@@ -157,17 +157,18 @@ class _Scoring:
     def _explain(self, place: int, name: str) -> Tensor:
         """Compute the maps of one method and their cost; keep those of the examples."""
         explain, model, batch, count = self.scorer.methods[name].explain, self.scorer.model, self.batch, len(self.samples)
+        seeds = self._seeds()
         # Following memory slows the CPU down, so that only the batch of the first sample is measured.
         with CostMeter(model, memory=0 in self.result.indices) as meter:
-            maps = explain(model, batch.images, batch.targets, self._seeds())
+            maps = explain(model, batch.images, batch.targets, seeds)
         peak = np.nan if meter.peak_bytes is None else meter.peak_bytes
         self.result.costs[place] = meter.forwards / count, meter.backwards / count, meter.seconds / count, peak
         if kept := self._kept:
             self.maps[name] = maps[kept].float().cpu()
-            if self.scorer.rivals and batch.outputs.shape[1] > 1:
+            if self.scorer.rivals:
                 # The seeds of the explained class, so that the maps of a random method differ by the class alone.
-                seeds = [self._seeds()[i] for i in kept]
-                self.rival_maps[name] = explain(model, batch.images[kept], self._rivals[kept], seeds).float().cpu()
+                rivals = explain(model, batch.images[kept], self._rivals[kept], [seeds[i] for i in kept])
+                self.rival_maps[name] = rivals.float().cpu()
         return maps
 
     def _attempt(self, method: str, metric: str, work: Callable[[], Any]) -> Any:
