@@ -81,8 +81,8 @@ def make_example(index: int) -> Example:
     mask[:, 4:12, 6:20] = True
     sample = Sample(torch.rand(3, 20, 30, generator=generator), index, mask if index else None, f"s{index}")
     maps = {name: make_map(10 * index + place) for place, name in enumerate(METHODS)}
-    rivals = {name: make_map(100 + 10 * index + place) for place, name in enumerate(METHODS)}
-    return Example(sample, index, maps, torch.tensor([0.2, 0.3, 0.5]), 2, rivals)
+    runner_up_maps = {name: make_map(100 + 10 * index + place) for place, name in enumerate(METHODS)}
+    return Example(sample, index, maps, torch.tensor([0.2, 0.3, 0.5]), 2, runner_up_maps)
 
 
 def _scores() -> list[dict[str, Any]]:
@@ -172,7 +172,7 @@ def renamed_examples(comparison: Comparison, identifiers: Sequence[str], methods
             example,
             sample=dataclasses.replace(example.sample, identifier=identifiers[place]),
             maps={methods[name]: attribution for name, attribution in example.maps.items()},
-            rival_maps={methods[name]: attribution for name, attribution in example.rival_maps.items()},
+            runner_up_maps={methods[name]: attribution for name, attribution in example.runner_up_maps.items()},
         )
         for place, example in enumerate(comparison.examples)
     ]
@@ -205,7 +205,7 @@ def hostile_comparison() -> Comparison:
 
 
 def big_examples(kind: str) -> list[Example]:
-    """50 samples of 224 x 224 with 8 methods and the rival's maps: smooth as layer maps, or noise."""
+    """50 samples of 224 x 224 with 8 methods and the maps of the runner-up: smooth as layer maps, or noise."""
     generator = torch.Generator().manual_seed(0)
     size = 7 if kind == "smooth" else 224
     drawn = torch.randn(16, 1, size, size, generator=generator)

@@ -131,7 +131,7 @@ def _result(parser: argparse.ArgumentParser, options: argparse.Namespace, comple
     wanted = min(options.gallery or _GALLERY, len(complete.samples))
     enough = len(complete.examples) >= wanted
     # A run without a report keeps no maps of the runner-up.
-    if enough and all(example.rival_maps for example in complete.examples[:wanted]):
+    if enough and all(example.runner_up_maps for example in complete.examples[:wanted]):
         return complete
     # Only the model can make more maps. Scores that are complete are not computed again.
     if "command" in complete.manifest:
@@ -165,7 +165,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Compar
         seed=options.seed,
         examples=_EXAMPLES if options.report is None else options.gallery or _GALLERY,
         # Only the report shows the runner-up, whose maps cost one more attribution per example.
-        rivals=options.report is not None,
+        runner_up=options.report is not None,
         folder=options.out,
         resume=options.resume,
         engine=_engine(options),

@@ -47,7 +47,7 @@ class BatchScorer:
         explain (str): the class to explain, ``"true"`` or ``"predicted"``.
         seed (int): seed of the random subsets.
         kept (frozenset of int): indices of the samples whose maps are kept.
-        rivals (bool): whether maps of the runner-up class are kept, too.
+        runner_up (bool): whether maps of the runner-up class are kept, too.
     """
 
     model: nn.Module
@@ -58,7 +58,7 @@ class BatchScorer:
     explain: Literal["true", "predicted"]
     seed: int
     kept: frozenset[int]
-    rivals: bool
+    runner_up: bool
 
     def score(self, indices: Sequence[int], samples: Sequence[Sample], progress: Progress = lambda *_: None) -> BatchResult:
         """Score a batch of samples.
@@ -103,7 +103,7 @@ class _Scoring:
     result: BatchResult
     progress: Progress
     maps: dict[str, Tensor] = field(default_factory=dict)
-    rival_maps: dict[str, Tensor] = field(default_factory=dict)
+    runner_up_maps: dict[str, Tensor] = field(default_factory=dict)
 
     def score(self, place: int, name: str) -> None:
         """Score one method under all metrics; ``place`` is its position among the methods."""
@@ -133,8 +133,8 @@ class _Scoring:
                 target=int(self.batch.targets[i]),
                 maps={name: maps[j] for name, maps in self.maps.items()},
                 probabilities=probabilities[i],
-                rival=int(self._rivals[i]) if self.rival_maps else None,
-                rival_maps={name: maps[j] for name, maps in self.rival_maps.items()},
+                runner_up=int(self._runner_up[i]) if self.runner_up_maps else None,
+                runner_up_maps={name: maps[j] for name, maps in self.runner_up_maps.items()},
             )
             for j, i in enumerate(self._kept)
         ]
@@ -147,7 +147,7 @@ class _Scoring:
         return [i for i, index in enumerate(self.result.indices) if index in self.scorer.kept]
 
     @property
-    def _rivals(self) -> Tensor:
+    def _runner_up(self) -> Tensor:
         """The class with the highest score besides the explained one, (N,)."""
         return self.batch.outputs.scatter(1, self.batch.targets[:, None], -torch.inf).argmax(1)
 
@@ -165,10 +165,10 @@ class _Scoring:
         self.result.costs[place] = meter.forwards / count, meter.backwards / count, meter.seconds / count, peak
         if kept := self._kept:
             self.maps[name] = maps[kept].float().cpu()
-            if self.scorer.rivals:
+            if self.scorer.runner_up:
                 # The seeds of the explained class, so that the maps of a random method differ by the class alone.
-                rivals = explain(model, batch.images[kept], self._rivals[kept], [seeds[i] for i in kept])
-                self.rival_maps[name] = rivals.float().cpu()
+                runner_up_maps = explain(model, batch.images[kept], self._runner_up[kept], [seeds[i] for i in kept])
+                self.runner_up_maps[name] = runner_up_maps.float().cpu()
         return maps
 
     def _attempt(self, method: str, metric: str, work: Callable[[], Any]) -> Any:

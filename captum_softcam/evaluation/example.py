@@ -28,16 +28,16 @@ class Example:
         target (int): the explained class.
         maps (dict): maps (1, h, w) of the explained class by method, at the resolution of the image or of a layer.
         probabilities (Tensor): probabilities of all classes, (K,). Default: None
-        rival (int): the runner-up, the class with the highest score besides ``target``. Default: None
-        rival_maps (dict): maps (1, h, w) of the runner-up by method. Default: none
+        runner_up (int): the class with the highest score besides ``target``. Default: None
+        runner_up_maps (dict): maps (1, h, w) of the runner-up by method. Default: none
     """
 
     sample: Sample
     target: int
     maps: dict[str, Tensor]
     probabilities: Tensor | None = None
-    rival: int | None = None
-    rival_maps: dict[str, Tensor] = field(default_factory=dict)
+    runner_up: int | None = None
+    runner_up_maps: dict[str, Tensor] = field(default_factory=dict)
 
 
 def pack_examples(examples: Sequence[Example]) -> Arrays:
@@ -63,9 +63,10 @@ def _names(example: Example) -> dict[str, Any]:
         "identifier": example.sample.identifier,
         "label": int(example.sample.target),
         "target": int(example.target),
-        "rival": None if example.rival is None else int(example.rival),
+        # Files keep these two names, so that earlier folders can be read.
+        "rival": None if example.runner_up is None else int(example.runner_up),
         "maps": list(example.maps),
-        "rival_maps": list(example.rival_maps),
+        "rival_maps": list(example.runner_up_maps),
     }
 
 
@@ -77,7 +78,7 @@ def _arrays(example: Example) -> Arrays:
         arrays["mask"] = example.sample.mask.cpu().numpy().astype(bool)
     if example.probabilities is not None:
         arrays["probabilities"] = example.probabilities.detach().cpu().numpy()
-    for kind, maps in (("maps", example.maps), ("rival_maps", example.rival_maps)):
+    for kind, maps in (("maps", example.maps), ("rival_maps", example.runner_up_maps)):
         for i, attribution in enumerate(maps.values()):
             arrays[f"{kind}/{i}"], arrays[f"{kind}/{i}/peak"] = _halved(attribution)
     return arrays
@@ -109,8 +110,8 @@ def _example(entry: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Ex
         target=entry["target"],
         maps={name: _map(tensors, f"maps/{i}") for i, name in enumerate(entry["maps"])},
         probabilities=tensors.get("probabilities"),
-        rival=entry["rival"],
-        rival_maps={name: _map(tensors, f"rival_maps/{i}") for i, name in enumerate(entry["rival_maps"])},
+        runner_up=entry["rival"],
+        runner_up_maps={name: _map(tensors, f"rival_maps/{i}") for i, name in enumerate(entry["rival_maps"])},
     )
 
 

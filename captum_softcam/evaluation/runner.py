@@ -62,7 +62,7 @@ def compare_methods(
     batch_size: int = 16,
     seed: int = 0,
     examples: int = 4,
-    rivals: bool = False,
+    runner_up: bool = False,
     folder: str | Path | None = None,
     resume: bool = False,
     engine: Engine | None = None,
@@ -102,7 +102,7 @@ def compare_methods(
         seed (int): seed of the random subsets, which are the same for every method. Default: 0
         examples (int): number of samples whose maps are kept for figures, first those with a mask, balanced over classes.
             Default: 4
-        rivals (bool): keep maps of the runner-up class, too, at the cost of one more attribution per example.
+        runner_up (bool): keep maps of the runner-up class, too, at the cost of one more attribution per example.
             Default: False
         folder (path): new folder for the results, see :meth:`Comparison.save`. Default: None, nothing is written
         resume (bool): go on with the comparison in ``folder``. Default: False
@@ -151,7 +151,7 @@ def compare_methods(
         explain=explain,
         seed=seed,
         kept=frozenset(_choose_examples(samples, examples)),
-        rivals=rivals,
+        runner_up=runner_up,
     )
     _refuse_unknown_baseline(baseline, scorer)
     manifest = {**_manifest(scorer, samples, first, layer, baseline, dict(notes or {})), "batch_size": batch_size}
@@ -194,7 +194,7 @@ class _Run:
 
     def lacks(self, example: Example | None) -> bool:
         """Return whether maps of a sample are still to be computed."""
-        return example is None or (self.scorer.rivals and not example.rival_maps)
+        return example is None or (self.scorer.runner_up and not example.runner_up_maps)
 
     def examples(self, indices: Sequence[int]) -> dict[int, Example]:
         """Compute the maps of samples, without any metric."""

@@ -177,20 +177,20 @@ def as_drawn(example: Example) -> tuple[Example, str]:
             "volume (C, D, H, W)."
         )
     size = tuple(image.shape[1:])
-    kinds = example.maps, example.rival_maps
-    maps, rivals = ({name: _fitting_map(name, value, size) for name, value in kind.items()} for kind in kinds)
+    kinds = example.maps, example.runner_up_maps
+    maps, runner_up_maps = ({name: _fitting_map(name, value, size) for name, value in kind.items()} for kind in kinds)
     mask = None if example.sample.mask is None else _fitting_mask(example.sample.mask, size)
     words = []
     if len(size) == 3:
         place, why = _strongest(maps, size[0])
         image, mask = image[:, place], None if mask is None else mask[:, place]
-        maps, rivals = ({name: value[:, place] for name, value in kind.items()} for kind in (maps, rivals))
+        maps, runner_up_maps = ({name: value[:, place] for name, value in kind.items()} for kind in (maps, runner_up_maps))
         words += [f"slice {place + 1} of {size[0]}", *why]
     if len(size) > 1:
         image, more = _pixels(image, of_bytes=_is_bytes(example.sample.image))
         words += more
     sample = replace(example.sample, image=image.float(), mask=mask)
-    return replace(example, sample=sample, maps=maps, rival_maps=rivals), ", ".join(words)
+    return replace(example, sample=sample, maps=maps, runner_up_maps=runner_up_maps), ", ".join(words)
 
 
 def _finite_scale(attribution: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from captum_softcam._names import NAME, closest, listed, named, quoted, reason, shown
 from captum_softcam.softcam.architectures import Architecture, classifier_names
 from captum_softcam.softcam.convert import new_last_layer
-from captum_softcam.softcam.files import fill, misfit, read_file, refuse_nan, write_file
+from captum_softcam.softcam.files import fill, mismatch, read_file, refuse_nan, write_file
 
 __all__ = [
     "EMBEDDED",
@@ -307,7 +307,7 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
 def _filled(name: str, num_classes: int, state: dict[str, Tensor], path: Path) -> nn.Module:
     """Build a network of torchvision with the weights of a checkpoint."""
     model = Architecture(name, {"num_classes": num_classes}).build()
-    problems = misfit(model.state_dict(), state)
+    problems = mismatch(model.state_dict(), state)
     if problems:
         what = f"{name} for {num_classes} classes"
         raise ValueError(f"checkpoint '{shown(path)}' does not fit {what}: {shown('; '.join(problems), 300)}.")

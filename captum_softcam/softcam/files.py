@@ -29,7 +29,7 @@ from captum_softcam.softcam.model import Conversion, SoftCamModel, input_channel
 __all__ = [
     "fill",
     "load_softcam",
-    "misfit",
+    "mismatch",
     "read_file",
     "refuse_nan",
     "save_softcam",
@@ -209,7 +209,7 @@ def _rebuilt(header: dict[str, Any], file: Any, model: nn.Module | None, path: P
     conversion = Conversion.of(header["conversion"]) if header["conversion"] else None
     convert = header["softcam"] and not isinstance(source, SoftCamModel)
     built = rebuild(source, conversion) if convert else source
-    _refuse_misfit(built, given, f"'{shown(path)}'")
+    _refuse_mismatch(built, given, f"'{shown(path)}'")
     outputs = len(_last(built.state_dict()))
     if header["architecture"] and header["classes"] is not None and len(header["classes"]) != outputs:
         raise ValueError(
@@ -269,7 +269,7 @@ def _identified(model: nn.Module, num_classes: int) -> Architecture | None:
 def _check_architecture(architecture: Architecture, model: nn.Module) -> None:
     """Raise ValueError unless an architecture builds the network again."""
     twin = converted_like(architecture.build_without_memory(), model)
-    _refuse_misfit(twin, model.state_dict(), f"{architecture.name} as it is given")
+    _refuse_mismatch(twin, model.state_dict(), f"{architecture.name} as it is given")
     if not _answers_alike(model, twin):
         raise ValueError(
             f"{architecture.name} as it is given computes something else with these weights than the model; leave "
@@ -300,8 +300,8 @@ def _last(state: dict[str, Tensor]) -> Tensor:
     return [value for value in state.values() if value.dim() > 1][-1]
 
 
-def _refuse_misfit(model: nn.Module, state: dict[str, Tensor], what: str) -> None:
-    problems = misfit(model.state_dict(), state)
+def _refuse_mismatch(model: nn.Module, state: dict[str, Tensor], what: str) -> None:
+    problems = mismatch(model.state_dict(), state)
     if problems:
         raise ValueError(f"the weights do not fit {what}: {'; '.join(problems)}.")
 
@@ -316,7 +316,7 @@ def fill(model: nn.Module, state: dict[str, Tensor]) -> None:
     model.load_state_dict(own, assign=empty)
 
 
-def misfit(expected: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
+def mismatch(expected: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
     """List the reasons why ``given`` cannot be loaded, one per kind of mismatch."""
     missing = [key for key in expected if key not in given]
     unexpected = [key for key in given if key not in expected]

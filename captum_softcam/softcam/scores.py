@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["KINDS", "accuracy", "best_epoch", "classification_loss", "hoyer_sparsity", "one_vs_rest_auc", "refuse_misfit"]
+__all__ = ["KINDS", "accuracy", "best_epoch", "classification_loss", "hoyer_sparsity", "one_vs_rest_auc", "refuse_mismatch"]
 
 KINDS = ("multiclass", "multilabel", "binary")
 """The kinds of targets."""
 
 
-def refuse_misfit(logits: object, targets: Tensor, kind: str) -> None:
+def refuse_mismatch(logits: object, targets: Tensor, kind: str) -> None:
     """Raise ValueError unless logits and targets have the shapes of the kind."""
     if not isinstance(logits, Tensor):
         raise ValueError(f"the model gives {type(logits).__name__}; training needs logits (N, K), one tensor.")

@@ -24,7 +24,7 @@ from captum_softcam.softcam.scores import (
     classification_loss,
     hoyer_sparsity,
     one_vs_rest_auc,
-    refuse_misfit,
+    refuse_mismatch,
 )
 
 __all__ = ["SoftCamTask"]
@@ -184,7 +184,7 @@ class SoftCamTask(LightningModule):
         if evidence is not None:
             evidence = _at_least_single(evidence)
         logits = self.model(inputs) if evidence is None else pooled(evidence)
-        refuse_misfit(logits, targets, self.kind)
+        refuse_mismatch(logits, targets, self.kind)
         return _at_least_single(logits), targets, evidence
 
     def _log_mean(self, name: str, value: Tensor, size: int, prog_bar: bool = False) -> None:

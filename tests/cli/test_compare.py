@@ -132,7 +132,7 @@ def test_report():
     assert "soft_cam" in page
     comparison = Comparison.load(Path("run"))
     assert len(comparison.examples) == 3
-    assert all(set(example.rival_maps) == {"soft_cam", "random"} for example in comparison.examples)
+    assert all(set(example.runner_up_maps) == {"soft_cam", "random"} for example in comparison.examples)
     again = run("compare", "--resume", "--out", "run", "--report", "deep/report.html")
     assert "'deep/report.html' exists already and is not overwritten; choose another --report" in again.err
     assert run("compare", "--resume", "--out", "run", "--report", "second.html").code == 0, "from what is saved"
@@ -193,18 +193,18 @@ def test_a_report_is_added_on_resume_and_afterwards_with_the_gallery_that_is_ask
     assert done.code == 0, done.err
     examples = Comparison.load(Path("run")).examples
     assert len(examples) == 2
-    assert all(set(example.rival_maps) == {"soft_cam", "random"} for example in examples)
+    assert all(set(example.runner_up_maps) == {"soft_cam", "random"} for example in examples)
     assert Path("one.html").exists()
     assert Path("two.html").exists()
 
 
 def test_a_report_that_is_added_to_a_complete_run_has_the_maps_of_the_runner_up():
     assert run(*TINY, "--out", "run").code == 0
-    assert [bool(example.rival_maps) for example in Comparison.load(Path("run")).examples] == [False, False]
+    assert [bool(example.runner_up_maps) for example in Comparison.load(Path("run")).examples] == [False, False]
     done = run("compare", "--resume", "--out", "run", "--report", "r.html", "--gallery", "2")
     assert done.code == 0, done.err
     examples = Comparison.load(Path("run")).examples
-    assert [bool(example.rival_maps) for example in examples] == [True, True]
+    assert [bool(example.runner_up_maps) for example in examples] == [True, True]
     before = Path("run/examples.npz").read_bytes()
     assert run("compare", "--resume", "--out", "run", "--report", "s.html", "--gallery", "2").code == 0
     assert Path("run/examples.npz").read_bytes() == before, "nothing was missing"

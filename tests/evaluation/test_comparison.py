@@ -301,7 +301,7 @@ class TestFolder:
         full.save(tmp_path)
         first, second = Comparison.load(tmp_path).examples
         ours = full.examples[0]
-        assert (first.sample.identifier, first.sample.target, first.target, first.rival) == ("bad\udcff", 1, 0, 1)
+        assert (first.sample.identifier, first.sample.target, first.target, first.runner_up) == ("bad\udcff", 1, 0, 1)
         assert first.sample.image.dtype == torch.float32
         assert torch.allclose(first.sample.image, ours.sample.image, rtol=0, atol=0.5 / 255 + 1e-6)
         assert torch.equal(first.sample.mask, ours.sample.mask)
@@ -310,8 +310,8 @@ class TestFolder:
         for name, attribution in ours.maps.items():
             peak = float(attribution.abs().max())
             assert torch.allclose(first.maps[name], attribution, rtol=0, atol=peak * 2**-11), "half of float16's last place"
-        assert torch.equal(first.rival_maps["NA"], torch.zeros(1, 4, 5))
-        assert (second.sample.mask, second.probabilities, second.rival, second.rival_maps) == (None, None, None, {})
+        assert torch.equal(first.runner_up_maps["NA"], torch.zeros(1, 4, 5))
+        assert (second.sample.mask, second.probabilities, second.runner_up, second.runner_up_maps) == (None, None, None, {})
         assert second.maps["NA"].isnan().all()
         assert float(second.maps["1"].max()) == pytest.approx(1e8, rel=1e-3), "beyond what float16 holds"
 

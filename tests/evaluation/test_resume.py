@@ -364,19 +364,19 @@ def test_other_versions_are_noticed(tmp_path, monkeypatch):
 
 def test_examples_can_be_added_on_resume_and_afterwards(tmp_path):
     samples = make_samples(24)
-    want = compare_methods(make_model(), samples, METHODS, CHEAP, batch_size=2, examples=6, rivals=True)
+    want = compare_methods(make_model(), samples, METHODS, CHEAP, batch_size=2, examples=6, runner_up=True)
     for after in (3, None):
         folder = tmp_path / f"after-{after}"
         if after is None:
             compare_methods(make_model(), samples, METHODS, CHEAP, batch_size=2, examples=2, folder=folder)
         else:
             _cut_off(folder, after)
-        resumed = _resumed(folder, samples, examples=6, rivals=True)
+        resumed = _resumed(folder, samples, examples=6, runner_up=True)
         same(resumed, want)
         same(Comparison.load(folder), want)
         for one, other in zip(resumed.examples, want.examples, strict=True):
-            assert one.rival == other.rival
-            assert one.rival_maps.keys() == other.rival_maps.keys() == set(METHODS)
+            assert one.runner_up == other.runner_up
+            assert one.runner_up_maps.keys() == other.runner_up_maps.keys() == set(METHODS)
     before = (folder / "manifest.json").read_bytes()
     assert len(_resumed(folder, samples, examples=2).examples) == 6, "none is taken away"
     assert (folder / "manifest.json").read_bytes() == before

@@ -319,16 +319,16 @@ def test_no_methods_explain_no_sample(model, samples):
         explain_sample(model, samples[1], [])
 
 
-def test_examples_may_have_maps_of_a_rival(model, samples):
-    comparison = compare_methods(model, samples, FAST, ["pixel_auc"], batch_size=2, examples=3, rivals=True)
+def test_examples_may_have_maps_of_the_runner_up(model, samples):
+    comparison = compare_methods(model, samples, FAST, ["pixel_auc"], batch_size=2, examples=3, runner_up=True)
     for example in comparison.examples:
         others = example.probabilities.clone()
         others[example.target] = -1
-        assert example.rival == others.argmax()
+        assert example.runner_up == others.argmax()
         sample = next(sample for sample in samples if sample.identifier == example.sample.identifier)
-        want = explain_sample(model, replace(sample, target=example.rival), FAST)
+        want = explain_sample(model, replace(sample, target=example.runner_up), FAST)
         for name in FAST:
-            torch.testing.assert_close(example.rival_maps[name], want.maps[name], atol=2e-3, rtol=5e-3)
+            torch.testing.assert_close(example.runner_up_maps[name], want.maps[name], atol=2e-3, rtol=5e-3)
 
 
 def _with(samples: list[Sample], **changes: object) -> list[Sample]:

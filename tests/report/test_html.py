@@ -307,17 +307,19 @@ def test_nothing_but_scores(tmp_path):
     assert data["costs"]["relative"] == [None] * len(METHODS)
 
 
-def test_an_example_without_probabilities_rival_or_all_maps(tmp_path):
-    example = dataclasses.replace(make_example(0), probabilities=None, rival=None, rival_maps={})
+def test_an_example_without_probabilities_runner_up_or_all_maps(tmp_path):
+    example = dataclasses.replace(make_example(0), probabilities=None, runner_up=None, runner_up_maps={})
     example.maps.pop("occlusion")
     entry = _data(_write(make_comparison(examples=[example]), tmp_path))["gallery"]["samples"][0]
-    assert (entry["probabilities"], entry["rival"], entry["rivals"], entry["mask"]) == (None, None, [], None)
+    assert (entry["probabilities"], entry["runner_up"], entry["runner_up_maps"], entry["mask"]) == (None, None, [], None)
     assert [stored is None for stored in entry["maps"]] == [False, False, True, False]
 
 
 def _with_image(image: torch.Tensor, **maps: torch.Tensor) -> Example:
     example = make_example(0)
-    return dataclasses.replace(example, sample=dataclasses.replace(example.sample, image=image), maps=maps, rival_maps={})
+    return dataclasses.replace(
+        example, sample=dataclasses.replace(example.sample, image=image), maps=maps, runner_up_maps={}
+    )
 
 
 def test_signals_are_left_out_and_counted():

@@ -179,7 +179,7 @@ def test_method_class_and_sample_can_be_switched(open_page, report):
     assert len(seen[0]) == 2
     for change in (
         lambda: page.select_option("#left", label="occlusion"),
-        lambda: page.select_option("#kind", "rivals"),
+        lambda: page.select_option("#kind", "runner_up_maps"),
         lambda: page.click("#next"),
         lambda: page.select_option("#right", label="none"),
     ):

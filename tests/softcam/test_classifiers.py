@@ -185,7 +185,7 @@ class TestUnreadableCheckpoint:
         assert text == f"entry 'epoch' of checkpoint '{checkpoint}' is int; expected only tensors."
 
 
-class TestMisfit:
+class TestMismatch:
     def test_all_kinds_are_summarised(self, state, checkpoint):
         kept = {name: value for name, value in state.items() if not name.startswith("conv1.")}
         torch.save({**kept, "head.weight": torch.zeros(2), "fc.bias": torch.zeros(5)}, checkpoint)

@@ -8,7 +8,7 @@ does not depend on the other samples of the batch. All functions follow the same
   for an image that is not finite. When you average scores without their NaN, report how many are left.
 - **A model returns logits, (N, K) of two classes or more.** A single logit, whose softmax is always 1, and probabilities,
   whose softmax barely moves, are refused. Probabilities are recognised by the outputs for all images and for an altered one.
-- **Negative relevance speaks against the class and counts as 0 where a score weighs positions.** This concerns the relevance
+- **Negative relevance is against the class and counts as 0 where a score weighs positions.** This concerns the relevance
   mass, the activation and the ADCC family, which masks the image by the activation. A map without positive relevance has
   nothing to weigh, and its score is NaN; only its activation sensitivity is 0, because it activates nothing of the mask.
   Scores that read the order alone (pointing game, ranks, top k, IoU, AUC, curves) treat a map of negative values like any

@@ -112,7 +112,7 @@ def monotonicity(
     """Compute the fraction of steps at which the probability does not fall while patches are inserted, the weakest first.
 
     From :cite:t:`arya2019explanation`, who test whether it never falls, a score of 1 here. Higher is better. This is a weak
-    test: any order passes if nothing in the image speaks against the class, and negative relevance, which comes first,
+    test: any order passes if nothing in the image lowers the score of the class, and negative relevance, which comes first,
     rightly lets the probability fall. (Quantus replaces the baseline by the baseline and always returns True.)
 
     Args:

@@ -148,7 +148,7 @@ def sensitivity_n(
     if not len(sizes):
         raise ValueError("sizes are empty; pass at least one size of the subsets.")
     game = (forward_func, images, maps, targets, baseline)
-    # The same seed for all sizes: a PatchGame knows the scores of subsets that another metric has drawn.
+    # The same seed for all sizes: a PatchGame remembers the scores of subsets that another metric has drawn.
     each = [faithfulness_correlation(*game, patches=patches, subset_size=n, runs=runs, seed=seed) for n in sizes]
     return torch.stack(each).mean(0)
 

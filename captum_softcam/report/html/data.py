@@ -144,7 +144,7 @@ def _entry(comparison: Comparison, view: View, example: Example, note: str) -> d
         "mask_size": None if sample.mask is None else _fitting(sample.mask.shape[1:], _MASK_SIDE),
         "label": sample.target,
         "target": example.target,
-        "rival": example.rival if example.rival_maps else None,
+        "runner_up": example.runner_up if example.runner_up_maps else None,
         "prediction": int(own["prediction"].iloc[0]) if len(own) else None,
         "probabilities": None if example.probabilities is None else [round(p, 5) for p in example.probabilities.tolist()],
         "scores": [[found.get((method, metric)) for metric in view.grouped] for method in view.methods],
@@ -181,7 +181,7 @@ def _maps(methods: Sequence[str], example: Example) -> dict[str, list[list[_Quan
     def at_all_sides(maps: dict[str, Tensor]) -> list[list[_Quantised] | None]:
         return [[_quantised(maps[name], side) for side in SIDES] if name in maps else None for name in methods]
 
-    kinds = {"maps": example.maps, "rivals": example.rival_maps}
+    kinds = {"maps": example.maps, "runner_up_maps": example.runner_up_maps}
     return {kind: at_all_sides(maps) if maps else [] for kind, maps in kinds.items()}
 
 

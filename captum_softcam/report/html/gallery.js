@@ -192,10 +192,11 @@ if (byId("gallery")) {
       make("small", {}, `${place}${sample.mask ? "" : ", no mask"}`),
     );
     const options = [make("option", { value: "maps" }, `${className(sample.target)} (explained)`)];
-    if (sample.rivals.length) options.push(make("option", { value: "rivals" }, `${className(sample.rival)} (runner-up)`));
+    if (sample.runner_up_maps.length)
+      options.push(make("option", { value: "runner_up_maps" }, `${className(sample.runner_up)} (runner-up)`));
     const chosen = kind.value;
     kind.replaceChildren(...options);
-    kind.value = sample.rivals.length && chosen === "rivals" ? "rivals" : "maps";
+    kind.value = sample.runner_up_maps.length && chosen === "runner_up_maps" ? "runner_up_maps" : "maps";
     predict(sample);
     showScores(sample);
   }
@@ -211,9 +212,9 @@ if (byId("gallery")) {
     const classes = (sample.probabilities ?? [])
       .map((probability, index) => ({ probability, index }))
       .sort((a, b) => b.probability - a.probability);
-    const needed = [sample.label, sample.target, sample.rival];
+    const needed = [sample.label, sample.target, sample.runner_up];
     for (const { probability, index } of classes.filter((each, place) => place < 5 || needed.includes(each.index))) {
-      const role = index === sample.target ? "target" : index === sample.rival ? "runner-up" : "";
+      const role = index === sample.target ? "target" : index === sample.runner_up ? "runner-up" : "";
       const fill = make("i");
       fill.style.width = `${100 * probability}%`;
       const name = make("span", {}, className(index), role && make("small", {}, role === "target" ? "explained" : role));
