@@ -69,7 +69,7 @@ def closest(name: str, known: Iterable[object]) -> str:
     # The list and the name are cut, because difflib compares each pair of names in up to quadratic time.
     names = [str(entry) for entry in islice(known, _COMPARED) if entry or entry == 0]
     close = difflib.get_close_matches(str(name)[:NAME], names, n=3)
-    return f"Closest: {_quoted(close)}." if close else f"Known: {_quoted(names[:8])}{', …' if len(names) > 8 else ''}."
+    return f"Closest: {_quoted(close)}." if close else f"Known: {_quoted(names)}."
 
 
 @contextmanager
