@@ -21,6 +21,7 @@ from captum_softcam.cli.options import (
     count,
     in_words,
     load_model,
+    missing_extra_in_words,
     names,
     plain_options,
     positive,
@@ -90,7 +91,7 @@ def _compare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
         refuse_existing(options.out)
     if options.report == options.out:
         raise ValueError(f"--report '{shown(options.report)}' is the folder of the results; choose another --report.")
-    with _advice_to_resume(options, asked):
+    with missing_extra_in_words(), _advice_to_resume(options, asked):
         comparison = _result(parser, options, complete)
         _write(options, comparison)
         if not names_data(options) and complete is None:
@@ -105,8 +106,6 @@ def _advice_to_resume(options: argparse.Namespace, asked: Path | None) -> Iterat
 
     try:
         yield
-    except ImportError as stop:  # an extra is missing, and its message names the cure
-        raise ValueError(str(stop)) from stop
     except (KeyboardInterrupt, OSError, ValueError) as stop:
         # Nothing of this run is there to resume: the folder belongs to another run, or was not created or kept.
         if isinstance(stop, FileExistsError | BlockingIOError) or not os.path.lexists(options.out):

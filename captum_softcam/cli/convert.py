@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from captum_softcam._names import LINE, shown
-from captum_softcam.cli.options import brings_weights, load_model, names, positive, untrained
+from captum_softcam.cli.options import brings_weights, load_model, missing_extra_in_words, names, positive, untrained
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +50,7 @@ def _convert(options: argparse.Namespace) -> None:
     for path in filter(None, (options.out, options.onnx)):
         refuse_existing(path)
     if options.onnx is not None:
-        with _missing_extra_in_words():  # after --out is written, the same command would be refused
+        with missing_extra_in_words():  # after --out is written, the same command would be refused
             check_packages()
     classifier = _converted(options, _source(options))
     print(classifier.model.conversion)
@@ -65,15 +63,6 @@ def _convert(options: argparse.Namespace) -> None:
             if options.out is None:
                 raise
             raise KeyboardInterrupt(f"'{shown(options.out)}' was written, the ONNX file was not") from stop
-
-
-@contextmanager
-def _missing_extra_in_words() -> Iterator[None]:
-    """Turn an ImportError, whose message names the cure, into an error that is reported as one line."""
-    try:
-        yield
-    except ImportError as error:
-        raise ValueError(str(error)) from error
 
 
 def _source(options: argparse.Namespace) -> Classifier:
@@ -117,5 +106,5 @@ def _exported(classifier: Classifier, path: Path) -> Path:
 
     model = cast("SoftCamModel", classifier.model)
     classes, mean, std = classifier.classes, classifier.mean, classifier.std
-    with _missing_extra_in_words():
+    with missing_extra_in_words():
         return export_onnx(model, path, _probe(classifier), classes=classes, mean=mean, std=std)

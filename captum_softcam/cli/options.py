@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ __all__ = [
     "in_words",
     "load_model",
     "load_whole",
+    "missing_extra_in_words",
     "names",
     "plain_options",
     "positive",
@@ -72,6 +74,15 @@ def names(text: str) -> list[str]:
     if not parts:
         raise argparse.ArgumentTypeError("expected a list of names separated by commas")
     return parts
+
+
+@contextmanager
+def missing_extra_in_words() -> Iterator[None]:
+    """Turn an ImportError, whose message names the cure, into an error that is reported as one line."""
+    try:
+        yield
+    except ImportError as error:
+        raise ValueError(str(error)) from error
 
 
 def in_words(error: Exception) -> str:

@@ -18,6 +18,7 @@ from captum_softcam.cli.options import (
     ALLOW_OUTSIDE,
     count,
     in_words,
+    missing_extra_in_words,
     plain_options,
     positive,
     refuse_unknown_model,
@@ -146,10 +147,8 @@ def _train(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
 
 
 def _refuse_missing_extra() -> None:
-    try:
+    with missing_extra_in_words():
         from captum_softcam.softcam import SoftCamTask  # noqa: F401 (tried, not used)
-    except ImportError as error:
-        raise ValueError(str(error)) from error
 
 
 def _refuse_combinations(options: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ import importlib.util
 import json
 from pathlib import Path
 
+import command
 import numpy as np
 import pytest
 import torch
@@ -19,14 +20,7 @@ NAME = "shufflenet_v2_x0_5"
 
 
 def refused(*arguments):
-    """The sentence that a run is refused with; nothing may be left in the working directory."""
-    before = sorted(Path().rglob("*"))
-    done = run("convert", *arguments)
-    assert done.code == 2
-    (line,) = done.err.splitlines()
-    assert line.startswith("captum-softcam convert: ")
-    assert sorted(Path().rglob("*")) == before
-    return line.removeprefix("captum-softcam convert: ")
+    return command.refused("convert", *arguments)
 
 
 @pytest.fixture(autouse=True)

@@ -35,15 +35,7 @@ def run(*arguments):
 
 
 def refused(*arguments):
-    """The sentence that a run is refused with; nothing may be left in the working directory."""
-    before = sorted(Path().rglob("*"))
-    done = run(*arguments)
-    assert done.code == 2, done.err
-    (line,) = done.err.splitlines()
-    assert line.startswith("captum-softcam train: ")
-    assert line.endswith(".")
-    assert sorted(Path().rglob("*")) == before
-    return line.removeprefix("captum-softcam train: ")
+    return command.refused("train", *arguments)
 
 
 @pytest.fixture(autouse=True)
