@@ -12,6 +12,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from captum_softcam._fit import Fit
 from captum_softcam._names import NAME, closest, listed, named, quoted, reason, shown
 from captum_softcam.softcam.architectures import Architecture, classifier_names
 from captum_softcam.softcam.convert import new_last_layer
@@ -50,6 +51,13 @@ class Classifier:
         std (tuple of float): each channel is divided by it afterwards. Default: 1
         architecture (Architecture): builder and arguments of the network before a conversion, only needed to save a network
             with arguments other than torchvision's defaults. Default: identified on saving
+        fit (Fit): how a picture becomes a square of ``image_size``. Default: the whole picture, squeezed
+        scores (str): how logits become scores: ``"softmax"``, ``"sigmoid"`` (several classes at once, or one logit) or
+            ``"identity"`` (regression). Default: ``"softmax"``
+        source (str): the name by which :func:`load_classifier` builds the network again, such as ``"timm:resnet10t"``.
+            Default: none, because a network of torchvision is identified by its ``architecture``
+        outputs (str): where the logits were found in the output of the network, such as ``['logits']``. Default: the output
+            is the logits
     """
 
     name: str
@@ -59,6 +67,10 @@ class Classifier:
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     architecture: Architecture | None = None
+    fit: Fit = Fit()
+    scores: str = "softmax"
+    source: str | None = None
+    outputs: str = ""
 
     def normalize(self, images: Tensor) -> Tensor:
         """Normalize images as the model expects them.
@@ -98,6 +110,10 @@ class Classifier:
             mean=self.mean,
             std=self.std,
             architecture=self.architecture,
+            fit=self.fit,
+            scores=self.scores,
+            source=self.source,
+            outputs=self.outputs,
             half=half,
         )
 
@@ -130,6 +146,10 @@ class Classifier:
             mean=tuple(mean),
             std=tuple(std),
             architecture=Architecture(**header["architecture"]) if header["architecture"] else None,
+            fit=Fit(**header["fit"]),
+            scores=header["scores"],
+            source=header["source"],
+            outputs=header["outputs"],
         )
 
 

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from captum_softcam._files import replacing_path
+from captum_softcam._fit import INTERPOLATIONS, MODES, Fit
 from captum_softcam._names import quoted, reason, shown
 from captum_softcam.softcam.architectures import Architecture, converted_like, identify
 from captum_softcam.softcam.checks import ask
@@ -37,9 +38,10 @@ __all__ = [
 ]
 
 _KEY = "captum_softcam"
-_FORMAT = 1
+_FORMAT = 2
 _MOST = 2**26  # positions of an input; loading creates one of the size in the header to find the head
 _LARGEST = 2**14  # side of an image
+SCORES = ("softmax", "sigmoid", "identity")
 _DTYPES = ("float16", "bfloat16", "float32", "float64")
 _KINDS = {
     "F64": torch.float64,
@@ -128,6 +130,10 @@ def write_file(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     architecture: Architecture | None = None,
+    fit: Fit | None = None,
+    scores: str = "softmax",
+    source: str | None = None,
+    outputs: str = "",
     half: bool = False,
 ) -> Path:
     """Write a network and all that is needed to use it; arguments and errors as for :meth:`Classifier.save`."""
@@ -151,6 +157,10 @@ def write_file(
         "image_size": image_size,
         "mean": None if mean is None else list(map(float, mean)),
         "std": None if std is None else list(map(float, std)),
+        "fit": asdict(fit or Fit()),
+        "scores": scores,
+        "source": source,
+        "outputs": outputs,
     }
     header = json.loads(json.dumps(header))  # as it will be read, with lists for tuples
     _check_header(header, path)
@@ -165,7 +175,8 @@ def read_file(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Modu
     """Return the network of a file, in eval mode on the CPU, and its header; errors as for :meth:`Classifier.load`."""
     path = Path(path)
     with _opened(path) as file:
-        header = _read_header(file.metadata(), path)
+        stored = _read_header(file.metadata(), path)
+        header = {**_SINCE_FORMAT_2, **stored}
         try:
             built = _rebuilt(header, file, model, path)
         except ValueError as error:
@@ -174,7 +185,7 @@ def read_file(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Modu
             raise ValueError(f"'{shown(path)}' cannot be loaded: {reason(error, 300)}.") from error
         state = _values(file, path)
     # safetensors checks the layout of a file, but not its values.
-    if "digest" in header and header["digest"] != _digest(header, state):
+    if "digest" in stored and stored["digest"] != _digest(stored, state):
         raise ValueError(
             f"'{shown(path)}' is damaged: its weights or its header were changed after it was written. Copy it again, or "
             "save the model again."
@@ -368,7 +379,7 @@ def _read_header(metadata: Mapping[str, str] | None, path: Path) -> dict[str, An
         ) from error
     if _whole(found) and found > _FORMAT:
         raise ValueError(
-            f"'{shown(path)}' has format {quoted(found)} of a newer captum_softcam; this one reads format {_FORMAT}."
+            f"'{shown(path)}' has format {quoted(found)} of a newer captum_softcam; this one reads formats 1 to {_FORMAT}."
         )
     _check_header(header, path)
     return dict(header)
@@ -376,11 +387,12 @@ def _read_header(metadata: Mapping[str, str] | None, path: Path) -> dict[str, An
 
 def _check_header(header: dict[str, Any], path: Path) -> None:
     """Raise ValueError if a field of a header is missing or invalid."""
-    missing = [name for name in _FIELDS if name not in header]
+    optional = _SINCE_FORMAT_2 if header.get("format") == 1 else {}
+    missing = [name for name in _FIELDS if name not in header and name not in optional]
     if missing:
         raise ValueError(f"the header of '{shown(path)}' is damaged: {', '.join(missing)} missing. Save the model again.")
     for name, (valid, expected) in _FIELDS.items():
-        if not valid(header[name]):
+        if name in header and not valid(header[name]):
             raise ValueError(
                 f"the header of '{shown(path)}' is damaged: {name} is {quoted(header[name])}; expected {expected}."
             )
@@ -418,6 +430,12 @@ def _architecture(value: Any) -> bool:
     return isinstance(value["arguments"], dict) and len(value["arguments"]) <= 20
 
 
+def _fit(value: Any) -> bool:
+    if not isinstance(value, dict) or value.keys() != {"mode", "crop", "interpolation"} or not _real(value["crop"]):
+        return False
+    return value["mode"] in MODES and 0 < value["crop"] <= 1 and value["interpolation"] in INTERPOLATIONS
+
+
 def _conversion(value: Any) -> bool:
     needed = {"source", "pooling", "replaced", "exact"}
     if not isinstance(value, dict) or not needed <= value.keys() <= {each.name for each in fields(Conversion)}:
@@ -436,7 +454,7 @@ _CONVERSION: dict[str, Callable[[Any], bool]] = {
 }
 
 _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "format": (lambda value: _whole(value, 1, _FORMAT), f"the number {_FORMAT}"),
+    "format": (lambda value: _whole(value, 1, _FORMAT), f"a number from 1 to {_FORMAT}"),
     "name": (_text, "a text"),
     "architecture": (_or_none(_architecture), "a name and arguments, or null"),
     "softcam": (lambda value: isinstance(value, bool), "true or false"),
@@ -446,4 +464,9 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "image_size": (_or_none(lambda value: _whole(value, 1)), f"a number from 1 to {_LARGEST}, or null"),
     "mean": (_or_none(_list_of(_real)), "a list of numbers, or null"),
     "std": (_or_none(_list_of(lambda value: _real(value) and value != 0)), "a list of numbers other than 0, or null"),
+    "fit": (_fit, f"a mode ({', '.join(MODES)}), a crop above 0 up to 1, and an interpolation"),
+    "scores": (lambda value: _text(value) and value in SCORES, f"one of {', '.join(SCORES)}"),
+    "source": (_or_none(_text), "a text, or null"),
+    "outputs": (_text, "a text"),
 }
+_SINCE_FORMAT_2: dict[str, Any] = {"fit": asdict(Fit()), "scores": "softmax", "source": None, "outputs": ""}

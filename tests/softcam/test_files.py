@@ -216,8 +216,8 @@ class TestForeignFiles:
 
     def test_a_newer_format(self, small, tmp_path):
         path = small.save(tmp_path / "model.safetensors")
-        _rewrite(path, format=2)
-        with pytest.raises(ValueError, match="has format 2 of a newer captum_softcam; this one reads format 1"):
+        _rewrite(path, format=3)
+        with pytest.raises(ValueError, match="has format 3 of a newer captum_softcam; this one reads formats 1 to 2"):
             Classifier.load(path)
 
     def test_no_file(self, tmp_path):
