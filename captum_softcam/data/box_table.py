@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +31,9 @@ class BoxTableSamples(MaskedImages):
     without a box have no mask, as healthy patients do.
 
     An image is named with or without its ending. DICOM files are refused; the how-to guide on your own data converts them.
+
+    If an image has several labels, the table is multi-label: the samples of an image share their ``group``, the name of the
+    image, and their ``labels``, all those of its rows. Otherwise, as in RSNA's table, every image has one class.
 
     Order: the labels alternate, each in the order of the table. Cost: the table and the names in the folder are read at
     construction; an image is read when its sample is used.
@@ -79,19 +83,28 @@ class BoxTableSamples(MaskedImages):
             groups[_cell(row, image_column), _cell(row, label_column)].append(row)
         classes = _classes({label for _, label in groups}, path) if classes is None else tuple(classes)
         files, numbers = _files(folder), class_numbers(classes)
-        super().__init__(
-            [
-                ImageEntry(
-                    _find(image, files, folder, rows[0].place, allow_outside),
-                    class_number(label, numbers, rows[0].place),
-                    f"{image}/{label}",
-                    _mask(_boxes(rows, box_columns), f"image '{named(image)}' in '{shown(path)}'"),
-                )
-                for (image, label), rows in groups.items()
-            ],
-            classes,
-            size,
-        )
+        entries = [
+            ImageEntry(
+                _find(image, files, folder, rows[0].place, allow_outside),
+                class_number(label, numbers, rows[0].place),
+                f"{image}/{label}",
+                _mask(_boxes(rows, box_columns), f"image '{named(image)}' in '{shown(path)}'"),
+                group=image,
+            )
+            for (image, label), rows in groups.items()
+        ]
+        super().__init__(_with_labels(entries), classes, size)
+
+
+def _with_labels(entries: list[ImageEntry]) -> list[ImageEntry]:
+    """Give the entries of each file one group and all its labels; none if every file has one label."""
+    shows: dict[Path, list[ImageEntry]] = defaultdict(list)
+    for entry in entries:  # by file, because a row may name it with its ending and another one without
+        shows[entry.file].append(entry)
+    if len(shows) == len(entries):
+        return [replace(entry, group=None) for entry in entries]
+    labels = {file: tuple(sorted({entry.target for entry in found})) for file, found in shows.items()}
+    return [replace(entry, group=shows[entry.file][0].group, labels=labels[entry.file]) for entry in entries]
 
 
 def _rows(path: Path, needed: Sequence[str]) -> list[Row]:

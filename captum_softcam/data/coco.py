@@ -34,6 +34,9 @@ class CocoSamples(MaskedImages):
     Crowds (``iscrowd`` 1, run-length encoded) are left out: they are not targets, and a category whose objects in an image
     are all crowds makes no sample. An image without annotations has no class, hence no sample.
 
+    The samples of an image share their ``group``, its ``file_name``, and their ``labels``, the categories that make samples.
+    A category whose objects in the image are all crowds is ``undecided``.
+
     Order: the categories alternate, each in the order of the file's images. Cost: the whole file is read at construction;
     37,000 annotations, as many as in COCO's val2017, take about 2 s.
 
@@ -74,19 +77,26 @@ class CocoSamples(MaskedImages):
         document = _read(path)
         pictures, categories = _by_id(document, "images", path), _by_id(document, "categories", path)
         names = {key: _text(categories[key], "name", _place("category", key, path)) for key in _sorted(categories)}
-        found = _regions(document["annotations"], path, (pictures, names), regions)
+        found, crowds = _regions(document["annotations"], path, (pictures, names), regions)
         classes = tuple(names.values()) if classes is None else tuple(classes)
         used = {key for _, key in found}
         numbers = class_numbers(classes)
         targets = {key: class_number(names[key], numbers, _place("category", key, path)) for key in _sorted(used)}
         number = {key: i for i, key in enumerate(pictures)}
         make = box_mask if regions == "boxes" else polygon_mask
+        shows: dict[Key, set[int]] = defaultdict(set)
+        for image, key in found:
+            shows[image].add(targets[key])
+        unsure: dict[Key, set[int]] = defaultdict(set)
+        for image, key in crowds:
+            unsure[image] |= {numbers[names[key]]} if names[key] in numbers else set()
         entries = []
         for image, key in sorted(found, key=lambda pair: number[pair[0]]):  # not in the order of the annotations
             where, name, sides = _image(pictures[image], path)
             file = named_image(folder, name, where, allow_outside=allow_outside)
             mask = partial(make, found[image, key], where, sides)
-            entries.append(ImageEntry(file, targets[key], f"{name}/{names[key]}", mask))
+            labels, undecided = tuple(sorted(shows[image])), tuple(sorted(unsure[image] - shows[image]))
+            entries.append(ImageEntry(file, targets[key], f"{name}/{names[key]}", mask, name, labels, undecided))
         super().__init__(entries, classes, size)
 
 
@@ -127,21 +137,24 @@ def _sorted(keys: Iterable[Key]) -> list[Key]:
 
 def _regions(
     annotations: list[Record], path: Path, known: tuple[Mapping[Key, object], Mapping[Key, object]], regions: str
-) -> dict[tuple[Key, Key], list[Any]]:
-    """Collect the boxes or polygons of every pair of image and category with an object that is not a crowd."""
+) -> tuple[dict[tuple[Key, Key], list[Any]], set[tuple[Key, Key]]]:
+    """Collect the boxes or polygons of every pair of image and category with an object, and the pairs with a crowd."""
     read = _box if regions == "boxes" else _polygons
     found: dict[tuple[Key, Key], list[Any]] = defaultdict(list)
+    crowds = set()
     for i, record in enumerate(annotations):
         where = _place("annotation", record["id"], path) if "id" in record else f"annotation number {i} of '{shown(path)}'"
         image, category = _key(record, "image_id", where), _key(record, "category_id", where)
         for key, keys, kind in ((image, known[0], "image"), (category, known[1], "category")):
             if key not in keys:
                 raise ValueError(f"{where} belongs to the {kind} {quoted(key)}, which the file does not list.")
-        if not _is_crowd(record, where):
+        if _is_crowd(record, where):
+            crowds.add((image, category))
+        else:
             found[image, category] += read(record, where)
     if not found:
         raise ValueError(f"annotations '{shown(path)}' have no object that is not a crowd.")
-    return found
+    return found, crowds
 
 
 def _is_crowd(record: Record, where: str) -> bool:

@@ -33,6 +33,13 @@ class Sample:
         mask (Tensor or None): True where the evidence for the class lies, (1, H, W), bool; None where there is
             nothing to localise, as in a healthy image.
         identifier (str): A name that is unique in the data set, for tables and file names.
+        group (str or None): The name of the image, shared by the samples that show the same image with different classes;
+            such samples are passed through the model once and count as one in confidence intervals. None if no other sample
+            has this image. Default: None
+        labels (tuple of int or None): All classes that the image shows, ``target`` among them, in a multi-label data set;
+            None where an image has one class. Default: None
+        undecided (tuple of int): Classes that the image may or may not show; they count neither for nor against a
+            multi-label classifier. Default: none
 
     Example::
 
@@ -45,6 +52,9 @@ class Sample:
     target: int
     mask: Tensor | None
     identifier: str
+    group: str | None = None
+    labels: tuple[int, ...] | None = None
+    undecided: tuple[int, ...] = ()
 
 
 class Samples(Protocol):
@@ -65,6 +75,9 @@ class ImageEntry:
         identifier (str): A name that is unique in the data set.
         mask (callable or None): From the image (3, H, W) in its own size to its mask (1, H, W), bool, with at least one
             True; None where there is nothing to localise. Default: None
+        group (str or None): as for :class:`Sample`. Default: None
+        labels (tuple of int or None): as for :class:`Sample`. Default: None
+        undecided (tuple of int): as for :class:`Sample`. Default: none
 
     Example::
 
@@ -76,6 +89,9 @@ class ImageEntry:
     target: int
     identifier: str
     mask: Callable[[Tensor], Tensor] | None = None
+    group: str | None = None
+    labels: tuple[int, ...] | None = None
+    undecided: tuple[int, ...] = ()
 
 
 class MaskedImages(Dataset[Sample]):
@@ -125,12 +141,20 @@ class MaskedImages(Dataset[Sample]):
             # not resized like the image: interpolation would wash out a lesion of a few pixels
             mask=None if mask is None else adaptive_max_pool2d(mask.float(), self.size) > 0,
             identifier=entry.identifier,
+            group=entry.group,
+            labels=entry.labels,
+            undecided=entry.undecided,
         )
 
     @property
     def masked(self) -> int:
         """Number of samples that have a mask."""
         return sum(entry.mask is not None for entry in self._entries)
+
+    @property
+    def groups(self) -> list[str]:
+        """Name of the image of every sample, by index; samples of one image share it. Cost: no file is read."""
+        return [entry.identifier if entry.group is None else entry.group for entry in self._entries]
 
 
 def _alternating(entries: Iterable[ImageEntry]) -> list[ImageEntry]:

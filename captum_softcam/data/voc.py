@@ -32,6 +32,9 @@ class VOCSamples(MaskedImages):
     makes no sample. The pointing game :cite:`zhang2018pointing`, as TorchRay implements it, leaves out the same samples, but
     where a class has other objects too, it counts a hit on a difficult one: ``include_difficult=True``.
 
+    The samples of an image share their ``group``, its name, and their ``labels``, the classes that make samples. A class whose
+    objects are all difficult is ``undecided``, because VOC's classification task does not count it either way.
+
     Order: the classes alternate, each in the order of the list. Cost: one XML file per image is read at construction,
     0.15 ms each from a warm disk; an image is read when its sample is used.
 
@@ -91,12 +94,18 @@ def _entries(line: Line, root: Path, numbers: Mapping[str, int], include_difficu
     file = named_image(root / "JPEGImages", f"{name}.jpg", line.place)
     path = root / "Annotations" / f"{name}.xml"
     annotation = read_pascal_xml(path, first_pixel=1)
-    for label in dict.fromkeys(found.name for found in annotation.objects):
-        target = class_number(label, numbers, f"annotation '{shown(path)}'")
-        boxes = _boxes([found for found in annotation.objects if found.name == label], include_difficult)
-        mask = partial(box_mask, boxes, f"annotation '{shown(path)}'", annotation.size)
-        if boxes:
-            yield ImageEntry(file, target, f"{name}/{label}", mask)
+    where = f"annotation '{shown(path)}'"
+    targets = {found.name: class_number(found.name, numbers, where) for found in annotation.objects}
+    boxes = {
+        label: _boxes([found for found in annotation.objects if found.name == label], include_difficult) for label in targets
+    }
+    labels, undecided = (
+        tuple(sorted(target for label, target in targets.items() if bool(boxes[label]) == clear)) for clear in (True, False)
+    )
+    for label, target in targets.items():
+        if boxes[label]:
+            mask = partial(box_mask, boxes[label], where, annotation.size)
+            yield ImageEntry(file, target, f"{name}/{label}", mask, name, labels, undecided)
 
 
 def _boxes(objects: list[PascalObject], include_difficult: bool) -> list[Box]:

@@ -57,7 +57,23 @@ class TestReading:
         assert [sample.identifier for sample in data] == ["0004cfab.png/mass", "0004cfab.png/nodule", "00436515.jpg/nodule"]
         assert data.classes == ("mass", "nodule")
         assert same(data[2].mask, block((0, 1, 0, 2)))
+        assert [(sample.group, sample.labels) for sample in data] == [
+            ("0004cfab.png", (0, 1)),
+            ("0004cfab.png", (0, 1)),
+            ("00436515.jpg", (1,)),
+        ]
         assert BoxTableSamples(folder, table, SIDE, ["nodule", "mass"], **names)[0].target == 0
+
+    def test_a_file_named_in_two_ways_is_one_image(self, folder, table):
+        write(table, "patientId,x,y,width,height,Target\n00436515,,,,,0\n00436515.jpg,1,1,2,2,1\n")
+        data = BoxTableSamples(folder, table, size=SIDE)
+        assert data.groups == ["00436515", "00436515"]
+        assert [sample.labels for sample in data] == [(0, 1), (0, 1)]
+
+    def test_one_label_per_image_is_not_multi_label(self, folder, table):
+        data = BoxTableSamples(folder, table, size=SIDE)
+        assert [(sample.group, sample.labels) for sample in data] == [(None, None)] * 3
+        assert data.groups == [sample.identifier for sample in data]
 
     def test_numbers_are_the_numbers_of_the_classes(self, folder, table):
         write(table, HEADER + "0004cfab,0,0,1,1,10\n00436515,0,0,1,1,2\n")

@@ -72,6 +72,18 @@ class TestReading:
         document["annotations"] = [note(i, number, 18, [0, 0, 1, 1]) for i, number in enumerate((8, 9, 42, 7))]
         assert list(masks(*save(document))) == ["42.jpg/dog", "07.jpg/dog", "09.jpg/dog", "08.jpg/dog"]
 
+    def test_samples_of_an_image_share_group_and_labels(self, document, save):
+        document["annotations"].append(note(7, 8, 90, [0, 0, 5, 5], CROWD, iscrowd=1))
+        data = CocoSamples(*save(document), size=SIDE)
+        first = "000000000042.jpg"
+        assert [(sample.group, sample.labels, sample.undecided) for sample in data] == [
+            (first, (0, 2), ()),  # a person beside a crowd of persons
+            ("000000000008.jpg", (1,), (2,)),
+            (first, (0, 2), ()),
+        ]
+        assert data.groups == [sample.group for sample in data]
+        assert CocoSamples(*save(document), classes=["dog", "person", "toothbrush"])[0].undecided == (2,)
+
     def test_boxes(self, document, save):
         found = masks(*save(document))
         assert same(found["08.jpg/dog"], block((3, 5, 2, 5)))

@@ -55,6 +55,17 @@ class TestReading:
         assert same(samples(root)["000003/cat"].mask, block((3, 6, 3, 6)))
         assert "000002/cat" not in samples(root)
 
+    def test_samples_of_an_image_share_group_and_labels(self, root):
+        add(root, "000003", ("cat", (1, 1, 4, 4), True), ("cat", (4, 4, 6, 6), False), ("dog", (1, 1, 2, 2), True))
+        data = VOCSamples(root, size=SIDE)
+        assert [(sample.group, sample.labels, sample.undecided) for sample in data] == [
+            ("000001", (7, 11), ()),
+            ("000001", (7, 11), ()),
+            ("000002", (14,), (7,)),  # its cat is difficult: VOC's own lists mark it by 0, neither 1 nor -1
+            ("000003", (7,), (11,)),
+        ]
+        assert data.groups == [sample.group for sample in data]
+
     def test_difficult_objects_beside_others(self, root):
         found = samples(root, include_difficult=True)
         assert same(found["000003/cat"].mask, block((0, 4, 0, 4), (3, 6, 3, 6)))
