@@ -32,8 +32,8 @@ class VOCSamples(MaskedImages):
     makes no sample. The pointing game :cite:`zhang2018pointing`, as TorchRay implements it, leaves out the same samples, but
     where a class has other objects too, it counts a hit on a difficult one: ``include_difficult=True``.
 
-    The samples of an image share their ``group``, its name, and their ``labels``, the classes that make samples. A class whose
-    objects are all difficult is ``undecided``, because VOC's classification task does not count it either way.
+    The samples of an image share their ``group``, its name, and their ``labels``, the classes that make samples. A class
+    whose objects are all difficult is ``undecided``, because VOC's classification task does not count it either way.
 
     Order: the classes alternate, each in the order of the list. Cost: one XML file per image is read at construction,
     0.15 ms each from a warm disk; an image is read when its sample is used.
