@@ -11,12 +11,12 @@ from typing import Protocol
 
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from captum_softcam._names import closest, quoted, shown
 from captum_softcam.data.files import read_image, to_square
 
-__all__ = ["ImageEntry", "MaskedImages", "Sample", "Samples", "class_number", "class_numbers"]
+__all__ = ["ImageEntry", "MaskedImages", "Sample", "Samples", "class_number", "class_numbers", "group_of", "groups_of"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,7 +154,27 @@ class MaskedImages(Dataset[Sample]):
     @property
     def groups(self) -> list[str]:
         """Name of the image of every sample, by index; samples of one image share it. Cost: no file is read."""
-        return [entry.identifier if entry.group is None else entry.group for entry in self._entries]
+        return [group_of(entry) for entry in self._entries]
+
+
+def group_of(sample: Sample | ImageEntry) -> str:
+    """Return the name of the image of a sample: its group, or its identifier if it has none."""
+    return sample.identifier if sample.group is None else sample.group
+
+
+def groups_of(samples: Samples) -> list[str] | None:
+    """Return the name of the image of every sample if it is known without reading one, else None.
+
+    It is known for the data sets of this package, for a ``Subset`` of one, and for a list of samples.
+    """
+    if isinstance(samples, MaskedImages):
+        return samples.groups
+    if isinstance(samples, Subset):
+        groups = groups_of(samples.dataset)  # type: ignore[arg-type]  # a data set of samples
+        return None if groups is None else [groups[index] for index in samples.indices]
+    if isinstance(samples, (list, tuple)):
+        return [group_of(sample) for sample in samples]
+    return None
 
 
 def _alternating(entries: Iterable[ImageEntry]) -> list[ImageEntry]:

@@ -130,6 +130,6 @@ def _failures(results: Sequence[BatchResult]) -> pd.DataFrame:
 
 
 def _contents(results: Sequence[BatchResult]) -> pd.DataFrame:
-    """Return one row per sample with the digest of its content."""
-    rows = [pair for result in results for pair in zip(result.identifiers, result.digests, strict=True)]
-    return pd.DataFrame(rows, columns=["sample", "sha256"])
+    """Return one row per sample with the digest of its content and the name of its image."""
+    rows = [row for result in results for row in zip(result.identifiers, result.digests, result.groups, strict=True)]
+    return pd.DataFrame(rows, columns=["sample", "sha256", "group"])

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from captum_softcam._names import named, quoted, shown
 from captum_softcam._scores import score_table
 from captum_softcam.data import Sample
+from captum_softcam.data.samples import group_of
 from captum_softcam.evaluation.controls import name_seed
 from captum_softcam.evaluation.costs import CostMeter, device_of
 from captum_softcam.evaluation.example import Example, pack_examples, unpack_examples
@@ -78,6 +79,7 @@ class BatchScorer:
         result = BatchResult(
             indices=tuple(indices),
             identifiers=[sample.identifier for sample in samples],
+            groups=[group_of(sample) for sample in samples],
             digests=[fingerprint(sample) for sample in samples],
             labels=[sample.target for sample in samples],
             targets=batch.targets.tolist(),
@@ -85,7 +87,7 @@ class BatchScorer:
             masked=[sample.mask is not None for sample in samples],
             scores=np.full((len(samples), len(self.methods), len(self.metrics)), np.nan),
             costs=np.full((len(self.methods), len(COSTS)), np.nan),
-            plain_seconds=seconds / len(samples),
+            plain_seconds=seconds,
         )
         scoring = _Scoring(self, samples, batch, result, progress)
         for place, name in enumerate(self.methods):
@@ -206,25 +208,50 @@ def make_batch(
     *,
     single: bool = False,
 ) -> tuple[Batch, float]:
-    """Validate samples, stack them on the model's device, and run the model once; return the seconds of that, too.
+    """Validate samples, stack them on the model's device, and run the model once on every image.
+
+    Samples of one group share an image, which runs once. The seconds of that run per image are returned, too.
 
     Raises:
-        ValueError: if an image or a mask has another size, a mask is empty, the model does not have a class, or does not
-            return logits (N, K); a single logit is accepted if ``single``.
+        ValueError: if an image or a mask has another size, a mask is empty, samples of one group differ in their images, the
+            model does not have a class, or does not return logits (N, K); a single logit is accepted if ``single``.
     """
     for sample in samples:
         check_sample(sample, size, len(samples[0].image))
     device = device_of(model)
-    images = normalize(torch.stack([sample.image for sample in samples]).to(device))
+    places, distinct = _shared_images(samples)
+    images = normalize(torch.stack(distinct).to(device))
     with CostMeter(model) as meter:
         outputs = model(images)
     score_table(outputs, len(images), single=single)
+    if len(distinct) < len(samples):
+        images, outputs = images[places], outputs[places]
     for sample in samples:  # only now, because the number of classes is known from the outputs
         _check_class(sample, outputs)
     labels = torch.tensor([sample.target for sample in samples], device=device)
     masks = torch.stack([_mask(sample, size) for sample in samples]).to(device)
     targets = labels if explain == "true" else outputs.argmax(1)
-    return Batch(model, images, targets, masks, outputs=outputs, seed=seed), meter.seconds
+    return Batch(model, images, targets, masks, outputs=outputs, seed=seed), meter.seconds / len(distinct)
+
+
+def _shared_images(samples: Sequence[Sample]) -> tuple[list[int], list[Tensor]]:
+    """Return the distinct images of a batch, and the place of each sample's image among them."""
+    first: dict[str | int, tuple[int, Sample]] = {}
+    places = []
+    for index, sample in enumerate(samples):
+        key = index if sample.group is None else sample.group
+        place, other = first.setdefault(key, (len(first), sample))
+        if sample is not other and not _same_image(sample.image, other.image):  # it would get the scores of another image
+            raise ValueError(
+                f"samples '{shown(other.identifier)}' and '{shown(sample.identifier)}' are of the group "
+                f"{quoted(sample.group)} and have different images; a group is one image, so give each image its own."
+            )
+        places.append(place)
+    return places, [sample.image for _, sample in first.values()]
+
+
+def _same_image(one: Tensor, other: Tensor) -> bool:
+    return torch.equal(one, other) or torch.equal(one.nan_to_num(), other.nan_to_num())  # NaN is not equal to itself
 
 
 def with_bool_mask(sample: Sample, mask: Tensor) -> Sample:

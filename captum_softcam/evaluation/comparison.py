@@ -50,8 +50,9 @@ class Comparison:
         failures (DataFrame): one row per sample, method and metric that raised an error, with the columns ``sample, method,
             metric, error``; the metric is empty if the method itself failed. Default: empty
         examples (list of Example): a few samples with their maps. Default: none
-        contents (DataFrame): one row per sample with the columns ``sample`` and ``sha256``, a digest of its image, class and
-            mask. Default: empty
+        contents (DataFrame): one row per sample with the columns ``sample``, ``sha256``, a digest of its image, classes and
+            mask, and ``group``, the name of its image, which several samples may share. Without the column every sample is
+            an image of its own. Default: empty
 
     Raises:
         ValueError: on first access to the scores, if a sample has two for the same method and metric, or if a metric is not
@@ -70,7 +71,7 @@ class Comparison:
     curves: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["sample", "method", "metric"]))
     failures: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["sample", "method", "metric", "error"]))
     examples: list[Example] = field(default_factory=list)
-    contents: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["sample", "sha256"]))
+    contents: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["sample", "sha256", "group"]))
 
     @cached_property
     def methods(self) -> list[str]:

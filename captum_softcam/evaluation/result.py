@@ -49,7 +49,8 @@ class BatchResult:
 
     Args:
         indices (tuple of int): positions of the samples in the data set.
-        identifiers, digests, labels, targets, predictions, masked (lists): one entry per sample.
+        identifiers, groups, digests, labels, targets, predictions, masked (lists): one entry per sample; samples of one
+            image have equal groups.
         scores (array): (N, M, K), NaN where undefined.
         costs (array): (M, 4), ``forwards, backwards, seconds, peak_bytes``; NaN where not measured.
         plain_seconds (float): time of a plain forward, per image.
@@ -62,6 +63,7 @@ class BatchResult:
 
     indices: tuple[int, ...]
     identifiers: list[str]
+    groups: list[str]
     digests: list[str]
     labels: list[int]
     targets: list[int]
@@ -83,6 +85,7 @@ class BatchResult:
             self,
             indices=tuple(indices.values()),
             identifiers=[self.identifiers[place] for place in places],
+            groups=[self.groups[place] for place in places],
             digests=[self.digests[place] for place in places],
             labels=[self.labels[place] for place in places],
             targets=[self.targets[place] for place in places],
@@ -114,6 +117,7 @@ class BatchResult:
                 "run": self.run,
                 "indices": self.indices,
                 "identifiers": self.identifiers,
+                "groups": self.groups,
                 "digests": self.digests,
                 "labels": self.labels,
                 "targets": self.targets,
@@ -148,9 +152,12 @@ class BatchResult:
 
 
 def fingerprint(sample: Sample) -> str:
-    """Return a digest of the image, class and mask of a sample; equal only if all three are equal bit by bit."""
+    """Return a digest of the image, classes, group and mask of a sample; equal only if all are equal bit by bit."""
     # int() first, because NumPy 2 writes its integers as "np.int64(1)".
     digest = hashlib.sha256(repr(int(sample.target)).encode())
+    if sample.labels is not None or sample.group is not None:
+        labels = None if sample.labels is None else list(map(int, sample.labels))
+        digest.update(json.dumps([sample.group, labels, list(map(int, sample.undecided))]).encode())
     for tensor in (sample.image, sample.mask):
         if tensor is not None:
             digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -22,6 +22,7 @@ from captum_softcam._files import owned
 from captum_softcam._names import listed, named, quoted
 from captum_softcam._scores import score_table
 from captum_softcam.data import Sample, Samples
+from captum_softcam.data.samples import groups_of
 from captum_softcam.evaluation.assembly import assemble
 from captum_softcam.evaluation.batch import BatchScorer, check_sample, make_batch, with_bool_mask
 from captum_softcam.evaluation.checkpoint import Checkpoint, find_again, is_complete, refuse_duplicate, refuse_other
@@ -81,8 +82,11 @@ def compare_methods(
     missing ones are left out, new and changed ones are scored, with a warning. If the comparison is complete, ``resume``
     adds missing examples and changes no score.
 
-    Cost: per image, the cost of every method and ``Metric.forwards`` for every method and metric, less the forwards that all
-    methods share; one plain forward; and one forward of the first sample.
+    Samples of one image with different classes, as multi-label data sets have them, share a ``group``. They are scored in
+    one batch as far as it holds them, and the image runs through the model once for all of them.
+
+    Cost: per sample, the cost of every method and ``Metric.forwards`` for every method and metric, less the forwards that
+    all methods share; one plain forward per image; and one forward of the first sample.
 
     Args:
         model (torch.nn.Module): classifier in eval mode, images (N, C, H, W) -> logits (N, K).
@@ -225,7 +229,7 @@ class _Run:
             bar.set_description_str(named(text), refresh=False)
             bar.update(min(count, bar.total - bar.n))  # sums of fractions of samples exceed the total by rounding
 
-        batches = [indices[start : start + self.batch_size] for start in range(0, len(indices), self.batch_size)]
+        batches = _batches(indices, groups_of(self.samples), self.batch_size)
         if batches:  # an engine without work would start a cluster for nothing
             yield from self.engine.run(scorer, self.samples, batches, progress)
 
@@ -233,6 +237,23 @@ class _Run:
         form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
         hidden = not self.show_progress or initial == total
         return tqdm(desc=text, total=total, initial=initial, disable=hidden, bar_format=form, dynamic_ncols=True)
+
+
+def _batches(indices: Sequence[int], groups: Sequence[str] | None, size: int) -> list[list[int]]:
+    """Split the samples into batches of at most ``size``, in order, but with the samples of one image together.
+
+    An image with more samples than ``size`` fills several batches.
+    """
+    together: dict[Any, list[int]] = defaultdict(list)
+    for index in indices:
+        together[index if groups is None else groups[index]].append(index)
+    batches: list[list[int]] = []
+    for members in together.values():
+        if batches and len(batches[-1]) + len(members) <= size:
+            batches[-1] += members
+        else:
+            batches += [members[start : start + size] for start in range(0, len(members), size)]
+    return batches
 
 
 def _with_more_examples(folder: Path, run: _Run, manifest: Mapping[str, Any]) -> Comparison:

@@ -31,7 +31,7 @@ _TABLES = ("scores", "costs", "curves", "failures", "samples")
 _ANEW = "Copy the folder again, or make the comparison anew"
 _REQUIRED = ("scores.csv", "costs.csv")
 _FILES = frozenset((*(f"{name}.csv" for name in _TABLES), "examples.npz"))
-_TEXT = ("sample", "method", "metric", "error", "sha256")  # columns of text, even if it looks like a number
+_TEXT = ("sample", "method", "metric", "error", "sha256", "group")  # columns of text, even if it looks like a number
 
 _SURROGATES: Any = "surrogatepass"  # supported by pandas, but missing in its stubs
 

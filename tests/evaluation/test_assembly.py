@@ -24,6 +24,7 @@ def result(*indices, run=0, seconds=1.0, plain=1.0, forwards=1.0, memory=np.nan,
     return BatchResult(
         indices=indices,
         identifiers=[f"s{i}" for i in indices],
+        groups=[f"g{i // 2}" for i in indices],
         digests=[f"d{i}" for i in indices],
         labels=[i % 3 for i in indices],
         targets=[i % 4 for i in indices],
@@ -46,7 +47,7 @@ def test_samples_are_in_order():
     for column, cycle in {"label": 3, "target": 4, "prediction": 5}.items():
         assert whole.scores[column].tolist() == [i % cycle for i, *_ in rows]
     assert whole.manifest["samples_with_mask"] == 3
-    assert whole.contents.values.tolist() == [[f"s{i}", f"d{i}"] for i in range(4)]
+    assert whole.contents.values.tolist() == [[f"s{i}", f"d{i}", f"g{i // 2}"] for i in range(4)]
     assert whole.curves[["sample", "method"]].values.tolist() == [[f"s{i}", name] for i in range(4) for name in METHODS]
     assert whole.curves["0"].tolist() == [score(i, name, "c", int(i == 3)) for i in range(4) for name in METHODS]
 

@@ -1,0 +1,167 @@
+"""Samples that share an image: batches, clean forwards, costs and checks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import chain
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from comparisons import METHODS, make_model, make_samples, sorted_scores
+from torch.utils.data import Dataset, Subset
+
+from captum_softcam.data import Sample
+from captum_softcam.evaluation import Comparison, LocalEngine, compare_methods
+from captum_softcam.evaluation.batch import make_batch
+from captum_softcam.evaluation.runner import _batches
+
+LABELS = [(0, 2), (1,), (0, 1, 3), (2,), (2, 3)]
+METRICS = ["pointing_game", "deletion", "average_drop"]
+
+
+def pairs(together: bool = True) -> list[Sample]:
+    """Nine pairs of five images and their classes, the classes in turn; without a group if they are not ``together``."""
+    found = [
+        replace(
+            sample,
+            target=label,
+            identifier=f"{sample.identifier}/{label}",
+            group=sample.identifier if together else None,
+            labels=labels if together else None,
+        )
+        for sample, labels in zip(make_samples(), LABELS, strict=True)
+        for label in labels
+    ]
+    return sorted(found, key=lambda sample: sample.target)
+
+
+class Unknown(Dataset):
+    """A data set that does not tell its groups."""
+
+    def __init__(self, samples):
+        self.samples = samples
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        return self.samples[index]
+
+
+class Counted(torch.nn.Module):
+    """A model that notes the images of every forward of the whole model."""
+
+    def __init__(self):
+        super().__init__()
+        self.model, self.seen = make_model(), []
+
+    def forward(self, images):
+        self.seen.append(len(images))
+        return self.model(images)
+
+
+@pytest.mark.parametrize(
+    ("groups", "size", "want"),
+    [
+        (None, 2, [[0, 1], [2, 3], [4]]),
+        ("abcde", 2, [[0, 1], [2, 3], [4]]),
+        ("abcab", 3, [[0, 3], [1, 4, 2]]),
+        ("abcab", 4, [[0, 3, 1, 4], [2]]),
+        ("aaaab", 2, [[0, 1], [2, 3], [4]]),
+        ("abaaa", 3, [[0, 2, 3], [4, 1]]),
+    ],
+)
+def test_the_samples_of_an_image_are_in_one_batch(groups, size, want):
+    assert _batches(range(5), groups, size) == want
+    assert sorted(chain(*_batches([4, 2, 3], groups, size))) == [2, 3, 4], "what is left of an interrupted run"
+
+
+def clean_forwards(samples, size: int) -> int:
+    """Images that run through the model in a comparison of a method and a metric without forwards of their own."""
+
+    def run(samples):
+        model = Counted().eval()
+        compare_methods(model, samples, ["random"], ["pixel_auc"], layer="model.backbone", batch_size=size, examples=0)
+        return sum(model.seen)
+
+    return run(samples) - run([samples[0]]) + 1  # less those of the first image that check model and layer
+
+
+@pytest.mark.parametrize("size", [3, 4, 16])
+def test_every_image_runs_once(size):
+    assert clean_forwards(pairs(), size) == len(LABELS)
+    assert clean_forwards(pairs(False), size) == sum(map(len, LABELS)), "without groups every pair is an image"
+
+
+def test_data_sets_whose_groups_are_not_known_share_within_a_batch():
+    assert clean_forwards(Unknown(pairs()), 9) == len(LABELS)
+    assert clean_forwards(Subset(pairs(), range(4)), 3) == 3, "classes 0 and 1, of three images"
+
+
+@pytest.mark.parametrize("engine", [None, LocalEngine(workers=1)])
+@pytest.mark.parametrize("size", [1, 4, 16])
+def test_scores_are_those_of_separate_forwards(size, engine):
+    shared = compare_methods(make_model(), pairs(), METHODS, METRICS, batch_size=size, engine=engine)
+    apart = compare_methods(make_model(), pairs(False), METHODS, METRICS, batch_size=1)
+    keys = ["sample", "label", "target", "prediction", "method", "metric"]
+    assert shared.scores[keys].equals(apart.scores[keys]), "in the same order"
+    pd.testing.assert_series_equal(sorted_scores(shared), sorted_scores(apart), atol=1e-5)
+    assert shared.contents["sample"].tolist() == apart.contents["sample"].tolist()
+    assert shared.contents["group"].tolist() == [sample.group for sample in pairs()]
+    assert apart.contents["group"].tolist() == apart.contents["sample"].tolist()
+    assert shared.costs["forwards"].tolist() == apart.costs["forwards"].tolist()
+
+
+def test_rows_of_a_batch_are_gathered_from_its_images():
+    samples = pairs()
+    shared, _ = make_batch(make_model(), samples, (16, 24), lambda images: images, "true")
+    distinct, _ = make_batch(make_model(), [*make_samples()], (16, 24), lambda images: images, "true")
+    rows = [int(sample.group[1:]) for sample in samples]
+    assert torch.equal(shared.images, distinct.images[rows])
+    assert torch.equal(shared.outputs, distinct.outputs[rows]), "to the last digit: both are one forward of five images"
+    assert torch.equal(shared.masks.flatten(1).any(1), torch.tensor([row > 0 for row in rows]))
+
+
+def test_an_interrupted_run_goes_on(tmp_path):
+    whole = compare_methods(make_model(), pairs(), METHODS, METRICS, batch_size=3, folder=tmp_path / "whole")
+
+    class Interrupt(LocalEngine):
+        def run(self, *arguments):
+            yield next(iter(super().run(*arguments)))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare_methods(make_model(), pairs(), METHODS, METRICS, batch_size=3, folder=tmp_path / "cut", engine=Interrupt())
+    resumed = compare_methods(make_model(), pairs(), METHODS, METRICS, batch_size=3, folder=tmp_path / "cut", resume=True)
+    assert resumed.scores.equals(whole.scores)
+    assert resumed.contents.equals(whole.contents)
+    assert Comparison.load(tmp_path / "cut").contents["group"].tolist() == [sample.group for sample in pairs()]
+
+
+def test_a_sample_whose_labels_changed_is_scored_again(tmp_path):
+    class Interrupt(LocalEngine):
+        def run(self, *arguments):
+            yield next(iter(super().run(*arguments)))
+            raise KeyboardInterrupt
+
+    samples = pairs()
+    with pytest.raises(KeyboardInterrupt):
+        compare_methods(make_model(), samples, METHODS, METRICS, batch_size=4, folder=tmp_path / "run", engine=Interrupt())
+    samples[0] = replace(samples[0], undecided=(1,))
+    with pytest.warns(UserWarning, match="1 of 2 samples changed since they were scored"):
+        compare_methods(make_model(), samples, METHODS, METRICS, batch_size=4, folder=tmp_path / "run", resume=True)
+
+
+def test_a_group_is_one_image():
+    samples = pairs()
+    samples[0] = replace(samples[0], image=samples[0].image + 0.01)
+    with pytest.raises(ValueError, match=r"samples 's0/0' and 's0/2' are of the group 's0' and have different images; a gr"):
+        compare_methods(make_model(), samples, METHODS, METRICS)
+
+
+def test_images_that_are_not_finite_may_be_shared():
+    samples = [replace(sample, image=sample.image.where(sample.image < 0.9, torch.nan)) for sample in pairs()]
+    comparison = compare_methods(make_model(), samples, ["soft_cam"], ["pixel_auc"])
+    assert np.isnan(comparison.scores["score"]).all()
