@@ -1,5 +1,6 @@
 from .box_table import BoxTableSamples as BoxTableSamples
 from .coco import CocoSamples as CocoSamples
+from .files import Fit as Fit
 from .files import read_image as read_image
 from .folders import ImageFolderSamples as ImageFolderSamples
 from .imagenet import ImageNetSamples as ImageNetSamples

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from captum_softcam._fit import Fit
 from captum_softcam._names import listed, named, quoted, shown
 from captum_softcam.data.files import ENDINGS, Row, existing_folder, read_table, refuse_outside
 from captum_softcam.data.regions import Box, box_mask, finite_number
@@ -49,6 +50,7 @@ class BoxTableSamples(MaskedImages):
         box_columns (sequence of str): left edge, top edge, width and height. Default: ``("x", "y", "width", "height")``
         allow_outside (bool): whether an image may be named by an absolute path, or one that leads out of ``images`` by
             ``..``. Default: False
+        fit (Fit): how images become square. Default: they are resized as a whole
 
     Raises:
         FileNotFoundError: if the folder, the table or an image is missing.
@@ -74,6 +76,7 @@ class BoxTableSamples(MaskedImages):
         label_column: str = "Target",
         box_columns: Sequence[str] = ("x", "y", "width", "height"),
         allow_outside: bool = False,
+        fit: Fit = Fit(),
     ) -> None:
         if len(box_columns) != 4:
             raise ValueError(f"box_columns are left edge, top edge, width and height; got {len(box_columns)} names.")
@@ -93,7 +96,7 @@ class BoxTableSamples(MaskedImages):
             )
             for (image, label), rows in groups.items()
         ]
-        super().__init__(_with_labels(entries), classes, size)
+        super().__init__(_with_labels(entries), classes, size, fit)
 
 
 def _with_labels(entries: list[ImageEntry]) -> list[ImageEntry]:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from captum_softcam._fit import Fit
 from captum_softcam._names import closest, quoted, reason, shown
 from captum_softcam.data.files import existing_file, existing_folder, named_image
 from captum_softcam.data.regions import Box, box_mask, polygon_mask
@@ -48,6 +49,7 @@ class CocoSamples(MaskedImages):
         regions (str): ``"boxes"`` or ``"polygons"``. Default: ``"boxes"``
         allow_outside (bool): whether a ``file_name`` may be absolute or lead out of ``images`` by ``..``; links in the
             folder are followed in any case. Default: False
+        fit (Fit): how images become square. Default: they are resized as a whole
 
     Raises:
         FileNotFoundError: if the folder, the file or an image is missing.
@@ -70,6 +72,7 @@ class CocoSamples(MaskedImages):
         classes: Sequence[str] | None = None,
         regions: Literal["boxes", "polygons"] = "boxes",
         allow_outside: bool = False,
+        fit: Fit = Fit(),
     ) -> None:
         if regions not in _REGIONS:
             raise ValueError(f"regions {quoted(regions)} is unknown. {closest(regions, _REGIONS)}")
@@ -97,7 +100,7 @@ class CocoSamples(MaskedImages):
             mask = partial(make, found[image, key], where, sides)
             labels, undecided = tuple(sorted(shows[image])), tuple(sorted(unsure[image] - shows[image]))
             entries.append(ImageEntry(file, targets[key], f"{name}/{names[key]}", mask, name, labels, undecided))
-        super().__init__(entries, classes, size)
+        super().__init__(entries, classes, size, fit)
 
 
 def _read(path: Path) -> Record:

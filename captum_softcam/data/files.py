@@ -8,14 +8,18 @@ from collections import Counter
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from captum_softcam._fit import Fit
 from captum_softcam._names import quoted, reason, shown
 
 __all__ = [
     "ENDINGS",
+    "Fit",
     "Line",
     "Row",
     "check_same_size",
@@ -29,7 +33,6 @@ __all__ = [
     "read_lines",
     "read_table",
     "refuse_outside",
-    "to_square",
 ]
 
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -53,12 +56,13 @@ class Line(NamedTuple):
     words: list[str]
 
 
-def read_image(path: str | Path, size: int | None = None) -> Tensor:
+def read_image(path: str | Path, size: int | None = None, fit: Fit = Fit()) -> Tensor:
     """Read an image file as RGB; transparency is dropped.
 
     Args:
         path (path): the file: JPEG, PNG, TIFF, WebP, BMP, GIF, JPEG 2000 or PPM, by its content.
-        size (int): side in pixels of the square that the whole image is resized to. Default: its own size
+        size (int): side in pixels of the square that the image becomes. Default: its own size
+        fit (Fit): how it becomes square. Default: the whole image is resized
 
     Returns:
         Tensor: (3, H, W), float32 in [0, 1].
@@ -67,10 +71,9 @@ def read_image(path: str | Path, size: int | None = None) -> Tensor:
         FileNotFoundError: if there is no such file.
         ValueError: if it cannot be read as an image of 8 bits per channel, or holds more pixels than a photograph has.
     """
-    from torchvision.transforms.v2.functional import pil_to_tensor  # here, because torchvision takes a second to import
-
-    image = pil_to_tensor(open_image(Path(path), "image", "RGB")).float().div_(255)
-    return image if size is None else to_square(image, size)
+    pixels = np.array(open_image(Path(path), "image", "RGB"))
+    image = torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255)
+    return image if size is None else fit.image(image, size)
 
 
 def open_image(path: Path, kind: str, mode: str | None = None) -> Image.Image:
@@ -99,13 +102,6 @@ def open_image(path: Path, kind: str, mode: str | None = None) -> Image.Image:
             f"{kind} '{shown(path)}' has more than 8 bits per channel (mode {image.mode}); convert it to 8 bits."
         )
     return image
-
-
-def to_square(image: Tensor, size: int) -> Tensor:
-    """Resize an image (3, H, W) as a whole to (3, size, size)."""
-    from torchvision.transforms.v2.functional import resize
-
-    return resize(image, [size, size], antialias=True).clamp(0, 1)
 
 
 def class_folders(root: Path) -> dict[str, list[Path]]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_softcam._fit import Fit
 from captum_softcam._names import shown
 from captum_softcam.data.files import check_same_size, class_folders, existing_folder, image_files, open_image
 from captum_softcam.data.samples import ImageEntry, MaskedImages, class_numbers
@@ -21,9 +22,9 @@ __all__ = ["ImageFolderSamples"]
 class ImageFolderSamples(MaskedImages):
     """Images in one folder per class, with masks of the same relative names in another tree.
 
-    ``images/CLASS/NAME.jpg`` belongs to ``masks/CLASS/NAME.*``; an image without a mask has nothing to localise. Images
-    are resized to a square, as a whole; a mask is true wherever a pixel of it is not zero, and keeps its small regions
-    when it shrinks. Samples alternate between the classes, so that the first few are a balanced choice.
+    ``images/CLASS/NAME.jpg`` belongs to ``masks/CLASS/NAME.*``; an image without a mask has nothing to localise. A mask is
+    true wherever a pixel of it is not zero, and keeps its small regions when it shrinks. Samples alternate between the
+    classes, so that the first few are a balanced choice.
 
     Args:
         images (path): the folder of class folders.
@@ -31,6 +32,7 @@ class ImageFolderSamples(MaskedImages):
         size (int): side of the samples in pixels. Default: 224
         classes (sequence of str): all classes of the model in the order of its logits; a folder is named after one of them
             or by its number. Default: the folders, sorted
+        fit (Fit): how images become square. Default: they are resized as a whole
 
     Raises:
         FileNotFoundError: if a folder is missing or holds no images.
@@ -50,6 +52,7 @@ class ImageFolderSamples(MaskedImages):
         masks: str | Path | None = None,
         size: int = 224,
         classes: Sequence[str] | None = None,
+        fit: Fit = Fit(),
     ) -> None:
         root = Path(images)
         folders = class_folders(root)
@@ -58,7 +61,8 @@ class ImageFolderSamples(MaskedImages):
         labels = {name: _class_index(name, numbers, root) for name in folders}
         labelled = {file: labels[name] for name, files in folders.items() for file in files}
         found = {} if masks is None else _mask_files(Path(masks), root, list(labelled))
-        super().__init__((_entry(file, root, label, found.get(file)) for file, label in labelled.items()), names, size)
+        entries = (_entry(file, root, label, found.get(file)) for file, label in labelled.items())
+        super().__init__(entries, names, size, fit)
 
 
 def _entry(file: Path, root: Path, label: int, mask: Path | None) -> ImageEntry:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from captum_softcam._fit import Fit
 from captum_softcam._names import listed, quoted, shown
 from captum_softcam.data.files import existing_folder, image_files
 from captum_softcam.data.pascal_xml import PascalAnnotation, read_pascal_xml
@@ -34,6 +35,7 @@ class ImageNetSamples(MaskedImages):
         size (int): side of the samples in pixels. Default: 224
         classes (sequence of str): WordNet ids in the order of the model's logits. Default: those found, sorted, which is the
             order of torchvision's models; refused unless there are 1000 of them
+        fit (Fit): how images become square. Default: they are resized as a whole
 
     Raises:
         FileNotFoundError: if a folder or an annotation is missing, or there are no images.
@@ -48,7 +50,7 @@ class ImageNetSamples(MaskedImages):
         (torch.Size([3, 224, 224]), 'ILSVRC2012_val_00000001')
     """
 
-    def __init__(self, root: str | Path, size: int = 224, classes: Sequence[str] | None = None) -> None:
+    def __init__(self, root: str | Path, size: int = 224, classes: Sequence[str] | None = None, fit: Fit = Fit()) -> None:
         images, annotations = (Path(root) / kind / "CLS-LOC" / "val" for kind in ("Data", "Annotations"))
         existing_folder(annotations, "annotation folder")
         files = image_files(existing_folder(images, "image folder"))
@@ -57,7 +59,7 @@ class ImageNetSamples(MaskedImages):
         found = [_read(file, images, annotations) for file in files]
         classes = _all_classes(found) if classes is None else tuple(classes)
         numbers = class_numbers(classes)
-        super().__init__((_entry(image, numbers) for image in found), classes, size)
+        super().__init__((_entry(image, numbers) for image in found), classes, size, fit)
 
 
 class _Image(NamedTuple):

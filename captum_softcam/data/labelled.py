@@ -7,6 +7,7 @@ import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from captum_softcam._fit import Fit
 from captum_softcam._names import closest, listed, quoted, shown
 from captum_softcam.data.files import Row, class_folders, named_image, read_image, read_table
 from captum_softcam.data.samples import class_number, class_numbers
@@ -236,18 +238,21 @@ def make_transforms(
     std: Sequence[float] = (1.0, 1.0, 1.0),
     *,
     vertical_flips: bool = False,
+    fit: Fit = Fit(),
 ) -> tuple[v2.Compose, v2.Compose]:
     """Make transforms for images (3, H, W) in [0, 1]: a mild augmentation to train with, and none to validate with.
 
     In training: a crop of 70 to 100 % of the area with an aspect ratio between 4:5 and 5:4, flipped left to right in half
     of the cases, brightness and contrast changed by up to 20 %, saturation by up to 10 % and hue by up to 2 %. In
-    validation: the whole image. Both end as squares of ``size`` pixels, normalised.
+    validation: the image as ``fit`` makes it square. Both end as squares of ``size`` pixels, normalised.
 
     Args:
         size (int): side in pixels.
         mean (sequence of float): subtracted from each channel. Default: 0
         std (sequence of float): each channel is divided by it afterwards. Default: 1
         vertical_flips (bool): flip upside down, too, where it makes no difference to the class. Default: False
+        fit (Fit): how images become square in validation; in training, ``"pad"`` pads them before they are cropped.
+            Default: they are resized as a whole
 
     Returns:
         tuple of torchvision.transforms.v2.Compose: for training and for validation.
@@ -262,6 +267,7 @@ def make_transforms(
     normalise = v2.Normalize(list(mean), list(std))
     augmented = v2.Compose(
         [
+            *([_Padded(fit)] if fit.mode == "pad" else []),
             v2.RandomResizedCrop(size, scale=(0.7, 1.0), ratio=(0.8, 1.25), antialias=True),
             v2.RandomHorizontalFlip(),
             *([v2.RandomVerticalFlip()] if vertical_flips else []),
@@ -269,7 +275,28 @@ def make_transforms(
             normalise,
         ]
     )
-    return augmented, v2.Compose([v2.Resize((size, size), antialias=True), normalise])
+    return augmented, v2.Compose([_Squared(fit, size), normalise])
+
+
+@dataclass(frozen=True)
+class _Squared:
+    """Step of a pipeline that makes images square; its text is recorded with the settings of a training."""
+
+    fit: Fit
+    size: int
+
+    def __call__(self, image: Tensor) -> Tensor:
+        return self.fit.image(image, self.size)
+
+
+@dataclass(frozen=True)
+class _Padded:
+    """Step of a pipeline that pads images to squares in their own resolution."""
+
+    fit: Fit
+
+    def __call__(self, image: Tensor) -> Tensor:
+        return self.fit.image(image, max(image.shape[1:]))
 
 
 def split_samples(data: LabelledImages, fraction: float = 0.2, seed: int = 0) -> tuple[LabelledImages, LabelledImages]:

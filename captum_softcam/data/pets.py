@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_softcam._fit import Fit
 from captum_softcam._names import closest, named, quoted, shown
 from captum_softcam.data.files import (
     Line,
@@ -53,6 +54,7 @@ class OxfordPetSamples(MaskedImages):
         target (str): ``"breed"`` (37 classes, named as in the files, in the order of their numbers) or ``"species"``
             (``"cat"`` 0 and ``"dog"`` 1). Default: ``"breed"``
         border (bool): whether the undecided border is part of the mask. Default: False
+        fit (Fit): how images become square. Default: they are resized as a whole
 
     Raises:
         FileNotFoundError: if a folder, the list, an image or a trimap is missing.
@@ -73,12 +75,13 @@ class OxfordPetSamples(MaskedImages):
         size: int = 224,
         target: Literal["breed", "species"] = "breed",
         border: bool = False,
+        fit: Fit = Fit(),
     ) -> None:
         if target not in _CLASSES:
             raise ValueError(f"target {quoted(target)} is unknown. {closest(target, _CLASSES)}")
         root = existing_folder(Path(root), "pet folder")
         lines = read_lines(root / "annotations" / f"{split}.txt")
-        super().__init__((_entry(line, root, target, border) for line in lines), _CLASSES[target], size)
+        super().__init__((_entry(line, root, target, border) for line in lines), _CLASSES[target], size, fit)
 
 
 def _entry(line: Line, root: Path, target: str, border: bool) -> ImageEntry:

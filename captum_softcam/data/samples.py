@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +11,11 @@ from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
-from torch.nn.functional import adaptive_max_pool2d
 from torch.utils.data import Dataset, Subset
 
+from captum_softcam._fit import Fit
 from captum_softcam._names import closest, quoted, shown
-from captum_softcam.data.files import read_image, to_square
+from captum_softcam.data.files import read_image
 
 __all__ = ["ImageEntry", "MaskedImages", "Sample", "Samples", "class_number", "class_numbers", "group_of", "groups_of"]
 
@@ -95,15 +96,17 @@ class ImageEntry:
 
 
 class MaskedImages(Dataset[Sample]):
-    """Image files with masks, resized to squares: the base class of all readers, and of your own.
+    """Image files with masks, made square: the base class of all readers, and of your own.
 
-    An image is resized as a whole. Its mask is computed in the image's own size and then reduced by max pooling, so that
-    small regions survive. Samples alternate between the classes, so that the first few are a balanced choice.
+    A mask is computed in the image's own size, and follows the image to the square by max pooling, so that small regions
+    survive. Where the whole region is cut off with the margin of the image, the sample has nothing to localise: its mask is
+    None, and a warning names it. Samples alternate between the classes, so that the first few are a balanced choice.
 
     Args:
         entries (iterable of ImageEntry): the samples; those of one class keep their order.
         classes (sequence of str): names in the order of the model's logits.
         size (int): side of the samples in pixels. Default: 224
+        fit (Fit): how images become square. Default: they are resized as a whole
 
     Raises:
         ValueError: if there are no entries, two of them have the same identifier, or ``size`` is not positive. Reading a
@@ -116,11 +119,12 @@ class MaskedImages(Dataset[Sample]):
         (torch.Size([3, 224, 224]), 0)
     """
 
-    def __init__(self, entries: Iterable[ImageEntry], classes: Sequence[str], size: int = 224) -> None:
+    def __init__(self, entries: Iterable[ImageEntry], classes: Sequence[str], size: int = 224, fit: Fit = Fit()) -> None:
         if size < 1:
             raise ValueError(f"size is the side of a sample in pixels, at least 1; got {quoted(size)}.")
         self.classes = tuple(classes)
         self.size = size
+        self.fit = fit
         self._entries = _alternating(entries)
         if not self._entries:
             raise ValueError("there are no samples; pass at least one entry.")
@@ -134,17 +138,30 @@ class MaskedImages(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         entry = self._entries[index]
         image = read_image(entry.file)
-        mask = None if entry.mask is None else entry.mask(image)
         return Sample(
-            image=to_square(image, self.size),
+            image=self.fit.image(image, self.size),
             target=entry.target,
-            # not resized like the image: interpolation would wash out a lesion of a few pixels
-            mask=None if mask is None else adaptive_max_pool2d(mask.float(), self.size) > 0,
+            mask=self._mask(entry, image),
             identifier=entry.identifier,
             group=entry.group,
             labels=entry.labels,
             undecided=entry.undecided,
         )
+
+    def _mask(self, entry: ImageEntry, image: Tensor) -> Tensor | None:
+        """Return the mask of the square, or None if there is nothing to localise in it."""
+        if entry.mask is None:
+            return None
+        mask = entry.mask(image)
+        square = self.fit.mask(mask, self.size)
+        if square.any() or not mask.any():  # an empty mask is an error of its reader, which the comparison reports
+            return square
+        warnings.warn(
+            f"sample '{shown(entry.identifier)}' has nothing to localise: its region lies in the margin that fit "
+            f"'{self.fit.mode}' cuts off.",
+            stacklevel=3,
+        )
+        return None
 
     @property
     def masked(self) -> int:

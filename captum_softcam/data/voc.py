@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from captum_softcam._fit import Fit
 from captum_softcam._names import closest, quoted, reason, shown
 from captum_softcam.data.files import Line, existing_folder, named_image, read_lines
 from captum_softcam.data.pascal_xml import PascalObject, read_pascal_xml
@@ -44,6 +45,7 @@ class VOCSamples(MaskedImages):
         size (int): side of the samples in pixels. Default: 224
         classes (sequence of str): all classes in the order of the model's logits. Default: the 20 of VOC, sorted
         include_difficult (bool): whether difficult objects beside others of the class are part of the mask. Default: False
+        fit (Fit): how images become square. Default: they are resized as a whole
 
     Raises:
         FileNotFoundError: if a folder, the list, an image or an annotation is missing.
@@ -64,6 +66,7 @@ class VOCSamples(MaskedImages):
         size: int = 224,
         classes: Sequence[str] | None = None,
         include_difficult: bool = False,
+        fit: Fit = Fit(),
     ) -> None:
         root = existing_folder(Path(root), "VOC folder")
         classes = _CLASSES if classes is None else tuple(classes)
@@ -73,7 +76,7 @@ class VOCSamples(MaskedImages):
             raise ValueError(
                 f"no image of the split {quoted(split)} in '{shown(root)}' shows an object that is not difficult."
             )
-        super().__init__(entries, classes, size)
+        super().__init__(entries, classes, size, fit)
 
 
 def _list(root: Path, split: str) -> Path:
