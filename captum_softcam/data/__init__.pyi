@@ -3,6 +3,7 @@ from .coco import CocoSamples as CocoSamples
 from .files import Fit as Fit
 from .files import read_image as read_image
 from .folders import ImageFolderSamples as ImageFolderSamples
+from .folders import UnlabelledImages as UnlabelledImages
 from .imagenet import ImageNetSamples as ImageNetSamples
 from .labelled import LabelledImages as LabelledImages
 from .labelled import balanced_class_weights as balanced_class_weights

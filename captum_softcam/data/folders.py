@@ -12,11 +12,19 @@ import torch
 from torch import Tensor
 
 from captum_softcam._fit import Fit
-from captum_softcam._names import shown
-from captum_softcam.data.files import check_same_size, class_folders, existing_folder, image_files, open_image
-from captum_softcam.data.samples import ImageEntry, MaskedImages, class_numbers
+from captum_softcam._imagenet import other_names
+from captum_softcam._names import closest, listed, shown
+from captum_softcam.data.files import (
+    ENDINGS,
+    check_same_size,
+    class_folders,
+    existing_folder,
+    image_files,
+    open_image,
+)
+from captum_softcam.data.samples import UNKNOWN, ImageEntry, MaskedImages, class_numbers
 
-__all__ = ["ImageFolderSamples"]
+__all__ = ["ImageFolderSamples", "UnlabelledImages"]
 
 
 class ImageFolderSamples(MaskedImages):
@@ -31,13 +39,14 @@ class ImageFolderSamples(MaskedImages):
         masks (path): the folder of mask folders. Default: no masks
         size (int): side of the samples in pixels. Default: 224
         classes (sequence of str): all classes of the model in the order of its logits; a folder is named after one of them
-            or by its number. Default: the folders, sorted
+            or by its number, those of ImageNet's classes also by their WordNet ids. Default: the folders, sorted
         fit (Fit): how images become square. Default: they are resized as a whole
 
     Raises:
         FileNotFoundError: if a folder is missing or holds no images.
-        ValueError: if a folder's name is not a class, or no image has a mask. Reading a sample raises it for an unreadable
-            image or mask, and for a mask that is empty or has another size than its image; no image is skipped.
+        ValueError: if a folder's name is not a class or that of several, or no image has a mask. Reading a sample raises it
+            for an unreadable image or mask, and for a mask that is empty or has another size than its image; no image is
+            skipped.
 
     Example::
 
@@ -57,12 +66,42 @@ class ImageFolderSamples(MaskedImages):
         root = Path(images)
         folders = class_folders(root)
         names = tuple(folders) if classes is None else tuple(classes)
-        numbers = class_numbers(names)
-        labels = {name: _class_index(name, numbers, root) for name in folders}
+        numbers = {**other_names(names), **class_numbers(names)}
+        labels = {name: _class_index(name, numbers, names, root) for name in folders}
         labelled = {file: labels[name] for name, files in folders.items() for file in files}
         found = {} if masks is None else _mask_files(Path(masks), root, list(labelled))
         entries = (_entry(file, root, label, found.get(file)) for file, label in labelled.items())
         super().__init__(entries, names, size, fit)
+
+
+class UnlabelledImages(MaskedImages):
+    """All images below one folder, without classes and masks.
+
+    Their ``target`` is -1, unknown; they can be compared with ``explain="predicted"``, which explains the class that the
+    model predicts.
+
+    Args:
+        images (path): the folder.
+        size (int): side of the samples in pixels. Default: 224
+        classes (sequence of str): names in the order of the model's logits. Default: none
+        fit (Fit): how images become square. Default: they are resized as a whole
+
+    Raises:
+        FileNotFoundError: if the folder is missing or holds no images.
+
+    Example::
+
+        >>> samples = UnlabelledImages("scans")
+        >>> samples[0].target, samples[0].identifier
+        (-1, 'a.png')
+    """
+
+    def __init__(self, images: str | Path, size: int = 224, classes: Sequence[str] = (), fit: Fit = Fit()) -> None:
+        root = existing_folder(Path(images), "image folder")
+        entries = [_entry(file, root, UNKNOWN, None) for file in image_files(root)]
+        if not entries:
+            raise FileNotFoundError(f"image folder '{shown(root)}' holds no image ({', '.join(ENDINGS)}).")
+        super().__init__(entries, classes, size, fit)
 
 
 def _entry(file: Path, root: Path, label: int, mask: Path | None) -> ImageEntry:
@@ -70,15 +109,21 @@ def _entry(file: Path, root: Path, label: int, mask: Path | None) -> ImageEntry:
     return ImageEntry(file, label, identifier, None if mask is None else partial(_read_mask, mask, file))
 
 
-def _class_index(name: str, classes: Mapping[str, int], root: Path) -> int:
+def _class_index(name: str, numbers: Mapping[str, int], classes: Sequence[str], root: Path) -> int:
+    places = [place for place, each in enumerate(classes) if each == name]
+    if len(places) > 1:  # the first of them would get the images of both
+        raise ValueError(
+            f"folder '{shown(root / name)}' could be {len(places)} of the model's classes, numbers {listed(places)}; "
+            "name the folder by its number."
+        )
     # the name first, because a class may be called by a number that is not its place
-    if name in classes:
-        return classes[name]
+    if name in numbers:
+        return numbers[name]
     if name.isdecimal() and int(name) < len(classes):
         return int(name)
     raise ValueError(
         f"folder '{shown(root / name)}' is none of the model's {len(classes)} classes; name the folders after the classes "
-        f"or number them from 0 to {len(classes) - 1}."
+        f"or number them from 0 to {len(classes) - 1}. {closest(name, classes)}"
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from captum_softcam._fit import Fit
+from captum_softcam._imagenet import other_names, wordnet_ids
 from captum_softcam._names import listed, quoted, shown
 from captum_softcam.data.files import existing_folder, image_files
 from captum_softcam.data.pascal_xml import PascalAnnotation, read_pascal_xml
@@ -15,8 +16,6 @@ from captum_softcam.data.regions import box_mask
 from captum_softcam.data.samples import ImageEntry, MaskedImages, class_number, class_numbers
 
 __all__ = ["ImageNetSamples"]
-
-_CLASSES = 1000
 
 
 class ImageNetSamples(MaskedImages):
@@ -33,15 +32,15 @@ class ImageNetSamples(MaskedImages):
     Args:
         root (path): the folder ``ILSVRC``.
         size (int): side of the samples in pixels. Default: 224
-        classes (sequence of str): WordNet ids in the order of the model's logits. Default: those found, sorted, which is the
-            order of torchvision's models; refused unless there are 1000 of them
+        classes (sequence of str): all classes in the order of the model's logits, as WordNet ids or as names of ImageNet.
+            Default: the WordNet ids of all 1,000, sorted, which is the order of torchvision's and timm's models
         fit (Fit): how images become square. Default: they are resized as a whole
 
     Raises:
         FileNotFoundError: if a folder or an annotation is missing, or there are no images.
-        ValueError: if an annotation cannot be read, has no object, an unknown class or several, or another than its folder,
-            or if ``classes`` is needed. Reading a sample raises it for an unreadable image, an annotation for another size,
-            and a box wholly outside.
+        ValueError: if an annotation cannot be read, has no object, a class that is none of ``classes``, several, or another
+            than its folder. Reading a sample raises it for an unreadable image, an annotation for another size, and a box
+            wholly outside.
 
     Example::
 
@@ -57,8 +56,8 @@ class ImageNetSamples(MaskedImages):
         if not files:
             raise FileNotFoundError(f"image folder '{shown(images)}' has no images; expected '{shown(images)}/NAME.JPEG'.")
         found = [_read(file, images, annotations) for file in files]
-        classes = _all_classes(found) if classes is None else tuple(classes)
-        numbers = class_numbers(classes)
+        classes = wordnet_ids() if classes is None else tuple(classes)
+        numbers = {**other_names(classes), **class_numbers(classes)}
         super().__init__((_entry(image, numbers) for image in found), classes, size, fit)
 
 
@@ -83,16 +82,6 @@ def _read(file: Path, images: Path, annotations: Path) -> _Image:
             f"annotation '{shown(path)}' has the class {quoted(names[0])}, but its image is '{shown(file)}'; they disagree."
         )
     return _Image(file, path, names[0], annotation)
-
-
-def _all_classes(found: list[_Image]) -> tuple[str, ...]:
-    wnids = tuple(sorted({image.wnid for image in found}))
-    if len(wnids) != _CLASSES:  # one class fewer would shift the numbers of all behind it
-        raise ValueError(
-            f"the images show {len(wnids)} classes, so their numbers among the {_CLASSES} of ImageNet are unknown; pass "
-            "all WordNet ids as classes, in the order of the model's logits."
-        )
-    return wnids
 
 
 def _entry(image: _Image, numbers: Mapping[str, int]) -> ImageEntry:

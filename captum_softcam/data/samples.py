@@ -17,7 +17,21 @@ from captum_softcam._fit import Fit
 from captum_softcam._names import closest, quoted, shown
 from captum_softcam.data.files import read_image
 
-__all__ = ["ImageEntry", "MaskedImages", "Sample", "Samples", "class_number", "class_numbers", "group_of", "groups_of"]
+__all__ = [
+    "UNKNOWN",
+    "ImageEntry",
+    "MaskedImages",
+    "Sample",
+    "Samples",
+    "class_number",
+    "class_numbers",
+    "group_of",
+    "groups_of",
+]
+
+
+UNKNOWN = -1
+"""Target of a sample whose class is not known."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +44,7 @@ class Sample:
 
     Args:
         image (Tensor): The image, (3, H, W), float32 in [0, 1].
-        target (int): The index of the class.
+        target (int): The index of the class; -1 if it is unknown, which needs ``explain="predicted"`` of a comparison.
         mask (Tensor or None): True where the evidence for the class lies, (1, H, W), bool; None where there is
             nothing to localise, as in a healthy image.
         identifier (str): A name that is unique in the data set, for tables and file names.

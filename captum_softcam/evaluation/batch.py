@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from captum_softcam._names import named, quoted, shown
 from captum_softcam._scores import score_table
 from captum_softcam.data import Sample
-from captum_softcam.data.samples import group_of
+from captum_softcam.data.samples import UNKNOWN, group_of
 from captum_softcam.evaluation.controls import name_seed
 from captum_softcam.evaluation.costs import CostMeter, device_of
 from captum_softcam.evaluation.example import Example, pack_examples, unpack_examples
@@ -227,7 +227,7 @@ def make_batch(
     if len(distinct) < len(samples):
         images, outputs = images[places], outputs[places]
     for sample in samples:  # only now, because the number of classes is known from the outputs
-        _check_class(sample, outputs)
+        _check_class(sample, outputs, explain)
     labels = torch.tensor([sample.target for sample in samples], device=device)
     masks = torch.stack([_mask(sample, size) for sample in samples]).to(device)
     targets = labels if explain == "true" else outputs.argmax(1)
@@ -288,7 +288,14 @@ def check_sample(sample: Sample, size: tuple[int, ...], channels: int) -> None:
         raise ValueError(f"the mask of sample '{named(name)}' is empty; pass None if there is nothing to localise.")
 
 
-def _check_class(sample: Sample, logits: Tensor) -> None:
+def _check_class(sample: Sample, logits: Tensor, explain: str) -> None:
+    if sample.target == UNKNOWN:
+        if explain == "true":
+            raise ValueError(
+                f"sample '{shown(sample.identifier)}' has no class (target {UNKNOWN}); explain the predicted one by "
+                "explain='predicted' (--explain predicted)."
+            )
+        return
     if not 0 <= sample.target < logits.shape[1]:
         raise ValueError(
             f"sample '{shown(sample.identifier)}' has class {quoted(sample.target)}; the model gives {logits.shape[1]} "

@@ -40,7 +40,7 @@ class Comparison:
 
     Args:
         scores (DataFrame): one row per sample, method and metric, with the columns ``sample, label, target, prediction,
-            method, metric, score``; an undefined score is NaN.
+            method, metric, score``; an unknown label is -1, an undefined score NaN.
         costs (DataFrame): indexed by method, with the columns ``forwards`` and ``backwards`` (images that pass through the
             model per explained image), ``seconds`` (per image), ``relative`` (to a plain forward of the same images in the
             same run) and ``peak_bytes`` (additional memory of one batch).

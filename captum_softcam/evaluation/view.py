@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from captum_softcam._names import named, shown
+from captum_softcam.data.samples import UNKNOWN
 from captum_softcam.evaluation.statistics import MIN_PAIRS
 
 __all__ = ["MARKS", "Cell", "Difference", "View", "digits", "one_line"]
@@ -165,6 +166,11 @@ class View:
         """Number of samples whose predicted class is their own."""
         return int((self.samples["label"] == self.samples["prediction"]).sum())
 
+    @property
+    def labelled(self) -> int:
+        """Number of samples whose own class is known."""
+        return int((self.samples["label"] != UNKNOWN).sum())
+
     def kinds(self, method: str) -> list[str]:
         """Return the roles of a method: ``control``, ``baseline``, both or neither.
 
@@ -237,7 +243,12 @@ class View:
 
     def _on_samples(self) -> Iterator[str]:
         total = len(self.samples)
-        yield f"{total} samples, {self.correct} of them classified correctly."
+        if self.labelled == total:
+            yield f"{total} samples, {self.correct} of them classified correctly."
+        elif self.labelled:
+            yield f"{total} samples, {self.correct} of the {self.labelled} with a known class classified correctly."
+        else:
+            yield f"{total} samples without a known class."
         if "localisation" in self.categories.values() and self.masked is not None and self.masked < total:
             yield f"localisation: over the {self.masked} samples with a mask."
 

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from captum_softcam.data import ImageFolderSamples, Sample, read_image
+from captum_softcam._imagenet import imagenet_names, wordnet_ids
+from captum_softcam.data import Fit, ImageFolderSamples, Sample, UnlabelledImages, read_image
 from captum_softcam.data.files import ENDINGS
 
 WIDTH, HEIGHT = 40, 32
@@ -142,6 +143,43 @@ class TestClasses:
         data = ImageFolderSamples(images, size=8, classes=["1", "dog"])
         assert {sample.identifier[0]: sample.target for sample in data} == {"1": 0, "d": 1}
 
+    @pytest.mark.parametrize("classes", [imagenet_names(), wordnet_ids()], ids=["names", "WordNet ids"])
+    def test_some_of_imagenets_classes(self, images, classes):
+        (images / "cat").rename(images / "n01440764")
+        (images / "dog").rename(images / "sea snake")
+        data = ImageFolderSamples(images, size=8, classes=classes)
+        assert {sample.identifier[0]: sample.target for sample in data} == {"n": 0, "s": 65}
+
+    def test_a_folder_of_two_classes_is_refused(self, images):
+        text = message(ValueError, lambda: ImageFolderSamples(images, classes=["cat", "eel", "dog", "cat"]))
+        assert text == (
+            f"folder '{images}/cat' could be 2 of the model's classes, numbers 0, 3; name the folder by its number."
+        )
+        (images / "cat").rename(images / "3")
+        assert ImageFolderSamples(images, size=8, classes=["cat", "eel", "dog", "cat"])[0].target == 2
+
+
+class TestUnlabelled:
+    def test_all_images_below_the_folder(self, images):
+        draw(images / "e.png")
+        data = UnlabelledImages(images, 8, ["cat", "dog"], Fit("pad"))
+        assert [sample.identifier for sample in data] == [
+            "cat/y.png",
+            "cat/z.png",
+            "dog/a.png",
+            "dog/b.jpg",
+            "dog/c.png",
+            "e.png",
+        ]
+        assert {(sample.target, sample.mask) for sample in data} == {(-1, None)}
+        assert (data.classes, data.masked, data.fit) == (("cat", "dog"), 0, Fit("pad"))
+
+    def test_no_images(self, tmp_path):
+        text = message(FileNotFoundError, lambda: UnlabelledImages(tmp_path))
+        assert text.startswith(f"image folder '{tmp_path}' holds no image (.jpg, ")
+        text = message(FileNotFoundError, lambda: UnlabelledImages(tmp_path / "x"))
+        assert text == f"image folder '{tmp_path}/x' is not a directory."
+
 
 class TestMasks:
     def test_no_masks(self, images):
@@ -217,7 +255,7 @@ class TestMessages:
         text = message(ValueError, lambda: ImageFolderSamples(images, classes=["cat", "cow"]))
         assert text == (
             f"folder '{images}/{name}' is none of the model's 2 classes; name the folders after the classes or number "
-            "them from 0 to 1."
+            "them from 0 to 1. Known: 'cat', 'cow'."
         )
 
     @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n", "half"], ids=["empty", "text", "head", "half"])

@@ -3,6 +3,7 @@
 import pytest
 from image_files import SIDE, block, draw, message, pascal_xml, same, write
 
+from captum_softcam._imagenet import imagenet_names, wordnet_ids
 from captum_softcam.data import ImageNetSamples
 
 TENCH, HEN, RAY = "n01440764", "n01514859", "n01496331"
@@ -51,13 +52,14 @@ class TestReading:
         (root / "Data/CLS-LOC/val/ILSVRC2012_val_00000001.JPEG").unlink()
         assert len(read(root)) == 2
 
-    def test_all_thousand_classes_need_no_list(self, tmp_path):
-        for number in range(1000, 0, -1):
-            add(tmp_path, number, (f"n{10 * number:08}", (0, 0, 1, 1)))
-        data = ImageNetSamples(tmp_path, SIDE)
-        assert len(data) == 1000
-        assert [data[i].target for i in (0, 1, 999)] == [0, 1, 999]
-        assert data.classes == tuple(sorted(data.classes))
+    @pytest.mark.parametrize("classes", [None, imagenet_names(), wordnet_ids()], ids=["default", "names", "ids"])
+    def test_any_part_of_the_thousand_classes_has_its_numbers(self, root, classes):
+        data = read(root, classes=classes)
+        assert [sample.target for sample in data] == [0, 8, 0]
+        assert data.classes == (wordnet_ids() if classes is None else classes)
+
+    def test_classes_by_name(self, root):
+        assert [sample.target for sample in read(root, classes=["hen", "tench"])] == [0, 1, 1]
 
 
 class TestMessages:
@@ -74,12 +76,6 @@ class TestMessages:
         assert text == f"image folder '{images}' has no images; expected '{images}/NAME.JPEG'."
         images.rmdir()
         assert message(FileNotFoundError, lambda: read(root)) == f"image folder '{images}' is not a directory."
-
-    def test_classes_are_needed(self, root):
-        assert message(ValueError, lambda: read(root, classes=None)) == (
-            "the images show 2 classes, so their numbers among the 1000 of ImageNet are unknown; pass all WordNet ids as "
-            "classes, in the order of the model's logits."
-        )
 
     def test_unknown_class(self, root):
         path = root / "Annotations/CLS-LOC/val/ILSVRC2012_val_00000001.xml"

@@ -242,6 +242,22 @@ def test_the_predicted_class_can_be_explained(model, samples):
     assert scores["label"].tolist() == [0, 1, 2, 3, 0]
 
 
+def test_samples_without_a_class_are_explained_by_the_predicted_one(model, samples):
+    unknown = [replace(sample, target=-1) for sample in samples]
+    found = compare_methods(model, unknown, ["soft_cam"], ["pixel_auc"], explain="predicted", examples=1)
+    known = compare_methods(model, samples, ["soft_cam"], ["pixel_auc"], explain="predicted", examples=1)
+    assert found.scores.drop(columns="label").equals(known.scores.drop(columns="label"))
+    assert set(found.scores["label"]) == {-1}
+    assert found.examples[0].sample.target == -1
+    assert f"- {len(samples)} samples without a known class." in found.to_markdown()
+    mixed = compare_methods(model, [*unknown[:2], *samples[2:]], ["soft_cam"], ["pixel_auc"], explain="predicted")
+    correct = int((known.scores["label"] == known.scores["prediction"])[2:].sum())
+    words = f"- {len(samples)} samples, {correct} of the {len(samples) - 2} with a known class classified correctly."
+    assert words in mixed.to_markdown()
+    with pytest.raises(ValueError, match=r"sample 's0' has no class \(target -1\); explain the predicted one by"):
+        compare_methods(model, unknown, ["soft_cam"], ["pixel_auc"])
+
+
 def test_progress_names_method_and_metric(model, samples, capsys):
     compare_methods(model, samples, ["random"], ["pixel_auc"], show_progress=True)
     error = capsys.readouterr().err

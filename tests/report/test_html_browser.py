@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,16 @@ def test_prediction_and_scores_belong_to_the_sample(open_page, report):
     assert "✓ correct" in prediction.inner_text()
     page.select_option("#filter", "wrong")
     assert page.locator("#place b").inner_text() == "s1"
+
+
+def test_a_label_that_is_not_known_is_none_of_the_classes(open_page, tmp_path):
+    comparison = make_comparison()
+    examples = [replace(each, sample=replace(each.sample, target=-1)) for each in comparison.examples]
+    unknown = replace(comparison, examples=examples, scores=comparison.scores.assign(label=-1))
+    page = open_page(_written(unknown, tmp_path))
+    assert "the model predicts haemorrhages, the label is not known." in page.locator("#prediction").inner_text()
+    assert page.locator("#filter option").all_inner_texts() == ["all (2)"]
+    assert "without a known class" in page.locator("body").inner_text()
 
 
 def test_the_arrow_keys_walk_along_the_samples(open_page, report):

@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
 
+from captum_softcam.data.samples import UNKNOWN
 from captum_softcam.evaluation import Comparison, Example, View
 from captum_softcam.evaluation.statistics import mean_intervals
 from captum_softcam.report.panels import COLOURS, as_drawn
@@ -142,7 +143,7 @@ def _entry(comparison: Comparison, view: View, example: Example, note: str) -> d
         "image": _jpeg(sample.image),
         "mask": None if sample.mask is None else _bits(sample.mask),
         "mask_size": None if sample.mask is None else _fitting(sample.mask.shape[1:], _MASK_SIDE),
-        "label": sample.target,
+        "label": None if sample.target == UNKNOWN else sample.target,
         "target": example.target,
         "runner_up": example.runner_up if example.runner_up_maps else None,
         "prediction": int(own["prediction"].iloc[0]) if len(own) else None,

@@ -3,7 +3,8 @@ if (byId("gallery")) {
   const { samples, colours, left_out: leftOut, signals } = data.gallery;
   const state = { sample: 0, cell: null };
   const [left, right, kind, filter, opacity] = ["left", "right", "kind", "filter", "opacity"].map(byId);
-  const isWrong = (sample) => sample.prediction != null && sample.prediction !== sample.label;
+  const isJudged = (sample) => sample.prediction != null && sample.label != null;
+  const isWrong = (sample) => isJudged(sample) && sample.prediction !== sample.label;
   const fits = (sample) =>
     filter.value === "" || (filter.value === "wrong" ? isWrong(sample) : sample.label === Number(filter.value));
 
@@ -204,11 +205,11 @@ if (byId("gallery")) {
   // List the five most probable classes, and the label, the explained class and the runner-up.
   function predict(sample) {
     const host = byId("prediction");
-    const verdict = sample.prediction == null ? "" : isWrong(sample) ? "✗ wrong: " : "✓ correct: ";
-    const truth = `the label is ${className(sample.label)}`;
+    const verdict = !isJudged(sample) ? "" : isWrong(sample) ? "✗ wrong: " : "✓ correct: ";
+    const truth = sample.label == null ? "the label is not known" : `the label is ${className(sample.label)}`;
     const said =
       sample.prediction == null ? truth : `${verdict}the model predicts ${className(sample.prediction)}, ${truth}.`;
-    host.replaceChildren(make("p", { class: isWrong(sample) ? "worse" : "better" }, said));
+    host.replaceChildren(make("p", { class: !isJudged(sample) ? "" : isWrong(sample) ? "worse" : "better" }, said));
     const classes = (sample.probabilities ?? [])
       .map((probability, index) => ({ probability, index }))
       .sort((a, b) => b.probability - a.probability);
@@ -273,7 +274,7 @@ if (byId("gallery")) {
         type: "radio",
         name: "sample",
         value: place,
-        "aria-label": `${sample.name}, ${className(sample.label)}`,
+        "aria-label": sample.label == null ? sample.name : `${sample.name}, ${className(sample.label)}`,
         change: () => go(place),
       });
       const wrong = isWrong(sample) ? make("span", { class: "wrong", title: "misclassified" }, "✗") : null;
@@ -287,7 +288,8 @@ if (byId("gallery")) {
   }
 
   function fillFilter() {
-    const labels = [...new Set(samples.map((sample) => sample.label))].sort((a, b) => a - b);
+    const known = samples.map((sample) => sample.label).filter((label) => label != null);
+    const labels = [...new Set(known)].sort((a, b) => a - b);
     const number = (chosen) => samples.filter(chosen).length;
     const options = labels.map((label) => [label, `${className(label)} (${number((sample) => sample.label === label)})`]);
     const wrong = number(isWrong);

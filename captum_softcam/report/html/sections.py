@@ -85,11 +85,17 @@ def _key_numbers(view: View) -> list[tuple[object, str, str]]:
     controls = f"including {amount(len(view.controls), 'control')}" if view.controls else "no controls"
     categories = ", ".join(category for category, _ in _groups(view) if category)
     numbers: list[tuple[object, str, str]] = [
-        (samples, "sample" if samples == 1 else "samples", f"{view.correct} classified correctly"),
+        (samples, "sample" if samples == 1 else "samples", _correct(view)),
         (methods, "method" if methods == 1 else "methods", controls),
         (metrics, "metric" if metrics == 1 else "metrics", categories),
     ]
     return numbers if view.masked is None else [*numbers, (view.masked, "with a mask", "for localisation")]
+
+
+def _correct(view: View) -> str:
+    if not view.labelled:
+        return "without a known class"
+    return f"{view.correct} classified correctly" + (f" of {view.labelled}" if view.labelled < len(view.samples) else "")
 
 
 def _groups(view: View) -> list[tuple[str, int]]:
