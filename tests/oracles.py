@@ -507,6 +507,45 @@ def resampled_means(values: list[float]) -> list[float]:
     return sorted(means)
 
 
+def resampled_image_means(values: list[float], images: list[str]) -> list[float]:
+    """The means of the defined values of every possible resample of a few images, each with all its values, ascending."""
+    of_image = {name: [v for v, other in zip(values, images, strict=True) if other == name] for name in images}
+    means = []
+    for drawn in itertools.product(of_image, repeat=len(of_image)):
+        together = [value for name in drawn for value in of_image[name] if not math.isnan(value)]
+        if together:
+            means.append(sum(together) / len(together))
+    return sorted(means)
+
+
+def mean_of_drawn_images(values: list[float], images: list[str], drawn: list[int]) -> float:
+    """The mean of the defined values of the images with these places, in order of first appearance; NaN without any."""
+    names = list(dict.fromkeys(images))
+    together = [
+        value
+        for place in drawn
+        for value, name in zip(values, images, strict=True)
+        if name == names[place] and not math.isnan(value)
+    ]
+    return sum(together) / len(together) if together else math.nan
+
+
+def area_and_precision(scores: list[float], shown: list[bool]) -> tuple[float, float]:
+    """Area under the ROC curve, over all pairs, and average precision, threshold by threshold."""
+    inside = [s for s, member in zip(scores, shown, strict=True) if member]
+    outside = [s for s, member in zip(scores, shown, strict=True) if not member]
+    won = sum(1.0 if a > b else 0.5 if a == b else 0.0 for a in inside for b in outside)
+    area = won / (len(inside) * len(outside)) if inside and outside else math.nan
+    precision, recall = 0.0, 0.0
+    for threshold in sorted(set(scores), reverse=True):
+        hits = sum(s >= threshold for s in inside)
+        alarms = sum(s >= threshold for s in outside)
+        if inside:
+            precision += (hits / len(inside) - recall) * hits / (hits + alarms)
+            recall = hits / len(inside)
+    return area, precision if inside else math.nan
+
+
 def paired_difference(scores: list[float], baseline: list[float], higher_is_better: bool) -> tuple[float, float, int]:
     """Mean difference, share of wins (a tie is half a win) and number of the pairs where both are defined."""
     total, wins, count = 0.0, 0.0, 0

@@ -23,7 +23,8 @@ def assemble(
 ) -> Comparison:
     """Return the comparison of all results; every sample belongs to one of them."""
     ordered = sorted(results, key=lambda result: result.indices)
-    manifest = {**manifest, "samples_with_mask": sum(sum(result.masked) for result in ordered)}
+    images = len({name for result in ordered for name in result.groups})
+    manifest = {**manifest, "images": images, "samples_with_mask": sum(sum(result.masked) for result in ordered)}
     examples = {index: example for result in ordered for index, example in result.examples.items()}
     return Comparison(
         scores=_in_order(_scores(ordered, methods, metrics), ordered),

@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 from captum_softcam._names import closest, named, quoted
 from captum_softcam.evaluation.controls import CONTROLS
 from captum_softcam.evaluation.example import Example
-from captum_softcam.evaluation.statistics import best, decimals, mean_intervals, mean_ranks, shown, significance, win_rates
+from captum_softcam.evaluation.statistics import (
+    best,
+    count_images,
+    decimals,
+    mean_intervals,
+    mean_ranks,
+    shown,
+    significance,
+    win_rates,
+)
 from captum_softcam.evaluation.storage import read_folder, write_folder
 from captum_softcam.evaluation.text import to_latex, to_markdown
 from captum_softcam.evaluation.view import View
@@ -34,9 +43,10 @@ __all__ = ["Comparison"]
 class Comparison:
     """Scores of methods x metrics x samples, with their costs and settings.
 
-    Intervals are 95 % percentile intervals of the bootstrap over samples :cite:`efron1979bootstrap`, with a fixed seed, so
-    that tables are reproducible. They do not cover the variation between trainings of the model, and they are not corrected
-    for the number of methods and metrics.
+    Intervals are 95 % percentile intervals of the bootstrap :cite:`efron1979bootstrap`, with a fixed seed, so that tables
+    are reproducible. Images are resampled with all their samples :cite:`field2007bootstrapping`, because several classes of
+    one image are not independent; with one sample per image these are the samples. Intervals do not cover the variation
+    between trainings of the model, and they are not corrected for the number of methods and metrics.
 
     Args:
         scores (DataFrame): one row per sample, method and metric, with the columns ``sample, label, target, prediction,
@@ -88,6 +98,14 @@ class Comparison:
         """Identifiers of the samples, in the order of the run, including failed ones."""
         return _names(self.scores["sample"].unique(), self.failures["sample"])
 
+    @cached_property
+    def images(self) -> list[str]:
+        """Name of the image of every sample, in the order of :attr:`samples`; samples with several classes share one."""
+        if "group" not in self.contents:
+            return self.samples
+        groups: dict[str, str] = dict(self.contents[["sample", "group"]].itertuples(index=False))
+        return [groups.get(name, name) for name in self.samples]
+
     @property
     def controls(self) -> list[str]:
         """Names of the methods that ignore the model."""
@@ -134,7 +152,8 @@ class Comparison:
         Returns:
             DataFrame: indexed by method and metric, without the baseline; ``mean, low, high`` of method minus baseline;
             ``count`` (pairs); ``win_rate`` (fraction of pairs where the method is better; ties count half); ``better`` (1 if
-            the interval is on the better side of 0, -1 on the worse side, else 0; always 0 with fewer than six pairs).
+            the interval is on the better side of 0, -1 on the worse side, else 0; always 0 with pairs of fewer than six
+            images).
 
         Raises:
             ValueError: if there is no such method.
@@ -196,6 +215,7 @@ class Comparison:
             masked=self.manifest.get("samples_with_mask"),
             failures=self.failures,
             attempted=len(self.samples),
+            images=len(set(self.images)),
         )
 
     def to_markdown(self, baseline: str | None = None) -> str:
@@ -319,7 +339,7 @@ class Comparison:
     def _summary(self) -> pd.DataFrame:
         """The summary, computed once for tables, notes and files."""
         scores = _flat(self._cube)
-        mean, low, high = mean_intervals(scores)
+        mean, low, high = mean_intervals(scores, self.images)
         count = np.isfinite(scores).sum(axis=0)
         table = self._cells({"mean": mean, "low": low, "high": high, "count": count}, self.methods)
         table["undefined"] = np.maximum(np.tile(self._expected, len(self.methods)) - count, 0)
@@ -361,10 +381,11 @@ class Comparison:
             # NaN where either score is, so that only samples with both count.
             differences = _flat(np.delete(self._cube - self._cube[:, [place]], place, axis=1))
         methods = [name for name in self.methods if name != baseline]
-        mean, low, high = mean_intervals(differences)
-        count, signs = np.isfinite(differences).sum(axis=0), np.tile(self._signs, len(methods))
+        mean, low, high = mean_intervals(differences, self.images)
+        defined, signs = np.isfinite(differences), np.tile(self._signs, len(methods))
+        count, images = defined.sum(axis=0), count_images(defined, self.images)
         columns = {"mean": mean, "low": low, "high": high, "count": count, "win_rate": win_rates(differences, signs)}
-        return self._cells({**columns, "better": significance(low, high, count, signs)}, methods)
+        return self._cells({**columns, "better": significance(low, high, images, signs)}, methods)
 
 
 def _names(stated: Iterable[str], found: pd.Series[str]) -> list[str]:

@@ -102,6 +102,7 @@ class View:
         masked (int): number of samples with a mask; None if it is unknown.
         failures (DataFrame): one row per sample, method and metric that raised an error.
         attempted (int): number of samples, including those without any score.
+        images (int): number of images; fewer than samples where images have several classes.
     """
 
     methods: Sequence[str]
@@ -117,6 +118,7 @@ class View:
     masked: int | None
     failures: pd.DataFrame
     attempted: int
+    images: int
 
     @cached_property
     def cells(self) -> dict[tuple[str, str], Cell]:
@@ -160,6 +162,11 @@ class View:
             bool: False where less is better.
         """
         return bool(self.metrics[metric]["higher_is_better"])
+
+    @property
+    def shared(self) -> bool:
+        """Whether samples share images."""
+        return self.images < self.attempted
 
     @property
     def correct(self) -> int:
@@ -243,12 +250,17 @@ class View:
 
     def _on_samples(self) -> Iterator[str]:
         total = len(self.samples)
+        samples = f"{total} samples"
+        if self.shared:
+            samples += f", pairs of an image and a class, of {self.images} images"
         if self.labelled == total:
-            yield f"{total} samples, {self.correct} of them classified correctly."
+            yield f"{samples}, {self.correct} of them classified correctly."
         elif self.labelled:
-            yield f"{total} samples, {self.correct} of the {self.labelled} with a known class classified correctly."
+            yield f"{samples}, {self.correct} of the {self.labelled} with a known class classified correctly."
         else:
-            yield f"{total} samples without a known class."
+            yield f"{samples} without a known class."
+        if self.shared:
+            yield "95 % intervals: over resampled images, because the classes of one image are not independent."
         if "localisation" in self.categories.values() and self.masked is not None and self.masked < total:
             yield f"localisation: over the {self.masked} samples with a mask."
 
@@ -256,7 +268,7 @@ class View:
         if len(self.methods) > 1:
             yield (
                 f"{marks[1]} better, {marks[-1]} worse than {one_line(self.baseline)}: the 95 % interval of the paired "
-                f"difference excludes 0 (at least {MIN_PAIRS} pairs)."
+                f"difference excludes 0 (at least {MIN_PAIRS} {'images' if self.shared else 'pairs'})."
             )
         if any(map(self.cost_text, self.methods)):
             yield "cost: run time relative to a plain forward pass on the same images."

@@ -10,12 +10,15 @@ import pandas as pd
 import pytest
 import torch
 from comparisons import METHODS, make_model, make_samples, sorted_scores
+from reports import make_comparison
 from torch.utils.data import Dataset, Subset
 
 from captum_softcam.data import Sample
 from captum_softcam.evaluation import Comparison, LocalEngine, compare_methods
 from captum_softcam.evaluation.batch import make_batch
 from captum_softcam.evaluation.runner import _batches
+from captum_softcam.evaluation.statistics import mean_intervals
+from captum_softcam.report.html.data import page_data
 
 LABELS = [(0, 2), (1,), (0, 1, 3), (2,), (2, 3)]
 METRICS = ["pointing_game", "deletion", "average_drop"]
@@ -165,3 +168,64 @@ def test_images_that_are_not_finite_may_be_shared():
     samples = [replace(sample, image=sample.image.where(sample.image < 0.9, torch.nan)) for sample in pairs()]
     comparison = compare_methods(make_model(), samples, ["soft_cam"], ["pixel_auc"])
     assert np.isnan(comparison.scores["score"]).all()
+
+
+def with_images(comparison: Comparison, images: list[str]) -> Comparison:
+    """The same comparison with these images of its samples."""
+    contents = pd.DataFrame({"sample": comparison.samples, "sha256": "0", "group": images})
+    return replace(comparison, contents=contents)
+
+
+IMAGES = ["a", "a", "b", "c", "c", "c", "d", "a"]
+
+
+class TestIntervals:
+    def test_means_and_differences_resample_images(self):
+        comparison = with_images(make_comparison(), IMAGES)
+        scores = comparison.scores.set_index(["sample", "method", "metric"])["score"].unstack(["method", "metric"])
+        scores = scores.loc[comparison.samples]
+        one, other = scores["soft_cam", "pixel_auc"].to_numpy(), scores["grad_cam", "pixel_auc"].to_numpy()
+        row = comparison.summary().loc["soft_cam", "pixel_auc"]
+        assert row[["mean", "low", "high"]].tolist() == pytest.approx([e[0] for e in mean_intervals(one[:, None], IMAGES)])
+        row = comparison.differences("grad_cam").loc["soft_cam", "pixel_auc"]
+        ends = [e[0] for e in mean_intervals((one - other)[:, None], IMAGES)]
+        assert row[["mean", "low", "high"]].tolist() == pytest.approx(ends)
+        assert (comparison.summary()["low"] != make_comparison().summary()["low"]).all(), "and not samples"
+
+    def test_marks_count_images(self):
+        assert make_comparison().differences()["better"].abs().sum() > 0
+        few = with_images(make_comparison(), IMAGES)
+        assert few.differences()["better"].abs().sum() == 0, "eight samples of four images are too few"
+        assert few.differences()["count"].max() == 8
+        six = with_images(make_comparison(), ["a", "a", "b", "c", "d", "e", "f", "f"])
+        assert six.differences()["better"].abs().sum() > 0
+
+    def test_without_the_column_each_sample_is_an_image(self, tmp_path):
+        comparison = make_comparison()
+        plain = replace(comparison, contents=pd.DataFrame({"sample": comparison.samples, "sha256": "0"}))
+        plain.save(tmp_path)
+        loaded = Comparison.load(tmp_path)
+        assert loaded.images == loaded.samples == comparison.images
+        assert loaded.summary().equals(with_images(comparison, comparison.samples).summary()), "to the last digit"
+        assert not loaded.view().shared
+
+    def test_images_are_saved_with_the_comparison(self, tmp_path):
+        comparison = with_images(make_comparison(), ["007", "007", "NA", "1e5", "1e5", "x", "", "x"])
+        comparison.save(tmp_path)
+        loaded = Comparison.load(tmp_path)
+        assert loaded.images == comparison.images
+        assert loaded.differences().equals(comparison.differences())
+
+    def test_bands_of_curves_resample_images(self):
+        comparison = make_comparison()
+        bands = [page_data(each, each.view(), [])["curves"] for each in (comparison, with_images(comparison, IMAGES))]
+        (one, *_), (other, *_) = ([line for figure in each for line in figure["lines"]] for each in bands)
+        assert np.array_equal(one["mean"], other["mean"])
+        assert not np.array_equal(one["low"], other["low"])
+
+    def test_notes_count_pairs_and_images(self):
+        notes = " ".join(with_images(make_comparison(), IMAGES).view().notes())
+        assert "8 samples, pairs of an image and a class, of 4 images, 7 of them classified correctly." in notes
+        assert "at least 6 images" in notes
+        assert "95 % intervals: over resampled images" in notes
+        assert "images" not in " ".join(make_comparison().view().notes()).replace("the same images", "")

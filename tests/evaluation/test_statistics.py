@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
 from captum_softcam.evaluation import statistics
-from captum_softcam.evaluation.statistics import best, decimals, mean_intervals, mean_ranks, shown, significance, win_rates
+from captum_softcam.evaluation.statistics import (
+    best,
+    count_images,
+    decimals,
+    mean_intervals,
+    mean_ranks,
+    ranking_intervals,
+    shown,
+    significance,
+    win_rates,
+)
 
 NAN = math.nan
 
@@ -75,6 +85,127 @@ def test_columns_do_not_touch_each_other():
     together = mean_intervals(values)
     for i in range(4):
         assert np.allclose([end[i] for end in together], np.ravel(mean_intervals(values[:, [i]])), rtol=0, atol=1e-12)
+
+
+IMAGES = ["b", "a", "b", "c", "a", "b", "d"]
+CLUSTERED = [0.1, NAN, 0.3, 2.0, -0.5, 0.2, NAN]
+
+
+def test_intervals_of_images_end_where_all_possible_resamples_say():
+    means = oracles.resampled_image_means(CLUSTERED, IMAGES)
+    at = [means[round(share * (len(means) - 1))] for share in (0.012, 0.038, 0.962, 0.988)]
+    mean, low, high = (float(end[0]) for end in mean_intervals(np.array(CLUSTERED)[:, None], IMAGES))
+    assert mean == pytest.approx(np.nanmean(CLUSTERED), abs=1e-12)
+    assert at[0] - 1e-12 <= low <= at[1] + 1e-12
+    assert at[2] - 1e-12 <= high <= at[3] + 1e-12
+
+
+def test_intervals_of_images_equal_a_loop_over_the_drawn_images():
+    """With the draws of the same generator, image by image."""
+    rng = np.random.default_rng(4)
+    values, images = rng.normal(size=30), [f"i{number}" for number in rng.integers(0, 9, 30)]
+    values[rng.integers(0, 30, 6)] = NAN
+    drawn = np.random.default_rng(0).integers(0, len(set(images)), (2000, len(set(images))), dtype=np.int32)
+    means = [oracles.mean_of_drawn_images(values.tolist(), images, row) for row in drawn.tolist()]
+    _, low, high = mean_intervals(values[:, None], images)
+    assert [low[0], high[0]] == pytest.approx(np.nanpercentile(means, [2.5, 97.5]), abs=1e-12)
+
+
+@pytest.mark.parametrize("step", [2**24, 1])
+def test_one_sample_per_image_changes_no_digit(step, monkeypatch):
+    monkeypatch.setattr(statistics, "_MEMORY", step)
+    values = np.random.default_rng(2).normal(size=(40, 3))
+    values[5:9, 1] = NAN
+    alone = mean_intervals(values)
+    for images in (list(range(40)), [f"s{40 - i}" for i in range(40)]):
+        assert all(np.array_equal(one, other) for one, other in zip(alone, mean_intervals(values, images), strict=True))
+
+
+@pytest.mark.parametrize("copies", [2, 3, 7])
+def test_copies_of_the_samples_of_an_image_add_no_certainty(copies):
+    values = np.random.default_rng(6).normal(size=(25, 2))
+    values[3, 0] = NAN
+    alone = mean_intervals(values)
+    together = mean_intervals(np.repeat(values, copies, axis=0), np.repeat(np.arange(25), copies).tolist())
+    assert np.allclose(alone, together, rtol=0, atol=1e-12)
+    apart = mean_intervals(np.repeat(values, copies, axis=0))
+    assert ((apart[2] - apart[1]) < 0.8 * (together[2] - together[1])).all(), "as if every copy were an image of its own"
+
+
+def test_images_of_equal_values_have_no_width():
+    assert [float(end[0]) for end in mean_intervals(np.full((7, 1), 0.1), IMAGES)] == [0.1] * 3
+    assert [float(end[0]) for end in mean_intervals(np.array([[0.1], [0.4]]), ["a", "a"])] == [0.25] * 3
+
+
+def test_pairs_are_counted_by_image():
+    defined = np.isfinite(np.array([CLUSTERED, [NAN] * 7]).T)
+    assert count_images(defined, IMAGES).tolist() == [3, 0], "d has no value"
+    assert count_images(defined).tolist() == [5, 0]
+
+
+def _rankings(seed=0, ties=True):
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=(40, 4))
+    scores = scores.round(1) if ties else scores
+    shown = rng.random((40, 4)) < [0.1, 0.4, 0.8, 0.5]
+    scores[shown] += 0.5
+    return scores, shown
+
+
+def test_rankings_equal_the_oracle_and_scikit_learn():
+    metrics = pytest.importorskip("sklearn.metrics")
+    scores, shown = _rankings()
+    found = ranking_intervals(scores, shown, np.ones_like(shown), resamples=20)
+    for k in range(4):
+        area, precision = oracles.area_and_precision(scores[:, k].tolist(), shown[:, k].tolist())
+        assert found.auc[k, 0] == pytest.approx(area, abs=1e-12)
+        assert found.average_precision[k, 0] == pytest.approx(precision, abs=1e-12)
+        assert found.auc[k, 0] == pytest.approx(metrics.roc_auc_score(shown[:, k], scores[:, k]), abs=1e-12)
+        assert found.average_precision[k, 0] == pytest.approx(
+            metrics.average_precision_score(shown[:, k], scores[:, k]), abs=1e-12
+        )
+    assert found.mean_auc[0] == pytest.approx(metrics.roc_auc_score(shown, scores, average="macro"), abs=1e-12)
+    macro = metrics.average_precision_score(shown, scores, average="macro")
+    assert found.mean_average_precision[0] == pytest.approx(macro, abs=1e-12)
+
+
+@pytest.mark.parametrize("step", [2**24, 1])
+def test_intervals_of_rankings_equal_a_loop_over_the_drawn_images(step, monkeypatch):
+    monkeypatch.setattr(statistics, "_MEMORY", step)
+    scores, shown = _rankings(1)
+    found = ranking_intervals(scores, shown, np.ones_like(shown), resamples=60)
+    drawn = np.random.default_rng(0).integers(0, 40, (60, 40), dtype=np.int32)
+    each = [[oracles.area_and_precision(scores[row, k].tolist(), shown[row, k].tolist()) for k in range(4)] for row in drawn]
+    low, high = np.nanpercentile(each, [2.5, 97.5], axis=0)
+    assert found.auc[:, 1:] == pytest.approx(np.stack([low, high], 1)[..., 0], abs=1e-12)
+    assert found.average_precision[:, 1:] == pytest.approx(np.stack([low, high], 1)[..., 1], abs=1e-12)
+    low, high = np.nanpercentile(np.nanmean(each, axis=1), [2.5, 97.5], axis=0)
+    assert found.mean_auc[1:] == pytest.approx([low[0], high[0]], abs=1e-12)
+    assert found.mean_average_precision[1:] == pytest.approx([low[1], high[1]], abs=1e-12)
+
+
+def test_unknown_labels_and_scores_leave_the_image_out():
+    scores, shown = _rankings(2)
+    known = np.ones_like(shown)
+    known[:10, 1] = False
+    scores[10:15, 2] = NAN
+    found = ranking_intervals(scores, shown, known, resamples=5)
+    assert found.auc[1, 0] == ranking_intervals(scores[10:], shown[10:], known[10:], resamples=5).auc[1, 0]
+    rest = np.isfinite(scores[:, 2])
+    assert found.auc[2, 0] == pytest.approx(
+        oracles.area_and_precision(scores[rest, 2].tolist(), shown[rest, 2].tolist())[0], abs=1e-12
+    )
+
+
+def test_a_class_of_all_images_or_none_has_no_area():
+    scores, shown = _rankings(3)
+    shown[:, 0], shown[:, 1] = True, False
+    found = ranking_intervals(scores, shown, np.ones_like(shown), resamples=5)
+    assert np.isnan(found.auc[:2]).all()
+    assert found.average_precision[0].tolist() == pytest.approx([1, 1, 1])
+    assert np.isnan(found.average_precision[1]).all()
+    assert found.mean_auc[0] == pytest.approx(found.auc[2:, 0].mean())
+    assert found.mean_average_precision[0] == pytest.approx(found.average_precision[[0, 2, 3], 0].mean())
 
 
 @settings(max_examples=25, deadline=None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -65,22 +65,25 @@ def _curves(comparison: Comparison, view: View) -> list[dict[str, Any]]:
     """Return, for each metric that draws a curve, the fractions and each method's mean with its pointwise 95 % band."""
     curves = comparison.curves
     drawn = [metric for metric in view.grouped if metric in set(curves["metric"])]
-    return [_figure(view, metric, curves[curves["metric"] == metric]) for metric in drawn]
+    images = dict(zip(comparison.samples, comparison.images, strict=True))
+    return [_figure(view, metric, curves[curves["metric"] == metric], images) for metric in drawn]
 
 
-def _figure(view: View, metric: str, curves: pd.DataFrame) -> dict[str, Any]:
+def _figure(view: View, metric: str, curves: pd.DataFrame, images: Mapping[str, str]) -> dict[str, Any]:
     points = curves.set_index(["method", "sample"]).drop(columns="metric").dropna(axis=1, how="all").dropna()  # whole curves
     points = points[sorted(points.columns, key=lambda name: float(str(name)))]
     drawn = [name for name in view.methods if name in points.index.get_level_values("method")]
     samples = points.index.get_level_values("sample").unique()
     tables = [points.loc[name].reindex(samples).to_numpy(np.float64) for name in drawn]
     fractions = [float(str(name)) for name in points.columns]
-    return {"metric": metric, "fractions": fractions, "lines": _lines(drawn, np.stack(tables, 1)) if tables else []}
+    lines = _lines(drawn, np.stack(tables, 1), [images.get(name, name) for name in samples]) if tables else []
+    return {"metric": metric, "fractions": fractions, "lines": lines}
 
 
-def _lines(methods: Sequence[str], points: NDArray[np.float64]) -> list[dict[str, Any]]:
+def _lines(methods: Sequence[str], points: NDArray[np.float64], images: Sequence[str]) -> list[dict[str, Any]]:
     """Return mean and band of each method from points (samples, methods, fractions)."""
-    flat = mean_intervals(points.reshape(len(points), -1))  # one call for all curves, because resampling takes its time
+    # One call for all curves, because resampling takes its time.
+    flat = mean_intervals(points.reshape(len(points), -1), images)
     mean, low, high = (np.round(part, _DIGITS).reshape(points.shape[1:]) for part in flat)
     counts = np.isfinite(points).all(axis=2).sum(axis=0).tolist()
     keys = ("method", "mean", "low", "high", "count")

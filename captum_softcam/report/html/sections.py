@@ -36,6 +36,7 @@ _KNOWN = {
     "layer": "layer",
     "data": "data",
     "samples": "samples",
+    "images": "images",
     "samples_with_mask": "samples with a mask",
     "image_size": "image size",
     "explained_class": "explained class",
@@ -86,6 +87,7 @@ def _key_numbers(view: View) -> list[tuple[object, str, str]]:
     categories = ", ".join(category for category, _ in _groups(view) if category)
     numbers: list[tuple[object, str, str]] = [
         (samples, "sample" if samples == 1 else "samples", _correct(view)),
+        *([(view.images, "image" if view.images == 1 else "images", "each with its classes")] if view.shared else []),
         (methods, "method" if methods == 1 else "methods", controls),
         (metrics, "metric" if metrics == 1 else "metrics", categories),
     ]
