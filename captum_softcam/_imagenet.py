@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-__all__ = ["imagenet_names", "other_names", "wordnet_ids"]
+__all__ = ["IMAGENET_CLASSES", "imagenet_names", "other_names", "wordnet_ids"]
+
+IMAGENET_CLASSES = 1000
+"""Number of classes."""
 
 _SAME = 0.95  # of 1,000 names; libraries spell a few in their own way, such as both cranes as "crane"
 
