@@ -8,8 +8,8 @@ The classes of ``captum_softcam.attr`` contain little more than their formula; t
 - ``forward`` observes one forward of a view, and captures the features of a layer. ``replay`` records the outputs of the
   modules before the layer, and runs the model again with other features at the layer.
 - ``axes`` follows the dimensions of every tensor through a forward, by the arithmetic of ``dimensions``. ``layout`` derives
-  from them whether the output of a layer is a map with channels first or last, or a row of tokens. ``layers`` finds and
-  names layers, and refuses those without a map.
+  from them whether the output of a layer is a map with channels first or last, or a row of tokens. ``stages`` finds
+  the layers with a map, and the one to explain; ``layers`` names layers, and refuses those without a map.
 - ``operations`` is the one table of what torch's functions do to the positions of a map.
 - ``closed_form`` recognises tails that only act on each position, pool and classify, or read one token by attention
   (``class_token``). It computes the scores of all masked copies without building them.

@@ -10,15 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from captum_softcam._intervention.axes import AxisTracker
+from captum_softcam._intervention.call import Call
 from captum_softcam._intervention.forward import Trace, values_of
 from captum_softcam._intervention.layout import FeatureLayout, refuse_other_count, told_layouts
 from captum_softcam._intervention.operations import leaves
+from captum_softcam._intervention.stages import Survey, survey
 from captum_softcam._intervention.view import View, unwrap
 from captum_softcam._names import closest, named, quoted
 
 __all__ = [
+    "default_layer",
     "get_layer",
-    "last_spatial_layer",
     "layer_name",
     "refuse_flat_layer",
     "spatial_layout",
@@ -65,21 +67,23 @@ def view_of_maps(model: nn.Module, name: str, *, at_input: bool = False) -> tupl
     view, maps = View(model, layer), nn.Identity().eval()
     outermost, running, tracker = unwrap(model), list[nn.Module](), AxisTracker(())
     sizes: tuple[torch.Size, ...] = ()
-    known: dict[tuple[torch.Size, ...], FeatureLayout] = {}  # by those of the inputs, which determine the grid of tokens
+    # By the sizes of the inputs, which determine the grid of tokens, and of the features, for a layer of several calls
+    known: dict[tuple[torch.Size, ...], FeatureLayout] = {}
 
     def by_way_of_maps(features: Any) -> Any:
         if not isinstance(features, Tensor) or features.dim() < 3:
             return maps(features)  # refused later, as a result that is not a map
-        if sizes not in known:
-            known[sizes] = tracker.layout(features, told_layouts(tuple(running)))
+        key = (*sizes, features.shape[1:])
+        if key not in known:
+            known[key] = tracker.layout(features, told_layouts(tuple(running)))
         # Contiguous, as from a layer of the model: view() would fail on dimensions that were moved
-        return known[sizes].to_features(maps(known[sizes].to_maps(features)), features).contiguous()
+        return known[key].to_features(maps(known[key].to_maps(features)), features).contiguous()
 
     def watch(module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         nonlocal tracker, sizes
         if module is outermost:
             sizes = tuple(value.shape[1:] for value in leaves((args, kwargs)) if isinstance(value, Tensor))
-        looking = module is outermost and sizes not in known
+        looking = module is outermost and sizes not in {key[:-1] for key in known}
         tracker = AxisTracker((*args, *kwargs.values())) if looking else tracker
         running.append(module)
         if module is layer and at_input and args:
@@ -93,32 +97,17 @@ def view_of_maps(model: nn.Module, name: str, *, at_input: bool = False) -> tupl
     return cast(nn.Module, view.model), maps
 
 
-def last_spatial_layer(model: nn.Module, *inputs: Any) -> tuple[str, tuple[int, ...]] | None:
-    """Return name and output shape of the last module whose output is a map (N, C, h, w) of more than one position.
+def default_layer(model: nn.Module, *inputs: Any) -> str | None:
+    """Return the name of the layer to explain, None if no module gives a map.
 
-    Of modules that end together, this is the outermost. Cost: one forward.
+    Cost: that of :func:`~captum_softcam._intervention.stages.survey`.
 
     Args:
         model (torch.nn.Module): in eval mode.
         *inputs (any): its arguments.
-
-    Returns:
-        tuple or None: None if there is no such module.
     """
-    found: list[tuple[str, tuple[int, ...]]] = []
-    names = {module: name for name, module in model.named_modules()}
-    view = View(model, None)
-
-    def watch(module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        output = forward(*args, **kwargs)
-        if names.get(module) and FeatureLayout().fits(output):
-            found.append((names[module], tuple(output.shape)))
-        return output
-
-    view.watch = watch
-    with torch.no_grad():
-        view.model(*inputs)
-    return found[-1] if found else None
+    layer = survey(Call.of(model, inputs, None)).recommended
+    return None if layer is None else layer.name
 
 
 def refuse_flat_layer(
@@ -136,14 +125,25 @@ def refuse_flat_layer(
     if FeatureLayout().fits(features):
         return
     what = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
-    hint = "Use a layer before the pooling."
-    if isinstance(forward_func, nn.Module):
-        last = last_spatial_layer(forward_func, *inputs)
-        hint = f"The last spatial layer is {last[0]!r} {last[1]}." if last else "The model has no spatial layer."
+    found = _survey_of_one(forward_func, inputs)
+    best = None if found is None else found.recommended
+    hint = "Use a layer before the pooling." if found is None else "The model has no spatial layer."
+    if best is not None:
+        hint = f"The last spatial layer is {best.name!r} {(len(inputs[0]), *best.shape[1:])}."
     raise ValueError(
         f"layer {named(layer_name(forward_func, layer))} gives {what}; {named(method)} needs a spatial map (N, C, h, "
         f"w). {hint}"
     )
+
+
+def _survey_of_one(forward_func: object, inputs: tuple[Any, ...]) -> Survey | None:
+    """Return the survey of a model on one example, which costs less than the batch; None if it does not run on one."""
+    if not isinstance(forward_func, nn.Module):
+        return None
+    try:
+        return survey(Call(unwrap(forward_func), inputs, None).copies(0, 1))
+    except Exception:  # any error of the model: a message must not fail on its advice
+        return None
 
 
 def spatial_layouts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any
@@ -11,13 +12,16 @@ from torch import Tensor, nn
 
 from captum_softcam._intervention.call import Call
 from captum_softcam._intervention.forward import depends_on_mode, observe
-from captum_softcam._intervention.layers import get_layer, last_spatial_layer, refuse_flat_layer
-from captum_softcam._names import closest, named, quoted
+from captum_softcam._intervention.layers import default_layer, get_layer, layer_name, refuse_flat_layer
+from captum_softcam._intervention.layout import refuse_other_count
+from captum_softcam._intervention.stages import Survey, survey
+from captum_softcam._maps import is_flat
+from captum_softcam._names import closest, listed, named, quoted
 from captum_softcam._scores import refuse_probabilities, score_table
 from captum_softcam.attr import METHODS
 from captum_softcam.data import Samples
 from captum_softcam.evaluation.controls import CONTROLS
-from captum_softcam.evaluation.explain_func import LayerExplainFunc
+from captum_softcam.evaluation.explain_func import LayerExplainFunc, refuse_without_layer
 from captum_softcam.metrics import METRICS, Metric
 from captum_softcam.softcam import SoftCamModel
 
@@ -30,6 +34,7 @@ __all__ = [
     "default_metrics",
     "find_methods",
     "find_metrics",
+    "warn_of_flat_maps",
 ]
 
 
@@ -56,7 +61,7 @@ def find_methods(
 
     Raises:
         ValueError: if a name is unknown or used twice, there is no method, or SoftCAM is compared on a model without
-            evidence.
+            evidence, or a layer method on a model without a layer that gives a map.
     """
     if not methods:
         raise ValueError("there are no methods to compare; pass at least one.")
@@ -75,7 +80,11 @@ def find_methods(
 
 def _explainer(method: Any, layer: str | None, model: nn.Module) -> LayerExplainFunc:
     if isinstance(method, LayerExplainFunc):
-        return method
+        if not method.lacks_layer:
+            return method
+        if layer is None:
+            refuse_without_layer(model, method.name)
+        return LayerExplainFunc(method.method, layer, **method.arguments)
     name = next((name for name, known in METHODS.items() if method == name or method is known.cls), "")
     softcam = bool(name) and METHODS[name].needs == "evidence"
     if softcam and not isinstance(model, SoftCamModel):
@@ -83,7 +92,10 @@ def _explainer(method: Any, layer: str | None, model: nn.Module) -> LayerExplain
             f"method '{name}' needs a SoftCAM model; got {type(model).__name__}. Convert it with "
             "convert_to_softcam(model), or leave the method out."
         )
-    return LayerExplainFunc(method, None if softcam else layer)
+    explainer = LayerExplainFunc(method, None if softcam else layer)
+    if explainer.lacks_layer:
+        refuse_without_layer(model, explainer.name)
+    return explainer
 
 
 def find_metrics(metrics: Sequence[str | Metric]) -> list[Metric]:
@@ -140,14 +152,55 @@ def check_choices(explain: str, batch_size: int, examples: int, seed: int) -> No
 
 
 @torch.no_grad()
-def check_layer(model: nn.Module, layer: str | None, images: Tensor) -> str:
-    """Return the layer to explain, by default the last one with a spatial map; ValueError if it has no spatial map."""
+def check_layer(model: nn.Module, layer: str | None, images: Tensor) -> str | None:
+    """Return the layer to explain, by default the one that ``suggest_layers`` recommends; None if no layer has a map.
+
+    Raises:
+        ValueError: if the layer that was named has no spatial map, or not one per image.
+    """
     if layer is None:
-        last = ("backbone",) if isinstance(model, SoftCamModel) else last_spatial_layer(model, images)
-        if last is None:
-            raise ValueError(f"{type(model).__name__} has no layer with a spatial map (N, C, h, w).")
-        return last[0]
+        return "backbone" if isinstance(model, SoftCamModel) else default_layer(model, images)
     module = get_layer(model, layer)
     features = observe(Call.of(model, images, None), module).features
     refuse_flat_layer(features, "a layer method", model, module, (images,))
+    if len(features) != len(images):
+        refuse_other_count(f"layer {named(layer_name(model, module))}", tuple(features.shape), len(images))
     return layer
+
+
+def warn_of_flat_maps(
+    model: nn.Module, images: Tensor, maps: Mapping[str, Tensor], methods: Mapping[str, LayerExplainFunc]
+) -> None:
+    """Warn of maps of which all values are equal, with the reason and the way out; those of controls are left out.
+
+    Cost: that of the suggested layer, if there is such a map.
+
+    Args:
+        model (torch.nn.Module): that was explained.
+        images (Tensor): (1, C, ...), its input.
+        maps (mapping): one map (1, 1, ...) per method.
+        methods (mapping): the methods by name.
+    """
+    controls = tuple(CONTROLS.values())
+    flat = [name for name, each in maps.items() if each.isfinite().all() and is_flat(each).all()]
+    flat = [name for name in flat if methods[name].method not in controls]
+    if not flat:
+        return
+    found = survey(Call.of(model, images, None))
+    by_layer: dict[str | None, list[str]] = {}
+    for name in flat:
+        by_layer.setdefault(None if found.obstacle else methods[name].layer, []).append(name)
+    for layer, names in by_layer.items():
+        _warn_of_flat_maps(names, layer, found)
+
+
+def _warn_of_flat_maps(names: list[str], layer: str | None, found: Survey) -> None:
+    best = "" if found.recommended is None else found.recommended.name
+    reason = f"the score does not depend on the positions of layer '{named(layer or '')}'; use layer='{named(best)}'"
+    if best and found.obstacle:
+        reason = f"the scores depend on no map of the model, because {found.obstacle}; use trained weights"
+    elif layer is None:
+        reason = "the score does not change with the input"
+    elif layer == best or not best:
+        reason = f"the score does not change with the position in layer '{named(layer)}'"
+    warnings.warn(f"the map is flat by {listed(map(repr, names))}: {reason}.", stacklevel=4)

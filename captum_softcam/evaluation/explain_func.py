@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from captum.attr import (
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from captum_softcam._intervention.layers import get_layer, layer_name, refuse_flat_layer, view_of_maps
+from captum_softcam._intervention.layers import default_layer, get_layer, layer_name, refuse_flat_layer, view_of_maps
 from captum_softcam._intervention.view import View
 from captum_softcam._maps import upsample
 from captum_softcam._names import closest, named, quoted
@@ -38,7 +38,7 @@ from captum_softcam.evaluation.arguments import check_arguments, check_class, de
 from captum_softcam.evaluation.controls import CONTROLS, image_seed
 from captum_softcam.evaluation.costs import device_of
 
-__all__ = ["LayerExplainFunc"]
+__all__ = ["LayerExplainFunc", "refuse_without_layer"]
 
 _ONE_AT_A_TIME = threading.RLock()
 """Held while filters of warnings or seeds are set, because Python, PyTorch and NumPy share them between all threads."""
@@ -70,12 +70,14 @@ class LayerExplainFunc:
     Args:
         method (str, type, object or callable): a name in ``METHODS`` or ``CONTROLS``, a Captum attribution class or
             instance, or a function ``(model, images, targets) -> maps`` (N, C, ...).
-        layer (str): name of the layer, for classes with a layer. Default: None; ``"evidence"`` for ``LayerSoftCam``
+        layer (str): name of the layer, for classes with a layer. Default: that which
+            :func:`~captum_softcam.attr.suggest_layers` recommends for the model, at the cost of two or three forwards of one
+            image for the first call; ``"evidence"`` for ``LayerSoftCam``
         **arguments: arguments of the class's constructor or its ``attribute``, or of the function.
 
     Raises:
         TypeError: if ``method`` is not a method, or has no such argument.
-        ValueError: if the name is unknown, the layer or another required argument is missing, or the class wraps a method
+        ValueError: if the name is unknown, a required argument is missing, or the class wraps a method
             (``NoiseTunnel``) or returns maps that depend on the other images of a batch (``FeaturePermutation``).
 
     Example::
@@ -95,6 +97,7 @@ class LayerExplainFunc:
         self.method: Any = _find(method) if isinstance(method, str) else method
         self.arguments = arguments
         self.layer = _layer_for(self.method, layer) if isinstance(self.method, type) else None
+        self._suggested: dict[tuple[str, ...], str] = {}  # by the names of the modules: altered copies share their layer
         if _is_captum(self.method):
             check_arguments(self.method, arguments)
 
@@ -106,6 +109,11 @@ class LayerExplainFunc:
                 return name
         inner = getattr(self.method, "attribution_method", None)  # what a NoiseTunnel smooths
         return "_".join(_snake(_source(method).__name__) for method in (self.method, inner) if method is not None)
+
+    @property
+    def lacks_layer(self) -> bool:
+        """Whether the method has a layer and none was named, so that every model has its suggested one."""
+        return isinstance(self.method, type) and self.layer is None and "layer" in parameters_of(self.method)
 
     @property
     def description(self) -> dict[str, Any]:
@@ -153,6 +161,9 @@ class LayerExplainFunc:
             ValueError: if the model has no such layer, the layer has no spatial map, the method does not return one map per
                 image, or a method of Captum's fails because the model does not return scores (N, K).
         """
+        if self.lacks_layer:
+            at_layer = LayerExplainFunc(self.method, self._layer_of(model, images), **self.arguments)
+            return at_layer.explain(model, images, targets, seeds)
         seeds = [image_seed(image) for image in images] if seeds is None and _draws(self.method) else seeds
         finite = images.flatten(1).isfinite().all(1)
         if finite.all():
@@ -162,6 +173,15 @@ class LayerExplainFunc:
             kept = None if seeds is None else [seed for seed, good in zip(seeds, finite.tolist(), strict=True) if good]
             maps[finite] = self._explained(model, images[finite], targets[finite], kept)
         return maps
+
+    def _layer_of(self, model: nn.Module, images: Tensor) -> str:
+        names = tuple(name for name, _ in model.named_modules())
+        if names not in self._suggested:
+            layer = default_layer(model, images[:1])
+            if layer is None:
+                refuse_without_layer(model, self.name)
+            self._suggested[names] = layer
+        return self._suggested[names]
 
     def _explained(self, model: nn.Module, images: Tensor, targets: Tensor, seeds: Sequence[int] | None) -> Tensor:
         try:
@@ -234,15 +254,21 @@ def _find(name: str) -> type[Attribution]:
 
 
 def _layer_for(method: type, layer: str | None) -> str | None:
-    """Return the name of the layer for a class; None if it has no layer."""
+    """Return the name of the layer for a class; None if it has no layer, or none was named."""
     check_class(method)
     if "layer" not in parameters_of(method):
         return None
     if layer is None and any(method is known.cls for known in METHODS.values() if known.needs == "evidence"):
         return "evidence"
-    if layer is None:
-        raise ValueError(f"{method.__name__} needs the name of a layer; got None.")
     return layer
+
+
+def refuse_without_layer(model: nn.Module, method: str) -> NoReturn:
+    """Raise ValueError for a model without a layer that a method could explain."""
+    raise ValueError(
+        f"{type(model).__name__} has no layer with a spatial map (N, C, h, w), which method '{named(method)}' needs; use a "
+        "method without a layer, such as 'integrated_gradients' or 'occlusion'."
+    )
 
 
 def _is_captum(method: Any) -> bool:

@@ -35,6 +35,7 @@ from captum_softcam.evaluation.checks import (
     default_metrics,
     find_methods,
     find_metrics,
+    warn_of_flat_maps,
 )
 from captum_softcam.evaluation.comparison import Comparison
 from captum_softcam.evaluation.controls import name_seed
@@ -96,8 +97,8 @@ def compare_methods(
             CAM and Score-CAM
         metrics (sequence): names in ``METRICS``, or instances of ``Metric``. Default: those with ``default`` set; if no
             sample has a mask, without localisation
-        layer (str): layer of layer methods; SoftCAM always uses the evidence. Default: the last spatial layer (the backbone
-            of a SoftCAM model)
+        layer (str): layer of layer methods; SoftCAM always uses the evidence. Default: the one that
+            :func:`~captum_softcam.attr.suggest_layers` recommends (the backbone of a SoftCAM model)
         normalize (callable): turns images in [0, 1] into inputs of the model. Default: the images themselves
         explain (str): the class to explain, that of the sample (``"true"``) or the ``"predicted"`` one. Default: ``"true"``
         baseline (str): the method that the others are compared with, sample by sample. Default: ``"grad_cam"`` if it is
@@ -303,15 +304,17 @@ def explain_sample(
 ) -> Example:
     """Compute the maps of one sample for its own class by every method, without any metric.
 
-    Cost: that of each method, and at most two forwards.
+    A flat map, of which all values are equal, is warned of, with the reason and the layer to use instead.
+
+    Cost: that of each method, one forward, and those of the suggested layer if none is named.
 
     Args:
         model (torch.nn.Module): classifier in eval mode, images (N, C, H, W) -> logits (N, K).
         sample (Sample): image, class and mask.
         methods (sequence or dict): as for :func:`compare_methods`. Default: all that suit the model, except CAM and
             Score-CAM
-        layer (str): layer of layer methods; SoftCAM always uses the evidence. Default: the last spatial layer (the backbone
-            of a SoftCAM model)
+        layer (str): layer of layer methods; SoftCAM always uses the evidence. Default: the one that
+            :func:`~captum_softcam.attr.suggest_layers` recommends (the backbone of a SoftCAM model)
         normalize (callable): turns images in [0, 1] into inputs of the model. Default: the images themselves
 
     Returns:
@@ -330,6 +333,7 @@ def explain_sample(
     explainers = find_methods(default_methods(model) if methods is None else methods, layer, model)
     seeds = [name_seed(sample.identifier)]
     maps = {name: each.explain(model, batch.images, batch.targets, seeds) for name, each in explainers.items()}
+    warn_of_flat_maps(model, batch.images, maps, explainers)
     return Example(
         with_bool_mask(sample, batch.masks[0]),
         sample.target,
@@ -395,7 +399,7 @@ def _refuse_unknown_baseline(baseline: str | None, scorer: BatchScorer) -> None:
 
 
 def _manifest(
-    scorer: BatchScorer, samples: Samples, first: Sample, layer: str, baseline: str | None, notes: dict[str, Any]
+    scorer: BatchScorer, samples: Samples, first: Sample, layer: str | None, baseline: str | None, notes: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the settings that reproduce the comparison."""
     packages = ("captum-softcam", "captum", "quantus", "torch", "torchvision", "numpy")

@@ -557,7 +557,7 @@ class TestLayers:
         assert "3 x 3" in done.out
 
     def test_embedded_model(self):
-        assert "evidence*" in run("layers").out
+        assert "backbone*" in run("layers").out  # the default of compare and explain, too
 
     def test_a_size_that_does_not_fit(self):
         sentence = refused("layers", "--model", "vit_b_16", "--size", "160")

@@ -455,8 +455,8 @@ def test_runs_inside_quantus(model, batch):
 def test_wrong_names_and_methods_are_refused(model, batch):
     with pytest.raises(ValueError, match=r"method 'reciprocam' is unknown\. Closest: 'recipro_cam'"):
         LayerExplainFunc("reciprocam", "backbone")
-    with pytest.raises(ValueError, match="LayerGradCam needs the name of a layer; got None"):
-        LayerExplainFunc("grad_cam")
+    with pytest.raises(ValueError, match=r"Flatten has no layer with a spatial map .* which method 'grad_cam' needs; use"):
+        LayerExplainFunc("grad_cam")(nn.Flatten().eval(), *batch)
     with pytest.raises(ValueError, match=r"layer 'backbone.relux' is not in SoftCamModel\. Closest: 'backbone.relu'"):
         LayerExplainFunc("grad_cam", "backbone.relux")(model, *batch)
     for nonsense in (7, nn.Conv2d, None):
@@ -498,6 +498,16 @@ def test_what_is_no_map_is_refused(plain, images, given, message):
 def test_one_tensor_may_come_in_a_tuple(plain, images):
     explain = LayerExplainFunc(lambda _model, images, _targets: (images,))
     torch.testing.assert_close(explain.explain(plain, images, TARGETS), images.sum(1, keepdim=True))
+
+
+def test_without_a_layer_the_suggested_one_is_explained(model, batch):
+    """Also in an altered copy, as of a randomisation metric, whose scores may depend on nothing."""
+    explain = LayerExplainFunc("recipro_cam")
+    np.testing.assert_array_equal(explain(model, *batch), LayerExplainFunc("recipro_cam", "backbone")(model, *batch))
+    altered = copy.deepcopy(model)
+    for parameter in altered.parameters():
+        parameter.data.zero_()
+    assert not explain(altered, *batch).any()
 
 
 @pytest.mark.parametrize(("layer", "shape"), [("fc", r"\(3, 4\)"), ("pool", r"\(3, 5, 1, 1\)")])
