@@ -129,7 +129,8 @@ def refuse_flat_layer(
     best = None if found is None else found.recommended
     hint = "Use a layer before the pooling." if found is None else "The model has no spatial layer."
     if best is not None:
-        hint = f"The last spatial layer is {best.name!r} {(len(inputs[0]), *best.shape[1:])}."
+        shape = (len(inputs[0]), *best.shape[1:])
+        hint = f"The last spatial layer is {best.name!r} {shape}."
     raise ValueError(
         f"layer {named(layer_name(forward_func, layer))} gives {what}; {named(method)} needs a spatial map (N, C, h, "
         f"w). {hint}"
