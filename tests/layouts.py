@@ -32,6 +32,10 @@ def make_layouts(root: Path) -> None:
     draw(root / "ILSVRC/Data/CLS-LOC/val/ILSVRC2012_val_00000001.JPEG")
     write(root / "ILSVRC/Annotations/CLS-LOC/val/ILSVRC2012_val_00000001.xml", pascal_xml(("n01751748", (0, 0, 1, 1))))
     write(root / "LOC_synset_mapping.txt", "n01440764 tench, Tinca tinca\nn01751748 sea snake\n")
+    chest = "CheXpert-v1.0-small/valid/patient64543/study1/view1_frontal"
+    draw(root / f"data/{chest}.jpg")
+    save_white(root / f"masks/Edema/{chest}.png")
+    write(root / "data/CheXpert-v1.0-small/valid.csv", f"Path,Sex,Edema,Pneumothorax\n{chest}.jpg,Male,1.0,-1.0\n")
     draw(root / "scans/a.png")
 
 

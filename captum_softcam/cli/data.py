@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DATA_OPTIONS", "add_data_options", "load_samples", "names_data"]
 
-_SETS = ("voc", "coco", "pets", "boxes", "imagenet")
-_WITH_IMAGES = ("coco", "boxes")
+_SETS = ("voc", "coco", "pets", "boxes", "imagenet", "labels")
+_WITH_IMAGES = ("coco", "boxes", "labels")
 _WITH_SPLIT = ("voc", "pets")
 DATA_OPTIONS = ("images", "masks", *_SETS)
 
@@ -29,6 +29,12 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--coco", type=Path, metavar="JSON", help="COCO detection annotations of --images")
     group.add_argument("--pets", type=Path, metavar="DIR", help="Oxford-IIIT Pet; by species if the model has two classes")
     group.add_argument("--boxes", type=Path, metavar="CSV", help="table of boxes in --images, with the columns of RSNA")
+    group.add_argument(
+        "--labels",
+        type=Path,
+        metavar="CSV",
+        help="table of 1, 0 and -1 with a row per image of --images and a column per class, as CheXpert's; masks in --masks",
+    )
     group.add_argument("--imagenet", type=Path, metavar="DIR", help="folder ILSVRC: validation images with their boxes")
     group.add_argument("--split", metavar="NAME", help="split of --voc or --pets (default: test)")
     group.add_argument("--allow-outside", action="store_true", help=ALLOW_OUTSIDE)
@@ -44,7 +50,7 @@ def names_data(options: argparse.Namespace) -> bool:
     flags = " and ".join(f"--{name}" for name in given)
     if len(given) > 1:
         raise ValueError(f"{flags} name several data sets; pass one.")
-    if given and options.masks is not None:
+    if given and given != ["labels"] and options.masks is not None:
         raise ValueError(f"{flags} brings its own regions; leave --masks out.")
     if any(name in _WITH_IMAGES for name in given) != (options.images is not None) and given:
         raise ValueError(f"{flags} {'needs' if options.images is None else 'brings its own images; leave out'} --images.")
@@ -69,6 +75,10 @@ def load_samples(options: argparse.Namespace, size: int, classes: Sequence[str] 
         return data.OxfordPetSamples(options.pets, size=size, target="species" if two else "breed", **split)
     if options.boxes is not None:
         return data.BoxTableSamples(options.images, options.boxes, size, classes, allow_outside=options.allow_outside)
+    if options.labels is not None:
+        return data.LabelTableSamples(
+            options.images, options.labels, options.masks, size, classes, allow_outside=options.allow_outside
+        )
     if options.imagenet is not None:
         return data.ImageNetSamples(options.imagenet, size)
     return data.ImageFolderSamples(options.images, options.masks, size, classes)

@@ -5,6 +5,7 @@ from .files import read_image as read_image
 from .folders import ImageFolderSamples as ImageFolderSamples
 from .folders import UnlabelledImages as UnlabelledImages
 from .imagenet import ImageNetSamples as ImageNetSamples
+from .label_table import LabelTableSamples as LabelTableSamples
 from .labelled import LabelledImages as LabelledImages
 from .labelled import balanced_class_weights as balanced_class_weights
 from .labelled import make_transforms as make_transforms

@@ -31,6 +31,7 @@ __all__ = [
     "open_image",
     "read_image",
     "read_lines",
+    "read_mask",
     "read_table",
     "refuse_outside",
 ]
@@ -181,6 +182,15 @@ def check_same_size(values: NDArray[Any], name: str, image: Tensor, path: Path) 
             f"{name} is {values.shape[1]}x{values.shape[0]} pixels, its image '{shown(path)}' "
             f"{image.shape[2]}x{image.shape[1]}; both must have the same size."
         )
+
+
+def read_mask(path: Path, image_path: Path, image: Tensor) -> Tensor:
+    """Read a mask file as (1, H, W) bool and check it against its image (3, H, W)."""
+    values: np.ndarray[Any, Any] = np.asarray(open_image(path, "mask", "L"))
+    check_same_size(values, f"mask '{shown(path)}'", image, image_path)
+    if not values.any():
+        raise ValueError(f"mask '{shown(path)}' is empty; remove the file if the image has nothing to localise.")
+    return torch.from_numpy(values > 0)[None]
 
 
 def read_table(path: Path) -> tuple[list[str], list[Row]]:

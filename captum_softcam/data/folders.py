@@ -5,22 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-from torch import Tensor
 
 from captum_softcam._fit import Fit
 from captum_softcam._imagenet import other_names
 from captum_softcam._names import closest, listed, shown
 from captum_softcam.data.files import (
     ENDINGS,
-    check_same_size,
     class_folders,
     existing_folder,
     image_files,
-    open_image,
+    read_mask,
 )
 from captum_softcam.data.samples import UNKNOWN, ImageEntry, MaskedImages, class_numbers
 
@@ -106,7 +100,7 @@ class UnlabelledImages(MaskedImages):
 
 def _entry(file: Path, root: Path, label: int, mask: Path | None) -> ImageEntry:
     identifier = file.relative_to(root).as_posix()
-    return ImageEntry(file, label, identifier, None if mask is None else partial(_read_mask, mask, file))
+    return ImageEntry(file, label, identifier, None if mask is None else partial(read_mask, mask, file))
 
 
 def _class_index(name: str, numbers: Mapping[str, int], classes: Sequence[str], root: Path) -> int:
@@ -137,12 +131,3 @@ def _mask_files(root: Path, images: Path, files: list[Path]) -> dict[Path, Path]
         expected = files[0].relative_to(images).with_suffix(".png")
         raise ValueError(f"mask folder '{shown(root)}' has no mask for any image; expected e.g. '{shown(root / expected)}'.")
     return found
-
-
-def _read_mask(path: Path, image_path: Path, image: Tensor) -> Tensor:
-    """Read a mask file as (1, H, W) bool and check it against its image (3, H, W)."""
-    values: np.ndarray[Any, Any] = np.asarray(open_image(path, "mask", "L"))
-    check_same_size(values, f"mask '{shown(path)}'", image, image_path)
-    if not values.any():
-        raise ValueError(f"mask '{shown(path)}' is empty; remove the file if the image has nothing to localise.")
-    return torch.from_numpy(values > 0)[None]

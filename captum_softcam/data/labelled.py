@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from captum_softcam._fit import Fit
 from captum_softcam._names import closest, listed, quoted, shown
 from captum_softcam.data.files import Row, class_folders, named_image, read_image, read_table
+from captum_softcam.data.label_table import read_label_table
 from captum_softcam.data.samples import class_number, class_numbers
 
 if TYPE_CHECKING:
@@ -118,8 +119,12 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         kind: str = "multiclass",
         transform: Callable[[Tensor], Tensor] | None = None,
         allow_outside: bool = False,
+        uncertain: Literal["present", "absent"] | None = None,
     ) -> LabelledImages:
         """Read a table with the columns ``path`` and ``label``, and optionally ``split``.
+
+        A multi-label table may have a column for each class instead of ``label``, with 1, 0 or nothing in its cells, as
+        :class:`LabelTableSamples` reads it; the image is named in the column ``path``, or else in the first one.
 
         Args:
             path (path): a CSV file with a header; image paths in it are relative to its folder. Several labels of one image
@@ -130,6 +135,8 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
             transform (callable): see the class. Default: the image as it is
             allow_outside (bool): whether a path may be absolute or lead out of the table's folder by ``..``; links in the
                 folder are followed in any case. Default: False
+            uncertain (str): what a cell of -1 means in a table with a column for each class, ``"present"`` or ``"absent"``.
+                Default: None, it is refused
 
         Returns:
             LabelledImages: the images, in the order of the rows.
@@ -140,6 +147,8 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
                 the folder, or a split without rows; the message names the line. Also as the class does.
         """
         path = Path(path)
+        if kind == "multilabel" and "label" not in (columns := read_table(path)[0]) and len(columns) > 1:
+            return cls._from_label_table(path, split, classes, transform, allow_outside, uncertain)
         rows = _read_rows(path)
         known = sorted({label for row in rows for label in _labels(row)})
         names = tuple(known) if classes is None else tuple(classes)
@@ -148,6 +157,30 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         labels = [[class_number(label, numbers, row.place) for label in _labels(row)] for row in chosen]
         files = [named_image(path.parent, row.cells["path"], row.place, allow_outside=allow_outside) for row in chosen]
         return cls(files, labels, names, kind, transform)
+
+    @classmethod
+    def _from_label_table(
+        cls,
+        path: Path,
+        split: str | None,
+        classes: Sequence[str] | None,
+        transform: Callable[[Tensor], Tensor] | None,
+        allow_outside: bool,
+        uncertain: str | None,
+    ) -> LabelledImages:
+        columns, rows = read_table(path)
+        image_column = "path" if "path" in columns else columns[0]
+        names, found = read_label_table(path, classes, image_column, uncertain or "undecided")
+        kept = {row.place for row in _of_split(rows, split, path)}
+        chosen = [row for row in found if row.place in kept]
+        for row in chosen:
+            if row.undecided:  # the loss has no third state
+                raise ValueError(
+                    f"{row.place} has -1 for {listed(quoted(names[k]) for k in row.undecided)}; a training needs a "
+                    "decision: pass uncertain='absent' or 'present', or decide in the table."
+                )
+        files = [named_image(path.parent, row.image, row.place, allow_outside=allow_outside) for row in chosen]
+        return cls(files, [row.labels for row in chosen], names, "multilabel", transform)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -341,7 +374,7 @@ def split_samples(data: LabelledImages, fraction: float = 0.2, seed: int = 0) ->
 
 def names_splits(path: str | Path) -> bool:
     """Check whether a table has the column ``split``."""
-    return "split" in _read_rows(Path(path))[0].cells
+    return "split" in read_table(Path(path))[0]
 
 
 def balanced_class_weights(targets: Tensor, num_classes: int | None = None) -> Tensor:

@@ -42,6 +42,12 @@ def checkpoint(tmp_path, monkeypatch):
         (["--coco", "annotations/instances_val2017.json", "--images", "val2017", "--classes", "dog,cat"], 2, "dog"),
         (["--pets", "oxford-iiit-pet"], 37, "Abyssinian"),
         (["--boxes", "stage_2_train_labels.csv", "--images", "stage_2_train_images"], 2, "1"),
+        (
+            ["--labels", "data/CheXpert-v1.0-small/valid.csv", "--images", "data", "--masks", "masks"]
+            + ["--classes", "Edema,Pneumothorax"],
+            2,
+            "Edema",
+        ),
     ],
 )
 def test_every_kind(checkpoint, data, classes, name):
@@ -75,6 +81,8 @@ def test_imagenet(checkpoint):
         (["--voc", "a", "--images", "b"], "--voc brings its own images; leave out --images."),
         (["--coco", "a"], "--coco needs --images."),
         (["--boxes", "a"], "--boxes needs --images."),
+        (["--labels", "a", "--masks", "b"], "--labels needs --images."),
+        (["--labels", "a", "--boxes", "b", "--images", "c"], "--boxes and --labels name several data sets; pass one."),
         (["--pets", "a", "--masks", "b"], "--pets brings its own regions; leave --masks out."),
         (["--images", "a", "--split", "val"], "--split is for --voc and --pets; leave it out."),
         (["--masks", "a"], "--masks needs --images: the folder of the images that the masks belong to."),

@@ -17,6 +17,7 @@ from captum_softcam.data import (
     ImageEntry,
     ImageFolderSamples,
     ImageNetSamples,
+    LabelTableSamples,
     MaskedImages,
     OxfordPetSamples,
     VOCSamples,
@@ -30,6 +31,7 @@ READERS = {
     "coco": lambda **more: CocoSamples("val2017", "annotations/instances_val2017.json", **more),
     "pets": lambda **more: OxfordPetSamples("oxford-iiit-pet", **more),
     "boxes": lambda **more: BoxTableSamples("stage_2_train_images", "stage_2_train_labels.csv", **more),
+    "labels": lambda **more: LabelTableSamples("data", "data/CheXpert-v1.0-small/valid.csv", "masks", **more),
     "imagenet": lambda **more: ImageNetSamples("ILSVRC", classes=["n01440764", "n01751748"], **more),
 }
 BRIGHT = (10, 2, 14, 6)  # left, top, right and bottom of a bright square
