@@ -14,6 +14,7 @@ from image_files import SIDE, draw
 from layouts import make_layouts
 
 NAME = "shufflenet_v2_x0_5"
+CHEST = ["--masks", "masks", "--classes", "Edema,Pneumothorax"]
 FAST = ["--methods", "random,centred_gaussian", "--metrics", "pixel_auc,relevance_mass_accuracy", "--out", "out"]
 
 
@@ -43,8 +44,7 @@ def checkpoint(tmp_path, monkeypatch):
         (["--pets", "oxford-iiit-pet"], 37, "Abyssinian"),
         (["--boxes", "stage_2_train_labels.csv", "--images", "stage_2_train_images"], 2, "1"),
         (
-            ["--labels", "data/CheXpert-v1.0-small/valid.csv", "--images", "data", "--masks", "masks"]
-            + ["--classes", "Edema,Pneumothorax"],
+            [*("--labels", "data/CheXpert-v1.0-small/valid.csv", "--images", "data"), *CHEST],
             2,
             "Edema",
         ),
