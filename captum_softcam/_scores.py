@@ -1,17 +1,38 @@
-"""Scores (N, K) of a model: check their form, describe other outputs in words, and tell logits from probabilities."""
+"""Scores (N, K) of a model: make them of its logits, check their form, and tell logits from probabilities."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from captum_softcam._names import listed, quoted, shown
+from captum_softcam._names import listed, named, quoted, shown
 
-__all__ = ["are_probabilities", "described", "place_of_table", "refuse_probabilities", "rounding", "score_table"]
+__all__ = [
+    "Scores",
+    "are_probabilities",
+    "as_scores",
+    "check_kind",
+    "class_logits",
+    "classes_of",
+    "described",
+    "kind_in_words",
+    "place_of_table",
+    "predicted_classes",
+    "refuse_probabilities",
+    "rounding",
+    "runner_up_classes",
+    "score_table",
+]
+
+Scores: TypeAlias = str | Callable[[Tensor], Tensor]
+"""How the logits (N, K) of a model become scores, as :func:`as_scores` takes it."""
+
+_KINDS = ("softmax", "sigmoid", "identity")
 
 _SQUASH = {"Sigmoid", "Softmax", "Hardsigmoid"}
 _KEEP = {  # operations on probabilities whose results are still probabilities: views, means, sums and choices
@@ -48,13 +69,125 @@ def rounding(*values: Tensor, batches: bool = False) -> float:
     return max(found, _TF32) if on_gpu_in_single and (batches or torch.backends.cudnn.allow_tf32) else found
 
 
-def score_table(output: Any, count: int, *, single: bool = False) -> Tensor:
-    """Return the output of a model if it is a table of scores (N, K).
+def as_scores(logits: Tensor, scores: Scores = "softmax") -> Tensor:
+    r"""Compute the scores of all classes from the logits of a model.
+
+    Args:
+        logits (Tensor): (N, K), the output of the model.
+        scores (str or callable): ``"softmax"``, one class per image; ``"sigmoid"``, each class with a probability of its
+            own, and of a single logit *s* the two classes :math:`1 - \sigma(s)` and :math:`\sigma(s)`; ``"identity"``, the
+            output itself, for regression and for models that return probabilities; or a function (N, K) -> (N, K).
+            Default: ``"softmax"``
+
+    Returns:
+        Tensor: (N, K); (N, 2) for the sigmoid of a single logit.
+
+    Raises:
+        ValueError: if ``scores`` is unknown, a function changes the shape or makes finite logits infinite or NaN, or the
+            softmax of a single logit is asked for.
+        TypeError: if ``scores`` is neither text nor a function, or the function does not return a tensor.
+    """
+    check_kind(scores)
+    if not isinstance(scores, str):
+        return _by_function(logits, scores)
+    logits = class_logits(logits, scores)
+    if scores == "identity":
+        return logits
+    return logits.softmax(1) if scores == "softmax" else logits.sigmoid()
+
+
+def class_logits(logits: Tensor, scores: Scores = "softmax") -> Tensor:
+    """Return the logit of each class, (N, K): of a single logit *s* and its sigmoid, -s and s; else the logits themselves.
+
+    Args:
+        logits (Tensor): (N, K), the output of the model.
+        scores (str or callable): as for :func:`as_scores`. Default: ``"softmax"``
+
+    Raises:
+        ValueError: for the softmax of a single logit.
+    """
+    if logits.shape[1] != 1:
+        return logits
+    if scores == "softmax":
+        raise ValueError(
+            "the model gives a single logit, whose softmax is 1 whatever it sees; pass scores='sigmoid' for the probability "
+            "of a class and its complement, or scores='identity' if the output is no logit but a value, as in regression."
+        )
+    # 1 - sigmoid(s) is sigmoid(-s), so that both classes have a logit and a map.
+    return torch.cat([-logits, logits], 1) if scores == "sigmoid" else logits
+
+
+def predicted_classes(logits: Tensor, scores: Scores = "softmax") -> Tensor:
+    """Return the class with the highest score, (N,): of a single logit 1 above 0, else 0; of a single value always 0."""
+    return _in_order(logits, scores).argmax(1)
+
+
+def runner_up_classes(logits: Tensor, targets: Tensor, scores: Scores = "softmax") -> Tensor:
+    """Return the class with the highest score besides the one in ``targets``, (N,)."""
+    return _in_order(logits, scores).scatter(1, targets[:, None], -torch.inf).argmax(1)
+
+
+def _in_order(logits: Tensor, scores: Scores) -> Tensor:
+    """Return a table (N, K) in which the classes have the order of their scores."""
+    # Softmax and sigmoid keep the order of the logits, but round large ones to equal probabilities.
+    return class_logits(logits, scores) if isinstance(scores, str) else as_scores(logits, scores)
+
+
+def classes_of(logits: Tensor, scores: Scores = "softmax") -> str:
+    """Describe in a message how many logits the model has, and the numbers of its classes."""
+    logit, classes = logits.shape[1], class_logits(logits, scores).shape[1]
+    return f"the model gives {logit} logit{'s' * (logit > 1)}, so classes 0 to {classes - 1}"
+
+
+def check_kind(scores: object) -> None:
+    """Raise ValueError if ``scores`` is not one of the names, TypeError if it is neither text nor a function."""
+    words = "expected 'softmax', 'sigmoid', 'identity' or a function (N, K) -> (N, K)"
+    if isinstance(scores, str) and scores not in _KINDS:
+        raise ValueError(f"scores is {quoted(scores)}; {words}.")
+    # A class is callable too, but calling it makes an object and no scores.
+    if not isinstance(scores, str) and (isinstance(scores, type) or not callable(scores)):
+        raise TypeError(f"scores is {quoted(scores)}; {words}.")
+
+
+def kind_in_words(scores: Scores) -> str:
+    """Return the name of ``scores``, or that of a function behind the word."""
+    if isinstance(scores, str):
+        return scores
+    source: Any = scores
+    while isinstance(source, partial):
+        source = source.func
+    source = source if hasattr(source, "__qualname__") else type(source)
+    return f"function {source.__module__}.{source.__qualname__}"
+
+
+def _by_function(logits: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """Call a function of the user's on a copy of the logits; check what it returns."""
+    # A copy, because an operation in place would change outputs that are remembered.
+    table = function(logits.clone())
+    if not isinstance(table, Tensor):
+        raise TypeError(
+            f"{named(kind_in_words(function))}, passed as scores, returns {_kind(table)}; expected a tensor (N, K)."
+        )
+    if table.shape != logits.shape:
+        raise ValueError(
+            f"{named(kind_in_words(function))}, passed as scores, returns {tuple(table.shape)} for logits "
+            f"{tuple(logits.shape)}; expected the same shape."
+        )
+    # The scores of an image that is not finite are rightly NaN.
+    if not table.is_meta and (logits.isfinite().all(1) & ~table.isfinite().all(1)).any():
+        raise ValueError(
+            f"{named(kind_in_words(function))}, passed as scores, returns infinity or NaN for finite logits; clamp it."
+        )
+    return table if table.is_floating_point() else table.to(logits.dtype)
+
+
+def score_table(output: Any, count: int, scores: Scores = "identity") -> Tensor:
+    """Return the output of a model if it is a table (N, K) that has scores.
 
     Args:
         output (any): of the model.
         count (int): number of examples.
-        single (bool): whether to accept a single score (N, 1) as well. Default: False, because its softmax is 1
+        scores (str or callable): how they are made, as for :func:`as_scores`. Default: ``"identity"``, any table has them
 
     Returns:
         Tensor: ``output`` itself.
@@ -67,12 +200,7 @@ def score_table(output: Any, count: int, *, single: bool = False) -> Tensor:
             f"the model gives {described(output)} for {count} image{'s' * (count != 1)}; expected logits (N, K): "
             f"{_wrapper(output, count)}."
         )
-    if output.shape[1] == 1 and not single:
-        raise ValueError(
-            "the model gives a single logit, whose softmax is 1 whatever it sees; train two classes (--kind multiclass) or "
-            "wrap the model in a torch.nn.Module that returns two logits, 0 and its own: "
-            "s = self.model(images); return torch.cat([torch.zeros_like(s), s], 1)."
-        )
+    class_logits(output, scores)
     return output
 
 
@@ -131,19 +259,31 @@ def _kind(entry: Any) -> str:
     return str(tuple(entry.shape)) if isinstance(entry, Tensor) else shown(type(entry).__name__, 40)
 
 
-def refuse_probabilities(forward_func: Callable[[Tensor], Any], images: Tensor, tables: Sequence[Tensor]) -> None:
-    """Raise ValueError if a model returns probabilities where logits are expected; see :func:`are_probabilities`."""
-    if not are_probabilities(forward_func, images, tables):
+def refuse_probabilities(
+    forward_func: Callable[[Tensor], Any], images: Tensor, tables: Sequence[Tensor], scores: Scores = "softmax"
+) -> None:
+    """Raise ValueError if a model returns probabilities where logits are expected; see :func:`are_probabilities`.
+
+    Args:
+        forward_func (callable): images (N, C, ...) -> outputs (N, K).
+        images (Tensor): some of the images.
+        tables (sequence of Tensor): outputs of the model, each (N, K).
+        scores (str or callable): as for :func:`as_scores`; the identity and functions take any output.
+            Default: ``"softmax"``
+    """
+    if scores not in ("softmax", "sigmoid") or not are_probabilities(forward_func, images, tables):
         return
-    if all(_sum_to_one(table) for table in tables):
+    # One column of a saturated sigmoid also sums to 1.
+    if all(_sum_to_one(table) and table.shape[1] > 1 for table in tables):
         raise ValueError(
-            "the model gives probabilities, rows that sum to 1, and a metric takes the softmax of logits; leave the softmax "
-            "out of the model, or wrap it in a torch.nn.Module that returns logarithms: "
-            "p = self.model(images); return p.clamp(min=torch.finfo(p.dtype).tiny).log()."
+            f"the model gives probabilities, rows that sum to 1 as those of a softmax, and scores='{named(scores)}' expects "
+            "logits; pass scores='identity', which takes the probabilities as they are, or leave the softmax out of the "
+            "model."
         )
     raise ValueError(
-        "the model gives numbers from 0 to 1, a sigmoid for each class, and a metric takes the softmax of logits; leave the "
-        "sigmoid out of the model, or wrap it in a torch.nn.Module that returns self.model(images).logit(eps=1e-6)."
+        f"the model gives probabilities, numbers from 0 to 1 as those of a sigmoid, and scores='{named(scores)}' "
+        "expects logits; pass scores='identity', which takes the probabilities as they are, or leave the sigmoid out of the "
+        "model and pass scores='sigmoid'."
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captum_softcam._scores import are_probabilities, described, refuse_probabilities, score_table
+from captum_softcam._scores import are_probabilities, as_scores, described, refuse_probabilities, score_table
 
 Pair = namedtuple("Pair", "features logits")
 
@@ -53,7 +53,7 @@ def test_entries_are_named_and_one_is_proposed(output, words):
     assert followed(str(error.value), output) is LOGITS
 
 
-@pytest.mark.parametrize("shape", [(3,), (3, 1), (3, 4, 5, 5)], ids=str)
+@pytest.mark.parametrize("shape", [(3,), (3, 4, 5, 5)], ids=str)
 def test_advice_for_tensors_works(shape):
     output = torch.rand(shape)
     with pytest.raises(ValueError, match="the model gives") as error:
@@ -96,32 +96,34 @@ class Ends(nn.Module):
         return self.end(self.scale * self.fc(x.flatten(1)))
 
 
+SOFTMAX, SIGMOID = "rows that sum to 1 as those of a softmax", "numbers from 0 to 1 as those of a sigmoid"
 PROBABILITIES = {
-    "softmax": (lambda s: s.softmax(1), "sum to 1"),
-    "sure softmax": (lambda s: (200 * s).softmax(1), "sum to 1"),
-    "divided": (lambda s: s.exp() / s.exp().sum(1, keepdim=True), "sum to 1"),
-    "half": (lambda s: s.bfloat16().softmax(1), "sum to 1"),
-    "without gradients": (lambda s: s.detach().softmax(1), "sum to 1"),
-    "two of a sigmoid": (lambda s: torch.stack([1 - s[:, 0].sigmoid(), s[:, 0].sigmoid()], 1), "sum to 1"),
-    "sigmoid": (lambda s: s.sigmoid(), "a sigmoid for each class"),
-    "sigmoid and a view": (lambda s: s[:, :, None].sigmoid().squeeze(2)[:, :3], "a sigmoid for each class"),
-    "mean of sigmoids": (lambda s: (s.sigmoid() + (2 * s).sigmoid()) / 2, "a sigmoid for each class"),
-    "sigmoid without gradients": (lambda s: s.detach().sigmoid(), "a sigmoid for each class"),
+    "softmax": (lambda s: s.softmax(1), SOFTMAX),
+    "sure softmax": (lambda s: (200 * s).softmax(1), SOFTMAX),
+    "divided": (lambda s: s.exp() / s.exp().sum(1, keepdim=True), SOFTMAX),
+    "half": (lambda s: s.bfloat16().softmax(1), SOFTMAX),
+    "without gradients": (lambda s: s.detach().softmax(1), SOFTMAX),
+    "two of a sigmoid": (lambda s: torch.stack([1 - s[:, 0].sigmoid(), s[:, 0].sigmoid()], 1), SOFTMAX),
+    "sigmoid": (lambda s: s.sigmoid(), SIGMOID),
+    "sigmoid and a view": (lambda s: s[:, :, None].sigmoid().squeeze(2)[:, :3], SIGMOID),
+    "mean of sigmoids": (lambda s: (s.sigmoid() + (2 * s).sigmoid()) / 2, SIGMOID),
+    "sigmoid without gradients": (lambda s: s.detach().sigmoid(), SIGMOID),
+    "one sigmoid": (lambda s: s[:, :1].sigmoid(), SIGMOID),
+    "one sure sigmoid": (lambda s: (20 + s[:, :1]).sigmoid(), SIGMOID),
 }
 
 
+@pytest.mark.parametrize("scores", ["softmax", "sigmoid"])
 @pytest.mark.parametrize(("end", "words"), PROBABILITIES.values(), ids=PROBABILITIES)
-def test_probabilities_are_detected_and_the_advice_works(end, words):
+def test_probabilities_are_detected_and_the_advice_works(end, words, scores):
     model = Ends(end)
     with torch.no_grad():
         table = model(IMAGES)
-    with pytest.raises(ValueError, match=words):
-        refuse_probabilities(model, IMAGES, [table, table])
-    logarithms = Ends(lambda s: end(s).clamp(min=torch.finfo(end(s).dtype).tiny).log())
-    odds = Ends(lambda s: end(s).logit(eps=1e-6))
-    refuse_probabilities(logarithms if words == "sum to 1" else odds, IMAGES, [])
-    if words == "sum to 1":
-        torch.testing.assert_close(logarithms(IMAGES).softmax(1).to(table), table, atol=1e-2, rtol=1e-2)
+    with pytest.raises(ValueError, match=words) as error:
+        refuse_probabilities(model, IMAGES, [table, table], scores)
+    assert f"scores='{scores}' expects logits; pass scores='identity'" in str(error.value)
+    refuse_probabilities(model, IMAGES, [table, table], "identity")
+    assert as_scores(table, "identity") is table
 
 
 LOGITS_ALIKE = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from captum_softcam._names import named, quoted, shown
-from captum_softcam._scores import score_table
+from captum_softcam._scores import Scores, class_logits, classes_of, predicted_classes, runner_up_classes, score_table
 from captum_softcam.data import Sample
 from captum_softcam.data.samples import UNKNOWN, group_of
 from captum_softcam.evaluation.controls import name_seed
 from captum_softcam.evaluation.costs import CostMeter, device_of
 from captum_softcam.evaluation.example import Example, pack_examples, unpack_examples
 from captum_softcam.evaluation.explain_func import LayerExplainFunc
+from captum_softcam.evaluation.one_logit import with_both_classes
 from captum_softcam.evaluation.result import COSTS, BatchResult, Failure, fingerprint
 from captum_softcam.metrics import Batch, Curve, Explanation, Metric
 
@@ -49,6 +50,7 @@ class BatchScorer:
         seed (int): seed of the random subsets.
         kept (frozenset of int): indices of the samples whose maps are kept.
         runner_up (bool): whether maps of the runner-up class are kept, too.
+        scores (str or callable): how logits become scores. Default: ``"softmax"``
     """
 
     model: nn.Module
@@ -60,6 +62,7 @@ class BatchScorer:
     seed: int
     kept: frozenset[int]
     runner_up: bool
+    scores: Scores = "softmax"
 
     def score(self, indices: Sequence[int], samples: Sequence[Sample], progress: Progress = lambda *_: None) -> BatchResult:
         """Score a batch of samples.
@@ -75,7 +78,9 @@ class BatchScorer:
         Raises:
             ValueError: if the samples do not match the model or each other, or the model does not return logits (N, K).
         """
-        batch, seconds = make_batch(self.model, samples, self.size, self.normalize, self.explain, self.seed)
+        batch, seconds = make_batch(
+            self.model, samples, self.size, self.normalize, self.explain, self.seed, scores=self.scores
+        )
         result = BatchResult(
             indices=tuple(indices),
             identifiers=[sample.identifier for sample in samples],
@@ -83,7 +88,7 @@ class BatchScorer:
             digests=[fingerprint(sample) for sample in samples],
             labels=[sample.target for sample in samples],
             targets=batch.targets.tolist(),
-            predictions=batch.outputs.argmax(1).tolist(),
+            predictions=predicted_classes(batch.outputs, self.scores).tolist(),
             masked=[sample.mask is not None for sample in samples],
             scores=np.full((len(samples), len(self.methods), len(self.metrics)), np.nan),
             costs=np.full((len(self.methods), len(COSTS)), np.nan),
@@ -116,7 +121,7 @@ class _Scoring:
         if maps is None:
             return
         # With other seeds, or a random method would draw the same numbers for the masked images.
-        again = partial(explain, self.scorer.model, targets=self.batch.targets, seeds=self._seeds(", masked"))
+        again = partial(explain, self.model, targets=self.batch.targets, seeds=self._seeds(", masked"))
         explanation = Explanation(self.batch, maps, again)
         for k, metric in enumerate(metrics):
             scores = self._attempt(name, metric.name, partial(self._measure, metric, explanation, place))
@@ -144,6 +149,11 @@ class _Scoring:
         rounded = unpack_examples(pack_examples(examples))
         return {self.result.indices[i]: example for i, example in zip(self._kept, rounded, strict=True)}
 
+    @cached_property
+    def model(self) -> nn.Module:
+        """The model as methods explain it, with a logit for each class."""
+        return with_both_classes(self.scorer.model, self.batch.outputs, self.scorer.scores)
+
     @property
     def _kept(self) -> list[int]:
         return [i for i, index in enumerate(self.result.indices) if index in self.scorer.kept]
@@ -151,17 +161,17 @@ class _Scoring:
     @property
     def _runner_up(self) -> Tensor:
         """The class with the highest score besides the explained one, (N,)."""
-        return self.batch.outputs.scatter(1, self.batch.targets[:, None], -torch.inf).argmax(1)
+        return runner_up_classes(self.batch.outputs, self.batch.targets, self.scorer.scores)
 
     def _seeds(self, suffix: str = "") -> list[int]:
         return [name_seed(sample.identifier + suffix) for sample in self.samples]
 
     def _explain(self, place: int, name: str) -> Tensor:
         """Compute the maps of one method and their cost; keep those of the examples."""
-        explain, model, batch, count = self.scorer.methods[name].explain, self.scorer.model, self.batch, len(self.samples)
+        explain, model, batch, count = self.scorer.methods[name].explain, self.model, self.batch, len(self.samples)
         seeds = self._seeds()
         # Following memory slows the CPU down, so that only the batch of the first sample is measured.
-        with CostMeter(model, memory=0 in self.result.indices) as meter:
+        with CostMeter(self.scorer.model, memory=0 in self.result.indices) as meter:
             maps = explain(model, batch.images, batch.targets, seeds)
         peak = np.nan if meter.peak_bytes is None else meter.peak_bytes
         self.result.costs[place] = meter.forwards / count, meter.backwards / count, meter.seconds / count, peak
@@ -206,7 +216,7 @@ def make_batch(
     explain: Literal["true", "predicted"],
     seed: int = 0,
     *,
-    single: bool = False,
+    scores: Scores = "softmax",
 ) -> tuple[Batch, float]:
     """Validate samples, stack them on the model's device, and run the model once on every image.
 
@@ -214,7 +224,7 @@ def make_batch(
 
     Raises:
         ValueError: if an image or a mask has another size, a mask is empty, samples of one group differ in their images, the
-            model does not have a class, or does not return logits (N, K); a single logit is accepted if ``single``.
+            model does not have a class, or does not return outputs (N, K) that have these scores.
     """
     for sample in samples:
         check_sample(sample, size, len(samples[0].image))
@@ -223,15 +233,16 @@ def make_batch(
     images = normalize(torch.stack(distinct).to(device))
     with CostMeter(model) as meter:
         outputs = model(images)
-    score_table(outputs, len(images), single=single)
+    score_table(outputs, len(images), scores)
     if len(distinct) < len(samples):
         images, outputs = images[places], outputs[places]
     for sample in samples:  # only now, because the number of classes is known from the outputs
-        _check_class(sample, outputs, explain)
+        _check_class(sample, outputs, explain, scores)
     labels = torch.tensor([sample.target for sample in samples], device=device)
     masks = torch.stack([_mask(sample, size) for sample in samples]).to(device)
-    targets = labels if explain == "true" else outputs.argmax(1)
-    return Batch(model, images, targets, masks, outputs=outputs, seed=seed), meter.seconds / len(distinct)
+    targets = labels if explain == "true" else predicted_classes(outputs, scores)
+    batch = Batch(model, images, targets, masks, outputs=outputs, seed=seed, scores=scores)
+    return batch, meter.seconds / len(distinct)
 
 
 def _shared_images(samples: Sequence[Sample]) -> tuple[list[int], list[Tensor]]:
@@ -288,7 +299,7 @@ def check_sample(sample: Sample, size: tuple[int, ...], channels: int) -> None:
         raise ValueError(f"the mask of sample '{named(name)}' is empty; pass None if there is nothing to localise.")
 
 
-def _check_class(sample: Sample, logits: Tensor, explain: str) -> None:
+def _check_class(sample: Sample, outputs: Tensor, explain: str, scores: Scores) -> None:
     if sample.target == UNKNOWN:
         if explain == "true":
             raise ValueError(
@@ -296,10 +307,9 @@ def _check_class(sample: Sample, logits: Tensor, explain: str) -> None:
                 "explain='predicted' (--explain predicted)."
             )
         return
-    if not 0 <= sample.target < logits.shape[1]:
+    if not 0 <= sample.target < class_logits(outputs, scores).shape[1]:
         raise ValueError(
-            f"sample '{shown(sample.identifier)}' has class {quoted(sample.target)}; the model gives {logits.shape[1]} "
-            f"logits, so classes 0 to {logits.shape[1] - 1}."
+            f"sample '{shown(sample.identifier)}' has class {quoted(sample.target)}; {classes_of(outputs, scores)}."
         )
 
 

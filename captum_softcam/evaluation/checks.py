@@ -17,7 +17,7 @@ from captum_softcam._intervention.layout import refuse_other_count
 from captum_softcam._intervention.stages import Survey, survey
 from captum_softcam._maps import is_flat
 from captum_softcam._names import closest, listed, named, quoted
-from captum_softcam._scores import refuse_probabilities, score_table
+from captum_softcam._scores import Scores, as_scores, check_kind, class_logits, refuse_probabilities, score_table
 from captum_softcam.attr import METHODS
 from captum_softcam.data import Samples
 from captum_softcam.evaluation.controls import CONTROLS
@@ -128,15 +128,22 @@ def check_model(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def check_scores(model: nn.Module, images: Tensor, metrics: Sequence[Metric]) -> None:
-    """Raise ValueError unless the model returns logits (N, K) of at least two classes.
+def check_scores(
+    model: nn.Module, images: Tensor, metrics: Sequence[Metric], scores: Scores = "softmax", *, runner_up: bool = False
+) -> Tensor:
+    """Return the outputs of a model; raise ValueError unless they are (N, K) and have the scores that are asked for.
 
-    Probabilities are accepted if no metric runs the model.
+    Probabilities in place of logits are accepted if no metric runs the model.
     """
+    check_kind(scores)
     # This forward also warms the model up, before any is timed.
-    scores = score_table(model(images), len(images))
+    outputs = score_table(model(images), len(images), scores)
     if any(metric.forwards for metric in metrics):
-        refuse_probabilities(model, images, [scores])
+        refuse_probabilities(model, images, [outputs], scores)
+    as_scores(outputs, scores)  # raises the errors of a function
+    if runner_up and class_logits(outputs, scores).shape[1] == 1:
+        raise ValueError("runner_up is True, but the model has a single class, and none besides it; leave runner_up out.")
+    return outputs
 
 
 def check_choices(explain: str, batch_size: int, examples: int, seed: int) -> None:

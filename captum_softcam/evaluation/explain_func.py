@@ -32,11 +32,12 @@ from captum_softcam._intervention.layers import default_layer, get_layer, layer_
 from captum_softcam._intervention.view import View
 from captum_softcam._maps import upsample
 from captum_softcam._names import closest, named, quoted
-from captum_softcam._scores import score_table
+from captum_softcam._scores import Scores, check_kind, score_table
 from captum_softcam.attr import METHODS
 from captum_softcam.evaluation.arguments import check_arguments, check_class, default_arguments, parameters_of
 from captum_softcam.evaluation.controls import CONTROLS, image_seed
 from captum_softcam.evaluation.costs import device_of
+from captum_softcam.evaluation.one_logit import BothClasses, with_both_classes
 
 __all__ = ["LayerExplainFunc", "refuse_without_layer"]
 
@@ -45,6 +46,9 @@ _ONE_AT_A_TIME = threading.RLock()
 
 _RANDOM = (LimeBase, ShapleyValueSampling, GradientShap, LayerGradientShap, NeuronGradientShap, NoiseTunnel)
 
+
+_LINEAR = [METHODS[name].cls for name in ("soft_cam", "class_activation_map")]
+"""Methods whose map of the negative logit is the negative map, and that cannot explain a function of the logit."""
 
 _CLASSES: dict[str, type[Attribution]] = {**{name: method.cls for name, method in METHODS.items()}, **CONTROLS}
 
@@ -73,6 +77,9 @@ class LayerExplainFunc:
         layer (str): name of the layer, for classes with a layer. Default: that which
             :func:`~captum_softcam.attr.suggest_layers` recommends for the model, at the cost of two or three forwards of one
             image for the first call; ``"evidence"`` for ``LayerSoftCam``
+        scores (str or callable): what the outputs of the model mean, as for :func:`compare_methods`. With ``"sigmoid"`` a
+            model of one logit *s* has two classes: the maps of class 1 explain s, those of class 0 explain -s. All other
+            models are explained alike whatever the scores are. Default: ``"softmax"``
         **arguments: arguments of the class's constructor or its ``attribute``, or of the function.
 
     Raises:
@@ -92,10 +99,14 @@ class LayerExplainFunc:
         self,
         method: str | type[Attribution] | Attribution | Callable[..., Tensor],
         layer: str | None = None,
+        *,
+        scores: Scores = "softmax",
         **arguments: Any,
     ) -> None:
+        check_kind(scores)
         self.method: Any = _find(method) if isinstance(method, str) else method
         self.arguments = arguments
+        self.scores = scores
         self.layer = _layer_for(self.method, layer) if isinstance(self.method, type) else None
         self._suggested: dict[tuple[str, ...], str] = {}  # by the names of the modules: altered copies share their layer
         if _is_captum(self.method):
@@ -154,16 +165,22 @@ class LayerExplainFunc:
 
         Returns:
             Tensor: signed maps at input resolution, in the precision and on the device of ``images``. Cost: that of the
-            method.
+            method; with ``scores="sigmoid"`` also one forward of an image, to see whether there is one logit.
 
         Raises:
             TypeError: if the method does not return a tensor.
             ValueError: if the model has no such layer, the layer has no spatial map, the method does not return one map per
-                image, or a method of Captum's fails because the model does not return scores (N, K).
+                image, a method of Captum's fails because the model does not return scores (N, K), or an instance explains a
+                model of one logit.
         """
         if self.lacks_layer:
-            at_layer = LayerExplainFunc(self.method, self._layer_of(model, images), **self.arguments)
+            at_layer = LayerExplainFunc(self.method, self._layer_of(model, images), scores=self.scores, **self.arguments)
             return at_layer.explain(model, images, targets, seeds)
+        if self.scores == "sigmoid" and len(images) and not isinstance(model, BothClasses):
+            if self.layer is not None:
+                get_layer(model, self.layer)  # so that an error names the type of the model
+            with torch.no_grad():
+                model = with_both_classes(model, model(images[:1]), self.scores)
         seeds = [image_seed(image) for image in images] if seeds is None and _draws(self.method) else seeds
         finite = images.flatten(1).isfinite().all(1)
         if finite.all():
@@ -221,6 +238,10 @@ class LayerExplainFunc:
 
     def _attribute(self, model: nn.Module, images: Tensor, targets: Tensor, seeds: Sequence[int] | None) -> Any:
         explainer, arguments = self.method, dict(self.arguments)
+        if isinstance(model, BothClasses) and self.method in _LINEAR:
+            return self._attribute_by_sign(model.whole, images, targets)
+        if isinstance(model, BothClasses) and not isinstance(self.method, type):
+            _refuse_one_logit(self.method, images)
         if isinstance(self.method, type):
             own = {name: arguments.pop(name) for name in self.arguments if name in parameters_of(self.method)}
             explainer = self.method(*self._seen_by_the_method(model), **own)
@@ -232,6 +253,14 @@ class LayerExplainFunc:
         if isinstance(explainer, GradientAttribution):
             images.requires_grad_()  # otherwise Captum does so, with a warning
         return explainer.attribute(images, **{**default_arguments(explainer, images), **arguments})
+
+    def _attribute_by_sign(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        """Return the map of the only logit for class 1, its negative for class 0."""
+        positive = {**self.arguments, "relu_attributions": False}  # of the map itself, whose sign is not settled yet
+        of_logit = LayerExplainFunc(self.method, self.layer, **positive)
+        maps: Tensor = of_logit._attribute(model, images, torch.zeros_like(targets), None)
+        maps = maps * (2 * targets - 1).to(maps).view(-1, *[1] * (maps.dim() - 1))
+        return maps.relu() if self.arguments.get("relu_attributions") else maps
 
     def _seen_by_the_method(self, model: nn.Module) -> tuple[nn.Module, ...]:
         """Return the model, and the layer if the class has one; views of them for classes that set hooks, like Captum's."""
@@ -308,6 +337,19 @@ def _snake(name: str) -> str:
     return words.lower()
 
 
+@torch.no_grad()
+def _refuse_one_logit(method: Any, images: Tensor) -> None:
+    """Raise ValueError if the model of an instance has one logit, whose first class would be explained by the wrong sign."""
+    forward_func = getattr(getattr(method, "attribution_method", method), "forward_func", None)
+    outputs = forward_func(images[:1]) if forward_func is not None else None
+    if isinstance(outputs, Tensor) and outputs.dim() == 2 and outputs.shape[1] == 1:
+        raise ValueError(
+            f"an instance of {named(_source(method).__name__)} explains its own model, which gives one logit for two "
+            "classes; pass the class instead, or build the instance on a function that returns both logits: "
+            "lambda x: torch.cat([-model(x), model(x)], 1)."
+        )
+
+
 def _own_layer(method: Any) -> str | None:
     """Return the name of the layer of an instance, or of the one that it wraps."""
     method = getattr(method, "attribution_method", method)
@@ -373,9 +415,9 @@ def _blame_scores(model: nn.Module, images: Tensor) -> None:
         output = model(images)
     except Exception:  # the model itself fails, and its error is more helpful
         return
-    if isinstance(output, Tensor) and output.dim() > 1 and len(output) == len(images):
+    if isinstance(output, Tensor) and output.dim() > 1 and len(output) == len(images) and output.shape[1:] != (1,):
         return
-    score_table(output, len(images))
+    score_table(output, len(images), "softmax")
 
 
 @contextmanager

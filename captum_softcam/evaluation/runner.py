@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from captum_softcam._files import owned
 from captum_softcam._names import listed, named, quoted
-from captum_softcam._scores import score_table
+from captum_softcam._scores import Scores, as_scores, check_kind, kind_in_words, predicted_classes, score_table
 from captum_softcam.data import Sample, Samples
 from captum_softcam.data.samples import groups_of
 from captum_softcam.evaluation.assembly import assemble
@@ -42,6 +42,7 @@ from captum_softcam.evaluation.controls import name_seed
 from captum_softcam.evaluation.costs import device_of
 from captum_softcam.evaluation.engine import Engine, LocalEngine
 from captum_softcam.evaluation.example import Example
+from captum_softcam.evaluation.one_logit import with_both_classes
 from captum_softcam.evaluation.result import BatchResult, fingerprint
 from captum_softcam.metrics import Metric, patches_of
 
@@ -60,6 +61,7 @@ def compare_methods(
     layer: str | None = None,
     normalize: Callable[[Tensor], Tensor] | None = None,
     explain: Literal["true", "predicted"] = "true",
+    scores: Scores = "softmax",
     baseline: str | None = None,
     batch_size: int = 16,
     seed: int = 0,
@@ -90,7 +92,8 @@ def compare_methods(
     all methods share; one plain forward per image; and one forward of the first sample.
 
     Args:
-        model (torch.nn.Module): classifier in eval mode, images (N, C, H, W) -> logits (N, K).
+        model (torch.nn.Module): in eval mode, images (N, C, H, W) -> outputs (N, K), which are logits unless ``scores`` says
+            otherwise.
         samples (Samples): a list of ``Sample`` or a data set, with images of one size and unique identifiers.
         methods (sequence or dict): names in ``METHODS`` and ``CONTROLS``, Captum attribution classes or instances, or
             functions of model, images and classes; the keys of a dict name them. Default: all that suit the model, except
@@ -101,6 +104,10 @@ def compare_methods(
             :func:`~captum_softcam.attr.suggest_layers` recommends (the backbone of a SoftCAM model)
         normalize (callable): turns images in [0, 1] into inputs of the model. Default: the images themselves
         explain (str): the class to explain, that of the sample (``"true"``) or the ``"predicted"`` one. Default: ``"true"``
+        scores (str or callable): what the outputs of the model mean. ``"softmax"``: logits of classes of which an image has
+            one. ``"sigmoid"``: logits of classes that each have a probability of their own; a single logit *s* has the
+            classes 0 and 1 with the logits -s and s. ``"identity"``: values that are scores already, as in regression or
+            with a softmax in the model. Or a function (N, K) -> (N, K). Default: ``"softmax"``
         baseline (str): the method that the others are compared with, sample by sample. Default: ``"grad_cam"`` if it is
             among the methods, else the first
         batch_size (int): samples per batch. Default: 16
@@ -120,7 +127,7 @@ def compare_methods(
 
     Raises:
         ValueError: if a name is unknown, a number is out of range, there are no samples, images or masks have different
-            sizes, the model is in train mode, does not return logits (N, K) of two classes or more or does not have a class,
+            sizes, the model is in train mode, does not return outputs (N, K) with these ``scores`` or does not have a class,
             the layer has no spatial map, SoftCAM is compared on a model without evidence, every method fails on the first
             batch, or the folder is damaged, was started with other settings, or has none of the samples unchanged.
         FileExistsError: if the folder exists and ``resume`` is False.
@@ -145,7 +152,7 @@ def compare_methods(
     check_sample(first, tuple(first.image.shape[1:]), len(first.image))
     measured = find_metrics(default_metrics(samples) if metrics is None else metrics)
     images = normalize(first.image[None].to(device_of(model)))
-    check_scores(model, images, measured)
+    outputs = check_scores(model, images, measured, scores, runner_up=runner_up)
     layer = check_layer(model, layer, images)
     scorer = BatchScorer(
         model=model,
@@ -157,9 +164,11 @@ def compare_methods(
         seed=seed,
         kept=frozenset(_choose_examples(samples, examples)),
         runner_up=runner_up,
+        scores=scores,
     )
     _refuse_unknown_baseline(baseline, scorer)
-    manifest = {**_manifest(scorer, samples, first, layer, baseline, dict(notes or {})), "batch_size": batch_size}
+    fingerprints = _fingerprints(scorer, first.image.shape, outputs)
+    manifest = {**_manifest(scorer, samples, fingerprints, layer, baseline, dict(notes or {})), "batch_size": batch_size}
     run = _Run(scorer, samples, batch_size, engine or LocalEngine(), show_progress)
     if folder is None:
         return run.comparison(list(run.missing([])), manifest)
@@ -301,6 +310,7 @@ def explain_sample(
     *,
     layer: str | None = None,
     normalize: Callable[[Tensor], Tensor] | None = None,
+    scores: Scores = "softmax",
 ) -> Example:
     """Compute the maps of one sample for its own class by every method, without any metric.
 
@@ -309,16 +319,17 @@ def explain_sample(
     Cost: that of each method, one forward, and those of the suggested layer if none is named.
 
     Args:
-        model (torch.nn.Module): classifier in eval mode, images (N, C, H, W) -> logits (N, K).
+        model (torch.nn.Module): in eval mode, images (N, C, H, W) -> outputs (N, K).
         sample (Sample): image, class and mask.
         methods (sequence or dict): as for :func:`compare_methods`. Default: all that suit the model, except CAM and
             Score-CAM
         layer (str): layer of layer methods; SoftCAM always uses the evidence. Default: the one that
             :func:`~captum_softcam.attr.suggest_layers` recommends (the backbone of a SoftCAM model)
         normalize (callable): turns images in [0, 1] into inputs of the model. Default: the images themselves
+        scores (str or callable): what the outputs of the model mean, as for :func:`compare_methods`. Default: ``"softmax"``
 
     Returns:
-        Example: maps (1, H, W) by method, signed, on the CPU, and the probabilities (K,); ready for
+        Example: maps (1, H, W) by method, signed, on the CPU, and the scores of all classes; ready for
         :func:`captum_softcam.report.plot_panel`.
 
     Raises:
@@ -328,11 +339,13 @@ def explain_sample(
         TypeError: if a method is not a method, or does not return a tensor.
     """
     check_model(model)
-    batch, _ = make_batch(model, [sample], tuple(sample.image.shape[1:]), normalize or _as_it_is, "true", single=True)
+    check_kind(scores)
+    batch, _ = make_batch(model, [sample], tuple(sample.image.shape[1:]), normalize or _as_it_is, "true", scores=scores)
     layer = check_layer(model, layer, batch.images)
     explainers = find_methods(default_methods(model) if methods is None else methods, layer, model)
     seeds = [name_seed(sample.identifier)]
-    maps = {name: each.explain(model, batch.images, batch.targets, seeds) for name, each in explainers.items()}
+    explained = with_both_classes(model, batch.outputs, scores)
+    maps = {name: each.explain(explained, batch.images, batch.targets, seeds) for name, each in explainers.items()}
     warn_of_flat_maps(model, batch.images, maps, explainers)
     return Example(
         with_bool_mask(sample, batch.masks[0]),
@@ -346,7 +359,7 @@ def explain_sample(
 def accuracy(classifier: Classifier, samples: Samples, batch_size: int = 50) -> tuple[float, float, float]:
     """Return the fraction of ``samples`` that a classifier predicts correctly, with its 95 % Wilson interval.
 
-    A single logit predicts class 1 above 0, else class 0.
+    The class with the highest score is predicted; a single logit predicts class 1 above 0, else class 0.
 
     Cost: one forward per sample.
 
@@ -359,7 +372,8 @@ def accuracy(classifier: Classifier, samples: Samples, batch_size: int = 50) -> 
         tuple of float: accuracy, lower and upper end of its interval, in [0, 1].
 
     Raises:
-        ValueError: if there are no samples, or the model does not return logits (N, K).
+        ValueError: if there are no samples, the model does not return outputs (N, K), or it returns a single value that is
+            no logit (``classifier.scores`` is ``"identity"``).
     """
     if not len(samples):
         raise ValueError("there are no samples to predict; pass at least one.")
@@ -368,8 +382,13 @@ def accuracy(classifier: Classifier, samples: Samples, batch_size: int = 50) -> 
         batch = [samples[i] for i in range(start, min(start + batch_size, len(samples)))]
         images = torch.stack([sample.image for sample in batch]).to(device)
         logits = classifier.model(classifier.normalize(images))
-        score_table(logits, len(batch), single=True)
-        predicted = logits.argmax(1) if logits.shape[1] > 1 else logits[:, 0] > 0
+        score_table(logits, len(batch))
+        if logits.shape[1] == 1 and classifier.scores == "identity":
+            raise ValueError(
+                "the model gives a single value and predicts no class, so it has no accuracy; compare the values."
+            )
+        # One logit has two classes, also in a classifier that does not say so.
+        predicted = predicted_classes(logits, classifier.scores if logits.shape[1] > 1 else "sigmoid")
         labels = torch.tensor([sample.target for sample in batch], device=predicted.device)
         correct += int((predicted == labels).sum())
     # Wilson's, because the normal interval has no width at accuracies of 0 and 1.
@@ -399,7 +418,12 @@ def _refuse_unknown_baseline(baseline: str | None, scorer: BatchScorer) -> None:
 
 
 def _manifest(
-    scorer: BatchScorer, samples: Samples, first: Sample, layer: str | None, baseline: str | None, notes: dict[str, Any]
+    scorer: BatchScorer,
+    samples: Samples,
+    fingerprints: dict[str, str],
+    layer: str | None,
+    baseline: str | None,
+    notes: dict[str, Any],
 ) -> dict[str, Any]:
     """Return the settings that reproduce the comparison."""
     packages = ("captum-softcam", "captum", "quantus", "torch", "torchvision", "numpy")
@@ -412,11 +436,12 @@ def _manifest(
         "samples": len(samples),
         "image_size": list(scorer.size),
         "explained_class": scorer.explain,
+        "scores": kind_in_words(scorer.scores),
         "baseline": baseline or ("grad_cam" if "grad_cam" in scorer.methods else next(iter(scorer.methods))),
         "patches": patches_of(scorer.size),
         "methods": {name: method.description for name, method in scorer.methods.items()},
         "metrics": {metric.name: _description(metric) for metric in scorer.metrics},
-        "fingerprints": _fingerprints(scorer, first.image.shape),
+        "fingerprints": fingerprints,
         **notes,
     }
 
@@ -441,19 +466,25 @@ def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
     names = ("seed", "layer", "image_size", "explained_class", "patches", "methods", "metrics")
     # Without local labels such as "+cpu": builds of one version differ in rounding only.
     versions = {name: text.partition("+")[0] for name, text in manifest.get("versions", {}).items() if name != "python"}
-    settings = {**{name: manifest.get(name) for name in names}, **manifest.get("fingerprints", {}), **versions}
+    # Comparisons of earlier versions took the softmax and did not record it.
+    settings = {name: manifest.get(name) for name in names} | {"scores": manifest.get("scores", "softmax")}
+    settings |= {**manifest.get("fingerprints", {}), **versions}
     return dict(json.loads(json.dumps(settings)))
 
 
-def _fingerprints(scorer: BatchScorer, shape: Sequence[int]) -> dict[str, str]:
-    """Return fingerprints of the model, by its weights, and of the normalisation, by its values for a fixed image."""
+def _fingerprints(scorer: BatchScorer, shape: Sequence[int], outputs: Tensor) -> dict[str, str]:
+    """Return fingerprints of the model, by its weights, and of functions, by their values for a fixed image or outputs."""
     # A function has no digest, and its name does not tell its constants; its values do, here in six digits.
     ramp = torch.linspace(0, 1, math.prod(shape), device=device_of(scorer.model)).view(1, *shape)
-    image = scorer.normalize(ramp).double()
-    return {
-        "weights": _digest(scorer.model),
-        "normalisation": f"mean {image.mean():.6g}, square {image.square().mean():.6g}",
-    }
+    found = {"weights": _digest(scorer.model), "normalisation": _moments(scorer.normalize(ramp))}
+    if not isinstance(scorer.scores, str):
+        ramp = torch.linspace(-3, 3, 3 * outputs.shape[1]).view(3, -1).to(outputs)
+        found["values of scores"] = _moments(as_scores(ramp, scorer.scores))
+    return found
+
+
+def _moments(values: Tensor) -> str:
+    return f"mean {values.double().mean():.6g}, square {values.double().square().mean():.6g}"
 
 
 @torch.no_grad()

@@ -8,7 +8,17 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from captum_softcam._scores import are_probabilities, refuse_probabilities, score_table
+from captum_softcam._names import quoted
+from captum_softcam._scores import (
+    Scores,
+    are_probabilities,
+    as_scores,
+    check_kind,
+    class_logits,
+    kind_in_words,
+    refuse_probabilities,
+    score_table,
+)
 from captum_softcam.metrics import functional
 from captum_softcam.metrics.functional._answers import of_class, refuse_other_classes
 from captum_softcam.metrics.functional._edges import nan_if_flat, nan_if_not_positive, usable_maps
@@ -30,6 +40,12 @@ class Batch:
         patches (int): patches per side in the faithfulness metrics. Default: 64 patches in all, 8 per side of an image;
             fewer along a side that has fewer positions
         seed (int): seed of random subsets and noise, the same for every method and sample. Default: 0
+        scores (str or callable): how the outputs become probabilities, see
+            :func:`~captum_softcam.metrics.functional.as_scores`. Default: ``"softmax"``
+
+    Raises:
+        ValueError: if ``scores`` is unknown.
+        TypeError: if it is neither text nor a function.
     """
 
     def __init__(
@@ -42,13 +58,16 @@ class Batch:
         outputs: Tensor | None = None,
         patches: int | None = None,
         seed: int = 0,
+        scores: Scores = "softmax",
     ) -> None:
+        check_kind(scores)
         self.model = model
         self.images = images
         self.targets = targets
         self.masks = images.new_zeros(len(images), 1, *images.shape[2:], dtype=torch.bool) if masks is None else masks
         self._patches = patches
         self.seed = seed
+        self.scores = scores
         if outputs is not None:
             self.outputs = outputs  # takes precedence over the cached property
 
@@ -68,25 +87,31 @@ class Batch:
     @cached_property
     @torch.no_grad()
     def probabilities(self) -> Tensor:
-        """Probabilities of all classes, (N, K): the softmax of logits, the sigmoid of a single one, or the outputs."""
-        if are_probabilities(self.model, self.images, [self.outputs]):
+        """Scores of all classes, (N, K), as ``scores`` makes them; the outputs where they are probabilities already."""
+        named = isinstance(self.scores, str) and self.scores != "identity"
+        if named and are_probabilities(self.model, self.images, [self.outputs]):
             return self.outputs
-        return self.outputs.softmax(1) if self.outputs.shape[1] > 1 else self.outputs.sigmoid()
+        return as_scores(self.outputs, self.scores)
 
     @cached_property
     @torch.no_grad()
     def logits(self) -> Tensor:
-        """The outputs of the model, checked to be logits (N, K); ValueError if they are not, or are probabilities."""
-        logits = score_table(self.outputs, len(self.images))
-        refuse_other_classes(logits, self.targets)
+        """The logit of each class, (N, K), checked; ValueError if they are of another form, or are probabilities."""
+        outputs = score_table(self.outputs, len(self.images), self.scores)
+        refuse_other_classes(outputs, self.targets, self.scores)
         # Last, because this check may cost a forward.
-        refuse_probabilities(self.model, self.images, [logits])
-        return logits
+        refuse_probabilities(self.model, self.images, [outputs], self.scores)
+        return class_logits(outputs, self.scores)
 
     @cached_property
     def confidence(self) -> Tensor:
-        """Probability of the class in the untouched images, (N,)."""
-        return of_class(self.logits.softmax(1), self.targets)
+        """Probability of the class in the untouched images, (N,); NaN outside [0, 1].
+
+        Raises:
+            ValueError: if no image has one in [0, 1].
+        """
+        _ = self.logits  # checked
+        return _fractions(of_class(as_scores(self.outputs, self.scores), self.targets), self.scores)
 
     @cached_property
     def game(self) -> PatchGame:
@@ -95,8 +120,9 @@ class Batch:
         # One width for all dimensions, the longest side of a patch: a narrower blur would leave details along that side.
         sides = [side / count for side, count in zip(self.images.shape[2:], self.counts, strict=True)]
         baseline = functional.blur_baseline(self.images, sigma=max(1.0, *sides))
-        # With the logits given, the full board costs no forward.
-        return PatchGame(self.model, self.images, baseline, self.counts, self.logits)
+        _ = self.logits  # checked
+        # With the outputs given, the full board costs no forward.
+        return PatchGame(self.model, self.images, baseline, self.counts, self.outputs)
 
     @cached_property
     def superpixels(self) -> Tensor:
@@ -141,7 +167,9 @@ class Explanation:
     @cached_property
     def masked_confidence(self) -> Tensor:
         """Probability of the class in the masked images, (N,)."""
-        scores = functional.confidence(self.batch.model, self.masked_images, self.batch.targets)
+        batch = self.batch
+        found = functional.confidence(batch.model, self.masked_images, batch.targets, scores=batch.scores)
+        scores = _fractions(found, batch.scores)
         # A map without positive relevance leaves an image of zeros, whose confidence is a number but not a score.
         return nan_if_not_positive(scores, self.maps)
 
@@ -149,3 +177,17 @@ class Explanation:
     def masked_maps(self) -> Tensor:
         """Maps of the masked images by the same method, (N, 1, ...). Cost: one attribution."""
         return self.explain(self.masked_images)
+
+
+def _fractions(values: Tensor, scores: Scores) -> Tensor:
+    """Replace values (N,) outside [0, 1] by NaN; raise ValueError if none lies within."""
+    # A softmax within the model may exceed 1 by rounding.
+    error = 10 * torch.finfo(values.dtype).eps
+    outside = (values < -error) | (values > 1 + error)
+    if outside.any() and not ((values >= -error) & (values <= 1 + error)).any():
+        raise ValueError(
+            f"the drop and the increase in confidence and ADCC read probabilities in [0, 1]; with "
+            f"scores={quoted(kind_in_words(scores))} the model gives {values[outside][0].item():.4g}: leave these metrics "
+            "out, or pass as scores a function (N, K) -> (N, K) whose values are in [0, 1]."
+        )
+    return values.clamp(0, 1).masked_fill(outside, torch.nan)

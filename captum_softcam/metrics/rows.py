@@ -38,7 +38,13 @@ def _on_board(name: str, explanation: Explanation, attributions: Tensor, **setti
     board = batch.game.full_board
     # Each position of the board is a patch, and 0 removes it.
     scores: Tensor = getattr(functional, name)(
-        batch.game, board, attributions, batch.targets, board.new_zeros(()), **{"patches": None, **settings}
+        batch.game,
+        board,
+        attributions,
+        batch.targets,
+        board.new_zeros(()),
+        scores=batch.scores,
+        **{"patches": None, **settings},
     )
     return scores
 
@@ -82,12 +88,21 @@ def _selectivity(explanation: Explanation, *, patch_size: int) -> Curve:
 def _road(explanation: Explanation, *, fractions: Sequence[float], noise: float) -> Curve:
     import torch
 
+    from captum_softcam.metrics.functional.imputation import stays_predicted
+
     batch = explanation.batch
     points = functional.road_curve(
-        batch.model, batch.images, explanation.maps, batch.targets, fractions=fractions, noise=noise, seed=batch.seed
+        batch.model,
+        batch.images,
+        explanation.maps,
+        batch.targets,
+        fractions=fractions,
+        noise=noise,
+        seed=batch.seed,
+        scores=batch.scores,
     )
     # The curve of the function begins after the first removal; the untouched image completes the area.
-    whole = (batch.logits.argmax(1) == batch.targets.to(batch.logits.device)).to(points)[:, None]
+    whole = stays_predicted(batch.outputs, batch.targets, batch.scores).to(points)[:, None]
     # A map that ranks nothing has no curve, although its first point does not depend on the map.
     whole = whole.masked_fill(points[:, :1].isnan(), torch.nan)
     return Curve(torch.cat([whole, points], 1), torch.tensor([0.0, *fractions]))
@@ -96,7 +111,8 @@ def _road(explanation: Explanation, *, fractions: Sequence[float], noise: float)
 def _irof(explanation: Explanation, *, steps: int) -> Tensor:
     batch = explanation.batch
     mean = functional.mean_baseline(batch.images)
-    return functional.irof(batch.model, batch.images, explanation.maps, batch.targets, mean, batch.superpixels, steps=steps)
+    own = batch.targets, mean, batch.superpixels
+    return functional.irof(batch.model, batch.images, explanation.maps, *own, steps=steps, scores=batch.scores)
 
 
 def _average_drop(explanation: Explanation) -> Tensor:

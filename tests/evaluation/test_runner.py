@@ -494,7 +494,7 @@ def test_what_is_no_table_of_scores_is_refused_everywhere(model, samples, end, w
 @pytest.mark.parametrize("end", [lambda s: s.softmax(1), lambda s: s.sigmoid()], ids=["softmax", "sigmoid"])
 def test_probabilities_are_refused_where_logits_are_read_and_taken_where_not(model, samples, end):
     odd = Ends(model, end)
-    with pytest.raises(ValueError, match=r"the model gives (probabilities, rows that sum to 1|numbers from 0 to 1)"):
+    with pytest.raises(ValueError, match=r"the model gives probabilities, (rows that sum to 1|numbers from 0 to 1)"):
         compare_methods(odd, samples, ["random"], ["pointing_game", "deletion"], layer="model.backbone")
     comparison = compare_methods(odd, samples, ["random"], ["pointing_game"], layer="model.backbone")
     assert comparison.failures.empty
@@ -504,8 +504,11 @@ def test_probabilities_are_refused_where_logits_are_read_and_taken_where_not(mod
 
 def test_one_logit_is_explained_with_its_own_probability(model, samples):
     single = Ends(model, lambda s: s[:, :1])
-    example = explain_sample(single, replace(samples[1], target=0), ["random"], layer="model.backbone")
-    torch.testing.assert_close(example.probabilities, single(samples[1].image[None])[0].sigmoid().detach())
+    with pytest.raises(ValueError, match="the model gives a single logit, .* pass scores='sigmoid'"):
+        explain_sample(single, samples[1], ["random"], layer="model.backbone")
+    example = explain_sample(single, samples[1], ["random"], layer="model.backbone", scores="sigmoid")
+    own = single(samples[1].image[None])[0].sigmoid().detach()
+    torch.testing.assert_close(example.probabilities, torch.cat([1 - own, own]))
 
 
 def test_wrong_names_are_refused(model, samples):

@@ -482,7 +482,7 @@ class Ends(nn.Module):
 NOT_LOGITS = {
     "one logit": (lambda s: s[:, :1], "the model gives a single logit, whose softmax is 1 whatever it sees"),
     "softmax": (lambda s: s.softmax(1), "the model gives probabilities, rows that sum to 1"),
-    "sigmoid": (lambda s: s.sigmoid(), "the model gives numbers from 0 to 1, a sigmoid for each class"),
+    "sigmoid": (lambda s: s.sigmoid(), "the model gives probabilities, numbers from 0 to 1"),
     "(N,)": (lambda s: s[:, 0], r"the model gives \(5,\) for 5 images; expected logits \(N, K\): wrap the model"),
     "0-dim": (lambda s: s.sum(), r"the model gives \(\) for 5 images; expected logits \(N, K\): wrap the model"),
     "dict": (lambda s: {"logits": s}, r"the model gives dict with \['logits'\] \(5, 4\) for 5 images"),

@@ -6,8 +6,10 @@ does not depend on the other samples of the batch. All functions follow the same
 
 - **A map that is flat or not finite ranks nothing: its score is NaN**, even where the formula has a value. The same holds
   for an image that is not finite. When you average scores without their NaN, report how many are left.
-- **A model returns logits, (N, K) of two classes or more.** A single logit, whose softmax is always 1, and probabilities,
-  whose softmax barely moves, are refused. Probabilities are recognised by the outputs for all images and for an altered one.
+- **A model returns logits (N, K), and** ``scores`` **says what they mean**: :func:`as_scores`. Functions whose description
+  says *probability* read the score of the class, those that say *logit* the output before it becomes a score. By default a
+  score is a softmax, which a single logit does not have; and models that return probabilities, whose softmax barely moves,
+  are refused unless ``scores`` is ``"identity"``. They are recognised by the outputs for all images and for an altered one.
 - **Negative relevance is against the class and counts as 0 where a score weighs positions.** This concerns the relevance
   mass, the activation and the ADCC family, which masks the image by the activation. A map without positive relevance has
   nothing to weigh, and its score is NaN; only its activation sensitivity is 0, because it activates nothing of the mask.
@@ -43,8 +45,9 @@ def __getattr__(name: str) -> object:
     # The table of metrics names these functions without torch; the first use of one imports them all.
     if "__all__" not in globals():
         modules = [import_module(f"{__name__}.{module}") for module in _MODULES]
-        globals().update({each: getattr(module, each) for module in modules for each in module.__all__})
-        globals()["__all__"] = sorted(each for module in modules for each in module.__all__)
+        found = {each: getattr(module, each) for module in modules for each in module.__all__}
+        found["as_scores"] = import_module("captum_softcam._scores").as_scores
+        globals().update(found, __all__=sorted(found))
     if name not in globals():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return globals()[name]

@@ -7,42 +7,44 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from captum_softcam._scores import refuse_probabilities, score_table
+from captum_softcam._scores import Scores, as_scores, class_logits, classes_of, refuse_probabilities, score_table
 
-__all__ = ["logits_of", "of_class", "probabilities_of", "refuse_other_classes"]
+__all__ = ["of_class", "outputs_of", "probabilities_of", "refuse_other_classes"]
 
 
 @torch.no_grad()
-def logits_of(forward_func: Callable[[Tensor], Tensor], images: Tensor, shown: Iterable[Tensor]) -> list[Tensor]:
-    """Compute the logits (N, K) of several versions of the images (N, C, ...), one forward each.
+def outputs_of(
+    forward_func: Callable[[Tensor], Tensor], images: Tensor, shown: Iterable[Tensor], targets: Tensor, scores: Scores
+) -> list[Tensor]:
+    """Compute the outputs (N, K) of several versions of the images (N, C, ...), one forward each.
 
     Raises:
-        ValueError: if the outputs are not logits (N, K) of two classes or more, for example probabilities.
+        ValueError: if the outputs are not (N, K) or do not have a class, or are probabilities where logits are expected.
     """
-    tables = [score_table(forward_func(each), len(images)) for each in shown]
+    tables = [score_table(forward_func(each), len(images), scores) for each in shown]
+    for table in tables[:1]:
+        refuse_other_classes(table, targets, scores)
     # All at once, because the logits of a single version may lie between 0 and 1 by chance.
-    refuse_probabilities(forward_func, images, tables)
+    refuse_probabilities(forward_func, images, tables, scores)
     return tables
 
 
 def probabilities_of(
-    forward_func: Callable[[Tensor], Tensor], images: Tensor, shown: Iterable[Tensor], targets: Tensor
+    forward_func: Callable[[Tensor], Tensor], images: Tensor, shown: Iterable[Tensor], targets: Tensor, scores: Scores
 ) -> Tensor:
-    """Compute the softmax probability of each image's class in several versions of the images, (N, versions)."""
-    return torch.stack([of_class(logits.softmax(1), targets) for logits in logits_of(forward_func, images, shown)], 1)
+    """Compute the probability of each image's class in several versions of the images, (N, versions)."""
+    tables = outputs_of(forward_func, images, shown, targets, scores)
+    return torch.stack([of_class(as_scores(table, scores), targets) for table in tables], 1)
 
 
 def of_class(scores: Tensor, targets: Tensor) -> Tensor:
-    """Select the score of each image's class, (N,); raise ValueError if the model has no such class."""
-    refuse_other_classes(scores, targets)
+    """Select the score of each image's class, (N,), from those of all classes (N, K)."""
     return scores.gather(1, targets.to(scores.device)[:, None])[:, 0]
 
 
-def refuse_other_classes(scores: Tensor, targets: Tensor) -> None:
-    """Raise ValueError unless all targets (N,) are classes of scores (N, K)."""
+def refuse_other_classes(outputs: Tensor, targets: Tensor, scores: Scores) -> None:
+    """Raise ValueError unless all targets (N,) are classes of a model with outputs (N, K)."""
+    count = class_logits(outputs, scores).shape[1]
     # Tensors on the meta device have no values to check.
-    if not targets.is_meta and ((targets < 0) | (targets >= scores.shape[1])).any():
-        raise ValueError(
-            f"targets go from {targets.min()} to {targets.max()}; the model gives {scores.shape[1]} logits, so classes 0 to "
-            f"{scores.shape[1] - 1}."
-        )
+    if not targets.is_meta and ((targets < 0) | (targets >= count)).any():
+        raise ValueError(f"targets go from {targets.min()} to {targets.max()}; {classes_of(outputs, scores)}.")

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from captum_softcam._names import named, shown
+from captum_softcam._scores import Scores
 from captum_softcam.metrics.functional._answers import probabilities_of
 from captum_softcam.metrics.functional._correlation import pearson
 from captum_softcam.metrics.functional._edges import (
@@ -34,21 +35,25 @@ __all__ = [
 ]
 
 
-def confidence(forward_func: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor) -> Tensor:
-    """Compute the softmax probability of the class of each image.
+def confidence(
+    forward_func: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor, *, scores: Scores = "softmax"
+) -> Tensor:
+    """Compute the probability of the class of each image.
 
     Args:
         forward_func (callable): images (N, C, ...) -> logits (N, K).
         images (Tensor): (N, C, ...).
         targets (Tensor): (N,), the class of each image.
+        scores (str or callable): how the outputs become probabilities, see :func:`as_scores`. Default: ``"softmax"``
 
     Returns:
-        Tensor: (N,), in [0, 1]. Cost: one forward.
+        Tensor: (N,), in [0, 1]; with ``"identity"`` or a function whatever it gives, which :func:`average_drop` refuses
+        outside [0, 1]. Cost: one forward.
 
     Raises:
-        ValueError: if the scores are not (N, K).
+        ValueError: if the outputs are not (N, K).
     """
-    return probabilities_of(forward_func, images, [images], targets)[:, 0]
+    return probabilities_of(forward_func, images, [images], targets, scores)[:, 0]
 
 
 def masked_images(images: Tensor, maps: Tensor) -> Tensor:
@@ -76,14 +81,17 @@ def masked_images(images: Tensor, maps: Tensor) -> Tensor:
     return images * weights.view_as(maps).to(images.dtype)
 
 
-def masked_confidence(forward_func: Callable[[Tensor], Tensor], images: Tensor, maps: Tensor, targets: Tensor) -> Tensor:
-    """Compute the softmax probability of the class of each image when it is masked by its map.
+def masked_confidence(
+    forward_func: Callable[[Tensor], Tensor], images: Tensor, maps: Tensor, targets: Tensor, *, scores: Scores = "softmax"
+) -> Tensor:
+    """Compute the probability of the class of each image when it is masked by its map.
 
     Args:
         forward_func (callable): images (N, C, ...) -> logits (N, K).
         images (Tensor): (N, C, ...).
         maps (Tensor): (N, 1, ...), of the size of the images.
         targets (Tensor): (N,), the class of each image.
+        scores (str or callable): how the outputs become probabilities, see :func:`as_scores`. Default: ``"softmax"``
 
     Returns:
         Tensor: (N,), in [0, 1]; NaN for maps that rank nothing or have no positive relevance. Cost: one forward.
@@ -91,8 +99,8 @@ def masked_confidence(forward_func: Callable[[Tensor], Tensor], images: Tensor, 
     Raises:
         ValueError: if the maps are not (N, 1, ...) of the images' number and size, or the scores are not (N, K).
     """
-    scores = confidence(forward_func, masked_images(images, maps), targets)
-    return nan_if_not_positive(scores, usable_maps(images, maps))
+    found = confidence(forward_func, masked_images(images, maps), targets, scores=scores)
+    return nan_if_not_positive(found, usable_maps(images, maps))
 
 
 def average_drop(confidences: Tensor, masked_confidences: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_softcam._names import quoted
-from captum_softcam.metrics.functional._answers import logits_of, of_class
+from captum_softcam._scores import Scores, as_scores, predicted_classes
+from captum_softcam.metrics.functional._answers import of_class, outputs_of
 from captum_softcam.metrics.functional._edges import nan_if_flat, refuse_other_images, usable_maps, wide
 from captum_softcam.metrics.functional._grid import ranks
 
@@ -30,6 +31,7 @@ def road_curve(
     accuracy: bool = True,
     noise: float = 0.01,
     seed: int = 0,
+    scores: Scores = "softmax",
 ) -> Tensor:
     """Test whether the class stays predicted while the strongest positions are imputed, ROAD :cite:p:`rong2022road`.
 
@@ -43,17 +45,19 @@ def road_curve(
         maps (Tensor): (N, 1, ...), of the size of the images.
         targets (Tensor): (N,), the class of each image.
         fractions (sequence of float): of the positions that are removed. Default: 0.1, 0.2, ... 0.9
-        accuracy (bool): return 1 where the class has the highest score, else 0, as in the paper; False to return the softmax
-            probability of the class. Default: True
+        accuracy (bool): return 1 where the class stays predicted, else 0, as in the paper: where it has the highest score,
+            and with ``scores="sigmoid"`` where its probability is above 0.5. A model with one output has no prediction under
+            ``"identity"`` or a function. False to return the probability of the class. Default: True
         noise (float): standard deviation of the noise, in units of the images. Default: 0.01
         seed (int): of the noise. Default: 0
+        scores (str or callable): how the outputs become probabilities, see :func:`as_scores`. Default: ``"softmax"``
 
     Returns:
         Tensor: (N, len(fractions)); NaN for maps that rank nothing. Cost: one forward for each fraction, and the imputation.
 
     Raises:
         ValueError: if the maps are not (N, 1, ...) of the images' number and size, a fraction is not between 0 and 1,
-            there is none, or the scores are not (N, K).
+            there is none, the outputs are not (N, K), or a model of one output that is no logit is asked for the accuracy.
     """
     maps = usable_maps(images, maps)
     if not len(fractions) or not all(0 < fraction < 1 for fraction in fractions):
@@ -62,8 +66,29 @@ def road_curve(
     # One position always stays, because there would be nothing to impute from.
     removed = (places < min(round(fraction * total), total - 1) for fraction in fractions)
     imputed = (noisy_linear_imputation(images, each, noise=noise, seed=seed) for each in removed)
-    answers = [_answer(logits, targets, accuracy) for logits in logits_of(forward_func, images, imputed)]
-    return nan_if_flat(torch.stack(answers, 1), maps)
+    tables = outputs_of(forward_func, images, imputed, targets, scores)
+    read = stays_predicted if accuracy else _probability
+    return nan_if_flat(torch.stack([read(table, targets, scores) for table in tables], 1), maps)
+
+
+def stays_predicted(outputs: Tensor, targets: Tensor, scores: Scores) -> Tensor:
+    """Return 1 where the class is predicted from outputs (N, K), else 0, and NaN where its score is; see :func:`road_curve`.
+
+    Raises:
+        ValueError: for a model of one output, unless it is a logit.
+    """
+    own = _probability(outputs, targets, scores)
+    if scores != "sigmoid" and outputs.shape[1] == 1:
+        raise ValueError(
+            "ROAD tests whether the class stays predicted, and a model with one output that is no logit predicts no class; "
+            "leave the metric out, or call road_curve with accuracy=False, which reads the output itself."
+        )
+    if scores == "sigmoid" and outputs.shape[1] > 1:
+        kept = own > 0.5  # not argmax: several classes can be present
+    else:
+        kept = predicted_classes(outputs, scores) == targets.to(outputs.device)
+    # The argmax of NaN is a class like any other: without the mask, a broken output would count as an answer.
+    return kept.to(outputs.dtype).masked_fill(own.isnan(), torch.nan)
 
 
 def noisy_linear_imputation(images: Tensor, removed: Tensor, *, noise: float = 0.01, seed: int = 0) -> Tensor:
@@ -98,14 +123,8 @@ def noisy_linear_imputation(images: Tensor, removed: Tensor, *, noise: float = 0
     return torch.where(removed, filled + noise * grain, values).to(images.dtype)
 
 
-def _answer(logits: Tensor, targets: Tensor, accuracy: bool) -> Tensor:
-    """Return the accuracy or the probability of the class, (N,)."""
-    own = of_class(logits.softmax(1), targets)
-    if not accuracy:
-        return own
-    # The argmax of NaN is a class like any other: without the mask, a broken output would count as an answer.
-    first = (logits.argmax(1) == targets.to(logits.device)).to(logits.dtype)
-    return first.masked_fill(own.isnan(), torch.nan)
+def _probability(outputs: Tensor, targets: Tensor, scores: Scores) -> Tensor:
+    return of_class(as_scores(outputs, scores), targets)
 
 
 def _fill(values: Tensor, holes: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_softcam._names import quoted
+from captum_softcam._scores import Scores
 from captum_softcam.metrics.functional._answers import probabilities_of
 from captum_softcam.metrics.functional._edges import nan_if_flat, usable_maps
 from captum_softcam.metrics.functional._grid import expand_patches, grid, patch_means, ranks
@@ -32,6 +33,7 @@ def deletion_curve(
     *,
     patches: int | Sequence[int] | None = 16,
     steps: int = 16,
+    scores: Scores = "softmax",
 ) -> Tensor:
     """Compute the probability of the class while patches are removed, the strongest first :cite:p:`petsiuk2018rise`.
 
@@ -48,9 +50,10 @@ def deletion_curve(
             :func:`mean_baseline`, :func:`blur_baseline`.
         patches (int or sequence of int): per side, or along each dimension; None for single positions. Default: 16
         steps (int): number of steps from the whole image to none of it. Default: 16
+        scores (str or callable): how the outputs become probabilities, see :func:`as_scores`. Default: ``"softmax"``
 
     Returns:
-        Tensor: (N, steps + 1), softmax probabilities, the untouched image first; NaN for maps that rank nothing.
+        Tensor: (N, steps + 1), probabilities, the untouched image first; NaN for maps that rank nothing.
         Cost: ``steps + 1`` forwards.
 
     Raises:
@@ -59,7 +62,7 @@ def deletion_curve(
     """
     counts = grid(maps.shape[2:], patches)
     replaced = _replaced(math.prod(counts), steps)
-    return _curve(forward_func, images, maps, targets, baseline, counts, replaced, inserted=False)
+    return _curve(forward_func, images, maps, targets, baseline, counts, replaced, inserted=False, scores=scores)
 
 
 def insertion_curve(
@@ -71,6 +74,7 @@ def insertion_curve(
     *,
     patches: int | Sequence[int] | None = 16,
     steps: int = 16,
+    scores: Scores = "softmax",
 ) -> Tensor:
     """Compute the probability of the class while patches are inserted, the strongest first :cite:p:`petsiuk2018rise`.
 
@@ -85,9 +89,10 @@ def insertion_curve(
         baseline (Tensor): image before anything is inserted, (N, C, ...) or broadcastable to it.
         patches (int or sequence of int): per side, or along each dimension; None for single positions. Default: 16
         steps (int): number of steps from none of the image to all of it. Default: 16
+        scores (str or callable): how the outputs become probabilities, see :func:`as_scores`. Default: ``"softmax"``
 
     Returns:
-        Tensor: (N, steps + 1), softmax probabilities, the untouched image last; NaN for maps that rank nothing.
+        Tensor: (N, steps + 1), probabilities, the untouched image last; NaN for maps that rank nothing.
         Cost: ``steps + 1`` forwards.
 
     Raises:
@@ -95,7 +100,7 @@ def insertion_curve(
     """
     counts = grid(maps.shape[2:], patches)
     replaced = _replaced(math.prod(counts), steps)
-    return _curve(forward_func, images, maps, targets, baseline, counts, replaced, inserted=True)
+    return _curve(forward_func, images, maps, targets, baseline, counts, replaced, inserted=True, scores=scores)
 
 
 def monotonicity(
@@ -108,6 +113,7 @@ def monotonicity(
     patches: int | Sequence[int] | None = 8,
     steps: int = 16,
     tolerance: float = 1e-4,
+    scores: Scores = "softmax",
 ) -> Tensor:
     """Compute the fraction of steps at which the probability does not fall while patches are inserted, the weakest first.
 
@@ -125,6 +131,7 @@ def monotonicity(
         steps (int): number of steps from none of the image to all of it. Default: 16
         tolerance (float): a fall by this fraction of the probability is ignored, because rounding differs between batch
             sizes. Default: 1e-4
+        scores (str or callable): how the outputs become probabilities, see :func:`as_scores`. Default: ``"softmax"``
 
     Returns:
         Tensor: (N,), in [0, 1]; NaN for maps that rank nothing. Cost: ``steps + 1`` forwards.
@@ -133,9 +140,9 @@ def monotonicity(
         ValueError: as :func:`insertion_curve` does.
     """
     maps = usable_maps(images, maps)  # as floats, because the negative of an unsigned integer wraps around
-    curves = insertion_curve(forward_func, images, -maps, targets, baseline, patches=patches, steps=steps)
+    curves = insertion_curve(forward_func, images, -maps, targets, baseline, patches=patches, steps=steps, scores=scores)
     # A comparison with NaN is False, which would count as a fall: NaN is restored below.
-    kept = curves[:, 1:] >= (1 - tolerance) * curves[:, :-1]
+    kept = curves[:, 1:] >= curves[:, :-1] - tolerance * curves[:, :-1].abs()  # the outputs of a regression may be negative
     return kept.to(curves.dtype).mean(1).masked_fill(curves.isnan().any(1), math.nan)
 
 
@@ -148,6 +155,7 @@ def region_perturbation(
     *,
     patches: int | Sequence[int] | None = 8,
     regions_evaluation: int = 32,
+    scores: Scores = "softmax",
 ) -> Tensor:
     r"""Compute the mean drop of the probability while the strongest patches are removed :cite:p:`samek2017evaluating`.
 
@@ -164,6 +172,7 @@ def region_perturbation(
         baseline (Tensor): replacement of the images, (N, C, ...) or broadcastable to it.
         patches (int or sequence of int): per side, or along each dimension; None for single positions. Default: 8
         regions_evaluation (int): number of patches that are removed, one at a time, *L*. Default: 32
+        scores (str or callable): how the outputs become probabilities, see :func:`as_scores`. Default: ``"softmax"``
 
     Returns:
         Tensor: (N,), in (-1, 1); NaN for maps that rank nothing. Cost: ``regions_evaluation + 1`` forwards.
@@ -179,7 +188,7 @@ def region_perturbation(
             f"got {quoted(regions_evaluation)}."
         )
     replaced = range(regions_evaluation + 1)
-    curves = _curve(forward_func, images, maps, targets, baseline, counts, replaced, inserted=False)
+    curves = _curve(forward_func, images, maps, targets, baseline, counts, replaced, inserted=False, scores=scores)
     return (curves[:, :1] - curves).mean(1)
 
 
@@ -232,6 +241,7 @@ def _curve(
     counts: Sequence[int],
     replaced: Sequence[int],
     inserted: bool,
+    scores: Scores,
 ) -> Tensor:
     """Compute the probability of the class with each of these numbers of patches replaced, (N, len(replaced))."""
     maps, size = usable_maps(images, maps), maps.shape[2:]
@@ -240,7 +250,7 @@ def _curve(
     # Generators, because all versions of a batch of images at once would not fit into memory.
     touched = (expand_patches(places < number, size) for number in replaced)
     shown = (torch.where(each == inserted, images, baseline) for each in touched)
-    return nan_if_flat(probabilities_of(forward_func, images, shown, targets), maps)
+    return nan_if_flat(probabilities_of(forward_func, images, shown, targets, scores), maps)
 
 
 def _replaced(patches: int, steps: int) -> list[int]:

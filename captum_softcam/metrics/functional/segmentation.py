@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from captum_softcam._names import quoted
+from captum_softcam._scores import Scores
 from captum_softcam.metrics.functional._answers import probabilities_of
 from captum_softcam.metrics.functional._edges import nan_if_flat, refuse_other_images, usable_maps, wide
 from captum_softcam.metrics.functional._grid import ranks
@@ -73,6 +74,7 @@ def irof(
     segments: Tensor,
     *,
     steps: int = 16,
+    scores: Scores = "softmax",
 ) -> Tensor:
     r"""Compute the area over the curve of the probability while segments are removed: iterative removal of features, IROF.
 
@@ -93,10 +95,11 @@ def irof(
             :func:`mean_baseline`.
         segments (Tensor): (N, 1, ...) int64, numbered from 0 without a gap in each image: :func:`superpixels`.
         steps (int): number of steps from the whole image to none of it. Default: 16
+        scores (str or callable): how the outputs become probabilities, see :func:`as_scores`. Default: ``"softmax"``
 
     Returns:
         Tensor: (N,), up to 1; NaN for maps that rank nothing, where an image is a single segment, and where there is no
-        probability to lose. Cost: ``steps + 1`` forwards.
+        probability to lose (with ``scores="identity"``, where the output is not above 0). Cost: ``steps + 1`` forwards.
 
     Raises:
         ValueError: if maps and segments are not (N, 1, ...) of the images' number and size, there is not a single step, or
@@ -111,10 +114,11 @@ def irof(
     counts = segments.flatten(1).amax(1) + 1
     taken = torch.stack([step * counts // steps for step in range(steps + 1)], 1)
     gone = (places < numbers.view(-1, *[1] * (maps.dim() - 1)) for numbers in taken.T)
-    curves = probabilities_of(forward_func, images, (torch.where(each, baseline, images) for each in gone), targets)
+    shown = (torch.where(each, baseline, images) for each in gone)
+    curves = probabilities_of(forward_func, images, shown, targets, scores)
     fractions = (taken / counts[:, None]).to(curves)
     areas = torch.trapezoid(curves / curves[:, :1], fractions, dim=1)
-    return nan_if_flat(1 - areas, maps).masked_fill((counts < 2) | (curves[:, 0] == 0), torch.nan)
+    return nan_if_flat(1 - areas, maps).masked_fill((counts < 2) | (curves[:, 0] <= 0), torch.nan)
 
 
 def _segment_means(maps: Tensor, segments: Tensor) -> Tensor:

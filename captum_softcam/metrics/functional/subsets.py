@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from captum_softcam._names import quoted
-from captum_softcam.metrics.functional._answers import logits_of, of_class
+from captum_softcam._scores import Scores, class_logits
+from captum_softcam.metrics.functional._answers import of_class, outputs_of
 from captum_softcam.metrics.functional._correlation import pearson, spearman
 from captum_softcam.metrics.functional._edges import nan_if_flat, refuse_other_images, usable_maps, wide
 from captum_softcam.metrics.functional._grid import expand_patches, grid, patch_sums
@@ -37,6 +38,7 @@ def faithfulness_correlation(
     subset_size: int = 16,
     runs: int = 200,
     seed: int = 0,
+    scores: Scores = "softmax",
 ) -> Tensor:
     r"""Compute the correlation of the map over random subsets with the drops of the logit :cite:p:`bhatt2020evaluating`.
 
@@ -57,6 +59,8 @@ def faithfulness_correlation(
         subset_size (int): number of patches in a subset. Default: 16
         runs (int): number of subsets; with fewer than a few hundred the score is noise. Default: 200
         seed (int): of the subsets. Default: 0
+        scores (str or callable): as for the other metrics, see :func:`as_scores`. This one reads the outputs before they
+            become scores; with ``"sigmoid"`` and a single logit, class 0 has its negative. Default: ``"softmax"``
 
     Returns:
         Tensor: (N,), in [-1, 1]; NaN for maps that rank nothing, and where the logit never moves. Cost: ``runs + 1``
@@ -68,7 +72,7 @@ def faithfulness_correlation(
     """
     maps = usable_maps(images, maps)
     subsets = _random_subsets(grid(maps.shape[2:], patches), subset_size, runs, seed)
-    sums, drops = _removals(forward_func, images, maps, targets, baseline, patches, subsets)
+    sums, drops = _removals(forward_func, images, maps, targets, baseline, patches, subsets, scores)
     return nan_if_flat(pearson(sums, drops), maps)
 
 
@@ -80,6 +84,7 @@ def faithfulness_estimate(
     baseline: Tensor,
     *,
     patches: int | None = 8,
+    scores: Scores = "softmax",
 ) -> Tensor:
     r"""Compute the correlation of the map over single patches with the drops of the logit :cite:p:`alvarez2018towards`.
 
@@ -95,6 +100,8 @@ def faithfulness_estimate(
         targets (Tensor): (N,), the class of each image.
         baseline (Tensor): replacement of the images, (N, C, ...) or broadcastable to it.
         patches (int): per side; None for single positions, all channels together. Default: 8
+        scores (str or callable): as for the other metrics, see :func:`as_scores`. This one reads the outputs before they
+            become scores; with ``"sigmoid"`` and a single logit, class 0 has its negative. Default: ``"softmax"``
 
     Returns:
         Tensor: (N,), in [-1, 1]; NaN for maps that rank nothing, and where the logit never moves. Cost: one forward, and one
@@ -106,7 +113,7 @@ def faithfulness_estimate(
     """
     maps = usable_maps(images, maps)
     subsets = _single_patches(grid(maps.shape[2:], patches))
-    sums, drops = _removals(forward_func, images, maps, targets, baseline, patches, subsets)
+    sums, drops = _removals(forward_func, images, maps, targets, baseline, patches, subsets, scores)
     return nan_if_flat(pearson(sums, drops), maps)
 
 
@@ -121,6 +128,7 @@ def sensitivity_n(
     sizes: Sequence[int] = (1, 4, 16, 48),
     runs: int = 50,
     seed: int = 0,
+    scores: Scores = "softmax",
 ) -> Tensor:
     """Average the :func:`faithfulness_correlation` over several sizes of the subsets :cite:p:`ancona2018towards`.
 
@@ -137,6 +145,8 @@ def sensitivity_n(
         sizes (sequence of int): numbers of patches in a subset, *n*. Default: (1, 4, 16, 48)
         runs (int): number of subsets of each size. Default: 50
         seed (int): of the subsets. Default: 0
+        scores (str or callable): as for the other metrics, see :func:`as_scores`. This one reads the outputs before they
+            become scores; with ``"sigmoid"`` and a single logit, class 0 has its negative. Default: ``"softmax"``
 
     Returns:
         Tensor: (N,), in [-1, 1]; NaN for maps that rank nothing, and where the logit does not move at one of the sizes.
@@ -149,7 +159,9 @@ def sensitivity_n(
         raise ValueError("sizes are empty; pass at least one size of the subsets.")
     game = (forward_func, images, maps, targets, baseline)
     # The same seed for all sizes: a PatchGame remembers the scores of subsets that another metric has drawn.
-    each = [faithfulness_correlation(*game, patches=patches, subset_size=n, runs=runs, seed=seed) for n in sizes]
+    each = [
+        faithfulness_correlation(*game, patches=patches, subset_size=n, runs=runs, seed=seed, scores=scores) for n in sizes
+    ]
     return torch.stack(each).mean(0)
 
 
@@ -163,6 +175,7 @@ def infidelity(
     patches: int | None = 8,
     sides: Sequence[int] = (1, 2, 4),
     scaled: bool = True,
+    scores: Scores = "softmax",
 ) -> Tensor:
     r"""Compute the squared error between the map and the drop of the logit without squares :cite:p:`yeh2019infidelity`.
 
@@ -183,6 +196,8 @@ def infidelity(
         patches (int): per side; None for single positions, all channels together. Default: 8
         sides (sequence of int): of the squares, in patches. Default: (1, 2, 4)
         scaled (bool): False to use the map in its own units, :math:`\beta = 1`. Default: True
+        scores (str or callable): as for the other metrics, see :func:`as_scores`. This one reads the outputs before they
+            become scores; with ``"sigmoid"`` and a single logit, class 0 has its negative. Default: ``"softmax"``
 
     Returns:
         Tensor: (N,), >= 0; NaN for maps that rank nothing. Cost: one forward, and one for each square: 138 for the sides 1,
@@ -196,7 +211,7 @@ def infidelity(
         raise ValueError("sides are empty; pass at least one side of the squares.")
     maps = usable_maps(images, maps)
     subsets = _squares(grid(maps.shape[2:], patches), sides)
-    sums, drops = _removals(forward_func, images, maps, targets, baseline, patches, subsets)
+    sums, drops = _removals(forward_func, images, maps, targets, baseline, patches, subsets, scores)
     if scaled:  # least squares; a negative factor would turn a wrong map into a right one
         size = sums.square().sum(1)
         fits = torch.where(size == 0, 0, (sums * drops).sum(1) / size)  # a map of equal parts for and against in each patch
@@ -212,6 +227,7 @@ def monotonicity_correlation(
     baseline: Tensor,
     *,
     patches: int | None = 8,
+    scores: Scores = "softmax",
 ) -> Tensor:
     r"""Compute the rank correlation of magnitudes of patches and changes of the logit :cite:p:`nguyen2020quantitative`.
 
@@ -229,6 +245,8 @@ def monotonicity_correlation(
         targets (Tensor): (N,), the class of each image.
         baseline (Tensor): replacement of the images, (N, C, ...) or broadcastable to it.
         patches (int): per side; None for single positions, all channels together. Default: 8
+        scores (str or callable): as for the other metrics, see :func:`as_scores`. This one reads the outputs before they
+            become scores; with ``"sigmoid"`` and a single logit, class 0 has its negative. Default: ``"softmax"``
 
     Returns:
         Tensor: (N,), in [-1, 1]; NaN for maps that rank nothing or whose magnitudes are equal, and where the logit never
@@ -240,7 +258,7 @@ def monotonicity_correlation(
     """
     maps = usable_maps(images, maps)
     subsets = _single_patches(grid(maps.shape[2:], patches))
-    sums, drops = _removals(forward_func, images, maps, targets, baseline, patches, subsets)
+    sums, drops = _removals(forward_func, images, maps, targets, baseline, patches, subsets, scores)
     # Magnitudes have the same ranks as the squares of the formula.
     return nan_if_flat(spearman(sums.abs(), drops.abs()), maps)
 
@@ -254,6 +272,7 @@ def _removals(
     baseline: Tensor,
     patches: int | None,
     subsets: Tensor,
+    scores: Scores,
 ) -> tuple[Tensor, Tensor]:
     """Sum the map over each subset, and compute the drop of the class logit without the subset: both (N, M).
 
@@ -265,10 +284,10 @@ def _removals(
     sums = patch_sums(maps, grid(size, patches)).flatten(1)
     taken = (torch.where(expand_patches(subset[None], size), baseline, images) for subset in subsets)
     # The untouched images take part, so that one check for probabilities covers all outputs.
-    whole, *rest = logits_of(forward_func, images, itertools.chain([images], taken))
-    scores = wide(torch.stack([of_class(logits, targets) for logits in (whole, *rest)], 1))
-    drops = scores[:, :1] - scores[:, 1:]
-    none = drops.abs() <= _ROUNDING * wide(whole.abs().amax(1))[:, None]
+    outputs = outputs_of(forward_func, images, itertools.chain([images], taken), targets, scores)
+    logits = wide(torch.stack([of_class(class_logits(each, scores), targets) for each in outputs], 1))
+    drops = logits[:, :1] - logits[:, 1:]
+    none = drops.abs() <= _ROUNDING * wide(outputs[0].abs().amax(1))[:, None]
     return sums @ subsets.flatten(1).to(sums).T, drops.masked_fill(none, 0)
 
 

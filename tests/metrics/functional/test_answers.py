@@ -15,7 +15,7 @@ ASKING = [name for name in scores.__all__ if "forward_func" in parameters(name)]
 ENDS = {
     "one logit": (lambda s: s[:, :1], "the model gives a single logit"),
     "softmax": (lambda s: s.softmax(1), "the model gives probabilities, rows that sum to 1"),
-    "sigmoid": (lambda s: s.sigmoid(), "a sigmoid for each class"),
+    "sigmoid": (lambda s: s.sigmoid(), "the model gives probabilities, numbers from 0 to 1"),
     "(N,)": (lambda s: s[:, 0], r"the model gives \(4,\) for 4 images; expected logits \(N, K\): wrap the model"),
     "tuple": (lambda s: (s, s), r"the model gives tuple with \[0\] \(4, 3\)"),
     "dict": (lambda s: {"logits": s}, r"self\.model\(images\)\['logits'\]"),

@@ -15,6 +15,7 @@ NAN, SOME = math.nan, "a number"
 HELPERS = {  # no scores of maps: what makes their input, and what is made of them
     "adcc_of_means",
     "area_under_curve",
+    "as_scores",
     "black_baseline",
     "blur_baseline",
     "boxes_to_masks",
