@@ -35,6 +35,7 @@ def _explain(options: argparse.Namespace) -> None:
     import torch
 
     from captum_softcam._files import replacing
+    from captum_softcam._scores import predicted_classes
     from captum_softcam.data import Sample, read_image
     from captum_softcam.evaluation import explain_sample
     from captum_softcam.evaluation.checkpoint import refuse_existing
@@ -46,8 +47,8 @@ def _explain(options: argparse.Namespace) -> None:
     classifier = load_model(options)
     image = read_image(options.image, classifier.image_size)
     with torch.no_grad():  # otherwise the logits would keep all activations in memory until the end
-        logits = classifier.model(classifier.normalize(image[None]))[0]
-    predicted = int(logits.argmax())
+        logits = classifier.model(classifier.normalize(image[None]))
+    predicted = int(predicted_classes(logits, classifier.scores))
     target = predicted if options.target is None else _class_number(options.target, classifier.classes)
     example = explain_sample(
         classifier.model,
@@ -55,14 +56,14 @@ def _explain(options: argparse.Namespace) -> None:
         options.methods,
         layer=options.layer,
         normalize=classifier.normalize,
+        scores=classifier.scores,
     )
     figure = plot_panel([example], classifier.classes)
     with replacing(out) as file:
         # Matplotlib infers the format from a path only; for an open file it would write PNG.
         figure.savefig(file, dpi=150, format=out.suffix[1:].lower())
     probabilities: Any = example.probabilities  # explain_sample fills them in
-    # The argmax of a single logit is 0 whatever its value.
-    if len(logits) > 1:
+    if len(probabilities) > 1:  # a regression has one value, and predicts no class
         print(f"predicted: {shown(classifier.classes[predicted])} ({probabilities[predicted]:.3f})")
     print(f"explained: {shown(classifier.classes[target])} ({probabilities[target]:.3f})")
     print(f"picture: {shown(out, LINE)}")

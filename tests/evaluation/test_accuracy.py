@@ -22,13 +22,13 @@ class Function(nn.Module):
         self.forward = function
 
 
-def classifier(function=None, device="cpu"):
+def classifier(function=None, device="cpu", scores="softmax"):
     """Says class 1 where the first pixel is above one half, unless there is another function."""
 
     def model(images):
         return torch.stack([torch.full((len(images),), 0.5), images[:, 0, 0, 0]], 1)
 
-    return SimpleNamespace(model=Function(function or model, device), normalize=lambda images: images)
+    return SimpleNamespace(model=Function(function or model, device), normalize=lambda images: images, scores=scores)
 
 
 def samples(count, right):
@@ -52,12 +52,23 @@ def test_nobody_to_predict():
         accuracy(classifier(), [])
 
 
-def test_a_single_logit_says_1_above_0():
+@pytest.mark.parametrize("scores", ["softmax", "sigmoid"])
+def test_a_single_logit_says_1_above_0(scores):
     """Its argmax would say 0 of everything."""
-    single = classifier(lambda images: images[:, :1, 0, 0] - 0.5)
+    single = classifier(lambda images: images[:, :1, 0, 0] - 0.5, scores=scores)
     assert accuracy(single, samples(4, 3))[0] == 0.75
     with pytest.raises(ValueError, match=r"the model gives \(4,\) for 4 images; expected logits"):
         accuracy(classifier(lambda images: images[:, 0, 0, 0]), samples(4, 3))
+
+
+def test_a_single_value_says_nothing():
+    with pytest.raises(ValueError, match="the model gives a single value and predicts no class"):
+        accuracy(classifier(lambda images: images[:, :1, 0, 0], scores="identity"), samples(4, 3))
+
+
+@pytest.mark.parametrize("scores", ["sigmoid", "identity"])
+def test_the_highest_of_several_is_predicted(scores):
+    assert accuracy(classifier(scores=scores), samples(4, 3))[0] == 0.75
 
 
 def test_images_are_moved_to_the_device_of_the_model():

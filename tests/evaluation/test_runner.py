@@ -504,7 +504,7 @@ def test_probabilities_are_refused_where_logits_are_read_and_taken_where_not(mod
 
 def test_one_logit_is_explained_with_its_own_probability(model, samples):
     single = Ends(model, lambda s: s[:, :1])
-    with pytest.raises(ValueError, match="the model gives a single logit, .* pass scores='sigmoid'"):
+    with pytest.raises(ValueError, match=r"the model gives a single logit, .* pass scores='sigmoid'"):
         explain_sample(single, samples[1], ["random"], layer="model.backbone")
     example = explain_sample(single, samples[1], ["random"], layer="model.backbone", scores="sigmoid")
     own = single(samples[1].image[None])[0].sigmoid().detach()
