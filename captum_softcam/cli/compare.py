@@ -159,6 +159,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Compar
         layer=options.layer,
         normalize=classifier.normalize,
         explain=options.explain,
+        scores=classifier.scores,
         baseline=options.baseline,
         batch_size=options.batch_size,
         seed=options.seed,

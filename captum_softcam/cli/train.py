@@ -192,12 +192,14 @@ def _untrained(options: argparse.Namespace, train: LabelledImages) -> Classifier
 
     # Before the network is built, because its new last layer starts from random numbers.
     torch.manual_seed(options.seed)
-    classes = train.classes[1:] if options.kind == "binary" else train.classes
+    binary = options.kind == "binary"
+    classes = train.classes[1:] if binary else train.classes  # one for each logit
     if len(classes) < 1 or (options.kind == "multiclass" and len(classes) < 2):
         raise ValueError(f"{options.kind} needs two classes or more; got {', '.join(train.classes)}.")
     start = new_classifier(
         options.model, classes, checkpoint=options.checkpoint, weights=options.weights, image_size=options.size
     )
+    start = replace(start, classes=train.classes, scores="softmax" if options.kind == "multiclass" else "sigmoid")
     if options.black_box:
         return start
     return replace(start, model=convert_to_softcam(start.model, output_stride=options.output_stride))

@@ -45,7 +45,8 @@ class Classifier:
     Args:
         name (str): name in tables and manifests.
         model (torch.nn.Module): computes logits (N, K), in eval mode.
-        classes (tuple of str): K names, in the order of the logits.
+        classes (tuple of str): K names, in the order of the logits; of a single logit with ``scores="sigmoid"`` two, those
+            of the classes below and above 0.
         image_size (int): side of the square input, in pixels.
         mean (tuple of float): subtracted from each channel of an image in [0, 1]. Default: 0
         std (tuple of float): each channel is divided by it afterwards. Default: 1
@@ -138,16 +139,19 @@ class Classifier:
         if header["classes"] is None or header["image_size"] is None:
             raise ValueError(f"'{shown(path)}' holds a network without classes and input size; read it with load_softcam.")
         mean, std = header["mean"] or (0.0,) * 3, header["std"] or (1.0,) * 3
+        classes, scores = tuple(header["classes"]), header["scores"]
+        if len(classes) == 1 and scores == "softmax":  # one logit, of which files of format 1 named the class above 0 alone
+            classes, scores = (f"not {classes[0]}", *classes), "sigmoid"
         return cls(
             name=header["name"],
             model=network,
-            classes=tuple(header["classes"]),
+            classes=classes,
             image_size=header["image_size"],
             mean=tuple(mean),
             std=tuple(std),
             architecture=Architecture(**header["architecture"]) if header["architecture"] else None,
             fit=Fit(**header["fit"]),
-            scores=header["scores"],
+            scores=scores,
             source=header["source"],
             outputs=header["outputs"],
         )

@@ -142,7 +142,9 @@ def write_file(
         raise FileNotFoundError(f"the folder '{shown(path.parent)}' for '{shown(path.name)}' does not exist; make it first.")
     state = model.state_dict()
     if architecture is None:
-        architecture = _identified(model, len(classes) if classes is not None else len(_last(state)))
+        # The single logit of a sigmoid has two names.
+        count = len(_last(state)) if classes is None or scores == "sigmoid" else len(classes)
+        architecture = _identified(model, count)
     else:
         _check_architecture(architecture, model)
     header = {
@@ -222,7 +224,8 @@ def _rebuilt(header: dict[str, Any], file: Any, model: nn.Module | None, path: P
     built = rebuild(source, conversion) if convert else source
     _refuse_mismatch(built, given, f"'{shown(path)}'")
     outputs = len(_last(built.state_dict()))
-    if header["architecture"] and header["classes"] is not None and len(header["classes"]) != outputs:
+    expected = 2 if outputs == 1 and header["scores"] == "sigmoid" else outputs  # yes and no of a single logit
+    if header["architecture"] and header["classes"] is not None and len(header["classes"]) != expected:
         raise ValueError(
             f"'{shown(path)}' names {len(header['classes'])} classes for {outputs} logits; save it with one name each."
         )

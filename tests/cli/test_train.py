@@ -179,13 +179,15 @@ class TestVariants:
         done = run(*table(pictures, *entries), "--kind", "binary", *QUICK, "--epochs", "1", "--out", "run")
         assert done.code == 0, done.err
         classifier = Classifier.load("run/model.safetensors")
-        assert classifier.classes == ("yes",)
+        assert (classifier.classes, classifier.scores) == (("no", "yes"), "sigmoid")
         assert classifier.model(torch.zeros(2, 3, 32, 32)).shape == (2, 1)
 
         image = read_image(pictures / "dog/0.png", 32)
         explained = command.run("explain", pictures / "dog/0.png", "--model", "run/model.safetensors", "--methods", "random")
         probability = classifier.model(classifier.normalize(image[None])).sigmoid().item()
-        assert explained.out.splitlines()[0] == f"explained: yes ({probability:.3f})"
+        predicted, own = ("yes", probability) if probability > 0.5 else ("no", 1 - probability)
+        said = [f"{what}: {predicted} ({own:.3f})" for what in ("predicted", "explained")]
+        assert explained.out.splitlines()[:2] == said
 
     @pytest.mark.parametrize("classes", [3, 7])
     def test_starts_from_a_checkpoint(self, images, classes):
