@@ -356,7 +356,8 @@ def test_wrong_samples_are_refused(model, samples):
     for changed, message in (
         ([], "there are no samples to compare on; pass at least one."),
         (_with(samples, target=4), r"sample 's4' has class 4; the model gives 4 logits, so classes 0 to 3\."),
-        (_with(samples, target=-1), "sample 's4' has class -1"),
+        (_with(samples, target=-1), "sample 's4' has no class \\(target -1\\)"),
+        (_with(samples, target=-2), "sample 's4' has class -2; the model gives"),
         (_with(samples, image=torch.rand(3, 16, 20)), r"sample 's4' is \(16, 20\) pixels, the first one \(16, 24\)"),
         (
             _with(samples, mask=torch.ones(1, 4, 4)),
