@@ -23,7 +23,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-__all__ = ["View", "Watch", "runs_whole", "unwrap"]
+__all__ = ["View", "Watch", "duplicate", "runs_whole", "unwrap"]
 
 Watch = Callable[[nn.Module, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 """Runs a module: called with the user's module, the forward of its stand-in, and the arguments; returns the output."""
@@ -47,6 +47,31 @@ def unwrap(module: Any) -> Any:
             module = module._torchdynamo_orig_callable
         else:
             return module
+
+
+def duplicate(module: nn.Module) -> Any:
+    """Copy a module with all that it holds, also after a forward pass with gradients.
+
+    ``copy.deepcopy`` refuses tensors that autograd has computed, which modules keep as attributes: caches of attention
+    biases, the weight of a weight normalisation. The copy has them without their history.
+    """
+    # An object in the memo counts as copied already.
+    computed = {id(value): value.detach().clone() for part in module.modules() for value in _computed(vars(part))}
+    return copy.deepcopy(module, computed)
+
+
+def _computed(value: Any, steps: int = 0) -> Iterator[Tensor]:
+    """Yield the tensors with a history in a value, its containers and the objects of a user's class."""
+    if isinstance(value, Tensor):
+        if not value.is_leaf:
+            yield value
+    elif isinstance(value, nn.Module) or steps > _DEEP or type(value) in _PLAIN:
+        return
+    elif isinstance(value, (dict, list, tuple)) and len(value) <= _MANY:
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _computed(part, steps + 1)
+    elif hasattr(value, "__dict__") and not isinstance(value, (type, types.ModuleType, types.FunctionType)):
+        yield from _computed(vars(value), steps + 1)
 
 
 class View:

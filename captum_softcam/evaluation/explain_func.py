@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 import threading
 import warnings
@@ -29,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from captum_softcam._intervention.layers import default_layer, get_layer, layer_name, refuse_flat_layer, view_of_maps
-from captum_softcam._intervention.view import View
+from captum_softcam._intervention.view import View, duplicate
 from captum_softcam._maps import upsample
 from captum_softcam._names import closest, named, quoted
 from captum_softcam._scores import Scores, check_kind, score_table
@@ -268,7 +267,7 @@ class LayerExplainFunc:
         ours = self.method.__module__.startswith("captum_softcam.") or "layout" in parameters_of(self.method)
         changes = issubclass(self.method, LRP)
         if changes:
-            model = copy.deepcopy(model)  # LRP changes weights while it runs, and leaves attributes at the layers
+            model = duplicate(model)  # LRP changes weights while it runs, and leaves attributes at the layers
         if ours or changes:
             return (model,) if self.layer is None else (model, get_layer(model, self.layer))
         if self.layer is None:

@@ -6,7 +6,6 @@ graph of torch.fx has to compute the same logits, and so has the converted netwo
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -16,6 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx, nn
 
+from captum_softcam._intervention.view import duplicate
 from captum_softcam._names import listed, reason
 from captum_softcam._scores import rounding
 from captum_softcam.softcam.head import Head, find_head
@@ -193,13 +193,14 @@ class Comparison:
 
 
 @torch.no_grad()
-def compare(model: SoftCamModel, answers: Answers, path: tuple[Any, ...]) -> list[Comparison]:
+def compare(model: SoftCamModel, answers: Answers, head: Head) -> list[Comparison]:
     """Compare a conversion with the answers of its source, the example first; empty if no logits can be compared."""
     found = []
-    for answer in answers.comparable(path):
+    for answer in answers.comparable(head.path):
         features = model.backbone(answer.inputs)
         evidence = model.evidence(features)
-        comparison = _compared(pooled(evidence), answer.logits(path), float(evidence.abs().max()))
+        given = head.finished(pooled(evidence))
+        comparison = _compared(given, answer.logits(head.path), float(evidence.abs().max()))
         found.append(replace(comparison, features=tuple(features.shape)))
     return found
 
@@ -211,7 +212,7 @@ def compare_with_source(model: nn.Module, softcam: SoftCamModel, head: Head, ans
         ValueError: if the conversion does not run where the model does.
     """
     try:
-        return compare(softcam, answers, head.path)
+        return compare(softcam, answers, head)
     except ValueError as error:  # of a guarded branch that the second input does not take
         raise ValueError(_unfaithful(model, head, answers)) from error
     except RuntimeError as error:
@@ -251,7 +252,7 @@ def _unfaithful(model: nn.Module, head: Head, answers: Answers) -> str:
 def why_moved(model: nn.Module, head: Head, answers: Answers, found: list[Comparison], allow_inexact: bool) -> list[str]:
     """Return the reasons why the logits of a linear head changed, or raise ValueError if this is not allowed."""
     # Traced again, because the conversion has cut the graph of the head off at the features.
-    again = copy.deepcopy(model).eval()
+    again = duplicate(model).eval()
     if not _follows(again, find_head(again, answers.example, sized=answers.given), answers):
         raise ValueError(_unfaithful(model, head, answers))
     layers, move = listed(layer.name for layer in (*head.before, *head.after)), max(each.moved for each in found)
@@ -276,7 +277,7 @@ def _follows(model: nn.Module, head: Head, answers: Answers) -> bool:
 
 
 def _graph_of_logits(model: nn.Module, head: Head) -> fx.GraphModule:
-    next(node for node in head.graph.nodes if node.op == "output").args = (head.logits,)
+    next(node for node in head.graph.nodes if node.op == "output").args = (head.output,)
     return fx.GraphModule(model, head.graph)
 
 
@@ -297,7 +298,7 @@ def refuse_other_evidence(model: nn.Module, head: Head, evidence: EvidenceHead, 
         run = _Everywhere(_graph_of_logits(model, head), head)
         wanted = run.run(answer.inputs)
         try:
-            given = evidence(run.features.reshape(*run.features.shape[:2], *[1] * dims)).flatten(1)
+            given = head.finished(evidence(run.features.reshape(*run.features.shape[:2], *[1] * dims)).flatten(1))
         except RuntimeError:  # the features are not a map, so that the shapes do not fit
             given = torch.full_like(wanted, torch.nan)
         if not _compared(given, wanted, float(given.abs().max())).same:
@@ -413,6 +414,6 @@ def _correlation(values: Tensor, axis: int) -> float:
 def _is_random(model: nn.Module, answers: Answers, path: tuple[Any, ...]) -> bool:
     """Check whether a model computes other logits for the same input when it is called again."""
     for answer in answers.comparable(path)[:1]:
-        again = Answer(answer.inputs, copy.deepcopy(model).eval()(answer.inputs))
+        again = Answer(answer.inputs, duplicate(model).eval()(answer.inputs))
         return not _compared(again.logits(path), answer.logits(path)).same
     return False

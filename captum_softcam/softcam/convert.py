@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from captum_softcam._intervention.view import unwrap
+from captum_softcam._intervention.view import duplicate, unwrap
+from captum_softcam.softcam.arithmetic import AtEveryPosition, RowFunction
 from captum_softcam.softcam.checks import (
     Answers,
     Comparison,
@@ -115,7 +116,7 @@ def convert_to_softcam(
     """
     model = unwrap(model)
     _check(model, num_classes)
-    original = copy.deepcopy(model).eval()
+    original = duplicate(model).eval()
     answers = ask(original, example)  # before the trace, which adds modules for functional dropouts
     head = find_head(original, answers.example, sized=example is not None)
     inexact = _inexact(head)
@@ -146,7 +147,7 @@ def convert_to_softcam(
         num_classes=num_classes,
         output_stride=output_stride,
     )
-    softcam.conversion = _measured(conversion, softcam, answers, head.path, found)
+    softcam.conversion = _measured(conversion, softcam, answers, head, found)
     _restore_modes(softcam, model, [layer.name for layer in (*head.before, *head.after)])
     return softcam
 
@@ -157,7 +158,7 @@ def rebuild(model: nn.Module, record: Conversion | None) -> SoftCamModel:
     Raises:
         ValueError: if the network cannot be converted in this way.
     """
-    original = copy.deepcopy(unwrap(model)).eval()
+    original = duplicate(unwrap(model)).eval()
     channels = input_channels(original)
     if record is None or record.input_size is None or channels is None:
         head = find_head(original, ask(original, None).example)
@@ -168,7 +169,8 @@ def rebuild(model: nn.Module, record: Conversion | None) -> SoftCamModel:
     softcam = SoftCamModel(_backbone(type(model).__name__, original, head), evidence)
     if record is not None:
         _adapt(softcam, record.num_classes, record.output_stride)
-    return softcam.eval()
+    # train() clears what modules such as LeViT's attention keep from their weights, which are about to be replaced.
+    return softcam.train().eval()
 
 
 def _check(model: nn.Module, num_classes: int | None) -> None:
@@ -221,14 +223,20 @@ def _drop_unused(model: nn.Module, head: Head) -> None:
 
 def _depending_on_the_head(head: Head) -> set[fx.Node]:
     """Return the steps from the pooling to the logits, and the steps that read one of them."""
+    behind: set[fx.Node] = set()
+    for node in head.graph.nodes:
+        if head.features in node.all_input_nodes or not behind.isdisjoint(node.all_input_nodes):
+            behind.add(node)
     found: set[fx.Node] = set()
-    node: Any = head.logits
-    while isinstance(node, fx.Node) and node is not head.features:
-        found.add(node)
-        node = node.args[0] if node.args else None
-    for each in head.graph.nodes:
-        if each.op != "output" and any(source in found for source in each.all_input_nodes):
-            found.add(each)
+    waiting = [head.logits]
+    while waiting:
+        node = waiting.pop()
+        if node in behind and node not in found:
+            found.add(node)
+            waiting += node.all_input_nodes
+    for node in head.graph.nodes:
+        if node.op != "output" and not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
     return found
 
 
@@ -260,10 +268,13 @@ def _return_features(head: Head, dims: int) -> None:
 
 def _short(module: nn.Module) -> str:
     """Describe a layer by its type and its sizes."""
+    if isinstance(module, RowFunction):
+        return "a function" if module.bent else "a linear map"
     if isinstance(module, nn.Linear):
         return f"Linear({module.in_features}, {module.out_features})"
     if isinstance(module, CONVOLUTIONS):
-        return f"{type(module).__name__}({module.in_channels}, {module.out_channels}, 1)"
+        groups = "" if module.groups == 1 else f", groups={module.groups}"
+        return f"{type(module).__name__}({module.in_channels}, {module.out_channels}, 1{groups})"
     return type(module).__name__
 
 
@@ -280,29 +291,35 @@ def _inexact(head: Head) -> list[str]:
     reasons = []
     if head.pooling.grid:
         reasons.append(f"its classifier tells {' x '.join(map(str, head.pooling.grid))} positions apart")
-    bent = sorted({type(layer.module).__name__ for layer in head.after if not is_linear(layer.module)})
+    bent = sorted({name for layer in head.after if not is_linear(layer.module) for name in _names(layer.module)})
     if bent:
         reasons.append(f"{' and '.join(bent)} {'acts' if len(bent) == 1 else 'act'} at every position")
     return reasons
 
 
+def _names(module: nn.Module) -> tuple[str, ...]:
+    return module.bent if isinstance(module, RowFunction) else (type(module).__name__,)
+
+
 def _left_out(model: nn.Module, backbone: nn.Module, head: Head) -> tuple[str, ...]:
     """Return the children of the model whose parameters are not part of the conversion."""
     kept = {name.partition(".")[0] for name, _ in backbone.named_parameters()}
-    kept |= {layer.name.partition(".")[0] for layer in (*head.before, *head.after)}  # moved to the evidence head
-    return tuple(name for name, child in model.named_children() if name not in kept and list(child.parameters()))
+    moved = (name for layer in (*head.before, *head.after) for name in layer.name.split(", "))  # to the evidence head
+    kept |= {name.partition(".")[0] for name in moved}
+    children = (name for name, child in model.named_children() if name not in kept and list(child.parameters()))
+    return (*children, *(() if head.finish is None else head.finish.called))
 
 
 @torch.no_grad()
 def _measured(
-    conversion: Conversion, softcam: SoftCamModel, answers: Answers, path: tuple[Any, ...], found: list[Comparison]
+    conversion: Conversion, softcam: SoftCamModel, answers: Answers, head: Head, found: list[Comparison]
 ) -> Conversion:
     """Add the inputs of the checks, the difference of the logits and the size of the example to a record."""
     has_values = answers.example is not None and not answers.example.is_meta
     words = "not at all: the logits are not finite" if has_values and not found else answers.words
     conversion = replace(conversion, checked=words)
     if found and conversion.dilated:  # the logits were compared before the grid became finer
-        found = compare(softcam, replace(answers, batches=answers.batches[:1]), path)
+        found = compare(softcam, replace(answers, batches=answers.batches[:1]), head)
     if found and conversion.num_classes is None:
         conversion = replace(conversion, difference=found[0].moved, largest=found[0].largest)
     if answers.given and answers.example is not None:
@@ -340,6 +357,8 @@ def _twin(layer: Layer, dims: int, grid: Sequence[int] = ()) -> nn.Module:
         grid (sequence of int): positions that a linear layer distinguishes; its weights are summed over them. Default: none
     """
     module = layer.module
+    if isinstance(module, RowFunction):
+        return AtEveryPosition(copy.deepcopy(module)) if module.bent else module.folded(dims)
     if isinstance(module, nn.Linear):
         return _convolution(module, dims, grid)
     # nn.BatchNorm1d accepts (N, C, L), but no maps of images or volumes.
@@ -366,8 +385,8 @@ def _convolution(linear: nn.Linear, dims: int, grid: Sequence[int] = ()) -> nn.M
         conv.weight.copy_(weight.view_as(conv.weight))
         if conv.bias is not None:
             conv.bias.copy_(linear.bias)
-    for name, parameter in conv.named_parameters():  # frozen layers stay frozen
-        parameter.requires_grad_(getattr(linear, name).requires_grad)
+    for name, parameter in conv.named_parameters():
+        parameter.requires_grad_(_is_trained(linear, name))
     return conv.train(linear.training)
 
 
@@ -384,9 +403,17 @@ def new_last_layer(last: nn.Module, num_classes: int) -> nn.Module:
 
 def _like(fresh: nn.Module, module: nn.Module) -> nn.Module:
     """Copy parameters, buffers, dtype, device and mode of ``module`` to ``fresh``, and return it."""
-    state = module.state_dict()
+    # By name, because a parametrised layer stores other tensors than it computes with.
+    state = {name: getattr(module, name) for name in fresh.state_dict()}
     fresh = fresh.to(next((value for value in state.values() if value.is_floating_point()), torch.zeros(())))
     fresh.load_state_dict(state)
     for name, parameter in fresh.named_parameters():
-        parameter.requires_grad_(getattr(module, name).requires_grad)
+        parameter.requires_grad_(_is_trained(module, name))
     return fresh.train(module.training)
+
+
+def _is_trained(module: nn.Module, name: str) -> bool:
+    """Check whether a tensor of a layer is trained, so that frozen layers stay frozen."""
+    value = module._parameters.get(name)
+    # One that is computed, as by a weight normalisation, depends on all parameters of the layer.
+    return value.requires_grad if value is not None else any(each.requires_grad for each in module.parameters())

@@ -7,7 +7,6 @@ temporary name, and only renamed if its outputs agree with those of the model.
 from __future__ import annotations
 
 import contextlib
-import copy
 import importlib.metadata
 import importlib.util
 import io
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_softcam._files import replacing_path
+from captum_softcam._intervention.view import duplicate
 from captum_softcam._names import listed, quoted, reason, shown
 from captum_softcam.softcam.model import SoftCamModel, noise_like, pooled
 
@@ -98,8 +98,8 @@ def export_onnx(
     _check_path(path)
     _check_example(example)
     check_packages()
-    reference = copy.deepcopy(model).cpu()
-    net = _TwoOutputs(copy.deepcopy(reference)).eval()
+    reference = duplicate(model).cpu()
+    net = _TwoOutputs(duplicate(reference)).eval()
     images = example.detach().cpu()
     header = {
         "version": importlib.metadata.version("captum-softcam"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import hashlib
 import importlib.metadata
 import json
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from captum_softcam._files import replacing_path
 from captum_softcam._fit import INTERPOLATIONS, MODES, Fit
+from captum_softcam._intervention.view import duplicate
 from captum_softcam._names import quoted, reason, shown
 from captum_softcam.softcam.architectures import Architecture, converted_like, identify
 from captum_softcam.softcam.checks import ask
@@ -294,7 +294,7 @@ def _check_architecture(architecture: Architecture, model: nn.Module) -> None:
 @torch.no_grad()
 def _answers_alike(model: nn.Module, twin: nn.Module) -> bool:
     """Check whether a rebuilt network computes the same outputs as the model, on made-up inputs."""
-    original = copy.deepcopy(model).cpu().eval()
+    original = duplicate(model).cpu().eval()
     twin = twin.to(next(original.parameters()).dtype)
     fill(twin, original.state_dict())
     for answer in ask(original, None).comparable(()):

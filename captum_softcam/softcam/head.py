@@ -17,6 +17,13 @@ from torch import Tensor, fx, nn
 
 from captum_softcam._intervention.operations import ACTIVATIONS, DROPOUTS, FLATTENING, argument
 from captum_softcam._names import reason
+from captum_softcam.softcam.arithmetic import (
+    RowFunction,
+    acts_on_rows,
+    ends_in_logits,
+    ends_in_probabilities,
+    row_function,
+)
 from captum_softcam.softcam.model import CONVOLUTIONS, spatial_dims
 from captum_softcam.softcam.tracing import Tracer
 
@@ -72,7 +79,9 @@ class Head:
         before (list of Layer): layers before the pooling, which act on every position already.
         after (list of Layer): layers behind it.
         logits (torch.fx.Node): output of the last layer.
-        path (tuple): keys and indices that lead to the logits in the output of the model.
+        output (torch.fx.Node): output of the model, which is the logits or their log-softmax.
+        path (tuple): keys and indices that lead to it in all that the model returns.
+        finish (torch.nn.Module or None): computes the output from the logits; None if it is the logits.
     """
 
     graph: fx.Graph
@@ -81,7 +90,13 @@ class Head:
     before: list[Layer]
     after: list[Layer]
     logits: fx.Node
+    output: fx.Node
     path: tuple[Any, ...]
+    finish: RowFunction | None = None
+
+    def finished(self, logits: Tensor) -> Tensor:
+        """Return what the model would return for these logits."""
+        return logits if self.finish is None else cast(Tensor, self.finish(logits))
 
 
 def find_head(model: nn.Module, example: Tensor | None, *, sized: bool = False) -> Head:
@@ -98,49 +113,87 @@ def find_head(model: nn.Module, example: Tensor | None, *, sized: bool = False) 
     # Modules are opened one by one, so that all others remain leaves and keep their names in the backbone.
     opened: set[str] = set()
     while True:
-        search = _Search(model, *_trace(model, opened, example), sized)
+        search = _Search(model, *_trace(model, opened, example), sized=sized)
         heads = [head for head in map(search.follow, search.outputs()) if isinstance(head, Head)]
-        if len(heads) == 1:
+        # Another output may have a head as well, in a module that is still closed; feature maps need not be followed.
+        closed = search.closed(tables=bool(heads))
+        if closed is not None:
+            opened.add(closed)
+        elif len(heads) == 1:
             return heads[0]
-        if heads:
+        elif heads:
             raise ValueError(f"{type(model).__name__} returns {len(heads)} outputs with a pooled head; {_ONE_OUTPUT}")
-        closed = search.closed()
-        if closed is None:
+        else:
             raise ValueError(search.problem())
-        opened.add(closed)
 
 
 @torch.no_grad()
-def _trace(model: nn.Module, opened: set[str], example: Tensor | None) -> tuple[fx.Graph, dict[str, tuple[int, ...]]]:
-    """Return the graph of ``model``, and the shapes of its tensors by the names of the nodes."""
+def _trace(model: nn.Module, opened: set[str], example: Tensor | None) -> tuple[fx.Graph, dict[fx.Node, Any]]:
+    """Return the graph of ``model``, and the values of its steps that are known."""
     # Two rows at most, because the values serve for types and shapes only; a single one would be lost in a squeeze().
-    tracer = Tracer(opened, None if example is None else example[:2])
+    rows = None if example is None else example[:2]
+    tracer = Tracer(opened, rows)
     try:
-        graph = tracer.trace(model)
+        try:
+            graph = tracer.trace(model)
+        except TypeError:  # of a function that accepts no proxy
+            tracer = Tracer(opened, rows, fixed_types=True)
+            graph = tracer.trace(model)
     except Exception as error:  # torch.fx raises whatever the traced code raises on a proxy
         raise ValueError(
             f"{type(model).__name__} cannot be traced by torch.fx ({reason(error)}); convert_to_softcam needs a model "
             "without control flow that depends on the input. Build a SoftCamModel from its backbone and an EvidenceHead "
             "instead."
         ) from error
-    shapes = {node.name: tuple(value.shape) for node, value in tracer.values.items() if isinstance(value, Tensor)}
+    values = {node: value for node, value in tracer.values.items() if value is not Ellipsis}
+    _drop_devices(graph, values)
     # As modules, functional dropouts follow train() and eval() of the converted model, and can be moved with the head.
     for number, node in enumerate([node for node in graph.nodes if _called(node) in DROPOUTS]):
         name = f"functional_dropout_{number}"
         model.add_module(name, DROPOUTS[_called(node)](float(_argument(node, 1, "p", 0.5))).eval())
         with graph.inserting_before(node):
-            node.replace_all_uses_with(graph.call_module(name, (node.args[0],)))
+            layer = graph.call_module(name, (node.args[0],))
+        if node in values:
+            values[layer] = values[node]
+        node.replace_all_uses_with(layer)
         graph.erase_node(node)
-    return graph, shapes
+    return graph, values
+
+
+def _drop_devices(graph: fx.Graph, values: dict[fx.Node, Any]) -> None:
+    """Leave out moves to the device that the model is on, which the converted model may leave."""
+    for node in graph.nodes:
+        if node.op != "call_method" or node.target != "to" or not isinstance(value := values.get(node.args[0]), Tensor):
+            continue
+        node.args = tuple(argument for argument in node.args if not _is_device_of(argument, value))
+        node.kwargs = {key: argument for key, argument in node.kwargs.items() if not _is_device_of(argument, value)}
+        if len(node.args) == 1 and not node.kwargs:
+            node.replace_all_uses_with(cast(fx.Node, node.args[0]))
+
+
+def _is_device_of(argument: Any, value: Tensor) -> bool:
+    return isinstance(argument, torch.device) and argument == value.device
 
 
 class _Search:
     """The search for the head, back from the outputs of a graph."""
 
-    def __init__(self, model: nn.Module, graph: fx.Graph, shapes: dict[str, tuple[int, ...]], sized: bool) -> None:
+    def __init__(self, model: nn.Module, graph: fx.Graph, values: dict[fx.Node, Any], *, sized: bool) -> None:
         self.model = model
         self.graph = graph
-        self.shapes = shapes if sized else {}
+        self.values = values
+        tensors = {node: value for node, value in values.items() if isinstance(value, Tensor)}
+        self.shapes = {node.name: tuple(value.shape) for node, value in tensors.items()} if sized else {}
+        self.places = {node: place for place, node in enumerate(graph.nodes)}
+        self.moving: set[fx.Node] = set()  # steps that compute tensors from the input, and not sizes or constants
+        self.rows: set[fx.Node] = set()  # those of them that compute pooled features, or functions of these
+        for node in graph.nodes:
+            sources = self.moving.intersection(node.all_input_nodes)
+            value = values.get(node, torch.empty(0))
+            if (sources or node.op == "placeholder") and isinstance(value, (Tensor, tuple, list, dict)):
+                self.moving.add(node)
+                if _is_pooled(values.get(node)) or (sources and sources <= self.rows and acts_on_rows(model, node)):
+                    self.rows.add(node)
         self.blocks: list[fx.Node] = []
 
     def outputs(self) -> list[fx.Node]:
@@ -149,23 +202,52 @@ class _Search:
         fx.node.map_arg(next(node for node in self.graph.nodes if node.op == "output").args[0], found.append)
         return found
 
-    def follow(self, node: fx.Node) -> Head | None:
-        """Return the head that ends in ``node``; None if there is none, or if it is in a module that was not opened."""
-        steps: list[fx.Node] = []
-        logits = node
+    def follow(self, output: fx.Node) -> Head | None:
+        """Return the head that ends in ``output``; None if there is none, or if it is in a module that was not opened."""
+        finish = ends_in_logits(self.model, output) or []
+        logits = node = cast(fx.Node, finish[0].args[0]) if finish else output
+        steps: list[tuple[fx.Node, fx.Node]] = []
         while (pooling := self._pooling(node)) is None:
-            before = self._source(node)
-            if before is None or self._layer(node) is None:
+            before = self._source(node) if self._layer(node) is not None else self._joint(node)
+            if before is None:
                 self.blocks.append(node)
                 return None
-            steps.insert(0, node)
+            steps.insert(0, (before, node))
             node = before
         features, pooling = self._whole(node.all_input_nodes[0], pooling)
-        return self._head(features, pooling, steps, logits)
+        return self._head(features, pooling, steps, logits, output)
 
-    def closed(self) -> str | None:
-        """Return the name of a module that blocked the search and could be opened."""
+    def _joint(self, end: fx.Node) -> fx.Node | None:
+        """Return the only step that a function of rows reads, which ends in ``end``; None if there is none."""
+        # The last of the steps that are still to be followed is followed first: when a single one is left, all paths from
+        # the features lead through it.
+        waiting = {end}
+        while waiting == {end} or len(waiting) > 1 or not self._are_rows(*waiting):
+            node = max(waiting, key=self.places.__getitem__)
+            sources = self.moving.intersection(node.all_input_nodes)
+            if self._pooling(node) is not None or not sources <= self.rows or not acts_on_rows(self.model, node):
+                self.blocks.append(node)
+                return None
+            waiting.remove(node)
+            waiting |= sources
+        return waiting.pop() if waiting else None
+
+    def _are_rows(self, *nodes: fx.Node) -> bool:
+        """Check whether a step gives one row of features for each input; True without steps."""
+        given = (self.values.get(node) for node in nodes)
+        count = next(len(self.values[node]) for node in self.graph.nodes if node in self.values)
+        return all(isinstance(value, Tensor) and value.dim() and len(value) == count for value in given)
+
+    def closed(self, *, tables: bool = False) -> str | None:
+        """Return the name of a module that blocked the search and could be opened.
+
+        Args:
+            tables (bool): whether its output has to be a table (N, K). Default: False
+        """
         for node in self.blocks:
+            value = self.values.get(node)
+            if tables and not (isinstance(value, Tensor) and value.dim() == 2):
+                continue
             while _picks_an_entry(node):
                 node = node.all_input_nodes[0]
             if node.op == "call_module" and not _is_leaf(self._module(node)):
@@ -177,21 +259,43 @@ class _Search:
         if not self.blocks:
             return f"{type(self.model).__name__} returns no tensor that torch.fx can see; {_ONE_OUTPUT}"
         node, hint = self.blocks[0], ""
-        if self._fixed_pool(node) or not self.shapes:
+        beside = " beside another path to the logits" if self._pooling(node) is not None else ""
+        if ends_in_probabilities(self.model, node):
+            hint = (
+                " Leave it out of the model, or wrap the model in a torch.nn.Module that returns the logarithm of the "
+                "softmax or the logit of the sigmoid."
+            )
+        elif self._fixed_pool(node) or not self.shapes:
             hint = " If the pooling has a fixed size, or the classifier reads a flattened map, pass an example of the input."
         return (
             f"no global average pooling was found before the classifier of {type(self.model).__name__}: going back from the "
-            f"logits, {self._describe(node)} is in the way. convert_to_softcam needs: features (N, C, h, w) -> global "
-            f"average pooling -> layers that read the pooled channels -> logits (N, K).{hint}"
+            f"logits, {self._describe(node)}{beside} is in the way. convert_to_softcam needs: features (N, C, h, w) -> "
+            f"global average pooling -> layers that read the pooled channels -> logits (N, K).{hint}"
         )
 
-    def _head(self, features: fx.Node, pooling: Pooling, steps: list[fx.Node], logits: fx.Node) -> Head:
+    def _head(
+        self,
+        features: fx.Node,
+        pooling: Pooling,
+        steps: list[tuple[fx.Node, fx.Node]],
+        logits: fx.Node,
+        output: fx.Node,
+    ) -> Head | None:
         after, flat = [], not pooling.keeps_dims
-        for step in steps:
-            layer = self._layer(step)
-            if isinstance(layer, nn.Module):
-                after.append(Layer(str(step.target) if step.op == "call_module" else step.name, layer, flat))
-            flat = flat or self._flattens(step)
+        for start, end in self._merged(steps, bool(pooling.grid)):
+            layer = self._layer(end) if start is self._source(end) else None
+            if layer is None:
+                layer = self._function(start, end)
+                if layer is None:
+                    return None
+                after.append(Layer(", ".join(layer.called), layer, True))
+                flat = True
+            elif isinstance(layer, nn.Module):
+                after.append(Layer(str(end.target) if end.op == "call_module" else end.name, layer, flat))
+            flat = flat or self._flattens(end)
+        if after and isinstance(after[-1].module, RowFunction) and after[-1].module.bent:
+            self.blocks.append(logits)  # the logits have to be linear in something
+            return None
         # If no layer behind the pooling has weights (SqueezeNet), the classifier is before it.
         before: list[Layer] = []
         while not any(list(layer.module.parameters()) for layer in [*before, *after]):
@@ -201,8 +305,52 @@ class _Search:
             if isinstance(layer, nn.Module):
                 before.insert(0, Layer(str(features.target), layer, False))
             features = source
-        output = next(node for node in self.graph.nodes if node.op == "output").args[0]
-        return Head(self.graph, features, pooling, before, after, logits, _path(output, logits) or ())
+        returned = next(node for node in self.graph.nodes if node.op == "output").args[0]
+        finish = None if output is logits else self._function(logits, output)
+        return Head(self.graph, features, pooling, before, after, logits, output, _path(returned, output) or (), finish)
+
+    def _function(self, start: fx.Node, end: fx.Node) -> RowFunction | None:
+        """Return the steps from ``start`` to ``end`` as a function of rows; None if they are not one."""
+        if not all(isinstance(self.values.get(node), Tensor) and self.values[node].dim() for node in (start, end)):
+            self.blocks.append(end)  # without values, the number of channels is not known
+            return None
+        found = row_function(self.model, start, end, self.values)
+        if isinstance(found, fx.Node) or found.mixes_rows():
+            self.blocks.append(end)
+            return None
+        return found
+
+    def _merged(self, steps: list[tuple[fx.Node, fx.Node]], tells_apart: bool) -> list[tuple[fx.Node, fx.Node]]:
+        """Join the arithmetic of a head with the linear layer before it, or else with the one behind it.
+
+        The last layer of the evidence should be that of the model: a scaled classifier is one convolution, not two.
+        """
+        merged: list[tuple[fx.Node, fx.Node, str]] = []
+        for start, end in steps:
+            kind = self._kind(start, end)
+            if kind == "linear" and tells_apart:
+                kind, tells_apart = "layer", False  # it reads a flattened grid
+            # Steps that only reshape are passed over.
+            place = next((place for place in reversed(range(len(merged))) if merged[place][2] != "shape"), 0)
+            last = merged[place][2] if merged else ""
+            if (kind == "arithmetic" and last in ("linear", "arithmetic", "both")) or (kind, last) == (
+                "linear",
+                "arithmetic",
+            ):
+                merged[place:] = [(merged[place][0], end, kind if kind == last else "both")]
+            else:
+                merged.append((start, end, kind))
+        return [(start, end) for start, end, _ in merged]
+
+    def _kind(self, start: fx.Node, end: fx.Node) -> str:
+        """Return "shape", "linear", "layer", "arithmetic" for a linear function, or "bent" for any other."""
+        layer = self._layer(end) if start is self._source(end) else None
+        if layer is True:
+            return "shape"
+        if isinstance(layer, nn.Module):
+            return "linear" if isinstance(layer, (nn.Linear, *CONVOLUTIONS)) else "layer"
+        function = self._function(start, end)
+        return "arithmetic" if function is not None and not function.bent else "bent"
 
     def _module(self, node: fx.Node) -> nn.Module:
         return self.model.get_submodule(str(node.target))
@@ -258,8 +406,10 @@ class _Search:
 
     def _mean(self, node: fx.Node) -> Pooling | None:
         """Recognise a mean over all dimensions except those of batch and channels, counted from either end."""
-        if _called(node) != "mean":
-            return None
+        source = node.all_input_nodes[0] if node.all_input_nodes else node
+        rows = self.values.get(source)
+        if _called(node) != "mean" or _called(source) == "stack" or (isinstance(rows, Tensor) and rows.dim() <= 2):
+            return None  # it is the mean of classifiers or channels
         given = _argument(node, 1, "dim")
         dims = sorted([given] if isinstance(given, int) else given or [])
         keeps_dims = bool(_argument(node, 2, "keepdim", False))
@@ -334,6 +484,8 @@ def is_linear(module: nn.Module) -> bool:
     """Check whether a layer commutes with the pooling in eval mode."""
     # The forward of a normalisation is compared because subclasses (timm's BatchNormAct2d) may add an activation.
     norm = any(type(module).forward is kind.forward for kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d))
+    if isinstance(module, RowFunction):
+        return not module.bent
     return norm or isinstance(module, (nn.Linear, *CONVOLUTIONS, *DROPOUTS.values()))
 
 
@@ -360,6 +512,13 @@ def _function_module(node: fx.Node) -> nn.Module | None:
         return ACTIVATIONS[_called(node)](*node.args[1:], **settings)
     except TypeError:
         return None
+
+
+def _is_pooled(value: Any) -> bool:
+    """Check whether a value may be pooled features: (N, C) or (N, C, 1, ...), or several of them."""
+    if isinstance(value, (tuple, list)):
+        return all(map(_is_pooled, value))
+    return isinstance(value, Tensor) and (value.dim() <= 2 or set(value.shape[2:]) == {1} or set(value.shape[1:-1]) == {1})
 
 
 def _takes_only_one(node: fx.Node) -> bool:

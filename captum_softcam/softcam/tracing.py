@@ -76,13 +76,18 @@ class Tracer(fx.Tracer):
     Args:
         opened (set of str): names of the modules to trace into. Default: none
         example (Tensor or None): the input whose values the proxies carry. Default: None, for proxies without values
+        fixed_types (bool): whether ``x.dtype`` is the dtype of the example instead of a proxy, for functions that accept
+            nothing else, such as ``torch.finfo``; the graph then refuses inputs of other types. Default: False
     """
 
-    def __init__(self, opened: AbstractSet[str] = frozenset(), example: Tensor | None = None) -> None:
+    def __init__(
+        self, opened: AbstractSet[str] = frozenset(), example: Tensor | None = None, *, fixed_types: bool = False
+    ) -> None:
         # Unpickling a GraphModule traces its code again; without wrapping, it would trace into these two functions.
         super().__init__(autowrap_functions=(rows_to_grid, same_branch))
         self.opened = opened
         self.example = example
+        self.fixed_types = fixed_types
         self.values: dict[fx.Node, Any] = {}  # Ellipsis if it is unknown, because None is a possible value
         self.guarded: set[fx.Node] = set()
         self.running = False
@@ -118,9 +123,21 @@ class Tracer(fx.Tracer):
         return _Proxy(node, self)
 
     def create_proxy(self, *args: Any, **kwargs: Any) -> Any:
-        """Record a step and run it on the example; called by torch.fx. A step that returns None is None, not a proxy."""
+        """Record a step and run it on the example; called by torch.fx.
+
+        A step that returns None is None, not a proxy, and a tuple or list is one of proxies: code may join it with others.
+        """
         proxy: Any = super().create_proxy(*args, **kwargs)
-        return None if self.value(proxy.node, Ellipsis) is None else proxy
+        value = self.value(proxy.node, Ellipsis)
+        if value is None:
+            return None
+        # torch.fx needs the proxy itself where it has wrapped a function.
+        if type(value) in (tuple, list) and (proxy.node.op != "call_function" or proxy.node.target is operator.getitem):
+            return type(value)(proxy[place] for place in range(len(value)))
+        if isinstance(value, torch.dtype) and self.fixed_types:
+            self.create_node("call_function", same_branch, (proxy.node, value), {})
+            return value
+        return proxy
 
     def create_arg(self, a: Any) -> Any:
         """Return the node of a proxy; called by torch.fx, whose ``isinstance`` would see the type of its value."""
