@@ -1,0 +1,38 @@
+"""A few of the networks that ``benchmarks/sweep.py`` tries: right, or refused in words that name what is in the way."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import sweep
+
+PACKAGES = {"timm": "timm", "transformers": "transformers", "monai": "monai", "smp": "segmentation_models_pytorch"}
+NETWORKS = {  # the recommended layer, and the words of each method that is refused
+    ("timm", "test_resnet"): ("layer4", {}),
+    ("timm", "test_efficientnet"): ("bn2", {}),
+    ("timm", "test_vit"): ("blocks.5.norm1", {"cam": "more than pool", "softcam": "single positions or tokens"}),
+    ("transformers", "ResNet"): ("model.resnet.encoder.stages.3", {}),
+    ("transformers", "ConvNext"): ("model.convnext.encoder.stages.3", {"cam": "stands layer_norm"}),
+    ("transformers", "ViT"): (
+        "model.vit.layers.1.layernorm_before",
+        {"cam": "more than pool", "softcam": "single positions"},
+    ),
+    ("transformers", "Swin"): ("model.swin.layernorm", {}),
+    ("monai", "DenseNet 3-D"): ("class_layers.relu", {}),
+    ("monai", "Discriminator"): ("net", {"cam": "more than pool", "softcam": r"Sigmoid\(\)\) is in the way"}),
+    ("smp", "Unet resnet18"): ("model.encoder.layer4", {"cam": "more than pool"}),
+}
+
+
+@pytest.mark.parametrize(("library", "name"), NETWORKS)
+def test_networks_of_every_library(library, name):
+    pytest.importorskip(PACKAGES[library])
+    layer, refused = NETWORKS[library, name]
+    result = sweep.examine(library, name)
+    assert result.layer == layer, sweep._line(result)
+    for step in sweep.STEPS:
+        outcome = result.steps[step]
+        assert outcome.kind == ("refused" if step in refused else "right"), (step, outcome)
+        if step in refused:
+            assert re.search(refused[step], outcome.words), outcome.words
