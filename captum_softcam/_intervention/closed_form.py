@@ -4,11 +4,12 @@
 
 1. As long as they act on every position alone, all masked copies follow from one map per weight of the mask, because a
    position depends on nothing but its own features and the weight that the mask gives them.
-2. Where the positions come together, in a global pooling or in the attention of a class token, the pooled copies replace the
-   examples: N*(P+1) rows instead of N. The last row of every example is the example itself.
+2. Where the positions come together, in a global pooling, the pooled copies replace the examples: N*(P+1) rows instead of N.
+   The last row of every example is the example itself.
 3. The rest of the model runs on these rows.
 
-This is exact, and costs a forward and the head of the model on the rows.
+This is exact, and costs a forward and the head of the model on the rows. Where an attention reads the positions instead,
+``class_token`` computes the rows beside the forward; the model's own scores of one masked copy per example confirm them.
 
 Functions are recognised by name. At an unknown one, the forward continues as usual, or, where rows have replaced the
 examples, is broken off and repeated. Two checks guard against wrong maps. The step that makes the rows is compared with the
@@ -27,7 +28,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from captum_softcam._intervention.call import Call
-from captum_softcam._intervention.class_token import first_token_attention, plain_settings
+from captum_softcam._intervention.class_token import TokenTail
 from captum_softcam._intervention.forward import Trace, agree, observe, refuse_random
 from captum_softcam._intervention.layout import FeatureLayout
 from captum_softcam._intervention.masks import PositionMask, make_mask
@@ -39,6 +40,7 @@ from captum_softcam._intervention.operations import (
     pools,
     reshaped,
 )
+from captum_softcam._intervention.replay import resume
 from captum_softcam._scores import rounding
 
 __all__ = ["Choice", "Rows", "observe_copies"]
@@ -117,7 +119,13 @@ class Rows:
 
 
 def observe_copies(
-    call: Call, layer: nn.Module, mask: str | Tensor | None, layout: FeatureLayout | None, *, at_input: bool = False
+    call: Call,
+    layer: nn.Module,
+    mask: str | Tensor | None,
+    layout: FeatureLayout | None,
+    *,
+    at_input: bool = False,
+    tokens: int | None = None,
 ) -> tuple[Trace, Rows]:
     """Run the model and, if there is a short way, get the result for all masked copies from that one run.
 
@@ -128,6 +136,7 @@ def observe_copies(
             each pooled alone, and a zero vector: h*w + 1 rows per example.
         layout (FeatureLayout or None): of the layer's features; None to determine it.
         at_input (bool): whether the layer's input is masked. Default: False
+        tokens (int): prefix tokens to follow through an attention. Default: None, as many as models usually read
 
     Raises:
         TypeError, ValueError: as :func:`~captum_softcam._intervention.forward.observe` does.
@@ -136,14 +145,18 @@ def observe_copies(
     # is assumed until the positions come together: every function that is followed has to act on such a map, and the
     # pooling on its positions. Otherwise nothing was followed, and a second run determines the layout.
     tracked = layout is None and _may_have_tokens(call.model)
-    shortcut = _Shortcut(mask, None if tracked else layout or FeatureLayout(), call.count)
+    shortcut = _Shortcut(mask, None if tracked else layout or FeatureLayout(), call.count, tokens)
     rows = None
     try:
-        with shortcut:
-            trace = observe(call, layer, at_input=at_input, follow=shortcut.start, tracked=tracked)
+        with shortcut, shortcut.tokens:
+            stored = mask is not None and (tracked or layout is not None)
+            trace = observe(call, layer, at_input=at_input, follow=shortcut.start, tracked=tracked, stored=stored)
         refuse_random(shortcut.random)
         if not shortcut.found and (tracked or layout):
-            return trace, Rows(shortcut.obstacle)
+            if shortcut.tokens.short and tokens is None:
+                prefix = shortcut.tokens.prefix
+                return observe_copies(call, layer, mask, layout, at_input=at_input, tokens=prefix)
+            return trace, _read_by_attention(shortcut, trace, call, layer, at_input)
         rows = shortcut.rows(trace.result)
     except Exception as error:
         if not shortcut.found:
@@ -156,6 +169,21 @@ def observe_copies(
         if not agree(rows.result.unflatten(0, (call.count, -1))[:, -1], plain.result, plain):
             return plain, Rows(", ".join(dict.fromkeys(rows.head)))
     return trace, rows
+
+
+def _read_by_attention(shortcut: _Shortcut, trace: Trace, call: Call, layer: nn.Module, at_input: bool) -> Rows:
+    """Return the scores of copies whose tokens were followed, if the model itself gives one copy per example the same."""
+    unknown = Rows(shortcut.obstacle)
+    result = shortcut.tokens.result(trace.result)
+    if result is None or trace.before is None:
+        return unknown
+    examples = result.unflatten(0, (call.count, -1))
+    # A position per example, none of them on the diagonal of a square grid
+    positions = [(row + examples.shape[1] // 3) % (examples.shape[1] - 1) for row in range(call.count)]
+    known = examples[range(call.count), positions]
+    masked = resume(call, layer, trace, shortcut.masked(trace.features, positions), at_input=at_input)
+    right = agree(examples[:, -1], trace.result, trace) and agree(masked, known, trace)
+    return Rows("", (), shortcut.layout, result) if right else unknown
 
 
 def _may_have_tokens(model: object) -> bool:
@@ -181,14 +209,6 @@ class _Map:
 
 
 @dataclass(frozen=True)
-class _Token:
-    """The first token of each masked copy; the others are not known."""
-
-    plain: Tensor
-    pattern: str
-
-
-@dataclass(frozen=True)
 class _Row:
     """A tensor that was computed from the pooled copies."""
 
@@ -202,21 +222,27 @@ class _Shortcut(TorchFunctionMode):
         mask (str, Tensor or None): that makes the copies.
         layout (FeatureLayout or None): of the features; None to ask the trace.
         examples (int): number of examples.
+        tokens (int): prefix tokens to follow through an attention. Default: None
 
     Attributes:
+        tokens: follows the features through an attention.
+        layout: of the features.
         found: whether rows have replaced the examples.
         mixing: whether a function of the rows is not known to act on each row by itself.
         obstacle: the function that could not be followed.
         random: the first function that drops values at random, in words.
     """
 
-    def __init__(self, mask: str | Tensor | None, layout: FeatureLayout | None, examples: int) -> None:
+    def __init__(
+        self, mask: str | Tensor | None, layout: FeatureLayout | None, examples: int, tokens: int | None = None
+    ) -> None:
         super().__init__()
+        self.tokens = TokenTail(examples, tokens)
+        self.layout: FeatureLayout | None = None
         self._asked = mask, layout
         self._examples = examples
-        self._known: dict[int, _Map | _Token | _Row] = {}  # by id: each value holds its tensor, so no id is used twice
+        self._known: dict[int, _Map | _Row] = {}  # by id: each value holds its tensor, so no id is used twice
         self._mask: PositionMask | None = None
-        self._layout: FeatureLayout | None = None
         self._grid: tuple[int, ...] = ()
         self._pending: _Pending | None = None
         self._head: list[str] = []
@@ -241,11 +267,23 @@ class _Shortcut(TorchFunctionMode):
             return None  # raised again when the last call of the layer is known
         if self._mask is not None and len(self._mask.kernel) > 1:
             return None  # every channel has weights of its own
-        self._layout, self._grid = layout, tuple(maps.shape[2:])
+        self.layout, self._grid = layout, tuple(maps.shape[2:])
         features: Tensor = trace.features.clone()  # the model may write into it, and others read the trace
         space = "s" * (features.dim() - 2)
         pattern = f"n{space}c" if layout.channels_last else f"nc{space}"
+        if self._mask is not None:
+            self.tokens.start(features, layout, self._mask)
         return self._keep(_Map(features, pattern, self._variants(features, pattern)))
+
+    def masked(self, features: Tensor, positions: list[int]) -> Tensor:
+        """Return the features of every example, masked at one position each."""
+        assert self.layout is not None
+        assert self._mask is not None  # as long as features are followed
+        maps = self.layout.to_maps(features)
+        places = torch.tensor(positions, device=features.device)
+        masked = [self._mask.copies(maps[row : row + 1], places[row : row + 1]) for row in range(len(positions))]
+        rows = [self.layout.to_features(each, features[row : row + 1]) for row, each in enumerate(masked)]
+        return torch.cat(rows)
 
     def _variants(self, features: Tensor, pattern: str) -> dict[float, Tensor]:
         if self._mask is None:
@@ -261,9 +299,9 @@ class _Shortcut(TorchFunctionMode):
         if pending and self.mixing:
             pending.compute()  # all columns, for the comparison with the model's own scores
             pending = None
-        return Rows("", tuple(self._head), self._layout, result, pending)
+        return Rows("", tuple(self._head), self.layout, result, pending)
 
-    def _keep(self, known: _Map | _Token | _Row) -> Tensor:
+    def _keep(self, known: _Map | _Row) -> Tensor:
         self._known[id(known.plain)] = known
         return known.plain
 
@@ -287,12 +325,12 @@ class _Shortcut(TorchFunctionMode):
             raise _Lost("the model does more with the features than can be followed")
         return func(*args, **kwargs)
 
-    def _followed(self, known: list[_Map | _Token | _Row], name: str, func: Any, args: Any, kwargs: Any) -> Any:
+    def _followed(self, known: list[_Map | _Row], name: str, func: Any, args: Any, kwargs: Any) -> Any:
         """Return the result of a function of known tensors, None if it cannot be followed."""
         if all(isinstance(value, _Row) for value in known):
             return self._on_rows(name, func, args, kwargs)
         if self.found:
-            return self._on_token(name, func, args, kwargs)
+            return None
         first = self._known.get(id(args[0])) if args else None
         return self._on_map(first, len(known), name, func, args, kwargs) if isinstance(first, _Map) else None
 
@@ -300,8 +338,6 @@ class _Shortcut(TorchFunctionMode):
 
     def _on_map(self, known: _Map, count: int, name: str, func: Any, args: Any, kwargs: Any) -> Any:
         """Return the result of a function of followed features, None if it cannot be followed."""
-        if name == "multi_head_attention_forward":
-            return self._attend(known, func, args, kwargs)
         rest = args[1:]
         if count > 1 or "out" in kwargs:
             return None
@@ -315,7 +351,7 @@ class _Shortcut(TorchFunctionMode):
 
     @property
     def _prefix(self) -> int:
-        return self._layout.prefix_tokens if self._layout else 0
+        return self.layout.prefix_tokens if self.layout else 0
 
     # ---- where the positions come together
 
@@ -336,23 +372,6 @@ class _Shortcut(TorchFunctionMode):
         """Return followed features as maps (N, C, ...) on the layer's own grid, or (1, C, 1, ...) for weight 0."""
         maps = features.movedim(pattern.index("c"), 1).flatten(2)
         return maps.view(*maps.shape[:2], *(self._grid if maps.shape[2] > 1 else [1] * len(self._grid)))
-
-    def _attend(self, known: _Map, func: Any, args: Any, kwargs: Any) -> Any:
-        """Return what the first token of every copy reads in self-attention, and None for the attention weights."""
-        settings = plain_settings(args, kwargs)
-        if settings is None or self._mask is None or not self._prefix or known.pattern != "snc":
-            return None
-        # The formula is tried without a mask first: it has to reproduce what the model's own attention returns.
-        plain = func(*args, **kwargs)[0][:1]
-        nothing_masked = torch.ones_like(known.plain[:, 0, 0])[None]
-        if not _close(first_token_attention(known.plain, {}, nothing_masked, settings, spread=False), plain):
-            return None
-        positions = torch.arange(len(known.plain) - self._prefix, device=known.plain.device)
-        weights = F.pad(self._mask.on(self._grid, positions).flatten(1), (self._prefix, 0), value=1.0)
-        read = first_token_attention(known.plain, known.variants, weights, settings, spread=self._mask.spread)
-        read = torch.cat((read.unflatten(1, (self._examples, -1)), plain[:, :, None]), 2).flatten(1, 2)
-        self.found, self._count = True, read.shape[1]
-        return self._keep(_Token(read, "snc")), None
 
     # ---- behind it
 
@@ -385,29 +404,6 @@ class _Shortcut(TorchFunctionMode):
         if not isinstance(value, Tensor) or isinstance(value, nn.Parameter) or id(value) in self._known:
             return False
         return value.dim() > 0 and len(value) == self._examples
-
-    def _on_token(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
-        """Return the result of a function that acts on every token alone or picks the first one, None for any other."""
-        if name in ("add", "__add__", "add_", "__iadd__") and not kwargs and len(args) == 2:
-            patterns = [known.pattern for value in args if isinstance(known := self._known.get(id(value)), _Token)]
-            added = [self._first_token(value, pattern) for value in args for pattern in patterns[:1]]
-            return self._keep(_Token(torch.add(*added), patterns[0])) if patterns else None
-        known = self._known.get(id(args[0]))
-        if not isinstance(known, _Token):
-            return None
-        if name == "__getitem__" and known.pattern == "nsc" and args[1] == (slice(None), 0):
-            return self._keep(_Row(known.plain[:, 0]))
-        after = pattern_after(name, known.pattern, args[1:], kwargs)
-        return None if after is None else self._keep(_Token(func(*args, **kwargs), after))
-
-    def _first_token(self, value: Any, pattern: str) -> Any:
-        """Return the first token of every copy, from that of every example: no mask changes it before the attention."""
-        if isinstance(self._known.get(id(value)), _Token) or not isinstance(value, Tensor):
-            return value
-        if value.dim() != 3:
-            raise _Lost("tokens are added to something else")
-        examples, tokens = pattern.index("n"), pattern.index("s")
-        return value.narrow(tokens, 0, 1).repeat_interleave(self._count // value.shape[examples], examples)
 
 
 def _close(one: Tensor, other: Tensor) -> bool:

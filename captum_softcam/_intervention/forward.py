@@ -49,6 +49,8 @@ class Trace:
         axes (AxisTracker): the dimensions of the tensors in that forward.
         alone (bool): whether the scores of an example are known to change with the batch, so that copies cannot share one.
         shapes (dict): per module and outermost call, the shapes of the tensors in its output, and the other values in it.
+        before (list): modules and outputs of the outermost calls that had ended when the layer was called; None if they were
+            not to be stored, or if the layer was called several times.
     """
 
     features: Any = None
@@ -58,6 +60,7 @@ class Trace:
     axes: AxisTracker = field(default_factory=lambda: AxisTracker(()))
     alone: bool = False
     shapes: dict[nn.Module, list[Any]] = field(default_factory=lambda: defaultdict(list))
+    before: list[tuple[nn.Module, Any]] | None = None
 
     def layout(self, features: Any) -> FeatureLayout:
         """Return the layout of one of the layer's tensors; raise ValueError where it is not certain."""
@@ -71,6 +74,7 @@ def observe(
     at_input: bool = False,
     follow: Callable[[Trace], Any] | None = None,
     tracked: bool = True,
+    stored: bool = False,
 ) -> Trace:
     """Run the model and capture the features of a layer. Cost: one forward.
 
@@ -82,6 +86,7 @@ def observe(
             features. Default: None
         tracked (bool): whether to track the dimensions of all tensors, from which :meth:`Trace.layout` derives the layout.
             This costs a few percent of a forward in Python. Default: True
+        stored (bool): whether to store copies of the outputs of the modules before the layer. Default: False
 
     Raises:
         TypeError: if the layer is not a module.
@@ -91,9 +96,11 @@ def observe(
     trace = Trace(axes=AxisTracker(call.arguments))
     running: list[nn.Module] = []
     around: list[bool] = []  # per running call: may it contain the layer?
+    ended: list[tuple[nn.Module, Any]] = []
 
     def reached(features: Any) -> Any:
         trace.calls += 1
+        trace.before = list(ended) if stored and trace.calls == 1 else None
         trace.containers = tuple(running)
         trace.features = map_tensors(torch.clone, features)  # the model may overwrite them later, as an in-place ReLU does
         replacement = follow(trace) if follow else None
@@ -102,6 +109,7 @@ def observe(
     def watch(module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         refuse_train_mode(module)
         outermost = not around or around[-1]
+        known = len(ended)
         running.append(module)
         around.append(outermost and holds(module, layer))
         if module is layer and at_input:
@@ -110,7 +118,11 @@ def observe(
         running.pop(), around.pop()
         if outermost:  # replay answers for whole modules, so that the outputs of the modules within are not needed
             trace.shapes[module].append([leaf.shape if isinstance(leaf, Tensor) else leaf for leaf in leaves(output)])
-        return reached(output) if module is layer and not at_input else output
+        del ended[known:]  # the module answers for all that ran within it
+        result = reached(output) if module is layer and not at_input else output
+        if outermost and stored and not trace.calls:
+            ended.append((module, map_tensors(torch.clone, output)))  # the model may overwrite the output later
+        return result
 
     with trace.axes if tracked else nullcontext():
         trace.result = run_view(call, layer, watch)

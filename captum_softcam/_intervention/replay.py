@@ -21,7 +21,7 @@ from captum_softcam._intervention.forward import Trace, agree, holds, run_view, 
 from captum_softcam._intervention.operations import leaves
 from captum_softcam._intervention.view import Watch
 
-__all__ = ["Recording", "record", "run_tail"]
+__all__ = ["Recording", "record", "resume", "run_tail"]
 
 
 @dataclass
@@ -144,6 +144,24 @@ def run_tail(
             raise
     recording.written = True
     return run_tail(recording, layer, features, row, call, trace, at_input=at_input)
+
+
+def resume(call: Call, layer: nn.Module, trace: Trace, features: Tensor, *, at_input: bool) -> Any:
+    """Run the model on the batch of a trace with other features at the layer. Cost: the tail of one forward.
+
+    Args:
+        call (Call): as observed.
+        layer (torch.nn.Module): whose output (or input) in its last call is replaced.
+        trace (Trace): with the outputs of the modules before the layer.
+        features (Tensor): one row per example.
+        at_input (bool): whether ``features`` is the layer's input.
+    """
+    answers: dict[nn.Module, deque[Any]] = defaultdict(deque)
+    for module, output in trace.before or ():
+        # Copies, because what the model writes into would be wrong in the next run
+        answers[module].append(map_tensors(torch.clone, output))
+    watch = _replay(answers, layer, features, 1, at_input)
+    return run_view(call.cloned(), layer, watch, partly=True)
 
 
 def _answers(recording: Recording, row: int, copies: int) -> dict[nn.Module, deque[Any]]:
