@@ -11,8 +11,9 @@ The classes of ``captum_softcam.attr`` contain little more than their formula; t
   from them whether the output of a layer is a map with channels first or last, or a row of tokens. ``stages`` finds
   the layers with a map, and the one to explain; ``layers`` names layers, and refuses those without a map.
 - ``operations`` is the one table of what torch's functions do to the positions of a map.
-- ``closed_form`` recognises tails that only act on each position, pool and classify, or read one token by attention
-  (``class_token``). It computes the scores of all masked copies without building them.
+- ``closed_form`` recognises tails that only act on each position, pool and classify. It computes the scores of all masked
+  copies without building them. ``class_token`` does the same for tails that read the positions by attention, with the
+  arithmetic of ``token_copies``.
 - Otherwise ``masks`` builds masked copies of the features, ``perturbations_per_eval`` at a time, and runs the recorded tail
   on them, an untouched copy first. If the untouched copy does not have the score of its example, the whole model runs on the
   copies, and if that does not help either, on one copy at a time.
