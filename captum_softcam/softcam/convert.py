@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +30,7 @@ from captum_softcam.softcam.checks import (
     why_moved,
 )
 from captum_softcam.softcam.dilation import set_output_stride
+from captum_softcam.softcam.function import as_module
 from captum_softcam.softcam.head import Head, Layer, find_head, is_linear
 from captum_softcam.softcam.model import (
     CONVOLUTIONS,
@@ -48,7 +49,7 @@ _BATCH_NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
 def convert_to_softcam(
-    model: nn.Module,
+    model: Callable[..., Any],
     example: Tensor | None = None,
     *,
     num_classes: int | None = None,
@@ -63,10 +64,15 @@ def convert_to_softcam(
     average pooling and the logits are applied at every position, and the pooling comes last.
 
     Linear layers, batch normalisation and dropout are converted exactly: in eval mode the logits are unchanged up to
-    rounding. Activations and layer normalisation behind the pooling (MobileNetV3, ConvNeXt) are applied at every position
+    rounding. So are other functions that are linear up to a constant, such as the mean of two classifiers (RepViT,
+    EfficientFormer), a scale and a shift; each becomes one convolution with the linear layer beside it. Activations, layer
+    normalisation and other functions behind the pooling (MobileNetV3, ConvNeXt, MetaFormer) are applied at every position
     instead. Fully connected layers that read a whole grid (AlexNet, VGG) become 1x1 convolutions with their weights summed
     over the grid. In these cases the logits change, as they do with ``num_classes`` and ``output_stride``;
     ``SoftCamModel.conversion`` records it, and by how much.
+
+    A log-softmax, the logarithm of a softmax, and the logit of a sigmoid at the end are left out: the converted model
+    returns logits, with the same probabilities. ``conversion.left_out`` names them.
 
     Every conversion is checked on ``example`` and on a second input with other values and another number of rows. Without an
     example, inputs are made up if a first convolution shows the number of channels. ``conversion.checked`` names the inputs,
@@ -86,7 +92,8 @@ def convert_to_softcam(
     Departures from the paper: the head of VGG starts from the weights of the fully connected layers, not at random.
 
     Args:
-        model (torch.nn.Module): classifier that torch.fx can trace to its logits (N, K).
+        model (torch.nn.Module or callable): classifier that torch.fx can trace to its logits (N, K), or a function around
+            one, such as ``lambda x: model(x)["logits"]``.
         example (Tensor): at least one input (N, C, ...). It is needed for poolings of a fixed size and for flattened maps,
             and the change of the logits is measured on it. Default: None, for inputs that are made up
         num_classes (int): number of outputs of a new, untrained last layer. Default: that of the model
@@ -102,7 +109,7 @@ def convert_to_softcam(
         SoftCamModel: ``backbone`` up to the pooling, ``evidence`` the head, ``conversion`` the record.
 
     Raises:
-        TypeError: if ``model`` is not a module, or is a SoftCAM model already.
+        TypeError: if ``model`` is no module and no function around one, or is a SoftCAM model already.
         ValueError: if no global average pooling followed by such a head is found (the message names the obstacle), if the
             converted model computes other logits or a map that does not follow the input, if the model does not run on the
             example, if ``num_classes`` is not a positive number, or if ``output_stride`` cannot be reached.
@@ -114,7 +121,8 @@ def convert_to_softcam(
         >>> torch.allclose(softcam(images), model(images), atol=1e-5)
         True
     """
-    model = unwrap(model)
+    source = unwrap(model)
+    model = as_module(source)
     _check(model, num_classes)
     original = duplicate(model).eval()
     answers = ask(original, example)  # before the trace, which adds modules for functional dropouts
@@ -137,7 +145,7 @@ def convert_to_softcam(
     changes = {"the evidence is finer": dilated, "the last layer is new": num_classes}
     reasons = [*inexact, *(reason for reason, asked in changes.items() if asked)]
     conversion = Conversion(
-        source=f"{type(model).__module__}.{type(model).__qualname__}",
+        source=_name(source),
         pooling=head.pooling.name,
         replaced=tuple(replaced),
         exact=not reasons,
@@ -152,13 +160,13 @@ def convert_to_softcam(
     return softcam
 
 
-def rebuild(model: nn.Module, record: Conversion | None) -> SoftCamModel:
+def rebuild(model: Callable[..., Any], record: Conversion | None) -> SoftCamModel:
     """Repeat the conversion of a record on another network, which may be on the meta device; logits are not compared.
 
     Raises:
         ValueError: if the network cannot be converted in this way.
     """
-    original = duplicate(unwrap(model)).eval()
+    original = duplicate(as_module(model)).eval()
     channels = input_channels(original)
     if record is None or record.input_size is None or channels is None:
         head = find_head(original, ask(original, None).example)
@@ -174,12 +182,16 @@ def rebuild(model: nn.Module, record: Conversion | None) -> SoftCamModel:
 
 
 def _check(model: nn.Module, num_classes: int | None) -> None:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"convert_to_softcam needs a torch.nn.Module; got {type(model).__name__}.")
     if isinstance(model, SoftCamModel):
         raise TypeError("the model is a SoftCamModel already; use it as it is.")
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"num_classes {num_classes!r} is not a positive number of classes.")
+
+
+def _name(source: object) -> str:
+    """Return the name of a class of modules, or of a function, with its module."""
+    named = source if hasattr(source, "__qualname__") else type(source)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def _backbone(name: str, original: nn.Module, head: Head) -> fx.GraphModule:

@@ -76,7 +76,8 @@ class Conversion:
         input_size (tuple of int): (H, W) of the example. None without an example
         grid (tuple of int): (h, w) of its evidence. None without an example
         dilated (tuple of str): layers whose stride or dilation changed for ``output_stride``.
-        left_out (tuple of str): children of the source that are not part of the conversion, such as auxiliary heads.
+        left_out (tuple of str): children of the source that are not part of the conversion, such as auxiliary heads, and
+            functions behind the logits, such as ``log_softmax``; ``exact`` then compares their results.
         num_classes (int): outputs of the new last layer. None if that of the source was kept
         output_stride (int): the argument of the conversion. None if it was not passed
         checked (str): the inputs on which the conversion was compared with the source, or why there were none.

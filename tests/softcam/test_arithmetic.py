@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 
 import oracles
 import pytest
@@ -236,3 +237,56 @@ def test_after_a_forward_with_gradients(norm, tmp_path):
     assert all(parameter.requires_grad for parameter in converted.evidence.parameters())
     save_softcam(converted, tmp_path / "model.safetensors")
     torch.testing.assert_close(load_softcam(tmp_path / "model.safetensors", model)(images), logits)
+
+
+GLOBAL = Net(lambda net, x: {"logits": net.first(x), "weight": net.first.weight}).double().eval()
+
+
+class Entry(nn.Module):
+    def __init__(self, model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(x)["logits"]
+
+    def log_probabilities(self, x):
+        return self(x).log_softmax(1)
+
+
+def _entry(model, x, name="logits"):
+    return model(x)[name]
+
+
+@pytest.mark.parametrize("training", [False, True])
+@torch.no_grad()
+def test_functions_around_a_network_convert_like_it(training):
+    model, images = copy.deepcopy(GLOBAL).train(training), torch.randn(2, 2, 11, 15, dtype=torch.float64)
+    inner = convert_to_softcam(model, images).eval().evidence_maps(images)
+    around = {
+        "lambda": lambda x: model(x)["logits"],
+        "partial": functools.partial(_entry, model),
+        "partial of a method": functools.partial(Entry(model).forward),
+        "method": Entry(model).log_probabilities,
+    }
+    for name, function in around.items():
+        converted = convert_to_softcam(function, images)
+        assert converted.conversion.exact, name
+        assert converted.evidence.training == converted.backbone.training == converted.training
+        torch.testing.assert_close(converted.eval().evidence_maps(images), inner)
+        assert not {id(each) for each in converted.parameters()} & {id(each) for each in model.parameters()}
+        torch.testing.assert_close(copy.deepcopy(converted)(images), inner.mean((2, 3)))
+    assert convert_to_softcam(around["lambda"]).training == training
+
+
+@torch.no_grad()
+def test_a_function_that_reads_a_global_name():
+    converted = convert_to_softcam(lambda x: GLOBAL(x)["logits"], torch.randn(2, 2, 11, 15, dtype=torch.float64))
+    assert converted.conversion.exact
+    assert "lambda" in converted.conversion.source
+
+
+@pytest.mark.parametrize("model", [lambda x: x.mean((2, 3)), 3, Net])
+def test_functions_without_a_network_are_refused(model):
+    with pytest.raises(TypeError, match=r"needs a torch\.nn\.Module, or a function that calls one; got "):
+        convert_to_softcam(model)

@@ -354,7 +354,7 @@ def test_refusals(end, message):
 def test_wrong_arguments_are_refused(net, images):
     with pytest.raises(TypeError, match="SoftCamModel already"):
         convert_to_softcam(SoftCamModel(nn.Identity(), EvidenceHead(nn.Conv2d(1, 2, 1))))
-    with pytest.raises(TypeError, match=r"needs a torch\.nn\.Module; got str"):
+    with pytest.raises(TypeError, match=r"needs a torch\.nn\.Module, or a function that calls one; got 'resnet18'"):
         convert_to_softcam("resnet18")
     with pytest.raises(ValueError, match="num_classes 0 is not a positive number"):
         convert_to_softcam(net, num_classes=0)
