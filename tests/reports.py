@@ -50,6 +50,20 @@ def make_comparison(**changes: Any) -> Comparison:
     return Comparison(**{**parts, **changes})
 
 
+def several_classes(**changes: Any) -> Comparison:
+    """The same of four images that show several classes each."""
+    images = ["a", "a", "b", "c", "c", "c", "d", "a"]
+    rows = [["0", 2, 2, 0.75, 0.5, 1, 0.8, 0.4, 1], ["1", 1, 3, 1, 1, 1, 1, 1, 1], ["2", 0, 4] + [float("nan")] * 6]
+    mean = ["mean", float("nan"), float("nan"), 0.875, 0.75, 1, 0.9, 0.7, 1]
+    ends = [f"{name}{end}" for name in ("auc", "average_precision") for end in ("", "_low", "_high")]
+    parts = {
+        "contents": pd.DataFrame({"sample": [f"s{i}" for i in range(SAMPLES)], "sha256": "0", "group": images}),
+        "performance": pd.DataFrame([*rows, mean], columns=["class", "shown", "absent", *ends]),
+        "manifest": {**_manifest(), "images": 4, "multilabel": True},
+    }
+    return make_comparison(**{**parts, **changes})
+
+
 def with_manifest(comparison: Comparison, **changes: Any) -> Comparison:
     return dataclasses.replace(comparison, manifest={**comparison.manifest, **changes})
 

@@ -9,6 +9,7 @@ from .engine import LocalEngine as LocalEngine
 from .engine import RayEngine as RayEngine
 from .example import Example as Example
 from .explain_func import LayerExplainFunc as LayerExplainFunc
+from .performance import class_performance as class_performance
 from .result import Failure as Failure
 from .runner import accuracy as accuracy
 from .runner import compare_methods as compare_methods

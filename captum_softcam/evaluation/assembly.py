@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from captum_softcam.evaluation.comparison import Comparison
+from captum_softcam.evaluation.performance import PERFORMANCE, Judged, performance_table
 from captum_softcam.evaluation.result import COSTS, BatchResult
 
 __all__ = ["assemble"]
@@ -23,8 +24,14 @@ def assemble(
 ) -> Comparison:
     """Return the comparison of all results; every sample belongs to one of them."""
     ordered = sorted(results, key=lambda result: result.indices)
-    images = len({name for result in ordered for name in result.groups})
-    manifest = {**manifest, "images": images, "samples_with_mask": sum(sum(result.masked) for result in ordered)}
+    images = _images(ordered)
+    judged = [each for each in images.values() if each is not None]
+    manifest = {
+        **manifest,
+        "images": len(images),
+        "multilabel": bool(judged) and all(each.several for each in judged),
+        "samples_with_mask": sum(sum(result.masked) for result in ordered),
+    }
     examples = {index: example for result in ordered for index, example in result.examples.items()}
     return Comparison(
         scores=_in_order(_scores(ordered, methods, metrics), ordered),
@@ -34,7 +41,18 @@ def assemble(
         failures=_in_order(_failures(ordered), ordered),
         contents=_in_order(_contents(ordered), ordered),
         examples=[examples[index] for index in sorted(examples)],
+        # Of all images or none, because those without labels would be missing from every class.
+        performance=performance_table(judged) if len(judged) == len(images) else pd.DataFrame(columns=list(PERFORMANCE)),
     )
+
+
+def _images(results: Sequence[BatchResult]) -> dict[str, Judged | None]:
+    """Return the scores and labels of every image, in the order of their first samples, which batches change."""
+    rows = [row for result in results for row in zip(result.indices, result.groups, result.judged, strict=True)]
+    found: dict[str, Judged | None] = {}
+    for _, name, judged in sorted(rows, key=lambda row: row[0]):
+        found.setdefault(name, judged)
+    return found
 
 
 def _in_order(table: pd.DataFrame, results: Sequence[BatchResult]) -> pd.DataFrame:

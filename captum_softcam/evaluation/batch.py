@@ -25,6 +25,7 @@ from captum_softcam.evaluation.costs import CostMeter, device_of
 from captum_softcam.evaluation.example import Example, pack_examples, unpack_examples
 from captum_softcam.evaluation.explain_func import LayerExplainFunc
 from captum_softcam.evaluation.one_logit import with_both_classes
+from captum_softcam.evaluation.performance import judge
 from captum_softcam.evaluation.result import COSTS, BatchResult, Failure, fingerprint
 from captum_softcam.metrics import Batch, Curve, Explanation, Metric
 
@@ -90,6 +91,7 @@ class BatchScorer:
             targets=batch.targets.tolist(),
             predictions=predicted_classes(batch.outputs, self.scores).tolist(),
             masked=[sample.mask is not None for sample in samples],
+            judged=judge(samples, batch.outputs, self.scores),
             scores=np.full((len(samples), len(self.methods), len(self.metrics)), np.nan),
             costs=np.full((len(self.methods), len(COSTS)), np.nan),
             plain_seconds=seconds,

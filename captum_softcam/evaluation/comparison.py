@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from captum_softcam._names import closest, named, quoted
 from captum_softcam.evaluation.controls import CONTROLS
 from captum_softcam.evaluation.example import Example
+from captum_softcam.evaluation.performance import PERFORMANCE
 from captum_softcam.evaluation.statistics import (
     best,
     count_images,
@@ -63,6 +64,9 @@ class Comparison:
         contents (DataFrame): one row per sample with the columns ``sample``, ``sha256``, a digest of its image, classes and
             mask, and ``group``, the name of its image, which several samples may share. Without the column every sample is
             an image of its own. Default: empty
+        performance (DataFrame): how well the model tells the classes of multi-label images, or those of a single logit: one
+            row per class and last their means, as :func:`class_performance` returns it, with numbers as names. Default:
+            empty
 
     Raises:
         ValueError: on first access to the scores, if a sample has two for the same method and metric, or if a metric is not
@@ -82,6 +86,7 @@ class Comparison:
     failures: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["sample", "method", "metric", "error"]))
     examples: list[Example] = field(default_factory=list)
     contents: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["sample", "sha256", "group"]))
+    performance: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(PERFORMANCE)))
 
     @cached_property
     def methods(self) -> list[str]:
@@ -216,6 +221,8 @@ class Comparison:
             failures=self.failures,
             attempted=len(self.samples),
             images=len(set(self.images)),
+            performance=self.performance,
+            multilabel=bool(self.manifest.get("multilabel")),
         )
 
     def to_markdown(self, baseline: str | None = None) -> str:
@@ -266,9 +273,9 @@ class Comparison:
         """Write the comparison to a folder; each file is complete or absent.
 
         The files are ``scores.csv`` and ``costs.csv``; ``curves.csv``, ``failures.csv``, ``samples.csv`` (digests of the
-        samples) and ``examples.npz``, unless they would be empty; and last ``manifest.json``, with digests of the other
-        files and of itself. Numbers in tables keep every digit. Images are rounded to steps of 1/255, maps to float16,
-        relative to their largest magnitude.
+        samples), ``performance.csv`` and ``examples.npz``, unless they would be empty; and last ``manifest.json``, with
+        digests of the other files and of itself. Numbers in tables keep every digit. Images are rounded to steps of 1/255,
+        maps to float16, relative to their largest magnitude.
 
         Names are not escaped, so that :meth:`load` returns the same ones. Spreadsheets evaluate a cell that begins with
         ``=``, ``+``, ``-`` or ``@`` as a formula, even in quotes: import the columns of names as text. Lone surrogates, as
@@ -284,6 +291,7 @@ class Comparison:
         tables = {"scores": self.scores, "costs": self.costs.rename_axis("method").reset_index()}
         # Named "samples" in the folder, where readers look for them; ``samples`` of this class are the identifiers.
         tables |= {"curves": self.curves, "failures": self.failures, "samples": self.contents}
+        tables |= {"performance": self.performance}
         write_folder(Path(folder), tables, self.manifest, self.examples)
 
     @classmethod

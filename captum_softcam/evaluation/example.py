@@ -62,6 +62,9 @@ def _names(example: Example) -> dict[str, Any]:
     return {
         "identifier": example.sample.identifier,
         "label": int(example.sample.target),
+        "group": example.sample.group,
+        "labels": None if example.sample.labels is None else list(map(int, example.sample.labels)),
+        "undecided": list(map(int, example.sample.undecided)),
         "target": int(example.target),
         # Files keep these two names, so that earlier folders can be read.
         "rival": None if example.runner_up is None else int(example.runner_up),
@@ -105,8 +108,18 @@ def _example(entry: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Ex
     tensors = {key: torch.from_numpy(array) for key, array in arrays.items()}
     low, high = arrays.get("image/range", np.array([0.0, 1.0])).tolist()
     image = (tensors["image"].double() / 255 * (high - low) + low).float()
+    # Earlier files have samples of one class alone.
+    labels, undecided = entry.get("labels"), entry.get("undecided", ())
     return Example(
-        sample=Sample(image, entry["label"], tensors.get("mask"), entry["identifier"]),
+        sample=Sample(
+            image,
+            entry["label"],
+            tensors.get("mask"),
+            entry["identifier"],
+            entry.get("group"),
+            None if labels is None else tuple(labels),
+            tuple(undecided),
+        ),
         target=entry["target"],
         maps={name: _map(tensors, f"maps/{i}") for i, name in enumerate(entry["maps"])},
         probabilities=tensors.get("probabilities"),

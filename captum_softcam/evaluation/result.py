@@ -17,6 +17,7 @@ from captum_softcam._files import replacing
 from captum_softcam._names import shown
 from captum_softcam.data import Sample
 from captum_softcam.evaluation.example import Example, pack_examples, unpack_examples
+from captum_softcam.evaluation.performance import Judged
 
 __all__ = ["COSTS", "BatchResult", "Failure", "fingerprint"]
 
@@ -51,6 +52,7 @@ class BatchResult:
         indices (tuple of int): positions of the samples in the data set.
         identifiers, groups, digests, labels, targets, predictions, masked (lists): one entry per sample; samples of one
             image have equal groups.
+        judged (list): scores and labels of the image of every sample; None where it has one of several classes.
         scores (array): (N, M, K), NaN where undefined.
         costs (array): (M, 4), ``forwards, backwards, seconds, peak_bytes``; NaN where not measured.
         plain_seconds (float): time of a plain forward, per image.
@@ -69,6 +71,7 @@ class BatchResult:
     targets: list[int]
     predictions: list[int]
     masked: list[bool]
+    judged: list[Judged | None]
     scores: Array
     costs: Array
     plain_seconds: float
@@ -91,6 +94,7 @@ class BatchResult:
             targets=[self.targets[place] for place in places],
             predictions=[self.predictions[place] for place in places],
             masked=[self.masked[place] for place in places],
+            judged=[self.judged[place] for place in places],
             scores=self.scores[places],
             curves={name: points[places] for name, points in self.curves.items()},
             examples={
@@ -123,6 +127,7 @@ class BatchResult:
                 "targets": self.targets,
                 "predictions": self.predictions,
                 "masked": self.masked,
+                "judged": self.judged,
                 "plain_seconds": self.plain_seconds,
                 "pictured": list(self.examples),
                 "curves": list(self.curves),  # their arrays are numbered, because not every name is valid in a ZIP
@@ -168,6 +173,7 @@ def fingerprint(sample: Sample) -> str:
 def _read(arrays: dict[str, Array]) -> BatchResult:
     record = json.loads(bytes(arrays["record"]))
     failures = [Failure(*failure) for failure in record.pop("failures")]
+    record["judged"] = [None if each is None else Judged(*each) for each in record["judged"]]
     examples = dict(zip(record.pop("pictured"), unpack_examples(arrays), strict=True))
     named = {kind: record.pop(kind) for kind in ("curves", "fractions")}
     return BatchResult(

@@ -27,11 +27,19 @@ __all__ = ["FORMAT", "read_folder", "write_folder"]
 FORMAT = 2
 """Version of the folder's format; since 2 the manifest contains a digest of itself."""
 
-_TABLES = ("scores", "costs", "curves", "failures", "samples")
+_TABLES = ("scores", "costs", "curves", "failures", "samples", "performance")
 _ANEW = "Copy the folder again, or make the comparison anew"
 _REQUIRED = ("scores.csv", "costs.csv")
 _FILES = frozenset((*(f"{name}.csv" for name in _TABLES), "examples.npz"))
-_TEXT = ("sample", "method", "metric", "error", "sha256", "group")  # columns of text, even if it looks like a number
+_TEXT = (
+    "sample",
+    "method",
+    "metric",
+    "error",
+    "sha256",
+    "group",
+    "class",
+)  # columns of text, even if it looks like a number
 
 _SURROGATES: Any = "surrogatepass"  # supported by pandas, but missing in its stubs
 

@@ -103,6 +103,8 @@ class View:
         failures (DataFrame): one row per sample, method and metric that raised an error.
         attempted (int): number of samples, including those without any score.
         images (int): number of images; fewer than samples where images have several classes.
+        performance (DataFrame): how well the model tells the classes of images with several; empty where they have one.
+        multilabel (bool): whether images may show several classes.
     """
 
     methods: Sequence[str]
@@ -119,6 +121,8 @@ class View:
     failures: pd.DataFrame
     attempted: int
     images: int
+    performance: pd.DataFrame
+    multilabel: bool
 
     @cached_property
     def cells(self) -> dict[tuple[str, str], Cell]:
@@ -177,6 +181,17 @@ class View:
     def labelled(self) -> int:
         """Number of samples whose own class is known."""
         return int((self.samples["label"] != UNKNOWN).sum())
+
+    @property
+    def headline(self) -> dict[str, str]:
+        """Mean AUC and mean average precision with their intervals as text; empty where they are not known."""
+        if not len(self.performance):
+            return {}
+        mean = self.performance.iloc[-1]
+        names = {"auc": "mean AUC", "average_precision": "mean average precision"}
+        # The two classes of a single logit have the same AUC.
+        shown = names if self.multilabel else {"auc": "AUC"}
+        return {title: _with_interval(mean, name) for name, title in shown.items() if math.isfinite(mean[name])}
 
     def kinds(self, method: str) -> list[str]:
         """Return the roles of a method: ``control``, ``baseline``, both or neither.
@@ -253,8 +268,11 @@ class View:
         samples = f"{total} samples"
         if self.shared:
             samples += f", pairs of an image and a class, of {self.images} images"
-        if self.labelled == total:
-            yield f"{samples}, {self.correct} of them classified correctly."
+        headline = ", ".join(f"{title} {value}" for title, value in self.headline.items())
+        if self.multilabel:
+            yield f"{samples}; predictions by class: {headline}." if headline else f"{samples}."
+        elif self.labelled == total:
+            yield f"{samples}, {self.correct} of them classified correctly{f'; {headline}' if headline else ''}."
         elif self.labelled:
             yield f"{samples}, {self.correct} of the {self.labelled} with a known class classified correctly."
         else:
@@ -291,6 +309,11 @@ class View:
             more = f" (and other errors: {len(errors) - 1})" if len(errors) > 1 else ""
             first = shown(" ".join(str(errors.index[0]).split()), _ERROR)
             yield f"{where}: failed on {group['sample'].nunique()} of {self.attempted} samples: {first}{more}"
+
+
+def _with_interval(row: pd.Series[Any], name: str) -> str:
+    value, low, high = (digits(float(row[f"{name}{end}"]), 3) for end in ("", "_low", "_high"))
+    return f"{value} [{low}, {high}]"
 
 
 def digits(value: float, decimals: int, style: str = "") -> str:

@@ -13,7 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["KINDS", "accuracy", "best_epoch", "classification_loss", "hoyer_sparsity", "one_vs_rest_auc", "refuse_mismatch"]
+__all__ = [
+    "KINDS",
+    "accuracy",
+    "best_epoch",
+    "classification_loss",
+    "hoyer_sparsity",
+    "log_odds",
+    "one_vs_rest_auc",
+    "refuse_mismatch",
+]
 
 KINDS = ("multiclass", "multilabel", "binary")
 """The kinds of targets."""
@@ -69,12 +78,12 @@ def one_vs_rest_auc(logits: Tensor, targets: Tensor, kind: str) -> Tensor:
     scores = logits.double()
     if kind == "multiclass":
         members = F.one_hot(targets, logits.shape[1]).bool()
-        return _areas(_log_odds(scores), members)
+        return _areas(log_odds(scores), members)
     return _areas(scores, targets.reshape(logits.shape) > 0.5)
 
 
-def _log_odds(logits: Tensor) -> Tensor:
-    """Compute log(p / (1 - p)) of softmax probabilities."""
+def log_odds(logits: Tensor) -> Tensor:
+    """Compute log(p / (1 - p)) of the softmax probabilities of logits (N, K)."""
     # 1 - p of the largest probability, which may be near 1, is the sum of the others: the difference would cancel.
     top = logits.argmax(1, keepdim=True)
     others = logits.scatter(1, top, -math.inf).logsumexp(1, keepdim=True)

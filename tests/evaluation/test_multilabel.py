@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import chain
 
 import numpy as np
+import oracles
 import pandas as pd
 import pytest
 import torch
@@ -14,11 +15,13 @@ from reports import make_comparison
 from torch.utils.data import Dataset, Subset
 
 from captum_softcam.data import Sample
-from captum_softcam.evaluation import Comparison, LocalEngine, compare_methods
+from captum_softcam.evaluation import Comparison, LocalEngine, class_performance, compare_methods
 from captum_softcam.evaluation.batch import make_batch
+from captum_softcam.evaluation.performance import judge, performance_table
 from captum_softcam.evaluation.runner import _batches
 from captum_softcam.evaluation.statistics import mean_intervals
 from captum_softcam.report.html.data import page_data
+from captum_softcam.softcam import Classifier
 
 LABELS = [(0, 2), (1,), (0, 1, 3), (2,), (2, 3)]
 METRICS = ["pointing_game", "deletion", "average_drop"]
@@ -63,6 +66,17 @@ class Counted(torch.nn.Module):
     def forward(self, images):
         self.seen.append(len(images))
         return self.model(images)
+
+
+def single() -> torch.nn.Module:
+    """A network of one logit."""
+    torch.manual_seed(1)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    return net.append(torch.nn.Linear(4, 1)).eval()
+
+
+def binary() -> list[Sample]:
+    return [replace(sample, target=i % 2) for i, sample in enumerate(make_samples())]
 
 
 @pytest.mark.parametrize(
@@ -229,3 +243,110 @@ class TestIntervals:
         assert "at least 6 images" in notes
         assert "95 % intervals: over resampled images" in notes
         assert "images" not in " ".join(make_comparison().view().notes()).replace("the same images", "")
+
+
+class TestPerformance:
+    def test_of_a_comparison_equals_a_loop_and_scikit_learn(self):
+        metrics = pytest.importorskip("sklearn.metrics")
+        comparison = compare_methods(make_model(), pairs(), ["random"], ["pixel_auc"], scores="sigmoid", batch_size=4)
+        table = comparison.performance.set_index("class")
+        assert list(table.index) == ["0", "1", "2", "3", "mean"]
+        with torch.no_grad():
+            logits = torch.cat([make_model()(sample.image[None]) for sample in make_samples()]).double().numpy()
+        shown = np.array([[k in labels for k in range(4)] for labels in LABELS])
+        for k in range(4):
+            area, precision = oracles.area_and_precision(logits[:, k].tolist(), shown[:, k].tolist())
+            assert table.loc[str(k), "auc"] == pytest.approx(area) == metrics.roc_auc_score(shown[:, k], logits[:, k])
+            assert table.loc[str(k), "average_precision"] == pytest.approx(precision)
+            assert table.loc[str(k), "shown"] == shown[:, k].sum()
+        assert table.loc["mean", "auc"] == pytest.approx(metrics.roc_auc_score(shown, logits, average="macro"))
+        macro = metrics.average_precision_score(shown, logits, average="macro")
+        assert table.loc["mean", "average_precision"] == pytest.approx(macro)
+        assert comparison.manifest["multilabel"] is True
+        assert (comparison.manifest["images"], comparison.manifest["samples"]) == (5, 9)
+
+    def test_each_image_counts_once_in_any_batch_and_after_a_reload(self, tmp_path):
+        one, other = (
+            compare_methods(make_model(), pairs(), ["random"], ["pixel_auc"], batch_size=size, folder=tmp_path / str(size))
+            for size in (3, 16)
+        )
+        pd.testing.assert_frame_equal(one.performance, other.performance)
+        loaded = Comparison.load(tmp_path / "16")
+        pd.testing.assert_frame_equal(loaded.performance, other.performance)
+        assert loaded.view().notes()[0] == other.view().notes()[0]
+
+    def test_scores_of_a_softmax_are_its_log_odds(self):
+        """By the logits themselves, the images would have another order."""
+        outputs = torch.tensor([[5.0, 4.0], [3.0, 0.0], [1.0, -9.0], [2.0, 3.0]])
+        samples = [Sample(torch.zeros(1, 2, 2), k, None, f"s{i}", labels=(k,)) for i, k in enumerate((0, 0, 0, 1))]
+        table = performance_table(judge(samples, outputs, "softmax"))
+        assert table["auc"].tolist() == [1, 1, 1]
+        plain = performance_table(judge(samples, outputs, "sigmoid"))
+        assert plain["auc"][0] == pytest.approx(2 / 3)
+        own = performance_table(judge(samples, outputs, lambda logits: -logits))
+        assert own["auc"][0] == pytest.approx(1 / 3)
+
+    def test_undecided_classes_count_neither_way(self):
+        samples = [replace(sample, undecided=(1,)) if sample.group == "s0" else sample for sample in pairs()]
+        table = compare_methods(make_model(), samples, ["random"], ["pixel_auc"]).performance
+        assert table[["shown", "absent"]].iloc[:4].values.tolist() == [[2, 3], [2, 2], [3, 2], [2, 3]]
+
+    def test_without_labels_there_is_none(self):
+        comparison = compare_methods(make_model(), pairs(False), ["random"], ["pixel_auc"])
+        assert not len(comparison.performance)
+        assert comparison.manifest["multilabel"] is False
+        assert "classified correctly" in comparison.view().notes()[0]
+        mixed = [*pairs()[:-1], replace(pairs()[-1], labels=None, group=None)]
+        assert not len(compare_methods(make_model(), mixed, ["random"], ["pixel_auc"]).performance)
+
+    def test_a_single_logit_has_an_area(self):
+        comparison = compare_methods(single(), binary(), ["random"], ["pixel_auc"], scores="sigmoid")
+        with torch.no_grad():
+            logits = [float(single()(sample.image[None])) for sample in binary()]
+        area, _ = oracles.area_and_precision(logits, [sample.target == 1 for sample in binary()])
+        assert comparison.performance["auc"].tolist() == pytest.approx([area] * 3)
+        assert comparison.manifest["multilabel"] is False
+        assert f"classified correctly; AUC {area:.3f} [" in comparison.view().notes()[0]
+
+    def test_notes_name_the_means_instead_of_the_accuracy(self):
+        comparison = compare_methods(make_model(), pairs(), ["random"], ["pixel_auc"])
+        auc, precision = comparison.performance.iloc[-1][["auc", "average_precision"]]
+        first = comparison.view().notes()[0]
+        assert first.startswith(
+            f"9 samples, pairs of an image and a class, of 5 images; predictions by class: mean AUC {auc:.3f} ["
+        )
+        assert f"], mean average precision {precision:.3f} [" in first
+        assert "classified" not in first
+
+    def test_labels_that_the_model_lacks(self):
+        samples = [replace(sample, labels=(*sample.labels, 4)) for sample in pairs()]
+        with pytest.raises(
+            ValueError, match="the image of sample 's0/0' has the label 4; the model has 4 classes, numbers 0"
+        ):
+            compare_methods(make_model(), samples, ["random"], ["pixel_auc"])
+
+    def test_of_a_classifier(self):
+        model = Counted().eval()
+        classifier = Classifier("mine", model, ("a", "b", "c", "d"), 16, (0, 0, 0), (1, 1, 1), scores="sigmoid")
+        table = class_performance(classifier, pairs(), batch_size=2)
+        assert model.seen == [2, 2, 1], "each image runs once"
+        compared = compare_methods(make_model(), pairs(), ["random"], ["pixel_auc"], scores="sigmoid").performance
+        pd.testing.assert_frame_equal(table.drop(columns="class"), compared.drop(columns="class"))
+        assert table["class"].tolist() == ["a", "b", "c", "d", "mean"]
+        pd.testing.assert_frame_equal(class_performance(classifier, Unknown(pairs()), batch_size=2), table)
+        with pytest.raises(
+            ValueError, match="sample 's0/0' has no labels, and the model 4 classes; pass all classes of the"
+        ):
+            class_performance(classifier, pairs(False))
+        with pytest.raises(ValueError, match="there are no samples to predict"):
+            class_performance(classifier, [])
+
+    def test_examples_keep_the_labels(self, tmp_path):
+        compare_methods(make_model(), pairs(), ["random"], ["pixel_auc"], folder=tmp_path / "run", examples=9)
+        want = {
+            sample.identifier: (sample.group, sample.labels, sample.undecided)
+            for sample in pairs()
+            if sample.mask is not None
+        }
+        found = [example.sample for example in Comparison.load(tmp_path / "run").examples]
+        assert {sample.identifier: (sample.group, sample.labels, sample.undecided) for sample in found} == want

@@ -30,6 +30,7 @@ from reports import (
     make_comparison,
     make_example,
     make_map,
+    several_classes,
     with_manifest,
     without,
 )
@@ -121,6 +122,19 @@ def test_the_summary_says_what_the_intervals_allow(tmp_path):
     assert sentences[2].startswith("1 of 6 comparisons with the baseline is inconclusive")
     assert sentences[3] == "No method clearly beats the control on Deletion: interpret its scores with care."
     assert sentences[4] == "8 scores are undefined, 3 of them because of an error; each cell shows its count."
+
+
+def test_images_with_several_classes_are_judged_class_by_class(tmp_path):
+    words = " ".join(re.sub("<[^>]*>", " ", _write(several_classes(), tmp_path)).split())
+    assert "8 samples of 4 images" in words
+    assert "4 resampled for intervals" in words
+    assert "mean AUC 0.875 interval [0.750, 1.000]" in words
+    assert "classified correctly" not in words
+    assert "healthy 2 2 0.750 [0.500, 1.000] 0.800 [0.400, 1.000]" in words
+    assert "haemorrhages 0 4 \N{EN DASH} \N{EN DASH}" in words
+    assert "mean of the classes 0.875 [0.750, 1.000]" in words
+    assert "each class is judged by itself" in words
+    assert "Predictions by class" not in make_page(make_comparison())
 
 
 def test_where_a_method_is_ahead_of_chance_the_summary_says_so(tmp_path):

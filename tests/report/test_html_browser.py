@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from reports import HOSTILE, METHODS, hostile_comparison, make_comparison, make_map
+from reports import HOSTILE, METHODS, hostile_comparison, make_comparison, make_map, several_classes
 
 from captum_softcam.evaluation import Comparison
 from captum_softcam.report import write_report
@@ -383,3 +383,20 @@ def test_the_tab_key_reaches_everything_and_shows_where_it_is(open_page, report)
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Tab")
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_images_with_several_classes(open_page, tmp_path):
+    examples = make_comparison().examples
+    sample = replace(examples[1].sample, labels=(0, 1), undecided=(2,))
+    page = open_page(_written(several_classes(examples=[examples[0], replace(examples[1], sample=sample)]), tmp_path))
+    said = page.locator("#prediction").inner_text()
+    assert "the highest score is that of haemorrhages, the image shows healthy, hard exudates." in said
+    assert "wrong" not in said, "whether the image shows haemorrhages is not decided"
+    names = page.locator("#prediction .class span").all_inner_texts()
+    assert sorted(" ".join(name.split()) for name in names) == [
+        "haemorrhages runner-up, undecided",
+        "hard exudates explained, shown",
+        "healthy shown",
+    ]
+    assert page.evaluate(_CONTRASTS) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280

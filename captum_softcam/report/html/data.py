@@ -147,6 +147,8 @@ def _entry(comparison: Comparison, view: View, example: Example, note: str) -> d
         "mask": None if sample.mask is None else _bits(sample.mask),
         "mask_size": None if sample.mask is None else _fitting(sample.mask.shape[1:], _MASK_SIDE),
         "label": None if sample.target == UNKNOWN else sample.target,
+        "labels": None if sample.labels is None else list(sample.labels),
+        "undecided": list(sample.undecided),
         "target": example.target,
         "runner_up": example.runner_up if example.runner_up_maps else None,
         "prediction": int(own["prediction"].iloc[0]) if len(own) else None,

@@ -3,8 +3,10 @@ if (byId("gallery")) {
   const { samples, colours, left_out: leftOut, signals } = data.gallery;
   const state = { sample: 0, cell: null };
   const [left, right, kind, filter, opacity] = ["left", "right", "kind", "filter", "opacity"].map(byId);
-  const isJudged = (sample) => sample.prediction != null && sample.label != null;
-  const isWrong = (sample) => isJudged(sample) && sample.prediction !== sample.label;
+  const shows = (sample, index) => (sample.labels ? sample.labels.includes(index) : index === sample.label);
+  const isJudged = (sample) =>
+    sample.prediction != null && sample.label != null && !sample.undecided.includes(sample.prediction);
+  const isWrong = (sample) => isJudged(sample) && !shows(sample, sample.prediction);
   const fits = (sample) =>
     filter.value === "" || (filter.value === "wrong" ? isWrong(sample) : sample.label === Number(filter.value));
 
@@ -202,23 +204,41 @@ if (byId("gallery")) {
     showScores(sample);
   }
 
-  // List the five most probable classes, and the label, the explained class and the runner-up.
+  // Say what the model predicts, and what the image shows.
+  function judgement(sample) {
+    const verdict = !isJudged(sample) ? "" : isWrong(sample) ? "✗ wrong: " : "✓ correct: ";
+    if (sample.labels) {
+      const truth = `the image shows ${sample.labels.map(className).join(", ")}`;
+      const highest = `the highest score is that of ${className(sample.prediction)}`;
+      return sample.prediction == null ? truth : `${verdict}${highest}, ${truth}.`;
+    }
+    const truth = sample.label == null ? "the label is not known" : `the label is ${className(sample.label)}`;
+    return sample.prediction == null ? truth : `${verdict}the model predicts ${className(sample.prediction)}, ${truth}.`;
+  }
+
+  // Say in which roles a class is listed.
+  function roles(sample, index) {
+    const found = { explained: index === sample.target, "runner-up": index === sample.runner_up };
+    if (sample.labels) found.shown = shows(sample, index);
+    found.undecided = sample.undecided.includes(index);
+    return Object.keys(found).filter((role) => found[role]);
+  }
+
+  // List the five most probable classes, and all labels, the explained class and the runner-up.
   function predict(sample) {
     const host = byId("prediction");
-    const verdict = !isJudged(sample) ? "" : isWrong(sample) ? "✗ wrong: " : "✓ correct: ";
-    const truth = sample.label == null ? "the label is not known" : `the label is ${className(sample.label)}`;
-    const said =
-      sample.prediction == null ? truth : `${verdict}the model predicts ${className(sample.prediction)}, ${truth}.`;
+    const said = judgement(sample);
     host.replaceChildren(make("p", { class: !isJudged(sample) ? "" : isWrong(sample) ? "worse" : "better" }, said));
     const classes = (sample.probabilities ?? [])
       .map((probability, index) => ({ probability, index }))
       .sort((a, b) => b.probability - a.probability);
-    const needed = [sample.label, sample.target, sample.runner_up];
+    const needed = [sample.label, sample.target, sample.runner_up, ...(sample.labels ?? [])];
     for (const { probability, index } of classes.filter((each, place) => place < 5 || needed.includes(each.index))) {
       const role = index === sample.target ? "target" : index === sample.runner_up ? "runner-up" : "";
       const fill = make("i");
       fill.style.width = `${100 * probability}%`;
-      const name = make("span", {}, className(index), role && make("small", {}, role === "target" ? "explained" : role));
+      const words = roles(sample, index).join(", ");
+      const name = make("span", {}, className(index), words && make("small", {}, words));
       host.append(
         make(
           "div",

@@ -18,7 +18,7 @@ from captum_softcam._files import write_text
 from captum_softcam._names import shown
 from captum_softcam.evaluation import Comparison
 from captum_softcam.report.html.data import page_data
-from captum_softcam.report.html.sections import VERDICTS, amount, failures, number, scores, settings, summary
+from captum_softcam.report.html.sections import VERDICTS, amount, failures, number, performance, scores, settings, summary
 
 __all__ = ["make_page", "write_report"]
 
@@ -71,10 +71,12 @@ def write_report(comparison: Comparison, path: str | Path, classes: Sequence[str
 def make_page(comparison: Comparison, classes: Sequence[str] | None = None) -> str:
     """Render the report as HTML."""
     view = comparison.view()
-    data = page_data(comparison, view, list(classes or comparison.manifest.get("classes") or ()))
+    names = list(classes or comparison.manifest.get("classes") or ())
+    data = page_data(comparison, view, names)
     values = {
         "summary": summary(comparison, view),
         "scores": scores(view),
+        "performance": performance(view, names),
         "failures": failures(comparison, view),
         "settings": settings(comparison, view),
     }

@@ -13,7 +13,7 @@ from typing import Any
 from captum_softcam.evaluation import Comparison, View
 from captum_softcam.evaluation.view import Cell, digits
 
-__all__ = ["VERDICTS", "amount", "failures", "number", "scores", "settings", "summary"]
+__all__ = ["VERDICTS", "amount", "failures", "number", "performance", "scores", "settings", "summary"]
 
 VERDICTS = {1: ("▲", "better"), 0: ("○", "inconclusive"), -1: ("▼", "worse")}
 """Symbol and word of each verdict; the symbols differ in shape, not only in colour."""
@@ -87,14 +87,20 @@ def _key_numbers(view: View) -> list[tuple[object, str, str]]:
     categories = ", ".join(category for category, _ in _groups(view) if category)
     numbers: list[tuple[object, str, str]] = [
         (samples, "sample" if samples == 1 else "samples", _correct(view)),
-        *([(view.images, "image" if view.images == 1 else "images", "each with its classes")] if view.shared else []),
+        *([(view.images, "image" if view.images == 1 else "images", "resampled for intervals")] if view.shared else []),
         (methods, "method" if methods == 1 else "methods", controls),
         (metrics, "metric" if metrics == 1 else "metrics", categories),
     ]
-    return numbers if view.masked is None else [*numbers, (view.masked, "with a mask", "for localisation")]
+    if view.masked is not None:
+        numbers.append((view.masked, "with a mask", "for localisation"))
+    # The value in large print, and its interval as the note.
+    ranks = [(text.partition(" ")[0], title, f"interval {text.partition(' ')[2]}") for title, text in view.headline.items()]
+    return [*numbers, *ranks]
 
 
 def _correct(view: View) -> str:
+    if view.multilabel:
+        return "pairs of an image and a class it shows"
     if not view.labelled:
         return "without a known class"
     return f"{view.correct} classified correctly" + (f" of {view.labelled}" if view.labelled < len(view.samples) else "")
@@ -240,6 +246,29 @@ def _costs(view: View, method: str) -> list[str]:
     """Format the known costs: forwards, backwards, time and memory."""
     costs = ((view.cost(method, name) * scale, words) for name, scale, words in _COSTS)
     return [f"{cost:.4g} {words}" for cost, words in costs if math.isfinite(cost)]
+
+
+def performance(view: View, classes: Sequence[str]) -> dict[str, Any] | None:
+    """Return the table of AUC and average precision by class; None where images have one of several classes."""
+    if not len(view.performance):
+        return None
+    tags = {"class": "b", "images that show it": "", "that do not": "", "AUC": "", "average precision": ""}
+    return _table("Predictions by class", tags, [_class_row(row, classes) for row in view.performance.to_dict("records")])
+
+
+def _class_row(row: Mapping[Any, Any], classes: Sequence[str]) -> tuple[str, ...]:
+    name = str(row["class"])
+    counts = ("" if math.isnan(row[each]) else f"{row[each]:.0f}" for each in ("shown", "absent"))
+    values = [[number(row[f"{each}{end}"]) for end in ("", "_low", "_high")] for each in ("auc", "average_precision")]
+    place = int(name) if name.isdecimal() else len(classes)
+    return (
+        classes[place] if place < len(classes) else f"class {name}" if name.isdecimal() else f"{name} of the classes",
+        *counts,
+        *(
+            f"{value} [{low}, {high}]" if math.isfinite(row[f"{each}"]) else _DASH
+            for each, (value, low, high) in zip(("auc", "average_precision"), values, strict=True)
+        ),
+    )
 
 
 def failures(comparison: Comparison, view: View) -> dict[str, Any] | None:

@@ -1,0 +1,180 @@
+"""How well a model tells classes apart where an image shows several: AUC and average precision of every class.
+
+Top-1 accuracy has no meaning there. The areas are computed here and not by scikit-learn or torchmetrics: neither is a
+dependency, and their intervals over a thousand resamples take minutes. The tests compare the values with scikit-learn's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from captum_softcam._names import quoted, shown
+from captum_softcam._scores import Scores, as_scores, class_logits, score_table
+from captum_softcam.data import Sample, Samples
+from captum_softcam.data.samples import UNKNOWN, group_of, groups_of
+from captum_softcam.evaluation.costs import device_of
+from captum_softcam.evaluation.statistics import ranking_intervals
+from captum_softcam.softcam.scores import log_odds
+
+if TYPE_CHECKING:
+    from captum_softcam.softcam import Classifier
+
+__all__ = ["PERFORMANCE", "Judged", "class_performance", "judge", "performance_table"]
+
+_VALUES = ("auc", "auc_low", "auc_high", "average_precision", "average_precision_low", "average_precision_high")
+PERFORMANCE = ("class", "shown", "absent", *_VALUES)
+"""Columns of a table of performance."""
+
+_MEAN = "mean"
+
+
+class Judged(NamedTuple):
+    """What is needed of an image to judge a model class by class.
+
+    Args:
+        scores (list of float): one per class; only their order over the images counts.
+        labels (list of int): the classes that the image shows.
+        undecided (list of int): classes that count neither way.
+        several (bool): whether the image may show several classes.
+    """
+
+    scores: list[float]
+    labels: list[int]
+    undecided: list[int]
+    several: bool
+
+
+def judge(samples: Sequence[Sample], outputs: Tensor, scores: Scores) -> list[Judged | None]:
+    """Return scores and labels of the image of every sample; None where it has one of several classes.
+
+    Args:
+        samples (sequence of Sample): N samples.
+        outputs (Tensor): of the model for their images, (N, K).
+        scores (str or callable): how the outputs become scores.
+
+    Raises:
+        ValueError: if the model does not have a class that an image shows.
+    """
+    ranked = _ranked(outputs, scores)
+    # A single logit tells class 1 from class 0, whether images have labels or not.
+    single = outputs.shape[1] == 1 and scores == "sigmoid"
+    return [
+        _judged(sample, row) if sample.labels is not None or single else None
+        for sample, row in zip(samples, ranked.tolist(), strict=True)
+    ]
+
+
+def _judged(sample: Sample, scores: list[float]) -> Judged:
+    known = () if sample.target == UNKNOWN else (sample.target,)
+    labels = known if sample.labels is None else sample.labels
+    unknown = sample.labels is None and not known
+    undecided = range(len(scores)) if unknown else sample.undecided
+    wrong = [label for label in (*labels, *undecided) if not 0 <= label < len(scores)]
+    if wrong:
+        raise ValueError(
+            f"the image of sample '{shown(sample.identifier)}' has the label {quoted(wrong[0])}; the model has "
+            f"{len(scores)} classes, numbers 0 to {len(scores) - 1}."
+        )
+    return Judged(scores, list(map(int, labels)), list(map(int, undecided)), sample.labels is not None)
+
+
+def _ranked(outputs: Tensor, scores: Scores) -> Tensor:
+    """Return a table (N, K) in which the images have the order of their scores in every class."""
+    if not isinstance(scores, str):
+        return as_scores(outputs, scores).double()
+    # Without softmax and sigmoid, which round large logits to equal probabilities.
+    return log_odds(outputs.double()) if scores == "softmax" else class_logits(outputs, scores).double()
+
+
+def performance_table(images: Iterable[Judged], names: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return a row for every class, and last their means, with the columns :data:`PERFORMANCE`.
+
+    Args:
+        images (iterable of Judged): one per image, at least one.
+        names (sequence of str): names of the classes. Default: their numbers
+    """
+    rows = list(images)
+    scores = np.array([row.scores for row in rows])
+    shows, unsure = (_members(entries, scores.shape) for entries in ([r.labels for r in rows], [r.undecided for r in rows]))
+    found = ranking_intervals(scores, shows, ~unsure)
+    known = ~unsure & np.isfinite(scores)
+    counts = [(shows & known).sum(axis=0), (~shows & known).sum(axis=0)]
+    each = np.concatenate([np.stack(counts, axis=1), found.auc, found.average_precision], axis=1)
+    mean = np.concatenate([[np.nan, np.nan], found.mean_auc, found.mean_average_precision])
+    table = pd.DataFrame(np.concatenate([each, mean[None]]), columns=list(PERFORMANCE[1:]))
+    table.insert(0, "class", [*(map(str, range(len(each))) if names is None else names), _MEAN])
+    return table
+
+
+def _members(entries: Sequence[Sequence[int]], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    table = np.zeros(shape, dtype=bool)
+    for row, entry in zip(table, entries, strict=True):
+        row[list(entry)] = True
+    return table
+
+
+@torch.no_grad()
+def class_performance(classifier: Classifier, samples: Samples, batch_size: int = 50) -> pd.DataFrame:
+    r"""Compute the AUC and the average precision of every class, for multi-label classifiers and single logits.
+
+    .. math::
+
+        \mathrm{AUC}_k = P(s_k(x^+) > s_k(x^-)) + \tfrac12 P(s_k(x^+) = s_k(x^-)), \qquad
+        \mathrm{AP}_k = \sum_t (R_t - R_{t-1}) P_t
+
+    over all pairs of an image :math:`x^+` that shows class k and one :math:`x^-` that does not; and over all thresholds t,
+    the distinct scores from the highest, with recall :math:`R_t` and precision :math:`P_t`, without interpolation. Every
+    image counts once, and not at all for its undecided classes. Images that show no class make no samples, so that the
+    absent are images of other classes.
+
+    Cost: one forward per image, and 1000 resamples; 2 s for 1000 images and 20 classes.
+
+    Args:
+        classifier (Classifier): classifier in eval mode.
+        samples (Samples): images (3, H, W) in [0, 1] with their ``labels``; for a single logit, with their class.
+        batch_size (int): images per forward. Default: 50
+
+    Returns:
+        DataFrame: one row per class, and last the means over the classes that have a value, with the columns ``class``;
+        ``shown`` and ``absent`` (images that show the class, and that do not); ``auc, auc_low, auc_high``; and
+        ``average_precision, average_precision_low, average_precision_high``. Intervals are 95 % percentile intervals of the
+        bootstrap over images; what is undefined is NaN.
+
+    Raises:
+        ValueError: if there are no samples, a sample of several classes has no ``labels``, the model does not have a class,
+            or it does not return outputs (N, K).
+
+    Example::
+
+        >>> samples = VOCSamples("VOCdevkit/VOC2007", size=224)
+        >>> class_performance(load_classifier("resnet18", checkpoint="voc.pt", classes=samples.classes), samples)
+    """
+    if not len(samples):
+        raise ValueError("there are no samples to predict; pass at least one.")
+    device, found = device_of(classifier.model), {}
+    # Known groups spare reading an image again for each of its classes.
+    groups = groups_of(samples) or list(map(str, range(len(samples))))
+    first = sorted({name: index for index, name in reversed([*enumerate(groups)])}.values())
+    for start in range(0, len(first), batch_size):
+        batch = [samples[index] for index in first[start : start + batch_size]]
+        outputs = classifier.model(classifier.normalize(torch.stack([sample.image for sample in batch]).to(device)))
+        score_table(outputs, len(batch))
+        # One logit has two classes, also in a classifier that does not say so.
+        single = outputs.shape[1] == 1 and classifier.scores != "identity"
+        scores = "sigmoid" if single else classifier.scores
+        for sample, judged in zip(batch, judge(batch, outputs, scores), strict=True):
+            if judged is None:
+                raise ValueError(
+                    f"sample '{shown(sample.identifier)}' has no labels, and the model {outputs.shape[1]} classes; pass all "
+                    "classes of the image as labels, or measure the accuracy of its one class."
+                )
+            found[group_of(sample)] = judged
+    names = classifier.classes if len(classifier.classes) == len(next(iter(found.values())).scores) else None
+    return performance_table(found.values(), names)
