@@ -157,9 +157,9 @@ SIZE = (24, 32)
 RAMP = torch.linspace(-1, 2, 12, dtype=torch.float64).view(3, 4)
 
 
-def panel_of(image, attribution=RAMP, mask=None, target=0, classes=None):
+def panel_of(image, attribution=RAMP, mask=None, target=0, classes=None, **options):
     """The drawn panel of one example with one map: its axes, and its pixels by axis."""
-    figure = plot_panel([Example(Sample(image, target, mask, "s"), target, {"m": attribution})], classes)
+    figure = plot_panel([Example(Sample(image, target, mask, "s"), target, {"m": attribution})], classes, **options)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     whole = np.asarray(canvas.buffer_rgba())[..., :3]
@@ -254,32 +254,68 @@ def test_a_mask_of_nothing_or_of_all(fill):
     assert axes[2].get_xlim() == (-0.5, 31.5)
 
 
-def test_a_signal_is_a_line_before_its_map():
+def test_a_signal_is_lines_with_the_colours_of_its_map():
     mask = torch.zeros(1, 40, dtype=torch.bool)
     mask[:, 10:30] = True
-    axes, parts = panel_of(torch.sin(torch.arange(80.0)).view(2, 40), torch.linspace(-1, 1, 5)[None], mask)
+    axes, _ = panel_of(torch.sin(torch.arange(80.0)).view(2, 40), torch.linspace(-1, 1, 5)[None], mask)
     for axis in axes[:3]:
         assert axis.get_xlim() == (-0.5, 39.5)
-    assert [len(axis.get_lines()) for axis in axes[:3]] == [2, 0, 2]
-    assert axes[2].images[0].get_extent()[:2] == [-0.5, 39.5]
-    assert (parts["mask"][5, 2] == 0).all()
-    assert (parts["mask"][5, parts["mask"].shape[1] // 2] == 255).all()
-    assert parts["map"][1, 1].astype(int)[2] > parts["map"][1, 1].astype(int)[0]
-    assert parts["map"][1, -2].astype(int)[0] > parts["map"][1, -2].astype(int)[2]
+        first, second = (line.get_ydata() for line in axis.get_lines())
+        assert first.min() > second.max(), "the channels do not overlap"
+    assert [len(axis.patches) for axis in axes[:3]] == [0, 1, 1]
+    assert axes[1].patches[0].get_x() == 9.5
+    assert axes[1].patches[0].get_width() == 20
+    assert [len(axis.collections) for axis in axes[:3]] == [0, 0, 2]
+    colours = axes[2].collections[0].get_colors()
+    assert len(colours) == 39
+    assert colours[0][2] > colours[0][0] + 0.1, "against the class: purple"
+    assert colours[-1][0] > colours[-1][2] + 0.3, "for it: brown"
 
 
-def test_of_a_volume_the_slice_with_the_most_evidence_is_drawn():
+def test_gaps_and_channels_of_a_signal():
+    signal = torch.randn(20, 40)
+    signal[3, 5] = float("nan")
+    axes, _ = panel_of(signal, torch.full((1, 5), float("nan")))
+    assert len(axes[0].get_lines()) == 16
+    assert axes[0].get_xlabel() == "first 16 of 20 channels"
+    assert axes[1].get_xlabel() == "none"
+    assert axes[2].get_xlabel() == "100% not finite"
+    assert axes[0].figure.get_size_inches()[1] > 3, "a lane for each channel"
+
+
+def _volume():
     volume, attribution = torch.zeros(1, 6, *SIZE), torch.zeros(1, 3, 3, 4)
     volume[:, 4:] = 1.0
     attribution[:, 2], attribution[:, 0] = RAMP.abs(), -RAMP.abs()
     mask = torch.zeros(1, 6, *SIZE, dtype=torch.bool)
     mask[:, 5] = True
-    axes, parts = panel_of(volume, attribution, mask)
-    assert axes[0].get_xlabel() == "slice 6 of 6\nhighest attribution"
+    return volume, attribution, mask
+
+
+def test_of_a_volume_the_slice_with_the_most_evidence_is_drawn():
+    axes, parts = panel_of(*_volume())
+    assert axes[0].texts[0].get_text() == "slice 6 of 6\nhighest attribution"
     assert (parts["input"] == 255).all()
     assert (parts["mask"] == 255).all()
     assert axes[2].images[0].get_array().shape == SIZE
     assert float(axes[2].images[0].get_array().max()) == pytest.approx(1, abs=0.02)
+
+
+def test_a_montage_shows_slices_side_by_side():
+    volume, attribution, mask = _volume()
+    axes, _ = panel_of(volume, attribution, mask, montage=3)
+    height, width = SIZE
+    image, drawn = (np.asarray(axis.images[0].get_array()) for axis in (axes[0], axes[2]))
+    assert image.shape[:2] == drawn.shape == (2 * height, 2 * width)
+    # Of the slices 1, 3 (rounded to even) and 6
+    assert (image[:height].max(), image[height:, :width].min(), image[height:, width:].max()) == (0, 1, 0)
+    assert drawn[:height, :width].max() < 0.01 < drawn[height:, :width].max()
+    assert [text.get_text() for text in axes[2].texts] == ["1", "3", "6"]
+    assert axes[0].texts[0].get_text() == "3 of 6 slices\nhighest attribution in 6"
+    assert panel_of(volume, attribution, mask, montage=99)[0][0].texts[0].get_text().startswith("6 of 6 slices")
+    assert panel_of(volume, RAMP.new_zeros(1, 3, 3, 4), mask)[0][0].texts[0].get_text() == "slice 4 of 6"
+    with pytest.raises(ValueError, match="montage must be the number of slices to draw, at least 1; got 0"):
+        panel_of(volume, montage=0)
 
 
 @pytest.mark.parametrize(
