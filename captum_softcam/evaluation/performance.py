@@ -88,9 +88,11 @@ def _judged(sample: Sample, scores: list[float]) -> Judged:
 def _ranked(outputs: Tensor, scores: Scores) -> Tensor:
     """Return a table (N, K) in which the images have the order of their scores in every class."""
     if not isinstance(scores, str):
-        return as_scores(outputs, scores).double()
-    # Without softmax and sigmoid, which round large logits to equal probabilities.
-    return log_odds(outputs.double()) if scores == "softmax" else class_logits(outputs, scores).double()
+        return as_scores(outputs, scores).cpu().double()
+    # Without softmax and sigmoid, which round large logits to equal probabilities. On the CPU, because Apple's GPUs lack
+    # float64.
+    outputs = outputs.cpu().double()
+    return log_odds(outputs) if scores == "softmax" else class_logits(outputs, scores)
 
 
 def performance_table(images: Iterable[Judged], names: Sequence[str] | None = None) -> pd.DataFrame:
@@ -153,8 +155,10 @@ def class_performance(classifier: Classifier, samples: Samples, batch_size: int 
 
     Example::
 
-        >>> samples = VOCSamples("VOCdevkit/VOC2007", size=224)
-        >>> class_performance(load_classifier("resnet18", checkpoint="voc.pt", classes=samples.classes), samples)
+        >>> samples, model = VOCSamples("VOCdevkit/VOC2007"), torchvision.models.squeezenet1_1(num_classes=20).eval()
+        >>> classifier = Classifier("mine", model, samples.classes, 224, (0, 0, 0), (1, 1, 1), scores="sigmoid")
+        >>> class_performance(classifier, samples)["class"].tolist()[-3:]
+        ['train', 'tvmonitor', 'mean']
     """
     if not len(samples):
         raise ValueError("there are no samples to predict; pass at least one.")

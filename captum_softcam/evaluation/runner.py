@@ -359,7 +359,8 @@ def explain_sample(
 def accuracy(classifier: Classifier, samples: Samples, batch_size: int = 50) -> tuple[float, float, float]:
     """Return the fraction of ``samples`` that a classifier predicts correctly, with its 95 % Wilson interval.
 
-    The class with the highest score is predicted; a single logit predicts class 1 above 0, else class 0.
+    The class with the highest score is predicted; a single logit predicts class 1 above 0, else class 0. Where images show
+    several classes, use :func:`class_performance`.
 
     Cost: one forward per sample.
 
