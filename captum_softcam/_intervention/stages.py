@@ -28,9 +28,10 @@ from captum_softcam._intervention.view import View
 __all__ = ["MapLayer", "Survey", "survey"]
 
 _TRIED = 4  # layers of a stage, from the last one on, because each costs a forward
+_ATTENTIONS = {"softmax", "scaled_dot_product_attention", "multi_head_attention_forward"}
 # Modules that pool or pass on the output of another layer: AdaptiveAvgPool2d, but not PoolFormerBlock.
 _NO_MAP_OF_THEIR_OWN = re.compile(
-    r"(Pool(ing)?(\dd)?(Same)?|Dropout(\dd)?|DropPath|StochasticDepth|Identity|Permute|Flatten)$"
+    r"(Pool(ing)?(\dd)?(Same)?|Pad(ding)?(\dd)?|Dropout(\dd)?|DropPath|StochasticDepth|Identity|Permute|Flatten)$"
 )
 
 
@@ -107,7 +108,7 @@ def survey(call: Call) -> Survey:
         zero = probe.zero_layer(layers[best])
         return Survey(layers, best, f"the weights of {zero!r} are all zero" if zero else "")
     # If no map matters, the last one is as good as any.
-    return Survey(layers, len(layers) - 1, "the model computes them without it")
+    return Survey(layers, len(layers) - 1, "they stay the same with other values")
 
 
 def _best(probe: _Probe, stages: list[list[MapLayer]]) -> tuple[int | None, list[MapLayer]]:
@@ -165,10 +166,23 @@ def _makes_no_map(module: nn.Module) -> bool:
 
 @dataclass
 class _Running:
-    """A call of a module that has begun, and from its end on whether it gives something like a map."""
+    """A call of a module that has begun.
+
+    Args:
+        module (torch.nn.Module): that was called.
+        attends (bool): whether it is an attention, by its name or because it calls a softmax.
+        reads (str): name of the layer whose output it reads, unchanged; else that of the normalisation that it begins with.
+        gives_map (bool): from its end on, whether its output is something like a map. Default: False
+        pooled (bool): whether the module within it that ended last is a pooling, or ends with one. Default: False
+        inner (int): number of calls within it that have ended. Default: 0
+    """
 
     module: nn.Module
+    attends: bool
+    reads: str
     gives_map: bool = False
+    pooled: bool = False
+    inner: int = 0
 
 
 @dataclass
@@ -189,6 +203,7 @@ class _Flow(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
+        self.running: list[_Running] = []
         self._marks: dict[int, tuple[weakref.ref[Tensor], int]] = {}  # by id, of which a later tensor may have the same
 
     def marks(self, values: Any) -> int:
@@ -209,47 +224,75 @@ class _Flow(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a function; what it returns or writes into gets the marks of its arguments."""
         kwargs = kwargs or {}
+        if func.__name__ in _ATTENTIONS and self.running:
+            inner = isinstance(self.running[-1].module, nn.Softmax) and len(self.running) > 1
+            self.running[-2 if inner else -1].attends = True
         result = func(*args, **kwargs)
         if marks := self.marks((args, kwargs)):
             self.add(marks, args[0] if func.__name__ == "__setitem__" else result)
         return result
 
 
-def _visit(call: Call) -> tuple[list[MapLayer], Any]:
-    """Return every module whose last output is a map, in the order in which those calls end, and the scores."""
-    names = {module: name for name, module in call.model.named_modules() if name}  # type: ignore[attr-defined]  # a module
-    ended: dict[str, _Ended] = {}
-    running: list[_Running] = []
-    given: tuple[Any, str] = None, ""  # by the call that ended last: a tensor, and the name of the module
-    tracker, flow, view = AxisTracker(call.arguments), _Flow(), View(call.model, None)
-    number = 0
+class _Visitor:
+    """Watches the modules of one forward, and keeps every one whose last output may be a map."""
 
-    def watch(module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        nonlocal given, number
-        # The normalisation before an attention is the module whose output the attention reads, unchanged.
-        if given[1] and _is_attention(module) and any(value is given[0] for value in (*args, *kwargs.values())):
-            ended[given[1]].attended = True
-        running.append(_Running(module))
+    def __init__(self, call: Call) -> None:
+        self.call, self.tracker, self.flow = call, AxisTracker(call.arguments), _Flow()
+        self.ended: dict[str, _Ended] = {}
+        self._names = {module: name for name, module in call.model.named_modules()}  # type: ignore[attr-defined]  # a module
+        self._given: tuple[Any, str] = None, ""  # by the call that ended last: a tensor, and the name of the module
+        self._number = 0
+
+    def scores(self) -> Any:
+        """Run a view of the model."""
+        view = View(self.call.model, None)
+        view.watch = self._watch
+        with self.tracker, self.flow:
+            return replace(self.call, model=view.model).run()
+
+    def _watch(self, module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        given, reads = self._given
+        running = _Running(
+            module, _is_attention(module), reads if any(value is given for value in leaves((args, kwargs))) else ""
+        )
+        self.flow.running.append(running)
         output = forward(*args, **kwargs)
-        call_of_module, name = running.pop(), names.get(module, "")
-        if not flow.marks(output):
-            flow.add(flow.marks((args, kwargs)), output)  # out of sight within the module, as in TorchScript
-        # A key that is set again keeps its place in a dict; popped first, it moves to the place of the last call.
-        before = ended.pop(name, None)
-        if isinstance(output, Tensor) and output.dim() > 2 and output.is_floating_point():
-            call_of_module.gives_map = math.prod(output.shape[2:]) > 1 < math.prod(output.shape[1:-1])
-            if name:
-                flow.add(1 << number, output)
-                calls = 1 + (before.calls if before else 0)
-                shape, dims = tuple(output.shape), tracker.dims_of(output)
-                ended[name] = _Ended(module, tuple(running), shape, dims, number, calls)
-                given, number = (output, name), number + 1
+        self.flow.running.pop()
+        if not self.flow.marks(output):
+            self.flow.add(self.flow.marks((args, kwargs)), output)  # out of sight within the module, as in TorchScript
+        if running.attends and running.reads in self.ended:
+            self.ended[running.reads].attended = True
+        self._end(running, output)
         return output
 
-    view.watch = watch
-    with tracker, flow:
-        scores = replace(call, model=view.model).run()
-    visits = [visit for name, each in ended.items() if (visit := _visited(name, each, tracker, flow.marks(scores)))]
+    def _end(self, running: _Running, output: Any) -> None:
+        name, around = self._names.get(running.module, ""), tuple(self.flow.running)
+        if around:
+            around[-1].inner += 1
+            around[-1].pooled = running.pooled if running.inner else _makes_no_map(running.module)
+            # An attention may begin with its own normalisation.
+            if around[-1].inner == 1 and not around[-1].reads and "norm" in type(running.module).__name__.lower():
+                around[-1].reads = name
+        # A key that is set again keeps its place in a dict; popped first, it moves to the place of the last call.
+        before = self.ended.pop(name, None)
+        if not (isinstance(output, Tensor) and output.dim() > 2 and output.is_floating_point()):
+            return
+        # A stage of a small image may be left with one position, but a network that ends with its pooling is no stage.
+        running.gives_map = not running.pooled or math.prod(output.shape[2:]) > 1 < math.prod(output.shape[1:-1])
+        if name:
+            calls = 1 + (before.calls if before else 0)
+            shape, dims = tuple(output.shape), self.tracker.dims_of(output)
+            self.ended[name] = _Ended(running.module, around, shape, dims, self._number, calls)
+            self.flow.add(1 << self._number, output)
+            self._given, self._number = (output, name), self._number + 1
+
+
+def _visit(call: Call) -> tuple[list[MapLayer], Any]:
+    """Return every module whose last output is a map, in the order in which those calls end, and the scores."""
+    visitor = _Visitor(call)
+    scores = visitor.scores()
+    marks = visitor.flow.marks(scores)
+    visits = [visit for name, each in visitor.ended.items() if (visit := _visited(name, each, visitor.tracker, marks))]
     if not any(each.reaches for each in visits):  # the scores were made out of sight
         visits = [replace(each, reaches=True) for each in visits]
     return visits, scores
@@ -262,7 +305,7 @@ def _visited(name: str, call: _Ended, tracker: AxisTracker, marks: int) -> MapLa
         return None  # not a map, or of an unknown layout
     if not fits_shape(layout, call.shape):
         return None
-    level = sum(each.gives_map or _is_attention(each.module) for each in call.around)
+    level = sum(each.gives_map or each.attends for each in call.around)
     return MapLayer(
         name, call.module, call.shape, layout, call.calls, level, call.attended, reaches=bool(marks >> call.mark & 1)
     )
