@@ -80,7 +80,14 @@ _RESHAPES = {*FLATTENING, "unflatten", "unsqueeze", "__getitem__"}
 _LAYERS = {"linear", "conv1d", "conv2d", "conv3d"}
 _ROW_BY_ROW = _POINTWISE | _LAYERS | spellings(*DROPOUTS)
 
-LINEAR = spellings(*DROPOUTS) | _COPIES | _ARITHMETIC | _RESHAPES | _LAYERS | {"batch_norm", "permute", "transpose"}
+_JOINS = {"cat", "concat", "concatenate", "hstack", "stack", "mean", "sum"}
+_PARTS = {"chunk", "flip", "index_select", "narrow", "roll", "select", "split", "unbind"}
+_VIEWS = {"expand", "movedim", "permute", "repeat", "swapaxes", "t", "transpose"}
+_CONSTANTS = {"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"}
+_PRODUCTS = {"matmul", "__matmul__", "mm", "addmm", "einsum"}
+LINEAR = (spellings(*DROPOUTS) | _COPIES | _ARITHMETIC | _RESHAPES | _LAYERS | {"batch_norm"}) | (
+    _JOINS | _PARTS | _VIEWS | _CONSTANTS | _PRODUCTS
+)
 """Functions that are linear in eval mode, up to a constant, unless they multiply features with features."""
 
 _OTHERS = (

@@ -145,7 +145,7 @@ def _draw_lines(axis: Any, signal: Tensor, colours: Any = None) -> None:
             points = np.stack([places, lane], 1)
             parts = np.stack([points[:-1], points[1:]], 1)
             # Each part ends in the middle of two values; round ends close the gaps.
-            axis.add_collection(LineCollection(list(parts), colors=colours[1:], linewidths=4, capstyle="round", zorder=1))
+            axis.add_collection(LineCollection(list(parts), colors=colours[1:], linewidths=3, capstyle="round", zorder=1))
         axis.plot(places, lane, color="black", linewidth=0.5, zorder=2)
     low, high = float(lanes.nan_to_num(0).min()), float(lanes.nan_to_num(0).max())
     margin = 0.05 * ((high - low) or 1.0)
@@ -232,8 +232,8 @@ def as_drawn(example: Example) -> tuple[Example, str]:
             channels are summed.
 
     Returns:
-        tuple of Example and str: a signal (C, L), of 16 channels at most, or an image (1 or 3, H, W) in [0, 1]; the boolean mask
-        (1, H, W); the maps (1, H, W) in their own units, NaN where they are not finite. The text describes the changes to
+        tuple of Example and str: a signal (C, L), of 16 channels at most, or an image (1 or 3, H, W) in [0, 1]; the boolean
+        mask (1, H, W); the maps (1, H, W) in their own units, NaN where they are not finite. The text describes the changes to
         the input and is empty if there are none.
 
     Raises:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from captum_softcam._intervention.operations import ELEMENTWISE, FLATTENING, argument
+from captum_softcam._intervention.operations import ELEMENTWISE, LINEAR, argument
 from captum_softcam.softcam.model import CONVOLUTIONS
 
 __all__ = [
@@ -30,14 +30,9 @@ __all__ = [
 
 _SCALES = {"add", "sub", "subtract", "mul", "multiply", "div", "divide", "truediv", "true_divide", "neg", "negative", "rsub"}
 _SAME = {"to", "type_as", "float", "double", "half", "bfloat16", "clone", "contiguous", "detach", "alias", "positive", "pos"}
-_SHAPES = {*FLATTENING, "unsqueeze", "unflatten", "permute", "transpose", "movedim", "swapaxes", "t", "expand", "repeat"}
-_SELECTIONS = {"getitem", "index_select", "narrow", "select", "flip", "roll", "chunk", "split", "unbind", "getattr", "size"}
-_CONSTANTS = {"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full", "new_tensor"}
-_JOINS = {"cat", "concat", "concatenate", "stack", "hstack", "mean", "sum"}
-_PRODUCTS = {"linear", "matmul", "mm", "addmm", "einsum"}
+_PRODUCTS = {"mul", "multiply", "linear", "matmul", "mm", "addmm", "einsum", "batch_norm"}
+_SIZES = {"getattr", "size"}
 _STATISTICS = {"var", "std", "norm", "vector_norm", "amax", "amin", "logsumexp", "layer_norm", "rms_norm", "group_norm"}
-_LINEAR = _SCALES | _SAME | _SHAPES | _SELECTIONS | _CONSTANTS | _JOINS | _PRODUCTS | {"batch_norm"}
-_KNOWN = _LINEAR | _STATISTICS | ELEMENTWISE
 _LAYERS = {"activation", "batchnorm", "dropout", "flatten", "linear", "normalization"}  # modules of torch.nn.modules
 _LINEAR_LAYERS = (nn.Linear, nn.Flatten, nn.Identity, nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 
@@ -152,7 +147,8 @@ def acts_on_rows(model: nn.Module, node: fx.Node) -> bool:
         module = model.get_submodule(str(node.target))
         *package, file = type(module).__module__.split(".")
         return package == ["torch", "nn", "modules"] and file in _LAYERS and not list(module.children())
-    return _bare(_function(node)) in _KNOWN
+    name = _bare(_function(node))
+    return _is_known_as_linear(name) or name in _STATISTICS or name in ELEMENTWISE
 
 
 def ends_in_logits(model: nn.Module, node: fx.Node) -> list[fx.Node] | None:
@@ -271,13 +267,17 @@ def _is_linear(model: nn.Module, node: fx.Node, moving: set[fx.Node], values: di
     if node.op == "call_module":
         return isinstance(model.get_submodule(str(node.target)), (*_LINEAR_LAYERS, *CONVOLUTIONS))
     name = _bare(_function(node))
-    if name in ("mul", "multiply", *_PRODUCTS, "batch_norm"):
+    if name in _PRODUCTS:
         factors: list[fx.Node] = []  # with repetitions, as in x * x
         fx.node.map_arg((node.args, node.kwargs), factors.append)
         return sum(factor in moving and isinstance(values.get(factor), Tensor) for factor in factors) == 1
     if name in ("div", "divide", "truediv", "true_divide"):
         return node.args[1] not in moving
-    return name in _LINEAR
+    return _is_known_as_linear(name)
+
+
+def _is_known_as_linear(name: str) -> bool:
+    return name in LINEAR or f"__{name}__" in LINEAR or name in _SCALES | _SAME | _SIZES
 
 
 def _bare(name: str) -> str:

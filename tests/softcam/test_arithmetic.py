@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from captum_softcam.attr import LayerClassActivationMap
 from captum_softcam.softcam import convert_to_softcam, export_onnx, load_softcam, save_softcam
 from captum_softcam.softcam.arithmetic import AtEveryPosition
 
@@ -109,6 +110,10 @@ def test_linear_functions_become_one_convolution(case):
     assert isinstance(converted.evidence[-1], nn.Conv2d)
     assert converted.evidence[-1].out_channels == model(images).shape[1]
     assert len([layer for layer in converted.evidence if isinstance(layer, nn.Conv2d) and layer.groups == 1]) <= 2
+    # CAM takes the same heads, and its maps leave out the constant.
+    maps = LayerClassActivationMap(model, model.conv).attribute_all(images)
+    constant = converted.evidence(torch.zeros(1, 6, 1, 1, dtype=torch.float64))
+    torch.testing.assert_close(maps, converted.evidence_maps(images) - constant)
 
 
 @pytest.mark.parametrize("case", BENT)
@@ -121,6 +126,8 @@ def test_other_functions_act_at_every_position(case):
         assert name in converted.conversion.reason
     _assert_evidence(converted, model, images)
     assert isinstance(converted.evidence[-1], nn.Conv2d)
+    with pytest.raises(ValueError, match="between pooling and scores stands"):
+        LayerClassActivationMap(model, model.conv).attribute(images, target=1)
 
 
 @pytest.mark.parametrize("case", REFUSED)
