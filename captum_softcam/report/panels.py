@@ -233,8 +233,8 @@ def as_drawn(example: Example) -> tuple[Example, str]:
 
     Returns:
         tuple of Example and str: a signal (C, L), of 16 channels at most, or an image (1 or 3, H, W) in [0, 1]; the boolean
-        mask (1, H, W); the maps (1, H, W) in their own units, NaN where they are not finite. The text describes the changes to
-        the input and is empty if there are none.
+        mask (1, H, W); the maps (1, H, W) in their own units, NaN where they are not finite. The text describes the changes
+        to the input and is empty if there are none.
 
     Raises:
         ValueError: if the input has other dimensions, or a map or mask does not fit it.
