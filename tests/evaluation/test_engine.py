@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -39,6 +40,18 @@ class TestRay:
         pd.testing.assert_frame_equal(there.scores, here.scores, atol=1e-4)
         pd.testing.assert_frame_equal(there.curves, here.curves, atol=1e-4)
         assert [e.sample.identifier for e in there.examples] == [e.sample.identifier for e in here.examples]
+
+    def test_samples_of_one_image_share_it_there_too(self):
+        pairs = [
+            replace(sample, target=label, identifier=f"{sample.identifier}/{label}", group=sample.identifier, labels=(0, 2))
+            for label in (0, 2)
+            for sample in make_samples(3)
+        ]
+        options = {"methods": ["random", "soft_cam"], "metrics": METRICS, "batch_size": 4}
+        there, here = (compare_methods(make_model(), pairs, **options, engine=each) for each in (RayEngine(workers=2), None))
+        pd.testing.assert_frame_equal(there.scores, here.scores, atol=1e-4)
+        pd.testing.assert_frame_equal(there.contents, here.contents)
+        pd.testing.assert_frame_equal(there.performance, here.performance)
 
     def test_a_worker_that_dies_in_the_middle_loses_nothing(self, tmp_path):
         marker = tmp_path / "died"
