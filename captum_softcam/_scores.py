@@ -13,6 +13,7 @@ from torch import Tensor
 from captum_softcam._names import listed, named, quoted, shown
 
 __all__ = [
+    "SCORES",
     "Scores",
     "are_probabilities",
     "as_scores",
@@ -20,6 +21,7 @@ __all__ = [
     "class_logits",
     "classes_of",
     "described",
+    "entries",
     "kind_in_words",
     "place_of_table",
     "predicted_classes",
@@ -32,7 +34,8 @@ __all__ = [
 Scores: TypeAlias = str | Callable[[Tensor], Tensor]
 """How the logits (N, K) of a model become scores, as :func:`as_scores` takes it."""
 
-_KINDS = ("softmax", "sigmoid", "identity")
+SCORES = ("softmax", "sigmoid", "identity")
+"""Names of the ways in which logits become scores."""
 
 _SQUASH = {"Sigmoid", "Softmax", "Hardsigmoid"}
 _KEEP = {  # operations on probabilities whose results are still probabilities: views, means, sums and choices
@@ -142,7 +145,7 @@ def classes_of(logits: Tensor, scores: Scores = "softmax") -> str:
 def check_kind(scores: object) -> None:
     """Raise ValueError if ``scores`` is not one of the names, TypeError if it is neither text nor a function."""
     words = "expected 'softmax', 'sigmoid', 'identity' or a function (N, K) -> (N, K)"
-    if isinstance(scores, str) and scores not in _KINDS:
+    if isinstance(scores, str) and scores not in SCORES:
         raise ValueError(f"scores is {quoted(scores)}; {words}.")
     # A class is callable too, but calling it makes an object and no scores.
     if not isinstance(scores, str) and (isinstance(scores, type) or not callable(scores)):
@@ -206,10 +209,10 @@ def score_table(output: Any, count: int, scores: Scores = "identity") -> Tensor:
 
 def described(output: Any) -> str:
     """Describe the output of a model: the shape of a tensor, or the entries of a dict, tuple or object with theirs."""
-    entries = _entries(output)
-    if isinstance(output, Tensor) or not entries:
+    found = entries(output)
+    if isinstance(output, Tensor) or not found:
         return _kind(output)
-    return f"{shown(type(output).__name__, 40)} with {listed(f'{place} {_kind(entry)}' for place, entry in entries.items())}"
+    return f"{shown(type(output).__name__, 40)} with {listed(f'{place} {_kind(entry)}' for place, entry in found.items())}"
 
 
 def place_of_table(output: Any, count: int | None = None) -> str:
@@ -221,7 +224,7 @@ def place_of_table(output: Any, count: int | None = None) -> str:
         output (any): of the model.
         count (int): number of examples; None if it is not known. Default: None
     """
-    tensors = {way: entry for way, entry in _entries(output).items() if isinstance(entry, Tensor) and entry.dim()}
+    tensors = {way: entry for way, entry in entries(output).items() if isinstance(entry, Tensor) and entry.dim()}
     fitting = [way for way, entry in tensors.items() if count in (None, len(entry))]
     return min(fitting, key=lambda way: tensors[way].dim() != 2, default="")
 
@@ -245,7 +248,7 @@ def _reshaping(output: Tensor, count: int) -> str:
     return "keeps one row for each image"
 
 
-def _entries(output: Any) -> dict[str, Any]:
+def entries(output: Any) -> dict[str, Any]:
     """Return the entries of an output by their paths, such as ``['logits']``, ``[0]`` or ``.logits``."""
     if isinstance(output, Mapping):
         return {f"[{quoted(name, 40)}]": entry for name, entry in output.items()}

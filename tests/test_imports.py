@@ -172,7 +172,7 @@ STARTS = {
     "metrics": command("metrics"),
 }
 BASE = {"captum", "matplotlib", "numpy", "PIL", "torch"}
-LIGHTNINGS_OWN = {"rich", "scipy"}  # which it loads where they are installed
+LIGHTNINGS_OWN = {"rich", "scipy", "transformers"}  # which it and torchmetrics load where they are installed
 TINY = "--methods soft_cam --metrics pointing_game --samples 2 --out compared"
 AFTER_TORCH = {
     "import torch, captum.attr": "pass",

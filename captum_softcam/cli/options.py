@@ -152,14 +152,10 @@ def load_whole(name: str) -> Classifier:
 
 def untrained(name: str) -> Classifier:
     """Build a torchvision classifier with random weights and the classes, size and normalisation of ImageNet."""
-    from torchvision.models import get_model_weights
-
-    from captum_softcam.softcam.architectures import Architecture
-    from captum_softcam.softcam.classifiers import IMAGENET_MEAN, IMAGENET_STD, Classifier
+    from captum_softcam.softcam import new_classifier
 
     refuse_unknown_model(name)
-    classes = tuple(next(iter(get_model_weights(name))).meta["categories"])
-    return Classifier(name, Architecture(name).build(), classes, 224, IMAGENET_MEAN, IMAGENET_STD)
+    return new_classifier(name)
 
 
 def resume_command(command: str, out: Path) -> str:

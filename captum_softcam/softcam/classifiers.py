@@ -1,41 +1,34 @@
-"""Classifiers by name: from torchvision with its weights or a checkpoint, from our files, or to start a training from."""
+"""Classifiers by name: one door for networks of libraries, of the user's own code, and of our files."""
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from captum_softcam._fit import Fit
-from captum_softcam._names import NAME, closest, listed, named, quoted, reason, shown
-from captum_softcam.softcam.architectures import Architecture, classifier_names
-from captum_softcam.softcam.convert import new_last_layer
-from captum_softcam.softcam.files import fill, mismatch, read_file, refuse_nan, write_file
+from captum_softcam._names import listed, named, quoted, shown
+from captum_softcam._scores import are_probabilities, check_kind
+from captum_softcam.softcam.architectures import Architecture
+from captum_softcam.softcam.class_names import class_names, read_classes
+from captum_softcam.softcam.files import is_our_file, read_file, write_file
+from captum_softcam.softcam.from_code import is_code, module_of
+from captum_softcam.softcam.networks import Network, filled, fit_head
+from captum_softcam.softcam.outputs import logits_of, probe
+from captum_softcam.softcam.sources import load_network, new_network
+from captum_softcam.softcam.state_dicts import read_state_dict
 
-__all__ = [
-    "EMBEDDED",
-    "Classifier",
-    "fit_head",
-    "last_layer",
-    "load_classifier",
-    "load_embedded",
-    "new_classifier",
-]
+__all__ = ["EMBEDDED", "Classifier", "load_classifier", "load_embedded", "new_classifier"]
 
 EMBEDDED = ("lesions_softcam", "lesions_black_box")
 """Names of the embedded classifiers, the SoftCAM model and the black box it is compared with."""
 
-_AUXILIARY = ("aux1", "aux2", "AuxLogits")  # of GoogLeNet and Inception v3
 _EMBEDDED_FOLDER = Path(__file__).parent / "weights"
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -55,8 +48,10 @@ class Classifier:
         fit (Fit): how a picture becomes a square of ``image_size``. Default: the whole picture, squeezed
         scores (str): how logits become scores: ``"softmax"``, ``"sigmoid"`` (several classes at once, or one logit) or
             ``"identity"`` (regression). Default: ``"softmax"``
-        source (str): the name by which :func:`load_classifier` builds the network again, such as ``"timm:resnet10t"``.
-            Default: none, because a network of torchvision is identified by its ``architecture``
+        source (str): the name by which :func:`load_classifier` built the network, such as ``"timm:resnet10t"``. Default:
+            none, because a network of torchvision is identified by its ``architecture``
+        settings (dict): what it takes besides ``source`` to build the network again: the number of classes, or the
+            configuration of a network of Hugging Face. Default: none
         outputs (str): where the logits were found in the output of the network, such as ``['logits']``. Default: the output
             is the logits
     """
@@ -71,6 +66,7 @@ class Classifier:
     fit: Fit = Fit()
     scores: str = "softmax"
     source: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
     outputs: str = ""
 
     def normalize(self, images: Tensor) -> Tensor:
@@ -88,8 +84,9 @@ class Classifier:
     def save(self, path: str | Path, *, half: bool = False) -> Path:
         """Write the classifier as one safetensors file with a JSON header; no code, no pickle.
 
-        The header holds the architecture, the conversion, classes, input size and normalisation. A network of torchvision is
-        identified, and can be loaded without further code; any other network has to be passed on loading.
+        The header holds the architecture, the conversion, classes, input size and normalisation. Networks of torchvision,
+        timm and Hugging Face can be loaded without further code; any other network is passed on loading, or built by its
+        factory where that is named.
 
         Args:
             path (path): the file. An existing one is replaced as soon as the new one is complete.
@@ -100,7 +97,7 @@ class Classifier:
 
         Raises:
             FileNotFoundError: if its folder does not exist.
-            ValueError: if the weights do not fit ``architecture``.
+            ValueError: if ``architecture`` or ``source`` does not build the network.
         """
         return write_file(
             self.model,
@@ -114,28 +111,32 @@ class Classifier:
             fit=self.fit,
             scores=self.scores,
             source=self.source,
+            settings=self.settings,
             outputs=self.outputs,
             half=half,
         )
 
     @classmethod
-    def load(cls, path: str | Path, model: nn.Module | None = None) -> Classifier:
+    def load(cls, path: str | Path, model: nn.Module | None = None, *, allow_code: bool = False) -> Classifier:
         """Load a file of :meth:`save`.
 
         Args:
             path (path): the file.
-            model (torch.nn.Module): the network, if torchvision does not build it: as it was before its conversion, or a
-                SoftCamModel built by hand. Its weights are replaced. Default: built by torchvision
+            model (torch.nn.Module): the network, if no library builds it: as it was before its conversion, or a SoftCamModel
+                built by hand. Its weights are replaced. Default: built by torchvision, timm or transformers
+            allow_code (bool): whether to run the factory that the file names, if it has a network of its author's own code.
+                Default: False
 
         Returns:
             Classifier: in eval mode, on the CPU.
 
         Raises:
             FileNotFoundError: if there is no such file.
+            ImportError: if the library that builds the network is missing.
             ValueError: if the file is truncated, was not written by this package or has a newer format, if it holds no
                 classes and input size, or if it does not fit the network.
         """
-        network, header = read_file(path, model)
+        network, header = read_file(path, model, allow_code=allow_code)
         if header["classes"] is None or header["image_size"] is None:
             raise ValueError(f"'{shown(path)}' holds a network without classes and input size; read it with load_softcam.")
         mean, std = header["mean"] or (0.0,) * 3, header["std"] or (1.0,) * 3
@@ -153,6 +154,7 @@ class Classifier:
             fit=Fit(**header["fit"]),
             scores=scores,
             source=header["source"],
+            settings=header["settings"],
             outputs=header["outputs"],
         )
 
@@ -162,69 +164,119 @@ def load_classifier(
     *,
     checkpoint: str | Path | None = None,
     weights: str | None = None,
-    classes: Sequence[str] | None = None,
+    classes: Sequence[str] | str | Path | None = None,
+    image_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    fit: Fit | None = None,
+    scores: str | None = None,
+    allow_code: bool = False,
 ) -> Classifier:
-    """Build a torchvision classifier and load its weights.
+    """Load a trained classifier: of torchvision, timm or Hugging Face, of your own code, or of one of our files.
+
+    What the network needs comes from where it is kept: torchvision's weights, timm's ``pretrained_cfg``, the image processor
+    of Hugging Face, or the header of our files. What is not kept anywhere, such as the normalisation of a checkpoint, is 224
+    pixels, ImageNet's mean and standard deviation, and the whole picture squeezed into a square. Arguments replace both.
+
+    An output that is a dict, tuple or object is reduced to its only entry (N, K), or to the one called ``logits``; see
+    ``Classifier.outputs``. Outputs that are probabilities already are kept as they are (``scores="identity"``), with a
+    warning.
+
+    Cost: one forward pass of two images, except for files and for networks of torchvision of their own size.
 
     Args:
-        name (str): a classification model of torchvision, e.g. ``"resnet18"``.
-        checkpoint (path): state dict written by ``torch.save``, read with ``weights_only=True``. It may be the entry
-            ``"state_dict"`` or ``"model"`` of a dictionary, and its names may start with ``"module."``.
-        weights (str): torchvision's own weights, e.g. ``"DEFAULT"``; downloaded unless cached.
-        classes (sequence of str): class names in the order of the logits, required with ``checkpoint``. With ``weights``
-            the names are those of torchvision.
+        name (str): one of these.
+
+            - ``resnet18``: a classification model of torchvision, with ``checkpoint`` or ``weights``
+            - ``timm:NAME``: a network of timm, with ``checkpoint`` or ``weights`` (extra ``timm``)
+            - ``hf:FOLDER`` or ``hf:NAME``: an image classifier of Hugging Face, from a folder of ``save_pretrained`` or from
+              the hub (extra ``hf``)
+            - ``package.module:factory`` or ``path/to/file.py:factory``: your own code, which is run; ``factory`` is called
+              without arguments and returns a ``torch.nn.Module`` or a :class:`Classifier`
+            - ``FILE.safetensors``: a file of :meth:`Classifier.save` or the command
+            - ``efficientnet_lite0``: trained on ImageNet, with weights from a package (extra ``imagenet``)
+            - ``lesions_softcam``, ``lesions_black_box``: the embedded classifiers
+        checkpoint (path): state dict written by ``torch.save``, read with ``weights_only=True``, or by safetensors. It may
+            be the entry ``"state_dict"`` or ``"model"`` of a dictionary, and its names may start with ``"module."``. With a
+            factory it may be one of our files. Default: none
+        weights (str): ``"DEFAULT"`` or another name for the library's own weights; downloaded unless cached. Default: none
+        classes (sequence of str, or path): class names in the order of the logits, or a file with a name per line. Default:
+            those kept with the network, the names of ImageNet for 1,000 logits, else the numbers ``"0"``, ``"1"``, ...
+        image_size (int): side of the square input. Default: what the network was trained with
+        mean (sequence of float): subtracted from each channel of an image in [0, 1]. Default: likewise
+        std (sequence of float): each channel is divided by it. Default: likewise
+        fit (Fit): how a picture becomes a square. Default: likewise
+        scores (str): how logits become scores: ``"softmax"``, ``"sigmoid"`` or ``"identity"``. Default: what the network was
+            trained with, else ``"sigmoid"`` for one logit and ``"softmax"`` for several
+        allow_code (bool): whether a file may run the factory that it names. Default: False
 
     Returns:
-        Classifier: in eval mode; ImageNet normalisation, 224 pixels unless the weights say otherwise.
+        Classifier: in eval mode, on the CPU; its model computes logits (N, K).
 
     Raises:
-        ValueError: for an unknown model or weights, for neither or both of ``checkpoint`` and ``weights``, or for a
-            checkpoint that does not fit (missing, unexpected and misshapen entries are summarised).
-        FileNotFoundError: if there is no such checkpoint.
-        ConnectionError: if torchvision's weights cannot be downloaded; the message explains how to get them.
+        ValueError: for an unknown name or weights, for a missing or superfluous ``checkpoint`` or ``weights``, for a
+            checkpoint that does not fit (missing, unexpected and misshapen entries are summarised), for a factory that fails
+            or returns no network, for a network that does not run at ``image_size`` or has no output (N, K), or if there
+            are not as many classes as logits.
+        FileNotFoundError: if there is no such file or folder.
+        ConnectionError: if weights cannot be downloaded; the message explains how to get them.
+        ImportError: if the extra of the library is missing.
+
+    Example::
+
+        >>> load_classifier("lesions_black_box").classes
+        ('healthy', 'hard exudates', 'haemorrhages', 'cotton-wool spots')
     """
-    _refuse_unknown(name)
-    if (checkpoint is None) == (weights is None):
-        got = "neither" if weights is None else "both"
-        raise ValueError(f"model {quoted(name)} needs a checkpoint or weights (e.g. DEFAULT), one of the two; got {got}.")
-    if weights is not None:
-        return _with_torchvision_weights(name, weights)
-    if classes is None:
-        raise ValueError("classes are needed with a checkpoint: one name per logit, in their order.")
-    path = Path(str(checkpoint))
-    model = _filled(name, len(classes), _read_checkpoint(path), path)
-    return Classifier(name, model, tuple(classes), 224, IMAGENET_MEAN, IMAGENET_STD)
+    if scores is not None:
+        check_kind(scores)
+    changes = _Changes(classes, image_size, mean, std, fit, scores)
+    path = None if checkpoint is None else Path(checkpoint)
+    if name in EMBEDDED or name.endswith(".safetensors"):
+        if checkpoint is not None or weights is not None:
+            raise ValueError(
+                f"model {quoted(name)} brings its own weights; leave checkpoint (--checkpoint) and weights (--weights) out."
+            )
+        found = load_embedded(name) if name in EMBEDDED else Classifier.load(name, allow_code=allow_code)
+        return _changed(found, changes)
+    found = load_network(name, checkpoint=path, weights=weights, image_size=image_size)
+    if is_code(name) and path is not None and is_our_file(path):
+        return _changed(replace(Classifier.load(path, module_of(found, name)), source=name), changes)
+    network = _own(name, found, path) if is_code(name) else found
+    return _classifier(name, network, changes)
 
 
 def new_classifier(
     name: str,
-    classes: Sequence[str],
+    classes: Sequence[str] | str | Path | None = None,
     *,
     checkpoint: str | Path | None = None,
     weights: str | None = None,
     image_size: int | None = None,
 ) -> Classifier:
-    """Build a torchvision classifier for new classes, to be trained from the weights of another.
+    """Build a classifier for new classes, to be trained from the weights of another.
 
     All layers keep the weights that they start from. The last one is replaced by an untrained one with a logit per class,
     unless it has as many already. Auxiliary heads are removed.
 
     Args:
-        name (str): a classification model of torchvision, e.g. ``"resnet18"``.
-        classes (sequence of str): class names in the order of the logits.
+        name (str): a network of torchvision, timm, Hugging Face, your own code, or ``efficientnet_lite0``; see
+            :func:`load_classifier`.
+        classes (sequence of str, or path): class names in the order of the logits, or a file with a name per line. Default:
+            those of the network, as :func:`load_classifier` finds them
         checkpoint (path): start from this state dict, which may be one for other classes; see :func:`load_classifier`.
-        weights (str): start from torchvision's own weights, e.g. ``"DEFAULT"``. Default: random weights, if no checkpoint
-            is passed
-        image_size (int): side of the square input, in pixels. Default: 224, or that of ``weights``
+        weights (str): start from the library's own weights, e.g. ``"DEFAULT"``. Default: random weights, if no checkpoint
+            is passed and the network brings none
+        image_size (int): side of the square input, in pixels. Default: what the network was trained with, or 224
 
     Returns:
-        Classifier: in eval mode; ImageNet normalisation unless ``weights`` have another.
+        Classifier: in eval mode; ImageNet normalisation unless the network has another.
 
     Raises:
         ValueError: for an unknown model or weights, for both ``checkpoint`` and ``weights``, for no classes, or for a
-            checkpoint that does not fit.
-        FileNotFoundError: if there is no such checkpoint.
-        ConnectionError: if torchvision's weights cannot be downloaded.
+            checkpoint that does not fit; as :func:`load_classifier` does.
+        FileNotFoundError: if there is no such file or folder.
+        ConnectionError: if weights cannot be downloaded.
+        ImportError: if the extra of the library is missing.
 
     Example::
 
@@ -232,138 +284,95 @@ def new_classifier(
         >>> new_classifier("resnet18", ["cat", "dog"], checkpoint="mine.pt").model.fc
         Linear(in_features=512, out_features=2, bias=True)
     """
-    _refuse_unknown(name)
-    if not classes:
+    if isinstance(classes, (str, Path)):
+        classes = read_classes(classes)
+    if classes is not None and not classes:
         raise ValueError("classes are needed: one name per logit, in their order.")
-    if weights is not None:
-        start = load_classifier(name, checkpoint=checkpoint, weights=weights)
-    else:
-        model = _started(name, len(classes), checkpoint)
-        start = Classifier(name, model, (), 224, IMAGENET_MEAN, IMAGENET_STD)
-    fit_head(start.model, len(classes))
-    return replace(start, classes=tuple(classes), image_size=image_size or start.image_size)
+    if name in EMBEDDED or name.endswith(".safetensors"):
+        raise ValueError(f"model {quoted(name)} is trained already; start from a network by its name, or load it.")
+    changes, count = _Changes(classes, image_size), None if classes is None else len(classes)
+    path = None if checkpoint is None else Path(checkpoint)
+    found = new_network(name, count, checkpoint=path, weights=weights, image_size=image_size)
+    network = _own(name, found, path) if is_code(name) else found
+    if is_code(name) and count is not None:
+        # By its last layer, because nothing else is known; the classes would not fit another one.
+        fit_head(network.model, count)
+    return _classifier(name, network, changes)
 
 
-def last_layer(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
-    """Find the layer that computes the logits: the last linear or convolutional one to be defined.
+@dataclass(frozen=True)
+class _Changes:
+    """What the caller wants otherwise than the network has it; None where it stays."""
 
-    Returns:
-        tuple of str and torch.nn.Module: its name and the layer.
+    classes: Sequence[str] | str | Path | None = None
+    image_size: int | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    fit: Fit | None = None
+    scores: str | None = None
 
-    Raises:
-        ValueError: if there is none.
-    """
-    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
-    if not layers:
-        raise ValueError(f"{type(model).__name__} has no linear and no convolutional layer that could be its last.")
-    return layers[-1]
-
-
-def fit_head(model: nn.Module, num_classes: int) -> None:
-    """Remove auxiliary heads, and replace the last layer by an untrained one unless it has ``num_classes`` outputs."""
-    name, layer = last_layer(model)
-    if len(layer.weight) != num_classes:
-        parent, _, own_name = name.rpartition(".")
-        setattr(model.get_submodule(parent), own_name, new_last_layer(layer, num_classes))
-    for auxiliary in _AUXILIARY:
-        if hasattr(model, auxiliary):
-            delattr(model, auxiliary)  # otherwise it would stay in the list of layers, as None
-            setattr(model, auxiliary, None)
-            model.aux_logits = False  # type: ignore[assignment] # nn.Module declares its attributes as tensors and modules
+    def of_inputs(self) -> dict[str, Any]:
+        """Return the fields of a classifier that describe its inputs."""
+        means = {"mean": self.mean, "std": self.std}
+        for what, value in means.items():
+            if value is not None and (len(value) != 3 or (what == "std" and 0 in value)):
+                raise ValueError(f"{what} {quoted(value)} does not fit; expected three numbers, for red, green and blue.")
+        triples = {what: tuple(map(float, value)) for what, value in means.items() if value is not None}
+        others = {"image_size": self.image_size, "fit": self.fit}
+        return triples | {what: value for what, value in others.items() if value is not None}
 
 
-def _refuse_unknown(name: str) -> None:
-    known = classifier_names()
-    if name not in known:
-        raise ValueError(f"model {quoted(name)} is unknown to torchvision. {closest(name, known)}")
+def _own(name: str, found: Any, checkpoint: Path | None) -> Network:
+    """Describe the network that a factory returned, by itself or in a classifier."""
+    model = module_of(found, name)
+    if checkpoint is not None:
+        filled(model, read_state_dict(checkpoint), checkpoint, shown(name))
+    network = Network(model, source=name)
+    if not isinstance(found, Classifier):
+        return network
+    told = ("name", "classes", "image_size", "mean", "std", "fit", "scores")
+    return replace(network, **{what: getattr(found, what) for what in told})
 
 
-def _started(name: str, num_classes: int, checkpoint: str | Path | None) -> nn.Module:
-    """Build a network with random weights, or with those of a checkpoint and as many outputs as that has."""
-    if checkpoint is None:
-        return Architecture(name).build()
-    path = Path(str(checkpoint))
-    state = _read_checkpoint(path)
-    last, _ = last_layer(Architecture(name).build_without_memory())  # the number of outputs does not matter yet
-    outputs = state.get(f"{last}.weight")
-    return _filled(name, num_classes if outputs is None or not outputs.dim() else len(outputs), state, path)
+def _changed(classifier: Classifier, changes: _Changes) -> Classifier:
+    """Replace fields of a classifier that is complete, after checking that they fit."""
+    what, scores = f"model {quoted(classifier.name)}", changes.scores or classifier.scores
+    if any(each is not None for each in (changes.classes, changes.image_size, changes.scores)):
+        _, _, table = probe(classifier.model, changes.image_size or classifier.image_size, what)
+        names = class_names(changes.classes, classifier.classes, table.shape[1], scores, what)
+        classifier = replace(classifier, classes=names)
+    return replace(classifier, **changes.of_inputs(), scores=scores)
 
 
-def _with_torchvision_weights(name: str, weights: str) -> Classifier:
-    try:
-        entry = torchvision.models.get_weight(f"{torchvision.models.get_model_weights(name).__name__}.{weights}")
-    except (ValueError, AttributeError, KeyError):
-        known = [w.name for w in torchvision.models.get_model_weights(name)]
-        raise ValueError(
-            f"weights {quoted(weights)} are unknown for {named(name)}; expected DEFAULT or {listed(known)}."
-        ) from None
-    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
-    try:
-        model = torchvision.models.get_model(name, weights=entry)
-    except Exception as error:  # network, hash and file have no common error
-        if file.exists():
-            raise ValueError(f"the weights in '{shown(file)}' cannot be read; remove the file and run again.") from error
-        raise ConnectionError(
-            f"the weights {weights} of {name} could not be downloaded ({reason(error, NAME)}). Download {entry.url} on a "
-            f"machine with a network, save it as {shown(file)}, and run again; or pass a checkpoint of your own."
-        ) from error
-    preset = entry.transforms()
-    size = preset.crop_size[0]
-    return Classifier(name, model.eval(), tuple(entry.meta["categories"]), size, tuple(preset.mean), tuple(preset.std))
-
-
-def _read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Read the state dict in a file of ``torch.save``."""
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"checkpoint '{shown(path)}' is not a file.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about sparse and nested tensors, which are refused below
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken file makes torch.load raise almost anything
-        raise ValueError(
-            f"checkpoint '{shown(path)}' cannot be read: it is broken, or holds more than tensors, and code in a checkpoint "
-            "is never run. Save it with torch.save(model.state_dict(), path)."
-        ) from error
-    return _state_dict(content, path)
-
-
-def _filled(name: str, num_classes: int, state: dict[str, Tensor], path: Path) -> nn.Module:
-    """Build a network of torchvision with the weights of a checkpoint."""
-    model = Architecture(name, {"num_classes": num_classes}).build()
-    problems = mismatch(model.state_dict(), state)
-    if problems:
-        what = f"{name} for {num_classes} classes"
-        raise ValueError(f"checkpoint '{shown(path)}' does not fit {what}: {shown('; '.join(problems), 300)}.")
-    refuse_nan(state, f"checkpoint '{shown(path)}'")
-    fill(model, state)
-    return model
-
-
-def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
-    """Take the state dict out of the dictionaries and prefixes that training scripts add."""
-    for key in ("state_dict", "model"):  # in checkpoints of Lightning, and of torchvision's own scripts
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict):
-        raise ValueError(f"checkpoint '{shown(path)}' holds {type(content).__name__}; expected a state dict of tensors.")
-    for key, value in content.items():
-        if not isinstance(value, Tensor):
-            raise ValueError(
-                f"entry {quoted(key)} of checkpoint '{shown(path)}' is {type(value).__name__}; expected only tensors."
+def _classifier(name: str, network: Network, changes: _Changes) -> Classifier:
+    """Make a classifier of a network: run it once, find its logits, and name its classes."""
+    what = f"model {quoted(name)}"
+    size, outputs, count = changes.image_size or network.image_size, "", network.num_classes
+    scores = changes.scores or network.scores
+    if count is None or size != network.image_size:
+        outputs, images, table = probe(network.model, size, what)
+        count = table.shape[1]
+        if scores is None and are_probabilities(logits_of(network.model, outputs), images, [table]):
+            scores = "identity"
+            warnings.warn(
+                f"{what} returns probabilities, which are kept as they are (scores='identity'); SoftCAM and CAM need a "
+                "model without its last softmax or sigmoid.",
+                stacklevel=3,
             )
-        if value.is_meta or value.is_nested:
-            kind = "without values" if value.is_meta else "nested"
-            raise ValueError(
-                f"entry {quoted(key)} of checkpoint '{shown(path)}' is {kind}; save the state dict of the trained model."
-            )
-    # DataParallel and DistributedDataParallel add the prefix.
-    state = {str(key).removeprefix("module."): value for key, value in content.items()}
-    if len(state) < len(content):
-        raise ValueError(
-            f"checkpoint '{shown(path)}' holds weights both with and without 'module.' before their names; keep one."
-        )
-    return state
+    scores = scores or ("sigmoid" if count == 1 else "softmax")
+    classes = class_names(changes.classes, network.classes, count, scores, what)
+    if count == 1 and scores == "softmax":
+        raise ValueError(f"{what} has one logit, whose softmax is 1 whatever it shows; pass scores='sigmoid' or 'identity'.")
+    return Classifier(
+        name=named(network.name or name),
+        model=logits_of(network.model, outputs),
+        classes=classes,
+        scores=scores,
+        source=network.source,
+        settings=network.settings,
+        outputs=outputs,
+        **{"image_size": size, "mean": network.mean, "std": network.std, "fit": network.fit, **changes.of_inputs()},
+    )
 
 
 def load_embedded(name: str = "lesions_softcam") -> Classifier:

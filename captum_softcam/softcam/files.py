@@ -21,18 +21,22 @@ from torch import Tensor, nn
 from captum_softcam._files import replacing_path
 from captum_softcam._fit import INTERPOLATIONS, MODES, Fit
 from captum_softcam._intervention.view import duplicate
-from captum_softcam._names import quoted, reason, shown
+from captum_softcam._names import named, quoted, reason, shown
+from captum_softcam._scores import SCORES
 from captum_softcam.softcam.architectures import Architecture, converted_like, identify
 from captum_softcam.softcam.checks import ask
+from captum_softcam.softcam.class_names import named_by
 from captum_softcam.softcam.convert import rebuild
+from captum_softcam.softcam.from_code import is_code, module_of, run_factory
 from captum_softcam.softcam.model import Conversion, SoftCamModel, input_channels
+from captum_softcam.softcam.outputs import logits_of
+from captum_softcam.softcam.sources import build_again
+from captum_softcam.softcam.state_dicts import fill, mismatch, refuse_nan
 
 __all__ = [
-    "fill",
+    "is_our_file",
     "load_softcam",
-    "mismatch",
     "read_file",
-    "refuse_nan",
     "save_softcam",
     "write_file",
 ]
@@ -41,7 +45,7 @@ _KEY = "captum_softcam"
 _FORMAT = 2
 _MOST = 2**26  # positions of an input; loading creates one of the size in the header to find the head
 _LARGEST = 2**14  # side of an image
-SCORES = ("softmax", "sigmoid", "identity")
+_LONGEST = 2**20  # characters of the settings of a network
 _DTYPES = ("float16", "bfloat16", "float32", "float64")
 _KINDS = {
     "F64": torch.float64,
@@ -133,6 +137,7 @@ def write_file(
     fit: Fit | None = None,
     scores: str = "softmax",
     source: str | None = None,
+    settings: Mapping[str, Any] | None = None,
     outputs: str = "",
     half: bool = False,
 ) -> Path:
@@ -141,12 +146,14 @@ def write_file(
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder '{shown(path.parent)}' for '{shown(path.name)}' does not exist; make it first.")
     state = model.state_dict()
-    if architecture is None:
+    if architecture is not None:
+        _check_architecture(architecture, model)
+    elif source is not None and not is_code(source):
+        _check_source(source, settings or {}, outputs, model)
+    else:
         # The single logit of a sigmoid has two names.
         count = len(_last(state)) if classes is None or scores == "sigmoid" else len(classes)
         architecture = _identified(model, count)
-    else:
-        _check_architecture(architecture, model)
     header = {
         "format": _FORMAT,
         "version": importlib.metadata.version("captum-softcam"),
@@ -162,6 +169,7 @@ def write_file(
         "fit": asdict(fit or Fit()),
         "scores": scores,
         "source": source,
+        "settings": dict(settings or {}),
         "outputs": outputs,
     }
     header = json.loads(json.dumps(header))  # as it will be read, with lists for tuples
@@ -173,14 +181,16 @@ def write_file(
     return path
 
 
-def read_file(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, dict[str, Any]]:
+def read_file(
+    path: str | Path, model: nn.Module | None = None, *, allow_code: bool = False
+) -> tuple[nn.Module, dict[str, Any]]:
     """Return the network of a file, in eval mode on the CPU, and its header; errors as for :meth:`Classifier.load`."""
     path = Path(path)
     with _opened(path) as file:
         stored = _read_header(file.metadata(), path)
         header = {**_SINCE_FORMAT_2, **stored}
         try:
-            built = _rebuilt(header, file, model, path)
+            built = _rebuilt(header, file, _network(header, file, model, path, allow_code), path)
         except ValueError as error:
             if shown(path) in str(error):
                 raise
@@ -197,6 +207,14 @@ def read_file(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Modu
     return built.eval(), header
 
 
+def is_our_file(path: Path) -> bool:
+    """Check whether a file is one of ours, rather than weights of another program."""
+    if path.suffix != ".safetensors" or not os.path.isfile(path):
+        return False
+    with _opened(path) as file:
+        return _KEY in (file.metadata() or {})
+
+
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """Open a file, and read only the table of its tensors."""
@@ -210,22 +228,39 @@ def _opened(path: Path) -> Iterator[Any]:
         yield opened
 
 
-def _rebuilt(header: dict[str, Any], file: Any, model: nn.Module | None, path: Path) -> nn.Module:
-    """Build the network of a header without weights, after checking that those of the file fit."""
-    if model is None and header["architecture"] is None:
+def _network(header: dict[str, Any], file: Any, model: nn.Module | None, path: Path, allow_code: bool) -> nn.Module:
+    """Build the network of a header as it was before its conversion, without weights."""
+    source = header["source"]
+    if model is None and header["architecture"] is not None:
+        return Architecture(**header["architecture"]).build_without_memory()
+    if model is None and source is None:
         raise ValueError(
             f"'{shown(path)}' holds a network that torchvision does not build; pass the untrained one: "
             "load(path, model=MyNet())."
         )
+    if model is None and is_code(source) and not allow_code:
+        raise ValueError(
+            f"'{shown(path)}' holds a network that its author's code builds, {named(source)}; it runs only if named: "
+            f"load_classifier({quoted(source)}, checkpoint=...), or --model {named(source)} --checkpoint FILE."
+        )
+    if model is None and is_code(source):
+        model = module_of(run_factory(source), source)
+    if model is None:
+        entries = [math.prod(value.shape) for value in _shapes(file).values()]
+        model = build_again(source, header["settings"], len(entries), sum(entries))
+    return model if isinstance(model, SoftCamModel) else logits_of(model, header["outputs"])
+
+
+def _rebuilt(header: dict[str, Any], file: Any, source: nn.Module, path: Path) -> nn.Module:
+    """Convert the network of a header, after checking that the weights of the file fit."""
     given = _shapes(file)
-    source = model if model is not None else Architecture(**header["architecture"]).build_without_memory()
     conversion = Conversion.of(header["conversion"]) if header["conversion"] else None
     convert = header["softcam"] and not isinstance(source, SoftCamModel)
     built = rebuild(source, conversion) if convert else source
     _refuse_mismatch(built, given, f"'{shown(path)}'")
-    outputs = len(_last(built.state_dict()))
-    expected = 2 if outputs == 1 and header["scores"] == "sigmoid" else outputs  # yes and no of a single logit
-    if header["architecture"] and header["classes"] is not None and len(header["classes"]) != expected:
+    outputs = _outputs(header, built)
+    named_for = None if outputs is None else named_by(outputs, header["scores"])
+    if named_for is not None and header["classes"] is not None and len(header["classes"]) != named_for:
         raise ValueError(
             f"'{shown(path)}' names {len(header['classes'])} classes for {outputs} logits; save it with one name each."
         )
@@ -291,6 +326,18 @@ def _check_architecture(architecture: Architecture, model: nn.Module) -> None:
         )
 
 
+def _check_source(source: str, settings: Mapping[str, Any], outputs: str, model: nn.Module) -> None:
+    """Raise ValueError unless the source of a classifier builds its network again."""
+    state = model.state_dict()
+    twin = build_again(source, settings, len(state), sum(value.numel() for value in state.values()))
+    twin = converted_like(logits_of(twin, outputs), model)
+    if mismatch(twin.state_dict(), state) or not _answers_alike(model, twin):
+        raise ValueError(
+            f"{shown(source)} does not build this network again, which has been changed; pass source=None "
+            "(dataclasses.replace(classifier, source=None)), and the network on loading: load(path, model=MyNet())."
+        )
+
+
 @torch.no_grad()
 def _answers_alike(model: nn.Module, twin: nn.Module) -> bool:
     """Check whether a rebuilt network computes the same outputs as the model, on made-up inputs."""
@@ -314,56 +361,20 @@ def _last(state: dict[str, Tensor]) -> Tensor:
     return [value for value in state.values() if value.dim() > 1][-1]
 
 
+def _outputs(header: dict[str, Any], model: nn.Module) -> int | None:
+    """Return the number of logits of a network; None if it is known to its author alone."""
+    if header["architecture"] or header["softcam"]:
+        return len(_last(model.state_dict()))
+    settings = header["settings"]
+    named = settings.get("id2label")
+    found = len(named) if isinstance(named, dict) else settings.get("num_classes")
+    return found if isinstance(found, int) else None
+
+
 def _refuse_mismatch(model: nn.Module, state: dict[str, Tensor], what: str) -> None:
     problems = mismatch(model.state_dict(), state)
     if problems:
         raise ValueError(f"the weights do not fit {what}: {'; '.join(problems)}.")
-
-
-def fill(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Load weights that fit into ``model``, which may be on the meta device."""
-    # Into the state dict of the model itself, because it has the version metadata that MNASNet asks for.
-    own = model.state_dict()
-    empty = any(value.is_meta for value in own.values())
-    for key, value in state.items():
-        own[key] = value.to(own[key].dtype)
-    model.load_state_dict(own, assign=empty)
-
-
-def mismatch(expected: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
-    """List the reasons why ``given`` cannot be loaded, one per kind of mismatch."""
-    missing = [key for key in expected if key not in given]
-    unexpected = [key for key in given if key not in expected]
-    both = [(key, value, given[key]) for key, value in expected.items() if key in given]
-    misshapen = [
-        f"{shown(key, 60)} {shown(tuple(found.shape), 60)} instead of {tuple(value.shape)}"
-        for key, value, found in both
-        if found.shape != value.shape
-    ]
-    strange = [f"{shown(key, 60)} ({kind})" for key, value, found in both if (kind := _strange(value, found))]
-    kinds = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen, "of another kind": strange}
-    return [f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in kinds.items() if keys]
-
-
-def _strange(expected: Tensor, given: Tensor) -> str:
-    """Describe why a tensor cannot replace another, apart from its shape; empty if it can."""
-    if given.is_quantized or given.layout != torch.strided:
-        return f"{'quantised' if given.is_quantized else 'sparse'} instead of dense"
-    if given.is_floating_point() == expected.is_floating_point() and not given.is_complex():
-        return ""
-    found, wanted = (str(value.dtype).removeprefix("torch.") for value in (given, expected))
-    return f"{found} instead of {wanted}"
-
-
-def refuse_nan(state: dict[str, Tensor], what: str) -> None:
-    """Raise ValueError for weights that are NaN."""
-    for key, value in state.items():
-        if value.is_floating_point() and bool(value.float().isnan().any()):
-            raise ValueError(f"the weights {quoted(key)} of {what} are NaN; use a file from before the training failed.")
-
-
-def _first(keys: list[str], count: int = 3) -> str:
-    return ", ".join(shown(key, 120) for key in keys[:count]) + (", …" if len(keys) > count else "")
 
 
 def _read_header(metadata: Mapping[str, str] | None, path: Path) -> dict[str, Any]:
@@ -439,6 +450,10 @@ def _fit(value: Any) -> bool:
     return value["mode"] in MODES and 0 < value["crop"] <= 1 and value["interpolation"] in INTERPOLATIONS
 
 
+def _settings(value: Any) -> bool:
+    return isinstance(value, dict) and len(json.dumps(value)) <= _LONGEST
+
+
 def _conversion(value: Any) -> bool:
     needed = {"source", "pooling", "replaced", "exact"}
     if not isinstance(value, dict) or not needed <= value.keys() <= {each.name for each in fields(Conversion)}:
@@ -470,6 +485,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "fit": (_fit, f"a mode ({', '.join(MODES)}), a crop above 0 up to 1, and an interpolation"),
     "scores": (lambda value: _text(value) and value in SCORES, f"one of {', '.join(SCORES)}"),
     "source": (_or_none(_text), "a text, or null"),
+    "settings": (_settings, f"a dictionary of at most {_LONGEST} characters"),
     "outputs": (_text, "a text"),
 }
-_SINCE_FORMAT_2: dict[str, Any] = {"fit": asdict(Fit()), "scores": "softmax", "source": None, "outputs": ""}
+_SINCE_FORMAT_2: dict[str, Any] = {"fit": asdict(Fit()), "scores": "softmax", "source": None, "settings": {}, "outputs": ""}

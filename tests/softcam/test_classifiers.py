@@ -13,7 +13,7 @@ import torchvision
 from torch import nn
 
 from captum_softcam.softcam import Classifier, load_classifier, new_classifier
-from captum_softcam.softcam.classifiers import fit_head, last_layer
+from captum_softcam.softcam.networks import fit_head, last_layer
 
 NAME = "shufflenet_v2_x0_5"
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -207,9 +207,10 @@ class TestMismatch:
     def test_another_number_of_classes(self, state, checkpoint):
         torch.save(state, checkpoint)
         text = message(ValueError, lambda: load(checkpoint, ["a", "b", "c"]))
-        assert "does not fit" in text
-        assert "fc.bias (2,) instead of (3,)" in text
-        assert "3 classes" in text, "the user gave class names, not shapes"
+        assert text == (
+            f"model '{NAME}' has 2 logits, and 3 classes are named ('a', 'b', 'c'); name one class per logit (--classes "
+            "FILE), or train a new last layer for these classes: new_classifier, or captum-softcam train."
+        )
 
     def test_another_architecture(self, checkpoint):
         torch.save(nn.Linear(2, 2).state_dict(), checkpoint)
@@ -238,9 +239,12 @@ class TestArguments:
         assert "both" in text
         assert "neither" not in text
 
-    def test_classes_are_needed_with_a_checkpoint(self, checkpoint):
-        text = message(ValueError, lambda: load(checkpoint, None))
-        assert text == "classes are needed with a checkpoint: one name per logit, in their order."
+    def test_without_names_classes_are_those_of_imagenet_or_numbers(self, state, checkpoint):
+        torch.save(state, checkpoint)
+        assert load(checkpoint, None).classes == ("0", "1")
+        torch.save(torchvision.models.get_model(NAME).state_dict(), checkpoint)
+        names = load(checkpoint, None).classes
+        assert list(names) == torchvision.models.get_model_weights(NAME).DEFAULT.meta["categories"]
 
     @pytest.mark.parametrize("weights", ["DEFALT", "", "url", "__class__"])
     def test_unknown_weights(self, weights):
