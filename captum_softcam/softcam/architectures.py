@@ -19,7 +19,7 @@ from captum_softcam.softcam.checks import first_line
 from captum_softcam.softcam.convert import rebuild
 from captum_softcam.softcam.model import SoftCamModel
 
-__all__ = ["Architecture", "classifier_names", "converted_like", "identify"]
+__all__ = ["Architecture", "WithoutMemory", "classifier_names", "converted_like", "identify"]
 
 _CONSTRUCTORS = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn}
 _FURTHER = ("width_mult", "reduced_tail", "dilated")  # arguments of MobileNetV3's builders, which its class lacks
@@ -68,7 +68,7 @@ class Architecture:
         Raises:
             ValueError: as :meth:`build` does.
         """
-        with _WithoutMemory():
+        with WithoutMemory():
             return self.build()
 
     def _check(self) -> None:
@@ -91,7 +91,7 @@ class Architecture:
                 )
 
 
-class _WithoutMemory(TorchFunctionMode):
+class WithoutMemory(TorchFunctionMode):
     """Creates new tensors on the meta device.
 
     ``with torch.device("meta")`` would also affect ``torch.tensor`` and ``torch.linspace``, whose values constructors read.

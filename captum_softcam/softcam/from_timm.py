@@ -8,11 +8,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-import torch
 from torch import nn
 
 from captum_softcam._fit import INTERPOLATIONS, Fit
 from captum_softcam._names import closest, named, quoted, reason
+from captum_softcam.softcam.architectures import WithoutMemory
 from captum_softcam.softcam.checks import first_line
 from captum_softcam.softcam.hub import cached_file, is_reachable, refuse_unreachable
 from captum_softcam.softcam.networks import Network, filled
@@ -170,7 +170,7 @@ def _pretrained(name: str, weights: str, settings: Mapping[str, Any]) -> Any:
 def _with_checkpoint(name: str, settings: Mapping[str, Any], path: Path) -> Any:
     """Build a network with the weights of a checkpoint, and with as many outputs as that has."""
     state = read_state_dict(path)
-    with torch.device("meta"):
+    with WithoutMemory():
         head = _created(name, settings).pretrained_cfg.get("classifier") or ""
     bias = state.get(f"{head if isinstance(head, str) else head[0]}.bias")
     if bias is None or not bias.dim():

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from captum_softcam._names import closest, quoted
 from captum_softcam.softcam import from_code, from_hugging_face, from_lite0, from_timm, from_torchvision
-from captum_softcam.softcam.architectures import classifier_names
+from captum_softcam.softcam.architectures import WithoutMemory, classifier_names
 
 __all__ = ["build_again", "load_network", "new_network"]
 
@@ -88,8 +88,9 @@ def build_again(source: str, settings: Mapping[str, Any], tensors: int, numbers:
     builders = {"timm": from_timm.build, "hf": from_hugging_face.build}
     if door not in builders:
         raise ValueError(f"the source {quoted(source)} of a network is unknown; expected timm:NAME or hf:NAME.")
-    # First on the meta device, because a header may ask for more memory and time than there is.
-    with torch.device("meta"), _Limited(_CALLS + _CALLS_EACH * tensors):
+    # First on the meta device, because a header may ask for more memory and time than there is. timm reads values of some
+    # tensors while it builds, and transformers none.
+    with WithoutMemory() if door == "timm" else torch.device("meta"), _Limited(_CALLS + _CALLS_EACH * tensors):
         shape_only = builders[door](rest, settings)
     asked = sum(math.prod(each.shape) for each in (*shape_only.parameters(), *shape_only.buffers()))
     if asked > 8 * numbers + _ROOM:
