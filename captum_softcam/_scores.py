@@ -323,7 +323,8 @@ def are_probabilities(forward_func: Callable[[Tensor], Any], images: Tensor, tab
     if not _within(answer.detach()):
         return False
     last = answer.grad_fn
-    if sure and _sum_to_one(answer.detach()):
+    # A single output that is 1 may be the constant of a model as well as a saturated sigmoid.
+    if sure and _sum_to_one(answer.detach()) and answer.shape[1] > 1:
         return last is None or _operation(last) not in _LINEAR
     rows = torch.cat(tables)
     return bool((rows != rows[0]).any()) if last is None else _squashed(last)

@@ -134,13 +134,13 @@ class MetricTable(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Build the nodes."""
-        classes, rows = links_to_classes(), [("Metric and its class", "", "Cost", "Settings", "Origin", "Source")]
+        classes, rows = links_to_classes(), [("Metric and its class", "", "Reads", "Cost", "Settings", "Origin", "Source")]
         for name, metric in METRICS.items():
             settings = ", ".join(f"``{key}={value}``" for key, value in metric.settings.items())
             arrow, origin = "↑" if metric.higher_is_better else "↓", metric.origin
             shown = f"**{name}**" if metric.default else name
             both = f"| {shown}\n       | {classes[name]}"
-            rows.append((both, arrow, metric.cost, settings, origin, f":cite:p:`{metric.source}`"))
+            rows.append((both, arrow, metric.reads, metric.cost, settings, origin, f":cite:p:`{metric.source}`"))
         return self.parse_text_to_nodes(list_table(rows))
 
 

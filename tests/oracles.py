@@ -199,8 +199,7 @@ def perturbation_curve(
             for j in range(image.shape[2]):
                 if (i * patches // image.shape[1], j * patches // image.shape[2]) in touched:
                     shown[:, i, j] = (image if inserted else baseline)[:, i, j]
-        scores = [math.exp(v) for v in model(shown[None])[0].tolist()]
-        points.append(scores[target] / sum(scores))
+        points.append(probability(model, shown, target))
     return points
 
 
@@ -279,10 +278,21 @@ def shown_shares(values: list[float]) -> list[float]:
     return [(v - min(positive)) / (max(positive) - min(positive)) for v in positive]
 
 
-def probability(model: Callable[[Tensor], Tensor], image: Tensor, target: int) -> float:
-    """Softmax probability of the target in one image (C, ...)."""
-    scores = [math.exp(v) for v in model(image[None])[0].tolist()]
-    return scores[target] / sum(scores)
+def probability(model: Callable[[Tensor], Tensor], image: Tensor, target: int, kind: str = "softmax") -> float:
+    """Score of the target in one image (C, ...), by the kind of scores."""
+    return score(model(image[None])[0].tolist(), target, kind)
+
+
+def score(outputs: list[float], target: int, kind: str) -> float:
+    """Softmax of the outputs, sigmoid of one of them or of the only one and its complement, or the output itself."""
+    if kind == "identity":
+        return outputs[target]
+    if kind == "softmax":
+        return math.exp(outputs[target]) / sum(math.exp(v) for v in outputs)
+    if len(outputs) == 1:
+        yes = 1 / (1 + math.exp(-outputs[0]))
+        return yes if target == 1 else 1 - yes
+    return 1 / (1 + math.exp(-outputs[target]))
 
 
 def masked_image(image: Tensor, values: Tensor) -> Tensor:
@@ -323,8 +333,9 @@ def pixel_curve(
     baseline: Tensor,
     steps: int,
     inserted: bool,
+    kind: str = "softmax",
 ) -> list[float]:
-    """Probability of the class while positions of one image (C, ...) are taken away, or added to the baseline."""
+    """Score of the class while positions of one image (C, ...) are taken away, or added to the baseline."""
     places = sorted(_positions(list(values.shape)), key=lambda place: -float(values[place]))
     points = []
     for step in range(steps + 1):
@@ -332,7 +343,7 @@ def pixel_curve(
         for place in places[: round(step * len(places) / steps)]:
             for c in range(image.shape[0]):
                 shown[(c, *place)] = (image if inserted else baseline)[(c, *place)]
-        points.append(probability(model, shown, target))
+        points.append(probability(model, shown, target, kind))
     return points
 
 
@@ -472,6 +483,7 @@ def irof(
     baseline: Tensor,
     segments: Tensor,
     steps: int,
+    kind: str = "softmax",
 ) -> float:
     """Area over the curve of the probability, in shares of the first, while segments of one image (C, ...) go."""
     places = _positions(list(values.shape))
@@ -490,7 +502,7 @@ def irof(
                 for c in range(image.shape[0]):
                     shown[(c, *p)] = baseline[(c, *p)]
         shares.append(len(taken) / len(order))
-        points.append(probability(model, shown, target))
+        points.append(probability(model, shown, target, kind))
     return 1 - trapezoids([point / points[0] for point in points], shares)
 
 

@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from captum_softcam._names import named, quoted, shown
-from captum_softcam._scores import Scores, class_logits, classes_of, predicted_classes, runner_up_classes, score_table
+from captum_softcam._scores import (
+    Scores,
+    class_logits,
+    classes_of,
+    kind_in_words,
+    predicted_classes,
+    runner_up_classes,
+    score_table,
+)
 from captum_softcam.data import Sample
 from captum_softcam.data.samples import UNKNOWN, group_of
 from captum_softcam.evaluation.controls import name_seed
@@ -142,6 +150,7 @@ class _Scoring:
                 target=int(self.batch.targets[i]),
                 maps={name: maps[j] for name, maps in self.maps.items()},
                 probabilities=probabilities[i],
+                scores=kind_in_words(self.scorer.scores),
                 runner_up=int(self._runner_up[i]) if self.runner_up_maps else None,
                 runner_up_maps={name: maps[j] for name, maps in self.runner_up_maps.items()},
             )

@@ -23,6 +23,8 @@ from captum_softcam.data import Samples
 from captum_softcam.evaluation.controls import CONTROLS
 from captum_softcam.evaluation.explain_func import LayerExplainFunc, refuse_without_layer
 from captum_softcam.metrics import METRICS, Metric
+from captum_softcam.metrics.batch import fractions
+from captum_softcam.metrics.functional.imputation import stays_predicted
 from captum_softcam.softcam import SoftCamModel
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
 
 
 _EXPLAINED = ("true", "predicted")
+_OF_FRACTIONS = {"average_drop", "increase_in_confidence", "adcc"}  # not defined for scores outside [0, 1]
 _LOOKED_AT = 64  # samples searched for a mask, because a data set need not declare that it has any
 
 
@@ -140,7 +143,12 @@ def check_scores(
     outputs = score_table(model(images), len(images), scores)
     if any(metric.forwards for metric in metrics):
         refuse_probabilities(model, images, [outputs], scores)
-    as_scores(outputs, scores)  # raises the errors of a function
+    found = as_scores(outputs, scores)  # raises the errors of a function
+    # In words before the run, and not once for every method.
+    if any(metric.reads == "prediction" for metric in metrics):
+        stays_predicted(outputs, outputs.new_zeros(len(outputs), dtype=torch.long), scores)
+    if any(metric.name in _OF_FRACTIONS for metric in metrics):
+        fractions(found.flatten(), scores)
     if runner_up and class_logits(outputs, scores).shape[1] == 1:
         raise ValueError("runner_up is True, but the model has a single class, and none besides it; leave runner_up out.")
     return outputs

@@ -205,7 +205,7 @@ class Comparison:
         Raises:
             ValueError: if there is no such method.
         """
-        baseline = baseline or self.baseline
+        baseline, scores = baseline or self.baseline, str(self.manifest.get("scores", "softmax"))
         return View(
             methods=self.methods,
             controls=self.controls,
@@ -223,6 +223,8 @@ class Comparison:
             images=len(set(self.images)),
             performance=self.performance,
             multilabel=bool(self.manifest.get("multilabel")),
+            scores=scores,
+            predicts=scores in ("softmax", "sigmoid") or self.manifest.get("outputs") != 1,
         )
 
     def to_markdown(self, baseline: str | None = None) -> str:

@@ -27,9 +27,12 @@ class Example:
         sample (Sample): image, class and mask.
         target (int): the explained class.
         maps (dict): maps (1, h, w) of the explained class by method, at the resolution of the image or of a layer.
-        probabilities (Tensor): probabilities of all classes, (K,). Default: None
+        probabilities (Tensor): scores of all classes, (K,): probabilities with the softmax, which sum to 1, and with the
+            sigmoid, which need not; else values of any size. Default: None
         runner_up (int): the class with the highest score besides ``target``. Default: None
         runner_up_maps (dict): maps (1, h, w) of the runner-up by method. Default: none
+        scores (str): what made the scores of the outputs: ``"softmax"``, ``"sigmoid"``, ``"identity"``, or a function in
+            words. Default: ``"softmax"``
     """
 
     sample: Sample
@@ -38,6 +41,7 @@ class Example:
     probabilities: Tensor | None = None
     runner_up: int | None = None
     runner_up_maps: dict[str, Tensor] = field(default_factory=dict)
+    scores: str = "softmax"
 
 
 def pack_examples(examples: Sequence[Example]) -> Arrays:
@@ -70,6 +74,7 @@ def _names(example: Example) -> dict[str, Any]:
         "rival": None if example.runner_up is None else int(example.runner_up),
         "maps": list(example.maps),
         "rival_maps": list(example.runner_up_maps),
+        "scores": example.scores,
     }
 
 
@@ -125,6 +130,7 @@ def _example(entry: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Ex
         probabilities=tensors.get("probabilities"),
         runner_up=entry["rival"],
         runner_up_maps={name: _map(tensors, f"rival_maps/{i}") for i, name in enumerate(entry["rival_maps"])},
+        scores=entry.get("scores", "softmax"),
     )
 
 

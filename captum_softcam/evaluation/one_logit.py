@@ -24,7 +24,7 @@ class BothClasses(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.whole = model
-        self.training = model.training
+        self.training = False  # the mode of the model itself is that of its modules
 
     def forward(self, *inputs: Any, **more: Any) -> Tensor:
         """Run the model, and return the logits of both classes, (N, 2)."""

@@ -168,7 +168,10 @@ def compare_methods(
     )
     _refuse_unknown_baseline(baseline, scorer)
     fingerprints = _fingerprints(scorer, first.image.shape, outputs)
-    manifest = {**_manifest(scorer, samples, fingerprints, layer, baseline, dict(notes or {})), "batch_size": batch_size}
+    manifest = {
+        **_manifest(scorer, samples, fingerprints, outputs.shape[1], layer, baseline, dict(notes or {})),
+        "batch_size": batch_size,
+    }
     run = _Run(scorer, samples, batch_size, engine or LocalEngine(), show_progress)
     if folder is None:
         return run.comparison(list(run.missing([])), manifest)
@@ -352,6 +355,7 @@ def explain_sample(
         sample.target,
         {name: attribution[0].float().cpu() for name, attribution in maps.items()},
         probabilities=batch.probabilities[0].cpu(),
+        scores=kind_in_words(scores),
     )
 
 
@@ -422,6 +426,7 @@ def _manifest(
     scorer: BatchScorer,
     samples: Samples,
     fingerprints: dict[str, str],
+    outputs: int,
     layer: str | None,
     baseline: str | None,
     notes: dict[str, Any],
@@ -438,6 +443,7 @@ def _manifest(
         "image_size": list(scorer.size),
         "explained_class": scorer.explain,
         "scores": kind_in_words(scorer.scores),
+        "outputs": outputs,
         "baseline": baseline or ("grad_cam" if "grad_cam" in scorer.methods else next(iter(scorer.methods))),
         "patches": patches_of(scorer.size),
         "methods": {name: method.description for name, method in scorer.methods.items()},
@@ -455,6 +461,7 @@ def _description(metric: Metric) -> dict[str, Any]:
         "higher_is_better": metric.higher_is_better,
         "forwards": metric.forwards,
         "attributions": metric.attributions,
+        "reads": metric.reads,
         "origin": metric.origin,
         "source": metric.source,
         "settings": dict(metric.settings),

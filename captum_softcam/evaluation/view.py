@@ -105,6 +105,8 @@ class View:
         images (int): number of images; fewer than samples where images have several classes.
         performance (DataFrame): how well the model tells the classes of images with several; empty where they have one.
         multilabel (bool): whether images may show several classes.
+        scores (str): how the outputs of the model became scores. Default: ``"softmax"``
+        predicts (bool): whether the model predicts a class, which the single value of a regression does not. Default: True
     """
 
     methods: Sequence[str]
@@ -123,6 +125,8 @@ class View:
     images: int
     performance: pd.DataFrame
     multilabel: bool
+    scores: str = "softmax"
+    predicts: bool = True
 
     @cached_property
     def cells(self) -> dict[tuple[str, str], Cell]:
@@ -179,8 +183,8 @@ class View:
 
     @property
     def labelled(self) -> int:
-        """Number of samples whose own class is known."""
-        return int((self.samples["label"] != UNKNOWN).sum())
+        """Number of samples whose own class is known; 0 if the model predicts none to compare it with."""
+        return self.predicts * int((self.samples["label"] != UNKNOWN).sum())
 
     @property
     def headline(self) -> dict[str, str]:
@@ -275,8 +279,10 @@ class View:
             yield f"{samples}, {self.correct} of them classified correctly{f'; {headline}' if headline else ''}."
         elif self.labelled:
             yield f"{samples}, {self.correct} of the {self.labelled} with a known class classified correctly."
-        else:
+        elif self.predicts:
             yield f"{samples} without a known class."
+        else:
+            yield f"{samples} with one value each, which is no class."
         if self.shared:
             yield "95 % intervals: over resampled images, because the classes of one image are not independent."
         if "localisation" in self.categories.values() and self.masked is not None and self.masked < total:

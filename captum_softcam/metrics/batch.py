@@ -25,7 +25,7 @@ from captum_softcam.metrics.functional._edges import nan_if_flat, nan_if_not_pos
 from captum_softcam.metrics.functional._grid import even_grid, grid, patch_means, patch_sums
 from captum_softcam.metrics.patches import PATCHES, PatchGame
 
-__all__ = ["Batch", "Explanation"]
+__all__ = ["Batch", "Explanation", "fractions"]
 
 
 class Batch:
@@ -111,7 +111,7 @@ class Batch:
             ValueError: if no image has one in [0, 1].
         """
         _ = self.logits  # checked
-        return _fractions(of_class(as_scores(self.outputs, self.scores), self.targets), self.scores)
+        return fractions(of_class(as_scores(self.outputs, self.scores), self.targets), self.scores)
 
     @cached_property
     def game(self) -> PatchGame:
@@ -169,7 +169,7 @@ class Explanation:
         """Probability of the class in the masked images, (N,)."""
         batch = self.batch
         found = functional.confidence(batch.model, self.masked_images, batch.targets, scores=batch.scores)
-        scores = _fractions(found, batch.scores)
+        scores = fractions(found, batch.scores)
         # A map without positive relevance leaves an image of zeros, whose confidence is a number but not a score.
         return nan_if_not_positive(scores, self.maps)
 
@@ -179,7 +179,7 @@ class Explanation:
         return self.explain(self.masked_images)
 
 
-def _fractions(values: Tensor, scores: Scores) -> Tensor:
+def fractions(values: Tensor, scores: Scores) -> Tensor:
     """Replace values (N,) outside [0, 1] by NaN; raise ValueError if none lies within."""
     # A softmax within the model may exceed 1 by rounding.
     error = 10 * torch.finfo(values.dtype).eps

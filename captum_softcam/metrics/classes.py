@@ -42,7 +42,7 @@ __all__ = [
 class PointingGame(QuantusMetric, of="pointing_game"):
     """Whether the highest position lies on the mask :cite:p:`zhang2018pointing`.
 
-    Higher is better. Cost: no forward.
+    Higher is better. Reads the map alone. Cost: no forward.
 
     Args:
         tolerance (float): largest distance from the mask that counts as a hit, in positions. Default: 0.0
@@ -52,28 +52,28 @@ class PointingGame(QuantusMetric, of="pointing_game"):
 class EnergyBasedPointingGame(QuantusMetric, of="energy_based_pointing_game"):
     """Fraction of the positive relevance that lies on the mask :cite:p:`wang2020scorecam`.
 
-    Higher is better. Cost: no forward.
+    Higher is better. Reads the map alone. Cost: no forward.
     """
 
 
 class RelevanceMassAccuracy(QuantusMetric, of="relevance_mass_accuracy"):
     """Fraction of the positive relevance that lies on the mask :cite:p:`arras2022clevr`.
 
-    Higher is better. Cost: no forward.
+    Higher is better. Reads the map alone. Cost: no forward.
     """
 
 
 class RelevanceRankAccuracy(QuantusMetric, of="relevance_rank_accuracy"):
     """Fraction of the highest positions, as many as the mask has, that lie on it :cite:p:`arras2022clevr`.
 
-    Higher is better. Cost: no forward.
+    Higher is better. Reads the map alone. Cost: no forward.
     """
 
 
 class TopKIntersection(QuantusMetric, of="top_k_intersection"):
     """Fraction of the highest positions that lie on the mask :cite:p:`theiner2022geolocation`.
 
-    Higher is better. Cost: no forward.
+    Higher is better. Reads the map alone. Cost: no forward.
 
     Args:
         k (float): number of positions, as a multiple of those of the mask. Default: 0.5
@@ -83,28 +83,28 @@ class TopKIntersection(QuantusMetric, of="top_k_intersection"):
 class PixelAuc(QuantusMetric, of="pixel_auc"):
     """Chance that a position on the mask is higher than one outside :cite:p:`fawcett2006roc`.
 
-    Higher is better. Cost: no forward.
+    Higher is better. Reads the map alone. Cost: no forward.
     """
 
 
 class ActivationPrecision(QuantusMetric, of="activation_precision"):
     """Fraction of the activation that lies on the mask :cite:p:`djoumessi2026softcam`.
 
-    Higher is better. Cost: no forward.
+    Higher is better. Reads the map alone. Cost: no forward.
     """
 
 
 class ActivationSensitivity(QuantusMetric, of="activation_sensitivity"):
     """Fraction of the mask that is activated :cite:p:`djoumessi2026softcam`.
 
-    Higher is better. Cost: no forward.
+    Higher is better. Reads the map alone. Cost: no forward.
     """
 
 
 class TopKLocalisationPrecision(QuantusMetric, of="top_k_localisation_precision"):
     """Fraction of the highest patches that touch the mask :cite:p:`djoumessi2026softcam`.
 
-    Higher is better. Cost: no forward.
+    Higher is better. Reads the map alone. Cost: no forward.
 
     Args:
         k (int): number of patches. Default: 10
@@ -115,14 +115,14 @@ class TopKLocalisationPrecision(QuantusMetric, of="top_k_localisation_precision"
 class IouAtBestThreshold(QuantusMetric, of="iou_at_best_threshold"):
     """Intersection over union of mask and map at the best threshold :cite:p:`choe2020wsol`.
 
-    Higher is better. Cost: no forward.
+    Higher is better. Reads the map alone. Cost: no forward.
     """
 
 
 class Deletion(QuantusMetric, of="deletion"):
     """Area under the probability while patches are removed, the strongest first :cite:p:`petsiuk2018rise`.
 
-    Lower is better. Cost: 16 forwards.
+    Lower is better. Reads the probability. Cost: 16 forwards.
 
     Args:
         steps (int): number of steps from the whole image to none of it. Default: 16
@@ -132,7 +132,7 @@ class Deletion(QuantusMetric, of="deletion"):
 class Insertion(QuantusMetric, of="insertion"):
     """Area under the probability while patches are inserted, the strongest first :cite:p:`petsiuk2018rise`.
 
-    Higher is better. Cost: 16 forwards.
+    Higher is better. Reads the probability. Cost: 16 forwards.
 
     Args:
         steps (int): number of steps from none of the image to all of it. Default: 16
@@ -142,7 +142,7 @@ class Insertion(QuantusMetric, of="insertion"):
 class RegionPerturbation(QuantusMetric, of="region_perturbation"):
     """Mean drop of the probability while the strongest patches are removed :cite:p:`samek2017evaluating`.
 
-    Higher is better. Cost: 32 forwards.
+    Higher is better. Reads the probability. Cost: 32 forwards.
 
     Args:
         regions_evaluation (int): number of patches that are removed, one at a time. Default: 32
@@ -152,14 +152,14 @@ class RegionPerturbation(QuantusMetric, of="region_perturbation"):
 class PixelFlipping(QuantusMetric, of="pixel_flipping"):
     """Area under the probability while patches are removed one by one :cite:p:`bach2015pixelwise`.
 
-    Lower is better. Cost: 64 forwards.
+    Lower is better. Reads the probability. Cost: 64 forwards.
     """
 
 
 class Selectivity(QuantusMetric, of="selectivity"):
     """Area under the probability while squares of patches are removed :cite:p:`montavon2018methods`.
 
-    Lower is better. Cost: 16 forwards.
+    Lower is better. Reads the probability. Cost: 16 forwards.
 
     Args:
         patch_size (int): side of the squares, in patches. Default: 2
@@ -169,7 +169,7 @@ class Selectivity(QuantusMetric, of="selectivity"):
 class FaithfulnessCorrelation(QuantusMetric, of="faithfulness_correlation"):
     """Correlation of the map over random sets of patches with the drops of the logit :cite:p:`bhatt2020evaluating`.
 
-    Higher is better. Cost: 200 forwards.
+    Higher is better. Reads the logit. Cost: 200 forwards.
 
     Args:
         subset_size (int): number of patches in a set. Default: 16
@@ -180,14 +180,14 @@ class FaithfulnessCorrelation(QuantusMetric, of="faithfulness_correlation"):
 class FaithfulnessEstimate(QuantusMetric, of="faithfulness_estimate"):
     """Correlation of the map over single patches with the drops of the logit :cite:p:`alvarez2018towards`.
 
-    Higher is better. Cost: 64 forwards.
+    Higher is better. Reads the logit. Cost: 64 forwards.
     """
 
 
 class SensitivityN(QuantusMetric, of="sensitivity_n"):
     """Mean of the faithfulness correlation over several sizes of the sets :cite:p:`ancona2018towards`.
 
-    Higher is better. Cost: 200 forwards.
+    Higher is better. Reads the logit. Cost: 200 forwards.
 
     Args:
         sizes (sequence of int): numbers of patches in a set. Default: [1, 4, 16, 48]
@@ -198,7 +198,7 @@ class SensitivityN(QuantusMetric, of="sensitivity_n"):
 class Infidelity(QuantusMetric, of="infidelity"):
     """Squared error between the map and the drop of the logit without squares of patches :cite:p:`yeh2019infidelity`.
 
-    Lower is better. Cost: 138 forwards.
+    Lower is better. Reads the logit. Cost: 138 forwards.
 
     Args:
         sides (sequence of int): sides of the squares, in patches. Default: [1, 2, 4]
@@ -209,7 +209,7 @@ class Infidelity(QuantusMetric, of="infidelity"):
 class Monotonicity(QuantusMetric, of="monotonicity"):
     """Fraction of steps at which the probability does not fall while patches are inserted :cite:p:`arya2019explanation`.
 
-    Higher is better. Cost: 16 forwards.
+    Higher is better. Reads the probability. Cost: 16 forwards.
 
     Args:
         steps (int): number of steps from none of the image to all of it. Default: 16
@@ -219,14 +219,14 @@ class Monotonicity(QuantusMetric, of="monotonicity"):
 class MonotonicityCorrelation(QuantusMetric, of="monotonicity_correlation"):
     """Rank correlation of the magnitudes of patches with the changes of the logit :cite:p:`nguyen2020quantitative`.
 
-    Higher is better. Cost: 64 forwards.
+    Higher is better. Reads the logit. Cost: 64 forwards.
     """
 
 
 class Road(QuantusMetric, of="road"):
     """Accuracy while the strongest positions are imputed, remove and debias :cite:p:`rong2022road`.
 
-    Lower is better. Cost: 9 forwards.
+    Lower is better. Reads the prediction. Cost: 9 forwards.
 
     Args:
         fractions (sequence of float): of the positions that are removed. Default: [0.1, 0.2, ... 0.9]
@@ -241,7 +241,7 @@ ROAD = Road
 class Irof(QuantusMetric, of="irof"):
     """Area over the probability while superpixels are removed, the strongest first :cite:p:`rieger2020irof`.
 
-    Higher is better. Cost: 17 forwards.
+    Higher is better. Reads the probability. Cost: 17 forwards.
 
     Args:
         steps (int): number of steps from the whole image to none of it. Default: 16
@@ -255,40 +255,40 @@ IROF = Irof
 class AverageDrop(QuantusMetric, of="average_drop"):
     """Fraction of the probability that is lost when the image is masked by its map :cite:p:`chattopadhay2018gradcampp`.
 
-    Lower is better. Cost: 1 forward.
+    Lower is better. Reads the probability. Cost: 1 forward.
     """
 
 
 class IncreaseInConfidence(QuantusMetric, of="increase_in_confidence"):
     """Whether the probability rises when the image is masked by its map :cite:p:`chattopadhay2018gradcampp`.
 
-    Higher is better. Cost: 1 forward.
+    Higher is better. Reads the probability. Cost: 1 forward.
     """
 
 
 class Coherency(QuantusMetric, of="coherency"):
     """Correlation of the map with the map of the masked image :cite:p:`poppi2021adcc`.
 
-    Higher is better. Cost: 1 map.
+    Higher is better. Reads the map alone. Cost: 1 map.
     """
 
 
 class Adcc(QuantusMetric, of="adcc"):
     """Harmonic mean of the probability kept, the coherency and the fraction not marked :cite:p:`poppi2021adcc`.
 
-    Higher is better. Cost: 1 forward, 1 map.
+    Higher is better. Reads the probability. Cost: 1 forward, 1 map.
     """
 
 
 class MapComplexity(QuantusMetric, of="map_complexity"):
     """Fraction of the image that the map marks, unlike ``quantus.Complexity``, an entropy :cite:p:`poppi2021adcc`.
 
-    Lower is better. Cost: no forward.
+    Lower is better. Reads the map alone. Cost: no forward.
     """
 
 
 class Sparseness(QuantusMetric, of="sparseness"):
     """Gini index of the map's magnitudes :cite:p:`chalasani2020concise`.
 
-    Higher is better. Cost: no forward.
+    Higher is better. Reads the map alone. Cost: no forward.
     """

@@ -16,7 +16,7 @@ __all__ = ["Curve", "Metric"]
 
 @dataclass(frozen=True)
 class Curve:
-    """Probability of the class while patches are removed or inserted; its area is the score.
+    """Score of the class while patches are removed or inserted; its area is the score.
 
     Args:
         points (Tensor): (N, S + 1).
@@ -52,6 +52,9 @@ class Metric:
         origin (str): ``"ours"``, or ``"corrected"`` if Quantus computes the metric wrongly. Default: ``"ours"``
         attributions (int): further maps per image and method. Default: 0
         default (bool): whether a comparison includes it by default. Default: False
+        reads (str): what the function reads of the model for the explained class: ``"probability"``, the score that
+            ``scores`` makes of the outputs; ``"logit"``, the output itself; ``"prediction"``, whether the class is
+            predicted; ``"map"``, nothing but the map. Default: ``""``, not stated
     """
 
     name: str
@@ -65,6 +68,7 @@ class Metric:
     origin: Literal["ours", "corrected"] = "ours"
     attributions: int = 0
     default: bool = False
+    reads: Literal["map", "probability", "logit", "prediction", ""] = ""
 
     @property
     def cost(self) -> str:

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 
 from captum_softcam._intervention.forward import refuse_train_mode
 from captum_softcam._names import closest, named, quoted
+from captum_softcam._scores import check_kind
 from captum_softcam.metrics.batch import Batch, Explanation
 from captum_softcam.metrics.metric import Curve
 from captum_softcam.metrics.registry import METRICS
 
 __all__ = ["QuantusMetric"]
 
-_OF_THE_BATCH = {"patches": None, "seed": 0}
+_OF_THE_BATCH = {"patches": None, "seed": 0, "scores": "softmax"}
 _TABLE = 2  # dimensions
 
 
@@ -34,11 +35,13 @@ class QuantusMetric(Base[list[float]]):
     and volumes have their channels first; tables are refused. Maps are signed and of the size of the images. Several
     channels, as Captum's input attributions have them, are summed. A map without positive relevance is measured.
 
-    Faithfulness metrics have two settings besides their own: the ``patches`` per side that are perturbed (None for 64 in
-    all, 8 per side of an image; smaller images have fewer, and default settings that count patches shrink with them), and
-    the ``seed`` (0) of random subsets and noise, the same for every sample. Some metrics ignore them: :class:`Road`,
+    Faithfulness metrics have three settings besides their own: the ``patches`` per side that are perturbed (None for 64 in
+    all, 8 per side of an image; smaller images have fewer, and default settings that count patches shrink with them), the
+    ``seed`` (0) of random subsets and noise, the same for every sample, and ``scores``, what the outputs of the model mean
+    (``"softmax"``, see :func:`~captum_softcam.metrics.functional.as_scores`). Some metrics ignore them: :class:`Road`,
     :class:`Irof`, :class:`AverageDrop`, :class:`IncreaseInConfidence`, :class:`Coherency` and :class:`Adcc` perturb no
-    patches, and only :class:`FaithfulnessCorrelation`, :class:`SensitivityN` and :class:`Road` are random.
+    patches, only :class:`FaithfulnessCorrelation`, :class:`SensitivityN` and :class:`Road` are random, and
+    :class:`Coherency` reads nothing but maps.
 
     Args:
         abs (bool): measure the magnitudes of the maps; negative relevance then counts as positive. Default: False
@@ -54,7 +57,8 @@ class QuantusMetric(Base[list[float]]):
         **settings: settings of the metric, listed by its class.
 
     Raises:
-        ValueError: if the metric does not have a setting of that name.
+        ValueError: if the metric does not have a setting of that name, or ``scores`` is unknown.
+        TypeError: if ``scores`` is neither text nor a function.
     """
 
     row: ClassVar[str]
@@ -103,6 +107,8 @@ class QuantusMetric(Base[list[float]]):
             common = inspect.signature(QuantusMetric).parameters.keys() - {"settings"}
             known = [*self._defaults, *sorted(common)]
             raise ValueError(f"{type(self).__name__} has no setting {quoted(name)}. {closest(name, known)}")
+        if "scores" in settings:
+            check_kind(settings["scores"])
         self.settings = {**self._defaults, **settings}
         self._given = settings
         self.a_axes = ()  # the axes of a map among those of the image: Quantus 0.6 would infer them, and raise if it cannot
@@ -125,7 +131,7 @@ class QuantusMetric(Base[list[float]]):
         """Score the samples, NaN where undefined.
 
         Args:
-            model (torch.nn.Module): images -> logits (N, K), in eval mode; None if the metric costs no forward.
+            model (torch.nn.Module): images -> outputs (N, K), in eval mode; None if the metric costs no forward.
             x_batch (ndarray): images (N, C, H, W), signals (N, C, L) or volumes.
             y_batch (ndarray): the class that is explained of each, (N,).
             a_batch (ndarray): maps (N, 1, ...), (N, ...) or (N, C, ...), whose channels are summed. Default: computed by
@@ -135,7 +141,8 @@ class QuantusMetric(Base[list[float]]):
             explain_func (callable): ``(model=, inputs=, targets=, **explain_func_kwargs)`` -> maps.
             explain_func_kwargs (dict): its further arguments. Default: none
             model_predict_kwargs (dict): further arguments of the model. Default: none
-            softmax (bool): has no effect: the formula of a metric decides between logits and probabilities.
+            softmax (bool): has no effect: the formula of a metric decides between logit and probability, and ``scores``
+                how the one becomes the other.
             device (str): passed to ``explain_func``; the metric itself runs on the device of the model.
             batch_size (int): samples at a time; except for rounding, no score depends on it. Default: 64
 
@@ -144,7 +151,7 @@ class QuantusMetric(Base[list[float]]):
 
         Raises:
             ValueError: if a required model, masks or ``explain_func`` is missing, the model is in train mode or does not
-                return logits (N, K), images are a table, or maps, masks and classes do not fit them.
+                return outputs (N, K) with these ``scores``, images are a table, or maps, masks and classes do not fit them.
         """
         self._refuse_missing(model, a_batch, s_batch, explain_func)
         images = np.asarray(x_batch)

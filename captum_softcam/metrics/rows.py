@@ -133,11 +133,11 @@ def _adcc(explanation: Explanation) -> Tensor:
 
 
 def _localisation(name: str, title: str, source: str, **more: Any) -> Metric:
-    return Metric(name, title, "localisation", True, source, 0, partial(_of_mask, name), **more)
+    return Metric(name, title, "localisation", True, source, 0, partial(_of_mask, name), reads="map", **more)
 
 
 def _faithfulness(name: str, title: str, higher: bool, source: str, forwards: int, *rest: Any, **more: Any) -> Metric:
-    return Metric(name, title, "faithfulness", higher, source, forwards, *rest, **more)
+    return Metric(name, title, "faithfulness", higher, source, forwards, *rest, **{"reads": "probability", **more})
 
 
 _STEPS = {"steps": 16}
@@ -183,6 +183,7 @@ _FAITHFULNESS = (
         partial(_by_random_sums, "faithfulness_correlation"),
         {"subset_size": 16, "runs": 200},
         default=True,
+        reads="logit",
     ),
     _corrected(
         "sensitivity_n",
@@ -192,6 +193,7 @@ _FAITHFULNESS = (
         200,
         partial(_by_random_sums, "sensitivity_n"),
         {"sizes": [1, 4, 16, 48], "runs": 50},
+        reads="logit",
     ),
     _corrected(
         "infidelity",
@@ -201,6 +203,7 @@ _FAITHFULNESS = (
         138,
         partial(_by_sums, "infidelity"),
         {"sides": [1, 2, 4], "scaled": True},
+        reads="logit",
     ),
     _corrected("monotonicity", "Monotonicity", True, "arya2019explanation", 16, partial(_by_order, "monotonicity"), _STEPS),
     _corrected(
@@ -210,14 +213,15 @@ _FAITHFULNESS = (
         "nguyen2020quantitative",
         64,
         partial(_by_sums, "monotonicity_correlation"),
+        reads="logit",
     ),
-    _corrected("road", "ROAD", False, "rong2022road", 9, _road, {"fractions": _TENTHS, "noise": 0.01}),
+    _corrected("road", "ROAD", False, "rong2022road", 9, _road, {"fractions": _TENTHS, "noise": 0.01}, reads="prediction"),
     _corrected("irof", "IROF", True, "rieger2020irof", 17, _irof, _STEPS),
     _faithfulness("average_drop", "Average drop", False, "chattopadhay2018gradcampp", 1, _average_drop),
     _faithfulness(
         "increase_in_confidence", "Increase in confidence", True, "chattopadhay2018gradcampp", 1, _increase_in_confidence
     ),
-    _faithfulness("coherency", "Coherency", True, "poppi2021adcc", 0, _coherency, attributions=1),
+    _faithfulness("coherency", "Coherency", True, "poppi2021adcc", 0, _coherency, attributions=1, reads="map"),
     _faithfulness("adcc", "ADCC", True, "poppi2021adcc", 1, _adcc, attributions=1),
     _faithfulness(
         "region_perturbation",
@@ -237,12 +241,22 @@ _FAITHFULNESS = (
         "alvarez2018towards",
         64,
         partial(_by_sums, "faithfulness_estimate"),
+        reads="logit",
     ),
     _faithfulness("pixel_flipping", "Pixel flipping", False, "bach2015pixelwise", 64, _pixel_flipping),
     _faithfulness("selectivity", "Selectivity", False, "montavon2018methods", 16, _selectivity, {"patch_size": 2}),
 )
 _COMPLEXITY = (
-    Metric("map_complexity", "Map complexity", "complexity", False, "poppi2021adcc", 0, partial(_of_map, "map_complexity")),
+    Metric(
+        "map_complexity",
+        "Map complexity",
+        "complexity",
+        False,
+        "poppi2021adcc",
+        0,
+        partial(_of_map, "map_complexity"),
+        reads="map",
+    ),
     Metric(
         "sparseness",
         "Sparseness",
@@ -251,6 +265,7 @@ _COMPLEXITY = (
         "chalasani2020concise",
         0,
         partial(_of_map, "sparseness"),
+        reads="map",
         origin="corrected",
     ),
 )

@@ -36,8 +36,9 @@ __all__ = [
 _COLUMN = 19  # characters of a column: the interval "[-0.456, -0.123]" and the lines around it
 _ROWS = 4  # samples in the panel
 _LEGEND = "* default in a comparison; ↑ higher is better, ↓ lower; cost per image and method"
-_WIDE = 150  # characters that the widest row needs
+_WIDE = 165  # characters that the widest row needs
 _NOTES = (
+    "reads: of the model, the probability of the class, its logit, or whether it is predicted; scores= says what they are.",
     "corrected: Quantus has the metric and computes it wrongly; see the table above.",
     "Quantus' robustness and randomisation metrics take a LayerExplainFunc as explain_func.",
 )
@@ -165,7 +166,7 @@ def make_metric_table(*, narrow: bool = False) -> Table:
         rich.table.Table: one row per metric; print it with a ``rich.console.Console``.
     """
     table = Table(title=_LEGEND.replace("; ", "\n") if narrow else _LEGEND)
-    for name in _NARROW if narrow else ("metric", "category", "", "cost", "settings", "origin", "source"):
+    for name in _NARROW if narrow else ("metric", "category", "", "reads", "cost", "settings", "origin", "source"):
         table.add_column(name, max_width=_NARROW[name] if narrow else None)
     category = ""
     for metric in METRICS.values():
@@ -179,12 +180,12 @@ def make_metric_table(*, narrow: bool = False) -> Table:
 
 
 def _wide_row(metric: Metric) -> list[str]:
-    return [_name(metric), metric.category, _arrow(metric), metric.cost, _settings(metric), *_whence(metric)]
+    return [_name(metric), metric.category, _arrow(metric), metric.reads, metric.cost, _settings(metric), *_whence(metric)]
 
 
 def _narrow_row(metric: Metric) -> list[str | Text]:
-    settings = "".join(f"\n  {name}={value}" for name, value in metric.settings.items())
-    return [Text(_name(metric)).append(settings, style="not bold"), _arrow(metric), metric.cost, *_whence(metric)]
+    below = f"\n  reads the {metric.reads}" + "".join(f"\n  {name}={value}" for name, value in metric.settings.items())
+    return [Text(_name(metric)).append(below, style="not bold"), _arrow(metric), metric.cost, *_whence(metric)]
 
 
 def _name(metric: Metric) -> str:

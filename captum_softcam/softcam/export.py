@@ -69,7 +69,8 @@ def export_onnx(
         model (SoftCamModel): in eval mode, float32.
         path (path): the file to write. Its folder must exist, the file must not.
         example (Tensor): images as the model expects them, (N, C, H, W), float32.
-        classes (sequence of str): K names, in the order of the logits. Default: None
+        classes (sequence of str): K names, in the order of the logits; of a single logit one, or those of the classes below
+            and above 0. Default: None
         mean (sequence of float): subtracted from each channel of an image in [0, 1]. Default: None, for 0
         std (sequence of float): each channel is divided by it afterwards. Default: None, for 1
         dynamic_size (bool): whether the file accepts images of any size, or of that of the example only. Default: True
@@ -180,7 +181,8 @@ def _count_classes(net: _TwoOutputs, images: Tensor) -> int:
 def _names(classes: Sequence[str] | None, count: int) -> list[str] | None:
     if classes is None:
         return None
-    if isinstance(classes, str) or len(classes) != count:
+    # A single logit has two classes, that below and that above 0.
+    if isinstance(classes, str) or len(classes) not in {count, max(count, 2)}:
         raise ValueError(f"classes must be {count} names, one per logit; got {quoted(classes)}.")
     return list(classes)
 

@@ -36,9 +36,10 @@ def row_of(text, name):
 @pytest.mark.parametrize("name", METRICS)
 def test_a_metric_is_one_line_in_a_pipe(name, piped):
     metric = METRICS[name]
-    starred, category, arrow, cost, settings, origin, source = row_of(piped, name)
+    starred, category, arrow, reads, cost, settings, origin, source = row_of(piped, name)
     assert starred == name + "*" * metric.default
     assert (category, arrow, origin.lower()) == (metric.category, "↑" if metric.higher_is_better else "↓", metric.origin)
+    assert reads == metric.reads != ""
     counts = [(metric.forwards, "forward"), (metric.attributions, "map")]
     assert cost == (", ".join(f"{n} {unit}{'s' * (n > 1)}" for n, unit in counts if n) or "none")
     assert settings == ", ".join(f"{key}={value}" for key, value in metric.settings.items())

@@ -151,8 +151,9 @@ def _entry(comparison: Comparison, view: View, example: Example, note: str) -> d
         "undecided": list(sample.undecided),
         "target": example.target,
         "runner_up": example.runner_up if example.runner_up_maps else None,
-        "prediction": int(own["prediction"].iloc[0]) if len(own) else None,
+        "prediction": int(own["prediction"].iloc[0]) if len(own) and view.predicts else None,
         "probabilities": None if example.probabilities is None else [round(p, 5) for p in example.probabilities.tolist()],
+        "probable": example.scores in ("softmax", "sigmoid"),  # else they are values of any size
         "scores": [[found.get((method, metric)) for metric in view.grouped] for method in view.methods],
     }
 

@@ -224,7 +224,7 @@ if (byId("gallery")) {
     return Object.keys(found).filter((role) => found[role]);
   }
 
-  // List the five most probable classes, and all labels, the explained class and the runner-up.
+  // List the five classes with the highest scores, and all labels, the explained class and the runner-up.
   function predict(sample) {
     const host = byId("prediction");
     const said = judgement(sample);
@@ -236,7 +236,7 @@ if (byId("gallery")) {
     for (const { probability, index } of classes.filter((each, place) => place < 5 || needed.includes(each.index))) {
       const role = index === sample.target ? "target" : index === sample.runner_up ? "runner-up" : "";
       const fill = make("i");
-      fill.style.width = `${100 * probability}%`;
+      if (sample.probable) fill.style.width = `${100 * probability}%`;
       const words = roles(sample, index).join(", ");
       const name = make("span", {}, className(index), words && make("small", {}, words));
       host.append(
@@ -245,7 +245,7 @@ if (byId("gallery")) {
           { class: `class ${role}` },
           name,
           make("div", { class: "probability" }, fill),
-          make("output", {}, percent(probability)),
+          make("output", {}, sample.probable ? percent(probability) : format(probability)),
         ),
       );
     }

@@ -40,6 +40,7 @@ _KNOWN = {
     "samples_with_mask": "samples with a mask",
     "image_size": "image size",
     "explained_class": "explained class",
+    "scores": "scores",
     "classes": "classes",
     "baseline": "baseline",
     "seed": "seed",
@@ -101,6 +102,8 @@ def _key_numbers(view: View) -> list[tuple[object, str, str]]:
 def _correct(view: View) -> str:
     if view.multilabel:
         return "pairs of an image and a class it shows"
+    if not view.predicts:
+        return "with one value each"
     if not view.labelled:
         return "without a known class"
     return f"{view.correct} classified correctly" + (f" of {view.labelled}" if view.labelled < len(view.samples) else "")
@@ -338,13 +341,14 @@ def _metrics(view: View, metrics: Mapping[str, Any]) -> dict[str, Any]:
             view.categories[name],
             "higher" if view.higher_is_better(name) else "lower",
             entry.get("forwards", ""),
+            entry.get("reads", ""),
             entry.get("origin", ""),
             _plain(entry.get("settings", {})),
             entry.get("source", ""),
         )
         for name, entry in metrics.items()
     ]
-    return _table("Metrics", {**tags, **dict.fromkeys(("forwards", "origin", "settings", "source"), "")}, rows)
+    return _table("Metrics", {**tags, **dict.fromkeys(("forwards", "reads", "origin", "settings", "source"), "")}, rows)
 
 
 def _table(title: str, columns: Mapping[str, str], rows: Iterable[Sequence[object]]) -> dict[str, Any]:
