@@ -147,7 +147,8 @@ def class_performance(classifier: Classifier, samples: Samples, batch_size: int 
         DataFrame: one row per class, and last the means over the classes that have a value, with the columns ``class``;
         ``shown`` and ``absent`` (images that show the class, and that do not); ``auc, auc_low, auc_high``; and
         ``average_precision, average_precision_low, average_precision_high``. Intervals are 95 % percentile intervals of the
-        bootstrap over images; what is undefined is NaN.
+        bootstrap over images; with few images of a class, that of its average precision lies too high. What is undefined is
+        NaN.
 
     Raises:
         ValueError: if there are no samples, a sample of several classes has no ``labels``, the model does not have a class,
