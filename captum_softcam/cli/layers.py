@@ -37,4 +37,8 @@ def _layers(options: argparse.Namespace) -> None:
         raise ValueError(
             f"model '{named(options.model)}' does not run at {options.size} pixels ({reason(error)}); try another --size."
         ) from error
+    if not choices:
+        raise ValueError(
+            f"no layer of model '{named(options.model)}' gives one map per image of {options.size} pixels; try another --size."
+        )
     Console().print(make_layer_table(choices))

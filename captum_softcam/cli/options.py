@@ -101,7 +101,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="state dict of a torchvision classifier")
     parser.add_argument("--weights", metavar="NAME", help="torchvision's own weights, e.g. DEFAULT")
     parser.add_argument("--classes", type=names, metavar="A,B", help="class names in the order of the logits")
-    parser.add_argument("--layer", metavar="NAME", help="layer of layer methods (default: the last one with a spatial map)")
+    parser.add_argument(
+        "--layer", metavar="NAME", help="layer of layer methods (default: the one that the command layers recommends)"
+    )
     parser.add_argument("--methods", type=names, metavar="A,B", help=_METHODS)
 
 

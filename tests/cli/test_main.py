@@ -563,6 +563,11 @@ class TestLayers:
         sentence = refused("layers", "--model", "vit_b_16", "--size", "160")
         assert "does not run at 160 pixels (Wrong image height! Expected 224 but got 160); try another --size." in sentence
 
+    def test_no_map(self):
+        assert f"no layer of model '{NAME}' gives one map per image of 1 pixels" in refused(
+            "layers", "--model", NAME, "--size", "1"
+        )
+
     def test_an_unknown_model(self):
         assert "model 'resnet5' is unknown. Closest: 'resnet50'" in refused("layers", "--model", "resnet5")
 
