@@ -35,7 +35,7 @@ from captum_softcam._intervention.dimensions import (
     with_prefix,
 )
 from captum_softcam._intervention.layout import FeatureLayout, read_layout
-from captum_softcam._intervention.operations import ELEMENTWISE, argument, drops_at_random, leaves, spellings
+from captum_softcam._intervention.operations import ELEMENTWISE, MADE_NEW, argument, drops_at_random, leaves, spellings
 
 __all__ = ["AxisTracker"]
 
@@ -45,10 +45,6 @@ _REDUCTIONS = (
 )
 _PLACE_OF_REDUCED = dict.fromkeys(_REDUCTIONS.split(), 1) | {"linalg_norm": 2, "linalg_vector_norm": 2, "norm": 2}
 _POOLS = "adaptive_avg_pool adaptive_max_pool avg_pool max_pool lp_pool max_unpool fractional_max_pool"
-_MADE_NEW = {f"new_{what}" for what in ("zeros", "ones", "full", "empty", "tensor")} | {
-    f"{what}_like" for what in ("zeros", "ones", "full", "empty", "rand", "randn")
-}
-
 Found = Dims | list["Dims | None"] | None
 """The dimensions of a tensor, or of each one in a tuple; None where they are unknown."""
 
@@ -190,7 +186,7 @@ class AxisTracker(TorchFunctionMode):
         self.random = self.random or drops_at_random(name, args, called.kwargs)
         rule = _RULES.get(name)
         if rule is None or not args or self.find(args[0]) is None:
-            tensors = [] if name in _MADE_NEW else _tensors((args, called.kwargs))
+            tensors = [] if name in MADE_NEW else _tensors((args, called.kwargs))
             tracked = any(self.find(value) is not None for value in tensors)
             if not tracked and all(map(self.is_constant, tensors)):
                 for value in _tensors(called.result):

@@ -25,7 +25,7 @@ from torch.overrides import TorchFunctionMode
 
 from captum_softcam._intervention.layout import FeatureLayout
 from captum_softcam._intervention.masks import PositionMask
-from captum_softcam._intervention.operations import ELEMENTWISE, argument, leaves, spellings
+from captum_softcam._intervention.operations import ELEMENTWISE, MADE_NEW, READ, argument, leaves, spellings
 from captum_softcam._intervention.token_copies import (
     Copies,
     Masks,
@@ -48,6 +48,7 @@ __all__ = ["TokenTail"]
 # Functions that combine or change values at equal places, unless they also compute along a dimension.
 _ALONG = {"softmax": 1, "_softmax": 1, "log_softmax": 1, "_log_softmax": 1, "normalize": 2}
 _UNUSED = "cumprod cumsum gumbel_softmax local_response_norm logcumsumexp softmin"
+_CASTS = {"to", "type_as"}
 _AT_EQUAL_PLACES = spellings(*ELEMENTWISE) - spellings(*_ALONG, *_UNUSED.split())
 _MOVES = {
     *("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "mT", "T", "t", "adjoint", "mH", "H"),
@@ -71,6 +72,7 @@ class TokenTail(TorchFunctionMode):
     def __init__(self, examples: int, known: int | None = None) -> None:
         super().__init__()
         self.short, self.prefix = False, 0
+        self._read = False
         self._examples, self._asked, self._first = examples, known, 1
         self._known: dict[int, tuple[weakref.ref[Tensor], Copies | None]] = {}
         self._masks = Masks(torch.ones(1, 0), False, examples)
@@ -84,6 +86,7 @@ class TokenTail(TorchFunctionMode):
             mask (PositionMask): that makes the copies, with one kernel for all channels.
         """
         self._known.clear()
+        self._read = False
         if features.dim() != 3:
             return
         grid = layout.grid or (features.shape[1 if layout.channels_last else 2],)
@@ -101,7 +104,7 @@ class TokenTail(TorchFunctionMode):
     def result(self, result: Any) -> Tensor | None:
         """Return the scores of all copies, those of an example in a row, the untouched one last; None if unknown."""
         copies = self._find(result) if isinstance(result, Tensor) else None
-        if copies is None or set(copies.roles) != {"n"} or copies.roles["n"] != -copies.rows.dim():
+        if self._read or copies is None or set(copies.roles) != {"n"} or copies.roles["n"] != -copies.rows.dim():
             return None
         return copies.rows if self._masks.has_copies(copies.rows, copies.roles["n"]) else None
 
@@ -129,19 +132,21 @@ class TokenTail(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a function and follow its result; torch calls this for every function while the mode is on."""
         kwargs = kwargs or {}
-        if not self._known or not any(self._is_known(value) for value in leaves((args, kwargs))):
-            return func(*args, **kwargs)
         name = func.__name__
         if name == "__get__":
-            name = func.__self__.__name__  # of a property such as x.T
-            if name not in _MOVES:
-                return func(*args, **kwargs)
+            name = func.__self__.__name__  # of a property such as x.T or x.shape
+        # The other arguments of these functions determine no more than the precision
+        read = args[:1] if name in _CASTS else (args, kwargs)
+        if name in READ or name in MADE_NEW or not any(self._is_known(value) for value in leaves(read)):
+            return func(*args, **kwargs)
         copies = self._followed(name, func, args, kwargs)  # first, because the function may write into its arguments
         result = func(*args, **kwargs)
         if name == "__setitem__":
             self._store(args[0], None)
-        elif not isinstance(result, torch.Size):
+        elif isinstance(result, (Tensor, tuple, list, dict)) and not isinstance(result, torch.Size):
             self._store(result, copies)
+        elif result is not None and func.__name__ != "__get__":
+            self._read = True  # a number that Python reads is that of the example, and may be another one for a copy
         return result
 
     def _followed(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
@@ -169,6 +174,9 @@ class TokenTail(TorchFunctionMode):
         first, rest = (args[0] if args else None), args[1:]
         if "out" in kwargs:
             raise NotFollowed
+        if name in _CASTS:
+            rest = changed(lambda value: value.rows if isinstance(value, Copies) else value, rest)
+            return self._parts(func, (first, *rest), kwargs)
         if name in _AT_EQUAL_PLACES:
             in_place = name.endswith("_") and (not name.endswith("__") or name.startswith("__i"))
             return apply(_without_writing(func) if in_place else func, args, kwargs, self._masks)

@@ -33,6 +33,7 @@ from captum_softcam._intervention.forward import Trace, agree, observe, refuse_r
 from captum_softcam._intervention.layout import FeatureLayout
 from captum_softcam._intervention.masks import PositionMask, make_mask
 from captum_softcam._intervention.operations import (
+    READ,
     acts_on_rows,
     drops_at_random,
     leaves,
@@ -45,8 +46,6 @@ from captum_softcam._scores import rounding
 
 __all__ = ["Choice", "Rows", "observe_copies"]
 
-# Functions that read no values: what they return does not change with the mask.
-_READ = {"dim", "size", "numel", "nelement", "ndimension", "is_floating_point", "is_contiguous", "stride", "__len__"}
 _TOKENS = (nn.LayerNorm, nn.MultiheadAttention, nn.Embedding, nn.EmbeddingBag, nn.RNNBase)
 
 
@@ -310,7 +309,7 @@ class _Shortcut(TorchFunctionMode):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         self.random = self.random or drops_at_random(name, args, kwargs)
-        if not self._known or self._lost or name in _READ:
+        if not self._known or self._lost or name in READ:
             return func(*args, **kwargs)
         known = [self._known[id(value)] for value in leaves((args, kwargs)) if id(value) in self._known]
         if not known:

@@ -22,6 +22,8 @@ __all__ = [
     "ELEMENTWISE",
     "FLATTENING",
     "LINEAR",
+    "MADE_NEW",
+    "READ",
     "acts_on_rows",
     "argument",
     "drops_at_random",
@@ -105,6 +107,18 @@ _OTHERS = (
 )
 ELEMENTWISE = {*ACTIVATIONS, *DROPOUTS, *_COPIES, *_OTHERS.split()}
 """Functions whose result has the dimensions of their arguments, whatever they compute along them."""
+
+
+MADE_NEW = {f"new_{what}" for what in ("zeros", "ones", "full", "empty", "tensor")} | {
+    f"{what}_like" for what in ("zeros", "ones", "full", "empty", "rand", "randn")
+}
+"""Functions that take nothing but shape, precision and device from a tensor."""
+
+READ = {
+    *("dim", "size", "numel", "nelement", "ndimension", "stride", "__len__", "is_contiguous", "is_floating_point"),
+    *("is_complex", "is_same_size", "get_device", "element_size", "data_ptr", "storage_offset", "is_pinned", "is_inference"),
+}
+"""Functions that read no values: what they return does not change with the mask."""
 
 
 def drops_at_random(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
