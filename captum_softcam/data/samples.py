@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from captum_softcam._fit import Fit
 from captum_softcam._names import closest, quoted, shown
@@ -196,13 +196,16 @@ def group_of(sample: Sample | ImageEntry) -> str:
 def groups_of(samples: Samples) -> list[str] | None:
     """Return the name of the image of every sample if it is known without reading one, else None.
 
-    It is known for the data sets of this package, for a ``Subset`` of one, and for a list of samples.
+    It is known for the data sets of this package, for a ``Subset`` or ``ConcatDataset`` of them, and for a list of samples.
     """
     if isinstance(samples, MaskedImages):
         return samples.groups
     if isinstance(samples, Subset):
         groups = groups_of(samples.dataset)  # type: ignore[arg-type]  # a data set of samples
         return None if groups is None else [groups[index] for index in samples.indices]
+    if isinstance(samples, ConcatDataset):
+        parts = [groups_of(part) for part in samples.datasets]  # type: ignore[arg-type]  # likewise
+        return None if None in parts else [name for part in parts for name in part or ()]
     if isinstance(samples, (list, tuple)):
         return [group_of(sample) for sample in samples]
     return None

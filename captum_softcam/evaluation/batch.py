@@ -268,6 +268,11 @@ def _shared_images(samples: Sequence[Sample]) -> tuple[list[int], list[Tensor]]:
                 f"samples '{shown(other.identifier)}' and '{shown(sample.identifier)}' are of the group "
                 f"{quoted(sample.group)} and have different images; a group is one image, so give each image its own."
             )
+        if (sample.labels, sample.undecided) != (other.labels, other.undecided):  # the first would decide for both
+            raise ValueError(
+                f"samples '{shown(other.identifier)}' and '{shown(sample.identifier)}' are of the group "
+                f"{quoted(sample.group)} and have different labels; all samples of an image have all its labels."
+            )
         places.append(place)
     return places, [sample.image for _, sample in first.values()]
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from captum_softcam._names import quoted, shown
+from captum_softcam._names import listed, quoted, shown
 from captum_softcam._scores import Scores, as_scores, class_logits, score_table
 from captum_softcam.data import Sample, Samples
 from captum_softcam.data.samples import UNKNOWN, group_of, groups_of
@@ -76,6 +76,11 @@ def _judged(sample: Sample, scores: list[float]) -> Judged:
     labels = known if sample.labels is None else sample.labels
     unknown = sample.labels is None and not known
     undecided = range(len(scores)) if unknown else sample.undecided
+    if sample.labels is not None and known and sample.target not in sample.labels:
+        raise ValueError(
+            f"sample '{shown(sample.identifier)}' has the class {quoted(sample.target)}, which is not among the labels of "
+            f"its image, {listed(sample.labels) or 'none'}; labels are all classes that the image shows."
+        )
     wrong = [label for label in (*labels, *undecided) if not 0 <= label < len(scores)]
     if wrong:
         raise ValueError(

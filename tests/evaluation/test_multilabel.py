@@ -12,10 +12,10 @@ import pytest
 import torch
 from comparisons import METHODS, make_model, make_samples, sorted_scores
 from reports import make_comparison
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from captum_softcam.data import Sample
-from captum_softcam.evaluation import Comparison, LocalEngine, class_performance, compare_methods
+from captum_softcam.evaluation import Comparison, CostMeter, LocalEngine, class_performance, compare_methods
 from captum_softcam.evaluation.batch import make_batch
 from captum_softcam.evaluation.performance import judge, performance_table
 from captum_softcam.evaluation.runner import _batches
@@ -115,6 +115,7 @@ def test_every_image_runs_once(size):
 def test_data_sets_whose_groups_are_not_known_share_within_a_batch():
     assert clean_forwards(Unknown(pairs()), 9) == len(LABELS)
     assert clean_forwards(Subset(pairs(), range(4)), 3) == 3, "classes 0 and 1, of three images"
+    assert clean_forwards(ConcatDataset([pairs()[:3], pairs()[3:]]), 3) == len(LABELS)
 
 
 @pytest.mark.parametrize("engine", [None, LocalEngine(workers=1)])
@@ -139,6 +140,13 @@ def test_rows_of_a_batch_are_gathered_from_its_images():
     assert torch.equal(shared.images, distinct.images[rows])
     assert torch.equal(shared.outputs, distinct.outputs[rows]), "to the last digit: both are one forward of five images"
     assert torch.equal(shared.masks.flatten(1).any(1), torch.tensor([row > 0 for row in rows]))
+
+
+def test_a_plain_forward_is_that_of_an_image(monkeypatch):
+    """Its time is divided by the images that ran, and not by their samples."""
+    monkeypatch.setattr(CostMeter, "__exit__", lambda self, *_: self._stack.close() or setattr(self, "seconds", 10.0))
+    _, seconds = make_batch(make_model(), pairs(), (16, 24), lambda images: images, "true")
+    assert seconds == 10 / len(LABELS)
 
 
 def test_an_interrupted_run_goes_on(tmp_path):
@@ -178,6 +186,20 @@ def test_a_group_is_one_image():
         compare_methods(make_model(), samples, METHODS, METRICS)
 
 
+def test_the_labels_of_an_image_are_those_of_all_its_samples():
+    samples = pairs()
+    samples[0] = replace(samples[0], labels=(0, 2, 3))
+    with pytest.raises(
+        ValueError, match=r"samples 's0/0' and 's0/2' are of the group 's0' and have different labels; all sa"
+    ):
+        compare_methods(make_model(), samples, METHODS, METRICS)
+    alone = [replace(pairs()[0], labels=(1, 2))]
+    with pytest.raises(
+        ValueError, match="sample 's0/0' has the class 0, which is not among the labels of its image, 1, 2; l"
+    ):
+        compare_methods(make_model(), alone, METHODS, METRICS)
+
+
 def test_images_that_are_not_finite_may_be_shared():
     samples = [replace(sample, image=sample.image.where(sample.image < 0.9, torch.nan)) for sample in pairs()]
     comparison = compare_methods(make_model(), samples, ["soft_cam"], ["pixel_auc"])
@@ -195,7 +217,10 @@ IMAGES = ["a", "a", "b", "c", "c", "c", "d", "a"]
 
 class TestIntervals:
     def test_means_and_differences_resample_images(self):
-        comparison = with_images(make_comparison(), IMAGES)
+        plain = make_comparison()
+        noise = np.random.default_rng(0).normal(size=len(plain.scores))  # or all differences were equal
+        plain = replace(plain, scores=plain.scores.assign(score=plain.scores["score"] + noise))
+        comparison = with_images(plain, IMAGES)
         scores = comparison.scores.set_index(["sample", "method", "metric"])["score"].unstack(["method", "metric"])
         scores = scores.loc[comparison.samples]
         one, other = scores["soft_cam", "pixel_auc"].to_numpy(), scores["grad_cam", "pixel_auc"].to_numpy()
@@ -204,7 +229,8 @@ class TestIntervals:
         row = comparison.differences("grad_cam").loc["soft_cam", "pixel_auc"]
         ends = [e[0] for e in mean_intervals((one - other)[:, None], IMAGES)]
         assert row[["mean", "low", "high"]].tolist() == pytest.approx(ends)
-        assert (comparison.summary()["low"] != make_comparison().summary()["low"]).all(), "and not samples"
+        assert (comparison.summary()["low"] != plain.summary()["low"]).all(), "and not samples"
+        assert comparison.differences()["low"].tolist() != plain.differences()["low"].tolist()
 
     def test_marks_count_images(self):
         assert make_comparison().differences()["better"].abs().sum() > 0
