@@ -62,7 +62,7 @@ def class_names(
         names = tuple(known or (imagenet_names() if outputs == IMAGENET_CLASSES else map(str, range(count))))
     else:
         names = read_classes(given) if isinstance(given, (str, Path)) else tuple(map(str, given))
-    if (len(names), count) == (1, 2):
+    if (outputs, len(names), count) == (1, 1, 2):
         names = (f"not {names[0]}", *names)
     if len(names) != count:
         raise ValueError(

@@ -18,8 +18,8 @@ from captum_softcam.softcam.architectures import WithoutMemory, classifier_names
 __all__ = ["build_again", "load_network", "new_network"]
 
 _DOORS = "timm:NAME, hf:FOLDER, package.module:factory, path/to/file.py:factory and FILE.safetensors"
-_CALLS = 50_000  # calls of torch that build a network besides those for its weights
-_CALLS_EACH = 200  # calls for each tensor of weights, mostly for its initial values
+_CALLS = 5_000  # calls of torch that build a network besides those for its weights
+_CALLS_EACH = 40  # calls for each tensor of weights, mostly for its initial values; networks of timm need 11
 _ROOM = 2**26  # numbers of a network beyond eight times those of its file, such as tables of positions
 
 
