@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from captum_softcam._files import owned
 from captum_softcam._names import listed, named, quoted
-from captum_softcam._scores import Scores, as_scores, check_kind, kind_in_words, predicted_classes, score_table
+from captum_softcam._scores import Scores, check_kind, kind_in_words, predicted_classes, score_table
 from captum_softcam.data import Sample, Samples
 from captum_softcam.data.samples import groups_of
 from captum_softcam.evaluation.assembly import assemble
@@ -480,14 +480,16 @@ def _settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return dict(json.loads(json.dumps(settings)))
 
 
+@torch.no_grad()
 def _fingerprints(scorer: BatchScorer, shape: Sequence[int], outputs: Tensor) -> dict[str, str]:
     """Return fingerprints of the model, by its weights, and of functions, by their values for a fixed image or outputs."""
     # A function has no digest, and its name does not tell its constants; its values do, here in six digits.
     ramp = torch.linspace(0, 1, math.prod(shape), device=device_of(scorer.model)).view(1, *shape)
     found = {"weights": _digest(scorer.model), "normalisation": _moments(scorer.normalize(ramp))}
     if not isinstance(scorer.scores, str):
-        ramp = torch.linspace(-3, 3, 3 * outputs.shape[1]).view(3, -1).to(outputs)
-        found["values of scores"] = _moments(as_scores(ramp, scorer.scores))
+        ramp = torch.linspace(-20, 20, 64 * outputs.shape[1]).view(64, -1).to(outputs)
+        # The function may be undefined for some of these outputs, such as a logarithm.
+        found["values of scores"] = _moments(scorer.scores(ramp).double().nan_to_num())
     return found
 
 

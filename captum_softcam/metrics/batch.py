@@ -104,6 +104,7 @@ class Batch:
         return class_logits(outputs, self.scores)
 
     @cached_property
+    @torch.no_grad()
     def confidence(self) -> Tensor:
         """Probability of the class in the untouched images, (N,); NaN outside [0, 1].
 

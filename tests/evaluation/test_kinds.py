@@ -250,6 +250,29 @@ def test_a_resumed_run_has_the_same_scores(samples, tmp_path):
         run(scores=partial(warmer, temperature=3), folder=tmp_path / "1", resume=True)
 
 
+class Temperature(nn.Module):
+    """A function with a parameter that requires a gradient, and that is undefined below 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.exponent = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values**self.exponent / 10
+
+
+def test_a_module_makes_scores(samples):
+    model = nn.Sequential(network(4), nn.Softplus()).eval()
+    run = partial(
+        compare_methods, model, samples, ["random"], ["deletion", "road", "adcc"], layer=f"0.{LAYER}", runner_up=True
+    )
+    found, expected = run(scores=Temperature()), run(scores=lambda values: values.sqrt() / 10)
+    assert found.failures.empty, found.failures["error"].tolist()
+    torch.testing.assert_close(torch.tensor(found.scores["score"]), torch.tensor(expected.scores["score"]), equal_nan=True)
+    assert found.manifest["scores"] == f"function {__name__}.Temperature"
+    assert found.manifest["fingerprints"]["values of scores"] == expected.manifest["fingerprints"]["values of scores"]
+
+
 def test_earlier_comparisons_took_the_softmax():
     assert _settings({"seed": 0}) == _settings({"seed": 0, "scores": "softmax"})
 

@@ -29,6 +29,7 @@ def outputs_of(
     return tables
 
 
+@torch.no_grad()
 def probabilities_of(
     forward_func: Callable[[Tensor], Tensor], images: Tensor, shown: Iterable[Tensor], targets: Tensor, scores: Scores
 ) -> Tensor:

@@ -123,6 +123,7 @@ def noisy_linear_imputation(images: Tensor, removed: Tensor, *, noise: float = 0
     return torch.where(removed, filled + noise * grain, values).to(images.dtype)
 
 
+@torch.no_grad()
 def _probability(outputs: Tensor, targets: Tensor, scores: Scores) -> Tensor:
     return of_class(as_scores(outputs, scores), targets)
 
