@@ -295,6 +295,8 @@ def settings(comparison: Comparison, view: View) -> dict[str, Any]:
     """Return the values of the settings: the manifest for readers, the call that repeats the run, all scores."""
     manifest = comparison.manifest
     known = {title: manifest[key] for key, title in _KNOWN.items() if manifest.get(key) not in (None, "", [], {})}
+    if not view.shared:
+        known.pop("images", None)  # as many as samples
     few = len(comparison.scores) < _LARGEST_TABLE  # a row has more than one byte, so do not format what is too large
     # File names that are not UTF-8 have lone surrogates, which UTF-8 cannot encode.
     table = comparison.scores.to_csv(index=False).encode("utf-8", "backslashreplace") if few else b""
