@@ -23,7 +23,7 @@ from captum_softcam.data.files import (
     read_table,
     refuse_outside,
 )
-from captum_softcam.data.samples import ImageEntry, MaskedImages
+from captum_softcam.data.samples import UNKNOWN, ImageEntry, MaskedImages
 
 __all__ = ["LabelRow", "LabelTableSamples", "read_label_table"]
 
@@ -46,7 +46,8 @@ class LabelTableSamples(MaskedImages):
 
     A cell is 1 where the image shows the class, 0 or empty where it does not, and -1 where that is uncertain; 1.0 is 1.
     One sample is one image and one class that it shows. The samples of an image share their ``group``, its name in the
-    table, and their ``labels``. An image that shows none of the classes makes no sample; a warning says how many do not.
+    table, and their ``labels``. An image that shows none of the classes makes no sample; a warning says how many do not, and
+    :meth:`every_image` returns them, too.
 
     ``masks/CLASS/NAME.*`` is the mask of the class in the image ``NAME``, true wherever a pixel of it is not zero; a sample
     without a mask has nothing to localise. Names of images are relative to ``images``, with or without their ending.
@@ -97,11 +98,12 @@ class LabelTableSamples(MaskedImages):
     ) -> None:
         folder, path = existing_folder(Path(images), "image folder"), Path(table)
         names, rows = read_label_table(path, classes, image_column, uncertain)
+        self._rows, self._find = rows, partial(_find, folder, allow_outside=allow_outside)
         _warn_of_others(rows, path)
         files = {} if masks is None else _masks(Path(masks))
         entries = []
         for row in rows:
-            file = _find(folder, row.image, row.place, allow_outside) if row.labels else folder
+            file = self._find(row.image, row.place) if row.labels else folder
             for label in row.labels:
                 mask = _mask(files, names[label], row.image, file)
                 name = f"{row.image}/{names[label]}"
@@ -112,6 +114,29 @@ class LabelTableSamples(MaskedImages):
                 f"mask folder '{shown(masks)}' has no mask for any image and class; expected e.g. '{shown(expected)}'."
             )
         super().__init__(entries, names, size, fit)
+
+    def every_image(self) -> MaskedImages:
+        """Return every image of the table once, also those that show none of the classes, to measure a classifier on.
+
+        Returns:
+            MaskedImages: samples without masks, whose ``labels`` are all classes that the image shows, perhaps none. Their
+            target is the first of them, or -1, unknown; pass them to
+            :func:`~captum_softcam.evaluation.class_performance`.
+
+        Raises:
+            FileNotFoundError: if an image is missing.
+        """
+        entries = [
+            ImageEntry(
+                self._find(row.image, row.place),
+                row.labels[0] if row.labels else UNKNOWN,
+                row.image,
+                labels=row.labels,
+                undecided=row.undecided,
+            )
+            for row in self._rows
+        ]
+        return MaskedImages(entries, self.classes, self.size, self.fit)
 
 
 def read_label_table(
@@ -196,7 +221,7 @@ def _warn_of_others(rows: Sequence[LabelRow], path: Path) -> None:
         )
 
 
-def _find(folder: Path, name: str, place: str, allow_outside: bool) -> Path:
+def _find(folder: Path, name: str, place: str, *, allow_outside: bool) -> Path:
     """Return the file that a row names, with or without its ending."""
     refuse_outside(name, place, allow_outside=allow_outside)
     if os.path.isfile(folder / name):

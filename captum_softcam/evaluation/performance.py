@@ -138,8 +138,9 @@ def class_performance(classifier: Classifier, samples: Samples, batch_size: int 
 
     over all pairs of an image :math:`x^+` that shows class k and one :math:`x^-` that does not; and over all thresholds t,
     the distinct scores from the highest, with recall :math:`R_t` and precision :math:`P_t`, without interpolation. Every
-    image counts once, and not at all for its undecided classes. Images that show no class make no samples, so that the
-    absent are images of other classes.
+    image counts once, and not at all for its undecided classes. Images that show no class make no samples for a comparison,
+    so that the absent are images of other classes; :meth:`~captum_softcam.data.LabelTableSamples.every_image` has the
+    healthy ones, too.
 
     Cost: one forward per image, and 1000 resamples; 2 s for 1000 images and 20 classes.
 

@@ -4,10 +4,13 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from image_files import SIDE, block, draw, message, same, write
 from PIL import Image
 
 from captum_softcam.data import LabelledImages, LabelTableSamples
+from captum_softcam.evaluation import class_performance
+from captum_softcam.softcam import Classifier
 
 CHEXPERT = """Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Edema,Pneumothorax,Support Devices
 set/valid/p1/view1.jpg,Female,68,Frontal,AP,,1.0,1.0,0.0
@@ -67,6 +70,22 @@ class TestReading:
         ):
             data = LabelTableSamples(folder, table, size=SIDE, classes=["Support Devices", "Edema", "Pneumothorax"])
         assert [(sample.identifier[10:12], sample.target) for sample in data] == [("p3", 0), ("p1", 1), ("p1", 2)]
+
+    def test_every_image_once(self, folder, table):
+        with pytest.warns(UserWarning, match="1 of 3 images"):
+            data = LabelTableSamples(folder, table, size=20, classes=["Edema", "Pneumothorax", "Support Devices"])
+        every = data.every_image()
+        assert [(sample.identifier[10:12], sample.target, sample.labels, sample.undecided) for sample in every] == [
+            ("p2", -1, (), ()),
+            ("p1", 0, (0, 1), ()),
+            ("p3", 2, (2,), (0,)),
+        ]
+        assert every[0].image.shape == (3, 20, 20)
+        net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 3)).eval()
+        classifier = Classifier("mine", net, data.classes, 20, (0, 0, 0), (1, 1, 1), scores="sigmoid")
+        table = class_performance(classifier, every)
+        assert table[["shown", "absent"]].iloc[:3].values.tolist() == [[1, 1], [1, 2], [1, 2]]
+        assert class_performance(classifier, data)["absent"].tolist()[:3] == [0, 1, 1], "without the healthy image"
 
     def test_masks(self, folder, table, tmp_path):
         mask(tmp_path / "masks/Edema/set/valid/p1/view1.png", (1, 3, 2, 5))
