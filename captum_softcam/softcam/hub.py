@@ -39,11 +39,9 @@ def refuse_unreachable(name: str, cure: str, error: object = "its address is not
 
 
 def cached_file(repository: str, name: str | None = None) -> str | None:
-    """Return the path of the weights of a repository that were downloaded before; None if there are none."""
+    """Return the path of the weights of a repository that were downloaded before, as safetensors; None if there are none."""
     from huggingface_hub import try_to_load_from_cache
 
-    for each in [name] if name else ["model.safetensors", "pytorch_model.bin"]:
-        found = try_to_load_from_cache(repository, each)
-        if isinstance(found, str):
-            return found
-    return None
+    name = name or "model.safetensors"
+    found = try_to_load_from_cache(repository, name) if name.endswith(".safetensors") else None
+    return found if isinstance(found, str) else None

@@ -12,6 +12,7 @@ import torch
 import torchvision
 from torch import nn
 
+from captum_softcam._fit import Fit
 from captum_softcam.softcam import Classifier, load_classifier, new_classifier
 from captum_softcam.softcam.networks import fit_head, last_layer
 
@@ -308,16 +309,17 @@ class TestTorchvisionWeights:
         assert {"mean": classifier.mean, "std": classifier.std} == IMAGENET
 
     @pytest.mark.parametrize(
-        ("name", "size", "mean", "std"),
+        ("name", "size", "mean", "std", "fit"),
         [
-            ("inception_v3", 299, *IMAGENET.values()),
-            ("efficientnet_v2_l", 480, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+            ("inception_v3", 299, *IMAGENET.values(), Fit("crop", 299 / 342)),
+            ("efficientnet_v2_l", 480, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), Fit("crop", 1.0, "bicubic")),
         ],
     )
-    def test_size_and_colours_are_the_presets(self, monkeypatch, name, size, mean, std):
+    def test_size_colours_and_fit_are_the_presets(self, monkeypatch, name, size, mean, std, fit):
         monkeypatch.setattr("torchvision.models.get_model", lambda *_arguments, **_options: nn.Identity())
         classifier = load_classifier(name, weights="IMAGENET1K_V1")
         assert (classifier.image_size, classifier.mean, classifier.std) == (size, mean, std)
+        assert classifier.fit == fit
 
 
 class TestNormalize:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from captum_softcam._fit import Fit
@@ -335,8 +336,9 @@ class TestTimm:
     def test_weights_of_the_cache_need_no_network(self, monkeypatch):
         torch.manual_seed(1)
         state = new_classifier(self.NAME).model.state_dict()
-        torch.save(state, "cached.bin")
-        monkeypatch.setattr("captum_softcam.softcam.from_timm.cached_file", lambda *_: str(Path("cached.bin").absolute()))
+        save_file(state, "cached.safetensors")
+        file = str(Path("cached.safetensors").absolute())
+        monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: file)
         found = load_classifier(self.NAME, weights="DEFAULT")
         assert torch.equal(found.model.fc.weight, state["fc.weight"])
         assert found.classes == imagenet_names()
