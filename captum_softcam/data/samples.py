@@ -184,7 +184,7 @@ class MaskedImages(Dataset[Sample]):
 
     @property
     def groups(self) -> list[str]:
-        """Name of the image of every sample, by index; samples of one image share it. Cost: no file is read."""
+        """Names of the images of all samples, in their order, without reading a file; samples of one image share a name."""
         return [group_of(entry) for entry in self._entries]
 
 
