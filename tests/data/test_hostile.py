@@ -25,6 +25,7 @@ from captum_softcam.data import (
     ImageFolderSamples,
     ImageNetSamples,
     LabelledImages,
+    LabelTableSamples,
     OxfordPetSamples,
     VOCSamples,
     read_image,
@@ -500,6 +501,10 @@ class TestMutations:
         ]
         contents = [damaged_csv(choose, rows) for _ in range(200)]
         self._all(folder, path, contents, lambda: BoxTableSamples(folder / "i", path, SIDE))
+        rows = [["Path", "Sex", "Edema", "Fracture"], ["a.png", "Male", "1.0", "-1.0"], ["b", "Female", "", "1"]]
+        contents = [damaged_csv(choose, rows) for _ in range(200)]
+        draw(folder / "i/b.png")
+        self._all(folder, path, contents, lambda: LabelTableSamples(folder / "i", path, size=SIDE))
         rows = [["path", "label", "split"], ["a.png", "x", "train"], ["a.png", "y", "val"]]
         contents = [damaged_csv(choose, rows) for _ in range(200)]
         self._all(folder, path, contents, lambda: LabelledImages.from_csv(path))
