@@ -63,9 +63,10 @@ def _explain(options: argparse.Namespace) -> None:
         # Matplotlib infers the format from a path only; for an open file it would write PNG.
         figure.savefig(file, dpi=150, format=out.suffix[1:].lower())
     probabilities: Any = example.probabilities  # explain_sample fills them in
+    form = ".4g" if classifier.scores == "identity" else ".3f"  # values of any size, or probabilities
     if len(probabilities) > 1:  # a regression has one value, and predicts no class
-        print(f"predicted: {shown(classifier.classes[predicted])} ({probabilities[predicted]:.3f})")
-    print(f"explained: {shown(classifier.classes[target])} ({probabilities[target]:.3f})")
+        print(f"predicted: {shown(classifier.classes[predicted])} ({probabilities[predicted]:{form}})")
+    print(f"explained: {shown(classifier.classes[target])} ({probabilities[target]:{form}})")
     print(f"picture: {shown(out, LINE)}")
 
 

@@ -336,6 +336,30 @@ def _with_image(image: torch.Tensor, **maps: torch.Tensor) -> Example:
     )
 
 
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid", "identity", "function mine.graded"])
+def test_scores_that_are_no_probabilities_are_values(kind, tmp_path):
+    comparison = make_comparison(examples=[dataclasses.replace(make_example(0), scores=kind)])
+    comparison.manifest.update(scores=kind, outputs=3)
+    source = _write(comparison, tmp_path)
+    (entry,) = _data(source)["gallery"]["samples"]
+    assert entry["probable"] == (kind in ("softmax", "sigmoid"))
+    assert ("Probability of the explained class" in Page(source).words) == entry["probable"]
+    assert ("Score of the explained class" in Page(source).words) != entry["probable"]
+    assert kind in Page(source).words
+    assert entry["prediction"] is not None
+
+
+def test_a_regression_predicts_no_class(tmp_path):
+    value = dataclasses.replace(make_example(0), scores="identity", probabilities=torch.tensor([1.25e-7]), runner_up=None)
+    comparison = make_comparison(examples=[dataclasses.replace(value, runner_up_maps={})])
+    comparison.manifest.update(scores="identity", outputs=1)
+    source = _write(comparison, tmp_path)
+    (entry,) = _data(source)["gallery"]["samples"]
+    assert (entry["prediction"], entry["probabilities"]) == (None, [1.25e-7])
+    assert "classified correctly" not in Page(source).words
+    assert "with one value each" in Page(source).words
+
+
 def test_signals_are_left_out_and_counted():
     signal = _with_image(torch.zeros(2, 30), soft_cam=torch.zeros(1, 5))
     alone = make_comparison(examples=[signal])

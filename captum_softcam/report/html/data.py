@@ -152,10 +152,18 @@ def _entry(comparison: Comparison, view: View, example: Example, note: str) -> d
         "target": example.target,
         "runner_up": example.runner_up if example.runner_up_maps else None,
         "prediction": int(own["prediction"].iloc[0]) if len(own) and view.predicts else None,
-        "probabilities": None if example.probabilities is None else [round(p, 5) for p in example.probabilities.tolist()],
+        # Significant digits, because scores may be values of any size.
+        "probabilities": None
+        if example.probabilities is None
+        else [float(f"{p:.5g}") for p in example.probabilities.tolist()],
         "probable": example.scores in ("softmax", "sigmoid"),  # else they are values of any size
         "scores": [[found.get((method, metric)) for metric in view.grouped] for method in view.methods],
     }
+
+
+def _short(values: list[float]) -> list[float]:
+    """Round to five significant digits; scores may be values of any size."""
+    return [float(f"{value:.5g}") for value in values]
 
 
 def _jpeg(image: Tensor) -> str:
