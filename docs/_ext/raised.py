@@ -8,6 +8,7 @@ package nor Sphinx, so that the tests can use it without the extra ``docs``.
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -121,6 +122,8 @@ class _File:
     def _raised(self, node: ast.Raise) -> Iterator[Message]:
         exception = node.exc
         if not isinstance(exception, ast.Call):
+            if _is_signal(exception):
+                return
             if _root(exception) not in self._caught(node):
                 raise self._lost(node)
             return  # re-raises an error of another library
@@ -216,6 +219,13 @@ class _File:
             f"captum_softcam/{self.module}:{line} raises an error whose text docs/_ext/raised.py cannot follow: "
             f"{ast.unparse(node)}. Write it as a string or an f-string."
         )
+
+
+def _is_signal(exception: ast.expr | None) -> bool:
+    """Check whether a class of the library is raised without words: a signal, which is caught within the library."""
+    if isinstance(exception, ast.IfExp):
+        return _is_signal(exception.body) and _is_signal(exception.orelse)
+    return isinstance(exception, ast.Name) and exception.id[0].isupper() and not hasattr(builtins, exception.id)
 
 
 def _root(value: ast.expr | None) -> str:
