@@ -282,10 +282,10 @@ def _graph_of_logits(model: nn.Module, head: Head) -> fx.GraphModule:
 
 
 def _compared(given: Tensor, wanted: Tensor, scale: float = 0.0) -> Comparison:
-    """Compare two tables of logits, of which one of a single row may lack the dimension of the batch."""
+    """Compare two tables of logits; that of the source may lack the dimension of a single row, or of a single class."""
     largest = float(wanted.abs().max())
     moved = float("inf")
-    if given.shape == wanted.shape or (len(given) == 1 and given.numel() == wanted.numel()):
+    if given.numel() == wanted.numel() and (given.shape == wanted.shape or 1 in given.shape[:2]):
         moved = float((given.reshape(wanted.shape) - wanted).abs().max())
     # A logit is the mean of its evidence, which may be far larger and cancel: its rounding errors grow with the evidence.
     return Comparison(moved, rounding(wanted) * max(scale, largest), largest)

@@ -151,6 +151,16 @@ def test_two_poolings_are_refused():
             _converted(Ensemble(take))
 
 
+@pytest.mark.parametrize("form", [lambda y: y.squeeze(1), lambda y: y[:, 0], lambda y: y.view(-1), lambda y: y.squeeze()])
+@torch.no_grad()
+def test_a_single_logit_without_its_dimension(form):
+    for head, exact in ((lambda net, x: net.first(x), True), (lambda net, x: net.last(net.wide(x).relu()), False)):
+        converted, model, images = _converted(Wrapped(Net(head, classes=1), form))
+        assert converted(images).shape == (2, 1)
+        assert converted.conversion.exact == exact
+        assert exact == torch.allclose(converted(images)[:, 0], model(images))
+
+
 LOGARITHMS = {
     "log-softmax": lambda y: y.log_softmax(1),
     "its module": nn.LogSoftmax(dim=-1),
