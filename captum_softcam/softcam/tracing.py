@@ -8,6 +8,7 @@ a tensor cannot be traced.
 
 from __future__ import annotations
 
+import builtins
 import inspect
 import math
 import operator
@@ -26,6 +27,7 @@ from captum_softcam.softcam.model import ShapesOnly
 __all__ = ["Tracer", "acts_in_place", "rows_to_grid", "same_branch"]
 
 
+_TRACING = threading.Lock()  # torch.fx patches nn.Module for the time of a trace, and so does Tracer.trace
 _WRITING = {"iadd", "isub", "imul", "itruediv", "ifloordiv", "ipow", "setitem"}  # of Python's operator module
 
 
@@ -92,6 +94,46 @@ class Tracer(fx.Tracer):
         self.guarded: set[fx.Node] = set()
         self.running = False
         self.thread = threading.get_ident()  # other threads may run models while torch.fx patches nn.Module
+
+    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
+        """Trace a model, with ``isinstance`` of the values, and calls of scripted and autograd functions as single steps.
+
+        All three are patched for the time of the trace, as torch.fx patches ``nn.Module``. A proxy with the ``__class__`` of
+        its value would be simpler, but functions in C would read it as a tensor, and end the process.
+        """
+        function, script = torch.autograd.Function, torch.jit.ScriptFunction
+        with _TRACING:
+            apply, call, check = vars(function)["apply"], vars(script)["__call__"], builtins.isinstance
+
+            def recorded_apply(kind: Any, *args: Any, **kwargs: Any) -> Any:
+                return self._recorded(kind.__name__, apply.__get__(None, kind), args, kwargs)
+
+            def recorded_call(scripted: Any, *args: Any, **kwargs: Any) -> Any:
+                return self._recorded(scripted.name, call.__get__(scripted), args, kwargs)
+
+            def check_of_value(value: Any, kinds: Any, /) -> bool:
+                known = self.values.get(value.node, Ellipsis) if type(value) is _Proxy else Ellipsis
+                return check(value, kinds) or (known is not Ellipsis and check(known, kinds))
+
+            function.apply = classmethod(recorded_apply)
+            script.__call__ = recorded_call  # type: ignore[method-assign, assignment]
+            builtins.isinstance = check_of_value
+            try:
+                return super().trace(root, concrete_args)
+            finally:
+                function.apply = apply
+                script.__call__ = call  # type: ignore[method-assign]
+                builtins.isinstance = check
+
+    def _recorded(self, name: str, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if self._is_passive() or not any(type(value) is _Proxy for value in (*args, *kwargs.values())):
+            return run(*args, **kwargs)
+
+        def step(*args: Any, **kwargs: Any) -> Any:
+            return run(*args, **kwargs)
+
+        step.__name__ = step.__qualname__ = name
+        return self.create_proxy("call_function", step, args, kwargs)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002 (torch.fx's signature)
         """Return whether a module is not traced into; called by torch.fx."""
@@ -231,12 +273,6 @@ def _plain(output: Any) -> Any:
 class _Proxy(fx.Proxy):
     """A proxy that behaves like its value for the example."""
 
-    # isinstance() asks for __class__ if type() is not a subclass, so that it is true for the class of the value.
-    @property  # type: ignore[misc]
-    def __class__(self) -> Any:
-        value = self.tracer.value(self.node, Ellipsis)  # type: ignore[attr-defined]  # of our tracer
-        return _Proxy if value is Ellipsis else type(value)
-
     def __getattr__(self, k: str) -> Any:
         value = self.tracer.value(self.node, Ellipsis)  # type: ignore[attr-defined]
         if value is Ellipsis:
@@ -258,6 +294,10 @@ class _Proxy(fx.Proxy):
         if value is Ellipsis or isinstance(value, Tensor):
             raise fx.proxy.TraceError("symbolically traced variables cannot be used as inputs to control flow")
         return item in value
+
+    def __format__(self, format_spec: str) -> str:
+        value = self.tracer.value(self.node, Ellipsis)  # type: ignore[attr-defined]
+        return repr(self) if value is Ellipsis or isinstance(value, Tensor) else format(value, format_spec)
 
     def __index__(self) -> int:
         return int(self.tracer.number(self, lambda value: value.__index__()))  # type: ignore[attr-defined]

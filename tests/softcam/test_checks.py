@@ -69,6 +69,9 @@ def _asked(question):
 
 
 ANSWERED = {
+    "text of a shape": lambda net, x: f"{x.shape[1]:d} {x.dim():.1f}" == "3 4.0",
+    "limits of its dtype": lambda net, x: torch.finfo(x.dtype).eps < 1,
+    "entries joined to others": lambda net, x: len((x, *torch.split(x, 1, 1)[1:])) == 3,
     "isinstance": lambda net, x: isinstance(x, torch.Tensor),
     "is_tensor": lambda net, x: torch.is_tensor(x),
     "a list": lambda net, x: not isinstance(x, (list, tuple)),
@@ -130,6 +133,31 @@ def _assert_exact(model: nn.Module, take=lambda out: out) -> None:
 @pytest.mark.parametrize("question", ANSWERED)
 def test_the_branch_of_the_model_is_taken(question):
     _assert_exact(Net(_asked(ANSWERED[question])))
+
+
+class _Swish(torch.autograd.Function):
+    @staticmethod
+    def forward(_ctx, x):
+        return x * torch.sigmoid(x)
+
+    @staticmethod
+    def backward(_ctx, gradient):
+        return gradient
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
+def test_functions_in_c_that_would_read_a_proxy_as_a_tensor():
+    """They ended the process."""
+
+    def swish(x: torch.Tensor) -> torch.Tensor:
+        return x * torch.sigmoid(x)
+
+    call, apply = torch.jit.ScriptFunction.__call__, vars(torch.autograd.Function)["apply"]
+    for function in (torch.jit.script(swish), _Swish.apply, lambda x: _Swish.apply(x)):
+        _assert_exact(Net(lambda net, x, function=function: net.fc(function(net.features(x)).mean((2, 3)))))
+    assert torch.jit.ScriptFunction.__call__ == call  # put back
+    assert isinstance.__module__ == "builtins"
+    assert vars(torch.autograd.Function)["apply"] is apply
 
 
 def test_optional_arguments_keep_their_defaults():
