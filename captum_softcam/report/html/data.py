@@ -152,10 +152,7 @@ def _entry(comparison: Comparison, view: View, example: Example, note: str) -> d
         "target": example.target,
         "runner_up": example.runner_up if example.runner_up_maps else None,
         "prediction": int(own["prediction"].iloc[0]) if len(own) and view.predicts else None,
-        # Significant digits, because scores may be values of any size.
-        "probabilities": None
-        if example.probabilities is None
-        else [float(f"{p:.5g}") for p in example.probabilities.tolist()],
+        "probabilities": None if example.probabilities is None else _short(example.probabilities.tolist()),
         "probable": example.scores in ("softmax", "sigmoid"),  # else they are values of any size
         "scores": [[found.get((method, metric)) for metric in view.grouped] for method in view.methods],
     }
