@@ -24,6 +24,7 @@ MODELS = {
     "mobileone_s0": (True, True),
     "repvgg_a0": (True, True),
     "rexnet_100": (True, True),
+    "repvit_m0_9": (True, True),
     "hrnet_w18_small": (True, False),
     "dla34": (True, False),
     "mobilenetv3_small_050": (False, True),
