@@ -7,20 +7,27 @@ import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captum_softcam._files import owned
-from captum_softcam._names import LINE, shown
+from captum_softcam._names import LINE, listed, named, shown
 from captum_softcam.cli.data import DATA_OPTIONS, add_data_options, load_samples, names_data
-from captum_softcam.cli.options import (
+from captum_softcam.cli.model import (
     add_model_options,
-    brings_weights,
+    has_numbers_for_classes,
+    load_model,
+    model_notes,
+    refuse_stored_code,
+    scored_classes,
+)
+from captum_softcam.cli.options import (
+    add_method_options,
     count,
     in_words,
-    load_model,
     missing_extra_in_words,
     names,
     plain_options,
@@ -31,7 +38,7 @@ from captum_softcam.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from captum_softcam.data import Samples
+    from captum_softcam.data import MaskedImages, RetinalLesions
     from captum_softcam.evaluation import Comparison, Engine
     from captum_softcam.softcam import Classifier
 
@@ -53,7 +60,8 @@ def add_compare(commands: Any) -> None:
         "compare --resume --out DIR",
     )
     parser.set_defaults(run=partial(_compare, parser))
-    add_model_options(parser)
+    add_model_options(parser, "lesions_softcam")
+    add_method_options(parser)
     add_data_options(parser)
     parser.add_argument("--samples", type=positive, metavar="N", help="number of samples (default: 48, or all of your data)")
     parser.add_argument("--metrics", type=names, metavar="A,B", help="names of metrics, or all; see captum-softcam metrics")
@@ -80,7 +88,7 @@ def add_compare(commands: Any) -> None:
 def _compare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     from captum_softcam.evaluation.checkpoint import refuse_existing
 
-    asked = options.report
+    asked, options.named = options.report, options.model
     if asked is not None:  # before the run, because a refusal after hours would be too late
         refuse_existing(asked, "--report")
     complete = None
@@ -110,7 +118,7 @@ def _advice_to_resume(options: argparse.Namespace, asked: Path | None) -> Iterat
         # Nothing of this run is there to resume: the folder belongs to another run, or was not created or kept.
         if isinstance(stop, FileExistsError | BlockingIOError) or not os.path.lexists(options.out):
             raise
-        command = resume_command("compare", options.out)
+        command = resume_command(options)
         if options.resume and asked is not None:  # the settings in the folder do not have it
             command += f" --report {shlex.quote(str(asked))}"
         complete = is_complete(options.out)
@@ -148,12 +156,13 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Compar
 
     from captum_softcam.evaluation import compare_methods
 
+    refuse_stored_code(options.named, options)
     classifier, samples = _model_and_samples(options)
     # the first samples are a balanced choice, because all readers alternate between the classes
     count = min(options.samples or len(samples), len(samples))
-    return compare_methods(
+    comparison = compare_methods(
         classifier.model.to(_device(options)),
-        Subset(samples, range(count)),  # type: ignore[arg-type]  # it has a length
+        Subset(samples, range(count)),
         options.methods,
         _metrics(options),
         layer=options.layer,
@@ -172,6 +181,20 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Compar
         notes={**_provenance(options, classifier), "command": plain_options(parser, options)},
         show_progress=True,
     )
+    _print_cut_off(comparison, samples, count)
+    return comparison
+
+
+def _print_cut_off(comparison: Comparison, samples: RetinalLesions | MaskedImages, count: int) -> None:
+    """Print how many of the masks lie in the margins that are cut off, so that the network did not see their regions."""
+    from captum_softcam.data import RetinalLesions
+
+    if isinstance(samples, RetinalLesions):
+        return
+    masked = sum(samples.has_mask(index) for index in range(count))
+    missing = masked - int(comparison.manifest["samples_with_mask"])
+    if missing > 0:
+        print(f"{missing} of {masked} masks lie in the margin that is cut off and do not count for localisation; see --fit.")
 
 
 def _write(options: argparse.Namespace, comparison: Comparison) -> None:
@@ -226,25 +249,39 @@ def _restore(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Co
     return complete
 
 
-def _model_and_samples(options: argparse.Namespace) -> tuple[Classifier, Samples]:
+def _model_and_samples(options: argparse.Namespace) -> tuple[Classifier, RetinalLesions | MaskedImages]:
     """Load the classifier and the samples; the classes are the model's if it has them, else those of the data."""
     from captum_softcam.data import RetinalLesions
     from captum_softcam.softcam import EMBEDDED
 
-    if names_data(options):
-        bare = options.checkpoint is not None and options.classes is None and options.weights is None
-        if bare and not brings_weights(options.model):  # opened with size 1 for its classes alone; no image is read
-            options.classes = list(load_samples(options, 1, None).classes)
-        classifier = load_model(options)
-        samples = load_samples(options, classifier.image_size, classifier.classes)
+    own = names_data(options)
+    if not own and options.model not in EMBEDDED:
+        raise ValueError(f"model '{options.model}' needs --images: the embedded lesions are for the embedded models.")
+    classifier = load_model(options)
+    if own:
+        classifier = _with_classes_of_data(options, classifier)
+        samples = load_samples(options, classifier, scored_classes(classifier))
         if not samples.masked:
             _leave_localisation_out(options)
         return classifier, samples
-    classifier = load_model(options)
-    if options.model not in EMBEDDED:
-        raise ValueError(f"model '{options.model}' needs --images: the embedded lesions are for the embedded models.")
     options.samples = options.samples or _DEMO_SAMPLES
     return classifier, RetinalLesions("test", length=max(options.samples, _ACCURACY_SAMPLES), size=classifier.image_size)
+
+
+def _with_classes_of_data(options: argparse.Namespace, classifier: Classifier) -> Classifier:
+    """Name the classes after those of the data, if nothing but their number is known."""
+    if options.classes is not None or not has_numbers_for_classes(classifier):
+        return classifier
+    found = load_samples(options, classifier, None).classes  # no image is read
+    known = scored_classes(classifier)
+    if not found or set(found) <= set(known):  # images without classes, or folders that have the numbers
+        return classifier
+    if len(found) != len(known):
+        raise ValueError(
+            f"model '{named(classifier.name)}' has {len(known)} classes without names, the data {len(found)} "
+            f"({listed(found, 80)}); name all classes of the model in the order of its logits by --classes A,B or FILE."
+        )
+    return replace(classifier, classes=tuple(found))
 
 
 def _metrics(options: argparse.Namespace) -> list[str] | None:
@@ -308,10 +345,7 @@ def _provenance(options: argparse.Namespace, classifier: Classifier) -> dict[str
     """Record where model and data came from, for the manifest."""
     data = {name: str(getattr(options, name)) for name in DATA_OPTIONS if getattr(options, name) is not None}
     return {
-        "model": classifier.name,
-        "checkpoint": str(options.checkpoint) if options.checkpoint else None,
-        "weights": options.weights,
-        "classes": list(classifier.classes),
+        **model_notes(options, classifier),
         "data": data or {"images": "RetinalLesions, split 'test', seed 0"},
     }
 

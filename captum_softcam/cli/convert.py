@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from captum_softcam._names import LINE, shown
-from captum_softcam.cli.options import brings_weights, load_model, missing_extra_in_words, names, positive, untrained
+from captum_softcam.cli.model import add_model_options, load_model
+from captum_softcam.cli.options import missing_extra_in_words, positive
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,27 +18,19 @@ if TYPE_CHECKING:
 
 __all__ = ["add_convert"]
 
-_MODEL_HELP = "lesions_black_box (default), a torchvision classifier, or a .safetensors file of train or convert"
-
 
 def add_convert(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "convert",
         help="convert a classifier to a SoftCAM model, and write it as safetensors or ONNX",
-        description="Convert a classifier to a SoftCAM model without training, and report what changed. A torchvision "
-        "classifier without weights is only reported on; with weights, or from a file, the result can be written.",
+        description="Convert a classifier to a SoftCAM model without training, and report what changed. A network without "
+        "weights is only reported on; with weights, or from a file, the result can be written.",
     )
     parser.set_defaults(run=_convert)
-    parser.add_argument("--model", default="lesions_black_box", metavar="NAME", help=_MODEL_HELP)
-    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="state dict for a torchvision classifier")
-    parser.add_argument("--weights", metavar="NAME", help="torchvision's own weights, e.g. DEFAULT")
-    parser.add_argument("--classes", type=names, metavar="A,B", help="class names in the order of the logits")
+    add_model_options(parser, "lesions_black_box")
     parser.add_argument("--num-classes", type=positive, metavar="N", help="outputs of a new, untrained last layer")
     parser.add_argument("--output-stride", type=int, choices=(16, 8), help="input pixels per position of the evidence")
-    parser.add_argument(
-        "--size", type=positive, metavar="PIXELS", help="side of the test images (default: the model's input)"
-    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="new file of the converted model (safetensors)")
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="new ONNX file with logits and evidence")
 
@@ -52,7 +45,8 @@ def _convert(options: argparse.Namespace) -> None:
     if options.onnx is not None:
         with missing_extra_in_words():  # after --out is written, the same command would be refused
             check_packages()
-    classifier = _converted(options, _source(options))
+    # With random weights if none are passed and no file is requested.
+    classifier = _converted(options, load_model(options, random=not (options.out or options.onnx)))
     print(classifier.model.conversion)
     if options.out is not None:
         print(f"model: {shown(classifier.save(options.out), LINE)}")
@@ -65,15 +59,6 @@ def _convert(options: argparse.Namespace) -> None:
             raise KeyboardInterrupt(f"'{shown(options.out)}' was written, the ONNX file was not") from stop
 
 
-def _source(options: argparse.Namespace) -> Classifier:
-    """Load the classifier to convert, with random weights if none are passed and no file is requested."""
-    if brings_weights(options.model) or options.checkpoint or options.weights:
-        return load_model(options)
-    if options.out or options.onnx:
-        raise ValueError(f"model '{options.model}' has no weights yet; use --checkpoint or --weights to write it.")
-    return untrained(options.model)
-
-
 def _converted(options: argparse.Namespace, classifier: Classifier) -> Classifier:
     from captum_softcam.softcam import SoftCamModel, convert_to_softcam
 
@@ -81,15 +66,14 @@ def _converted(options: argparse.Namespace, classifier: Classifier) -> Classifie
         if options.num_classes or options.output_stride:
             raise ValueError(f"model '{options.model}' is converted already; leave --num-classes and --output-stride out.")
         return classifier
-    size = options.size or classifier.image_size
     model = convert_to_softcam(
         classifier.model,
-        _probe(replace(classifier, image_size=size)),
+        _probe(classifier),
         num_classes=options.num_classes,
         output_stride=options.output_stride,
     )
     classes = map(str, range(options.num_classes)) if options.num_classes else classifier.classes
-    return replace(classifier, model=model, classes=tuple(classes), image_size=size)
+    return replace(classifier, model=model, classes=tuple(classes))
 
 
 def _probe(classifier: Classifier) -> Tensor:

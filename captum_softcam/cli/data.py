@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captum_softcam._names import shown
+from captum_softcam.cli.model import scored_classes
 from captum_softcam.cli.options import ALLOW_OUTSIDE
 
 if TYPE_CHECKING:
     from captum_softcam.data import MaskedImages
+    from captum_softcam.softcam import Classifier
 
 __all__ = ["DATA_OPTIONS", "add_data_options", "load_samples", "names_data"]
 
@@ -23,7 +26,7 @@ DATA_OPTIONS = ("images", "masks", *_SETS)
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose images and their annotations."""
     group = parser.add_argument_group("data", "default: the embedded retinal lesions")
-    group.add_argument("--images", type=Path, metavar="DIR", help="images in one folder per class")
+    group.add_argument("--images", type=Path, metavar="DIR", help="images in one folder per class, or unsorted")
     group.add_argument("--masks", type=Path, metavar="DIR", help="masks with the same relative names as --images")
     group.add_argument("--voc", type=Path, metavar="DIR", help="a year of PASCAL VOC, such as VOCdevkit/VOC2007")
     group.add_argument("--coco", type=Path, metavar="JSON", help="COCO detection annotations of --images")
@@ -61,24 +64,39 @@ def names_data(options: argparse.Namespace) -> bool:
     return bool(given) or options.images is not None
 
 
-def load_samples(options: argparse.Namespace, size: int, classes: Sequence[str] | None) -> MaskedImages:
+def load_samples(options: argparse.Namespace, classifier: Classifier, classes: Sequence[str] | None) -> MaskedImages:
     """Open the user's data set; ``classes`` are the model's, in the order of its logits, if they are known."""
     from captum_softcam import data
+    from captum_softcam.data.files import image_files
+
+    size, fit, outside = classifier.image_size, classifier.fit, options.allow_outside
 
     split: dict[str, Any] = {} if options.split is None else {"split": options.split}
     if options.voc is not None:
-        return data.VOCSamples(options.voc, size=size, classes=classes, **split)
+        return data.VOCSamples(options.voc, size=size, classes=classes, fit=fit, **split)
     if options.coco is not None:
-        return data.CocoSamples(options.images, options.coco, size, classes, allow_outside=options.allow_outside)
+        return data.CocoSamples(options.images, options.coco, size, classes, fit=fit, allow_outside=outside)
     if options.pets is not None:
-        two = classes is not None and len(classes) == 2
-        return data.OxfordPetSamples(options.pets, size=size, target="species" if two else "breed", **split)
+        two = len(scored_classes(classifier)) == 2
+        return data.OxfordPetSamples(options.pets, size=size, target="species" if two else "breed", fit=fit, **split)
     if options.boxes is not None:
-        return data.BoxTableSamples(options.images, options.boxes, size, classes, allow_outside=options.allow_outside)
+        return data.BoxTableSamples(options.images, options.boxes, size, classes, fit=fit, allow_outside=outside)
     if options.labels is not None:
         return data.LabelTableSamples(
-            options.images, options.labels, options.masks, size, classes, allow_outside=options.allow_outside
+            options.images, options.labels, options.masks, size, classes, fit=fit, allow_outside=outside
         )
     if options.imagenet is not None:
-        return data.ImageNetSamples(options.imagenet, size)
-    return data.ImageFolderSamples(options.images, options.masks, size, classes)
+        return data.ImageNetSamples(options.imagenet, size, classes, fit)
+    if _has_folders(options.images):
+        return data.ImageFolderSamples(options.images, options.masks, size, classes, fit)
+    if options.explain == "true" and image_files(options.images):
+        raise ValueError(
+            f"--images '{shown(options.images)}' has no class folders, so the classes of the images are not known; sort "
+            "them into CLASS/IMAGE, or explain the predicted class: --explain predicted."
+        )
+    return data.UnlabelledImages(options.images, options.masks, size, classes or (), fit)
+
+
+def _has_folders(folder: Path) -> bool:
+    """Check for folders; where there is none at all, the reader of folders says what is missing."""
+    return not folder.is_dir() or any(path.is_dir() and not path.name.startswith(".") for path in folder.iterdir())

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from captum_softcam._names import LINE, listed, named, shown
-from captum_softcam.cli.options import add_model_options, load_model
+from captum_softcam.cli.model import add_model_options, load_model, scored_classes
+from captum_softcam.cli.options import add_method_options
 
 __all__ = ["add_explain"]
 
@@ -22,7 +23,8 @@ def add_explain(commands: Any) -> None:
     )
     parser.set_defaults(run=_explain)
     parser.add_argument("image", type=Path, metavar="IMAGE", help="image file")
-    add_model_options(parser)
+    add_model_options(parser, "lesions_softcam")
+    add_method_options(parser)
     parser.add_argument(
         "--target", metavar="CLASS", help="name or number of the class to explain (default: the predicted one)"
     )
@@ -45,11 +47,12 @@ def _explain(options: argparse.Namespace) -> None:
     out = _picture(options.out or Path(f"{options.image.stem}-panel.png"))
     refuse_existing(out)
     classifier = load_model(options)
-    image = read_image(options.image, classifier.image_size)
+    classes = scored_classes(classifier)
+    image = read_image(options.image, classifier.image_size, classifier.fit)
     with torch.no_grad():  # otherwise the logits would keep all activations in memory until the end
         logits = classifier.model(classifier.normalize(image[None]))
     predicted = int(predicted_classes(logits, classifier.scores))
-    target = predicted if options.target is None else _class_number(options.target, classifier.classes)
+    target = predicted if options.target is None else _class_number(options.target, classes)
     example = explain_sample(
         classifier.model,
         Sample(image, target, None, options.image.name),
@@ -58,15 +61,15 @@ def _explain(options: argparse.Namespace) -> None:
         normalize=classifier.normalize,
         scores=classifier.scores,
     )
-    figure = plot_panel([example], classifier.classes)
+    figure = plot_panel([example], classes)
     with replacing(out) as file:
         # Matplotlib infers the format from a path only; for an open file it would write PNG.
         figure.savefig(file, dpi=150, format=out.suffix[1:].lower())
-    probabilities: Any = example.probabilities  # explain_sample fills them in
+    scores: Any = example.probabilities  # explain_sample fills them in
     form = ".4g" if classifier.scores == "identity" else ".3f"  # values of any size, or probabilities
-    if len(probabilities) > 1:  # a regression has one value, and predicts no class
-        print(f"predicted: {shown(classifier.classes[predicted])} ({probabilities[predicted]:{form}})")
-    print(f"explained: {shown(classifier.classes[target])} ({probabilities[target]:{form}})")
+    if len(scores) > 1:  # a regression has one value, and predicts no class
+        print(f"predicted: {shown(classes[predicted])} ({scores[predicted]:{form}})")
+    print(f"explained: {shown(classes[target])} ({scores[target]:{form}})")
     print(f"picture: {shown(out, LINE)}")
 
 

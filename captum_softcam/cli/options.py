@@ -1,42 +1,34 @@
-"""Options that several commands share: types of values, the choice of a model, and the options of a resumed run."""
+"""Options that several commands share: types of values, layers and methods, and the options of a resumed run."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from captum_softcam._names import closest, named, quoted, shown
+from captum_softcam._names import quoted, shown
 from captum_softcam.attr import METHODS
-
-if TYPE_CHECKING:
-    from captum_softcam.softcam import Classifier
 
 __all__ = [
     "ALLOW_OUTSIDE",
-    "MODEL_HELP",
-    "add_model_options",
-    "brings_weights",
+    "absolute_model",
+    "add_method_options",
     "count",
     "in_words",
-    "load_model",
-    "load_whole",
     "missing_extra_in_words",
     "names",
     "plain_options",
     "positive",
-    "refuse_unknown_model",
     "restore_options",
     "resume_command",
     "seed",
-    "untrained",
 ]
 
 ALLOW_OUTSIDE = "let annotations and tables name images outside their folder, by ../ or absolute paths"
-MODEL_HELP = "lesions_softcam (default), lesions_black_box, a torchvision classifier, or a .safetensors file"
 
 # The controls are spelt out, because their module imports torch.
 _METHODS = (
@@ -95,74 +87,18 @@ def in_words(error: Exception) -> str:
     return text.rstrip().rpartition("\n")[2].partition(": ")[2] if "Original Traceback" in text else text
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose a model, its layer and the methods."""
-    parser.add_argument("--model", default="lesions_softcam", metavar="NAME", help=MODEL_HELP)
-    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="state dict of a torchvision classifier")
-    parser.add_argument("--weights", metavar="NAME", help="torchvision's own weights, e.g. DEFAULT")
-    parser.add_argument("--classes", type=names, metavar="A,B", help="class names in the order of the logits")
-    parser.add_argument(
-        "--layer", metavar="NAME", help="layer of layer methods (default: the one that the command layers recommends)"
-    )
+def add_method_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose methods and their layer."""
+    parser.add_argument("--layer", metavar="NAME", help="layer of layer methods (default: that of captum-softcam layers)")
     parser.add_argument("--methods", type=names, metavar="A,B", help=_METHODS)
 
 
-def brings_weights(name: str) -> bool:
-    """Check whether a model comes with weights and classes: an embedded one, or a file of ours."""
-    from captum_softcam.softcam import EMBEDDED
+def resume_command(options: argparse.Namespace) -> str:
+    """Return what to type to resume the run in ``--out``; code of the user's is run only if it is named again."""
+    from captum_softcam.softcam.from_code import is_code
 
-    return name in EMBEDDED or name.endswith(".safetensors")
-
-
-def refuse_unknown_model(name: str) -> None:
-    """Raise ValueError unless the model is an embedded one or a classifier of torchvision."""
-    import torchvision
-
-    from captum_softcam.softcam import EMBEDDED
-
-    # Without ``module``, networks for detection, segmentation and video are listed, too.
-    known = [*EMBEDDED, *torchvision.models.list_models(module=torchvision.models)]
-    if name not in known:
-        raise ValueError(f"model '{named(name)}' is unknown. {closest(name, known)}")
-
-
-def load_model(options: argparse.Namespace) -> Classifier:
-    """Load the classifier that the options choose, with its weights."""
-    from captum_softcam.softcam import load_classifier
-
-    if brings_weights(options.model):
-        if options.checkpoint or options.weights:
-            raise ValueError(f"model '{named(options.model)}' brings its own weights; leave --checkpoint and --weights out.")
-        if options.classes:
-            raise ValueError(f"model '{named(options.model)}' brings its own classes; leave --classes out.")
-        return load_whole(options.model)
-    refuse_unknown_model(options.model)
-    classes = options.classes
-    if classes is None and options.checkpoint is not None and options.weights is None:
-        raise ValueError("--classes is needed with --checkpoint: the class names in the order of the logits.")
-    if options.weights and options.classes:
-        raise ValueError("torchvision's weights bring their own classes; leave --classes out.")
-    return load_classifier(options.model, checkpoint=options.checkpoint, weights=options.weights, classes=classes)
-
-
-def load_whole(name: str) -> Classifier:
-    """Load a model that comes with weights and classes."""
-    from captum_softcam.softcam import EMBEDDED, Classifier, load_embedded
-
-    return load_embedded(name) if name in EMBEDDED else Classifier.load(name)
-
-
-def untrained(name: str) -> Classifier:
-    """Build a torchvision classifier with random weights and the classes, size and normalisation of ImageNet."""
-    from captum_softcam.softcam import new_classifier
-
-    refuse_unknown_model(name)
-    return new_classifier(name)
-
-
-def resume_command(command: str, out: Path) -> str:
-    """Return what to type to resume the run of a command in a folder."""
-    return f"captum-softcam {command} --resume --out {shlex.quote(str(out))}"
+    again = f" --model {shlex.quote(options.model)}" if is_code(options.model) else ""
+    return f"captum-softcam {options.command} --resume --out {shlex.quote(str(options.out))}{again}"
 
 
 def plain_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> dict[str, Any]:
@@ -170,7 +106,19 @@ def plain_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
     # ``out`` is not stored, because a folder may be moved before its run is resumed.
     names = [action.dest for action in parser._actions if action.dest not in _NEVER_STORED]
     values = {name: getattr(options, name) for name in names}
+    if "model" in values:
+        values["model"] = absolute_model(values["model"])
     return {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in values.items()}
+
+
+def absolute_model(name: str) -> str:
+    """Return the name of a model with an absolute path, if it is one of a file or folder that exists."""
+    door, colon, rest = name.partition(":") if name.startswith("hf:") else ("", "", name)
+    file, code, factory = rest.rpartition(".py:")
+    path = f"{file}.py" if code else rest
+    if not (os.path.isfile(path) or (colon and os.path.isdir(path))):
+        return name
+    return f"{door}{colon}{os.path.abspath(path)}" + (f":{factory}" if code else "")
 
 
 def restore_options(
@@ -201,7 +149,7 @@ def _parsed(action: argparse.Action, value: Any) -> Any:
             # bool() would accept any value, and turn the text "false" into True.
             parsed = {True: True, False: False}[value]
         else:
-            text = ",".join(value) if isinstance(value, list) else str(value)
+            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
             parsed = action.type(text) if callable(action.type) else text
         fits = action.choices is None or parsed in action.choices
     except (argparse.ArgumentTypeError, KeyError, TypeError, ValueError):

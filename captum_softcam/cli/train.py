@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from captum_softcam._files import replacing, write_text
 from captum_softcam._names import LINE, listed, shown
+from captum_softcam.cli.model import DOORS, add_input_options, add_start_options, fit_of, refuse_stored_code
 from captum_softcam.cli.options import (
     ALLOW_OUTSIDE,
     count,
@@ -21,7 +22,6 @@ from captum_softcam.cli.options import (
     missing_extra_in_words,
     plain_options,
     positive,
-    refuse_unknown_model,
     restore_options,
     resume_command,
     seed,
@@ -42,7 +42,7 @@ def add_train(commands: Any) -> None:
     parser = commands.add_parser(
         "train",
         help="train a SoftCAM model or a black box on your own images",
-        description="Train a torchvision classifier as a SoftCAM model, or as it is with --black-box, by the recipe of the "
+        description="Train a classifier as a SoftCAM model, or as it is with --black-box, by the recipe of the "
         "SoftCAM paper. Images are augmented: cropped to 70-100 % of their area, flipped left to right, and slightly "
         "changed in colour. An interrupted run goes on with: captum-softcam train --resume --out DIR",
     )
@@ -70,10 +70,10 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_network_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="resnet50", metavar="NAME", help="torchvision classifier (default: resnet50)")
-    start = parser.add_mutually_exclusive_group()
-    start.add_argument("--weights", metavar="NAME", help="start from torchvision's own weights, e.g. DEFAULT")
-    start.add_argument("--checkpoint", type=Path, metavar="FILE", help="start from a state dict of the classifier")
+    doors = DOORS.format(embedded="", default="resnet50").replace("a file of this command (FILE.safetensors), ", "")
+    parser.add_argument("--model", default="resnet50", metavar="NAME", help=doors)
+    add_start_options(parser.add_mutually_exclusive_group())
+    add_input_options(parser, "squash")
     parser.add_argument("--black-box", action="store_true", help="do not convert to SoftCAM, for comparison")
     strides = "input pixels per position of the evidence (default: the model's)"
     parser.add_argument("--output-stride", type=int, choices=(16, 8), help=strides)
@@ -122,7 +122,9 @@ def _train(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
 
     stored = _stored(options.out) if options.resume else None
     if stored is not None:
+        named = options.model
         restore_options(parser, options, stored["options"], _OF_THE_MACHINE)
+        refuse_stored_code(named, options)
     elif is_main_process():  # the main process has written to the folder by the time the others get here
         _refuse_taken(options.out)
     _refuse_combinations(options)
@@ -132,7 +134,7 @@ def _train(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
     classifier = _untrained(options, train)
     train, validation = _transformed(options, classifier, train, validation)
     task = _task(options, classifier, train)
-    with owned_folder(options.out), _what_is_kept(options.out):
+    with owned_folder(options.out), _what_is_kept(options):
         # Again, under the lock: another process may have started a run here while the images were read.
         if stored is None and is_main_process():
             _refuse_taken(options.out)
@@ -158,9 +160,6 @@ def _refuse_combinations(options: argparse.Namespace) -> None:
         raise ValueError("--black-box has no evidence; leave --l1, --l2 and --output-stride out.")
     if options.val_images is not None and options.kind == "multilabel":
         raise ValueError("--val-images has one label per image; for several, use --csv with a column split.")
-    refuse_unknown_model(options.model)
-    if options.model.startswith("lesions_"):
-        raise ValueError(f"model '{options.model}' is trained already; choose a torchvision classifier.")
 
 
 def _sets(options: argparse.Namespace) -> tuple[LabelledImages, LabelledImages]:
@@ -188,18 +187,27 @@ def _untrained(options: argparse.Namespace, train: LabelledImages) -> Classifier
     """Build the network to train, with the outputs that the data need."""
     import torch
 
+    from captum_softcam._fit import Fit
     from captum_softcam.softcam import convert_to_softcam, new_classifier
 
     # Before the network is built, because its new last layer starts from random numbers.
     torch.manual_seed(options.seed)
-    binary = options.kind == "binary"
-    classes = train.classes[1:] if binary else train.classes  # one for each logit
+    classes = train.classes[1:] if options.kind == "binary" else train.classes  # one for each logit
     if len(classes) < 1 or (options.kind == "multiclass" and len(classes) < 2):
         raise ValueError(f"{options.kind} needs two classes or more; got {', '.join(train.classes)}.")
-    start = new_classifier(
-        options.model, classes, checkpoint=options.checkpoint, weights=options.weights, image_size=options.size
+    with missing_extra_in_words():
+        start = new_classifier(
+            options.model, classes, checkpoint=options.checkpoint, weights=options.weights, image_size=options.size
+        )
+    start = replace(
+        start,
+        classes=train.classes,  # of a single logit both
+        mean=tuple(options.mean or start.mean),
+        std=tuple(options.std or start.std),
+        # Whatever the network saw before: the margin of a picture may show what decides.
+        fit=fit_of(options, Fit()),
+        scores="softmax" if options.kind == "multiclass" else "sigmoid",
     )
-    start = replace(start, classes=train.classes, scores="softmax" if options.kind == "multiclass" else "sigmoid")
     if options.black_box:
         return start
     return replace(start, model=convert_to_softcam(start.model, output_stride=options.output_stride))
@@ -210,7 +218,9 @@ def _transformed(
 ) -> tuple[LabelledImages, LabelledImages]:
     from captum_softcam.data import make_transforms
 
-    augmented, plain = make_transforms(options.size, classifier.mean, classifier.std, vertical_flips=options.vertical_flips)
+    augmented, plain = make_transforms(
+        options.size, classifier.mean, classifier.std, vertical_flips=options.vertical_flips, fit=classifier.fit
+    )
     return train.with_transform(augmented), validation.with_transform(plain)
 
 
@@ -263,10 +273,11 @@ def _run(
 
 
 @contextmanager
-def _what_is_kept(out: Path) -> Iterator[None]:
+def _what_is_kept(options: argparse.Namespace) -> Iterator[None]:
     """Report how to resume after Ctrl-C or a full disk; without a checkpoint, remove what was written."""
     from captum_softcam.softcam.training import has_checkpoint, is_main_process, read_history
 
+    out = options.out
     try:
         yield
     except BaseException as stop:
@@ -274,7 +285,7 @@ def _what_is_kept(out: Path) -> Iterator[None]:
             if is_main_process():
                 _clear(out)
             raise
-        command = f"go on with: {resume_command('train', out)}"
+        command = f"go on with: {resume_command(options)}"
         if isinstance(stop, KeyboardInterrupt):
             epochs = len(read_history(out))
             raise KeyboardInterrupt(f"{epochs} finished epoch{'s' * (epochs != 1)} kept; {command}") from stop

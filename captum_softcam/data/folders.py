@@ -69,19 +69,21 @@ class ImageFolderSamples(MaskedImages):
 
 
 class UnlabelledImages(MaskedImages):
-    """All images below one folder, without classes and masks.
+    """All images below one folder, without classes.
 
     Their ``target`` is -1, unknown; they can be compared with ``explain="predicted"``, which explains the class that the
     model predicts.
 
     Args:
         images (path): the folder.
+        masks (path): the folder of masks of the same relative names, whatever the ending. Default: no masks
         size (int): side of the samples in pixels. Default: 224
         classes (sequence of str): names in the order of the model's logits. Default: none
         fit (Fit): how images become square. Default: they are resized as a whole
 
     Raises:
-        FileNotFoundError: if the folder is missing or holds no images.
+        FileNotFoundError: if a folder is missing or holds no images.
+        ValueError: if no image has a mask; reading a sample raises it as that of :class:`ImageFolderSamples` does.
 
     Example::
 
@@ -90,11 +92,20 @@ class UnlabelledImages(MaskedImages):
         (-1, 'a.png')
     """
 
-    def __init__(self, images: str | Path, size: int = 224, classes: Sequence[str] = (), fit: Fit = Fit()) -> None:
+    def __init__(
+        self,
+        images: str | Path,
+        masks: str | Path | None = None,
+        size: int = 224,
+        classes: Sequence[str] = (),
+        fit: Fit = Fit(),
+    ) -> None:
         root = existing_folder(Path(images), "image folder")
-        entries = [_entry(file, root, UNKNOWN, None) for file in image_files(root)]
-        if not entries:
+        files = image_files(root)
+        if not files:
             raise FileNotFoundError(f"image folder '{shown(root)}' holds no image ({', '.join(ENDINGS)}).")
+        found = {} if masks is None else _mask_files(Path(masks), root, files)
+        entries = [_entry(file, root, UNKNOWN, found.get(file)) for file in files]
         super().__init__(entries, classes, size, fit)
 
 

@@ -173,14 +173,27 @@ class MaskedImages(Dataset[Sample]):
         warnings.warn(
             f"sample '{shown(entry.identifier)}' has nothing to localise: its region lies in the margin that fit "
             f"'{self.fit.mode}' cuts off.",
-            stacklevel=3,
+            stacklevel=1,  # the caller may be a Subset or a DataLoader, and the command prints warnings of this package
         )
         return None
 
     @property
     def masked(self) -> int:
         """Number of samples that have a mask."""
-        return sum(entry.mask is not None for entry in self._entries)
+        return sum(map(self.has_mask, range(len(self))))
+
+    def has_mask(self, index: int) -> bool:
+        """Check whether a sample has a mask in its own image, which may lie in a margin that is cut off.
+
+        Cost: no file is read.
+
+        Args:
+            index (int): of the sample.
+
+        Returns:
+            bool: True if it has.
+        """
+        return self._entries[index].mask is not None
 
     @property
     def groups(self) -> list[str]:

@@ -18,15 +18,12 @@ from captum_softcam.softcam.architectures import Architecture
 from captum_softcam.softcam.class_names import class_names, read_classes
 from captum_softcam.softcam.files import is_our_file, read_file, write_file
 from captum_softcam.softcam.from_code import is_code, module_of
-from captum_softcam.softcam.networks import Network, filled, fit_head
+from captum_softcam.softcam.networks import EMBEDDED, Network, filled, fit_head
 from captum_softcam.softcam.outputs import logits_of, probe
 from captum_softcam.softcam.sources import load_network, new_network
 from captum_softcam.softcam.state_dicts import read_state_dict
 
 __all__ = ["EMBEDDED", "Classifier", "load_classifier", "load_embedded", "new_classifier"]
-
-EMBEDDED = ("lesions_softcam", "lesions_black_box")
-"""Names of the embedded classifiers, the SoftCAM model and the black box it is compared with."""
 
 _EMBEDDED_FOLDER = Path(__file__).parent / "weights"
 
@@ -297,6 +294,7 @@ def new_classifier(
     if is_code(name) and count is not None:
         # By its last layer, because nothing else is known; the classes would not fit another one.
         fit_head(network.model, count)
+        network = replace(network, settings={"num_classes": count})
     return _classifier(name, network, changes)
 
 
@@ -362,7 +360,9 @@ def _classifier(name: str, network: Network, changes: _Changes) -> Classifier:
     scores = scores or ("sigmoid" if count == 1 else "softmax")
     classes = class_names(changes.classes, network.classes, count, scores, what)
     if count == 1 and scores == "softmax":
-        raise ValueError(f"{what} has one logit, whose softmax is 1 whatever it shows; pass scores='sigmoid' or 'identity'.")
+        raise ValueError(
+            f"{what} has one logit, whose softmax is 1 whatever it shows; pass scores='sigmoid' or 'identity' (--scores)."
+        )
     return Classifier(
         name=named(network.name or name),
         model=logits_of(network.model, outputs),

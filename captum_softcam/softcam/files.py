@@ -29,6 +29,7 @@ from captum_softcam.softcam.class_names import named_by
 from captum_softcam.softcam.convert import rebuild
 from captum_softcam.softcam.from_code import is_code, module_of, run_factory
 from captum_softcam.softcam.model import Conversion, SoftCamModel, input_channels
+from captum_softcam.softcam.networks import fit_head
 from captum_softcam.softcam.outputs import logits_of
 from captum_softcam.softcam.sources import build_again
 from captum_softcam.softcam.state_dicts import fill, mismatch, refuse_nan
@@ -248,7 +249,16 @@ def _network(header: dict[str, Any], file: Any, model: nn.Module | None, path: P
     if model is None:
         entries = [math.prod(value.shape) for value in _shapes(file).values()]
         model = build_again(source, header["settings"], len(entries), sum(entries))
+    if source is not None and is_code(source) and not isinstance(model, SoftCamModel):
+        _fit_head(model, header["settings"].get("num_classes"), file)
     return model if isinstance(model, SoftCamModel) else logits_of(model, header["outputs"])
+
+
+def _fit_head(model: nn.Module, count: Any, file: Any) -> None:
+    """Give the network of a factory the number of logits that it was trained with."""
+    # One that the file has weights for, because a damaged header could ask for any amount of memory.
+    if type(count) is int and any(value.shape[:1] == (count,) for value in _shapes(file).values()):
+        fit_head(model, count)
 
 
 def _rebuilt(header: dict[str, Any], file: Any, source: nn.Module, path: Path) -> nn.Module:

@@ -31,7 +31,10 @@ def load(name: str, checkpoint: Path | None, weights: str | None) -> Network:
         return _with_own_weights(name, weights)
     if checkpoint is None or weights is not None:
         got = "neither" if weights is None else "both"
-        raise ValueError(f"model {quoted(name)} needs a checkpoint or weights (e.g. DEFAULT), one of the two; got {got}.")
+        raise ValueError(
+            f"model {quoted(name)} needs a checkpoint (--checkpoint) or weights (--weights, e.g. DEFAULT), one of the two; "
+            f"got {got}."
+        )
     model, outputs = _with_checkpoint(name, checkpoint)
     return Network(model, num_classes=outputs)
 

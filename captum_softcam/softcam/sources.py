@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from captum_softcam._names import closest, quoted
 from captum_softcam.softcam import from_code, from_hugging_face, from_lite0, from_timm, from_torchvision
 from captum_softcam.softcam.architectures import WithoutMemory, classifier_names
+from captum_softcam.softcam.networks import EMBEDDED
 
 __all__ = ["build_again", "load_network", "new_network"]
 
@@ -147,4 +148,4 @@ def _known(name: str) -> str:
         raise ValueError(f"{words} The folder seems to be of Hugging Face: hf:{name}.")
     if name.endswith(".py"):
         raise ValueError(f"{words} Name a function or class in the file: {name}:factory.")
-    raise ValueError(f"{words} {closest(name, [from_lite0.LITE0, *names])} Other doors: {_DOORS}.")
+    raise ValueError(f"{words} {closest(name, [*EMBEDDED, from_lite0.LITE0, *names])} Other doors: {_DOORS}.")

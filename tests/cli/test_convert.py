@@ -69,7 +69,7 @@ def test_what_is_written_can_be_read_explained_and_exported(checkpoint):
     assert (explained.code, explained.err) == (0, "")
     assert Path("panel.png").stat().st_size > 1000
     layers = run("layers", "--model", "net.safetensors", "--size", 64)
-    assert "evidence" in layers.out
+    assert "backbone" in layers.out
 
 
 @torch.no_grad()
@@ -98,9 +98,9 @@ def test_an_architecture_is_tried_out_without_weights():
 
 
 def test_refusals(checkpoint, here):
-    assert refused("--model", "resnet18", "--out", "a.safetensors").startswith("model 'resnet18' has no weights yet; use")
+    assert refused("--model", "resnet18", "--out", "a.safetensors").startswith("model 'resnet18' needs a checkpoint (--ch")
     assert "selects single positions or tokens" in refused("--model", "vit_b_16")
-    assert "is unknown. Closest: 'resnet18'" in refused("--model", "resnet_18")
+    assert "is unknown to torchvision. Closest: 'resnet18'" in refused("--model", "resnet_18")
     assert "is converted already; leave --num-classes" in refused("--model", "lesions_softcam", "--num-classes", 3)
     assert "nowhere.safetensors' is not a file" in refused("--model", "nowhere.safetensors")
     assert "brings its own weights" in refused("--model", "nowhere.safetensors", "--weights", "DEFAULT")
@@ -108,7 +108,7 @@ def test_refusals(checkpoint, here):
     assert "exists already and is not overwritten" in refused("--out", checkpoint)
     assert "exists already and is not overwritten" in refused("--onnx", checkpoint)
     assert "not a safetensors file, or is truncated" in refused("--model", _broken(here))
-    assert "does not run on the example (2, 3, 8, 8)" in refused("--model", "alexnet", "--size", 8)
+    assert "does not run on pictures of 8 x 8 pixels" in refused("--model", "alexnet", "--size", 8)
 
 
 def test_a_missing_extra_is_found_before_anything_is_written(monkeypatch):

@@ -20,7 +20,7 @@ from PIL import Image
 from captum_softcam import cli
 from captum_softcam.attr import METHODS
 from captum_softcam.cli import compare
-from captum_softcam.cli.options import load_model
+from captum_softcam.cli.model import load_model
 from captum_softcam.evaluation import CONTROLS
 from captum_softcam.softcam import EMBEDDED
 
@@ -98,7 +98,7 @@ def image(files):
 class TestRefusedWithEmbeddedModel:
     def test_model(self):
         sentence = refused("compare", "--model", "lesion_softcam")
-        assert sentence.startswith("model 'lesion_softcam' is unknown")
+        assert sentence.startswith("model 'lesion_softcam' is unknown to torchvision. Closest: ")
         assert "'lesions_softcam'" in sentence, "the embedded models are models too"
 
     def test_layer(self):
@@ -126,15 +126,13 @@ class TestRefusedWithEmbeddedModel:
     @pytest.mark.parametrize("command", [["compare"], ["explain", "x.png"]], ids=lambda command: command[0])
     def test_weights_of_its_own(self, command, option):
         sentence = refused(*command, *option)
-        assert sentence == "model 'lesions_softcam' brings its own weights; leave --checkpoint and --weights out."
+        assert sentence == (
+            "model 'lesions_softcam' brings its own weights; leave checkpoint (--checkpoint) and weights (--weights) out."
+        )
 
     def test_classes_of_its_own(self):
-        assert "--classes" in refused("compare", "--samples", "4", "--classes", "a,b,c,d", "--methods", "random")
-
-    def test_classes_beside_torchvisions_weights(self, files):
-        own = ["--images", files / "images", "--model", NAME, "--weights", "DEFAULT"]
-        sentence = refused("compare", *own, "--classes", "a,b")
-        assert sentence == "torchvision's weights bring their own classes; leave --classes out."
+        sentence = refused("explain", "x.png", "--classes", "a,b,c")
+        assert sentence.startswith("model 'lesions_softcam' has 4 logits, and 3 classes are named ('a', 'b', 'c'); ")
 
     def test_masks_without_images(self, files):
         sentence = refused("compare", "--masks", files / "masks")
@@ -177,7 +175,7 @@ class TestRefusedWithEmbeddedModel:
 class TestRefusedWithOwnModel:
     def test_model(self, user):
         user[1] = "shufflenet_v2"
-        assert refused("compare", *user).startswith("model 'shufflenet_v2' is unknown. Closest: 'shufflenet")
+        assert refused("compare", *user).startswith("model 'shufflenet_v2' is unknown to torchvision. Closest: 'shufflenet")
 
     def test_layer_without_spatial_map(self, user):
         sentence = refused("compare", *user, "--layer", "fc", "--methods", "grad_cam")
@@ -213,17 +211,18 @@ class TestRefusedWithOwnModel:
     def test_checkpoint_of_another_number_of_classes(self, user, files):
         user[3] = files / "three.pt"
         sentence = refused("compare", *user)
-        assert "fc.bias (3,) instead of (2,)" in sentence
-        assert "2 classes" in sentence, "shapes alone do not say that the class folders are counted"
+        assert sentence.startswith(f"model '{NAME}' has 3 classes without names, the data 2 (cat, dog); name all classes")
+        sentence = refused("compare", *user, "--classes", "cat,dog")
+        assert "has 3 logits, and 2 classes are named ('cat', 'dog'); name one class per logit" in sentence
 
     def test_class_folder_out_of_range(self, user):
         Path("images/dog").rename("images/2")
         sentence = refused("compare", *user, "--classes", "cat,dog")
         assert sentence.startswith("folder 'images/2' is none of the model's 2 classes")
 
-    def test_classes_are_needed_for_one_image(self, files, image):
-        sentence = refused("explain", image, "--model", NAME, "--checkpoint", files / "fits.pt")
-        assert sentence == "--classes is needed with --checkpoint: the class names in the order of the logits."
+    def test_classes_without_names_are_numbers(self, files, image):
+        done = run("explain", image, "--model", NAME, "--checkpoint", files / "fits.pt", "--methods", "random")
+        assert re.match(r"predicted: [01] \(", done.out)
 
 
 class TestRefusedData:
@@ -561,7 +560,10 @@ class TestLayers:
 
     def test_a_size_that_does_not_fit(self):
         sentence = refused("layers", "--model", "vit_b_16", "--size", "160")
-        assert "does not run at 160 pixels (Wrong image height! Expected 224 but got 160); try another --size." in sentence
+        assert sentence == (
+            "model 'vit_b_16' does not run on pictures of 160 x 160 pixels (Wrong image height! Expected 224 but got 160); "
+            "use the image_size (--size) that it was built for."
+        )
 
     def test_no_map(self):
         assert f"no layer of model '{NAME}' gives one map per image of 1 pixels" in refused(
@@ -569,7 +571,7 @@ class TestLayers:
         )
 
     def test_an_unknown_model(self):
-        assert "model 'resnet5' is unknown. Closest: 'resnet50'" in refused("layers", "--model", "resnet5")
+        assert "model 'resnet5' is unknown to torchvision. Closest: 'resnet50'" in refused("layers", "--model", "resnet5")
 
 
 @pytest.mark.parametrize("command", ["compare", "explain"])

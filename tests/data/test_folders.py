@@ -162,7 +162,7 @@ class TestClasses:
 class TestUnlabelled:
     def test_all_images_below_the_folder(self, images):
         draw(images / "e.png")
-        data = UnlabelledImages(images, 8, ["cat", "dog"], Fit("pad"))
+        data = UnlabelledImages(images, size=8, classes=["cat", "dog"], fit=Fit("pad"))
         assert [sample.identifier for sample in data] == [
             "cat/y.png",
             "cat/z.png",
@@ -173,6 +173,10 @@ class TestUnlabelled:
         ]
         assert {(sample.target, sample.mask) for sample in data} == {(-1, None)}
         assert (data.classes, data.masked, data.fit) == (("cat", "dog"), 0, Fit("pad"))
+
+    def test_masks_have_the_same_names(self, images, masks):
+        data = UnlabelledImages(images, masks, 8)
+        assert {sample.identifier for sample in data if sample.mask is not None} == {"cat/y.png", "dog/b.jpg"}
 
     def test_no_images(self, tmp_path):
         text = message(FileNotFoundError, lambda: UnlabelledImages(tmp_path))

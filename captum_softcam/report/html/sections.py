@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from captum_softcam._names import listed
 from captum_softcam.evaluation import Comparison, View
 from captum_softcam.evaluation.view import Cell, digits
 
@@ -317,6 +318,8 @@ def _words(title: str, value: Any) -> str:
         return _EXPLAINED.get(value, str(value))
     if title == "image size":
         return " \N{MULTIPLICATION SIGN} ".join(map(str, value)) + " pixels"
+    if title == "classes":
+        return listed(value, 400)  # there may be a thousand
     return _plain(value)
 
 
