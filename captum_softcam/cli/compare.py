@@ -254,10 +254,9 @@ def _model_and_samples(options: argparse.Namespace) -> tuple[Classifier, Retinal
     from captum_softcam.data import RetinalLesions
     from captum_softcam.softcam import EMBEDDED
 
-    own = names_data(options)
+    own, classifier = names_data(options), load_model(options)
     if not own and options.model not in EMBEDDED:
         raise ValueError(f"model '{options.model}' needs --images: the embedded lesions are for the embedded models.")
-    classifier = load_model(options)
     if own:
         classifier = _with_classes_of_data(options, classifier)
         samples = load_samples(options, classifier, scored_classes(classifier))

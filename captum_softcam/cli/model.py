@@ -8,8 +8,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captum_softcam._names import quoted
-from captum_softcam.cli.options import absolute_model, missing_extra_in_words, names, positive, resume_command
+from captum_softcam._names import quoted, shown
+from captum_softcam.cli.options import absolute_model, missing_extra_in_words, names, positive
 
 if TYPE_CHECKING:
     from captum_softcam._fit import Fit
@@ -142,8 +142,7 @@ def refuse_stored_code(asked: str, options: argparse.Namespace) -> None:
 
     if is_code(options.model) and absolute_model(asked) != absolute_model(options.model):
         raise ValueError(
-            f"the run was started with the model {quoted(options.model)}, whose code runs only if it is named again; go on "
-            f"with: {resume_command(options)}"
+            f"the run was started with code of yours, which runs only if it is named again: --model {shown(options.model)}."
         )
 
 

@@ -320,9 +320,13 @@ class TestResume:
 
     def test_code_runs_only_if_it_is_named_again(self, here, monkeypatch, interrupted):
         assert interrupted.endswith("go on with: captum-softcam compare --resume --out run --model nets.py:in_dict")
-        sentence = refused("compare", "--resume", "--out", "run")
-        assert "whose code runs only if it is named again" in sentence
-        assert sentence.endswith(f"go on with: captum-softcam compare --resume --out run --model {here}/nets.py:in_dict")
+        done = run("compare", "--resume", "--out", "run")
+        assert done.code == 2
+        assert done.err == (
+            "captum-softcam compare: the run was started with code of yours, which runs only if it is named again: --model "
+            f"{here}/nets.py:in_dict. What is done is kept; go on with: captum-softcam compare --resume --out run --model "
+            f"{here}/nets.py:in_dict\n"
+        )
         (here / "elsewhere").mkdir()
         monkeypatch.chdir(here / "elsewhere")
         done = run("compare", "--resume", "--out", here / "run", "--model", f"{here}/nets.py:in_dict")
