@@ -174,7 +174,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Compar
         seed=options.seed,
         examples=_EXAMPLES if options.report is None else options.gallery or _GALLERY,
         # Only the report shows the runner-up, whose maps cost one more attribution per example. A regression has none.
-        runner_up=options.report is not None and len(classifier.classes) > 1,
+        runner_up=options.report is not None and len(scored_classes(classifier)) > 1,
         folder=options.out,
         resume=options.resume,
         engine=_engine(options),

@@ -132,7 +132,7 @@ def model_notes(options: argparse.Namespace, classifier: Classifier) -> dict[str
         "mean": list(classifier.mean),
         "std": list(classifier.std),
         "fit": asdict(classifier.fit),
-        "outputs": classifier.outputs or None,
+        "output_entry": classifier.outputs or None,
     }
 
 

@@ -277,7 +277,7 @@ class TestCompare:
         options = ["--size", "32", "--mean", "0.5", "--std", "0.2,0.3,0.4", "--fit", "pad", "--scores", "sigmoid"]
         manifest = compared("--model", "nets.py:in_dict", *options, "--images", "folders")
         assert manifest["source"] == "nets.py:in_dict"
-        assert manifest["outputs"] == "['logits']"
+        assert manifest["output_entry"] == "['logits']"
         assert (manifest["mean"], manifest["std"]) == ([0.5, 0.5, 0.5], [0.2, 0.3, 0.4])
         assert manifest["fit"] == {"mode": "pad", "crop": 1.0, "interpolation": "bilinear"}
         assert (manifest["image_size"], manifest["scores"]) == ([32, 32], "sigmoid")
