@@ -143,10 +143,11 @@ class TokenTail(TorchFunctionMode):
         result = func(*args, **kwargs)
         if name == "__setitem__":
             self._store(args[0], None)
-        elif isinstance(result, (Tensor, tuple, list, dict)) and not isinstance(result, torch.Size):
-            self._store(result, copies)
-        elif result is not None and func.__name__ != "__get__":
-            self._read = True  # a number that Python reads is that of the example, and may be another one for a copy
+        elif func.__name__ == "__get__" and not isinstance(result, Tensor):
+            return result  # an attribute such as shape or dtype
+        # A number that Python reads is that of the example, and may be another one for a copy
+        self._read |= not all(value is None or isinstance(value, Tensor) for value in leaves(result))
+        self._store(result, copies)
         return result
 
     def _followed(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:

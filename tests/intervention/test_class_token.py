@@ -307,9 +307,9 @@ class OutOfSight(Transformer):
         if self.how == "a decision":
             return self.head(token) * (2 if normed[0, -1].sum() > 0 else 1)
         if self.how == "an alias":
-            before = token.view(-1)
+            before = token.view(token.shape)
             token.mul_(2).add_(1)
-            return self.head(before.view(token.shape)) + self.other(token)
+            return self.head(before) + self.other(token)
         return self.head(token) + self.scripted(token)
 
 
