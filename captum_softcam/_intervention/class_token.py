@@ -98,7 +98,8 @@ class TokenTail(TorchFunctionMode):
         self._first = self._asked or (prefix if prefix <= 2 else 1)
         own = features.clone()  # the model may write into them
         tokens = own.narrow(place, prefix, len(positions))
-        field = {1.0: tokens, 0.0: torch.zeros_like(tokens), **{w: tokens * w for w in mask.weights if w != 1}}
+        zeros = tokens.new_zeros(1, 1, 1).expand(tokens.shape)  # one token, as long as nothing tells them apart
+        field = {1.0: tokens, 0.0: zeros, **{w: tokens * w for w in mask.weights if w != 1}}
         self._store(features, Copies({"n": -3, "split": place}, own.narrow(place, 0, prefix), field))
 
     def result(self, result: Any) -> Tensor | None:
@@ -222,7 +223,7 @@ class TokenTail(TorchFunctionMode):
         count = 1 if name == "linear" else len(argument(args, kwargs, 1, "normalized_shape"))
         if not isinstance(copies, Copies) or any(place >= -count for place in copies.roles.values()):
             raise NotFollowed
-        return copies.parts(lambda part: func(part, *args[1:], **kwargs), copies.roles)
+        return copies.parts(lambda part: _once(func, part, args[1:], kwargs, list(copies.roles.values())), copies.roles)
 
     def _batch_norm(self, func: Any, args: Any, kwargs: Any) -> Copies:
         copies = args[0]
@@ -332,6 +333,17 @@ class TokenTail(TorchFunctionMode):
         read = self.call(F.scaled_dot_product_attention, *parts)
         read = self.call(torch.flatten, self.call(torch.permute, read, (2, 0, 1, 3)), 2)
         return [self.call(F.linear, read, given["out_proj_weight"], given["out_proj_bias"]), None]
+
+
+def _once(func: Callable[..., Any], part: Tensor, rest: Any, kwargs: Any, places: list[int]) -> Tensor:
+    """Return the result of a function of tokens; of tokens that are all the same, as zeros are, it is computed once."""
+    sizes = [part.shape[place] for place in places]
+    if any(size != 1 and part.stride(place) for place, size in zip(places, sizes, strict=True)) or not part.numel():
+        return func(part, *rest, **kwargs)  # type: ignore[no-any-return]  # a function of torch
+    for place in places:
+        part = part.narrow(place, 0, 1)
+    result: Tensor = func(part, *rest, **kwargs)
+    return result.expand([dict(zip(places, sizes, strict=True)).get(i - part.dim(), s) for i, s in enumerate(result.shape)])
 
 
 def _without_writing(func: Callable[..., Any]) -> Callable[..., Any]:
