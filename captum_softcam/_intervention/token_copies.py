@@ -42,11 +42,15 @@ __all__ = [
     "score",
 ]
 
-_MANY = 2**28  # values of one tensor: beyond, the copies are built some at a time instead
+_MANY = 2**27  # values of one tensor: beyond, the copies are built some at a time instead
 
 
 class NotFollowed(Exception):
     """Raised where the copies of a result are not known."""
+
+
+class NotEnoughTokens(NotFollowed):
+    """Raised where the model reads prefix tokens behind those that are followed."""
 
 
 @dataclass(frozen=True)
@@ -267,62 +271,46 @@ def reshaped(shape: list[int], copies: Copies, examples: int) -> Copies:
 def picked(copies: Copies, index: tuple[Any, ...], masks: Masks) -> Copies:
     """Return the entries of copies at an index of numbers, slices, None and Ellipsis."""
     shape = copies.shape(masks.examples)
-    taken = sum(entry is not None and entry is not Ellipsis for entry in index)
-    full = [slice(None)] * (len(shape) - taken)
-    start = next((i for i, entry in enumerate(index) if entry is Ellipsis), len(index))
-    index = (*index[:start], *full, *index[start + 1 :])
-    of = {place + len(shape): role for role, place in copies.roles.items()}
-    at_rows, at_field, left, roles, place = list[Any](), list[Any](), set(copies.roles), dict[str, int](), 0
-    kept = 0  # dimensions of the result
-    for entry in index:
-        role = None if entry is None else of.get(place)
-        rows = entry if role is None else _index_of_rows(role, entry, shape[place], copies, masks)
-        grid = rows
-        if role == "split":
-            grid = slice(None)
-            if not _reaches_grid(entry, shape[place], copies.prefix):
-                left.discard(role)
-        if role == "kept" and rows != slice(None):
-            left.discard(role)
-        if role in left and role:
-            roles[role] = kept
+    role_at = {place + len(shape): role for role, place in copies.roles.items()}
+    at_rows, at_grid, roles = list[Any](), list[Any](), dict[str, int]()
+    place = dims = 0  # of the copies, and of the result
+    for entry in _without_ellipsis(index, len(shape)):
+        role = None if entry is None else role_at.get(place)
+        rows, stays = (entry, False) if role is None else _index_of_rows(role, entry, shape[place], copies, masks)
         at_rows.append(rows)
-        at_field.append(grid)
+        at_grid.append(slice(None) if role == "split" else rows)
+        if role is not None and stays:
+            roles[role] = dims
         place += entry is not None
-        kept += entry is None or isinstance(entry, slice)
-    roles = {role: where - kept for role, where in roles.items()}
-    fields = {w: part[tuple(at_field)] for w, part in copies.field.items()} if "split" in roles else {}
+        dims += entry is None or isinstance(entry, slice)
+    fields = {w: part[tuple(at_grid)] for w, part in copies.field.items()} if "split" in roles else {}
+    roles = {role: at - dims for role, at in roles.items()}
     return Copies(roles, copies.rows[tuple(at_rows)], fields, copies.length if "kept" in roles else 0)
 
 
-def _reaches_grid(entry: Any, size: int, prefix: int) -> bool:
-    """Return whether a slice takes the whole grid; raise where it takes a part of it."""
-    start, stop, step = entry.indices(size) if isinstance(entry, slice) else (entry % size, entry % size + 1, 1)
-    if step != 1 or (stop > prefix and not (start <= prefix and stop == size)):
-        raise NotFollowed
-    return bool(stop > prefix)
+def _without_ellipsis(index: tuple[Any, ...], dims: int) -> tuple[Any, ...]:
+    """Return an index with an entry for every dimension."""
+    start = next((place for place, entry in enumerate(index) if entry is Ellipsis), len(index))
+    taken = sum(entry is not None and entry is not Ellipsis for entry in index)
+    return (*index[:start], *[slice(None)] * (dims - taken), *index[start + 1 :])
 
 
-def _index_of_rows(role: str, entry: Any, size: int, copies: Copies, masks: Masks) -> Any:
-    """Return the index of ``rows`` along a dimension with a role."""
+def _index_of_rows(role: str, entry: Any, size: int, copies: Copies, masks: Masks) -> tuple[Any, bool]:
+    """Return the index of ``rows`` along a dimension with a role, and whether the result still has that role."""
     if isinstance(entry, bool) or not isinstance(entry, (int, slice)):
         raise NotFollowed
-    bounds = entry.indices(size) if isinstance(entry, slice) else (entry % size, entry % size + 1, 1)
-    if bounds == (0, size, 1) and isinstance(entry, slice):
-        return slice(None)
+    start, stop, step = entry.indices(size) if isinstance(entry, slice) else (entry % size, entry % size + 1, 1)
+    if isinstance(entry, slice) and (start, stop, step) == (0, size, 1):
+        return entry, True
     known = copies.rows.shape[copies.roles[role]]
-    if role == "split":
-        return slice(min(bounds[0], known), min(bounds[1], known)) if isinstance(entry, slice) else entry % size
-    if role != "kept":
+    if step != 1 or role in ("n", "whole"):
         raise NotFollowed
-    if bounds[2] != 1 or bounds[1] > known:
-        is_prefix = bounds[1] <= size - (masks.number - 1)
-        raise NotEnoughTokens if is_prefix else NotFollowed
-    return slice(*bounds) if isinstance(entry, slice) else entry % size
-
-
-class NotEnoughTokens(NotFollowed):
-    """Raised where the model reads tokens behind those that are followed."""
+    if role == "split" and start <= known and stop == size:
+        return slice(start, known), True
+    if stop > known:
+        # Behind the tokens that are known, but not behind the prefix tokens: more of them can be followed
+        raise NotEnoughTokens if role == "kept" and stop <= size - masks.number + 1 else NotFollowed
+    return (slice(start, stop) if isinstance(entry, slice) else start), False
 
 
 def join(values: list[Any], place: int, masks: Masks) -> Copies:
@@ -368,8 +356,10 @@ def score(query: Any, keys: Copies, known: int, masks: Masks) -> Copies:
             roles["kept"] = -2
         if not rows.shape[-2]:
             raise NotFollowed  # attention of the grid to itself
-    copies = rows.dim() >= -roles["n"] and masks.has_copies(rows, roles["n"])
-    of_prefix = rows @ masks.level(keys.rows, roles["n"], copies or masks.has_copies(keys.rows, roles["n"]))
+    n = roles["n"]
+    copies = rows.dim() >= -n and masks.has_copies(rows, n)
+    either = copies or masks.has_copies(keys.rows, n)
+    of_prefix = masks.level(rows, n, either) @ masks.level(keys.rows, n, either)
     if not copies:
         return Copies(roles, of_prefix, {w: rows @ part for w, part in keys.field.items()}, length)
     by_example = _together(rows, masks)
