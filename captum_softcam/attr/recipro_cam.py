@@ -44,7 +44,8 @@ class LayerReciproCam(LayerAttribution, PerturbationAttribution):
     tail, one softmax per position, and the rest of the block for these tokens once per position. Otherwise up to three
     forwards, then the tail of the model once per position, at most ``perturbations_per_eval`` copies at a time. The tail
     first runs on an untouched copy of every example. If that copy does not have the score of the example, because the inputs
-    of the layer do not belong to single examples (packed sequences, lists of images), the whole model runs once per position.
+    of the layer do not belong to single examples (packed sequences, lists of images), the whole model runs once per
+    position.
 
     With logits, behind a global average pooling and a linear classifier, the map equals CAM / (hw) + bias.
 
