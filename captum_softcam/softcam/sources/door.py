@@ -12,9 +12,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from captum_softcam._names import closest, quoted
-from captum_softcam.softcam import from_code, from_hugging_face, from_lite0, from_timm, from_torchvision
 from captum_softcam.softcam.architectures import WithoutMemory, classifier_names
-from captum_softcam.softcam.networks import EMBEDDED
+from captum_softcam.softcam.sources import factory, hugging_face, lite0, timm_models, torchvision_models
+from captum_softcam.softcam.sources.networks import EMBEDDED
 
 __all__ = ["build_again", "load_network", "new_network"]
 
@@ -37,16 +37,16 @@ def load_network(
     """
     door, rest = _door(name)
     if door == "timm":
-        return from_timm.load(rest, checkpoint, weights, image_size)
+        return timm_models.load(rest, checkpoint, weights, image_size)
     if door == "hf":
-        return from_hugging_face.load(rest, checkpoint, weights)
+        return hugging_face.load(rest, checkpoint, weights)
     if door == "code":
         _refuse_weights(name, weights)
-        return from_code.run_factory(name)
-    if name == from_lite0.LITE0:
+        return factory.run_factory(name)
+    if name == lite0.LITE0:
         _refuse_choice(name, checkpoint, weights)
-        return from_lite0.load()
-    return from_torchvision.load(_known(name), checkpoint, weights)
+        return lite0.load()
+    return torchvision_models.load(_known(name), checkpoint, weights)
 
 
 def new_network(
@@ -60,16 +60,16 @@ def new_network(
     """Build a network with a last layer of ``num_classes`` outputs; see :func:`load_network`."""
     door, rest = _door(name)
     if door == "timm":
-        return from_timm.new(rest, num_classes, checkpoint, weights, image_size)
+        return timm_models.new(rest, num_classes, checkpoint, weights, image_size)
     if door == "hf":
-        return from_hugging_face.new(rest, num_classes, checkpoint, weights)
+        return hugging_face.new(rest, num_classes, checkpoint, weights)
     if door == "code":
         _refuse_weights(name, weights)
-        return from_code.run_factory(name)
-    if name == from_lite0.LITE0:
+        return factory.run_factory(name)
+    if name == lite0.LITE0:
         _refuse_choice(name, checkpoint, weights)
-        return from_lite0.load(num_classes)
-    return from_torchvision.new(_known(name), num_classes, checkpoint, weights)
+        return lite0.load(num_classes)
+    return torchvision_models.new(_known(name), num_classes, checkpoint, weights)
 
 
 def build_again(source: str, settings: Mapping[str, Any], tensors: int, numbers: int) -> nn.Module:
@@ -86,7 +86,7 @@ def build_again(source: str, settings: Mapping[str, Any], tensors: int, numbers:
         ValueError: for an unknown source, for settings that it does not take, and for a network far larger than the weights.
     """
     door, rest = _door(source)
-    builders = {"timm": from_timm.build, "hf": from_hugging_face.build}
+    builders = {"timm": timm_models.build, "hf": hugging_face.build}
     if door not in builders:
         raise ValueError(f"the source {quoted(source)} of a network is unknown; expected timm:NAME or hf:NAME.")
     # First on the meta device, because a header may ask for more memory and time than there is. timm reads values of some
@@ -119,7 +119,7 @@ def _door(name: str) -> tuple[str, str]:
     for door in ("timm", "hf"):
         if name.startswith(f"{door}:"):
             return door, name.removeprefix(f"{door}:")
-    return ("code", name) if from_code.is_code(name) else ("", name)
+    return ("code", name) if factory.is_code(name) else ("", name)
 
 
 def _refuse_weights(name: str, weights: str | None) -> None:
@@ -142,10 +142,10 @@ def _known(name: str) -> str:
     if name in names:
         return name
     words = f"model {quoted(name)} is unknown to torchvision."
-    if from_timm.knows(name):
+    if timm_models.knows(name):
         raise ValueError(f"{words} timm has it: timm:{name}.")
     if (Path(name) / "config.json").is_file():
         raise ValueError(f"{words} The folder seems to be of Hugging Face: hf:{name}.")
     if name.endswith(".py"):
         raise ValueError(f"{words} Name a function or class in the file: {name}:factory.")
-    raise ValueError(f"{words} {closest(name, [*EMBEDDED, from_lite0.LITE0, *names])} Other doors: {_DOORS}.")
+    raise ValueError(f"{words} {closest(name, [*EMBEDDED, lite0.LITE0, *names])} Other doors: {_DOORS}.")

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from captum_softcam._fit import Fit
 from captum_softcam._names import quoted
-from captum_softcam.softcam import from_timm
-from captum_softcam.softcam.networks import Network
-from captum_softcam.softcam.state_dicts import fill, read_state_dict
+from captum_softcam.softcam.sources import timm_models
+from captum_softcam.softcam.sources.networks import Network
+from captum_softcam.softcam.sources.state_dicts import fill, read_state_dict
 
 __all__ = ["LITE0", "load"]
 
@@ -37,7 +37,7 @@ def load(num_classes: int | None = None) -> Network:
         ValueError: if the installed versions of timm and the weights do not fit each other.
     """
     state = read_state_dict(_file())
-    model = from_timm.build(_TWIN, {"num_classes": 1000})
+    model = timm_models.build(_TWIN, {"num_classes": 1000})
     fill(model, _renamed(state, model.state_dict()))
     place, value = _LOGIT
     with torch.no_grad():
