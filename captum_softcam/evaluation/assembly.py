@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from captum_softcam.evaluation.comparison import Comparison
-from captum_softcam.evaluation.performance import PERFORMANCE, Judged, performance_table
-from captum_softcam.evaluation.result import COSTS, BatchResult
+from captum_softcam.evaluation.performance import PERFORMANCE, performance_table
+from captum_softcam.evaluation.result import COSTS, BatchResult, Judged
 
 __all__ = ["assemble"]
 

@@ -7,7 +7,7 @@ dependency, and their intervals over a thousand resamples take minutes. The test
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,35 +20,20 @@ from captum_softcam._scores import Scores, as_scores, class_logits, score_table
 from captum_softcam.data import Sample, Samples
 from captum_softcam.data.samples import UNKNOWN, group_of, groups_of
 from captum_softcam.evaluation.costs import device_of
+from captum_softcam.evaluation.result import Judged
 from captum_softcam.evaluation.statistics import ranking_intervals
 from captum_softcam.softcam.scores import log_odds
 
 if TYPE_CHECKING:
     from captum_softcam.softcam import Classifier
 
-__all__ = ["PERFORMANCE", "Judged", "class_performance", "judge", "performance_table"]
+__all__ = ["PERFORMANCE", "class_performance", "judge", "performance_table"]
 
 _VALUES = ("auc", "auc_low", "auc_high", "average_precision", "average_precision_low", "average_precision_high")
 PERFORMANCE = ("class", "shown", "absent", *_VALUES)
 """Columns of a table of performance."""
 
 _MEAN = "mean"
-
-
-class Judged(NamedTuple):
-    """What is needed of an image to judge a model class by class.
-
-    Args:
-        scores (list of float): one per class; only their order over the images counts.
-        labels (list of int): the classes that the image shows.
-        undecided (list of int): classes that count neither way.
-        several (bool): whether the image may show several classes.
-    """
-
-    scores: list[float]
-    labels: list[int]
-    undecided: list[int]
-    several: bool
 
 
 def judge(samples: Sequence[Sample], outputs: Tensor, scores: Scores) -> list[Judged | None]:

@@ -7,7 +7,7 @@ import io
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,9 +17,8 @@ from captum_softcam._files import replacing
 from captum_softcam._names import shown
 from captum_softcam.data import Sample
 from captum_softcam.evaluation.example import Example, pack_examples, unpack_examples
-from captum_softcam.evaluation.performance import Judged
 
-__all__ = ["COSTS", "BatchResult", "Failure", "fingerprint"]
+__all__ = ["COSTS", "BatchResult", "Failure", "Judged", "fingerprint"]
 
 Array = NDArray[Any]
 
@@ -27,6 +26,22 @@ COSTS = ("forwards", "backwards", "seconds", "peak_bytes")
 """Measured costs of a method; per image, except for the memory."""
 
 _DIGEST = hashlib.sha256().digest_size  # bytes at the end of a file
+
+
+class Judged(NamedTuple):
+    """What is needed of an image to judge a model class by class.
+
+    Args:
+        scores (list of float): one per class; only their order over the images counts.
+        labels (list of int): the classes that the image shows.
+        undecided (list of int): classes that count neither way.
+        several (bool): whether the image may show several classes.
+    """
+
+    scores: list[float]
+    labels: list[int]
+    undecided: list[int]
+    several: bool
 
 
 @dataclass(frozen=True)

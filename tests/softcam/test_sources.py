@@ -155,6 +155,7 @@ class TestOwnCode:
         plain = load_classifier("own.py:Net", image_size=32)
         assert found.outputs == outputs
         assert isinstance(found.model, LogitsOf)
+        assert not found.model.training
         assert torch.equal(found.model(images), plain.model(images))
         converted = replace(found, model=convert_to_softcam(found.model, images))
         assert converted.model.conversion.exact

@@ -35,6 +35,7 @@ class LogitsOf(nn.Module):
         if match is None:
             raise ValueError(f"outputs {quoted(outputs)} does not name an entry; expected ['logits'], [0] or .logits.")
         self.model = model
+        self.training = model.training  # a new module is in train mode
         self.outputs = outputs
         self._name = match["name"]
         self._key: Any = int(match["number"]) if match["number"] else match["key"]
