@@ -11,14 +11,17 @@
 This is exact, and costs a forward and the head of the model on the rows. Where an attention reads the positions instead,
 ``class_token`` computes the rows beside the forward; the model's own scores of one masked copy per example confirm them.
 
-Functions are recognised by name. At an unknown one, the forward continues as usual, or, where rows have replaced the
-examples, is broken off and repeated. Two checks guard against wrong maps. The step that makes the rows is compared with the
-result of the model's own function. And where the head contains functions that might mix rows, the model runs once more, and
-the rows of the examples must have its scores.
+Functions are recognised by name. What an unknown one makes of the features is unknown, and so is all that is computed from
+it, such as the maps of a decoder or a pooled output that nobody reads; where rows meet something unknown, the forward is
+broken off and repeated. Three checks guard against wrong maps. The step that makes the rows is compared with the result of
+the model's own function. Where the head contains functions that might mix rows, the model runs once more, and the rows of
+the examples must have its scores. And where the features are also read by unknown functions, so must a masked copy.
 """
 
 from __future__ import annotations
 
+import weakref
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -37,8 +40,10 @@ from captum_softcam._intervention.operations import (
     acts_on_rows,
     drops_at_random,
     leaves,
+    moves_positions,
     pattern_after,
     pools,
+    positions_after,
     reshaped,
 )
 from captum_softcam._intervention.replay import resume
@@ -162,11 +167,18 @@ def observe_copies(
             raise
         shortcut.obstacle = shortcut.obstacle or str(error)  # a head may refuse N*(P+1) rows in any words
     if rows is None or rows.result is None:
-        return observe(call, layer, at_input=at_input, tracked=layout is None), Rows(shortcut.obstacle)
-    if shortcut.mixing:
         plain = observe(call, layer, at_input=at_input, tracked=layout is None)
-        if not agree(rows.result.unflatten(0, (call.count, -1))[:, -1], plain.result, plain):
+        other = None if tracked or layout else _other_layout(plain)
+        if other is not None:  # channels first was assumed
+            return observe_copies(call, layer, mask, other, at_input=at_input, tokens=tokens)
+        return plain, Rows(shortcut.obstacle)
+    if shortcut.mixing or shortcut.aside:
+        plain = observe(call, layer, at_input=at_input, tracked=layout is None, stored=True)
+        examples = rows.result.unflatten(0, (call.count, -1))
+        if not agree(examples[:, -1], plain.result, plain):
             return plain, Rows(", ".join(dict.fromkeys(rows.head)))
+        if shortcut.aside and not _has_a_masked_copy(examples, shortcut, plain, call, layer, at_input):
+            return plain, Rows(shortcut.obstacle)
     return trace, rows
 
 
@@ -177,12 +189,30 @@ def _read_by_attention(shortcut: _Shortcut, trace: Trace, call: Call, layer: nn.
     if result is None or trace.before is None:
         return unknown
     examples = result.unflatten(0, (call.count, -1))
+    right = agree(examples[:, -1], trace.result, trace) and _has_a_masked_copy(
+        examples, shortcut, trace, call, layer, at_input
+    )
+    return Rows("", (), shortcut.layout, result) if right else unknown
+
+
+def _has_a_masked_copy(
+    examples: Tensor, shortcut: _Shortcut, trace: Trace, call: Call, layer: nn.Module, at_input: bool
+) -> bool:
+    """Return whether the model itself gives one masked copy of every example the score (N, P + 1, K) that was found."""
+    if shortcut.masks_nothing:
+        return observe_copies(call, layer, "one_hot", shortcut.layout, at_input=at_input)[1].found
     # A position per example, none of them on the diagonal of a square grid
     positions = [(row + examples.shape[1] // 3) % (examples.shape[1] - 1) for row in range(call.count)]
-    known = examples[range(call.count), positions]
     masked = resume(call, layer, trace, shortcut.masked(trace.features, positions), at_input=at_input)
-    right = agree(examples[:, -1], trace.result, trace) and agree(masked, known, trace)
-    return Rows("", (), shortcut.layout, result) if right else unknown
+    return agree(masked, examples[range(call.count), positions], trace)
+
+
+def _other_layout(trace: Trace) -> FeatureLayout | None:
+    """Return the layout of the features if their channels are not first."""
+    with suppress(ValueError):
+        layout = trace.layout(trace.features)
+        return None if layout == FeatureLayout() else layout
+    return None
 
 
 def _may_have_tokens(model: object) -> bool:
@@ -199,12 +229,13 @@ class _Map:
     """Features that are followed, in dimensions that ``pattern`` names: n example, c channel, s space.
 
     ``variants`` are the same features had the layer's features been weighted, by weight. Those for weight 0 have a single
-    position and a single example, because zeros are the same everywhere.
+    position and a single example, because zeros are the same everywhere. The first ``prefix`` positions are other tokens.
     """
 
     plain: Tensor
     pattern: str
     variants: dict[float, Tensor]
+    prefix: int
 
 
 @dataclass(frozen=True)
@@ -228,6 +259,7 @@ class _Shortcut(TorchFunctionMode):
         layout: of the features.
         found: whether rows have replaced the examples.
         mixing: whether a function of the rows is not known to act on each row by itself.
+        aside: whether functions that could not be followed have read the features.
         obstacle: the function that could not be followed.
         random: the first function that drops values at random, in words.
     """
@@ -241,19 +273,22 @@ class _Shortcut(TorchFunctionMode):
         self._asked = mask, layout
         self._examples = examples
         self._known: dict[int, _Map | _Row] = {}  # by id: each value holds its tensor, so no id is used twice
+        self._written: dict[int, int] = {}  # by id of a map: how often a function has written into it
+        self._unknown: dict[int, tuple[weakref.ref[Tensor], str]] = {}  # by id: the function that could not be followed
         self._mask: PositionMask | None = None
         self._grid: tuple[int, ...] = ()
         self._pending: _Pending | None = None
         self._head: list[str] = []
         self._count = 0  # of rows
         self._lost = False
-        self.found = self.mixing = False
+        self.found = self.mixing = self.aside = False
         self.obstacle = ""
         self.random: str | None = None
 
     def start(self, trace: Trace) -> Tensor | None:
         """Follow the features that the layer has just returned, and no others; None if they cannot be masked."""
         self._known.clear()
+        self._unknown.clear()
         self._lost = self.found  # the layer is called again, behind rows that came from an earlier call
         mask, layout = self._asked
         try:
@@ -272,7 +307,12 @@ class _Shortcut(TorchFunctionMode):
         pattern = f"n{space}c" if layout.channels_last else f"nc{space}"
         if self._mask is not None:
             self.tokens.start(features, layout, self._mask)
-        return self._keep(_Map(features, pattern, self._variants(features, pattern)))
+        return self._keep(_Map(features, pattern, self._variants(features, pattern), layout.prefix_tokens))
+
+    @property
+    def masks_nothing(self) -> bool:
+        """Whether the rows are the positions themselves."""
+        return self._mask is None
 
     def masked(self, features: Tensor, positions: list[int]) -> Tensor:
         """Return the features of every example, masked at one position each."""
@@ -294,13 +334,16 @@ class _Shortcut(TorchFunctionMode):
         """Return the rows if they are what the model returned, else None."""
         if self._lost or not isinstance(result, Tensor) or not result.dim() or len(result) != self._count:
             return None
+        if self._obstacle((result,)):
+            return None
         pending = self._pending if self._pending and result is self._pending.output else None
-        if pending and self.mixing:
+        if pending and (self.mixing or self.aside):
             pending.compute()  # all columns, for the comparison with the model's own scores
             pending = None
         return Rows("", tuple(self._head), self.layout, result, pending)
 
     def _keep(self, known: _Map | _Row) -> Tensor:
+        self._written[id(known.plain)] = _version(known.plain)
         self._known[id(known.plain)] = known
         return known.plain
 
@@ -311,15 +354,44 @@ class _Shortcut(TorchFunctionMode):
         self.random = self.random or drops_at_random(name, args, kwargs)
         if not self._known or self._lost or name in READ:
             return func(*args, **kwargs)
-        known = [self._known[id(value)] for value in leaves((args, kwargs)) if id(value) in self._known]
-        if not known:
+        operands = [value for value in leaves((args, kwargs)) if isinstance(value, Tensor)]
+        known = [self._known[id(value)] for value in operands if id(value) in self._known]
+        obstacle = self._obstacle(operands)
+        if not known and not obstacle:
             return func(*args, **kwargs)
         if name == "__get__" and not isinstance(func(*args), Tensor):
             return func(*args)  # an attribute such as shape, dtype or device
-        result = self._followed(known, name, func, args, kwargs)
+        written = any(self._written[id(each.plain)] != _version(each.plain) for each in known)
+        result = None if obstacle or written else self._followed(known, name, func, args, kwargs)
         if result is not None:
             return result
-        self._lost, self.obstacle = True, name
+        if written or any(isinstance(each, _Row) for each in known):
+            return self._lose(obstacle or name, func, args, kwargs)
+        return self._leave(obstacle or name, func, args, kwargs, known)
+
+    def _obstacle(self, values: Any) -> str:
+        """Return the function because of which one of the values is unknown, an empty string if none is."""
+        found = ((value, self._unknown.get(id(value))) for value in values)
+        return next((entry[1] for value, entry in found if entry is not None and entry[0]() is value), "")
+
+    def _leave(self, obstacle: str, func: Any, args: Any, kwargs: Any, known: list[_Map | _Row]) -> Any:
+        """Return the result of a function that cannot be followed; it is unknown as long as it consists of tensors."""
+        self.aside, self.obstacle = True, self.obstacle or obstacle
+        result = func(*args, **kwargs)
+        written = any(self._written[id(each.plain)] != _version(each.plain) for each in known)
+        values = [value for value in leaves(result) if value is not None]
+        if written or not all(isinstance(value, Tensor) and not value.is_inference() for value in values):
+            self._lost, self.obstacle = True, obstacle
+            if self.found:
+                raise _Lost("the model decides by features that cannot be followed")
+        for value in values if not self._lost else ():
+            key = id(value)
+            # Without the callback, all that a decoder computes would live as long as the forward
+            self._unknown[key] = weakref.ref(value, lambda _, key=key: self._unknown.pop(key, None)), obstacle
+        return result
+
+    def _lose(self, obstacle: str, func: Any, args: Any, kwargs: Any) -> Any:
+        self._lost, self.obstacle = True, obstacle
         if self.found:
             raise _Lost("the model does more with the features than can be followed")
         return func(*args, **kwargs)
@@ -328,8 +400,6 @@ class _Shortcut(TorchFunctionMode):
         """Return the result of a function of known tensors, None if it cannot be followed."""
         if all(isinstance(value, _Row) for value in known):
             return self._on_rows(name, func, args, kwargs)
-        if self.found:
-            return None
         first = self._known.get(id(args[0])) if args else None
         return self._on_map(first, len(known), name, func, args, kwargs) if isinstance(first, _Map) else None
 
@@ -340,17 +410,28 @@ class _Shortcut(TorchFunctionMode):
         rest = args[1:]
         if count > 1 or "out" in kwargs:
             return None
-        if not self._prefix and pools(name, known.pattern, tuple(known.plain.shape[2:]), rest, kwargs):
+        if not known.prefix and pools(name, known.pattern, tuple(known.plain.shape[2:]), rest, kwargs):
             return self._pool(known, func(*args, **kwargs))
         pattern = pattern_after(name, known.pattern, rest, kwargs)
-        if pattern is None:
-            return None
-        variants = {weight: func(variant, *rest, **kwargs) for weight, variant in known.variants.items()}
-        return self._keep(_Map(func(args[0], *rest, **kwargs), pattern, variants))
+        if pattern is not None:
+            variants = {weight: func(variant, *rest, **kwargs) for weight, variant in known.variants.items()}
+            return self._keep(_Map(func(args[0], *rest, **kwargs), pattern, variants, known.prefix))
+        return self._moved(known, name, func, args, kwargs)
 
-    @property
-    def _prefix(self) -> int:
-        return self.layout.prefix_tokens if self.layout else 0
+    def _moved(self, known: _Map, name: str, func: Any, args: Any, kwargs: Any) -> Any:
+        """Return features whose positions were put into a row or a grid, or lost the prefix; None for any other function."""
+        if not moves_positions(name):
+            return None
+        plain = func(*args, **kwargs)
+        after = positions_after(name, known.pattern, (known.plain.shape, plain.shape), known.prefix, args[1:])
+        if after is None:
+            return None
+        pattern, prefix = after
+        variants = {weight: func(each, *args[1:], **kwargs) for weight, each in known.variants.items() if weight}
+        if 0.0 in known.variants:
+            one = [plain.shape[place] if kind == "c" else 1 for place, kind in enumerate(pattern)]
+            variants[0.0] = known.variants[0.0].reshape(one)
+        return self._keep(_Map(plain, pattern, variants, prefix))
 
     # ---- where the positions come together
 
@@ -403,6 +484,11 @@ class _Shortcut(TorchFunctionMode):
         if not isinstance(value, Tensor) or isinstance(value, nn.Parameter) or id(value) in self._known:
             return False
         return value.dim() > 0 and len(value) == self._examples
+
+
+def _version(value: Tensor) -> int:
+    """Return how often functions have written into the memory of a tensor; inference mode does not count."""
+    return 0 if value.is_inference() else value._version
 
 
 def _close(one: Tensor, other: Tensor) -> bool:

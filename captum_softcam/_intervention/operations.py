@@ -28,8 +28,10 @@ __all__ = [
     "argument",
     "drops_at_random",
     "leaves",
+    "moves_positions",
     "pattern_after",
     "pools",
+    "positions_after",
     "reshaped",
     "spellings",
 ]
@@ -225,7 +227,8 @@ def pools(name: str, pattern: str, sides: tuple[int, ...], rest: tuple[Any, ...]
         windows = tuple(kernel) if isinstance(kernel, (tuple, list)) else (kernel,) * len(space)
         # Padding would count zeros, and a divisor of its own would scale the mean
         plain = _all(argument(rest, kwargs, 2, "padding", 0), 0) and argument(rest, kwargs, 5, "divisor_override") is None
-        return plain and windows == sides
+        # A window beyond the grid is cut off at its border, and the mean is that of the grid
+        return plain and all(window >= side for window, side in zip(windows, sides, strict=True))
     return False
 
 
@@ -287,3 +290,51 @@ def _flattened(pattern: str, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> s
     end = argument(rest, kwargs, 1, "end_dim", -1) % len(pattern)
     whole = pattern[start : end + 1] == "s" * pattern.count("s")
     return pattern[:start] + "s" + pattern[end + 1 :] if whole else None
+
+
+def moves_positions(name: str) -> bool:
+    """Return whether a function may put the positions of a map into a row or a grid, or drop some of them."""
+    return name in ("flatten", "reshape", "unflatten", "view", "__getitem__")
+
+
+def positions_after(
+    name: str, pattern: str, shapes: tuple[tuple[int, ...], tuple[int, ...]], prefix: int, rest: tuple[Any, ...]
+) -> tuple[str, int] | None:
+    """Return the pattern and the number of prefix tokens after a function that keeps all positions in their order.
+
+    Args:
+        name (str): of the function, which :func:`moves_positions`.
+        pattern (str): of its first argument.
+        shapes (tuple): of its first argument and of its result.
+        prefix (int): tokens before those of the grid.
+        rest (tuple): further arguments of the function.
+
+    Returns:
+        tuple or None: None if positions were dropped or mixed with channels.
+    """
+    before, after = shapes
+    if name == "__getitem__":
+        return _without_prefix(pattern, before, prefix, rest[0])
+    last = pattern.endswith("c")
+    if prefix or len(after) < 3 or pattern[0] != "n" or not (last or pattern[1] == "c"):
+        return None
+    # With the same examples and channels, the rest are the positions, in their order
+    channel = -1 if last else 1
+    if (after[0], after[channel]) != (before[0], before[channel]):
+        return None
+    space = "s" * (len(after) - 2)
+    return (f"n{space}c" if last else f"nc{space}"), 0
+
+
+def _without_prefix(pattern: str, shape: tuple[int, ...], prefix: int, index: Any) -> tuple[str, int] | None:
+    """Return the pattern after a slice of all positions of the grid, with the prefix tokens or without; None for others."""
+    parts = index if isinstance(index, tuple) else (index,)
+    if not all(isinstance(part, slice) for part in parts) or len(parts) > len(shape):
+        return None
+    bounds = [part.indices(size) for part, size in zip(parts, shape, strict=False)]
+    cut = [place for place, (size, bound) in enumerate(zip(shape, bounds, strict=False)) if bound != (0, size, 1)]
+    if not cut:
+        return pattern, prefix
+    (place, *others) = cut
+    drops = prefix and pattern[place] == "s" and not others and bounds[place] == (prefix, shape[place], 1)
+    return (pattern, 0) if drops else None

@@ -152,7 +152,7 @@ def resume(call: Call, layer: nn.Module, trace: Trace, features: Tensor, *, at_i
     Args:
         call (Call): as observed.
         layer (torch.nn.Module): whose output (or input) in its last call is replaced.
-        trace (Trace): with the outputs of the modules before the layer.
+        trace (Trace): with the outputs of the modules before the first call of the layer.
         features (Tensor): one row per example.
         at_input (bool): whether ``features`` is the layer's input.
     """
@@ -160,7 +160,7 @@ def resume(call: Call, layer: nn.Module, trace: Trace, features: Tensor, *, at_i
     for module, output in trace.before or ():
         # Copies, because what the model writes into would be wrong in the next run
         answers[module].append(map_tensors(torch.clone, output))
-    watch = _replay(answers, layer, features, 1, at_input)
+    watch = _replay(answers, layer, features, trace.calls, at_input)
     return run_view(call.cloned(), layer, watch, partly=True)
 
 
