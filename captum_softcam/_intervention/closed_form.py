@@ -23,6 +23,7 @@ from __future__ import annotations
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -170,7 +171,8 @@ def observe_copies(
         plain = observe(call, layer, at_input=at_input, tracked=layout is None)
         other = None if tracked or layout else _other_layout(plain)
         if other is not None:  # channels first was assumed
-            return observe_copies(call, layer, mask, other, at_input=at_input, tokens=tokens)
+            again = observe_copies(call, layer, mask, other, at_input=at_input, tokens=tokens)
+            return again if again[1].found else (plain, again[1])
         return plain, Rows(shortcut.obstacle)
     if shortcut.mixing or shortcut.aside:
         plain = observe(call, layer, at_input=at_input, tracked=layout is None, stored=True)
@@ -385,10 +387,13 @@ class _Shortcut(TorchFunctionMode):
             if self.found:
                 raise _Lost("the model decides by features that cannot be followed")
         for value in values if not self._lost else ():
-            key = id(value)
             # Without the callback, all that a decoder computes would live as long as the forward
-            self._unknown[key] = weakref.ref(value, lambda _, key=key: self._unknown.pop(key, None)), obstacle
+            forget = partial(self._forget, id(value))
+            self._unknown[id(value)] = weakref.ref(value, forget), obstacle
         return result
+
+    def _forget(self, key: int, _: weakref.ref[Tensor]) -> None:
+        self._unknown.pop(key, None)
 
     def _lose(self, obstacle: str, func: Any, args: Any, kwargs: Any) -> Any:
         self._lost, self.obstacle = True, obstacle
