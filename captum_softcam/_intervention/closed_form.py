@@ -368,7 +368,8 @@ class _Shortcut(TorchFunctionMode):
         if result is not None:
             return result
         if written or any(isinstance(each, _Row) for each in known):
-            return self._lose(obstacle or name, func, args, kwargs)
+            self._lose(obstacle or name)
+            return func(*args, **kwargs)
         return self._leave(obstacle or name, func, args, kwargs, known)
 
     def _obstacle(self, values: Any) -> str:
@@ -383,9 +384,7 @@ class _Shortcut(TorchFunctionMode):
         written = any(self._written[id(each.plain)] != _version(each.plain) for each in known)
         values = [value for value in leaves(result) if value is not None]
         if written or not all(isinstance(value, Tensor) and not value.is_inference() for value in values):
-            self._lost, self.obstacle = True, obstacle
-            if self.found:
-                raise _Lost("the model decides by features that cannot be followed")
+            self._lose(obstacle)
         for value in values if not self._lost else ():
             # Without the callback, all that a decoder computes would live as long as the forward
             forget = partial(self._forget, id(value))
@@ -395,11 +394,10 @@ class _Shortcut(TorchFunctionMode):
     def _forget(self, key: int, _: weakref.ref[Tensor]) -> None:
         self._unknown.pop(key, None)
 
-    def _lose(self, obstacle: str, func: Any, args: Any, kwargs: Any) -> Any:
+    def _lose(self, obstacle: str) -> None:
         self._lost, self.obstacle = True, obstacle
         if self.found:
             raise _Lost("the model does more with the features than can be followed")
-        return func(*args, **kwargs)
 
     def _followed(self, known: list[_Map | _Row], name: str, func: Any, args: Any, kwargs: Any) -> Any:
         """Return the result of a function of known tensors, None if it cannot be followed."""

@@ -333,7 +333,7 @@ def refuse_other_positions(backbone: nn.Module, example: Tensor, shape: tuple[in
     """Raise ValueError unless the positions of the map of ``backbone`` are those of the input.
 
     The map has to grow with each side of the input. In networks of one size, changes in one half of the input have to change
-    that half of the map most. A mirrored or rotated map does neither.
+    that half of the map most. A mirrored or rotated map does neither, and neither does a single token.
 
     Args:
         backbone (torch.nn.Module): the network up to its pooling.
@@ -342,6 +342,11 @@ def refuse_other_positions(backbone: nn.Module, example: Tensor, shape: tuple[in
         name (str): of the model, for the message.
     """
     grows = _grows_with(backbone, example, shape)
+    if not grows and _stays_one_position(backbone, example, shape):
+        raise ValueError(
+            f"the evidence of {name} would have one position for inputs of any size: its pooling averages a single token, "
+            "such as a class token, not a map. LayerReciproCam explains such a network."
+        )
     at_least = _CLEAR if grows else 2
     too_small = example.is_meta or (shape is not None and math.prod(shape[2:]) < at_least)
     agreements = [] if too_small else _agreements(backbone, example, at_least)
@@ -366,6 +371,16 @@ def _grows_with(backbone: nn.Module, example: Tensor, before: tuple[int, ...] | 
     except _ERRORS:  # networks of one size, and operations that the meta device does not support
         return False
     return True
+
+
+def _stays_one_position(backbone: nn.Module, example: Tensor, shape: tuple[int, ...] | None) -> bool:
+    """Return whether the map of the example has one position, and still has where all sides of the input are larger."""
+    larger = (*example.shape[:2], *(_LARGER * side for side in example.shape[2:]))
+    try:
+        shape = shape or tuple(run_on_meta(backbone, tuple(example.shape), example.dtype).shape)
+        return math.prod(shape[2:]) == 1 == math.prod(run_on_meta(backbone, larger, example.dtype).shape[2:])
+    except _ERRORS:
+        return False
 
 
 @torch.no_grad()

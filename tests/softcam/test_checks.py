@@ -212,6 +212,10 @@ REFUSED = {
     "dropout": (lambda net, x: net.fc(F.dropout(net.features(x).mean((2, 3)))), "gives other logits each time"),
     "turned": (lambda net, x: net.fc(net.features(x).transpose(2, 3).mean((2, 3))), "would not lie where the input is"),
     "mirrored": (lambda net, x: net.plain(x.flip(3)), "would not lie where the input is"),
+    "the mean of one token": (
+        lambda net, x: net.fc(net.features(x).flatten(2).transpose(1, 2)[:, :1].mean(1)),
+        "one position for inputs of any size",
+    ),
 }
 
 
