@@ -138,7 +138,7 @@ def model_notes(options: argparse.Namespace, classifier: Classifier) -> dict[str
 
 def refuse_stored_code(asked: str, options: argparse.Namespace) -> None:
     """Raise ValueError if the settings of a run name code that this call does not: its folder may come from elsewhere."""
-    from captum_softcam.softcam.sources.factory import is_code
+    from captum_softcam.softcam._sources.factory import is_code
 
     if is_code(options.model) and absolute_model(asked) != absolute_model(options.model):
         raise ValueError(

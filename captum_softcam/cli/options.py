@@ -95,7 +95,7 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
 
 def resume_command(options: argparse.Namespace) -> str:
     """Return what to type to resume the run in ``--out``; code of the user's is run only if it is named again."""
-    from captum_softcam.softcam.sources.factory import is_code
+    from captum_softcam.softcam._sources.factory import is_code
 
     again = f" --model {shlex.quote(options.model)}" if is_code(options.model) else ""
     return f"captum-softcam {options.command} --resume --out {shlex.quote(str(options.out))}{again}"

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from captum_softcam._fit import Fit
 from captum_softcam._names import listed, named, quoted, shown
 from captum_softcam._scores import are_probabilities, check_kind
+from captum_softcam.softcam._sources.class_names import class_names, read_classes
+from captum_softcam.softcam._sources.door import load_network, new_network
+from captum_softcam.softcam._sources.factory import is_code, module_of
+from captum_softcam.softcam._sources.networks import EMBEDDED, Network, filled, fit_head
+from captum_softcam.softcam._sources.outputs import logits_of, probe
+from captum_softcam.softcam._sources.state_dicts import read_state_dict
 from captum_softcam.softcam.architectures import Architecture
 from captum_softcam.softcam.files import is_our_file, read_file, write_file
-from captum_softcam.softcam.sources.class_names import class_names, read_classes
-from captum_softcam.softcam.sources.door import load_network, new_network
-from captum_softcam.softcam.sources.factory import is_code, module_of
-from captum_softcam.softcam.sources.networks import EMBEDDED, Network, filled, fit_head
-from captum_softcam.softcam.sources.outputs import logits_of, probe
-from captum_softcam.softcam.sources.state_dicts import read_state_dict
 
 __all__ = ["EMBEDDED", "Classifier", "load_classifier", "load_embedded", "new_classifier"]
 

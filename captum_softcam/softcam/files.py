@@ -23,16 +23,16 @@ from captum_softcam._fit import INTERPOLATIONS, MODES, Fit
 from captum_softcam._intervention.view import duplicate
 from captum_softcam._names import named, quoted, reason, shown
 from captum_softcam._scores import SCORES
+from captum_softcam.softcam._sources.class_names import named_by
+from captum_softcam.softcam._sources.door import build_again
+from captum_softcam.softcam._sources.factory import is_code, module_of, run_factory
+from captum_softcam.softcam._sources.networks import fit_head
+from captum_softcam.softcam._sources.outputs import logits_of
+from captum_softcam.softcam._sources.state_dicts import fill, mismatch, refuse_nan
 from captum_softcam.softcam.architectures import Architecture, converted_like, identify
 from captum_softcam.softcam.checks import ask
 from captum_softcam.softcam.convert import rebuild
 from captum_softcam.softcam.model import Conversion, SoftCamModel, input_channels
-from captum_softcam.softcam.sources.class_names import named_by
-from captum_softcam.softcam.sources.door import build_again
-from captum_softcam.softcam.sources.factory import is_code, module_of, run_factory
-from captum_softcam.softcam.sources.networks import fit_head
-from captum_softcam.softcam.sources.outputs import logits_of
-from captum_softcam.softcam.sources.state_dicts import fill, mismatch, refuse_nan
 
 __all__ = [
     "is_our_file",

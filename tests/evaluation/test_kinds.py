@@ -72,7 +72,9 @@ def gradient(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
 EVERY = [*METHODS, "random", "edge_map", LayerGradCam, Saliency, gradient]
 
 
-@pytest.mark.parametrize("method", [each for each in EVERY if each != "soft_cam"], ids=str)
+@pytest.mark.parametrize(
+    "method", [each for each in EVERY if each != "soft_cam"], ids=lambda each: getattr(each, "__name__", each)
+)
 def test_class_1_explains_the_logit_and_class_0_its_negative(method, one, images):
     explain = partial(LayerExplainFunc, method, LAYER if callable(method) or METHODS.get(method) else None)
     if method is gradient or method in ("random", "edge_map"):

@@ -14,7 +14,7 @@ from torch import nn
 
 from captum_softcam._fit import Fit
 from captum_softcam.softcam import Classifier, load_classifier, new_classifier
-from captum_softcam.softcam.sources.networks import fit_head, last_layer
+from captum_softcam.softcam._sources.networks import fit_head, last_layer
 
 NAME = "shufflenet_v2_x0_5"
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}

@@ -18,7 +18,7 @@ from torch import nn
 from captum_softcam._fit import Fit
 from captum_softcam._imagenet import imagenet_names
 from captum_softcam.softcam import Classifier, convert_to_softcam, load_classifier, new_classifier
-from captum_softcam.softcam.sources.outputs import LogitsOf
+from captum_softcam.softcam._sources.outputs import LogitsOf
 
 OWN = '''
 import torch
@@ -516,7 +516,7 @@ class TestLite0:
         )
 
     def test_weights_of_another_network_are_noticed(self, monkeypatch):
-        from captum_softcam.softcam.sources import lite0
+        from captum_softcam.softcam._sources import lite0
 
         state = lite0.read_state_dict(lite0._file())
         changed = {key: 1.01 * value if key == "_conv_stem.weight" else value for key, value in state.items()}

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from captum_softcam._fit import Fit
 from captum_softcam._names import listed, named, quoted, reason, shown
+from captum_softcam.softcam._sources.hub import is_reachable, refuse_unreachable
+from captum_softcam.softcam._sources.networks import Network, filled
+from captum_softcam.softcam._sources.state_dicts import read_state_dict
 from captum_softcam.softcam.checks import first_line
-from captum_softcam.softcam.sources.hub import is_reachable, refuse_unreachable
-from captum_softcam.softcam.sources.networks import Network, filled
-from captum_softcam.softcam.sources.state_dicts import read_state_dict
 
 __all__ = ["build", "load", "new"]
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from captum_softcam._fit import Fit
 from captum_softcam._names import shown
+from captum_softcam.softcam._sources.state_dicts import fill, mismatch, refuse_nan
 from captum_softcam.softcam.convert import new_last_layer
-from captum_softcam.softcam.sources.state_dicts import fill, mismatch, refuse_nan
 
 __all__ = ["EMBEDDED", "IMAGENET_MEAN", "IMAGENET_STD", "Network", "filled", "fit_head", "last_layer"]
 

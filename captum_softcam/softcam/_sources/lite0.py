@@ -9,9 +9,9 @@ from torch import Tensor
 
 from captum_softcam._fit import Fit
 from captum_softcam._names import quoted
-from captum_softcam.softcam.sources import timm_models
-from captum_softcam.softcam.sources.networks import Network
-from captum_softcam.softcam.sources.state_dicts import fill, read_state_dict
+from captum_softcam.softcam._sources import timm_models
+from captum_softcam.softcam._sources.networks import Network
+from captum_softcam.softcam._sources.state_dicts import fill, read_state_dict
 
 __all__ = ["LITE0", "load"]
 

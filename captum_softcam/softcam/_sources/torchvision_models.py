@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from captum_softcam._fit import Fit
 from captum_softcam._names import NAME, listed, named, quoted, reason, shown
+from captum_softcam.softcam._sources.networks import Network, filled, fit_head, last_layer
+from captum_softcam.softcam._sources.state_dicts import read_state_dict
 from captum_softcam.softcam.architectures import Architecture
-from captum_softcam.softcam.sources.networks import Network, filled, fit_head, last_layer
-from captum_softcam.softcam.sources.state_dicts import read_state_dict
 
 __all__ = ["load", "new"]
 

@@ -12,9 +12,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from captum_softcam._names import closest, quoted
+from captum_softcam.softcam._sources import factory, hugging_face, lite0, timm_models, torchvision_models
+from captum_softcam.softcam._sources.networks import EMBEDDED
 from captum_softcam.softcam.architectures import WithoutMemory, classifier_names
-from captum_softcam.softcam.sources import factory, hugging_face, lite0, timm_models, torchvision_models
-from captum_softcam.softcam.sources.networks import EMBEDDED
 
 __all__ = ["build_again", "load_network", "new_network"]
 

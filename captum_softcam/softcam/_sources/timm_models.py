@@ -12,11 +12,11 @@ from torch import nn
 
 from captum_softcam._fit import INTERPOLATIONS, Fit
 from captum_softcam._names import closest, named, quoted, reason
+from captum_softcam.softcam._sources.hub import cached_file, is_reachable, refuse_unreachable
+from captum_softcam.softcam._sources.networks import Network, filled
+from captum_softcam.softcam._sources.state_dicts import read_state_dict
 from captum_softcam.softcam.architectures import WithoutMemory
 from captum_softcam.softcam.checks import first_line
-from captum_softcam.softcam.sources.hub import cached_file, is_reachable, refuse_unreachable
-from captum_softcam.softcam.sources.networks import Network, filled
-from captum_softcam.softcam.sources.state_dicts import read_state_dict
 
 __all__ = ["build", "knows", "load", "new"]
 
