@@ -20,7 +20,7 @@ NETWORKS = {  # the recommended layer, and the words of each method that is refu
     ),
     ("transformers", "Swin"): ("model.swin.layernorm", {}),
     ("monai", "DenseNet 3-D"): ("class_layers.relu", {}),
-    ("monai", "Discriminator"): ("net", {"cam": "more than pool", "softcam": r"Sigmoid\(\)\) is in the way"}),
+    ("monai", "Discriminator"): ("net", {"cam": "more than pool", "softcam": "is in the way"}),
     ("smp", "Unet resnet18"): ("model.encoder.layer4", {}),
 }
 

@@ -25,7 +25,7 @@ from captum_softcam.metrics.functional._edges import nan_if_flat, nan_if_not_pos
 from captum_softcam.metrics.functional._grid import even_grid, grid, patch_means, patch_sums
 from captum_softcam.metrics.patches import PATCHES, PatchGame
 
-__all__ = ["Batch", "Explanation", "fractions"]
+__all__ = ["Batch", "Explanation"]
 
 
 class Batch:

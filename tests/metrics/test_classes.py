@@ -115,7 +115,7 @@ def test_a_docstring_is_true(name):
 @EACH
 def test_a_signature_shows_the_settings(name):
     found = inspect.signature(CLASSES[name]).parameters
-    shared = {"patches": None, "seed": 0} if METRICS[name].category == "faithfulness" else {}
+    shared = {"patches": None, "scores": "softmax", "seed": 0} if METRICS[name].category == "faithfulness" else {}
     assert {key: each.default for key, each in found.items() if key != "common"} == {**shared, **METRICS[name].settings}
     assert CLASSES[name]().settings == {**shared, **METRICS[name].settings}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def read_classes(path: str | Path) -> tuple[str, ...]:
         FileNotFoundError: if there is no such file.
         ValueError: if it is not text, or has no names.
     """
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise FileNotFoundError(
             f"classes '{shown(path)}' is not a file; pass the names as a list, or a file with a name per line."
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,7 @@ def _known(name: str) -> str:
     words = f"model {quoted(name)} is unknown to torchvision."
     if timm_models.knows(name):
         raise ValueError(f"{words} timm has it: timm:{name}.")
-    if (Path(name) / "config.json").is_file():
+    if os.path.isfile(Path(name) / "config.json"):
         raise ValueError(f"{words} The folder seems to be of Hugging Face: hf:{name}.")
     if name.endswith(".py"):
         raise ValueError(f"{words} Name a function or class in the file: {name}:factory.")

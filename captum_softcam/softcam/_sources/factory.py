@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,7 +72,7 @@ def _imported(name: str) -> ModuleType:
 
 
 def _from_file(path: Path) -> ModuleType:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise FileNotFoundError(f"'{shown(path)}' is not a file; {_HOW}.")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None  # a name that ends in .py has a loader
