@@ -13,6 +13,9 @@ CLASSES = 10
 SIDES = ((64, 96), (96, 96), (128, 128), (224, 224), (256, 256), (384, 384))
 """Sizes of images (H, W), the first that a network takes is used; sides that differ show maps that are transposed."""
 
+DTYPES = (torch.float64, torch.float32)
+"""Precisions, the first in which a network runs is used; some compute a part in single precision whatever they are in."""
+
 SHALLOW = {"depth": 2}
 DEPTHS = {"depths": (1, 1, 1, 1)}
 DEPTH = {"depth": (1, 1, 1, 1)}
@@ -36,31 +39,31 @@ TIMM: dict[str, dict[str, Any]] = {
     "cpubone_nano": {},
     "crossvit_tiny_240": {"sides": ((240, 240),)},
     "cs3darknet_s": {},
-    "csatv2": {},
+    "csatv2": {"sides": ((128, 192),)},
     "cspdarknet53": {},
     "cspnext_tiny": {},
     "cspresnet50": {},
     "cspresnext50": {},
     "darknet17": {},
     "davit_tiny": DEPTHS,
-    "deepseek_vit_412m": SHALLOW,
+    "deepseek_vit_412m": {**SHALLOW, "sides": ((56, 84),), "dtypes": (torch.float32,)},
     "deit3_small_patch16_224": SHALLOW,
     "deit_tiny_distilled_patch16_224": SHALLOW,
     "densenet121": {},
     "dla46_c": {},
     "dm_nfnet_f0": DEPTHS,
     "dpn48b": {},
-    "eca_halonext26ts": {},
+    "eca_halonext26ts": {"sides": ((256, 256),)},
     "eca_nfnet_l0": DEPTHS,
     "ecaresnet26t": LAYERS,
     "edgenext_xx_small": DEPTHS,
-    "efficientformer_l1": DEPTHS,
+    "efficientformer_l1": {**DEPTHS, "sides": ((224, 224),)},
     "efficientformerv2_s0": DEPTHS,
     "efficientnet_b0": {},
     "efficientnetv2_rw_t": {},
-    "efficientvim_m1": DEPTHS,
+    "efficientvim_m1": {"sides": ((128, 192),)},
     "efficientvit_b0": DEPTHS,
-    "efficientvit_m0": DEPTH,
+    "efficientvit_m0": {**DEPTH, "sides": ((128, 192),)},
     "ese_vovnet19b_slim_dw": {},
     "eva02_tiny_patch14_224": SHALLOW,
     "fasternet_t0": DEPTHS,
@@ -76,10 +79,10 @@ TIMM: dict[str, dict[str, Any]] = {
     "ghostnet_050": {},
     "ghostnetv2_100": {},
     "ghostnetv3_050": {},
-    "gmixer_12_224": {"num_blocks": 2},
-    "gmlp_ti16_224": {"num_blocks": 2},
-    "halonet_h1": {},
-    "haloregnetz_b": {},
+    "gmixer_12_224": {},
+    "gmlp_ti16_224": {},
+    "halonet_h1": {"sides": ((256, 256),)},
+    "haloregnetz_b": {"sides": ((224, 224),)},
     "hardcorenas_a": {},
     "hgnet_tiny": {},
     "hgnetv2_b0": {},
@@ -88,29 +91,29 @@ TIMM: dict[str, dict[str, Any]] = {
     "hrnet_w18_small": {},
     "iformer_t": {},
     "inception_next_atto": DEPTHS,
-    "inception_resnet_v2": {},
-    "inception_v3": {},
-    "inception_v4": {},
+    "inception_resnet_v2": {"sides": ((139, 171),)},
+    "inception_v3": {"sides": ((139, 171),)},
+    "inception_v4": {"sides": ((139, 171),)},
     "lambda_resnet26t": {},
     "lcnet_035": {},
     "lcnetv2_small": DEPTHS,
     "legacy_seresnet18": LAYERS,
     "legacy_xception": {},
-    "levit_128s": {"depth": (1, 1, 1)},
-    "levit_conv_128s": {"depth": (1, 1, 1)},
+    "levit_128s": {"sides": ((128, 192),)},
+    "levit_conv_128s": {"sides": ((128, 192),)},
     "lowformer_b0": {},
     "mambaout_femto": DEPTHS,
     "maxvit_pico_rw_256": DEPTHS,
     "maxxvit_rmlp_nano_rw_256": DEPTHS,
     "maxxvitv2_nano_rw_256": DEPTHS,
-    "mixer_s32_224": {"num_blocks": 2},
+    "mixer_s32_224": {},
     "mixnet_s": {},
     "mnasnet_small": {},
     "mobilenet_edgetpu_v2_xs": {},
     "mobilenetv2_035": {},
     "mobilenetv3_small_050": {},
     "mobilenetv4_conv_small_035": {},
-    "mobilenetv5_base": {},
+    "mobilenetv5_base": {"sides": ((128, 192),)},
     "mobileone_s1": {},
     "mobilevit_xxs": {},
     "mobilevitv2_050": {},
@@ -137,7 +140,7 @@ TIMM: dict[str, dict[str, Any]] = {
     "repvgg_a0": {},
     "repvit_m1": DEPTH,
     "res2net50_14w_8s": LAYERS,
-    "resmlp_12_224": {"num_blocks": 2},
+    "resmlp_12_224": {},
     "resnest14d": LAYERS,
     "resnet10t": LAYERS,
     "resnetaa34d": LAYERS,
@@ -150,7 +153,7 @@ TIMM: dict[str, dict[str, Any]] = {
     "sam2_hiera_tiny": {},
     "samvit_base_patch16_224": SHALLOW,
     "sebotnet33ts_256": {},
-    "sehalonet33ts": {},
+    "sehalonet33ts": {"sides": ((256, 256),)},
     "selecsls42": {},
     "semnasnet_050": {},
     "sequencer2d_s": LAYERS,
@@ -171,7 +174,7 @@ TIMM: dict[str, dict[str, Any]] = {
     "tresnet_m": LAYERS,
     "twins_pcpvt_small": DEPTHS,
     "twins_svt_small": DEPTHS,
-    "vgg11_bn": {"num_features": 64},
+    "vgg11_bn": {},
     "visformer_tiny": {},
     "vit_base_patch16_siglip_224": SHALLOW,
     "vit_base_patch16_siglip_gap_224": SHALLOW,
@@ -297,8 +300,8 @@ class Logits(nn.Module):
 def _timm(name: str) -> tuple[nn.Module, Tensor]:
     import timm
 
-    options = {"num_classes": CLASSES, "sides": SIDES, **TIMM.get(name, {})}
-    tried = options.pop("sides")
+    options = {"num_classes": CLASSES, "sides": SIDES, "dtypes": DTYPES, **TIMM.get(name, {})}
+    tried, dtypes = options.pop("sides"), options.pop("dtypes")
 
     def create(sides: tuple[int, int]) -> nn.Module:
         try:
@@ -306,7 +309,7 @@ def _timm(name: str) -> tuple[nn.Module, Tensor]:
         except TypeError:  # networks for images of any size have no such argument
             return timm.create_model(name, **options)
 
-    return _first_that_runs(create, tried)
+    return _first_that_runs(create, tried, dtypes=dtypes)
 
 
 def _transformers(name: str) -> tuple[nn.Module, Tensor]:
@@ -354,7 +357,10 @@ def _smp(name: str) -> tuple[nn.Module, Tensor]:
 
 
 def _first_that_runs(
-    create: Callable[[Any], nn.Module], sizes: tuple[tuple[int, ...], ...], channels: int = 3
+    create: Callable[[Any], nn.Module],
+    sizes: tuple[tuple[int, ...], ...],
+    channels: int = 3,
+    dtypes: tuple[torch.dtype, ...] = DTYPES,
 ) -> tuple[nn.Module, Tensor]:
     """Return the network for the first size that it takes, in double precision if it has that, and two images."""
     problem: Exception | None = None
@@ -364,7 +370,7 @@ def _first_that_runs(
         except Exception as error:  # of any library, and of any kind
             problem = problem or error
             continue
-        for dtype in (torch.float64, torch.float32):
+        for dtype in dtypes:
             try:
                 images = blobs(4, channels, sides).to(dtype)
                 awake(model.to(dtype), images)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import sweep
+from sweep_networks import networks
 
 PACKAGES = {"timm": "timm", "transformers": "transformers", "monai": "monai", "smp": "segmentation_models_pytorch"}
 NETWORKS = {  # the recommended layer, and the words of each method that is refused
@@ -36,3 +38,10 @@ def test_networks_of_every_library(library, name):
         assert outcome.kind == ("refused" if step in refused else "right"), (step, outcome)
         if step in refused:
             assert re.search(refused[step], outcome.words), outcome.words
+
+
+def test_the_page_shows_every_network_and_nothing_wrong():
+    page = (Path(__file__).parents[1] / "docs/reference/sweep_measured.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\| (\w+)/(.+?) \|", page, re.MULTILINE)
+    assert shown == [*networks()]
+    assert not re.search(r"WRONG|crash", page)
