@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from captum_softcam._files import owned
-from captum_softcam._names import listed, named, quoted
+from captum_softcam._names import listed, named, quoted, shown
 from captum_softcam._scores import Scores, check_kind, kind_in_words, predicted_classes, score_table
 from captum_softcam.data import Sample, Samples
-from captum_softcam.data.samples import groups_of
+from captum_softcam.data.samples import UNKNOWN, groups_of
 from captum_softcam.evaluation.assembly import assemble
 from captum_softcam.evaluation.batch import BatchScorer, check_sample, make_batch, with_bool_mask
 from captum_softcam.evaluation.checkpoint import Checkpoint, find_again, is_complete, refuse_duplicate, refuse_other
@@ -377,14 +377,17 @@ def accuracy(classifier: Classifier, samples: Samples, batch_size: int = 50) -> 
         tuple of float: accuracy, lower and upper end of its interval, in [0, 1].
 
     Raises:
-        ValueError: if there are no samples, the model does not return outputs (N, K), or it returns a single value that is
-            no logit (``classifier.scores`` is ``"identity"``).
+        ValueError: if there are no samples, a sample has no class, the model does not return outputs (N, K), or it returns a
+            single value that is no logit (``classifier.scores`` is ``"identity"``).
     """
     if not len(samples):
         raise ValueError("there are no samples to predict; pass at least one.")
     correct, device = 0, device_of(classifier.model)
     for start in range(0, len(samples), batch_size):
         batch = [samples[i] for i in range(start, min(start + batch_size, len(samples)))]
+        for sample in batch:
+            if sample.target == UNKNOWN:  # it would count as wrong
+                raise ValueError(f"sample '{shown(sample.identifier)}' has no class (target {UNKNOWN}); leave it out.")
         images = torch.stack([sample.image for sample in batch]).to(device)
         logits = classifier.model(classifier.normalize(images))
         score_table(logits, len(batch))

@@ -52,6 +52,12 @@ def test_nobody_to_predict():
         accuracy(classifier(), [])
 
 
+def test_a_sample_without_a_class_is_refused():
+    unknown = Sample(torch.zeros(3, 1, 1), -1, None, "photo.jpg")
+    with pytest.raises(ValueError, match=r"sample 'photo\.jpg' has no class \(target -1\); leave it out"):
+        accuracy(classifier(), [*samples(3, 2), unknown])
+
+
 @pytest.mark.parametrize("scores", ["softmax", "sigmoid"])
 def test_a_single_logit_says_1_above_0(scores):
     """Its argmax would say 0 of everything."""
