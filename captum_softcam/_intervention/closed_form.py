@@ -379,8 +379,10 @@ class _Shortcut(TorchFunctionMode):
 
     def _leave(self, obstacle: str, func: Any, args: Any, kwargs: Any, known: list[_Map | _Row]) -> Any:
         """Return the result of a function that cannot be followed; it is unknown as long as it consists of tensors."""
-        self.aside, self.obstacle = True, self.obstacle or obstacle
         result = func(*args, **kwargs)
+        if result is NotImplemented:
+            return result  # a comparison with something else, as in torch.jit.isinstance
+        self.aside, self.obstacle = True, self.obstacle or obstacle
         written = any(self._written[id(each.plain)] != _version(each.plain) for each in known)
         values = [value for value in leaves(result) if value is not None]
         if written or not all(isinstance(value, Tensor) and not value.is_inference() for value in values):

@@ -59,6 +59,11 @@ class WindowBeyond(Net):
         return self.fc(F.avg_pool2d(f, 100, ceil_mode=True).flatten(1))
 
 
+class AskedForItsType(Net):
+    def head(self, f):
+        return self.fc((f["out"] if torch.jit.isinstance(f, dict[str, Tensor]) else f).mean((2, 3)))
+
+
 class WithTokens(Net):
     """The layer returns tokens (N, L, C), without a module that would say so."""
 
@@ -85,7 +90,7 @@ def _wanted(net: Net) -> Tensor:
         return torch.stack([oracles.recipro_cam(f, tails, 1) for f in net.conv(IMAGES)])
 
 
-@pytest.mark.parametrize("kind", [PooledTwice, BothPooled, Decoded, InARow, WindowBeyond, WithTokens])
+@pytest.mark.parametrize("kind", [PooledTwice, BothPooled, Decoded, InARow, WindowBeyond, AskedForItsType, WithTokens])
 def test_one_forward_is_enough(kind):
     net = kind()
     layer = _layer(net)
