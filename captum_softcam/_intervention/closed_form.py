@@ -469,6 +469,7 @@ class _Shortcut(TorchFunctionMode):
         in_place = name.endswith("_")  # operators as well, which does no harm
         if pending and (in_place or any(value is pending.output for value in leaves((args, kwargs)))):
             pending.compute()
+            self._written[id(pending.output)] = _version(pending.output)  # it was filled, and not changed
             self._pending = pending = None
         plain = name == "linear" and not kwargs and args[0].dim() == 2
         if plain and not pending and not torch.is_autocast_enabled(args[0].device.type):
