@@ -17,13 +17,16 @@ from captum_softcam._scores import are_probabilities, check_kind
 from captum_softcam.softcam._sources.class_names import class_names, read_classes
 from captum_softcam.softcam._sources.door import load_network, new_network
 from captum_softcam.softcam._sources.factory import is_code, module_of
-from captum_softcam.softcam._sources.networks import EMBEDDED, Network, filled, fit_head
+from captum_softcam.softcam._sources.networks import EMBEDDED_NAMES, Network, filled, fit_head
 from captum_softcam.softcam._sources.outputs import logits_of, probe
 from captum_softcam.softcam._sources.state_dicts import read_state_dict
 from captum_softcam.softcam.architectures import Architecture
 from captum_softcam.softcam.files import is_our_file, read_file, write_file
 
 __all__ = ["EMBEDDED", "Classifier", "load_classifier", "load_embedded", "new_classifier"]
+
+EMBEDDED = EMBEDDED_NAMES
+"""Names of the embedded classifiers, the SoftCAM model and the black box it is compared with."""
 
 _EMBEDDED_FOLDER = Path(__file__).parent / "weights"
 

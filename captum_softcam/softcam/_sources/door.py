@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from captum_softcam._names import closest, quoted
 from captum_softcam.softcam._sources import factory, hugging_face, lite0, timm_models, torchvision_models
-from captum_softcam.softcam._sources.networks import EMBEDDED
+from captum_softcam.softcam._sources.networks import EMBEDDED_NAMES
 from captum_softcam.softcam.architectures import WithoutMemory, classifier_names
 
 __all__ = ["build_again", "load_network", "new_network"]
@@ -149,4 +149,4 @@ def _known(name: str) -> str:
         raise ValueError(f"{words} The folder seems to be of Hugging Face: hf:{name}.")
     if name.endswith(".py"):
         raise ValueError(f"{words} Name a function or class in the file: {name}:factory.")
-    raise ValueError(f"{words} {closest(name, [*EMBEDDED, lite0.LITE0, *names])} Other doors: {_DOORS}.")
+    raise ValueError(f"{words} {closest(name, [*EMBEDDED_NAMES, lite0.LITE0, *names])} Other doors: {_DOORS}.")

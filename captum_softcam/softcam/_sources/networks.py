@@ -14,10 +14,9 @@ from captum_softcam._names import shown
 from captum_softcam.softcam._sources.state_dicts import fill, mismatch, refuse_nan
 from captum_softcam.softcam.convert import new_last_layer
 
-__all__ = ["EMBEDDED", "IMAGENET_MEAN", "IMAGENET_STD", "Network", "filled", "fit_head", "last_layer"]
+__all__ = ["EMBEDDED_NAMES", "IMAGENET_MEAN", "IMAGENET_STD", "Network", "filled", "fit_head", "last_layer"]
 
-EMBEDDED = ("lesions_softcam", "lesions_black_box")
-"""Names of the embedded classifiers, the SoftCAM model and the black box it is compared with."""
+EMBEDDED_NAMES = ("lesions_softcam", "lesions_black_box")
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
