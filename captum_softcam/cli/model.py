@@ -78,9 +78,10 @@ def class_list(text: str) -> list[str] | Path:
 def load_model(options: argparse.Namespace, *, random: bool = False) -> Classifier:
     """Load the classifier that the options choose; ``random``: with random weights, if it needs some and none are named."""
     from captum_softcam.softcam import load_classifier, new_classifier
+    from captum_softcam.softcam.classifiers import brings_weights
 
     with missing_extra_in_words():
-        if random and not (options.checkpoint or options.weights or _is_trained(options.model)):
+        if random and not (options.checkpoint or options.weights or brings_weights(options.model)):
             return new_classifier(options.model, options.classes, image_size=options.size)
         classifier = load_classifier(
             options.model,
@@ -144,13 +145,6 @@ def refuse_stored_code(asked: str, options: argparse.Namespace) -> None:
         raise ValueError(
             f"the run was started with code of yours, which runs only if it is named again: --model {shown(options.model)}."
         )
-
-
-def _is_trained(name: str) -> bool:
-    """Check whether a model comes with weights: an embedded one, or a file of ours."""
-    from captum_softcam.softcam import EMBEDDED
-
-    return name in EMBEDDED or name.endswith(".safetensors")
 
 
 def _three_numbers(text: str) -> list[float]:

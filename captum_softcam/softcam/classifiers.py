@@ -23,7 +23,7 @@ from captum_softcam.softcam._sources.state_dicts import read_state_dict
 from captum_softcam.softcam.architectures import Architecture
 from captum_softcam.softcam.files import is_our_file, read_file, write_file
 
-__all__ = ["EMBEDDED", "Classifier", "load_classifier", "load_embedded", "new_classifier"]
+__all__ = ["EMBEDDED", "Classifier", "brings_weights", "load_classifier", "load_embedded", "new_classifier"]
 
 EMBEDDED = EMBEDDED_NAMES
 """Names of the embedded classifiers, the SoftCAM model and the black box it is compared with."""
@@ -231,7 +231,7 @@ def load_classifier(
         check_kind(scores)
     changes = _Changes(classes, image_size, mean, std, fit, scores)
     path = None if checkpoint is None else Path(checkpoint)
-    if name in EMBEDDED or name.endswith(".safetensors"):
+    if brings_weights(name):
         if checkpoint is not None or weights is not None:
             raise ValueError(
                 f"model {quoted(name)} brings its own weights; leave checkpoint (--checkpoint) and weights (--weights) out."
@@ -243,6 +243,11 @@ def load_classifier(
         return _changed(replace(Classifier.load(path, module_of(found, name)), source=name), changes)
     network = _own(name, found, path) if is_code(name) else found
     return _classifier(name, network, changes)
+
+
+def brings_weights(name: str) -> bool:
+    """Check whether a model comes with its weights: an embedded one, or a file of ours."""
+    return name in EMBEDDED or name.endswith(".safetensors")
 
 
 def new_classifier(
@@ -288,7 +293,7 @@ def new_classifier(
         classes = read_classes(classes)
     if classes is not None and not classes:
         raise ValueError("classes are needed: one name per logit, in their order.")
-    if name in EMBEDDED or name.endswith(".safetensors"):
+    if brings_weights(name):
         raise ValueError(f"model {quoted(name)} is trained already; start from a network by its name, or load it.")
     changes, count = _Changes(classes, image_size), None if classes is None else len(classes)
     path = None if checkpoint is None else Path(checkpoint)
