@@ -118,8 +118,10 @@ def scored_classes(classifier: Classifier) -> tuple[str, ...]:
     """Return the names of all classes that have a score: of a single logit those of both classes."""
     if len(classifier.classes) > 1 or classifier.scores != "sigmoid":
         return classifier.classes
+    from captum_softcam.softcam._sources.class_names import both_classes
+
     (name,) = classifier.classes
-    return ("0", "1") if has_numbers_for_classes(classifier) else (f"not {name}", name)
+    return ("0", "1") if has_numbers_for_classes(classifier) else both_classes(name)
 
 
 def model_notes(options: argparse.Namespace, classifier: Classifier) -> dict[str, Any]:

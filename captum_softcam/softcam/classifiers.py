@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from captum_softcam._fit import Fit
 from captum_softcam._names import listed, named, quoted, shown
 from captum_softcam._scores import are_probabilities, check_kind
-from captum_softcam.softcam._sources.class_names import class_names, read_classes
+from captum_softcam.softcam._sources.class_names import both_classes, class_names, read_classes
 from captum_softcam.softcam._sources.door import load_network, new_network
 from captum_softcam.softcam._sources.factory import is_code, module_of
 from captum_softcam.softcam._sources.networks import EMBEDDED_NAMES, Network, filled, fit_head
@@ -142,7 +142,7 @@ class Classifier:
         mean, std = header["mean"] or (0.0,) * 3, header["std"] or (1.0,) * 3
         classes, scores = tuple(header["classes"]), header["scores"]
         if len(classes) == 1 and scores == "softmax":  # one logit, of which files of format 1 named the class above 0 alone
-            classes, scores = (f"not {classes[0]}", *classes), "sigmoid"
+            classes, scores = both_classes(classes[0]), "sigmoid"
         return cls(
             name=header["name"],
             model=network,

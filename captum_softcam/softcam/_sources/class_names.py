@@ -9,7 +9,7 @@ from pathlib import Path
 from captum_softcam._imagenet import IMAGENET_CLASSES, imagenet_names
 from captum_softcam._names import PATH, listed, quoted, shown
 
-__all__ = ["class_names", "named_by", "read_classes"]
+__all__ = ["both_classes", "class_names", "named_by", "read_classes"]
 
 
 def read_classes(path: str | Path) -> tuple[str, ...]:
@@ -38,6 +38,11 @@ def named_by(outputs: int, scores: str) -> int:
     return 2 if outputs == 1 and scores == "sigmoid" else outputs
 
 
+def both_classes(name: str) -> tuple[str, str]:
+    """Return the names of both classes of a single logit, below and above 0, from the name of the second."""
+    return f"not {name}", name
+
+
 def class_names(
     given: Sequence[str] | str | Path | None, known: Sequence[str] | None, outputs: int, scores: str, what: str
 ) -> tuple[str, ...]:
@@ -64,7 +69,7 @@ def class_names(
     else:
         names = read_classes(given) if isinstance(given, (str, Path)) else tuple(map(str, given))
     if (outputs, len(names), count) == (1, 1, 2):
-        names = (f"not {names[0]}", *names)
+        names = both_classes(names[0])
     if len(names) != count:
         raise ValueError(
             f"{what} has {outputs} logit{'s' * (outputs != 1)}, and {len(names)} class{'es' * (len(names) != 1)} "
