@@ -1,10 +1,11 @@
 from .box_table import BoxTableSamples as BoxTableSamples
 from .coco import CocoSamples as CocoSamples
-from .files import Fit as Fit
-from .files import read_image as read_image
 from .folders import ImageFolderSamples as ImageFolderSamples
 from .folders import UnlabelledImages as UnlabelledImages
 from .imagenet import ImageNetSamples as ImageNetSamples
+from .images import Fit as Fit
+from .images import Reading as Reading
+from .images import read_image as read_image
 from .label_table import LabelTableSamples as LabelTableSamples
 from .labelled import LabelledImages as LabelledImages
 from .labelled import balanced_class_weights as balanced_class_weights

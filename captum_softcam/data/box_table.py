@@ -13,9 +13,11 @@ from torch import Tensor
 
 from captum_softcam._fit import Fit
 from captum_softcam._names import listed, named, quoted, shown
-from captum_softcam.data.files import ENDINGS, Row, existing_folder, read_table, refuse_outside
+from captum_softcam.data.files import ENDINGS, existing_folder, refuse_outside
+from captum_softcam.data.images import Reading
 from captum_softcam.data.regions import Box, box_mask, finite_number
 from captum_softcam.data.samples import ImageEntry, MaskedImages, class_number, class_numbers
+from captum_softcam.data.tables import Row, read_table
 
 __all__ = ["BoxTableSamples"]
 
@@ -51,6 +53,7 @@ class BoxTableSamples(MaskedImages):
         allow_outside (bool): whether an image may be named by an absolute path, or one that leads out of ``images`` by
             ``..``. Default: False
         fit (Fit): how images become square. Default: they are resized as a whole
+        reading (Reading): how the files are read. Default: as they are
 
     Raises:
         FileNotFoundError: if the folder, the table or an image is missing.
@@ -77,6 +80,7 @@ class BoxTableSamples(MaskedImages):
         box_columns: Sequence[str] = ("x", "y", "width", "height"),
         allow_outside: bool = False,
         fit: Fit = Fit(),
+        reading: Reading = Reading(),
     ) -> None:
         if len(box_columns) != 4:
             raise ValueError(f"box_columns are left edge, top edge, width and height; got {len(box_columns)} names.")
@@ -96,7 +100,7 @@ class BoxTableSamples(MaskedImages):
             )
             for (image, label), rows in groups.items()
         ]
-        super().__init__(_with_labels(entries), classes, size, fit)
+        super().__init__(_with_labels(entries), classes, size, fit, reading)
 
 
 def _with_labels(entries: list[ImageEntry]) -> list[ImageEntry]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from captum_softcam._fit import Fit
 from captum_softcam._names import closest, quoted, reason, shown
 from captum_softcam.data.files import existing_file, existing_folder, named_image
+from captum_softcam.data.images import Reading
 from captum_softcam.data.regions import Box, box_mask, polygon_mask
 from captum_softcam.data.samples import ImageEntry, MaskedImages, class_number, class_numbers
 
@@ -50,6 +51,7 @@ class CocoSamples(MaskedImages):
         allow_outside (bool): whether a ``file_name`` may be absolute or lead out of ``images`` by ``..``; links in the
             folder are followed in any case. Default: False
         fit (Fit): how images become square. Default: they are resized as a whole
+        reading (Reading): how the files are read. Default: as they are
 
     Raises:
         FileNotFoundError: if the folder, the file or an image is missing.
@@ -73,6 +75,7 @@ class CocoSamples(MaskedImages):
         regions: Literal["boxes", "polygons"] = "boxes",
         allow_outside: bool = False,
         fit: Fit = Fit(),
+        reading: Reading = Reading(),
     ) -> None:
         if regions not in _REGIONS:
             raise ValueError(f"regions {quoted(regions)} is unknown. {closest(regions, _REGIONS)}")
@@ -100,7 +103,7 @@ class CocoSamples(MaskedImages):
             mask = partial(make, found[image, key], where, sides)
             labels, undecided = tuple(sorted(shows[image])), tuple(sorted(unsure[image] - shows[image]))
             entries.append(ImageEntry(file, targets[key], f"{name}/{names[key]}", mask, name, labels, undecided))
-        super().__init__(entries, classes, size, fit)
+        super().__init__(entries, classes, size, fit, reading)
 
 
 def _read(path: Path) -> Record:

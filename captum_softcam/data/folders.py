@@ -9,13 +9,9 @@ from pathlib import Path
 from captum_softcam._fit import Fit
 from captum_softcam._imagenet import other_names
 from captum_softcam._names import closest, listed, shown
-from captum_softcam.data.files import (
-    ENDINGS,
-    class_folders,
-    existing_folder,
-    image_files,
-    read_mask,
-)
+from captum_softcam.data.files import ENDINGS, class_folders, existing_folder, image_files
+from captum_softcam.data.images import Reading
+from captum_softcam.data.masks import read_mask
 from captum_softcam.data.samples import UNKNOWN, ImageEntry, MaskedImages, class_numbers
 
 __all__ = ["ImageFolderSamples", "UnlabelledImages"]
@@ -35,6 +31,7 @@ class ImageFolderSamples(MaskedImages):
         classes (sequence of str): all classes of the model in the order of its logits; a folder is named after one of them
             or by its number, those of ImageNet's classes also by their WordNet ids. Default: the folders, sorted
         fit (Fit): how images become square. Default: they are resized as a whole
+        reading (Reading): how the files are read. Default: as they are
 
     Raises:
         FileNotFoundError: if a folder is missing or holds no images.
@@ -56,6 +53,7 @@ class ImageFolderSamples(MaskedImages):
         size: int = 224,
         classes: Sequence[str] | None = None,
         fit: Fit = Fit(),
+        reading: Reading = Reading(),
     ) -> None:
         root = Path(images)
         folders = class_folders(root)
@@ -64,8 +62,8 @@ class ImageFolderSamples(MaskedImages):
         labels = {name: _class_index(name, numbers, names, root) for name in folders}
         labelled = {file: labels[name] for name, files in folders.items() for file in files}
         found = {} if masks is None else _mask_files(Path(masks), root, list(labelled))
-        entries = (_entry(file, root, label, found.get(file)) for file, label in labelled.items())
-        super().__init__(entries, names, size, fit)
+        entries = (_entry(file, root, label, found.get(file), reading) for file, label in labelled.items())
+        super().__init__(entries, names, size, fit, reading)
 
 
 class UnlabelledImages(MaskedImages):
@@ -80,6 +78,7 @@ class UnlabelledImages(MaskedImages):
         size (int): side of the samples in pixels. Default: 224
         classes (sequence of str): names in the order of the model's logits. Default: none
         fit (Fit): how images become square. Default: they are resized as a whole
+        reading (Reading): how the files are read. Default: as they are
 
     Raises:
         FileNotFoundError: if a folder is missing or holds no images.
@@ -99,19 +98,20 @@ class UnlabelledImages(MaskedImages):
         size: int = 224,
         classes: Sequence[str] = (),
         fit: Fit = Fit(),
+        reading: Reading = Reading(),
     ) -> None:
         root = existing_folder(Path(images), "image folder")
         files = image_files(root)
         if not files:
             raise FileNotFoundError(f"image folder '{shown(root)}' holds no image ({', '.join(ENDINGS)}).")
         found = {} if masks is None else _mask_files(Path(masks), root, files)
-        entries = [_entry(file, root, UNKNOWN, found.get(file)) for file in files]
-        super().__init__(entries, classes, size, fit)
+        entries = [_entry(file, root, UNKNOWN, found.get(file), reading) for file in files]
+        super().__init__(entries, classes, size, fit, reading)
 
 
-def _entry(file: Path, root: Path, label: int, mask: Path | None) -> ImageEntry:
+def _entry(file: Path, root: Path, label: int, mask: Path | None, reading: Reading) -> ImageEntry:
     identifier = file.relative_to(root).as_posix()
-    return ImageEntry(file, label, identifier, None if mask is None else partial(read_mask, mask, file))
+    return ImageEntry(file, label, identifier, None if mask is None else partial(read_mask, mask, file, reading))
 
 
 def _class_index(name: str, numbers: Mapping[str, int], classes: Sequence[str], root: Path) -> int:

@@ -11,6 +11,7 @@ from captum_softcam._fit import Fit
 from captum_softcam._imagenet import other_names, wordnet_ids
 from captum_softcam._names import listed, quoted, shown
 from captum_softcam.data.files import existing_folder, image_files
+from captum_softcam.data.images import Reading
 from captum_softcam.data.pascal_xml import PascalAnnotation, read_pascal_xml
 from captum_softcam.data.regions import box_mask
 from captum_softcam.data.samples import ImageEntry, MaskedImages, class_number, class_numbers
@@ -35,6 +36,7 @@ class ImageNetSamples(MaskedImages):
         classes (sequence of str): all classes in the order of the model's logits, as WordNet ids or as names of ImageNet.
             Default: the WordNet ids of all 1,000, sorted, which is the order of torchvision's and timm's models
         fit (Fit): how images become square. Default: they are resized as a whole
+        reading (Reading): how the files are read. Default: as they are
 
     Raises:
         FileNotFoundError: if a folder or an annotation is missing, or there are no images.
@@ -49,7 +51,14 @@ class ImageNetSamples(MaskedImages):
         (torch.Size([3, 224, 224]), 'ILSVRC2012_val_00000001')
     """
 
-    def __init__(self, root: str | Path, size: int = 224, classes: Sequence[str] | None = None, fit: Fit = Fit()) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        size: int = 224,
+        classes: Sequence[str] | None = None,
+        fit: Fit = Fit(),
+        reading: Reading = Reading(),
+    ) -> None:
         images, annotations = (Path(root) / kind / "CLS-LOC" / "val" for kind in ("Data", "Annotations"))
         existing_folder(annotations, "annotation folder")
         files = image_files(existing_folder(images, "image folder"))
@@ -58,7 +67,7 @@ class ImageNetSamples(MaskedImages):
         found = [_read(file, images, annotations) for file in files]
         classes = wordnet_ids() if classes is None else tuple(classes)
         numbers = {**other_names(classes), **class_numbers(classes)}
-        super().__init__((_entry(image, numbers) for image in found), classes, size, fit)
+        super().__init__((_entry(image, numbers) for image in found), classes, size, fit, reading)
 
 
 class _Image(NamedTuple):

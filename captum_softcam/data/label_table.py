@@ -13,17 +13,11 @@ from torch import Tensor
 
 from captum_softcam._fit import Fit
 from captum_softcam._names import closest, listed, named, quoted, shown
-from captum_softcam.data.files import (
-    ENDINGS,
-    Row,
-    existing_folder,
-    image_files,
-    named_image,
-    read_mask,
-    read_table,
-    refuse_outside,
-)
+from captum_softcam.data.files import ENDINGS, existing_folder, image_files, named_image, refuse_outside
+from captum_softcam.data.images import Reading
+from captum_softcam.data.masks import read_mask
 from captum_softcam.data.samples import UNKNOWN, ImageEntry, MaskedImages
+from captum_softcam.data.tables import Row, read_table
 
 __all__ = ["LabelRow", "LabelTableSamples", "read_label_table"]
 
@@ -70,6 +64,7 @@ class LabelTableSamples(MaskedImages):
         allow_outside (bool): whether an image may be named by an absolute path, or one that leads out of ``images`` by
             ``..``. Default: False
         fit (Fit): how images become square. Default: they are resized as a whole
+        reading (Reading): how the files are read. Default: as they are
 
     Raises:
         FileNotFoundError: if a folder, the table or an image is missing.
@@ -95,6 +90,7 @@ class LabelTableSamples(MaskedImages):
         uncertain: Uncertain = "undecided",
         allow_outside: bool = False,
         fit: Fit = Fit(),
+        reading: Reading = Reading(),
     ) -> None:
         folder, path = existing_folder(Path(images), "image folder"), Path(table)
         names, rows = read_label_table(path, classes, image_column, uncertain)
@@ -105,7 +101,7 @@ class LabelTableSamples(MaskedImages):
         for row in rows:
             file = self._find(row.image, row.place) if row.labels else folder
             for label in row.labels:
-                mask = _mask(files, names[label], row.image, file)
+                mask = _mask(files, names[label], row.image, file, reading)
                 name = f"{row.image}/{names[label]}"
                 entries.append(ImageEntry(file, label, name, mask, row.image, row.labels, row.undecided))
         if masks is not None and not any(entry.mask for entry in entries):
@@ -113,7 +109,7 @@ class LabelTableSamples(MaskedImages):
             raise ValueError(
                 f"mask folder '{shown(masks)}' has no mask for any image and class; expected e.g. '{shown(expected)}'."
             )
-        super().__init__(entries, names, size, fit)
+        super().__init__(entries, names, size, fit, reading)
 
     def every_image(self) -> MaskedImages:
         """Return every image of the table once, also those that show none of the classes, to measure a classifier on.
@@ -136,7 +132,7 @@ class LabelTableSamples(MaskedImages):
             )
             for row in self._rows
         ]
-        return MaskedImages(entries, self.classes, self.size, self.fit)
+        return MaskedImages(entries, self.classes, self.size, self.fit, self.reading)
 
 
 def read_label_table(
@@ -246,9 +242,9 @@ def _masks(root: Path) -> dict[str, Path]:
     return {path.relative_to(root).with_suffix("").as_posix(): path for path in image_files(root)}
 
 
-def _mask(masks: dict[str, Path], name: str, image: str, file: Path) -> Callable[[Tensor], Tensor] | None:
+def _mask(masks: dict[str, Path], name: str, image: str, file: Path, reading: Reading) -> Callable[[Tensor], Tensor] | None:
     """Return the mask of a class in an image; the ending of neither matters."""
     path = Path(image)
     stem = path.with_suffix("") if path.suffix.lower() in ENDINGS else path  # other dots are part of the name
     mask = masks.get(f"{name}/{stem.as_posix()}")
-    return None if mask is None else partial(read_mask, mask, file)
+    return None if mask is None else partial(read_mask, mask, file, reading)

@@ -18,9 +18,11 @@ from torch.utils.data import Dataset
 
 from captum_softcam._fit import Fit
 from captum_softcam._names import closest, listed, quoted, shown
-from captum_softcam.data.files import Row, class_folders, named_image, read_image, read_table
+from captum_softcam.data.files import class_folders, named_image
+from captum_softcam.data.images import read_image
 from captum_softcam.data.label_table import read_label_table
 from captum_softcam.data.samples import class_number, class_numbers
+from captum_softcam.data.tables import Row, read_table
 
 if TYPE_CHECKING:
     from torchvision.transforms import v2

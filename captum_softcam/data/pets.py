@@ -12,16 +12,11 @@ from torch import Tensor
 
 from captum_softcam._fit import Fit
 from captum_softcam._names import closest, named, quoted, shown
-from captum_softcam.data.files import (
-    Line,
-    check_same_size,
-    existing_file,
-    existing_folder,
-    named_image,
-    open_image,
-    read_lines,
-)
+from captum_softcam.data.files import existing_file, existing_folder, named_image
+from captum_softcam.data.images import Reading, open_image
+from captum_softcam.data.masks import check_same_size
 from captum_softcam.data.samples import ImageEntry, MaskedImages
+from captum_softcam.data.tables import Line, read_lines
 
 __all__ = ["OxfordPetSamples"]
 
@@ -55,6 +50,7 @@ class OxfordPetSamples(MaskedImages):
             (``"cat"`` 0 and ``"dog"`` 1). Default: ``"breed"``
         border (bool): whether the undecided border is part of the mask. Default: False
         fit (Fit): how images become square. Default: they are resized as a whole
+        reading (Reading): how the files are read. Default: as they are
 
     Raises:
         FileNotFoundError: if a folder, the list, an image or a trimap is missing.
@@ -76,12 +72,13 @@ class OxfordPetSamples(MaskedImages):
         target: Literal["breed", "species"] = "breed",
         border: bool = False,
         fit: Fit = Fit(),
+        reading: Reading = Reading(),
     ) -> None:
         if target not in _CLASSES:
             raise ValueError(f"target {quoted(target)} is unknown. {closest(target, _CLASSES)}")
         root = existing_folder(Path(root), "pet folder")
         lines = read_lines(root / "annotations" / f"{split}.txt")
-        super().__init__((_entry(line, root, target, border) for line in lines), _CLASSES[target], size, fit)
+        super().__init__((_entry(line, root, target, border) for line in lines), _CLASSES[target], size, fit, reading)
 
 
 def _entry(line: Line, root: Path, target: str, border: bool) -> ImageEntry:

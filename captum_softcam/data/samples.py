@@ -15,7 +15,7 @@ from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from captum_softcam._fit import Fit
 from captum_softcam._names import closest, quoted, shown
-from captum_softcam.data.files import read_image
+from captum_softcam.data.images import Reading, read_image
 
 __all__ = [
     "UNKNOWN",
@@ -121,6 +121,7 @@ class MaskedImages(Dataset[Sample]):
         classes (sequence of str): names in the order of the model's logits.
         size (int): side of the samples in pixels. Default: 224
         fit (Fit): how images become square. Default: they are resized as a whole
+        reading (Reading): how the files are read. Default: as they are
 
     Raises:
         ValueError: if there are no entries, two of them have the same identifier, or ``size`` is not positive. Reading a
@@ -133,12 +134,20 @@ class MaskedImages(Dataset[Sample]):
         (torch.Size([3, 224, 224]), 0)
     """
 
-    def __init__(self, entries: Iterable[ImageEntry], classes: Sequence[str], size: int = 224, fit: Fit = Fit()) -> None:
+    def __init__(
+        self,
+        entries: Iterable[ImageEntry],
+        classes: Sequence[str],
+        size: int = 224,
+        fit: Fit = Fit(),
+        reading: Reading = Reading(),
+    ) -> None:
         if size < 1:
             raise ValueError(f"size is the side of a sample in pixels, at least 1; got {quoted(size)}.")
         self.classes = tuple(classes)
         self.size = size
         self.fit = fit
+        self.reading = reading
         self._entries = _alternating(entries)
         if not self._entries:
             raise ValueError("there are no samples; pass at least one entry.")
@@ -151,7 +160,7 @@ class MaskedImages(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         entry = self._entries[index]
-        image = read_image(entry.file)
+        image = read_image(entry.file, reading=self.reading)
         return Sample(
             image=self.fit.image(image, self.size),
             target=entry.target,

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from captum_softcam._fit import Fit
 from captum_softcam._names import closest, quoted, reason, shown
-from captum_softcam.data.files import Line, existing_folder, named_image, read_lines
+from captum_softcam.data.files import existing_folder, named_image
+from captum_softcam.data.images import Reading
 from captum_softcam.data.pascal_xml import PascalObject, read_pascal_xml
 from captum_softcam.data.regions import Box, box_mask
 from captum_softcam.data.samples import ImageEntry, MaskedImages, class_number, class_numbers
+from captum_softcam.data.tables import Line, read_lines
 
 __all__ = ["VOCSamples"]
 
@@ -46,6 +48,7 @@ class VOCSamples(MaskedImages):
         classes (sequence of str): all classes in the order of the model's logits. Default: the 20 of VOC, sorted
         include_difficult (bool): whether difficult objects beside others of the class are part of the mask. Default: False
         fit (Fit): how images become square. Default: they are resized as a whole
+        reading (Reading): how the files are read. Default: as they are
 
     Raises:
         FileNotFoundError: if a folder, the list, an image or an annotation is missing.
@@ -67,6 +70,7 @@ class VOCSamples(MaskedImages):
         classes: Sequence[str] | None = None,
         include_difficult: bool = False,
         fit: Fit = Fit(),
+        reading: Reading = Reading(),
     ) -> None:
         root = existing_folder(Path(root), "VOC folder")
         classes = _CLASSES if classes is None else tuple(classes)
@@ -76,7 +80,7 @@ class VOCSamples(MaskedImages):
             raise ValueError(
                 f"no image of the split {quoted(split)} in '{shown(root)}' shows an object that is not difficult."
             )
-        super().__init__(entries, classes, size, fit)
+        super().__init__(entries, classes, size, fit, reading)
 
 
 def _list(root: Path, split: str) -> Path:
