@@ -16,5 +16,5 @@ from .pets import OxfordPetSamples as OxfordPetSamples
 from .samples import ImageEntry as ImageEntry
 from .samples import MaskedImages as MaskedImages
 from .samples import Sample as Sample
-from .samples import Samples as Samples
+from .samples import SampleSequence as SampleSequence
 from .voc import VOCSamples as VOCSamples

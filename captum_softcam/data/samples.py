@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ __all__ = [
     "ImageEntry",
     "MaskedImages",
     "Sample",
-    "Samples",
+    "SampleSequence",
     "class_number",
     "class_numbers",
     "group_of",
@@ -72,12 +73,21 @@ class Sample:
     undecided: tuple[int, ...] = ()
 
 
-class Samples(Protocol):
+class SampleSequence(Protocol):
     """Anything with a length that returns a sample by its index: a list, a data set of this package, a ``Subset`` of one."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Sample: ...
+
+
+class KnownGroups(Dataset[Sample], ABC):
+    """Samples whose images have names that are known without reading them."""
+
+    @property
+    @abstractmethod
+    def groups(self) -> list[str]:
+        """Names of the images of all samples, in their order, without reading a file; samples of one image share a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +119,7 @@ class ImageEntry:
     undecided: tuple[int, ...] = ()
 
 
-class MaskedImages(Dataset[Sample]):
+class MaskedImages(KnownGroups):
     """Image files with masks, made square: the base class of all readers, and of your own.
 
     A mask is computed in the image's own size, and follows the image to the square by max pooling, so that small regions
@@ -215,12 +225,12 @@ def group_of(sample: Sample | ImageEntry) -> str:
     return sample.identifier if sample.group is None else sample.group
 
 
-def groups_of(samples: Samples) -> list[str] | None:
+def groups_of(samples: SampleSequence) -> list[str] | None:
     """Return the name of the image of every sample if it is known without reading one, else None.
 
     It is known for the data sets of this package, for a ``Subset`` or ``ConcatDataset`` of them, and for a list of samples.
     """
-    if isinstance(samples, MaskedImages):
+    if isinstance(samples, KnownGroups):
         return samples.groups
     if isinstance(samples, Subset):
         groups = groups_of(samples.dataset)  # type: ignore[arg-type]  # a data set of samples

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from captum_softcam._files import check_place, new_folder, owned, read_json, remove_leftovers, write_json
 from captum_softcam._names import listed, named, shown
-from captum_softcam.data import Samples
+from captum_softcam.data import SampleSequence
 from captum_softcam.evaluation.result import BatchResult, fingerprint
 
 __all__ = ["Checkpoint", "find_again", "is_complete", "refuse_duplicate", "refuse_existing", "refuse_other"]
@@ -178,7 +178,7 @@ def _short(value: Any) -> str:
 
 
 def find_again(
-    results: Sequence[BatchResult], samples: Samples, workers: int = 0, show_progress: bool = False
+    results: Sequence[BatchResult], samples: SampleSequence, workers: int = 0, show_progress: bool = False
 ) -> list[BatchResult]:
     """Match results to the samples of a resumed run by identifier and content, because indices may have shifted.
 
@@ -186,7 +186,7 @@ def find_again(
 
     Args:
         results (sequence of BatchResult): results with the identifiers and digests of their samples.
-        samples (Samples): all samples of the resumed run; each is read once.
+        samples (SampleSequence): all samples of the resumed run; each is read once.
         workers (int): processes that read them. Default: 0, this one
         show_progress (bool): show a progress bar. Default: False
 
@@ -226,7 +226,7 @@ def refuse_duplicate(identifier: str, index: int, indices: dict[str, int]) -> No
 class _Identities:
     """Identifier and digest of every sample; the process that reads a sample drops its image."""
 
-    def __init__(self, samples: Samples) -> None:
+    def __init__(self, samples: SampleSequence) -> None:
         self.samples = samples
 
     def __len__(self) -> int:
@@ -237,7 +237,7 @@ class _Identities:
         return sample.identifier, fingerprint(sample)
 
 
-def _identities(samples: Samples, workers: int, show_progress: bool) -> dict[str, tuple[int, str]]:
+def _identities(samples: SampleSequence, workers: int, show_progress: bool) -> dict[str, tuple[int, str]]:
     """Return index and digest of every sample by its identifier."""
     # ``batch_size=None`` yields the pairs one by one; a batch would hold a tuple of names and one of digests.
     loader: Any = DataLoader(_Identities(samples), batch_size=None, num_workers=workers)  # type: ignore[arg-type]  # has a length

@@ -19,7 +19,7 @@ from captum_softcam._maps import is_flat
 from captum_softcam._names import closest, listed, named, quoted
 from captum_softcam._scores import Scores, as_scores, check_kind, class_logits, refuse_probabilities, score_table
 from captum_softcam.attr import METHODS
-from captum_softcam.data import Samples
+from captum_softcam.data import SampleSequence
 from captum_softcam.evaluation.controls import CONTROLS
 from captum_softcam.evaluation.explain_func import LayerExplainFunc, refuse_without_layer
 from captum_softcam.metrics import METRICS, Metric
@@ -51,7 +51,7 @@ def default_methods(model: nn.Module) -> list[str]:
     return [*(name for name in fitting if METHODS[name].default), *CONTROLS]
 
 
-def default_metrics(samples: Samples) -> list[str]:
+def default_metrics(samples: SampleSequence) -> list[str]:
     """Return the default metrics, without localisation metrics if none of the first samples has a mask."""
     masks = any(samples[i].mask is not None for i in range(min(len(samples), _LOOKED_AT)))
     return [name for name, metric in METRICS.items() if metric.default and (masks or metric.category != "localisation")]

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from torch.utils.data import DataLoader
 
 from captum_softcam._names import reason
-from captum_softcam.data import Samples
+from captum_softcam.data import SampleSequence
 from captum_softcam.evaluation.batch import BatchScorer, Progress
 from captum_softcam.evaluation.result import BatchResult
 
@@ -24,12 +24,14 @@ _PATIENCE = 2.0  # seconds between two checks of whether the cluster is still th
 class Engine(Protocol):
     """Executes batches, each exactly once, in any order."""
 
-    def run(self, scorer: BatchScorer, samples: Samples, batches: Batches, progress: Progress) -> Iterator[BatchResult]:
+    def run(
+        self, scorer: BatchScorer, samples: SampleSequence, batches: Batches, progress: Progress
+    ) -> Iterator[BatchResult]:
         """Score all batches.
 
         Args:
             scorer (BatchScorer): scores one batch.
-            samples (Samples): all samples of the comparison.
+            samples (SampleSequence): all samples of the comparison.
             batches (sequence of sequence of int): the indices of the samples of each batch.
             progress (callable): called with a description and the amount of work in samples.
 
@@ -49,12 +51,14 @@ class LocalEngine:
 
     workers: int = 0
 
-    def run(self, scorer: BatchScorer, samples: Samples, batches: Batches, progress: Progress) -> Iterator[BatchResult]:
+    def run(
+        self, scorer: BatchScorer, samples: SampleSequence, batches: Batches, progress: Progress
+    ) -> Iterator[BatchResult]:
         """Score all batches, in their order.
 
         Args:
             scorer (BatchScorer): scores one batch.
-            samples (Samples): all samples of the comparison.
+            samples (SampleSequence): all samples of the comparison.
             batches (sequence of sequence of int): the indices of the samples of each batch.
             progress (callable): called after every map and every metric of every batch.
 
@@ -96,12 +100,14 @@ class RayEngine:
     gpus: float = 0
     retries: int = 3
 
-    def run(self, scorer: BatchScorer, samples: Samples, batches: Batches, progress: Progress) -> Iterator[BatchResult]:
+    def run(
+        self, scorer: BatchScorer, samples: SampleSequence, batches: Batches, progress: Progress
+    ) -> Iterator[BatchResult]:
         """Score all batches, in the order in which they are finished.
 
         Args:
             scorer (BatchScorer): scores one batch; pickled for the workers, as the samples are.
-            samples (Samples): all samples of the comparison.
+            samples (SampleSequence): all samples of the comparison.
             batches (sequence of sequence of int): the indices of the samples of each batch.
             progress (callable): called after every batch.
 
@@ -182,7 +188,7 @@ def _daemon_has_ended(ray: Any) -> bool:
 class _Worker:
     """A process of the cluster with its copy of the model."""
 
-    def __init__(self, shared: tuple[BatchScorer, Samples], on_gpu: bool) -> None:
+    def __init__(self, shared: tuple[BatchScorer, SampleSequence], on_gpu: bool) -> None:
         scorer, self.samples = shared
         self.scorer = replace(scorer, model=scorer.model.to("cuda")) if on_gpu else scorer
 

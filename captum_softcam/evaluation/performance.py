@@ -17,7 +17,7 @@ from torch import Tensor
 
 from captum_softcam._names import listed, quoted, shown
 from captum_softcam._scores import Scores, as_scores, class_logits, score_table
-from captum_softcam.data import Sample, Samples
+from captum_softcam.data import Sample, SampleSequence
 from captum_softcam.data.samples import UNKNOWN, group_of, groups_of
 from captum_softcam.evaluation.costs import device_of
 from captum_softcam.evaluation.result import Judged
@@ -113,7 +113,7 @@ def _members(entries: Sequence[Sequence[int]], shape: tuple[int, ...]) -> NDArra
 
 
 @torch.no_grad()
-def class_performance(classifier: Classifier, samples: Samples, batch_size: int = 50) -> pd.DataFrame:
+def class_performance(classifier: Classifier, samples: SampleSequence, batch_size: int = 50) -> pd.DataFrame:
     r"""Compute the AUC and the average precision of every class, for multi-label classifiers and single logits.
 
     .. math::
@@ -131,7 +131,7 @@ def class_performance(classifier: Classifier, samples: Samples, batch_size: int 
 
     Args:
         classifier (Classifier): classifier in eval mode.
-        samples (Samples): images (3, H, W) in [0, 1] with their ``labels``; for a single logit, with their class.
+        samples (SampleSequence): images (3, H, W) in [0, 1] with their ``labels``; for a single logit, with their class.
         batch_size (int): images per forward. Default: 50
 
     Returns:

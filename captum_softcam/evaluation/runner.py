@@ -21,7 +21,7 @@ from tqdm import tqdm
 from captum_softcam._files import owned
 from captum_softcam._names import listed, named, quoted, shown
 from captum_softcam._scores import Scores, check_kind, kind_in_words, predicted_classes, score_table
-from captum_softcam.data import Sample, Samples
+from captum_softcam.data import Sample, SampleSequence
 from captum_softcam.data.samples import UNKNOWN, groups_of
 from captum_softcam.evaluation.assembly import assemble
 from captum_softcam.evaluation.batch import BatchScorer, check_sample, make_batch, with_bool_mask
@@ -54,7 +54,7 @@ __all__ = ["accuracy", "compare_methods", "explain_sample"]
 
 def compare_methods(
     model: nn.Module,
-    samples: Samples,
+    samples: SampleSequence,
     methods: Sequence[Any] | Mapping[str, Any] | None = None,
     metrics: Sequence[str | Metric] | None = None,
     *,
@@ -94,7 +94,7 @@ def compare_methods(
     Args:
         model (torch.nn.Module): in eval mode, images (N, C, H, W) -> outputs (N, K), which are logits unless ``scores`` says
             otherwise.
-        samples (Samples): a list of ``Sample`` or a data set, with images of one size and unique identifiers.
+        samples (SampleSequence): a list of ``Sample`` or a data set, with images of one size and unique identifiers.
         methods (sequence or dict): names in ``METHODS`` and ``CONTROLS``, Captum attribution classes or instances, or
             functions of model, images and classes; the keys of a dict name them. Default: all that suit the model, except
             CAM and Score-CAM
@@ -195,7 +195,7 @@ class _Run:
     """The samples of a comparison and how they are scored."""
 
     scorer: BatchScorer
-    samples: Samples
+    samples: SampleSequence
     batch_size: int
     engine: Engine
     show_progress: bool
@@ -360,7 +360,7 @@ def explain_sample(
 
 
 @torch.no_grad()
-def accuracy(classifier: Classifier, samples: Samples, batch_size: int = 50) -> tuple[float, float, float]:
+def accuracy(classifier: Classifier, samples: SampleSequence, batch_size: int = 50) -> tuple[float, float, float]:
     """Return the fraction of ``samples`` that a classifier predicts correctly, with its 95 % Wilson interval.
 
     The class with the highest score is predicted; a single logit predicts class 1 above 0, else class 0. Where images show
@@ -370,7 +370,7 @@ def accuracy(classifier: Classifier, samples: Samples, batch_size: int = 50) -> 
 
     Args:
         classifier (Classifier): classifier in eval mode.
-        samples (Samples): images (3, H, W) in [0, 1] with their classes.
+        samples (SampleSequence): images (3, H, W) in [0, 1] with their classes.
         batch_size (int): images per forward. Default: 50
 
     Returns:
@@ -404,7 +404,7 @@ def accuracy(classifier: Classifier, samples: Samples, batch_size: int = 50) -> 
     return correct / len(samples), float(interval.low), float(interval.high)
 
 
-def _choose_examples(samples: Samples, count: int) -> list[int]:
+def _choose_examples(samples: SampleSequence, count: int) -> list[int]:
     """Return indices of the first samples with a mask, one class after the other; of the first samples if none has one."""
     by_class: dict[int, list[int]] = defaultdict(list)
     masked = False
@@ -427,7 +427,7 @@ def _refuse_unknown_baseline(baseline: str | None, scorer: BatchScorer) -> None:
 
 def _manifest(
     scorer: BatchScorer,
-    samples: Samples,
+    samples: SampleSequence,
     fingerprints: dict[str, str],
     outputs: int,
     layer: str | None,
