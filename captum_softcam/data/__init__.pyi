@@ -6,6 +6,7 @@ from .imagenet import ImageNetSamples as ImageNetSamples
 from .images import Fit as Fit
 from .images import Reading as Reading
 from .images import read_image as read_image
+from .inventory import Found as Found
 from .label_table import LabelTableSamples as LabelTableSamples
 from .labelled import LabelledImages as LabelledImages
 from .labelled import balanced_class_weights as balanced_class_weights

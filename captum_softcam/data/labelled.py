@@ -19,7 +19,8 @@ from torch.utils.data import Dataset
 from captum_softcam._fit import Fit
 from captum_softcam._names import closest, listed, quoted, shown
 from captum_softcam.data.files import class_folders, named_image
-from captum_softcam.data.images import read_image
+from captum_softcam.data.images import Reading, read_image
+from captum_softcam.data.inventory import Found
 from captum_softcam.data.label_table import read_label_table
 from captum_softcam.data.samples import class_number, class_numbers
 from captum_softcam.data.tables import Row, read_table
@@ -49,6 +50,8 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         kind (str): ``"multiclass"``, ``"multilabel"`` or ``"binary"``. Default: ``"multiclass"``
         transform (callable): from (3, H, W) in [0, 1] to what the model takes, a pipeline of ``torchvision.transforms.v2``
             for instance. Default: the image as it is
+        reading (Reading): how the files are read. Default: as they are
+        found (Found): what the reader saw, the files that it leaves out among them. Default: the files of the images
 
     Raises:
         ValueError: for an unknown kind, a binary one without exactly two classes, or an image without exactly one class.
@@ -69,6 +72,8 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         classes: Sequence[str],
         kind: str = "multiclass",
         transform: Callable[[Tensor], Tensor] | None = None,
+        reading: Reading = Reading(),
+        found: Found | None = None,
     ) -> None:
         self.files = tuple(map(Path, files))
         # sorted, so that images with the same labels are one group of a split
@@ -76,6 +81,8 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         self.classes = tuple(classes)
         self.kind = kind
         self.transform = transform
+        self.reading = reading
+        self.found = Found(len(self.files)) if found is None else found
         self._check_kind()
 
     @classmethod
@@ -85,6 +92,7 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         classes: Sequence[str] | None = None,
         kind: str = "multiclass",
         transform: Callable[[Tensor], Tensor] | None = None,
+        reading: Reading = Reading(),
     ) -> LabelledImages:
         """Read ``root/CLASS/…/IMAGE``.
 
@@ -93,6 +101,7 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
             classes (sequence of str): names in the order of the logits. Default: the folders, sorted
             kind (str): ``"multiclass"`` or ``"binary"``. Default: ``"multiclass"``
             transform (callable): see the class. Default: the image as it is
+            reading (Reading): how the files are read. Default: as they are
 
         Returns:
             LabelledImages: the images, folder by folder.
@@ -110,7 +119,7 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         numbers = class_numbers(names)
         found = {name: class_number(name, numbers, f"folder '{shown(root / name)}'") for name in folders if folders[name]}
         labels = [(number,) for name, number in found.items() for _ in folders[name]]
-        return cls([file for name in found for file in folders[name]], labels, names, kind, transform)
+        return cls([file for name in found for file in folders[name]], labels, names, kind, transform, reading)
 
     @classmethod
     def from_csv(
@@ -122,6 +131,7 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         transform: Callable[[Tensor], Tensor] | None = None,
         allow_outside: bool = False,
         uncertain: Literal["present", "absent"] | None = None,
+        reading: Reading = Reading(),
     ) -> LabelledImages:
         """Read a table with the columns ``path`` and ``label``, and optionally ``split``.
 
@@ -139,6 +149,7 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
                 folder are followed in any case. Default: False
             uncertain (str): what a cell of -1 means in a table with a column for each class, ``"present"`` or ``"absent"``.
                 Default: None, it is refused
+            reading (Reading): how the files are read. Default: as they are
 
         Returns:
             LabelledImages: the images, in the order of the rows.
@@ -150,7 +161,7 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         """
         path = Path(path)
         if kind == "multilabel" and "label" not in (columns := read_table(path)[0]) and len(columns) > 1:
-            return cls._from_label_table(path, split, classes, transform, allow_outside, uncertain)
+            return cls._from_label_table(path, split, classes, transform, allow_outside, uncertain, reading)
         rows = _read_rows(path)
         known = sorted({label for row in rows for label in _labels(row)})
         names = tuple(known) if classes is None else tuple(classes)
@@ -158,7 +169,7 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         numbers = class_numbers(names)
         labels = [[class_number(label, numbers, row.place) for label in _labels(row)] for row in chosen]
         files = [named_image(path.parent, row.cells["path"], row.place, allow_outside=allow_outside) for row in chosen]
-        return cls(files, labels, names, kind, transform)
+        return cls(files, labels, names, kind, transform, reading)
 
     @classmethod
     def _from_label_table(
@@ -169,6 +180,7 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         transform: Callable[[Tensor], Tensor] | None,
         allow_outside: bool,
         uncertain: str | None,
+        reading: Reading,
     ) -> LabelledImages:
         columns, rows = read_table(path)
         image_column = "path" if "path" in columns else columns[0]
@@ -182,13 +194,13 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
                     "decision: pass uncertain='absent' or 'present', or decide in the table."
                 )
         files = [named_image(path.parent, row.image, row.place, allow_outside=allow_outside) for row in chosen]
-        return cls(files, [row.labels for row in chosen], names, "multilabel", transform)
+        return cls(files, [row.labels for row in chosen], names, "multilabel", transform, reading)
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image = read_image(self.files[index])
+        image = read_image(self.files[index], reading=self.reading)
         return image if self.transform is None else self.transform(image), self._target(self.labels[index])
 
     @property
@@ -214,7 +226,7 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         Returns:
             LabelledImages: a new one; this one stays as it is.
         """
-        return LabelledImages(self.files, self.labels, self.classes, self.kind, transform)
+        return LabelledImages(self.files, self.labels, self.classes, self.kind, transform, self.reading, self.found)
 
     def subset(self, indices: Sequence[int]) -> LabelledImages:
         """Select some of the images.
@@ -229,7 +241,7 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
             IndexError: for an index out of range.
         """
         files, labels = [self.files[i] for i in indices], [self.labels[i] for i in indices]
-        return LabelledImages(files, labels, self.classes, self.kind, self.transform)
+        return LabelledImages(files, labels, self.classes, self.kind, self.transform, self.reading, self.found)
 
     def digest(self) -> str:
         """Compute a fingerprint of the images' names, order and labels, independent of where their folder lies.

@@ -17,6 +17,7 @@ from torch.utils.data import ConcatDataset, Dataset, Subset
 from captum_softcam._fit import Fit
 from captum_softcam._names import closest, quoted, shown
 from captum_softcam.data.images import Reading, read_image
+from captum_softcam.data.inventory import Found
 
 __all__ = [
     "UNKNOWN",
@@ -132,6 +133,7 @@ class MaskedImages(KnownGroups):
         size (int): side of the samples in pixels. Default: 224
         fit (Fit): how images become square. Default: they are resized as a whole
         reading (Reading): how the files are read. Default: as they are
+        found (Found): what the reader saw, the files that it leaves out among them. Default: the files of the entries
 
     Raises:
         ValueError: if there are no entries, two of them have the same identifier, or ``size`` is not positive. Reading a
@@ -151,6 +153,7 @@ class MaskedImages(KnownGroups):
         size: int = 224,
         fit: Fit = Fit(),
         reading: Reading = Reading(),
+        found: Found | None = None,
     ) -> None:
         if size < 1:
             raise ValueError(f"size is the side of a sample in pixels, at least 1; got {quoted(size)}.")
@@ -164,6 +167,7 @@ class MaskedImages(KnownGroups):
         identifier, count = Counter(entry.identifier for entry in self._entries).most_common(1)[0]
         if count > 1:  # scores are stored and resumed by identifier
             raise ValueError(f"{count} samples are called '{shown(identifier)}'; give each a name of its own.")
+        self.found = Found(len({entry.file for entry in self._entries})) if found is None else found
 
     def __len__(self) -> int:
         return len(self._entries)
