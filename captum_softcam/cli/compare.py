@@ -186,7 +186,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Compar
 
 
 def _print_cut_off(comparison: Comparison, samples: RetinalLesions | MaskedImages, count: int) -> None:
-    """Print how many of the masks lie in the margins that are cut off, so that the network did not see their regions."""
+    """Print how many of the masks show nothing that the network saw: they are black, or lie in a margin that is cut off."""
     from captum_softcam.data import RetinalLesions
 
     if isinstance(samples, RetinalLesions):
@@ -194,7 +194,9 @@ def _print_cut_off(comparison: Comparison, samples: RetinalLesions | MaskedImage
     masked = sum(samples.has_mask(index) for index in range(count))
     missing = masked - int(comparison.manifest["samples_with_mask"])
     if missing > 0:
-        print(f"{missing} of {masked} masks lie in the margin that is cut off and do not count for localisation; see --fit.")
+        print(
+            f"{missing} of {masked} masks do not count for localisation: they are black, or cut off with a margin; see --fit."
+        )
 
 
 def _write(options: argparse.Namespace, comparison: Comparison) -> None:

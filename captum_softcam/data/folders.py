@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from captum_softcam._fit import Fit
@@ -11,7 +10,7 @@ from captum_softcam._imagenet import other_names
 from captum_softcam._names import closest, listed, shown
 from captum_softcam.data.files import ENDINGS, class_folders, existing_folder, image_files
 from captum_softcam.data.images import Reading
-from captum_softcam.data.masks import read_mask
+from captum_softcam.data.masks import MaskFiles
 from captum_softcam.data.samples import UNKNOWN, ImageEntry, MaskedImages, class_numbers
 
 __all__ = ["ImageFolderSamples", "UnlabelledImages"]
@@ -20,7 +19,8 @@ __all__ = ["ImageFolderSamples", "UnlabelledImages"]
 class ImageFolderSamples(MaskedImages):
     """Images in one folder per class, with masks of the same relative names in another tree.
 
-    ``images/CLASS/NAME.jpg`` belongs to ``masks/CLASS/NAME.*``; an image without a mask has nothing to localise. A mask is
+    ``images/CLASS/NAME.jpg`` belongs to ``masks/CLASS/NAME.*``; an image without a mask, or with a
+    black one, has nothing to localise. A mask is
     true wherever a pixel of it is not zero, and keeps its small regions when it shrinks. Samples alternate between the
     classes, so that the first few are a balanced choice.
 
@@ -36,8 +36,7 @@ class ImageFolderSamples(MaskedImages):
     Raises:
         FileNotFoundError: if a folder is missing or holds no images.
         ValueError: if a folder's name is not a class or that of several, or no image has a mask. Reading a sample raises it
-            for an unreadable image or mask, and for a mask that is empty or has another size than its image; no image is
-            skipped.
+            for an unreadable image or mask, and for a mask that has another size than its image; no image is skipped.
 
     Example::
 
@@ -111,7 +110,7 @@ class UnlabelledImages(MaskedImages):
 
 def _entry(file: Path, root: Path, label: int, mask: Path | None, reading: Reading) -> ImageEntry:
     identifier = file.relative_to(root).as_posix()
-    return ImageEntry(file, label, identifier, None if mask is None else partial(read_mask, mask, file, reading))
+    return ImageEntry(file, label, identifier, None if mask is None else MaskFiles((mask,), file, reading))
 
 
 def _class_index(name: str, numbers: Mapping[str, int], classes: Sequence[str], root: Path) -> int:

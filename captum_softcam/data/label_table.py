@@ -15,7 +15,7 @@ from captum_softcam._fit import Fit
 from captum_softcam._names import closest, listed, named, quoted, shown
 from captum_softcam.data.files import ENDINGS, existing_folder, image_files, named_image, refuse_outside
 from captum_softcam.data.images import Reading
-from captum_softcam.data.masks import read_mask
+from captum_softcam.data.masks import MaskFiles
 from captum_softcam.data.samples import UNKNOWN, ImageEntry, MaskedImages
 from captum_softcam.data.tables import Row, read_table
 
@@ -70,7 +70,7 @@ class LabelTableSamples(MaskedImages):
         FileNotFoundError: if a folder, the table or an image is missing.
         ValueError: if a column is missing, a cell is no label, an image is named twice, could be either of two files or
             leaves the folder, no image shows a class, or no sample has a mask although ``masks`` is passed. Reading a sample
-            raises it for an unreadable image or mask, and for a mask that is empty or has another size than its image.
+            raises it for an unreadable image or mask, and for a mask that has another size than its image.
 
     Example::
 
@@ -247,4 +247,4 @@ def _mask(masks: dict[str, Path], name: str, image: str, file: Path, reading: Re
     path = Path(image)
     stem = path.with_suffix("") if path.suffix.lower() in ENDINGS else path  # other dots are part of the name
     mask = masks.get(f"{name}/{stem.as_posix()}")
-    return None if mask is None else partial(read_mask, mask, file, reading)
+    return None if mask is None else MaskFiles((mask,), file, reading)

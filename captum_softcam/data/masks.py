@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from captum_softcam._names import shown
 from captum_softcam.data.images import Reading, open_image
 
-__all__ = ["check_same_size", "read_mask"]
+__all__ = ["MaskFiles", "check_same_size"]
 
 
 def check_same_size(values: NDArray[Any], name: str, image: Tensor, path: Path) -> None:
@@ -25,10 +26,27 @@ def check_same_size(values: NDArray[Any], name: str, image: Tensor, path: Path) 
         )
 
 
-def read_mask(path: Path, image_path: Path, reading: Reading, image: Tensor) -> Tensor:
-    """Read a mask file as (1, H, W) bool and check it against its image (3, H, W)."""
-    values: np.ndarray[Any, Any] = np.asarray(open_image(path, "mask", "L", reading))
-    check_same_size(values, f"mask '{shown(path)}'", image, image_path)
-    if not values.any():
-        raise ValueError(f"mask '{shown(path)}' is empty; remove the file if the image has nothing to localise.")
-    return torch.from_numpy(values > 0)[None]
+@dataclass(frozen=True)
+class MaskFiles:
+    """The mask of an image that lies in files: the union of what they show.
+
+    It is called when its sample is read; whatever reads the files beforehand recognises it by its type.
+
+    Args:
+        paths (tuple of path): the mask files, at least one.
+        image_path (path): the image, for error messages.
+        reading (Reading): how the files are read. Default: as they are
+    """
+
+    paths: tuple[Path, ...]
+    image_path: Path
+    reading: Reading = Reading()
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Return the mask (1, H, W), bool, of the image (3, H, W); it is all False if there is nothing to localise."""
+        mask = np.zeros(image.shape[1:], bool)
+        for path in self.paths:
+            values: NDArray[Any] = np.asarray(open_image(path, "mask", "L", self.reading))
+            check_same_size(values, f"mask '{shown(path)}'", image, self.image_path)
+            mask |= values > 0
+        return torch.from_numpy(mask)[None]

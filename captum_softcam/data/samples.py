@@ -99,8 +99,8 @@ class ImageEntry:
         file (path): The image.
         target (int): The index of the class.
         identifier (str): A name that is unique in the data set.
-        mask (callable or None): From the image (3, H, W) in its own size to its mask (1, H, W), bool, with at least one
-            True; None where there is nothing to localise. Default: None
+        mask (callable or None): From the image (3, H, W) in its own size to its mask (1, H, W), bool, all False if it
+            turns out that there is nothing to localise; None where that is known. Default: None
         group (str or None): as for :class:`Sample`. Default: None
         labels (tuple of int or None): as for :class:`Sample`. Default: None
         undecided (tuple of int): as for :class:`Sample`. Default: none
@@ -190,8 +190,10 @@ class MaskedImages(KnownGroups):
         if entry.mask is None:
             return None
         mask = entry.mask(image)
+        if not mask.any():  # black, the usual mask of a healthy image
+            return None
         square = self.fit.mask(mask, self.size)
-        if square.any() or not mask.any():  # an empty mask is an error of its reader, which the comparison reports
+        if square.any():
             return square
         warnings.warn(
             f"sample '{shown(entry.identifier)}' has nothing to localise: its region lies in the margin that fit "

@@ -244,10 +244,6 @@ class TestRefusedData:
         sentence = refused(*compare, "--masks", "masks")
         assert sentence.startswith("mask 'masks/dog/2.png' is 48x40 pixels, its image 'images/dog/2.png' 40x48;")
 
-    def test_empty_mask(self, compare):
-        Image.fromarray(np.zeros((48, 40), np.uint8)).save("masks/dog/2.png")
-        assert refused(*compare, "--masks", "masks").startswith("mask 'masks/dog/2.png' is empty;")
-
     def test_no_mask_matches(self, compare):
         Path("masks/cat").rename("masks/ant")
         Path("masks/dog").rename("masks/eel")

@@ -222,17 +222,6 @@ class TestMasks:
         assert torch.all((rows - 200.5 / 256 * size + 0.5).abs() <= 1)
         assert torch.all((columns - 100.5 / 320 * size + 0.5).abs() <= 1)
 
-    @pytest.mark.parametrize("value", [1, 128, 255])
-    def test_every_value_but_zero_counts(self, images, masks, value):
-        draw(masks / "cat/y.png", spot(value=value))
-        assert ImageFolderSamples(images, masks, size=8)[0].mask.any()
-
-    def test_a_mask_of_16_bits(self, images, masks):
-        draw(masks / "cat/y.png", spot().astype(np.uint16) // 255)
-        mask = ImageFolderSamples(images, masks, size=8)[0].mask
-        assert mask.any()
-        assert not mask.all()
-
 
 class TestMessages:
     """Word for word: these sentences are all that a user sees."""
@@ -274,26 +263,6 @@ class TestMessages:
     def test_no_such_image(self, tmp_path):
         text = message(FileNotFoundError, lambda: read_image(tmp_path / "a.png"))
         assert text == f"image '{tmp_path}/a.png' is not a file."
-
-    def test_unreadable_mask_is_named(self, images, masks):
-        (masks / "cat/y.png").write_text("hello")
-        data = ImageFolderSamples(images, masks)
-        text = message(ValueError, lambda: data[0])
-        assert re.fullmatch(f"mask '{masks}/cat/y.png' cannot be read \\(.+\\); repair or remove it\\.", text)
-
-    def test_mask_of_another_size(self, images, masks):
-        draw(masks / "cat/y.png", spot(height=WIDTH, width=HEIGHT))
-        data = ImageFolderSamples(images, masks)
-        assert message(ValueError, lambda: data[0]) == (
-            f"mask '{masks}/cat/y.png' is 32x40 pixels, its image '{images}/cat/y.png' 40x32; both must have the same size."
-        )
-
-    def test_empty_mask(self, images, masks):
-        draw(masks / "cat/y.png", np.zeros((HEIGHT, WIDTH), np.uint8))
-        data = ImageFolderSamples(images, masks)
-        assert message(ValueError, lambda: data[0]) == (
-            f"mask '{masks}/cat/y.png' is empty; remove the file if the image has nothing to localise."
-        )
 
     def test_no_such_mask_folder(self, images, tmp_path):
         text = message(FileNotFoundError, lambda: ImageFolderSamples(images, tmp_path / "nowhere"))

@@ -6,7 +6,6 @@ import warnings
 
 import pytest
 import torch
-from image_files import draw
 from layouts import make_layouts
 from PIL import Image
 
@@ -84,13 +83,6 @@ def test_a_region_in_the_margin_leaves_nothing_to_localise_and_says_so(tmp_path)
         warnings.simplefilter("error")
         assert samples[1].mask.any()
         assert MaskedImages(entries, ["cat"], 24, Fit("pad"))[0].mask.any()
-
-
-def test_an_empty_mask_stays_one_so_that_it_is_refused(tmp_path):
-    entry = ImageEntry(draw(tmp_path / "a.png"), 0, "a", lambda image: image[:1] > 0.5)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert not MaskedImages([entry], ["cat"], 8, Fit("crop"))[0].mask.any()
 
 
 def test_an_image_is_read_as_it_is_fitted(tmp_path):
