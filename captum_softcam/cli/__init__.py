@@ -94,6 +94,11 @@ def make_parser() -> argparse.ArgumentParser:
 class _Parser(argparse.ArgumentParser):
     """Parser whose error messages are shortened and escaped like all others."""
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # argparse takes "-1000,400", the window of a lung, for an option, but not "-1000"
+        self._negative_number_matcher = re.compile(r"-\.?\d[\d.,e+-]*$")
+
     def error(self, message: str) -> NoReturn:
         super().error(_one_line(message))
 

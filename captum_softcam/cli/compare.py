@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from captum_softcam._files import owned
 from captum_softcam._names import LINE, listed, named, shown
-from captum_softcam.cli.data import DATA_OPTIONS, add_data_options, load_samples, names_data
+from captum_softcam.cli.data import DATA_OPTIONS, add_data_options, add_reading_options, load_samples, names_data
 from captum_softcam.cli.model import (
     add_model_options,
     has_numbers_for_classes,
@@ -63,6 +63,7 @@ def add_compare(commands: Any) -> None:
     add_model_options(parser, "lesions_softcam")
     add_method_options(parser)
     add_data_options(parser)
+    add_reading_options(parser)
     parser.add_argument("--samples", type=positive, metavar="N", help="number of samples (default: 48, or all of your data)")
     parser.add_argument("--metrics", type=names, metavar="A,B", help="names of metrics, or all; see captum-softcam metrics")
     parser.add_argument("--explain", choices=("true", "predicted"), default="true", help="class to explain (default: true)")

@@ -1,4 +1,4 @@
-"""Options that choose the samples of a comparison."""
+"""Options that choose the samples of a comparison, and how the files of all commands are read."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captum_softcam._names import shown
+from captum_softcam._names import quoted, shown
 from captum_softcam.cli.model import scored_classes
-from captum_softcam.cli.options import ALLOW_OUTSIDE
+from captum_softcam.cli.options import ALLOW_OUTSIDE, count, positive
 
 if TYPE_CHECKING:
-    from captum_softcam.data import MaskedImages
+    from captum_softcam.data import MaskedImages, Reading
     from captum_softcam.softcam import Classifier
 
-__all__ = ["DATA_OPTIONS", "add_data_options", "load_samples", "names_data"]
+__all__ = ["DATA_OPTIONS", "add_data_options", "add_reading_options", "load_samples", "names_data", "reading_of"]
 
 _SETS = ("voc", "coco", "pets", "boxes", "imagenet", "labels")
 _WITH_IMAGES = ("coco", "boxes", "labels")
 _WITH_SPLIT = ("voc", "pets")
-DATA_OPTIONS = ("images", "masks", *_SETS)
+_READING = ("window", "max_pixels", "mask_threshold", "mask_ignore")
+DATA_OPTIONS = ("images", "masks", *_SETS, *_READING)
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +42,50 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--imagenet", type=Path, metavar="DIR", help="folder ILSVRC: validation images with their boxes")
     group.add_argument("--split", metavar="NAME", help="split of --voc or --pets (default: test)")
     group.add_argument("--allow-outside", action="store_true", help=ALLOW_OUTSIDE)
+
+
+def add_reading_options(parser: argparse.ArgumentParser, *, masks: bool = True) -> None:
+    """Add the options that say how the files of images are read, and those of masks."""
+    group = parser.add_argument_group("reading", "how files are decoded")
+    window = "values of pictures of more than 8 bits that become black and white (default: the range of each file)"
+    group.add_argument("--window", type=_window, metavar="LOW,HIGH", help=window)
+    pixels = "most pixels of a picture (default: Pillow's limit, about 179 million)"
+    group.add_argument("--max-pixels", type=positive, metavar="N", help=pixels)
+    if masks:
+        threshold = "fraction of a mask's range above which a pixel belongs to it (default: all above 0)"
+        group.add_argument("--mask-threshold", type=_fraction, metavar="T", help=threshold)
+        ignore = "value of masks that marks pixels to leave out, e.g. 255 (default: none)"
+        group.add_argument("--mask-ignore", type=count, metavar="VALUE", help=ignore)
+
+
+def reading_of(options: argparse.Namespace) -> Reading:
+    """Return how files are read, as the options say."""
+    from captum_softcam.data import Reading
+
+    window = None if options.window is None else (options.window[0], options.window[1])
+    masks = (options.mask_threshold, options.mask_ignore) if "mask_threshold" in options else ()
+    return Reading(window, options.max_pixels, *masks)
+
+
+def _window(text: str) -> list[float]:
+    """Parse two numbers, the second of which is greater; a list, because settings are stored as JSON."""
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        low = high = 0.0
+    if not -float("inf") < low < high < float("inf"):
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not two numbers LOW,HIGH with LOW below HIGH")
+    return [low, high]
+
+
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a number from 0 up to 1")
+    return value
 
 
 def names_data(options: argparse.Namespace) -> bool:
@@ -69,32 +114,32 @@ def load_samples(options: argparse.Namespace, classifier: Classifier, classes: S
     from captum_softcam import data
     from captum_softcam.data.files import image_files
 
-    size, fit, outside = classifier.image_size, classifier.fit, options.allow_outside
-
+    size, outside = classifier.image_size, options.allow_outside
+    how: dict[str, Any] = {"fit": classifier.fit, "reading": reading_of(options)}
     split: dict[str, Any] = {} if options.split is None else {"split": options.split}
     if options.voc is not None:
-        return data.VOCSamples(options.voc, size=size, classes=classes, fit=fit, **split)
+        return data.VOCSamples(options.voc, size=size, classes=classes, **how, **split)
     if options.coco is not None:
-        return data.CocoSamples(options.images, options.coco, size, classes, fit=fit, allow_outside=outside)
+        return data.CocoSamples(options.images, options.coco, size, classes, **how, allow_outside=outside)
     if options.pets is not None:
         two = len(scored_classes(classifier)) == 2
-        return data.OxfordPetSamples(options.pets, size=size, target="species" if two else "breed", fit=fit, **split)
+        return data.OxfordPetSamples(options.pets, size=size, target="species" if two else "breed", **how, **split)
     if options.boxes is not None:
-        return data.BoxTableSamples(options.images, options.boxes, size, classes, fit=fit, allow_outside=outside)
+        return data.BoxTableSamples(options.images, options.boxes, size, classes, **how, allow_outside=outside)
     if options.labels is not None:
         return data.LabelTableSamples(
-            options.images, options.labels, options.masks, size, classes, fit=fit, allow_outside=outside
+            options.images, options.labels, options.masks, size, classes, **how, allow_outside=outside
         )
     if options.imagenet is not None:
-        return data.ImageNetSamples(options.imagenet, size, classes, fit)
+        return data.ImageNetSamples(options.imagenet, size, classes, **how)
     if _has_folders(options.images):
-        return data.ImageFolderSamples(options.images, options.masks, size, classes, fit)
+        return data.ImageFolderSamples(options.images, options.masks, size, classes, **how)
     if options.explain == "true" and image_files(options.images):
         raise ValueError(
             f"--images '{shown(options.images)}' has no class folders, so the classes of the images are not known; sort "
             "them into CLASS/IMAGE, or explain the predicted class: --explain predicted."
         )
-    return data.UnlabelledImages(options.images, options.masks, size, classes or (), fit)
+    return data.UnlabelledImages(options.images, options.masks, size, classes or (), **how)
 
 
 def _has_folders(folder: Path) -> bool:

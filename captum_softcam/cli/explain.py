@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from captum_softcam._names import LINE, listed, named, shown
+from captum_softcam.cli.data import add_reading_options, reading_of
 from captum_softcam.cli.model import add_model_options, load_model, scored_classes
 from captum_softcam.cli.options import add_method_options
 
@@ -25,6 +26,7 @@ def add_explain(commands: Any) -> None:
     parser.add_argument("image", type=Path, metavar="IMAGE", help="image file")
     add_model_options(parser, "lesions_softcam")
     add_method_options(parser)
+    add_reading_options(parser, masks=False)
     parser.add_argument(
         "--target", metavar="CLASS", help="name or number of the class to explain (default: the predicted one)"
     )
@@ -48,7 +50,7 @@ def _explain(options: argparse.Namespace) -> None:
     refuse_existing(out)
     classifier = load_model(options)
     classes = scored_classes(classifier)
-    image = read_image(options.image, classifier.image_size, classifier.fit)
+    image = read_image(options.image, classifier.image_size, classifier.fit, reading_of(options))
     with torch.no_grad():  # otherwise the logits would keep all activations in memory until the end
         logits = classifier.model(classifier.normalize(image[None]))
     predicted = int(predicted_classes(logits, classifier.scores))

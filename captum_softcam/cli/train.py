@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from captum_softcam._files import replacing, write_text
 from captum_softcam._names import LINE, listed, shown
+from captum_softcam.cli.data import add_reading_options, reading_of
 from captum_softcam.cli.model import DOORS, add_input_options, add_start_options, fit_of, refuse_stored_code
 from captum_softcam.cli.options import (
     ALLOW_OUTSIDE,
@@ -48,6 +49,7 @@ def add_train(commands: Any) -> None:
     )
     parser.set_defaults(run=partial(_train, parser))
     _add_data_options(parser)
+    add_reading_options(parser, masks=False)
     _add_network_options(parser)
     _add_recipe_options(parser)
     _add_machine_options(parser)
@@ -167,12 +169,13 @@ def _sets(options: argparse.Namespace) -> tuple[LabelledImages, LabelledImages]:
     from captum_softcam.data import LabelledImages, split_samples
     from captum_softcam.data.labelled import names_splits
 
-    from_csv = partial(LabelledImages.from_csv, kind=options.kind, allow_outside=options.allow_outside)
-    read = partial(LabelledImages.from_folders, kind=options.kind) if options.csv is None else from_csv
+    how: dict[str, Any] = {"kind": options.kind, "reading": reading_of(options)}
+    from_csv: Callable[..., LabelledImages] = partial(LabelledImages.from_csv, allow_outside=options.allow_outside, **how)
+    read = partial(LabelledImages.from_folders, **how) if options.csv is None else from_csv
     train = read(options.images or options.csv)
     if options.val_images is not None:
         # With the classes of the training images: a class without a folder here would shift the numbers of all after it.
-        validation = LabelledImages.from_folders(options.val_images, train.classes, options.kind)
+        validation = LabelledImages.from_folders(options.val_images, train.classes, **how)
     elif options.csv is not None and names_splits(options.csv):
         # The classes are those of the whole table, read above, because one part may lack some of them.
         parts = (from_csv(options.csv, split, train.classes) for split in ("train", "val"))

@@ -13,6 +13,11 @@ from command import run
 from image_files import SIDE, draw
 from layouts import make_layouts
 
+from captum_softcam.cli import make_parser
+from captum_softcam.cli.data import reading_of
+from captum_softcam.cli.options import plain_options, restore_options
+from captum_softcam.data import Reading
+
 NAME = "shufflenet_v2_x0_5"
 CHEST = ["--masks", "masks", "--classes", "Edema,Pneumothorax"]
 FAST = ["--methods", "random,centred_gaussian", "--metrics", "pixel_auc,relevance_mass_accuracy", "--out", "out"]
@@ -95,3 +100,41 @@ def test_what_does_not_go_together(checkpoint, options, sentence):
     assert done.code == 2
     assert sentence in done.err
     assert not Path("out").exists()
+
+
+READING = ["--window", "-1000,400", "--max-pixels", "500", "--mask-threshold", "0.5", "--mask-ignore", "255"]
+
+
+class TestReadingOptions:
+    @pytest.mark.parametrize("command", ["compare", "explain", "train"])
+    def test_they_become_a_reading(self, command):
+        rest = {"compare": [], "explain": ["a.png"], "train": ["--out", "x"]}[command]
+        given = READING if command == "compare" else READING[:4]
+        found = reading_of(make_parser().parse_args([command, *rest, *given]))
+        masks = (0.5, 255) if command == "compare" else (None, None)
+        assert found == Reading((-1000.0, 400.0), 500, *masks)
+        assert reading_of(make_parser().parse_args([command, *rest])) == Reading()
+
+    @pytest.mark.parametrize(
+        ("option", "value"),
+        [
+            *(("--window", value) for value in ("5", "5,5", "9,1", "a,b", "0,inf", "nan,1", "1,2,3")),
+            *(("--mask-threshold", value) for value in ("1", "-1", "nan", "x")),
+            *(("--max-pixels", value) for value in ("0", "many")),
+            ("--mask-ignore", "red"),
+        ],
+    )
+    def test_what_is_no_value(self, option, value):
+        done = run("compare", option, value)
+        assert done.code == 2
+        assert f"argument {option}: '{value}' is not" in done.err
+
+    def test_a_resumed_run_has_them_again(self):
+        parser = make_parser()._subparsers._group_actions[0].choices["compare"]
+        stored = json.loads(json.dumps(plain_options(parser, parser.parse_args(READING))))
+        options = parser.parse_args([])
+        restore_options(parser, options, stored, ())
+        assert reading_of(options) == Reading((-1000.0, 400.0), 500, 0.5, 255)
+        restore_options(parser, parser.parse_args(READING), stored, ())
+        with pytest.raises(ValueError, match=r"--window .* is not what the run was started with"):
+            restore_options(parser, parser.parse_args(["--window", "0,1"]), stored, ())
