@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ __all__ = [
     "class_numbers",
     "group_of",
     "groups_of",
+    "identifier_of",
 ]
 
 
@@ -220,6 +222,17 @@ class MaskedImages(KnownGroups):
         """
         return self._entries[index].mask is not None
 
+    def identifier(self, index: int) -> str:
+        """Return the name of a sample without reading it.
+
+        Args:
+            index (int): of the sample.
+
+        Returns:
+            str: its identifier.
+        """
+        return self._entries[index].identifier
+
     @property
     def groups(self) -> list[str]:
         """Names of the images of all samples, in their order, without reading a file; samples of one image share a name."""
@@ -247,6 +260,24 @@ def groups_of(samples: SampleSequence) -> list[str] | None:
     if isinstance(samples, (list, tuple)):
         return [group_of(sample) for sample in samples]
     return None
+
+
+def identifier_of(samples: SampleSequence, index: int) -> str:
+    """Return the identifier of a sample if it is known without reading it, else its place, as in ``sample 17``.
+
+    It is known for readers of image files, for a ``Subset`` or ``ConcatDataset`` of them, and for a list of samples.
+    """
+    if isinstance(samples, MaskedImages):
+        return samples.identifier(index)
+    if isinstance(samples, Subset):
+        return identifier_of(samples.dataset, samples.indices[index])  # type: ignore[arg-type]  # a data set of samples
+    if isinstance(samples, ConcatDataset):
+        part = bisect_right(samples.cumulative_sizes, index)
+        before = samples.cumulative_sizes[part - 1] if part else 0
+        return identifier_of(samples.datasets[part], index - before)  # type: ignore[arg-type]  # likewise
+    # A class of the user's own may read a file for each item.
+    sample = samples[index] if type(samples) in (list, tuple) else None
+    return sample.identifier if isinstance(sample, Sample) else f"sample {index}"
 
 
 def _alternating(entries: Iterable[ImageEntry]) -> list[ImageEntry]:
