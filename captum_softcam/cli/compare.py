@@ -195,9 +195,8 @@ def _print_cut_off(comparison: Comparison, samples: RetinalLesions | MaskedImage
     masked = sum(samples.has_mask(index) for index in range(count))
     missing = masked - int(comparison.manifest["samples_with_mask"])
     if missing > 0:
-        print(
-            f"{missing} of {masked} masks do not count for localisation: they are black, or cut off with a margin; see --fit."
-        )
+        reasons = "they are black, or cut off with a margin"
+        print(f"{missing} of {masked} masks do not count for localisation: {reasons}; see --fit.")
 
 
 def _write(options: argparse.Namespace, comparison: Comparison) -> None:

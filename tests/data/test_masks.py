@@ -27,13 +27,13 @@ def spot(value=255, dtype=np.uint8, rows=slice(10, 20), columns=slice(20, 40)):
     return pixels
 
 
-def masked(*pixels, folder, reading=Reading()):
+def masked(*pixels, folder, **reading):
     """Return the mask that files with these pixels are."""
     paths = []
     for number, each in enumerate(pixels):
         paths.append(folder / f"mask_{number}.png")
         Image.fromarray(each).save(paths[-1])
-    files = MaskFiles(tuple(paths), folder / "picture.png", reading)
+    files = MaskFiles(tuple(paths), folder / "picture.png", Reading(**reading))
     return files(torch.zeros(3, HEIGHT, WIDTH))
 
 
