@@ -90,16 +90,12 @@ class BoxTableSamples(MaskedImages):
             groups[_cell(row, image_column), _cell(row, label_column)].append(row)
         classes = _classes({label for _, label in groups}, path) if classes is None else tuple(classes)
         files, numbers = _files(folder), class_numbers(classes)
-        entries = [
-            ImageEntry(
-                _find(image, files, folder, rows[0].place, allow_outside),
-                class_number(label, numbers, rows[0].place),
-                f"{image}/{label}",
-                _mask(_boxes(rows, box_columns), f"image '{named(image)}' in '{shown(path)}'"),
-                group=image,
-            )
-            for (image, label), rows in groups.items()
-        ]
+        entries = []
+        for (image, label), rows in groups.items():
+            file = _find(image, files, folder, rows[0].place, allow_outside)
+            target = class_number(label, numbers, rows[0].place)
+            mask = _mask(_boxes(rows, box_columns), f"image '{named(image)}' in '{shown(path)}'", file)
+            entries.append(ImageEntry(file, target, f"{image}/{label}", mask, group=image))
         super().__init__(_with_labels(entries), classes, size, fit, reading)
 
 
@@ -189,8 +185,8 @@ def _number(text: str, column: str, row: Row) -> float:
     return value
 
 
-def _mask(boxes: list[Box], source: str) -> Callable[[Tensor], Tensor] | None:
-    return partial(box_mask, boxes, source, None) if boxes else None
+def _mask(boxes: list[Box], source: str, file: Path) -> Callable[[Tensor], Tensor] | None:
+    return partial(box_mask, boxes, source, None, file) if boxes else None
 
 
 def _files(folder: Path) -> dict[str, list[Path]]:

@@ -100,7 +100,7 @@ class CocoSamples(MaskedImages):
         for image, key in sorted(found, key=lambda pair: number[pair[0]]):  # not in the order of the annotations
             where, name, sides = _image(pictures[image], path)
             file = named_image(folder, name, where, allow_outside=allow_outside)
-            mask = partial(make, found[image, key], where, sides)
+            mask = partial(make, found[image, key], where, sides, file)
             labels, undecided = tuple(sorted(shows[image])), tuple(sorted(unsure[image] - shows[image]))
             entries.append(ImageEntry(file, targets[key], f"{name}/{names[key]}", mask, name, labels, undecided))
         super().__init__(entries, classes, size, fit, reading)

@@ -95,5 +95,6 @@ def _read(file: Path, images: Path, annotations: Path) -> _Image:
 
 def _entry(image: _Image, numbers: Mapping[str, int]) -> ImageEntry:
     where = f"annotation '{shown(image.path)}'"
-    mask = partial(box_mask, [found.box for found in image.annotation.objects], where, image.annotation.size)
+    boxes = [found.box for found in image.annotation.objects]
+    mask = partial(box_mask, boxes, where, image.annotation.size, image.file)
     return ImageEntry(image.file, class_number(image.wnid, numbers, where), image.file.stem, mask)

@@ -12,18 +12,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from captum_softcam._names import shown
-from captum_softcam.data.images import Reading, open_image
+from captum_softcam.data.images import Reading, exif_hint, open_image, orientation_of, quarter_turn, upright
 
-__all__ = ["MaskFiles", "check_same_size"]
+__all__ = ["MaskFiles", "aligned"]
 
 
-def check_same_size(values: NDArray[Any], name: str, image: Tensor, path: Path) -> None:
-    """Raise ValueError unless the mask ``values`` (H, W) has the size of its image (3, H, W) from ``path``."""
+def aligned(values: NDArray[Any], kind: str, path: Path, image: Tensor, image_path: Path) -> NDArray[Any]:
+    """Return a mask (H, W) in the size of its image (3, H, W).
+
+    A mask of the size of the image's stored pixels is turned with them, unless its file states an orientation of its own.
+
+    Raises:
+        ValueError: if it has another size.
+    """
+    orientation = quarter_turn(values.shape, image, image_path)
+    if orientation > 1 and orientation_of(path) == 1:
+        return upright(values, orientation)
     if values.shape != tuple(image.shape[1:]):
         raise ValueError(
-            f"{name} is {values.shape[1]}x{values.shape[0]} pixels, its image '{shown(path)}' "
-            f"{image.shape[2]}x{image.shape[1]}; both must have the same size."
+            f"{kind} '{shown(path)}' is {values.shape[1]}x{values.shape[0]} pixels, its image '{shown(image_path)}' "
+            f"{image.shape[2]}x{image.shape[1]}; both must have the same size.{exif_hint(image_path)}"
         )
+    return values
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,5 @@ class MaskFiles:
         mask = np.zeros(image.shape[1:], bool)
         for path in self.paths:
             values: NDArray[Any] = np.asarray(open_image(path, "mask", "L", self.reading))
-            check_same_size(values, f"mask '{shown(path)}'", image, self.image_path)
-            mask |= values > 0
+            mask |= aligned(values, "mask", path, image, self.image_path) > 0
         return torch.from_numpy(mask)[None]

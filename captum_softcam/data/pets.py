@@ -14,7 +14,7 @@ from captum_softcam._fit import Fit
 from captum_softcam._names import closest, named, quoted, shown
 from captum_softcam.data.files import existing_file, existing_folder, named_image
 from captum_softcam.data.images import Reading, open_image
-from captum_softcam.data.masks import check_same_size
+from captum_softcam.data.masks import aligned
 from captum_softcam.data.samples import ImageEntry, MaskedImages
 from captum_softcam.data.tables import Line, read_lines
 
@@ -106,7 +106,7 @@ def _trimap_mask(path: Path, border: bool, image_path: Path, image: Tensor) -> T
     """Return where a trimap shows the animal, (1, H, W) bool."""
     # in its own mode, because the conversion of a palette to grey would change the values
     values: np.ndarray[Any, Any] = np.asarray(open_image(path, "trimap"))
-    check_same_size(values, f"trimap '{shown(path)}'", image, image_path)
+    values = aligned(values, "trimap", path, image, image_path)
     unknown = np.setdiff1d(values, (_FOREGROUND, _BACKGROUND, _BORDER))
     if unknown.size:
         raise ValueError(

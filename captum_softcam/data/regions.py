@@ -8,6 +8,7 @@ lies inside by the even-odd rule.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from captum_softcam._names import quoted
+from captum_softcam.data.images import exif_hint, quarter_turn, upright
 
 __all__ = ["Box", "box_mask", "finite_number", "polygon_mask"]
 
@@ -32,42 +34,48 @@ class Box(NamedTuple):
     bottom: float
 
 
-def box_mask(boxes: list[Box], source: str, size: tuple[int, int] | None, image: Tensor) -> Tensor:
+def box_mask(boxes: list[Box], source: str, size: tuple[int, int] | None, file: Path, image: Tensor) -> Tensor:
     """Return the union of boxes as (1, H, W) bool.
 
     Args:
         boxes (list of Box): at least one; a part beyond the border of the image is cut off.
         source (str): where the boxes come from, for error messages.
-        size (tuple of int or None): width and height of the image as ``source`` states them, if it does.
-        image (Tensor): (3, H, W).
+        size (tuple of int or None): width and height of the image as ``source`` states them, if it does. Where they are
+            those of the stored pixels, and EXIF turns these by a quarter, the region is turned with them.
+        file (path): the file of the image.
+        image (Tensor): (3, H, W), upright.
 
     Raises:
         ValueError: if a box lies wholly outside the image, or ``size`` is not the image's own.
     """
-    height, width = _check_annotated_size(size, source, image)
-    mask = torch.zeros(1, height, width, dtype=torch.bool)
+    height, width, orientation = _canvas(size, source, file, image)
+    mask = np.zeros((height, width), bool)
     for box in boxes:
         rows, columns = _span(box.top, box.bottom, height), _span(box.left, box.right, width)
         if not (rows and columns):
             edges = ", ".join(f"{name} {edge:g}" for name, edge in box._asdict().items())
             raise ValueError(f"{source}: the box with the edges {edges} lies outside its image of {width}x{height} pixels.")
-        mask[0, rows.start : rows.stop, columns.start : columns.stop] = True
-    return mask
+        mask[rows.start : rows.stop, columns.start : columns.stop] = True
+    return torch.from_numpy(upright(mask, orientation))[None]
 
 
-def polygon_mask(polygons: list[list[float]], source: str, size: tuple[int, int] | None, image: Tensor) -> Tensor:
+def polygon_mask(
+    polygons: list[list[float]], source: str, size: tuple[int, int] | None, file: Path, image: Tensor
+) -> Tensor:
     """Return the union of polygons as (1, H, W) bool; one too thin to contain a centre covers the pixels of its corners.
 
     Args:
         polygons (list of list of float): at least one, each x1, y1, x2, y2, …; what lies beyond the border is cut off.
         source (str): where the polygons come from, for error messages.
-        size (tuple of int or None): width and height of the image as ``source`` states them, if it does.
-        image (Tensor): (3, H, W).
+        size (tuple of int or None): width and height of the image as ``source`` states them, if it does. Where they are
+            those of the stored pixels, and EXIF turns these by a quarter, the region is turned with them.
+        file (path): the file of the image.
+        image (Tensor): (3, H, W), upright.
 
     Raises:
         ValueError: if a polygon lies wholly outside the image, or ``size`` is not the image's own.
     """
-    height, width = _check_annotated_size(size, source, image)
+    height, width, orientation = _canvas(size, source, file, image)
     mask = np.zeros((height, width), bool)
     for polygon in polygons:
         points = np.asarray(polygon, np.float64).reshape(-1, 2)
@@ -78,7 +86,7 @@ def polygon_mask(polygons: list[list[float]], source: str, size: tuple[int, int]
             start = ", ".join(f"{value:g}" for value in polygon[:2])
             raise ValueError(f"{source}: the polygon from ({start}) lies outside its image of {width}x{height} pixels.")
         mask |= inside
-    return torch.from_numpy(mask)[None]
+    return torch.from_numpy(upright(mask, orientation))[None]
 
 
 def finite_number(text: str) -> float | None:
@@ -90,16 +98,19 @@ def finite_number(text: str) -> float | None:
     return value if math.isfinite(value) and "_" not in text else None
 
 
-def _check_annotated_size(size: tuple[int, int] | None, source: str, image: Tensor) -> tuple[int, int]:
-    """Return height and width of the image, or raise ValueError if the annotation was made for another size."""
+def _canvas(size: tuple[int, int] | None, source: str, file: Path, image: Tensor) -> tuple[int, int, int]:
+    """Return height and width to draw on, and the orientation of what is drawn; ValueError for an image of another size."""
     height, width = image.shape[1:]
+    orientation = 1 if size is None else quarter_turn(size[::-1], image, file)
+    if orientation > 1:
+        return width, height, orientation
     if size is not None and size != (width, height):
         # resizing the annotation would guess: it may belong to a cropped or rotated copy
         raise ValueError(
             f"{source} is for an image of {quoted(size[0], 20)}x{quoted(size[1], 20)} pixels, its image has "
-            f"{width}x{height}; its regions would be misplaced."
+            f"{width}x{height}; its regions would be misplaced.{exif_hint(file)}"
         )
-    return height, width
+    return height, width, 1
 
 
 def _span(first: float, last: float, length: int) -> range:

@@ -111,7 +111,7 @@ def _entries(line: Line, root: Path, numbers: Mapping[str, int], include_difficu
     )
     for label, target in targets.items():
         if boxes[label]:
-            mask = partial(box_mask, boxes[label], where, annotation.size)
+            mask = partial(box_mask, boxes[label], where, annotation.size, file)
             yield ImageEntry(file, target, f"{name}/{label}", mask, name, labels, undecided)
 
 

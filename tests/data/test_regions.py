@@ -1,5 +1,7 @@
 """Boxes and polygons on the pixel grid, to the pixel, against oracles that look at every pixel by itself."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,15 +12,16 @@ from image_files import block, message, same
 from captum_softcam.data.regions import Box, box_mask, polygon_mask
 
 IMAGE = torch.zeros(3, 8, 10)
+FILE = Path("no file, hence no EXIF")
 SIZE = (8, 10)
 
 
 def boxes(*edges, size=None):
-    return box_mask([Box(*four) for four in edges], "x.xml", size, IMAGE)
+    return box_mask([Box(*four) for four in edges], "x.xml", size, FILE, IMAGE)
 
 
 def polygon(*points, image=IMAGE):
-    return polygon_mask([[value for point in points for value in point]], "x.json", None, image)
+    return polygon_mask([[value for point in points for value in point]], "x.json", None, FILE, image)
 
 
 class TestBoxes:
@@ -85,7 +88,7 @@ class TestPolygons:
 
     def test_union(self):
         parts = [[0, 0, 2, 0, 2, 2, 0, 2], [1, 1, 3, 1, 3, 3, 1, 3]]
-        assert same(polygon_mask(parts, "x.json", None, IMAGE), block((0, 2, 0, 2), (1, 3, 1, 3), size=SIZE))
+        assert same(polygon_mask(parts, "x.json", None, FILE, IMAGE), block((0, 2, 0, 2), (1, 3, 1, 3), size=SIZE))
 
     @given(points=st.lists(st.tuples(*[st.integers(-60, 160).map(lambda n: n / 10 + 0.013)] * 2), min_size=3, max_size=9))
     @settings(max_examples=40, deadline=None)
@@ -100,5 +103,5 @@ class TestPolygons:
         )
 
     def test_size(self):
-        text = message(ValueError, lambda: polygon_mask([[0, 0, 1, 0, 1, 1]], "x.json", (1, 1), IMAGE))
+        text = message(ValueError, lambda: polygon_mask([[0, 0, 1, 0, 1, 1]], "x.json", (1, 1), FILE, IMAGE))
         assert text == "x.json is for an image of 1x1 pixels, its image has 10x8; its regions would be misplaced."
