@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Protocol
@@ -84,13 +84,17 @@ class SampleSequence(Protocol):
     def __getitem__(self, index: int, /) -> Sample: ...
 
 
-class KnownGroups(Dataset[Sample], ABC):
-    """Samples whose images have names that are known without reading them."""
+class NamedSamples(Dataset[Sample], ABC):
+    """Samples whose names are known without reading them."""
 
     @property
     @abstractmethod
-    def groups(self) -> list[str]:
+    def groups(self) -> list[str] | None:
         """Names of the images of all samples, in their order, without reading a file; samples of one image share a name."""
+
+    @abstractmethod
+    def identifier(self, index: int) -> str:
+        """Return the identifier of a sample without reading it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,7 @@ class ImageEntry:
     undecided: tuple[int, ...] = ()
 
 
-class MaskedImages(KnownGroups):
+class MaskedImages(NamedSamples):
     """Image files with masks, made square: the base class of all readers, and of your own.
 
     A mask is computed in the image's own size, and follows the image to the square by max pooling, so that small regions
@@ -157,8 +161,7 @@ class MaskedImages(KnownGroups):
         reading: Reading = Reading(),
         found: Found | None = None,
     ) -> None:
-        if size < 1:
-            raise ValueError(f"size is the side of a sample in pixels, at least 1; got {quoted(size)}.")
+        check_size(size)
         self.classes = tuple(classes)
         self.size = size
         self.fit = fit
@@ -177,32 +180,9 @@ class MaskedImages(KnownGroups):
     def __getitem__(self, index: int) -> Sample:
         entry = self._entries[index]
         image = read_image(entry.file, reading=self.reading)
-        return Sample(
-            image=self.fit.image(image, self.size),
-            target=entry.target,
-            mask=self._mask(entry, image),
-            identifier=entry.identifier,
-            group=entry.group,
-            labels=entry.labels,
-            undecided=entry.undecided,
-        )
-
-    def _mask(self, entry: ImageEntry, image: Tensor) -> Tensor | None:
-        """Return the mask of the square, or None if there is nothing to localise in it."""
-        if entry.mask is None:
-            return None
-        mask = entry.mask(image)
-        if not mask.any():  # black, the usual mask of a healthy image
-            return None
-        square = self.fit.mask(mask, self.size)
-        if square.any():
-            return square
-        warnings.warn(
-            f"sample '{shown(entry.identifier)}' has nothing to localise: its region lies in the margin that fit "
-            f"'{self.fit.mode}' cuts off.",
-            stacklevel=1,  # the caller may be a Subset or a DataLoader, and the command prints warnings of this package
-        )
-        return None
+        mask = None if entry.mask is None else entry.mask(image)
+        names = (entry.identifier, entry.group, entry.labels, entry.undecided)
+        return made_square(Sample(image, entry.target, mask, *names), self.size, self.fit)
 
     @property
     def masked(self) -> int:
@@ -239,6 +219,27 @@ class MaskedImages(KnownGroups):
         return [group_of(entry) for entry in self._entries]
 
 
+def check_size(size: int) -> None:
+    """Raise ValueError unless ``size`` can be the side of a square."""
+    if size < 1:
+        raise ValueError(f"size is the side of a sample in pixels, at least 1; got {quoted(size)}.")
+
+
+def made_square(sample: Sample, size: int, fit: Fit) -> Sample:
+    """Return a sample with image and mask made square; without a mask if there is nothing to localise in the square."""
+    image, mask = fit.image(sample.image, size), sample.mask
+    if mask is None or not mask.any():  # black, the usual mask of a healthy image
+        return replace(sample, image=image, mask=None)
+    square = fit.mask(mask, size)
+    if not square.any():
+        warnings.warn(
+            f"sample '{shown(sample.identifier)}' has nothing to localise: its region lies in the margin that fit "
+            f"'{fit.mode}' cuts off.",
+            stacklevel=1,  # the caller may be a Subset or a DataLoader, and the command prints warnings of this package
+        )
+    return replace(sample, image=image, mask=square if square.any() else None)
+
+
 def group_of(sample: Sample | ImageEntry) -> str:
     """Return the name of the image of a sample: its group, or its identifier if it has none."""
     return sample.identifier if sample.group is None else sample.group
@@ -249,7 +250,7 @@ def groups_of(samples: SampleSequence) -> list[str] | None:
 
     It is known for the data sets of this package, for a ``Subset`` or ``ConcatDataset`` of them, and for a list of samples.
     """
-    if isinstance(samples, KnownGroups):
+    if isinstance(samples, NamedSamples):
         return samples.groups
     if isinstance(samples, Subset):
         groups = groups_of(samples.dataset)  # type: ignore[arg-type]  # a data set of samples
@@ -267,7 +268,7 @@ def identifier_of(samples: SampleSequence, index: int) -> str:
 
     It is known for readers of image files, for a ``Subset`` or ``ConcatDataset`` of them, and for a list of samples.
     """
-    if isinstance(samples, MaskedImages):
+    if isinstance(samples, NamedSamples):
         return samples.identifier(index)
     if isinstance(samples, Subset):
         return identifier_of(samples.dataset, samples.indices[index])  # type: ignore[arg-type]  # a data set of samples
