@@ -112,7 +112,7 @@ def names_data(options: argparse.Namespace) -> bool:
 def load_samples(options: argparse.Namespace, classifier: Classifier, classes: Sequence[str] | None) -> MaskedImages:
     """Open the user's data set; ``classes`` are the model's, in the order of its logits, if they are known."""
     from captum_softcam import data
-    from captum_softcam.data.files import image_files
+    from captum_softcam.data.pairs import list_pictures
 
     size, outside = classifier.image_size, options.allow_outside
     how: dict[str, Any] = {"fit": classifier.fit, "reading": reading_of(options)}
@@ -132,16 +132,14 @@ def load_samples(options: argparse.Namespace, classifier: Classifier, classes: S
         )
     if options.imagenet is not None:
         return data.ImageNetSamples(options.imagenet, size, classes, **how)
-    if _has_folders(options.images):
+    pictures = list_pictures(options.images, options.masks)
+    in_folders = any("/" in name for name in pictures.names)
+    # without any image, the reader of folders says what is missing
+    if in_folders or (pictures.folders and not pictures.names):
         return data.ImageFolderSamples(options.images, options.masks, size, classes, **how)
-    if options.explain == "true" and image_files(options.images):
+    if options.explain == "true" and pictures.names:
         raise ValueError(
             f"--images '{shown(options.images)}' has no class folders, so the classes of the images are not known; sort "
             "them into CLASS/IMAGE, or explain the predicted class: --explain predicted."
         )
     return data.UnlabelledImages(options.images, options.masks, size, classes or (), **how)
-
-
-def _has_folders(folder: Path) -> bool:
-    """Check for folders; where there is none at all, the reader of folders says what is missing."""
-    return not folder.is_dir() or any(path.is_dir() and not path.name.startswith(".") for path in folder.iterdir())

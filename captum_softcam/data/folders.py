@@ -2,41 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from captum_softcam._fit import Fit
-from captum_softcam._imagenet import other_names
-from captum_softcam._names import closest, listed, shown
-from captum_softcam.data.files import ENDINGS, class_folders, existing_folder, image_files
+from captum_softcam._names import shown
+from captum_softcam.data.class_folders import read_class_folders
+from captum_softcam.data.files import ENDINGS, list_images, without_ending
 from captum_softcam.data.images import Reading
+from captum_softcam.data.inventory import Found
 from captum_softcam.data.masks import MaskFiles
-from captum_softcam.data.samples import UNKNOWN, ImageEntry, MaskedImages, class_numbers
+from captum_softcam.data.pairs import Pictures, list_pictures, pair_masks
+from captum_softcam.data.samples import UNKNOWN, ImageEntry, MaskedImages
 
 __all__ = ["ImageFolderSamples", "UnlabelledImages"]
 
 
 class ImageFolderSamples(MaskedImages):
-    """Images in one folder per class, with masks of the same relative names in another tree.
+    """Images in one folder per class, with masks beside them or of the same relative names in another folder.
 
-    ``images/CLASS/NAME.jpg`` belongs to ``masks/CLASS/NAME.*``; an image without a mask, or with a
-    black one, has nothing to localise. A mask is
-    true wherever a pixel of it is not zero, and keeps its small regions when it shrinks. Samples alternate between the
-    classes, so that the first few are a balanced choice.
+    The mask of ``images/CLASS/NAME.jpg`` is ``masks/CLASS/NAME.*`` or ``NAME_mask.*``; several, ``NAME_mask_1.*`` and
+    ``NAME_mask_2.*``, are united. Other marks are ``_segmentation``, ``_seg``, ``_gt`` and ``_anno``. Masks with a mark may
+    lie beside their images, and are never images there. An image without a mask, or with a black one, has nothing to
+    localise. Samples alternate between the classes, so that the first few are a balanced choice.
+
+    Links are followed, hidden files are ignored, and all other files that are not used are listed in ``found``.
 
     Args:
         images (path): the folder of class folders.
-        masks (path): the folder of mask folders. Default: no masks
+        masks (path): the folder of mask folders. Default: masks beside the images, if there are some
         size (int): side of the samples in pixels. Default: 224
-        classes (sequence of str): all classes of the model in the order of its logits; a folder is named after one of them
-            or by its number, those of ImageNet's classes also by their WordNet ids. Default: the folders, sorted
+        classes (sequence of str): all classes of the model in the order of its logits; folders are named after them, those
+            of ImageNet's classes also by their WordNet ids, or all by their numbers. Default: the folders, sorted
         fit (Fit): how images become square. Default: they are resized as a whole
         reading (Reading): how the files are read. Default: as they are
 
     Raises:
         FileNotFoundError: if a folder is missing or holds no images.
-        ValueError: if a folder's name is not a class or that of several, or no image has a mask. Reading a sample raises it
-            for an unreadable image or mask, and for a mask that has another size than its image; no image is skipped.
+        PermissionError: if a folder may not be read.
+        ValueError: if a folder's name is not a class or that of several, two folders are one class, the folders are splits
+            (``train``, ``test``), an image has two candidates for a mask or a mask two for an image, or no image has a mask.
+            Reading a sample raises it for an unreadable image or mask, and for a mask that has another size than its image;
+            no image is skipped.
 
     Example::
 
@@ -54,15 +62,11 @@ class ImageFolderSamples(MaskedImages):
         fit: Fit = Fit(),
         reading: Reading = Reading(),
     ) -> None:
-        root = Path(images)
-        folders = class_folders(root)
-        names = tuple(folders) if classes is None else tuple(classes)
-        numbers = {**other_names(names), **class_numbers(names)}
-        labels = {name: _class_index(name, numbers, names, root) for name in folders}
-        labelled = {file: labels[name] for name, files in folders.items() for file in files}
-        found = {} if masks is None else _mask_files(Path(masks), root, list(labelled))
-        entries = (_entry(file, root, label, found.get(file), reading) for file, label in labelled.items())
-        super().__init__(entries, names, size, fit, reading)
+        root, mask_root = Path(images), None if masks is None else Path(masks)
+        pictures = list_pictures(root, mask_root)
+        names, labels = read_class_folders(pictures, classes, root)
+        pairs, found = _masks(pictures, list(labels), root, mask_root)
+        super().__init__(_entries(root, labels, pairs, reading), names, size, fit, reading, found)
 
 
 class UnlabelledImages(MaskedImages):
@@ -73,7 +77,8 @@ class UnlabelledImages(MaskedImages):
 
     Args:
         images (path): the folder.
-        masks (path): the folder of masks of the same relative names, whatever the ending. Default: no masks
+        masks (path): the folder of masks, which are found as those of :class:`ImageFolderSamples` are. Default: masks beside
+            the images, if there are some
         size (int): side of the samples in pixels. Default: 224
         classes (sequence of str): names in the order of the model's logits. Default: none
         fit (Fit): how images become square. Default: they are resized as a whole
@@ -81,7 +86,9 @@ class UnlabelledImages(MaskedImages):
 
     Raises:
         FileNotFoundError: if a folder is missing or holds no images.
-        ValueError: if no image has a mask; reading a sample raises it as that of :class:`ImageFolderSamples` does.
+        PermissionError: if a folder may not be read.
+        ValueError: if an image has two candidates for a mask or a mask two for an image, or no image has a mask; reading a
+            sample raises it as that of :class:`ImageFolderSamples` does.
 
     Example::
 
@@ -99,45 +106,47 @@ class UnlabelledImages(MaskedImages):
         fit: Fit = Fit(),
         reading: Reading = Reading(),
     ) -> None:
-        root = existing_folder(Path(images), "image folder")
-        files = image_files(root)
-        if not files:
+        root, mask_root = Path(images), None if masks is None else Path(masks)
+        pictures = list_pictures(root, mask_root)
+        if not pictures.names:
             raise FileNotFoundError(f"image folder '{shown(root)}' holds no image ({', '.join(ENDINGS)}).")
-        found = {} if masks is None else _mask_files(Path(masks), root, files)
-        entries = [_entry(file, root, UNKNOWN, found.get(file), reading) for file in files]
-        super().__init__(entries, classes, size, fit, reading)
+        pairs, found = _masks(pictures, pictures.names, root, mask_root)
+        entries = _entries(root, dict.fromkeys(pictures.names, UNKNOWN), pairs, reading)
+        super().__init__(entries, classes, size, fit, reading, found)
 
 
-def _entry(file: Path, root: Path, label: int, mask: Path | None, reading: Reading) -> ImageEntry:
-    identifier = file.relative_to(root).as_posix()
-    return ImageEntry(file, label, identifier, None if mask is None else MaskFiles((mask,), file, reading))
+def _entries(
+    root: Path, labels: Mapping[str, int], masks: Mapping[str, tuple[Path, ...]], reading: Reading
+) -> Iterator[ImageEntry]:
+    for name, label in labels.items():
+        file, paths = root / name, masks.get(name)
+        yield ImageEntry(file, label, name, None if paths is None else MaskFiles(paths, file, reading))
 
 
-def _class_index(name: str, numbers: Mapping[str, int], classes: Sequence[str], root: Path) -> int:
-    places = [place for place, each in enumerate(classes) if each == name]
-    if len(places) > 1:  # the first of them would get the images of both
-        raise ValueError(
-            f"folder '{shown(root / name)}' could be {len(places)} of the model's classes, numbers {listed(places)}; "
-            "name the folder by its number."
-        )
-    # the name first, because a class may be called by a number that is not its place
-    if name in numbers:
-        return numbers[name]
-    if name.isdecimal() and int(name) < len(classes):
-        return int(name)
-    raise ValueError(
-        f"folder '{shown(root / name)}' is none of the model's {len(classes)} classes; name the folders after the classes "
-        f"or number them from 0 to {len(classes) - 1}. {closest(name, classes)}"
-    )
+def _masks(
+    pictures: Pictures, names: Sequence[str], images: Path, masks: Path | None
+) -> tuple[dict[str, tuple[Path, ...]], Found]:
+    """Return the masks of the samples ``names``, beside them or in a folder of their own, and what there is besides."""
+    if masks is None or os.path.realpath(masks) == os.path.realpath(images):
+        root, stems, expected = images, pictures.beside, "_mask.png"
+        others: dict[str, list[str]] = {}
+    else:
+        listing = list_images(masks, "mask folder")
+        root, stems, expected = masks, {name: without_ending(name) for name in listing.images}, ".png"
+        others = {**listing.left_out, "mask beside its picture, not in the folder of masks": list(pictures.beside)}
+    pairs = pair_masks(names, stems, images, root)
+    if masks is not None and not pairs:  # a wrong --masks, which would pass as a data set of healthy images
+        example = root / (without_ending(names[0]) + expected)
+        raise ValueError(f"mask folder '{shown(root)}' has no mask for any image; expected e.g. '{shown(example)}'.")
+    used = {name for each in pairs.values() for name in each}
+    others["mask without picture"] = [name for name in stems if name not in used]
+    found = Found(pictures.files, len({*stems, *pictures.beside}), _joined(pictures.left_out_but(names), others))
+    return {picture: tuple(root / name for name in each) for picture, each in pairs.items()}, found
 
 
-def _mask_files(root: Path, images: Path, files: list[Path]) -> dict[Path, Path]:
-    """Return the mask of every image that has one: the file of the same relative name, whatever the ending."""
-    existing_folder(root, "mask folder")
-    by_name = {path.relative_to(root).with_suffix(""): path for path in image_files(root)}  # masks are often PNG beside JPEG
-    pairs = {file: by_name.get(file.relative_to(images).with_suffix("")) for file in files}
-    found = {file: mask for file, mask in pairs.items() if mask is not None}
-    if not found:  # a wrong --masks, which would pass as a data set of healthy images
-        expected = files[0].relative_to(images).with_suffix(".png")
-        raise ValueError(f"mask folder '{shown(root)}' has no mask for any image; expected e.g. '{shown(root / expected)}'.")
-    return found
+def _joined(*parts: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    joined: dict[str, list[str]] = {}
+    for what, names in (pair for part in parts for pair in part.items()):
+        if names:
+            joined.setdefault(what, []).extend(names)
+    return joined

@@ -18,10 +18,12 @@ from torch.utils.data import Dataset
 
 from captum_softcam._fit import Fit
 from captum_softcam._names import closest, listed, quoted, shown
-from captum_softcam.data.files import class_folders, named_image
+from captum_softcam.data.class_folders import read_class_folders
+from captum_softcam.data.files import named_image
 from captum_softcam.data.images import Reading, read_image
 from captum_softcam.data.inventory import Found
 from captum_softcam.data.label_table import read_label_table
+from captum_softcam.data.pairs import list_pictures
 from captum_softcam.data.samples import class_number, class_numbers
 from captum_softcam.data.tables import Row, read_table
 
@@ -114,12 +116,12 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         if kind == "multilabel":
             raise ValueError("an image lies in one folder and has one class; several labels need a CSV file.")
         root = Path(root)
-        folders = class_folders(root)
-        names = tuple(folders) if classes is None else tuple(classes)
-        numbers = class_numbers(names)
-        found = {name: class_number(name, numbers, f"folder '{shown(root / name)}'") for name in folders if folders[name]}
-        labels = [(number,) for name, number in found.items() for _ in folders[name]]
-        return cls([file for name in found for file in folders[name]], labels, names, kind, transform, reading)
+        pictures = list_pictures(root)
+        names, labels = read_class_folders(pictures, classes, root)
+        found = Found(pictures.files, len(pictures.beside), pictures.left_out_but(labels))
+        return cls(
+            [root / name for name in labels], [(label,) for label in labels.values()], names, kind, transform, reading, found
+        )
 
     @classmethod
     def from_csv(
