@@ -1,0 +1,420 @@
+"""Read DICOM and NIfTI, the files of clinics: pictures in [0, 1] and the values of masks; every error names the file."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from captum_softcam._names import quoted, reason, shown
+from captum_softcam.data.files import existing_file
+
+if TYPE_CHECKING:
+    from nibabel.nifti1 import Nifti1Image
+    from pydicom import Dataset
+
+__all__ = ["DICOM_ENDINGS", "NIFTI_ENDINGS", "medical_format", "medical_size", "read_medical", "read_medical_values"]
+
+DICOM_ENDINGS = (".dcm", ".dicom")
+"""Endings of DICOM files, which often have none: they are also recognised by their content."""
+
+NIFTI_ENDINGS = (".nii", ".nii.gz")
+"""Endings of NIfTI files, compressed or not."""
+
+Window = tuple[float, float]
+Values = NDArray[Any]
+
+_GREY = ("MONOCHROME1", "MONOCHROME2")
+_COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
+
+_OWN_RANGE = (
+    "a DICOM or NIfTI image has no window: its lowest value is black and its highest one white, in each file by itself; "
+    "pass a window (--window LOW,HIGH) to show all files alike."
+)
+_FIRST_WINDOW = "a DICOM image has several windows, of which the first is used; pass a window (--window LOW,HIGH) for another."
+_NOT_FINITE = "a DICOM or NIfTI image has values that are not finite, such as NaN; they are black."
+
+
+def medical_format(path: Path) -> Literal["DICOM", "NIfTI"] | None:
+    """Return which of the two formats a file has, NIfTI by its ending, DICOM by its ending or content; None if neither."""
+    name = path.name.lower()
+    if name.endswith(NIFTI_ENDINGS):
+        return "NIfTI"
+    if name.endswith(DICOM_ENDINGS):
+        return "DICOM"
+    try:
+        with open(path, "rb") as file:
+            return "DICOM" if file.read(132)[128:] == b"DICM" else None
+    except (OSError, ValueError):  # ValueError: no file can have such a name; its reader reports both
+        return None
+
+
+def medical_size(path: Path, kind: str, max_pixels: int | None = None) -> tuple[int, ...]:
+    """Return the size of a DICOM or NIfTI image from its header: (H, W), or (D, H, W) of a volume.
+
+    Args:
+        path (path): the file.
+        kind (str): what an error calls it, such as ``"image"``.
+        max_pixels (int): most pixels or voxels. Default: Pillow's limit
+    """
+    if medical_format(path) == "NIfTI":
+        image = _nifti(path, kind, max_pixels)
+        with _named(path, kind):
+            return _canonical(np.broadcast_to(0, image.shape), image).shape[-3:]
+    data = _dicom(path, kind, max_pixels, header=True)
+    return int(data.Rows), int(data.Columns)
+
+
+def read_medical(path: Path, kind: str, window: Window | None = None, max_pixels: int | None = None) -> Tensor:
+    """Read a DICOM or NIfTI file as a picture (3, H, W) or a volume (C, D, H, W), float32 in [0, 1].
+
+    The axes of a volume rise from the feet to the head (D), from the back to the front (H) and from the left to the right
+    (W) of the patient, as far as its file says how it lies: it is the transpose of nibabel's closest canonical array.
+
+    Args:
+        path (path): the file.
+        kind (str): what an error calls it, such as ``"image"``.
+        window (tuple of float): values that become black and white, after rescaling. Default: the window of a DICOM file;
+            without one, the lowest and the highest value, or 0 and 255 where a value has 8 bits
+        max_pixels (int): most pixels or voxels. Default: Pillow's limit
+    """
+    if medical_format(path) == "NIfTI":
+        volume = _nifti(path, kind, max_pixels)
+        with _named(path, kind):
+            image, note = _nifti_image(volume, window)
+    else:
+        data = _dicom(path, kind, max_pixels)
+        with _named(path, kind):
+            image, note = _dicom_image(data, window)
+    if note:
+        warnings.warn(note, stacklevel=1)  # of one text and place, so that Python shows it once
+    found = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+    return found.expand(3, -1, -1).contiguous() if found.ndim == 2 else found
+
+
+def read_medical_values(path: Path, kind: str, max_pixels: int | None = None) -> Values:
+    """Read the values of a mask from a DICOM or NIfTI file: (H, W), or (D, H, W) in the order of :func:`read_medical`.
+
+    Args:
+        path (path): the file.
+        kind (str): what an error calls it, such as ``"mask"``.
+        max_pixels (int): most pixels or voxels. Default: Pillow's limit
+    """
+    if medical_format(path) == "NIfTI":
+        volume = _nifti(path, kind, max_pixels)
+        with _named(path, kind):
+            values = _nifti_values(volume)
+        channels = len(_dimensions(volume)) > 3 or volume.get_data_dtype().names
+    else:
+        data = _dicom(path, kind, max_pixels)
+        with _named(path, kind):
+            values = _pixels(data)
+            channels = values.ndim == 3
+            values = np.moveaxis(values, -1, 0) if channels else values
+    return values.max(axis=0) if channels else values
+
+
+@contextmanager
+def _named(path: Path, kind: str) -> Iterator[None]:
+    """Raise ValueError with the name of a file for whatever its damage makes a library raise; its warnings are silent."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:  # a broken file makes pydicom and nibabel raise almost anything
+        what = reason(error) or type(error).__name__
+        raise ValueError(f"{kind} '{shown(path)}' cannot be read ({what}); repair or remove it.") from error
+
+
+def _library(name: Literal["pydicom", "nibabel"], path: Path, kind: str) -> ModuleType:
+    existing_file(path, kind)
+    try:
+        if name == "pydicom":
+            import pydicom
+
+            return pydicom
+        import nibabel
+
+        return nibabel
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"{kind} '{shown(path)}' needs {name} to be read; run: pip install 'captum-softcam[medical]'."
+        ) from error
+
+
+def _check_count(count: int, path: Path, kind: str, max_pixels: int | None) -> None:
+    """Raise ValueError for no pixels or too many, before memory for them is allocated."""
+    # Pillow warns of files above its limit and refuses those of twice as many pixels
+    most = max_pixels or 2 * (Image.MAX_IMAGE_PIXELS or count)
+    if not 0 < count <= most:
+        raise ValueError(
+            f"{kind} '{shown(path)}' has {count} pixels according to its header; expected 1 to {most} "
+            "(max_pixels, --max-pixels)."
+        )
+
+
+def _spread(values: Values, black: float, white: float) -> Values:
+    """Map values linearly to [0, 1], float32; all to 0 if black is white."""
+    if not white > black:
+        return np.zeros(values.shape, np.float32)
+    if white - black > 1e37:  # the difference of two numbers would exceed float32
+        values, black, white = values / 8, black / 8, white / 8
+    found = np.clip(values, black, white).astype(np.float32)
+    found -= np.float32(black)
+    found /= np.float32(white - black)
+    return found.clip(0, 1, out=found)  # because of the rounding of the two limits
+
+
+def _own_range(values: Values, counted: Values) -> Values:
+    if not counted.any():
+        raise ValueError("it has no value that is finite and not padding")
+    return _spread(values, float(values.min(where=counted, initial=np.inf)), float(values.max(where=counted, initial=-np.inf)))
+
+
+# DICOM
+
+
+def _dicom(path: Path, kind: str, max_pixels: int | None, header: bool = False) -> Dataset:
+    """Return the data set of a file with one picture that can be decoded, without its pixels if the header is enough."""
+    pydicom = _library("pydicom", path, kind)
+    with _named(path, kind):
+        data = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+        what = data.get("SOPClassUID", pydicom.uid.UID("")).name or "no picture"
+        rows, columns, frames = (int(data.get(name) or 0) for name in ("Rows", "Columns", "NumberOfFrames"))
+        colours = str(data.get("PhotometricInterpretation"))
+        missing = _missing_decoder(data) if rows and columns else ""
+    if "Rows" not in data or "Columns" not in data:
+        raise ValueError(
+            f"{kind} '{shown(path)}' is a DICOM file without a picture ({shown(what)}); remove it from the images."
+        )
+    if frames > 1:
+        raise ValueError(
+            f"{kind} '{shown(path)}' has {frames} frames; expected one: save each as a file of its own, or convert the volume "
+            "to NIfTI, with dcm2niix for example."
+        )
+    _check_count(rows * columns, path, kind, max_pixels)
+    if colours not in (*_GREY, *_COLOUR):
+        raise ValueError(
+            f"{kind} '{shown(path)}' has the photometric interpretation {quoted(colours)}; expected {', '.join(_GREY)}, "
+            f"{', '.join(_COLOUR)}; convert it to PNG."
+        )
+    if missing:
+        raise ValueError(
+            f"{kind} '{shown(path)}' is compressed ({shown(missing)}), which pydicom cannot decode by itself; run: pip install "
+            "pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg."
+        )
+    if not header:
+        with _named(path, kind):
+            data = pydicom.dcmread(path, force=True)
+            _complete(data)
+    return data
+
+
+def _missing_decoder(data: Dataset) -> str:
+    """Return the name of the compression if none of the installed packages decodes it, else nothing."""
+    from pydicom.pixels import get_decoder
+    from pydicom.uid import UID, JPEGExtended12Bit
+
+    syntax = UID(data.file_meta.get("TransferSyntaxUID") or "")
+    if not syntax.is_transfer_syntax or not syntax.is_compressed or syntax.is_deflated:
+        return ""
+    try:
+        found = get_decoder(syntax).is_available
+    except NotImplementedError:  # of films
+        found = False
+    if syntax == JPEGExtended12Bit and data.BitsStored > 8:  # Pillow is said to decode it, but not these
+        found = any("pylibjpeg" in name for name in get_decoder(syntax)._available)
+    return "" if found else syntax.name
+
+
+def _complete(data: Dataset) -> None:
+    """Add what a data set says in another place, or not at all because it is older than the rule."""
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    if "TransferSyntaxUID" not in data.file_meta:
+        implicit, little = data.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+    for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):  # of enhanced CT and MR
+        for name in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
+            for item in (item for group in data.get(groups) or () for item in group.get(name) or ()):
+                data.update(item)
+
+
+def _pixels(data: Dataset) -> Values:
+    """Return the stored values, (H, W) or (H, W, 3)."""
+    from pydicom.pixels import pixel_array
+
+    found: Values = pixel_array(data)
+    return found
+
+
+def _dicom_image(data: Dataset, window: Window | None) -> tuple[Values, str]:
+    """Return the picture, (3, H, W) or (H, W) in [0, 1], and what the user might not expect of it."""
+    pixels = _pixels(data)
+    if data.PhotometricInterpretation in _GREY:
+        return _dicom_grey(data, pixels, window)
+    depth = data.BitsStored
+    if data.PhotometricInterpretation == "PALETTE COLOR":
+        pixels, depth = _palette_colours(data, pixels)
+    return np.moveaxis(pixels[..., :3], -1, 0) / np.float32(2**depth - 1), ""
+
+
+def _palette_colours(data: Dataset, pixels: Values) -> tuple[Values, int]:
+    """Return colours (H, W, 3) and their number of bits."""
+    from pydicom.pixels import apply_color_lut
+
+    entries, first, depth = data.RedPaletteColorLookupTableDescriptor
+    colours = apply_color_lut(pixels, data)
+    if colours.dtype == np.uint8 and int(pixels.max()) - first > 255:  # pydicom counts the entries in the type of the colours
+        raise ValueError(f"its palette has {entries} colours of 8 bits")
+    return colours, depth
+
+
+def _dicom_grey(data: Dataset, pixels: Values, window: Window | None) -> tuple[Values, str]:
+    values = _rescaled(data, pixels)
+    hidden = _padding(data, pixels) | ~np.isfinite(values)
+    values[hidden] = 0
+    shades, note = _shades(data, values, window, ~hidden)
+    if data.PhotometricInterpretation == "MONOCHROME1":
+        shades = 1 - shades
+    shades[hidden] = 0
+    return shades, note
+
+
+def _rescaled(data: Dataset, pixels: Values) -> Values:
+    """Return values in the unit of the file, such as Hounsfield units."""
+    if table := data.get("ModalityLUTSequence"):
+        return _looked_up(pixels, table[0])[0].astype(np.float64)
+    slope, intercept = (_numbers(data, name)[:1] for name in ("RescaleSlope", "RescaleIntercept"))
+    return pixels * (slope or [1.0])[0] + (intercept or [0.0])[0]
+
+
+def _padding(data: Dataset, pixels: Values) -> Values:
+    """Return where there is nothing of the patient, which the file marks by a value or a range of them."""
+    limits = _numbers(data, "PixelPaddingValue") + _numbers(data, "PixelPaddingRangeLimit")
+    if not _numbers(data, "PixelPaddingValue"):
+        return np.zeros(pixels.shape, bool)
+    found: Values = (pixels >= min(limits)) & (pixels <= max(limits))
+    return found
+
+
+def _shades(data: Dataset, values: Values, window: Window | None, counted: Values) -> tuple[Values, str]:
+    """Return greys in [0, 1]: by the given window, by that of the file, or by its range; and which is not expected."""
+    if window is not None:
+        return _spread(values, *window), ""
+    if table := data.get("VOILUTSequence"):
+        found, depth = _looked_up(values, table[0])
+        return found / np.float32(2**depth - 1), _FIRST_WINDOW * (len(table) > 1)
+    centers, widths = _numbers(data, "WindowCenter"), _numbers(data, "WindowWidth")
+    if centers and widths and widths[0] > 0:
+        shape = str(data.get("VOILUTFunction") or "LINEAR").upper()
+        return _windowed(values, centers[0], widths[0], shape), _FIRST_WINDOW * (len(centers) > 1)
+    stored = data.get("BitsStored", 16)
+    same = not data.get("ModalityLUTSequence") and _numbers(data, "RescaleSlope") in ([], [1]) and not any(
+        _numbers(data, "RescaleIntercept")
+    )
+    if stored <= 8 and same and data.get("PixelRepresentation") == 0:  # as other pictures of 8 bits
+        return _spread(values, 0, 2**stored - 1), ""
+    return _own_range(values, counted), _OWN_RANGE
+
+
+def _windowed(values: Values, center: float, width: float, shape: str) -> Values:
+    """Apply a window of DICOM (PS3.3 C.11.2.1)."""
+    if shape == "SIGMOID":
+        return np.asarray(1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700))))
+    if shape == "LINEAR":  # its width counts values, both ends included
+        center, width = center - 0.5, width - 1
+    elif shape != "LINEAR_EXACT":
+        raise ValueError(f"its window has the unknown function {quoted(shape)}")
+    if width <= 0:  # a step
+        return (values > center).astype(np.float32)
+    return _spread(values, center - width / 2, center + width / 2)
+
+
+def _looked_up(values: Values, item: Dataset) -> tuple[Values, int]:
+    """Return the entries of a look-up table for values, and the number of bits of an entry."""
+    count, first, depth = (int(number) for number in item.LUTDescriptor)
+    entries = item.LUTData
+    if isinstance(entries, bytes):  # always little endian, but for a retired syntax
+        entries = np.frombuffer(entries, "<u2" if len(entries) >= 2 * (count or 2**16) else "u1")
+    table = np.asarray(entries)[: count or 2**16]  # 0 stands for 2**16, which 16 bits cannot count
+    return table[np.clip(np.rint(values) - first, 0, len(table) - 1).astype(np.int64)], depth
+
+
+def _numbers(data: Dataset, name: str) -> list[float]:
+    """Return the numbers of an element, none if it is missing or empty."""
+    value = data.get(name)
+    if value is None or value == "":
+        return []
+    found = [float(each) for each in (value if isinstance(value, (list, tuple)) or hasattr(value, "append") else [value])]
+    if not all(map(math.isfinite, found)):
+        raise ValueError(f"{name} is {quoted(found)}")
+    return found
+
+
+# NIfTI
+
+
+def _nifti(path: Path, kind: str, max_pixels: int | None) -> Nifti1Image:
+    """Return an image whose values can be read; they have not been yet."""
+    nibabel = _library("nibabel", path, kind)
+    with _named(path, kind):
+        image = nibabel.load(path)
+        stored, shape = image.get_data_dtype(), image.shape
+    if not isinstance(image, nibabel.Nifti1Image):
+        raise ValueError(f"{kind} '{shown(path)}' is {type(image).__name__}; expected an image or a volume of NIfTI.")
+    if stored.kind == "c":
+        raise ValueError(f"{kind} '{shown(path)}' has complex numbers; expected real ones: save their magnitude.")
+    if len(_dimensions(image)) > 4:
+        raise ValueError(
+            f"{kind} '{shown(path)}' has the shape {quoted(shape)}; expected an image (x, y), a volume (x, y, z) or several "
+            "(x, y, z, channel)."
+        )
+    _check_count(math.prod(shape), path, kind, max_pixels)
+    return image
+
+
+def _dimensions(image: Nifti1Image) -> tuple[int, ...]:
+    """Return the shape with three axes of space, and one of channels if there are several."""
+    shape = tuple(map(int, image.shape))
+    return (*shape, 1, 1, 1)[:3] + tuple(length for length in shape[3:] if length != 1)
+
+
+def _canonical(values: Values, image: Nifti1Image) -> Values:
+    """Turn values (x, y, z) or (x, y, z, channel) to (z, y, x) or (channel, z, y, x); a single slice to (y, x)."""
+    from nibabel.orientations import apply_orientation, io_orientation
+
+    turned: Values = apply_orientation(values.reshape(_dimensions(image)), io_orientation(image.affine)).T
+    return turned.squeeze(turned.shape.index(1)) if turned.ndim == 3 and 1 in turned.shape else turned
+
+
+def _nifti_values(image: Nifti1Image) -> Values:
+    """Return the values after rescaling: (H, W), (D, H, W) or (C, D, H, W); of colours (3, H, W) or (3, D, H, W)."""
+    values = np.asanyarray(image.dataobj)
+    if values.dtype.names:
+        return np.stack([_canonical(values[name], image) for name in values.dtype.names[:3]])
+    return _canonical(values, image)
+
+
+def _nifti_image(image: Nifti1Image, window: Window | None) -> tuple[Values, str]:
+    """Return the image (H, W) or (3, H, W), or the volume (C, D, H, W), in [0, 1], and what the user might not expect of it."""
+    values, coloured = _nifti_values(image), bool(image.get_data_dtype().names)
+    if values.ndim == 3 and not coloured:
+        values = values[None]
+    if values.dtype == np.uint8 and (coloured or window is None):  # as other pictures of 8 bits
+        return _spread(values, 0, 255), ""
+    finite = np.isfinite(values)
+    shades = _own_range(values, finite) if window is None else _spread(values, *window)
+    shades[~finite] = 0
+    return shades, _NOT_FINITE if not finite.all() else _OWN_RANGE * (window is None)
