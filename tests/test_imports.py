@@ -92,7 +92,8 @@ def test_a_circle_is_noticed(tmp_path, text):
 
 # What a plain `import torch, captum.attr` loads is not counted: NumPy, Matplotlib, Pillow and tqdm.
 HEAVY = {
-    *("captum", "lightning", "matplotlib", "numpy", "onnx", "onnxruntime", "onnxscript", "pandas", "PIL", "pydicom"),
+    *("captum", "lightning", "matplotlib", "nibabel", "numpy", "onnx", "onnxruntime", "onnxscript", "pandas"),
+    *("PIL", "pydicom"),
     *(
         "quantus",
         "ray",

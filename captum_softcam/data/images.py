@@ -22,6 +22,7 @@ from torch import Tensor
 from captum_softcam._fit import Fit
 from captum_softcam._names import quoted, reason, shown
 from captum_softcam.data.files import existing_file
+from captum_softcam.data.medical import medical_format, read_medical
 
 __all__ = ["Fit", "Reading", "exif_hint", "open_image", "orientation_of", "quarter_turn", "read_image", "upright"]
 
@@ -88,20 +89,26 @@ def read_image(path: str | Path, size: int | None = None, fit: Fit = Fit(), read
     """Read an image file as RGB, upright as its EXIF orientation says; transparency is dropped.
 
     Args:
-        path (path): the file: JPEG, PNG, TIFF, WebP, BMP, GIF, JPEG 2000 or PPM, by its content.
+        path (path): the file: JPEG, PNG, TIFF, WebP, BMP, GIF, JPEG 2000, PPM or DICOM, by its content, or NIfTI.
         size (int): side in pixels of the square that the image becomes. Default: its own size
         fit (Fit): how it becomes square. Default: the whole image is resized
         reading (Reading): how the file is read. Default: as it is
 
     Returns:
-        Tensor: (3, H, W), float32 in [0, 1].
+        Tensor: (3, H, W), float32 in [0, 1]; of a NIfTI volume (C, D, H, W), from the feet to the head (D), from the back to
+        the front (H), and from the left to the right (W) of the patient.
 
     Raises:
         FileNotFoundError: if there is no such file.
+        ImportError: if pydicom or nibabel is missing, ``pip install 'captum-softcam[medical]'``.
         ValueError: if it cannot be read as an image of 8 bits per channel, or holds more pixels than ``reading`` allows.
     """
-    pixels = np.array(open_image(Path(path), "image", "RGB", reading))
-    image = torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255)
+    path = Path(path)
+    if medical_format(path):
+        image = read_medical(path, "image", reading.window, reading.max_pixels)
+    else:
+        pixels = np.array(open_image(path, "image", "RGB", reading))
+        image = torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255)
     return image if size is None else fit.image(image, size)
 
 

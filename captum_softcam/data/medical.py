@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -37,12 +36,8 @@ Values = NDArray[Any]
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
 
-_OWN_RANGE = (
-    "a DICOM or NIfTI image has no window: its lowest value is black and its highest one white, in each file by itself; "
-    "pass a window (--window LOW,HIGH) to show all files alike."
-)
-_FIRST_WINDOW = "a DICOM image has several windows, of which the first is used; pass a window (--window LOW,HIGH) for another."
-_NOT_FINITE = "a DICOM or NIfTI image has values that are not finite, such as NaN; they are black."
+Note = Literal["", "own range", "first window", "not finite"]
+"""What a user might not expect of an image."""
 
 
 def medical_format(path: Path) -> Literal["DICOM", "NIfTI"] | None:
@@ -96,8 +91,8 @@ def read_medical(path: Path, kind: str, window: Window | None = None, max_pixels
         data = _dicom(path, kind, max_pixels)
         with _named(path, kind):
             image, note = _dicom_image(data, window)
-    if note:
-        warnings.warn(note, stacklevel=1)  # of one text and place, so that Python shows it once
+    if note != "":
+        warnings.warn(_in_words(note), stacklevel=1)
     found = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
     return found.expand(3, -1, -1).contiguous() if found.ndim == 2 else found
 
@@ -124,6 +119,17 @@ def read_medical_values(path: Path, kind: str, max_pixels: int | None = None) ->
     return values.max(axis=0) if channels else values
 
 
+def _in_words(note: Literal["own range", "first window", "not finite"]) -> str:
+    # without the name of the file, so that Python shows each text once
+    return {
+        "own range": "a DICOM or NIfTI image has no window: its lowest value is black and its highest one white, in each "
+        "file by itself; pass a window (--window LOW,HIGH) to show all files alike.",
+        "first window": "a DICOM image has several windows, of which the first is used; pass a window (--window LOW,HIGH) "
+        "for another one.",
+        "not finite": "a DICOM or NIfTI image has values that are not finite, such as NaN; they are black.",
+    }[note]
+
+
 @contextmanager
 def _named(path: Path, kind: str) -> Iterator[None]:
     """Raise ValueError with the name of a file for whatever its damage makes a library raise; its warnings are silent."""
@@ -136,30 +142,27 @@ def _named(path: Path, kind: str) -> Iterator[None]:
         raise ValueError(f"{kind} '{shown(path)}' cannot be read ({what}); repair or remove it.") from error
 
 
-def _library(name: Literal["pydicom", "nibabel"], path: Path, kind: str) -> ModuleType:
+@contextmanager
+def _installed(path: Path, kind: str) -> Iterator[None]:
+    """Raise FileNotFoundError for a missing file, and ImportError for a missing library."""
     existing_file(path, kind)
     try:
-        if name == "pydicom":
-            import pydicom
-
-            return pydicom
-        import nibabel
-
-        return nibabel
+        yield
     except ModuleNotFoundError as error:
-        raise ImportError(
-            f"{kind} '{shown(path)}' needs {name} to be read; run: pip install 'captum-softcam[medical]'."
-        ) from error
+        missing = str(error.name).partition(".")[0]
+        raise ImportError(f"{kind} '{shown(path)}' needs {missing}; run: pip install 'captum-softcam[medical]'.") from error
 
 
 def _check_count(count: int, path: Path, kind: str, max_pixels: int | None) -> None:
     """Raise ValueError for no pixels or too many, before memory for them is allocated."""
     # Pillow warns of files above its limit and refuses those of twice as many pixels
     most = max_pixels or 2 * (Image.MAX_IMAGE_PIXELS or count)
-    if not 0 < count <= most:
+    if count < 1:
+        raise ValueError(f"{kind} '{shown(path)}' has no pixels according to its header; repair or remove it.")
+    if count > most:
         raise ValueError(
-            f"{kind} '{shown(path)}' has {count} pixels according to its header; expected 1 to {most} "
-            "(max_pixels, --max-pixels)."
+            f"{kind} '{shown(path)}' has {count} pixels according to its header, more than {most}; make it smaller, or lift "
+            f"the limit by Reading(max_pixels={count}), on the command line --max-pixels {count}."
         )
 
 
@@ -167,8 +170,9 @@ def _spread(values: Values, black: float, white: float) -> Values:
     """Map values linearly to [0, 1], float32; all to 0 if black is white."""
     if not white > black:
         return np.zeros(values.shape, np.float32)
-    if white - black > 1e37:  # the difference of two numbers would exceed float32
-        values, black, white = values / 8, black / 8, white / 8
+    if white - black > 1e37:  # their difference could exceed float32, or even be infinite
+        most = max(abs(black), abs(white))
+        values, black, white = values.astype(np.float64) / most, black / most, white / most
     found = np.clip(values, black, white).astype(np.float32)
     found -= np.float32(black)
     found /= np.float32(white - black)
@@ -178,7 +182,8 @@ def _spread(values: Values, black: float, white: float) -> Values:
 def _own_range(values: Values, counted: Values) -> Values:
     if not counted.any():
         raise ValueError("it has no value that is finite and not padding")
-    return _spread(values, float(values.min(where=counted, initial=np.inf)), float(values.max(where=counted, initial=-np.inf)))
+    found = values if counted.all() else values[counted]
+    return _spread(values, float(found.min()), float(found.max()))
 
 
 # DICOM
@@ -186,21 +191,22 @@ def _own_range(values: Values, counted: Values) -> Values:
 
 def _dicom(path: Path, kind: str, max_pixels: int | None, header: bool = False) -> Dataset:
     """Return the data set of a file with one picture that can be decoded, without its pixels if the header is enough."""
-    pydicom = _library("pydicom", path, kind)
+    with _installed(path, kind):
+        import pydicom
     with _named(path, kind):
         data = pydicom.dcmread(path, stop_before_pixels=True, force=True)
-        what = data.get("SOPClassUID", pydicom.uid.UID("")).name or "no picture"
+        what = getattr(data.get("SOPClassUID"), "name", "of unknown kind")
         rows, columns, frames = (int(data.get(name) or 0) for name in ("Rows", "Columns", "NumberOfFrames"))
         colours = str(data.get("PhotometricInterpretation"))
         missing = _missing_decoder(data) if rows and columns else ""
     if "Rows" not in data or "Columns" not in data:
         raise ValueError(
-            f"{kind} '{shown(path)}' is a DICOM file without a picture ({shown(what)}); remove it from the images."
+            f"{kind} '{shown(path)}' is a DICOM file without a picture, {shown(what)}; remove it from the images."
         )
     if frames > 1:
         raise ValueError(
-            f"{kind} '{shown(path)}' has {frames} frames; expected one: save each as a file of its own, or convert the volume "
-            "to NIfTI, with dcm2niix for example."
+            f"{kind} '{shown(path)}' has {frames} frames; expected one: save each as a file of its own, or convert them to "
+            "a volume of NIfTI, with dcm2niix for example."
         )
     _check_count(rows * columns, path, kind, max_pixels)
     if colours not in (*_GREY, *_COLOUR):
@@ -210,8 +216,8 @@ def _dicom(path: Path, kind: str, max_pixels: int | None, header: bool = False) 
         )
     if missing:
         raise ValueError(
-            f"{kind} '{shown(path)}' is compressed ({shown(missing)}), which pydicom cannot decode by itself; run: pip install "
-            "pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg."
+            f"{kind} '{shown(path)}' is compressed ({shown(missing)}), which pydicom cannot decode by itself; run: pip "
+            "install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg."
         )
     if not header:
         with _named(path, kind):
@@ -228,13 +234,10 @@ def _missing_decoder(data: Dataset) -> str:
     syntax = UID(data.file_meta.get("TransferSyntaxUID") or "")
     if not syntax.is_transfer_syntax or not syntax.is_compressed or syntax.is_deflated:
         return ""
-    try:
-        found = get_decoder(syntax).is_available
-    except NotImplementedError:  # of films
-        found = False
-    if syntax == JPEGExtended12Bit and data.BitsStored > 8:  # Pillow is said to decode it, but not these
-        found = any("pylibjpeg" in name for name in get_decoder(syntax)._available)
-    return "" if found else syntax.name
+    decoders = set(get_decoder(syntax).available_plugins)
+    if syntax == JPEGExtended12Bit and data.BitsStored > 8:
+        decoders.discard("pillow")  # which is said to decode it, but not these
+    return "" if decoders else syntax.name
 
 
 def _complete(data: Dataset) -> None:
@@ -255,19 +258,21 @@ def _pixels(data: Dataset) -> Values:
     """Return the stored values, (H, W) or (H, W, 3)."""
     from pydicom.pixels import pixel_array
 
-    found: Values = pixel_array(data)
+    found = pixel_array(data)
+    if found.ndim != (2 if data.PhotometricInterpretation in (*_GREY, "PALETTE COLOR") else 3):
+        raise ValueError(f"it has {data.SamplesPerPixel} values per pixel")
     return found
 
 
-def _dicom_image(data: Dataset, window: Window | None) -> tuple[Values, str]:
-    """Return the picture, (3, H, W) or (H, W) in [0, 1], and what the user might not expect of it."""
+def _dicom_image(data: Dataset, window: Window | None) -> tuple[Values, Note]:
+    """Return the picture (3, H, W) or (H, W) in [0, 1], and what is not expected of it."""
     pixels = _pixels(data)
     if data.PhotometricInterpretation in _GREY:
         return _dicom_grey(data, pixels, window)
     depth = data.BitsStored
     if data.PhotometricInterpretation == "PALETTE COLOR":
         pixels, depth = _palette_colours(data, pixels)
-    return np.moveaxis(pixels[..., :3], -1, 0) / np.float32(2**depth - 1), ""
+    return _spread(np.moveaxis(pixels[..., :3], -1, 0), 0, 2**depth - 1), ""
 
 
 def _palette_colours(data: Dataset, pixels: Values) -> tuple[Values, int]:
@@ -276,12 +281,13 @@ def _palette_colours(data: Dataset, pixels: Values) -> tuple[Values, int]:
 
     entries, first, depth = data.RedPaletteColorLookupTableDescriptor
     colours = apply_color_lut(pixels, data)
-    if colours.dtype == np.uint8 and int(pixels.max()) - first > 255:  # pydicom counts the entries in the type of the colours
+    # pydicom counts the entries in the type of the colours, and would begin anew after 255
+    if colours.dtype == np.uint8 and int(pixels.max()) - first > 255:
         raise ValueError(f"its palette has {entries} colours of 8 bits")
     return colours, depth
 
 
-def _dicom_grey(data: Dataset, pixels: Values, window: Window | None) -> tuple[Values, str]:
+def _dicom_grey(data: Dataset, pixels: Values, window: Window | None) -> tuple[Values, Note]:
     values = _rescaled(data, pixels)
     hidden = _padding(data, pixels) | ~np.isfinite(values)
     values[hidden] = 0
@@ -309,24 +315,27 @@ def _padding(data: Dataset, pixels: Values) -> Values:
     return found
 
 
-def _shades(data: Dataset, values: Values, window: Window | None, counted: Values) -> tuple[Values, str]:
+def _shades(data: Dataset, values: Values, window: Window | None, counted: Values) -> tuple[Values, Note]:
     """Return greys in [0, 1]: by the given window, by that of the file, or by its range; and which is not expected."""
     if window is not None:
         return _spread(values, *window), ""
     if table := data.get("VOILUTSequence"):
         found, depth = _looked_up(values, table[0])
-        return found / np.float32(2**depth - 1), _FIRST_WINDOW * (len(table) > 1)
+        return _spread(found, 0, 2**depth - 1), "first window" if len(table) > 1 else ""
     centers, widths = _numbers(data, "WindowCenter"), _numbers(data, "WindowWidth")
     if centers and widths and widths[0] > 0:
         shape = str(data.get("VOILUTFunction") or "LINEAR").upper()
-        return _windowed(values, centers[0], widths[0], shape), _FIRST_WINDOW * (len(centers) > 1)
-    stored = data.get("BitsStored", 16)
-    same = not data.get("ModalityLUTSequence") and _numbers(data, "RescaleSlope") in ([], [1]) and not any(
-        _numbers(data, "RescaleIntercept")
-    )
-    if stored <= 8 and same and data.get("PixelRepresentation") == 0:  # as other pictures of 8 bits
-        return _spread(values, 0, 2**stored - 1), ""
-    return _own_range(values, counted), _OWN_RANGE
+        return _windowed(values, centers[0], widths[0], shape), "first window" if len(centers) > 1 else ""
+    if _is_plain(data):
+        return _spread(values, 0, 2**data.BitsStored - 1), ""
+    return _own_range(values, counted), "own range"
+
+
+def _is_plain(data: Dataset) -> bool:
+    """Check whether greys are those of other pictures of 8 bits, which have no unit."""
+    slopes, intercepts = _numbers(data, "RescaleSlope"), _numbers(data, "RescaleIntercept")
+    rescaled = data.get("ModalityLUTSequence") or slopes not in ([], [1]) or any(intercepts)
+    return not rescaled and data.get("BitsStored", 16) <= 8 and data.PixelRepresentation == 0
 
 
 def _windowed(values: Values, center: float, width: float, shape: str) -> Values:
@@ -359,7 +368,7 @@ def _numbers(data: Dataset, name: str) -> list[float]:
         return []
     found = [float(each) for each in (value if isinstance(value, (list, tuple)) or hasattr(value, "append") else [value])]
     if not all(map(math.isfinite, found)):
-        raise ValueError(f"{name} is {quoted(found)}")
+        raise ValueError(f"its element {name} contains {quoted(found)}")
     return found
 
 
@@ -368,20 +377,20 @@ def _numbers(data: Dataset, name: str) -> list[float]:
 
 def _nifti(path: Path, kind: str, max_pixels: int | None) -> Nifti1Image:
     """Return an image whose values can be read; they have not been yet."""
-    nibabel = _library("nibabel", path, kind)
+    with _installed(path, kind):
+        import nibabel
     with _named(path, kind):
         image = nibabel.load(path)
-        stored, shape = image.get_data_dtype(), image.shape
     if not isinstance(image, nibabel.Nifti1Image):
         raise ValueError(f"{kind} '{shown(path)}' is {type(image).__name__}; expected an image or a volume of NIfTI.")
-    if stored.kind == "c":
+    if image.get_data_dtype().kind == "c":
         raise ValueError(f"{kind} '{shown(path)}' has complex numbers; expected real ones: save their magnitude.")
     if len(_dimensions(image)) > 4:
         raise ValueError(
-            f"{kind} '{shown(path)}' has the shape {quoted(shape)}; expected an image (x, y), a volume (x, y, z) or several "
-            "(x, y, z, channel)."
+            f"{kind} '{shown(path)}' has the shape {quoted(image.shape)}; expected an image (x, y), a volume (x, y, z) or "
+            "several (x, y, z, channel)."
         )
-    _check_count(math.prod(shape), path, kind, max_pixels)
+    _check_count(math.prod(_dimensions(image)), path, kind, max_pixels)
     return image
 
 
@@ -407,8 +416,8 @@ def _nifti_values(image: Nifti1Image) -> Values:
     return _canonical(values, image)
 
 
-def _nifti_image(image: Nifti1Image, window: Window | None) -> tuple[Values, str]:
-    """Return the image (H, W) or (3, H, W), or the volume (C, D, H, W), in [0, 1], and what the user might not expect of it."""
+def _nifti_image(image: Nifti1Image, window: Window | None) -> tuple[Values, Note]:
+    """Return the image (H, W) or (3, H, W) or the volume (C, D, H, W) in [0, 1], and what is not expected of it."""
     values, coloured = _nifti_values(image), bool(image.get_data_dtype().names)
     if values.ndim == 3 and not coloured:
         values = values[None]
@@ -417,4 +426,6 @@ def _nifti_image(image: Nifti1Image, window: Window | None) -> tuple[Values, str
     finite = np.isfinite(values)
     shades = _own_range(values, finite) if window is None else _spread(values, *window)
     shades[~finite] = 0
-    return shades, _NOT_FINITE if not finite.all() else _OWN_RANGE * (window is None)
+    if not finite.all():
+        return shades, "not finite"
+    return shades, "own range" if window is None else ""

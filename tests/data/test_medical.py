@@ -1,0 +1,385 @@
+"""DICOM and NIfTI files: values, windows, orientation, and what is refused in words."""
+
+from __future__ import annotations
+
+import random
+import re
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from image_files import message
+
+from captum_softcam.data import Reading, read_image
+from captum_softcam.data.medical import medical_format, medical_size, read_medical_values
+
+pydicom = pytest.importorskip("pydicom", reason="DICOM needs the extra medical")
+nibabel = pytest.importorskip("nibabel", reason="NIfTI needs the extra medical")
+
+FOUND = Path(pydicom.__file__).parent / "data/test_files"  # real files of many makers, in pydicom's wheel
+RAMP = np.arange(12, dtype=np.int16).reshape(3, 4) * 100 - 500
+
+
+def dicom(path, pixels=RAMP, bits=None, **elements):
+    """Save a DICOM file of grey values (H, W), or of colours (H, W, 3), with more elements."""
+    data = pydicom.Dataset()
+    data.SOPClassUID, data.SOPInstanceUID = pydicom.uid.SecondaryCaptureImageStorage, pydicom.uid.generate_uid()
+    data.file_meta = pydicom.dataset.FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    kind = "RGB" if pixels.ndim == 3 else "MONOCHROME2"
+    size = 8 * pixels.dtype.itemsize
+    pydicom.pixels.set_pixel_data(data, pixels, kind, bits or size)
+    for name, value in elements.items():
+        setattr(data, name, value)
+    data.save_as(path, enforce_file_format=True)
+    return path
+
+
+def nifti(path, values, affine=None, slope=None):
+    image = nibabel.Nifti1Image(values, np.diag([1.0, 1, 1, 1]) if affine is None else affine)
+    image.header.set_slope_inter(*(slope or (None, None)))
+    image.to_filename(path)
+    return path
+
+
+def quiet(path, **reading):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return read_image(path, reading=Reading(**reading))
+
+
+def noted(path, words, **reading):
+    with pytest.warns(UserWarning, match=words):
+        return read_image(path, reading=Reading(**reading))
+
+
+def grey(path, **reading):
+    """The one channel of a grey picture, without a note."""
+    image = read_image(path, reading=Reading(**reading))
+    assert image.shape[0] == 3
+    assert image.dtype == torch.float32
+    assert torch.equal(image[0], image[1])
+    assert torch.equal(image[0], image[2])
+    return image[0]
+
+
+class TestDicom:
+    def test_the_own_range_is_said(self, tmp_path):
+        image = noted(dicom(tmp_path / "a.dcm"), "has no window: its lowest value is black")
+        assert torch.allclose(image[1], torch.from_numpy((RAMP + 500) / 1100).float())
+
+    @pytest.mark.parametrize("name", ["a.dcm", "a.DICOM", "a", "a.png"])
+    def test_it_is_known_by_its_ending_or_content(self, tmp_path, name):
+        path = dicom(tmp_path / name)
+        assert medical_format(path) == "DICOM"
+        assert quiet(path).shape == (3, 3, 4)
+        assert medical_size(path, "image") == (3, 4)
+
+    def test_a_given_window_is_in_rescaled_units(self, tmp_path):
+        path = dicom(tmp_path / "a.dcm", RAMP + 1024, RescaleSlope=2, RescaleIntercept=-2048, WindowCenter=0, WindowWidth=9)
+        want = np.clip((RAMP * 2.0 + 400) / 800, 0, 1)
+        assert torch.allclose(grey(path, window=(-400, 400)), torch.from_numpy(want).float(), atol=1e-6)
+
+    @pytest.mark.parametrize("function", ["", "LINEAR", "LINEAR_EXACT", "SIGMOID"])
+    @pytest.mark.parametrize(("center", "width"), [(40, 400), (-100.5, 850), (0, 2)])
+    def test_its_own_window_is_that_of_pydicom(self, tmp_path, function, center, width):
+        path = dicom(tmp_path / "a.dcm", RescaleSlope=1, RescaleIntercept=0, WindowCenter=center, WindowWidth=width)
+        data = pydicom.dcmread(path)
+        if function:
+            data.VOILUTFunction = function
+            data.save_as(path)
+        with np.errstate(over="ignore"):
+            theirs = pydicom.pixels.apply_windowing(RAMP, data)
+        want = (theirs - -(2**15)) / (2**16 - 1)
+        assert torch.allclose(grey(path), torch.from_numpy(want).float(), atol=1e-5)
+
+    def test_a_window_of_one_value_is_a_step(self, tmp_path):
+        path = dicom(tmp_path / "a.dcm", WindowCenter=100, WindowWidth=1)
+        assert torch.equal(grey(path), torch.from_numpy(RAMP > 99.5).float())
+
+    def test_of_several_windows_the_first_is_used(self, tmp_path):
+        one = dicom(tmp_path / "a.dcm", WindowCenter=0, WindowWidth=500)
+        many = dicom(tmp_path / "b.dcm", WindowCenter=[0, 100], WindowWidth=[500, 9])
+        assert torch.equal(grey(one), noted(many, "several windows, of which the first")[0])
+
+    @pytest.mark.parametrize("width", [0, -5, None])
+    def test_a_window_without_width_is_none(self, tmp_path, width):
+        noted(dicom(tmp_path / "a.dcm", WindowCenter=0, WindowWidth=width), "has no window")
+
+    def test_monochrome1_is_inverted(self, tmp_path):
+        plain = dicom(tmp_path / "a.dcm", WindowCenter=0, WindowWidth=500)
+        turned = dicom(tmp_path / "b.dcm", WindowCenter=0, WindowWidth=500, PhotometricInterpretation="MONOCHROME1")
+        assert torch.allclose(grey(turned), 1 - grey(plain))
+        assert torch.allclose(grey(turned, window=(-10, 10)), 1 - grey(plain, window=(-10, 10)))
+
+    def test_eight_bits_are_read_as_those_of_other_pictures(self, tmp_path):
+        pixels = np.array([[0, 51], [102, 128]], np.uint8)
+        assert torch.equal(grey(dicom(tmp_path / "a.dcm", pixels)), torch.from_numpy(pixels / np.float32(255)))
+        rescaled = dicom(tmp_path / "b.dcm", pixels, RescaleSlope=3, RescaleIntercept=1)
+        assert noted(rescaled, "has no window").max() == 1
+
+    @pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
+    def test_padding_is_black_and_does_not_count(self, tmp_path, kind):
+        pixels = RAMP.copy()
+        pixels[0, :2] = -2000
+        pixels[2, 3] = -1990
+        more = {"PixelPaddingValue": -2000, "PixelPaddingRangeLimit": -1990, "PhotometricInterpretation": kind}
+        image = noted(dicom(tmp_path / "a.dcm", pixels, **more), "has no window")[0]
+        assert not image[0, :2].any()
+        assert image[2, 3] == 0
+        dark, bright = (image[0, 2], image[2, 2]) if kind == "MONOCHROME2" else (image[2, 2], image[0, 2])
+        assert (dark, bright) == (0, 1)
+
+    def test_nothing_but_padding(self, tmp_path):
+        path = dicom(tmp_path / "a.dcm", np.full((2, 2), 7, np.uint16), PixelPaddingValue=7)
+        assert "no value that is finite and not padding" in message(ValueError, lambda: read_image(path))
+
+    @pytest.mark.parametrize("which", ["VOILUTSequence", "ModalityLUTSequence"])
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_look_up_tables(self, tmp_path, which, packed):
+        table = pydicom.Dataset()
+        entries = np.array([0, 5, 20, 80, 255], "<u2")
+        table.LUTDescriptor = [5, 2, 8]
+        if packed:
+            table.add_new("LUTData", "OW", entries.tobytes())
+        else:
+            table.add_new("LUTData", "US", entries.tolist())
+        pixels = np.array([[0, 2, 3], [4, 6, 900]], np.uint16)  # below, inside and above; 900 would begin anew in 8 bits
+        path = dicom(tmp_path / "a.dcm", pixels, **{which: [table]})
+        want = torch.tensor([[0, 0, 5], [20, 255, 255]]) / 255
+        assert torch.allclose(quiet(path)[0], want)
+
+    def test_colours(self, tmp_path):
+        pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 3), np.uint8)
+        image = read_image(dicom(tmp_path / "a.dcm", pixels))
+        assert torch.equal(image, torch.from_numpy(pixels).permute(2, 0, 1) / 255)
+
+    def test_a_palette(self, tmp_path):
+        pixels = np.array([[0, 1], [2, 1]], np.uint8)
+        colours = {
+            name: np.array(values, np.uint8) for name, values in {"Red": [9, 0, 1, 3], "Green": [0, 255, 2, 3]}.items()
+        }
+        more = {"PhotometricInterpretation": "PALETTE COLOR"}
+        for name in ("Red", "Green", "Blue"):
+            more[f"{name}PaletteColorLookupTableDescriptor"] = [4, 0, 8]
+            more[f"{name}PaletteColorLookupTableData"] = colours.get(name, np.zeros(4, np.uint8)).tobytes()
+        image = read_image(dicom(tmp_path / "a.dcm", pixels, **more))
+        assert torch.allclose(image * 255, torch.tensor([[[9, 0], [1, 0]], [[0, 255], [2, 255]], [[0, 0], [0, 0]]]).float())
+
+    def test_what_enhanced_files_say_about_their_frames_counts(self, tmp_path):
+        """A slope in the functional groups: without it, Hounsfield units would be stored values."""
+        value, group = pydicom.Dataset(), pydicom.Dataset()
+        value.RescaleSlope, value.RescaleIntercept = 2, -100
+        group.PixelValueTransformationSequence = [value]
+        path = dicom(tmp_path / "a.dcm", np.array([[50, 100]], np.uint16), SharedFunctionalGroupsSequence=[group])
+        assert grey(path, window=(0, 100)).tolist() == [[0, 1]]
+
+    @pytest.mark.parametrize("name", ["MR_small_RLE", "MR_small_bigendian", "MR_small_implicit", "MR_small_jp2klossless"])
+    def test_real_files_stored_in_several_ways_are_one_picture(self, name):
+        assert torch.equal(quiet(FOUND / f"{name}.dcm"), quiet(FOUND / "MR_small.dcm"))
+
+    @pytest.mark.parametrize(
+        "name", ["SC_ybr_full_422_uncompressed", "SC_rgb_dcmtk_+eb+cy+s4", "SC_rgb_jpeg_dcmtk", "SC_rgb_rle_16bit"]
+    )
+    def test_real_files_of_several_colour_spaces_are_one_picture(self, name):
+        error = (quiet(FOUND / f"{name}.dcm") - quiet(FOUND / "SC_rgb_rle.dcm")).abs()
+        assert error.mean() < 0.01
+
+    @pytest.mark.parametrize(
+        ("name", "words"),
+        [
+            ("rtstruct", "is a DICOM file without a picture, RT Structure Set Storage; remove it"),
+            ("test-SR", "without a picture, Comprehensive SR Storage"),
+            (
+                "examples_ybr_color",
+                "has 30 frames; expected one: save each as a file of its own, or convert them to a volume",
+            ),
+            ("MR_truncated", "cannot be read (The number of bytes of pixel data is less than expected"),
+        ],
+    )
+    def test_real_files_that_are_refused(self, name, words):
+        path = FOUND / f"{name}.dcm"
+        text = message(ValueError, lambda: read_image(path))
+        assert words in text
+        assert f"image '{path}'" in text
+
+    def test_a_compression_without_decoder_names_the_packages(self):
+        decoder = pydicom.pixels.get_decoder(pydicom.uid.JPEGLSLossless)
+        if decoder.is_available:
+            pytest.skip("a decoder of JPEG-LS is installed")
+        text = message(ValueError, lambda: read_image(FOUND / "MR_small_jpeg_ls_lossless.dcm"))
+        assert "is compressed (JPEG-LS Lossless Image Compression), which pydicom cannot decode by itself" in text
+        assert text.endswith("run: pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg.")
+
+    def test_a_picture_that_is_too_large_is_refused_by_its_header(self, tmp_path):
+        path = dicom(tmp_path / "a.dcm", Rows=60000, Columns=60000)
+        for call in (lambda: read_image(path), lambda: medical_size(path, "image")):
+            text = message(ValueError, call)
+            assert f"image '{path}' has 3600000000 pixels according to its header, more than 178956970" in text
+            assert "--max-pixels 3600000000" in text
+        small = dicom(tmp_path / "b.dcm")
+        assert "more than 11; make" in message(ValueError, lambda: read_image(small, reading=Reading(max_pixels=11)))
+        assert quiet(small, max_pixels=12).shape == (3, 3, 4)
+
+    def test_other_interpretations_are_refused(self, tmp_path):
+        path = dicom(tmp_path / "a.dcm", PhotometricInterpretation="HSV")
+        assert "photometric interpretation 'HSV'; expected MONOCHROME1" in message(ValueError, lambda: read_image(path))
+        several = dicom(tmp_path / "b.dcm", np.zeros((2, 2, 3), np.uint8), PhotometricInterpretation="MONOCHROME2")
+        assert "values per pixel" in message(ValueError, lambda: read_image(several))
+
+    def test_what_is_not_dicom(self, tmp_path):
+        (tmp_path / "a.dcm").write_bytes(b"no picture at all")
+        assert f"image '{tmp_path}/a.dcm'" in message(ValueError, lambda: read_image(tmp_path / "a.dcm"))
+        assert "is not a file" in message(FileNotFoundError, lambda: read_image(tmp_path / "b.dcm"))
+
+    def test_a_mask_is_read_as_it_is_stored(self, tmp_path):
+        path = dicom(tmp_path / "a.dcm", RAMP, RescaleSlope=1, RescaleIntercept=-1024)
+        assert np.array_equal(read_medical_values(path, "mask"), RAMP)
+
+
+class TestNifti:
+    VOLUME = np.arange(24, dtype=np.int16).reshape(4, 3, 2)  # x, y, z
+
+    def test_a_volume_is_the_transpose_of_the_canonical_one(self, tmp_path):
+        image = noted(nifti(tmp_path / "a.nii.gz", self.VOLUME), "has no window")
+        assert image.shape == (1, 2, 3, 4)
+        assert torch.allclose(image[0], torch.from_numpy(self.VOLUME.T / 23).float())
+        assert medical_size(tmp_path / "a.nii.gz", "image") == (2, 3, 4)
+
+    @pytest.mark.parametrize("codes", ["LPS", "SAR", "AIL", "IRP"])
+    def test_however_it_is_stored(self, tmp_path, codes):
+        straight = nibabel.Nifti1Image(self.VOLUME, np.diag([2.0, 3, 4, 1]))
+        turn = nibabel.orientations.ornt_transform(
+            nibabel.io_orientation(straight.affine), nibabel.orientations.axcodes2ornt(tuple(codes))
+        )
+        stored = straight.as_reoriented(turn)
+        assert "".join(nibabel.aff2axcodes(stored.affine)) == codes
+        straight.to_filename(tmp_path / "a.nii")
+        stored.to_filename(tmp_path / "b.nii")
+        assert torch.equal(quiet(tmp_path / "b.nii"), quiet(tmp_path / "a.nii"))
+        theirs = nibabel.as_closest_canonical(nibabel.load(tmp_path / "b.nii")).get_fdata().T
+        assert np.array_equal(read_medical_values(tmp_path / "b.nii", "mask"), theirs)
+        assert medical_size(tmp_path / "b.nii", "image") == theirs.shape
+
+    @pytest.mark.parametrize(("shape", "want"), [((4, 3), (3, 4)), ((4, 3, 1), (3, 4)), ((4, 1, 2), (2, 4))])
+    def test_one_slice_is_a_picture(self, tmp_path, shape, want):
+        values = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+        path = nifti(tmp_path / "a.nii", values)
+        image = quiet(path)
+        assert image.shape == (3, *want)
+        assert torch.allclose(image[2], torch.from_numpy(values.reshape(want[::-1]).T / values.max()))
+        assert medical_size(path, "image") == want
+
+    def test_channels_go_first(self, tmp_path):
+        values = np.random.default_rng(0).random((4, 3, 2, 5), np.float32)
+        image = read_image(nifti(tmp_path / "a.nii", values), reading=Reading(window=(0, 1)))
+        assert torch.equal(image, torch.from_numpy(values.T.copy()))
+        assert quiet(nifti(tmp_path / "b.nii", values[..., None, :])).shape == (5, 2, 3, 4)
+        assert quiet(nifti(tmp_path / "c.nii", values[..., :1])).shape == (1, 2, 3, 4)
+        assert medical_size(tmp_path / "a.nii", "image") == (2, 3, 4)
+
+    def test_its_slope_and_a_window(self, tmp_path):
+        path = nifti(tmp_path / "a.nii.gz", self.VOLUME, slope=(10, -1000))
+        image = read_image(path, reading=Reading(window=(-1000, -800)))
+        assert torch.allclose(image[0], torch.from_numpy(np.clip(self.VOLUME.T / 20, 0, 1)).float())
+        assert np.array_equal(read_medical_values(path, "mask"), self.VOLUME.T * 10.0 - 1000)
+
+    def test_bytes_are_read_as_those_of_other_pictures(self, tmp_path):
+        path = nifti(tmp_path / "a.nii", self.VOLUME.astype(np.uint8))
+        assert torch.allclose(read_image(path)[0] * 255, torch.from_numpy(self.VOLUME.T.copy()).float())
+        assert torch.allclose(
+            read_image(path, reading=Reading(window=(0, 23)))[0] * 23, torch.from_numpy(self.VOLUME.T * 1.0).float()
+        )
+
+    @pytest.mark.parametrize("shape", [(4, 3), (4, 3, 2)])
+    def test_colours(self, tmp_path, shape):
+        values = np.zeros(shape, [("R", "u1"), ("G", "u1"), ("B", "u1")])
+        values["R"], values["B"] = 255, 51
+        path = nifti(tmp_path / "a.nii", values)
+        image = read_image(path)
+        assert image.shape == (3, *shape[::-1])
+        assert image.flatten(1).unique(dim=1).flatten().tolist() == pytest.approx([1, 0, 0.2])
+        assert read_medical_values(path, "mask").shape == shape[::-1]
+
+    def test_values_that_are_not_finite_are_black_and_said(self, tmp_path):
+        values = self.VOLUME.astype(np.float32)
+        values[0, 0, 0], values[1, 1, 1] = np.nan, np.inf
+        image = noted(nifti(tmp_path / "a.nii", values), "not finite, such as NaN; they are black")[0]
+        assert image[0, 0, 0] == image[1, 1, 1] == 0
+        assert image.max() == 1
+        assert image.isfinite().all()
+        path = nifti(tmp_path / "b.nii", np.full((2, 2), np.nan, np.float32))
+        assert "no value that is finite" in message(ValueError, lambda: read_image(path))
+
+    def test_extreme_values(self, tmp_path):
+        values = np.array([[-3e38, 3e38, 0]], np.float32)
+        assert quiet(nifti(tmp_path / "a.nii", values))[0].flatten().tolist() == pytest.approx([0, 1, 0.5])
+        values = np.array([[-1e300, 1e300, 0]])
+        assert quiet(nifti(tmp_path / "b.nii", values))[0].flatten().tolist() == pytest.approx([0, 1, 0.5])
+
+    @pytest.mark.parametrize(
+        ("values", "words"),
+        [
+            (np.zeros((2, 2), np.complex64), "has complex numbers; expected real ones"),
+            (np.zeros((2, 2, 2, 2, 2), np.float32), "expected an image (x, y), a volume (x, y, z)"),
+            (np.zeros((2, 0, 2), np.float32), "has no pixels according to its header"),
+        ],
+    )
+    def test_what_is_refused(self, tmp_path, values, words):
+        path = nifti(tmp_path / "a.nii", values)
+        text = message(ValueError, lambda: read_image(path))
+        assert words in text
+        assert f"image '{path}'" in text
+
+    def test_a_header_that_claims_too_much(self, tmp_path):
+        image = nibabel.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4))
+        raw = bytearray(image.to_bytes())
+        raw[42:48] = np.array([30000, 30000, 9], "<i2").tobytes()
+        (tmp_path / "a.nii").write_bytes(raw)
+        assert "8100000000 pixels according" in message(ValueError, lambda: read_image(tmp_path / "a.nii"))
+
+
+@pytest.mark.parametrize(("name", "missing"), [("a.dcm", "pydicom"), ("a.nii", "nibabel")])
+def test_without_the_extra_its_name_is_said(tmp_path, monkeypatch, name, missing):
+    (tmp_path / name).touch()
+    monkeypatch.setitem(sys.modules, missing, None)
+    text = message(ImportError, lambda: read_image(tmp_path / name))
+    assert text == f"image '{tmp_path / name}' needs {missing}; run: pip install 'captum-softcam[medical]'."
+
+
+def damaged(raw, rng):
+    """Bytes that were flipped, and perhaps an end that was cut."""
+    raw = bytearray(raw)
+    for _ in range(rng.choice([1, 3, 20])):
+        where = rng.randrange(len(raw)) if rng.random() < 0.5 else rng.randrange(min(len(raw), 600))
+        raw[where] = rng.randrange(256)
+    return bytes(raw[: rng.randrange(len(raw))] if rng.random() < 0.2 else raw)
+
+
+@pytest.mark.parametrize("name", ["a.dcm", "b.dcm", "a.nii", "a.nii.gz"])
+def test_a_damaged_file_is_read_or_refused_by_name(tmp_path, name):
+    path = tmp_path / name
+    if name == "b.dcm":
+        raw = (FOUND / "SC_rgb_small_odd_jpeg.dcm").read_bytes()
+    elif name == "a.dcm":
+        raw = dicom(path, WindowCenter=0, WindowWidth=50, RescaleSlope=1, RescaleIntercept=0).read_bytes()
+    else:
+        raw = nifti(path, np.arange(60, dtype=np.int16).reshape(5, 4, 3)).read_bytes()
+    rng, read, refusals = random.Random(0), 0, set()
+    for _ in range(200):
+        path.write_bytes(damaged(raw, rng))
+        try:
+            image = quiet(path)
+        except ValueError as error:
+            refusals.add(str(error))
+        else:
+            read += 1
+            assert image.ndim in (3, 4)
+            assert image.isfinite().all()
+            assert 0 <= image.min() <= image.max() <= 1
+    assert all(re.match(f"image '{re.escape(str(path))}' (cannot be read|has|is)", text) for text in refusals)
+    assert read < 200
+    assert read or name == "a.nii.gz", "gzip notices every change"
