@@ -12,7 +12,9 @@ from typing import NamedTuple
 from captum_softcam._names import quoted, reason, shown
 
 __all__ = [
+    "DICOM_ENDINGS",
     "ENDINGS",
+    "NIFTI_ENDINGS",
     "Listing",
     "existing_file",
     "existing_folder",
@@ -24,9 +26,17 @@ __all__ = [
     "without_ending",
 ]
 
+DICOM_ENDINGS = (".dcm", ".dicom")
+"""Endings of DICOM files, which often have none: they are also recognised by their content."""
+
+NIFTI_ENDINGS = (".nii", ".nii.gz")
+"""Endings of NIfTI files, compressed or not."""
+
 ENDINGS = (
     *(".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"),  # those of torchvision's ImageFolder
     *(".jpe", ".jfif", ".gif", ".apng", ".pbm", ".pnm", ".pfm", ".jp2", ".j2k", ".jpf", ".jpx", ".jpc", ".j2c"),
+    *DICOM_ENDINGS,
+    *NIFTI_ENDINGS,
 )
 """Endings of image files in folders, in lower case: those of the formats that are read."""
 

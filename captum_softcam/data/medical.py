@@ -16,19 +16,13 @@ from PIL import Image
 from torch import Tensor
 
 from captum_softcam._names import quoted, reason, shown
-from captum_softcam.data.files import existing_file
+from captum_softcam.data.files import DICOM_ENDINGS, NIFTI_ENDINGS, existing_file
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
     from pydicom import Dataset
 
-__all__ = ["DICOM_ENDINGS", "NIFTI_ENDINGS", "medical_format", "medical_size", "read_medical", "read_medical_values"]
-
-DICOM_ENDINGS = (".dcm", ".dicom")
-"""Endings of DICOM files, which often have none: they are also recognised by their content."""
-
-NIFTI_ENDINGS = (".nii", ".nii.gz")
-"""Endings of NIfTI files, compressed or not."""
+__all__ = ["medical_format", "medical_size", "read_medical", "read_medical_values"]
 
 Window = tuple[float, float]
 Values = NDArray[Any]
