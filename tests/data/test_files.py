@@ -6,9 +6,11 @@ import sys
 
 import pytest
 from image_files import draw, message, write
+from PIL import Image
 
 from captum_softcam.data import ImageFolderSamples, LabelledImages, UnlabelledImages
-from captum_softcam.data.files import ENDINGS, image_files, list_images, without_ending
+from captum_softcam.data.files import DICOM_ENDINGS, ENDINGS, NIFTI_ENDINGS, image_files, list_images, without_ending
+from captum_softcam.data.images import FORMATS
 
 
 def touch(root, *names):
@@ -58,13 +60,9 @@ class TestListing:
         assert without_ending("x.1/a.b") == "x.1/a.b"
 
     def test_every_ending_is_one_of_a_format_that_is_read(self):
-        from PIL import Image
-
-        from captum_softcam.data.images import FORMATS
-
         Image.init()
         known = {ending for ending, name in Image.EXTENSION.items() if name in FORMATS}
-        assert known <= set(ENDINGS)
+        assert known | {*DICOM_ENDINGS, *NIFTI_ENDINGS} == set(ENDINGS)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
