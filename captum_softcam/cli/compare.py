@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from captum_softcam._files import owned
 from captum_softcam._names import LINE, listed, named, shown
-from captum_softcam.cli.data import DATA_OPTIONS, add_data_options, add_reading_options, load_samples, names_data
+from captum_softcam.cli.data import DATA_OPTIONS, add_data_options, add_reading_options, load_samples, names_data, tell
 from captum_softcam.cli.model import (
     add_model_options,
     has_numbers_for_classes,
@@ -25,6 +25,7 @@ from captum_softcam.cli.model import (
     scored_classes,
 )
 from captum_softcam.cli.options import (
+    STRICT,
     add_method_options,
     count,
     in_words,
@@ -38,7 +39,7 @@ from captum_softcam.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from captum_softcam.data import MaskedImages, RetinalLesions
+    from captum_softcam.data import Inventory, MaskedImages, RetinalLesions
     from captum_softcam.evaluation import Comparison, Engine
     from captum_softcam.softcam import Classifier
 
@@ -71,6 +72,7 @@ def add_compare(commands: Any) -> None:
     parser.add_argument("--seed", type=seed, metavar="N", default=0, help="seed of the random subsets (default: 0)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="new folder for the results (default: a new one per run)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, with its settings")
+    parser.add_argument("--strict", action="store_true", help=STRICT)
     parser.add_argument("--report", type=Path, metavar="HTML", help="new report for the browser, in one file")
     parser.add_argument("--gallery", type=positive, metavar="N", help=f"samples shown in the report (default: {_GALLERY})")
     parser.add_argument(
@@ -158,14 +160,14 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Compar
     from captum_softcam.evaluation import compare_methods
 
     refuse_stored_code(options.named, options)
-    classifier, samples = _model_and_samples(options)
+    classifier, samples, inventory = _model_and_samples(options)
     # the first samples are a balanced choice, because all readers alternate between the classes
     count = min(options.samples or len(samples), len(samples))
     comparison = compare_methods(
         classifier.model.to(_device(options)),
         Subset(samples, range(count)),
         options.methods,
-        _metrics(options),
+        _metrics(options, inventory),
         layer=options.layer,
         normalize=classifier.normalize,
         explain=options.explain,
@@ -179,7 +181,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Compar
         folder=options.out,
         resume=options.resume,
         engine=_engine(options),
-        notes={**_provenance(options, classifier), "command": plain_options(parser, options)},
+        notes={**_provenance(options, classifier, inventory), "command": plain_options(parser, options)},
         show_progress=True,
     )
     _print_cut_off(comparison, samples, count)
@@ -187,16 +189,18 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Compar
 
 
 def _print_cut_off(comparison: Comparison, samples: RetinalLesions | MaskedImages, count: int) -> None:
-    """Print how many of the masks show nothing that the network saw: they are black, or lie in a margin that is cut off."""
+    """Print how many of the masks lie in the margins that are cut off, so that the network did not see their regions."""
     from captum_softcam.data import RetinalLesions
+    from captum_softcam.data.samples import identifier_of
 
     if isinstance(samples, RetinalLesions):
         return
-    masked = sum(samples.has_mask(index) for index in range(count))
+    failures = comparison.failures
+    unread = set(failures["sample"][(failures["method"] == "") & (failures["metric"] == "")])
+    masked = sum(samples.has_mask(index) and identifier_of(samples, index) not in unread for index in range(count))
     missing = masked - int(comparison.manifest["samples_with_mask"])
     if missing > 0:
-        reasons = "they are black, or cut off with a margin"
-        print(f"{missing} of {masked} masks do not count for localisation: {reasons}; see --fit.")
+        print(f"{missing} of {masked} masks lie in the margin that is cut off and do not count for localisation; see --fit.")
 
 
 def _write(options: argparse.Namespace, comparison: Comparison) -> None:
@@ -251,8 +255,8 @@ def _restore(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Co
     return complete
 
 
-def _model_and_samples(options: argparse.Namespace) -> tuple[Classifier, RetinalLesions | MaskedImages]:
-    """Load the classifier and the samples; the classes are the model's if it has them, else those of the data."""
+def _model_and_samples(options: argparse.Namespace) -> tuple[Classifier, RetinalLesions | MaskedImages, Inventory | None]:
+    """Load classifier and samples, and print what was found; the classes are the model's if it has them, else the data's."""
     from captum_softcam.data import RetinalLesions
     from captum_softcam.softcam import EMBEDDED
 
@@ -262,11 +266,14 @@ def _model_and_samples(options: argparse.Namespace) -> tuple[Classifier, Retinal
     if own:
         classifier = _with_classes_of_data(options, classifier)
         samples = load_samples(options, classifier, scored_classes(classifier))
-        if not samples.masked:
-            _leave_localisation_out(options)
-        return classifier, samples
+        inventory = samples.inspect(options.samples, show_progress=True)
+        tell(inventory, strict=options.strict)
+        if not inventory.regions:
+            _leave_localisation_out(options, inventory)
+        return classifier, samples, inventory
     options.samples = options.samples or _DEMO_SAMPLES
-    return classifier, RetinalLesions("test", length=max(options.samples, _ACCURACY_SAMPLES), size=classifier.image_size)
+    length = max(options.samples, _ACCURACY_SAMPLES)
+    return classifier, RetinalLesions("test", length=length, size=classifier.image_size), None
 
 
 def _with_classes_of_data(options: argparse.Namespace, classifier: Classifier) -> Classifier:
@@ -285,23 +292,35 @@ def _with_classes_of_data(options: argparse.Namespace, classifier: Classifier) -
     return replace(classifier, classes=tuple(found))
 
 
-def _metrics(options: argparse.Namespace) -> list[str] | None:
+def _metrics(options: argparse.Namespace, inventory: Inventory | None) -> list[str] | None:
     from captum_softcam.metrics import METRICS
 
-    return list(METRICS) if options.metrics == ["all"] else options.metrics
+    if options.metrics == ["all"]:
+        return list(METRICS)
+    if options.metrics is None and inventory is not None and inventory.regions:
+        # because the comparison looks for a mask among the first samples alone, and the inventory has looked at all
+        return [name for name, metric in METRICS.items() if metric.default]
+    metrics: list[str] | None = options.metrics
+    return metrics
 
 
-def _leave_localisation_out(options: argparse.Namespace) -> None:
+def _leave_localisation_out(options: argparse.Namespace, inventory: Inventory) -> None:
     """Restrict the metrics to those that need no masks, or raise ValueError if a localisation metric was named."""
     from captum_softcam.metrics import METRICS
 
     localisation = [name for name, metric in METRICS.items() if metric.category == "localisation"]
     asked = [name for name in options.metrics or [] if name in localisation]
+    black = len(inventory.black)
+    if asked and black:
+        raise ValueError(
+            f"{', '.join(asked)} cannot be measured, because {'all masks are' if black > 1 else 'the only mask is'} black: "
+            "no sample has anything to localise; leave it out."
+        )
     if asked:
         raise ValueError(f"{', '.join(asked)} cannot be measured without masks; pass --masks or leave it out.")
     if options.metrics == ["all"]:
         options.metrics = [name for name in METRICS if name not in localisation]
-    print("No masks: the localisation metrics are left out.")
+    print(f"{'No sample has a region' if black else 'No masks'}: the localisation metrics are left out.")
 
 
 def _device(options: argparse.Namespace) -> Any:
@@ -342,12 +361,12 @@ def _print_held_out() -> None:
         print(f"{name}: held-out accuracy {value:.3f} [{low:.3f}, {high:.3f}] on {_ACCURACY_SAMPLES} samples")
 
 
-def _provenance(options: argparse.Namespace, classifier: Classifier) -> dict[str, Any]:
-    """Record where model and data came from, for the manifest."""
-    data = {name: str(getattr(options, name)) for name in DATA_OPTIONS if getattr(options, name) is not None}
+def _provenance(options: argparse.Namespace, classifier: Classifier, inventory: Inventory | None) -> dict[str, Any]:
+    """Record where model and data came from, and what was found, for the manifest."""
+    data: dict[str, Any] = {name: str(getattr(options, name)) for name in DATA_OPTIONS if getattr(options, name) is not None}
     return {
         **model_notes(options, classifier),
-        "data": data or {"images": "RetinalLesions, split 'test', seed 0"},
+        "data": data if inventory is None else {**data, "found": inventory.summary()},
     }
 
 

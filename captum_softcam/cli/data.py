@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,10 @@ from captum_softcam.cli.model import scored_classes
 from captum_softcam.cli.options import ALLOW_OUTSIDE, count, positive
 
 if TYPE_CHECKING:
-    from captum_softcam.data import MaskedImages, Reading
+    from captum_softcam.data import Inventory, MaskedImages, Reading
     from captum_softcam.softcam import Classifier
 
-__all__ = ["DATA_OPTIONS", "add_data_options", "add_reading_options", "load_samples", "names_data", "reading_of"]
+__all__ = ["DATA_OPTIONS", "add_data_options", "add_reading_options", "load_samples", "names_data", "reading_of", "tell"]
 
 _SETS = ("voc", "coco", "pets", "boxes", "imagenet", "labels")
 _WITH_IMAGES = ("coco", "boxes", "labels")
@@ -65,6 +66,24 @@ def reading_of(options: argparse.Namespace) -> Reading:
     window = None if options.window is None else (options.window[0], options.window[1])
     masks = (options.mask_threshold, options.mask_ignore) if "mask_threshold" in options else ()
     return Reading(window, options.max_pixels, *masks)
+
+
+def tell(inventory: Inventory, title: str = "", *, strict: bool = False) -> None:
+    """Print what was found before the work, and be silent about the same remarks during it.
+
+    Args:
+        inventory (Inventory): what was found.
+        title (str): what is put before it. Default: nothing
+        strict (bool): whether the command stops if a single file cannot be read. Default: False
+
+    Raises:
+        ValueError: if a file cannot be read and ``strict`` is set, or no file can be read.
+    """
+    print(f"{title}{inventory}", flush=True)
+    if strict or len(inventory.unreadable) == inventory.looked_at:
+        inventory.refuse_unreadable()
+    for pattern in inventory.warning_patterns():
+        warnings.filterwarnings("ignore", pattern, UserWarning)
 
 
 def _window(text: str) -> list[float]:

@@ -15,6 +15,7 @@ from captum_softcam.attr import METHODS
 
 __all__ = [
     "ALLOW_OUTSIDE",
+    "STRICT",
     "absolute_model",
     "add_method_options",
     "count",
@@ -29,13 +30,14 @@ __all__ = [
 ]
 
 ALLOW_OUTSIDE = "let annotations and tables name images outside their folder, by ../ or absolute paths"
+STRICT = "stop at the first image or mask that cannot be read (default: leave it out, and say so)"
 
 # The controls are spelt out, because their module imports torch.
 _METHODS = (
     f"one or more of {', '.join(METHODS)}, and the controls centred_gaussian, random, edge_map (default: all that fit the "
     f"model except {' and '.join(name for name, method in METHODS.items() if not method.default)})"
 )
-_NEVER_STORED = ("help", "command", "run", "resume", "out")
+_NEVER_STORED = ("help", "command", "run", "resume", "out", "strict")
 
 
 def positive(text: str) -> int:

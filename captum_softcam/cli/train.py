@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from captum_softcam._files import replacing, write_text
 from captum_softcam._names import LINE, listed, shown
-from captum_softcam.cli.data import add_reading_options, reading_of
+from captum_softcam.cli.data import add_reading_options, reading_of, tell
 from captum_softcam.cli.model import DOORS, add_input_options, add_start_options, fit_of, refuse_stored_code
 from captum_softcam.cli.options import (
     ALLOW_OUTSIDE,
+    STRICT,
     count,
     in_words,
     missing_extra_in_words,
@@ -53,6 +54,7 @@ def add_train(commands: Any) -> None:
     _add_network_options(parser)
     _add_recipe_options(parser)
     _add_machine_options(parser)
+    parser.add_argument("--strict", action="store_true", help=STRICT)
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, with its settings")
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="new folder for settings, model and curves")
 
@@ -130,7 +132,9 @@ def _train(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
     elif is_main_process():  # the main process has written to the folder by the time the others get here
         _refuse_taken(options.out)
     _refuse_combinations(options)
-    train, validation = _sets(options)
+    # Repaired since or not: with one image more, a random split would move others from one side to the other.
+    left_out = {} if stored is None else dict(stored.get("left_out", {}))
+    train, validation = _sets(options, left_out)
     if stored is not None:
         refuse_other_split(options.out, stored["split"], train, validation)
     classifier = _untrained(options, train)
@@ -142,7 +146,7 @@ def _train(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
             _refuse_taken(options.out)
             write_split(options.out, train, validation)
             # Last, because a folder with settings counts as a run, which must have its split.
-            _write_settings(parser, options, train, validation)
+            _write_settings(parser, options, train, validation, left_out)
         result = _run(options, task, train, validation)
         if is_main_process():
             print(f"best epoch: {result.epoch} ({_best_of(result, options.score)})")
@@ -164,8 +168,13 @@ def _refuse_combinations(options: argparse.Namespace) -> None:
         raise ValueError("--val-images has one label per image; for several, use --csv with a column split.")
 
 
-def _sets(options: argparse.Namespace) -> tuple[LabelledImages, LabelledImages]:
-    """Read the images to train on and to validate on."""
+def _sets(options: argparse.Namespace, left_out: dict[str, str]) -> tuple[LabelledImages, LabelledImages]:
+    """Read the images to train on and to validate on.
+
+    Args:
+        options (argparse.Namespace): of the command.
+        left_out (dict): error message by path of images to do without; those that cannot be read are added.
+    """
     from captum_softcam.data import LabelledImages, split_samples
     from captum_softcam.data.labelled import names_splits
 
@@ -173,17 +182,34 @@ def _sets(options: argparse.Namespace) -> tuple[LabelledImages, LabelledImages]:
     from_csv: Callable[..., LabelledImages] = partial(LabelledImages.from_csv, allow_outside=options.allow_outside, **how)
     read = partial(LabelledImages.from_folders, **how) if options.csv is None else from_csv
     train = read(options.images or options.csv)
+    readable = partial(_readable, options, left_out)
     if options.val_images is not None:
         # With the classes of the training images: a class without a folder here would shift the numbers of all after it.
         validation = LabelledImages.from_folders(options.val_images, train.classes, **how)
+        train, validation = readable(train, "Training: "), readable(validation, "Validation: ")
     elif options.csv is not None and names_splits(options.csv):
         # The classes are those of the whole table, read above, because one part may lack some of them.
         parts = (from_csv(options.csv, split, train.classes) for split in ("train", "val"))
-        train, validation = parts
+        train, validation = map(readable, parts, ("Training: ", "Validation: "))
     else:
-        train, validation = split_samples(train, options.val_fraction, options.seed)
+        train, validation = split_samples(readable(train), options.val_fraction, options.seed)
     train.refuse_missing_classes()
     return train, validation
+
+
+def _readable(
+    options: argparse.Namespace, left_out: dict[str, str], data: LabelledImages, title: str = ""
+) -> LabelledImages:
+    """Print what was found, and return the images that can be read; the others are added to ``left_out``."""
+    from captum_softcam.softcam.training import is_main_process
+
+    main = is_main_process()
+    inventory = data.inspect(decode=True, show_progress=main)
+    if main:
+        tell(inventory, title, strict=options.strict)
+    paths = {str(file): str(file.absolute()) for file in data.files}
+    left_out |= {paths[name]: message for name, message in inventory.unreadable.items()}
+    return data.subset([place for place, file in enumerate(data.files) if paths[str(file)] not in left_out])
 
 
 def _untrained(options: argparse.Namespace, train: LabelledImages) -> Classifier:
@@ -326,13 +352,18 @@ def _draw_curves(out: Path) -> None:
 
 
 def _write_settings(
-    parser: argparse.ArgumentParser, options: argparse.Namespace, train: LabelledImages, validation: LabelledImages
+    parser: argparse.ArgumentParser,
+    options: argparse.Namespace,
+    train: LabelledImages,
+    validation: LabelledImages,
+    left_out: Mapping[str, str],
 ) -> None:
     """Write options, classes, images and versions of the run, for the user and for ``--resume``."""
     settings = {
         "options": plain_options(parser, options),
         "classes": list(train.classes),
         "images": {"training": train.counts(), "validation": validation.counts()},
+        "left_out": left_out,
         "split": {"training": train.digest(), "validation": validation.digest()},
         "augmentation": str(train.transform).split("\n"),
         "versions": {name: metadata.version(name) for name in ("captum-softcam", "lightning", "torch", "torchvision")},

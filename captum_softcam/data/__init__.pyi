@@ -1,4 +1,3 @@
-from .adapter import Samples as Samples
 from .box_table import BoxTableSamples as BoxTableSamples
 from .coco import CocoSamples as CocoSamples
 from .folders import ImageFolderSamples as ImageFolderSamples
@@ -8,6 +7,7 @@ from .images import Fit as Fit
 from .images import Reading as Reading
 from .images import read_image as read_image
 from .inventory import Found as Found
+from .inventory import Inventory as Inventory
 from .label_table import LabelTableSamples as LabelTableSamples
 from .labelled import LabelledImages as LabelledImages
 from .labelled import balanced_class_weights as balanced_class_weights

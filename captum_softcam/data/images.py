@@ -16,7 +16,7 @@ from typing import IO, Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, TiffImagePlugin
 from torch import Tensor
 
 from captum_softcam._fit import Fit
@@ -24,7 +24,17 @@ from captum_softcam._names import quoted, reason, shown
 from captum_softcam.data.files import existing_file
 from captum_softcam.data.medical import medical_format, read_medical
 
-__all__ = ["Fit", "Reading", "exif_hint", "open_image", "orientation_of", "quarter_turn", "read_image", "upright"]
+__all__ = [
+    "Fit",
+    "Reading",
+    "exif_hint",
+    "image_shape",
+    "open_image",
+    "orientation_of",
+    "quarter_turn",
+    "read_image",
+    "upright",
+]
 
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Formats that are read, whatever the ending: Pillow by itself would run Ghostscript for PostScript named ``a.png``."""
@@ -127,18 +137,36 @@ def open_image(path: Path, kind: str, mode: str | None = None, reading: Reading 
         image = _quietly(partial(_decoded, path, mode, limit))
     except Exception as error:  # a broken file makes Pillow raise almost anything
         raise ValueError(f"{kind} '{shown(path)}' cannot be read ({reason(error)}); repair or remove it.") from error
-    pixels = image.width * image.height
-    if pixels > limit:
-        raise ValueError(
-            f"{kind} '{shown(path)}' has {pixels} pixels, more than {limit}; make it smaller, because the map of a network "
-            f"is far coarser, or lift the limit by Reading(max_pixels={pixels}), on the command line --max-pixels {pixels}."
-        )
+    _check_pixels(image.width * image.height, limit, f"{kind} '{shown(path)}'")
     deep = mode == "RGB" and image.mode != mode
     if deep:
         raise ValueError(
             f"{kind} '{shown(path)}' has more than 8 bits per channel (mode {image.mode}); convert it to 8 bits."
         )
     return image
+
+
+def image_shape(path: Path, reading: Reading = Reading(), *, turned: bool = True) -> tuple[int, ...]:
+    """Return height and width of an image from its header.
+
+    Cost: the header is read; of a PNG file that is not square perhaps the whole, unless ``turned`` is False.
+
+    Args:
+        path (path): the file.
+        reading (Reading): how the file is read. Default: as it is
+        turned (bool): whether the shape is that of the upright image; False for that of the stored pixels. Default: True
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: for what :func:`read_image` refuses, as far as the header shows it.
+    """
+    existing_file(path, "image")
+    try:
+        height, width = _quietly(partial(_stored_shape, path))
+    except Exception as error:  # as in open_image
+        raise ValueError(f"image '{shown(path)}' cannot be read ({reason(error)}); repair or remove it.") from error
+    _check_pixels(height * width, _most_pixels(reading), f"image '{shown(path)}'")
+    return (width, height) if turned and height != width and orientation_of(path) >= 5 else (height, width)
 
 
 def orientation_of(file: Path) -> int:
@@ -226,6 +254,22 @@ def _decoded(path: Path, mode: str | None, limit: float) -> Image.Image:
             return image
         image.info.pop("transparency", None)  # dropped; Pillow would warn where it lies in a palette
         return image.convert(mode)
+
+
+def _check_pixels(pixels: int, limit: float, name: str) -> None:
+    if pixels > limit:
+        raise ValueError(
+            f"{name} has {pixels} pixels, more than {limit}; make it smaller, because the map of a network is far coarser, "
+            f"or lift the limit by Reading(max_pixels={pixels}), on the command line --max-pixels {pixels}."
+        )
+
+
+def _stored_shape(path: Path) -> tuple[int, int]:
+    with open(path, "rb") as stream:
+        file = _recognised(stream)
+        if isinstance(file, TiffImagePlugin.TiffImageFile):  # newer versions of Pillow give the size of the upright image
+            return file.tag_v2[TiffImagePlugin.IMAGELENGTH], file.tag_v2[TiffImagePlugin.IMAGEWIDTH]
+        return file.height, file.width
 
 
 def _stated_orientation(path: Path) -> int:

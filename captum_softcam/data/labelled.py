@@ -21,7 +21,7 @@ from captum_softcam._names import closest, listed, quoted, shown
 from captum_softcam.data.class_folders import read_class_folders
 from captum_softcam.data.files import named_image
 from captum_softcam.data.images import Reading, read_image
-from captum_softcam.data.inventory import Found
+from captum_softcam.data.inventory import Found, Inventory, Item, look
 from captum_softcam.data.label_table import read_label_table
 from captum_softcam.data.pairs import list_pictures
 from captum_softcam.data.samples import class_number, class_numbers
@@ -244,6 +244,31 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         """
         files, labels = [self.files[i] for i in indices], [self.labels[i] for i in indices]
         return LabelledImages(files, labels, self.classes, self.kind, self.transform, self.reading, self.found)
+
+    def inspect(self, *, decode: bool = False, show_progress: bool = False) -> Inventory:
+        """Look at the header of every image, to know before a training what cannot be used.
+
+        Cost: a fraction of a second for 2,000 images; with ``decode``, that of reading all of them once, by as many threads
+        as there are processors.
+
+        Args:
+            decode (bool): read the images as a whole, which finds those that are cut off. Default: False
+            show_progress (bool): show a progress bar on stderr if it takes more than a second. Default: False
+
+        Returns:
+            Inventory: what was found, by the path of each image; ``print`` it.
+
+        Example::
+
+            >>> print(LabelledImages.from_folders("images").inspect())
+            4 samples in 2 classes: cat 2, dog 2.
+        """
+        names = list(map(str, self.files))
+        items = [Item(name, file) for name, file in zip(names, self.files, strict=True)]
+        seen = look(items, self.reading, decode=decode, show_progress=show_progress)
+        unreadable = {names[place]: error for place, error in seen.errors.items()}
+        number = len(self)
+        return Inventory(self.found, number, number, len(set(names)), self.counts(), unreadable=unreadable, notes=seen.notes)
 
     def digest(self) -> str:
         """Compute a fingerprint of the images' names, order and labels, independent of where their folder lies.

@@ -454,7 +454,9 @@ class TestCompareOwn:
         manifest = json.loads(Path("X/manifest.json").read_text(encoding="utf-8"))
         assert (manifest["model"], manifest["layer"], manifest["classes"]) == (NAME, "stage4", ["cat", "dog"])
         assert manifest["checkpoint"] == str(files / "fits.pt")
-        assert manifest["data"] == {"images": "images", "masks": "masks"}
+        found = {"files": 4, "samples": 4, "looked_at": 4, "images": 4, "masks": 4, "masks_used": 4, "with_region": 4}
+        assert manifest["data"] == {"images": "images", "masks": "masks", "found": {**found, "black_masks": 0}}
+        assert done.out.startswith("4 samples in 2 classes: cat 2, dog 2.\n4 of 4 masks used: 4 samples have a region.\n")
         assert "held-out" not in done.out, "the embedded split says nothing about the user's model"
         assert "left out" not in done.out
 

@@ -298,7 +298,7 @@ class TestCompare:
         assert (
             "sample 'cat/1.png' has nothing to localise: its region lies in the margin that fit 'crop' cuts off." in done.err
         )
-        assert "1 of 2 masks do not count for localisation: they are black, or cut off with a margin; see --fit." in done.out
+        assert "1 of 2 masks lie in the margin that is cut off and do not count for localisation; see --fit." in done.out
 
 
 class TestResume:

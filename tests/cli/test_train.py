@@ -211,11 +211,11 @@ class TestResume:
 
         plain, count = labelled.read_image, [0]
 
-        def read(*arguments):
+        def read(*arguments, **options):
             count[0] += 1
             if count[0] == visits:
                 signal.raise_signal(signal.SIGINT)
-            return plain(*arguments)
+            return plain(*arguments, **options)
 
         monkeypatch.setattr(labelled, "read_image", read)
         return run(*images, *QUICK, "--out", "run")
@@ -493,17 +493,30 @@ class TestRefused:
         assert words in done.err
         assert not Path("run").exists()
 
-    def test_corrupt_image(self, images):
-        """Found while training: the run can go on once the image is repaired."""
+    def test_unreadable_images_are_left_out(self, images):
+        """Before the split, and for good: a repaired image would move others between training and validation."""
         path = Path("images/cat/2.png")
         whole = path.read_bytes()
-        path.write_text("no picture")
-        done = run(*images, *QUICK, "--out", "run")
+        path.write_bytes(whole[: len(whole) // 2])  # its header is whole
+        done = run(*images, *QUICK, "--strict", "--out", "run")
         assert done.code == 2
-        words = rf"captum-softcam train: image '{path}' cannot be read \(.+\); repair or remove it\."
-        assert re.fullmatch(words, done.err.splitlines()[-1])
+        assert re.fullmatch(
+            rf"captum-softcam train: image '{path}' cannot be read \(.+\); repair or remove it\.\n", done.err
+        )
+        assert not Path("run").exists()
+        done = run(*images, *QUICK, "--out", "run")
+        assert done.code == 0, done.err
+        assert f"1 sample cannot be used: image '{path}' cannot be read" in done.out
+        assert list(settings()["left_out"]) == [str(path.absolute())]
+        assert str(path) not in Path("run/split.csv").read_text()
         path.write_bytes(whole)
-        assert run("--resume", "--out", "run").code == 0
+        done = run("--resume", "--out", "run")
+        assert done.code == 0, done.err
+        assert "cannot be used" not in done.out
+        Path("images/cat/1.png").write_text("no picture")
+        done = run("--resume", "--out", "run")
+        assert done.code == 2
+        assert "the images are not those that the run was started with: 1 missing" in done.err
 
     def test_corrupt_image_in_a_process_that_loads(self):
         """Torch wraps the error into its traceback; the end of such a process would take five seconds here."""
