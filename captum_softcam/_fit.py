@@ -1,7 +1,8 @@
-"""Make pictures of any shape square, their masks along with them, and put maps of the square back onto the picture."""
+"""Make pictures of any shape square, and volumes cubic, their masks along with them; put maps back onto the picture."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -23,23 +24,24 @@ _MOST_PIXELS = 2**26  # of a resized picture: a strip of 1x5000 pixels would nee
 
 
 class _Placement(NamedTuple):
-    """Size of the resized picture, and where the square begins in it: below 0 where the square is larger."""
+    """Size of the resized picture, and where the square begins in it, by axis: below 0 where the square is larger."""
 
-    height: int
-    width: int
-    top: int
-    left: int
+    lengths: tuple[int, ...]
+    starts: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How a picture of any shape becomes the square that a network takes.
+    """How a picture of any shape becomes the square that a network takes, and a volume the cube.
 
     The picture is resized, and the centre of the result becomes the square. ``"squash"`` resizes the whole picture to a
     square, whatever its shape; ``"crop"`` resizes it until its shorter side fits, so that the centre is cut out;
     ``"pad"`` until its longer side fits, and the rest of the square is black (0 before normalisation) on both sides.
     With ``crop`` below 1, the picture is resized to more than the square, to ``round(size / crop)`` pixels, and the margin
     is cut off in all three modes. Downsampling is antialiased, as that of Pillow.
+
+    Volumes are treated alike, with three sides instead of two. Sides are counted in voxels, whatever their size in
+    millimetres; bilinear and bicubic interpolation goes axis by axis.
 
     Equal to ``Resize(256)`` and ``CenterCrop(224)`` of torchvision with ``Fit("crop", 224 / 256)``. timm rounds down:
     its evaluation of ``crop_pct`` 0.95 is ``Fit("crop", 224 / int(224 / 0.95))``.
@@ -74,87 +76,99 @@ class Fit:
             raise ValueError(f"crop is a fraction above 0 and up to 1, such as 0.875; got {quoted(crop)}.")
 
     def image(self, image: Tensor, size: int) -> Tensor:
-        """Make a picture square.
+        """Make a picture square, or a volume cubic.
 
         Args:
-            image (Tensor): (C, H, W), floating point in [0, 1].
-            size (int): side of the square in pixels.
+            image (Tensor): (C, H, W) or (C, D, H, W), floating point in [0, 1].
+            size (int): side of the square or cube in pixels.
 
         Returns:
-            Tensor: (C, size, size) in [0, 1].
+            Tensor: (C, size, size) or (C, size, size, size) in [0, 1].
 
         Raises:
             ValueError: if the picture is too elongated for ``"crop"``.
         """
         place = self._place(image.shape[1:], size)
-        resized = image
-        if image.shape[1:] != (place.height, place.width):
+        return _window(self._resized(image, place.lengths), place, size).clamp(0, 1)  # because bicubic weights overshoot
+
+    def _resized(self, image: Tensor, lengths: tuple[int, ...]) -> Tensor:
+        """Return (C, H, W) or (C, D, H, W) in another size."""
+
+        def resize(planes: Tensor, height: int, width: int) -> Tensor:
+            if planes.shape[1:] == (height, width):
+                return planes
             mode = "nearest-exact" if self.interpolation == "nearest" else self.interpolation
             smooth = mode != "nearest-exact"  # torch refuses to antialias the nearest neighbour
-            resized = F.interpolate(image[None], (place.height, place.width), mode=mode, antialias=smooth)[0]
-        return _window(resized, place, size).clamp(0, 1)  # because bicubic weights overshoot
+            return F.interpolate(planes[None], (height, width), mode=mode, antialias=smooth)[0]
+
+        *deep, height, width = lengths
+        found = resize(image.flatten(0, -3), height, width).view(*image.shape[:-2], height, width)
+        # torch antialiases no volumes: their slices were resized above, and the depth is resized as the height of a picture
+        for depth in deep:
+            found = resize(found.flatten(2), depth, height * width).view(len(image), depth, height, width)
+        return found
 
     def mask(self, mask: Tensor, size: int) -> Tensor:
         """Make the mask of a picture square, as the picture itself; small regions survive.
 
         Args:
-            mask (Tensor): (1, H, W) of the picture, bool.
-            size (int): side of the square in pixels.
+            mask (Tensor): (1, H, W) or (1, D, H, W) of the picture, bool.
+            size (int): side of the square or cube in pixels.
 
         Returns:
-            Tensor: (1, size, size), bool; all False if the region lies wholly outside the square.
+            Tensor: (1, size, size) or (1, size, size, size), bool; all False if the region lies wholly outside the square.
 
         Raises:
             ValueError: if the picture is too elongated for ``"crop"``.
         """
         place = self._place(mask.shape[1:], size)
         # not resized like the image: interpolation would wash out a lesion of a few pixels
-        pooled = F.adaptive_max_pool2d(mask.float(), (place.height, place.width))
-        return _window(pooled, place, size) > 0
+        pool = F.adaptive_max_pool2d if mask.ndim == 3 else F.adaptive_max_pool3d
+        return _window(pool(mask.float(), place.lengths), place, size) > 0
 
-    def restore(self, maps: Tensor, shape: tuple[int, int], size: int | None = None) -> Tensor:
+    def restore(self, maps: Tensor, shape: tuple[int, ...], size: int | None = None) -> Tensor:
         """Put maps of the square back onto the picture that it was made of.
 
         Args:
-            maps (Tensor): (N, 1, h, w) of any resolution; they cover the square and are interpolated bilinearly.
-            shape (tuple of int): height and width of the picture.
-            size (int): side of the square in pixels. Default: the height of ``maps``
+            maps (Tensor): (N, 1, h, w) or (N, 1, d, h, w) of any resolution; they cover the square or cube and are
+                interpolated linearly along each axis.
+            shape (tuple of int): height and width of the picture; of a volume, depth, height and width.
+            size (int): side of the square in pixels. Default: the first side of ``maps``
 
         Returns:
-            Tensor: (N, 1, height, width), NaN where the picture lies outside the square, so that the network did not see it.
+            Tensor: (N, 1, *shape), NaN where the picture lies outside the square, so that the network did not see it.
 
         Raises:
             ValueError: if the picture is too elongated for ``"crop"``.
         """
         side = maps.shape[2] if size is None else size
         place = self._place(shape, side)
-        rows, columns = (
+        positions = [
             ((torch.arange(length, dtype=torch.float64) + 0.5) * resized / length - start) / side
-            for length, resized, start in zip(shape, place[:2], place[2:], strict=True)
-        )
-        seen = ((rows >= 0) & (rows <= 1))[:, None] & ((columns >= 0) & (columns <= 1))
-        y, x = torch.meshgrid(2 * rows - 1, 2 * columns - 1, indexing="ij")
-        grid = torch.stack([x, y], dim=-1).to(maps).expand(len(maps), -1, -1, -1)
+            for length, resized, start in zip(shape, *place, strict=True)
+        ]
+        inside = torch.meshgrid(*((line >= 0) & (line <= 1) for line in positions), indexing="ij")
+        axes = torch.meshgrid(*(2 * line - 1 for line in positions), indexing="ij")
+        grid = torch.stack(axes[::-1], dim=-1).to(maps).expand(len(maps), *shape, -1)  # torch wants the width first
         found = F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
-        return found.masked_fill(~seen.to(maps.device), torch.nan)
+        return found.masked_fill(~torch.stack(inside).all(dim=0).to(maps.device), torch.nan)
 
     def _place(self, shape: tuple[int, ...], size: int) -> _Placement:
-        """Return where a picture of this height and width comes to lie."""
+        """Return where a picture of this size comes to lie."""
         side = round(size / self.crop)
-        height, width = (side, side) if self.mode == "squash" else self._scaled(shape, side)
-        if height * width > max(_MOST_PIXELS, side * side):
+        lengths = (side,) * len(shape) if self.mode == "squash" else self._scaled(shape, side)
+        if math.prod(lengths) > max(_MOST_PIXELS, side ** len(shape)):
             raise ValueError(
-                f"a picture of {shape[1]}x{shape[0]} pixels is too elongated for fit 'crop': its shorter side would become "
-                f"{side} pixels, its longer one {max(height, width)}; use fit 'pad' or 'squash'."
+                f"a picture of {'x'.join(map(str, shape[::-1]))} pixels is too elongated for fit 'crop': its shorter side "
+                f"would become {side} pixels, its longer one {max(lengths)}; use fit 'pad' or 'squash'."
             )
-        return _Placement(height, width, _start(height, size), _start(width, size))
+        return _Placement(lengths, tuple(_start(length, size) for length in lengths))
 
-    def _scaled(self, shape: tuple[int, ...], side: int) -> tuple[int, int]:
-        """Return height and width with the proportions of ``shape``, one of them ``side``."""
-        short, long = sorted(shape)
-        # rounded down as in torchvision's Resize
-        pair = (side, int(side * long / short)) if self.mode == "crop" else (max(1, round(side * short / long)), side)
-        return pair if shape[0] <= shape[1] else pair[::-1]
+    def _scaled(self, shape: tuple[int, ...], side: int) -> tuple[int, ...]:
+        """Return lengths with the proportions of ``shape``, one of them ``side``."""
+        if self.mode == "crop":
+            return tuple(int(side * length / min(shape)) for length in shape)  # rounded down as in torchvision's Resize
+        return tuple(max(1, round(side * length / max(shape))) for length in shape)
 
 
 def _start(length: int, size: int) -> int:
@@ -163,7 +177,6 @@ def _start(length: int, size: int) -> int:
 
 
 def _window(values: Tensor, place: _Placement, size: int) -> Tensor:
-    """Cut the square out of values (C, H, W), with zeros where it is larger."""
-    # a negative pad cuts
-    right, bottom = size - place.width + place.left, size - place.height + place.top
-    return F.pad(values, (-place.left, right, -place.top, bottom))
+    """Cut the square out of values (C, H, W) or the cube out of (C, D, H, W), with zeros where it is larger."""
+    lines = zip(place.lengths[::-1], place.starts[::-1], strict=True)  # torch pads the last axis first
+    return F.pad(values, [margin for length, start in lines for margin in (-start, size - length + start)])

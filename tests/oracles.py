@@ -630,3 +630,28 @@ def kept_alone(model: Callable[..., Tensor], layer: torch.nn.Module, inputs: tup
             scores[i, j] = model(*inputs).reshape(1, -1)[0, target]
             hook.remove()
     return scores
+
+
+def antialiased(image: Tensor, lengths: tuple[int, ...], cubic: bool) -> Tensor:
+    """Resize ``image`` (C, ...) axis by axis as Pillow: outputs are means of inputs, weighted by a wide hat or cubic."""
+
+    def weight(x: float) -> float:
+        x = abs(x)
+        if not cubic:
+            return max(0.0, 1 - x)
+        if x < 1:
+            return 1.5 * x**3 - 2.5 * x**2 + 1
+        return -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x < 2 else 0.0
+
+    values = image.double()
+    for axis, length in enumerate(lengths, 1):
+        lines = values.movedim(axis, 0)
+        step = len(lines) / length
+        wide = max(step, 1.0)
+        found = torch.zeros(length, *lines.shape[1:], dtype=torch.float64)
+        for i in range(length):
+            weights = [weight((j + 0.5 - (i + 0.5) * step) / wide) for j in range(len(lines))]
+            for j, each in enumerate(weights):
+                found[i] += each / sum(weights) * lines[j]
+        values = found.movedim(0, axis)
+    return values

@@ -1,4 +1,4 @@
-"""How a picture becomes square: what torchvision and timm do, masks that follow, and maps that are put back."""
+"""How a picture becomes square: what torchvision and timm do, masks that follow, and maps that are put back; volumes too."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import antialiased
 from PIL import Image
 from torchvision.transforms import v2
 
@@ -136,8 +137,8 @@ def test_restored_positions_are_those_that_the_pixels_came_from(height, width, s
     place = fit._place((height, width), size)
     for i in range(height):
         for j in range(width):
-            y = (i + 0.5) * place.height / height - place.top
-            x = (j + 0.5) * place.width / width - place.left
+            y = (i + 0.5) * place.lengths[0] / height - place.starts[0]
+            x = (j + 0.5) * place.lengths[1] / width - place.starts[1]
             if not (0 <= y <= size and 0 <= x <= size):
                 assert back[:, 0, i, j].isnan().all()
                 continue
@@ -203,3 +204,77 @@ def test_a_strip_is_refused_before_it_fills_the_memory():
 def test_what_is_not_a_fit_is_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
         Fit(**arguments)
+
+
+def volume(*shape, seed=0):
+    return torch.rand(2, *shape, generator=torch.Generator().manual_seed(seed))
+
+
+class TestVolumes:
+    @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+    @pytest.mark.parametrize("shape", [(3, 20, 14), (17, 6, 9), (8, 8, 8), (1, 5, 30)])
+    @pytest.mark.parametrize("size", [1, 5, 8])
+    def test_each_axis_is_resized_as_pillow_does(self, interpolation, shape, size):
+        image = volume(*shape)
+        want = antialiased(image, (size, size, size), interpolation == "bicubic").clamp(0, 1)
+        torch.testing.assert_close(Fit(interpolation=interpolation).image(image, size), want.float(), atol=2e-6, rtol=0)
+
+    @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest"])
+    @pytest.mark.parametrize("mode", ["squash", "crop", "pad"])
+    @pytest.mark.parametrize("crop", [1.0, 0.8])
+    def test_no_axis_is_special(self, mode, crop, interpolation):
+        fit, image, mask = Fit(mode, crop, interpolation), volume(9, 16, 12), volume(9, 16, 12, seed=1)[:1] > 0.98
+        for axes in ((0, 2, 1, 3), (0, 3, 2, 1), (0, 2, 3, 1)):
+            turned = fit.image(image.permute(axes), 8)
+            torch.testing.assert_close(turned, fit.image(image, 8).permute(axes), atol=1e-5, rtol=0)
+            assert torch.equal(fit.mask(mask.permute(axes), 8), fit.mask(mask, 8).permute(axes))
+
+    @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest"])
+    @pytest.mark.parametrize("mode", ["squash", "crop", "pad"])
+    def test_equal_slices_are_that_of_the_picture(self, mode, interpolation):
+        """In a volume as deep as its shorter or longer side, so that the depth is neither cut nor padded."""
+        fit, image = Fit(mode, 0.9, interpolation), picture(12, 16)
+        deep = image[:, None].expand(-1, 12 if mode == "crop" else 16, -1, -1)
+        torch.testing.assert_close(fit.image(deep, 9), fit.image(image, 9)[:, None].expand(-1, 9, -1, -1), atol=1e-6, rtol=0)
+
+    @given(sides, sides, sides, st.integers(1, 12), fits)
+    @settings(max_examples=40, deadline=None)
+    def test_any_volume_becomes_a_cube_in_range(self, depth, height, width, size, fit):
+        image = volume(depth, height, width)
+        if fit.mode == "crop" and max(depth, height, width) > 10 * min(depth, height, width):
+            return
+        out = fit.image(image, size)
+        assert out.shape == (2, size, size, size)
+        assert 0 <= out.min() <= out.max() <= 1
+        mask = fit.mask(image[:1] > 0.5, size)
+        assert mask.shape == (1, size, size, size)
+        assert mask.dtype == torch.bool
+        back = fit.restore(out[:, None], (depth, height, width))
+        assert back.shape == (2, 1, depth, height, width)
+
+    @pytest.mark.parametrize("fit", FITS, ids=str)
+    def test_restored_positions_are_those_that_the_voxels_came_from(self, fit):
+        shape, size = (5, 9, 7), 6
+        middles = torch.arange(size) + 0.5
+        back = fit.restore(torch.stack(torch.meshgrid(middles, middles, middles, indexing="ij"))[:, None], shape)
+        place = fit._place(shape, size)
+        for index in np.ndindex(shape):
+            point = [
+                (i + 0.5) * length / side - start
+                for i, side, length, start in zip(index, shape, place.lengths, place.starts, strict=True)
+            ]
+            found = back[(slice(None), 0, *index)]
+            if any(not 0 <= x <= size for x in point):
+                assert found.isnan().all()
+            else:
+                np.testing.assert_allclose(found, [min(max(x, 0.5), size - 0.5) for x in point], atol=1e-4)
+
+    def test_a_lesion_of_one_voxel_survives(self):
+        mask = torch.zeros(1, 40, 60, 50, dtype=torch.bool)
+        mask[0, 20, 30, 25] = True
+        for fit in FITS:
+            assert 1 <= fit.mask(mask, 7).sum() <= 8
+
+    def test_a_strip_is_refused_before_it_fills_the_memory(self):
+        with pytest.raises(ValueError, match="a picture of 500x1x300 pixels is too elongated for fit 'crop'"):
+            Fit("crop").image(torch.rand(1, 300, 1, 500), 64)

@@ -1,3 +1,4 @@
+from .adapter import Samples as Samples
 from .box_table import BoxTableSamples as BoxTableSamples
 from .coco import CocoSamples as CocoSamples
 from .folders import ImageFolderSamples as ImageFolderSamples

@@ -47,7 +47,8 @@ def read_class_folders(
     if not folder_of:
         raise FileNotFoundError(f"no class folder of '{shown(root)}' holds an image ({', '.join(ENDINGS)}).")
     folders = sorted(set(folder_of.values()))
-    _refuse_other_layouts(folders, pictures.mask_folders, classes, root)
+    if not set(folders) <= set(classes or ()):
+        _refuse_other_layouts(folders, pictures, root)
     if classes is None:
         names = tuple(pictures.folders)
         numbers = class_numbers(names)
@@ -57,16 +58,15 @@ def read_class_folders(
     return names, {name: numbers[folder] for name, folder in folder_of.items()}
 
 
-def _refuse_other_layouts(folders: Sequence[str], masks: Sequence[str], classes: Sequence[str] | None, root: Path) -> None:
-    """Raise ValueError if folders are splits, or images and masks, instead of classes."""
-    if set(folders) <= set(classes or ()):
-        return
+def _refuse_other_layouts(folders: Sequence[str], pictures: Pictures, root: Path) -> None:
+    """Raise ValueError if folders are splits, or images and masks, instead of classes; warn where this is only likely."""
     splits = [folder for folder in folders if folder.lower() in _SPLITS]
     if len(splits) == len(folders):
         raise ValueError(
             f"image folder '{shown(root)}' holds the splits {listed(map(quoted, splits))}, not class folders; pass one of "
             f"them: '{shown(root / splits[0])}'."
         )
+    masks = pictures.mask_folders
     if masks and [folder.lower() for folder in folders] in (["image"], ["images"]):
         raise ValueError(
             f"image folder '{shown(root)}' holds the folders {listed(map(quoted, [*folders, *masks]))}, not class folders; "
@@ -74,8 +74,15 @@ def _refuse_other_layouts(folders: Sequence[str], masks: Sequence[str], classes:
         )
     if len(splits) > 1:
         warnings.warn(
-            f"the class folders {listed(map(quoted, splits))} of '{shown(root)}' are called like splits; if they "
-            "are, pass one of them.",
+            f"the class folders {listed(map(quoted, splits))} of '{shown(root)}' are called like splits; if they are, pass "
+            "one of them.",
+            stacklevel=4,
+        )
+    below = {name.split("/")[1] if name.count("/") > 1 else "" for name in pictures.names if "/" in name}
+    if len(folders) == 1 and len(below) > 1 and "" not in below:  # an archive that was unpacked into a folder of its name
+        warnings.warn(
+            f"image folder '{shown(root)}' has one class folder, {quoted(folders[0])}, with the folders "
+            f"{listed(map(quoted, sorted(below)), 80)}; if those are the classes, pass '{shown(root / folders[0])}'.",
             stacklevel=4,
         )
 

@@ -49,7 +49,8 @@ class Pictures(NamedTuple):
     def left_out_but(self, samples: Iterable[str]) -> dict[str, list[str]]:
         """Return what is left out, by the reason, if the given images are the samples; the others have no class."""
         used = set(samples)
-        return {**self.left_out, "no class": [name for name in self.names if name not in used]}
+        others = {**self.left_out, "no class": [name for name in self.names if name not in used]}
+        return {what: names for what, names in others.items() if names}
 
 
 def list_pictures(root: Path, masks: Path | None = None) -> Pictures:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torchvision
 from command import run
-from image_files import SIDE, draw
+from image_files import SIDE, draw, write
 from layouts import make_layouts
 
 from captum_softcam.cli import make_parser
-from captum_softcam.cli.data import reading_of
+from captum_softcam.cli.data import load_samples, reading_of
 from captum_softcam.cli.options import plain_options, restore_options
-from captum_softcam.data import Reading
+from captum_softcam.data import Fit, ImageFolderSamples, Reading, UnlabelledImages
 
 NAME = "shufflenet_v2_x0_5"
 CHEST = ["--masks", "masks", "--classes", "Edema,Pneumothorax"]
@@ -100,6 +101,45 @@ def test_what_does_not_go_together(checkpoint, options, sentence):
     assert done.code == 2
     assert sentence in done.err
     assert not Path("out").exists()
+
+
+class TestFolders:
+    """Which reader the files below --images choose."""
+
+    @pytest.fixture
+    def kind(self, tmp_path):
+        def kind(*names):
+            for name in names:
+                draw(tmp_path / name)
+            options = make_parser().parse_args(["compare", "--images", str(tmp_path), "--explain", "predicted"])
+            return load_samples(options, SimpleNamespace(image_size=8, fit=Fit()), None)
+
+        return kind
+
+    @pytest.mark.parametrize("name", ["__MACOSX/._a.png", ".cache/a.png", "masks/a.png"])
+    def test_hidden_folders_and_masks_are_no_classes(self, kind, name):
+        assert isinstance(samples := kind("a.png", name), UnlabelledImages)
+        assert samples.masked == ("masks" in name)
+
+    def test_a_folder_without_images_is_no_class(self, kind, tmp_path):
+        write(tmp_path / "tables/a.csv", "")
+        assert isinstance(samples := kind("a.png"), UnlabelledImages)
+        assert samples.found.left_out == {"no picture format": ["tables/a.csv"]}
+
+    def test_images_beside_class_folders_have_no_class(self, kind):
+        assert isinstance(samples := kind("a.png", "cat/1.png"), ImageFolderSamples)
+        assert (len(samples), samples.found.left_out) == (1, {"no class": ["a.png"]})
+
+    def test_nothing_to_choose_by(self, kind, tmp_path):
+        with pytest.raises(FileNotFoundError, match="holds no image"):
+            kind()
+        (tmp_path / "cat").mkdir()
+        with pytest.raises(FileNotFoundError, match="no class folder of"):
+            kind()
+        (tmp_path / "cat").rmdir()
+        tmp_path.rmdir()
+        with pytest.raises(FileNotFoundError, match="is not a directory"):
+            kind()
 
 
 READING = ["--window", "-1000,400", "--max-pixels", "500", "--mask-threshold", "0.5", "--mask-ignore", "255"]

@@ -1,6 +1,7 @@
 """The user's own folders: what is read, in which order, and the sentence for everything that is wrong with them."""
 
 import re
+import unicodedata
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from captum_softcam._imagenet import imagenet_names, wordnet_ids
-from captum_softcam.data import Fit, ImageFolderSamples, Sample, UnlabelledImages, read_image
+from captum_softcam.data import Fit, Found, ImageFolderSamples, LabelledImages, Sample, UnlabelledImages, read_image
 from captum_softcam.data.files import ENDINGS
 
 WIDTH, HEIGHT = 40, 32
@@ -159,6 +160,110 @@ class TestClasses:
         (images / "dog").rename(images / "2")
         assert ImageFolderSamples(images, size=8, classes=["cat", "eel", "dog", "cat"])[0].target == 2
 
+    def test_folders_are_called_in_one_way(self, tmp_path):
+        """Classes 1, 2, 3 and folders 0, 1, 2: folder 1 has the name of the first class and the number of the second."""
+        for name in "012":
+            draw(tmp_path / name / "1.png")
+        data = ImageFolderSamples(tmp_path, size=8, classes=["1", "2", "3"])
+        assert {sample.identifier[0]: sample.target for sample in data} == {"0": 0, "1": 1, "2": 2}
+        (tmp_path / "1").rename(tmp_path / "03")
+        text = message(ValueError, lambda: ImageFolderSamples(tmp_path, classes=["1", "2", "3", "4"]))
+        assert text == (
+            f"folder '{tmp_path}/2' could be the class '2' by its name or '3' by its number, as the other folders; name all "
+            "after the classes."
+        )
+
+    def test_names_and_numbers_are_not_mixed(self, images):
+        (images / "dog").rename(images / "1")
+        text = message(ValueError, lambda: ImageFolderSamples(images, classes=["cat", "dog"]))
+        assert text == (
+            f"folder '{images}/1' is called by a number, but 'cat' by a name; name all folders after the classes, or number "
+            "all of them."
+        )
+
+    @pytest.mark.parametrize("classes", [["cat", "dog", "eel"], ["a", "b", "c"]], ids=["names", "numbers"])
+    def test_two_folders_are_not_one_class(self, images, classes):
+        first, second = ("Cat", "cat") if "cat" in classes else ("1", "01")
+        (images / "cat").rename(images / first)
+        (images / "dog").rename(images / second)
+        for read in (ImageFolderSamples, LabelledImages.from_folders):
+            text = message(ValueError, lambda read=read: read(images, classes=classes))
+            names = ", ".join(map(repr, sorted([first, second])))
+            assert (
+                text
+                == f"the folders {names} of '{images}' are all the class '{classes[int('cat' not in classes)]}'; "
+                + ("join or rename them.")
+            )
+
+    @pytest.mark.parametrize("name", ["Cat", "CAT"])
+    def test_case_does_not_count_if_it_makes_no_difference(self, images, name):
+        (images / "cat").rename(images / name)
+        assert ImageFolderSamples(images, size=8, classes=["dog", "cat"])[1].target == 1
+        assert LabelledImages.from_folders(images, ["dog", "cat"]).counts() == {"dog": 3, "cat": 2}
+        text = message(ValueError, lambda: ImageFolderSamples(images, classes=["dog", "cat", "cAT"]))
+        assert text.startswith(f"folder '{images}/{name}' is none of the model's 3 classes; ")
+
+    def test_the_form_of_unicode_does_not_count(self, images):
+        (images / "cat").rename(images / unicodedata.normalize("NFD", "Bär"))
+        data = ImageFolderSamples(images, size=8, classes=["dog", unicodedata.normalize("NFC", "Bär")])
+        assert data[1].target == 1
+
+    def test_training_and_comparison_know_the_same_names(self, images):
+        (images / "cat").rename(images / "2")
+        (images / "dog").rename(images / "0")
+        assert LabelledImages.from_folders(images, ["dog", "eel", "cat"]).counts() == {"dog": 3, "eel": 0, "cat": 2}
+        (images / "0").rename(images / "n01440764")
+        (images / "2").rename(images / "sea snake")
+        data = LabelledImages.from_folders(images, imagenet_names())
+        assert {name: count for name, count in data.counts().items() if count} == {"tench": 3, "sea snake": 2}
+
+    def test_a_folder_without_images_need_not_be_a_class(self, images):
+        (images / "logs").mkdir()
+        assert ImageFolderSamples(images, classes=["dog", "cat"]).classes == ("dog", "cat")
+
+
+class TestLayouts:
+    """Folders that are no classes."""
+
+    @pytest.mark.parametrize("names", [("test", "train"), ("Training", "Validation"), ("train",)])
+    def test_splits_are_refused(self, tmp_path, names):
+        for name in names:
+            draw(tmp_path / name / "cat/1.png")
+        for read in (ImageFolderSamples, LabelledImages.from_folders):
+            assert message(ValueError, lambda read=read: read(tmp_path)) == (
+                f"image folder '{tmp_path}' holds the splits {', '.join(map(repr, names))}, not class folders; pass one of "
+                f"them: '{tmp_path}/{names[0]}'."
+            )
+        assert ImageFolderSamples(tmp_path / names[0]).classes == ("cat",)
+        assert ImageFolderSamples(tmp_path, classes=["bus", *names]).classes == ("bus", *names)
+
+    def test_class_folders_that_may_be_splits(self, tmp_path):
+        for name in ("train", "test", "bus"):
+            draw(tmp_path / name / "1.png")
+        with pytest.warns(
+            UserWarning, match=f"class folders 'test', 'train' of '{tmp_path}' are called like splits; if they"
+        ):
+            assert len(ImageFolderSamples(tmp_path).classes) == 3
+
+    def test_one_folder_too_high(self, images):
+        with pytest.warns(UserWarning, match=f"one class folder, 'images', with the folders 'cat', 'dog'; .* '{images}'"):
+            ImageFolderSamples(images.parent)
+
+    def test_images_and_masks_are_refused(self, tmp_path):
+        for kind in ("images", "masks"):
+            draw(tmp_path / kind / "1.png")
+        for arguments in ([tmp_path], [tmp_path, tmp_path / "masks"]):
+            assert message(ValueError, lambda arguments=arguments: ImageFolderSamples(*arguments)) == (
+                f"image folder '{tmp_path}' holds the folders 'images', 'masks', not class folders; pass "
+                f"'{tmp_path}/images' as images and '{tmp_path}/masks' as masks."
+            )
+        assert UnlabelledImages(tmp_path).masked == UnlabelledImages(tmp_path / "images", tmp_path / "masks").masked == 1
+
+    def test_images_beside_the_class_folders_have_no_class(self, images):
+        draw(images / "e.png")
+        for data in (ImageFolderSamples(images), LabelledImages.from_folders(images)):
+            assert (len(data), data.found.files, data.found.left_out) == (5, 6, {"no class": ["e.png"]})
+
 
 class TestUnlabelled:
     def test_all_images_below_the_folder(self, images):
@@ -212,6 +317,45 @@ class TestMasks:
             "cat/x.1.png": False,
             "cat/x.2.png": True,
         }
+
+    def test_two_candidates_are_refused(self, images, masks):
+        draw(masks / "cat/y.tif", spot())
+        text = message(ValueError, lambda: ImageFolderSamples(images, masks))
+        assert text.startswith(f"image '{images}/cat/y.png' could have the masks cat/y.png, cat/y.tif; keep one of them, or")
+
+    @pytest.mark.parametrize("passed", [False, True])
+    def test_masks_beside_the_images(self, images, passed):
+        draw(images / "cat/y_mask.png", spot())
+        draw(images / "cat/y_mask_1.png", spot(row=20))
+        draw(images / "cat/gone_mask.png", spot())
+        data = ImageFolderSamples(images, images if passed else None, WIDTH)
+        assert (len(data), data.masked) == (5, 1)
+        assert data[0].mask.sum() >= 2
+        assert data.found == Found(5, 3, {"mask without picture": ["cat/gone_mask.png"]})
+
+    def test_masks_in_their_folder_go_before_those_beside_the_images(self, images, masks):
+        draw(images / "cat/z_mask.png", spot())
+        data = ImageFolderSamples(images, masks)
+        assert data.masked == 2
+        assert data.found == Found(5, 3, {"mask beside its picture, not in the folder of masks": ["cat/z_mask.png"]})
+
+    def test_a_folder_of_masks_below_that_of_the_images(self, images, masks):
+        masks.rename(images / "regions")
+        data = ImageFolderSamples(images, images / "regions")
+        assert (data.classes, data.masked, data.found) == (("cat", "dog"), 2, Found(5, 2))
+
+    def test_a_mask_beside_its_image_is_not_trained_on(self, images):
+        draw(images / "cat/y_mask.png", spot())
+        data = LabelledImages.from_folders(images)
+        assert (data.counts(), data.found) == ({"cat": 2, "dog": 3}, Found(5, 1))
+
+    def test_everything_is_used_or_listed(self, images, masks):
+        draw(masks / "cat/gone.png", spot())
+        (masks / "notes.txt").touch()
+        (images / "cat/scan.heic").touch()
+        assert ImageFolderSamples(images, masks).found == Found(
+            6, 3, {"no picture format": ["cat/scan.heic", "notes.txt"], "mask without picture": ["cat/gone.png"]}
+        )
 
     @pytest.mark.parametrize("size", [8, 20, 32, 64])
     def test_small_regions_survive_and_stay_in_place(self, tmp_path, size):
@@ -275,3 +419,5 @@ class TestMessages:
         assert text == (
             f"mask folder '{tmp_path}/masks' has no mask for any image; expected e.g. '{tmp_path}/masks/cat/y.png'."
         )
+        text = message(ValueError, lambda: ImageFolderSamples(images, images))
+        assert text == f"mask folder '{images}' has no mask for any image; expected e.g. '{images}/cat/y_mask.png'."

@@ -1,0 +1,225 @@
+"""Turn arrays, tensors and Pillow's images of any data set into images and masks; every error names the sample."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image, ImageOps
+from torch import Tensor
+
+from captum_softcam._names import listed, quoted, shown
+from captum_softcam.data.files import ENDINGS
+from captum_softcam.data.images import Reading, orientation_of, read_image, upright
+from captum_softcam.data.masks import MaskFiles
+
+__all__ = ["CHANNELS", "Channels", "described", "image_of", "is_file", "is_picture", "mask_of"]
+
+Channels = Literal["first", "last", "none"]
+CHANNELS = ("first", "last", "none")
+
+_SIGNAL, _PICTURE, _VOLUME = 2, 3, 4  # dimensions, with channels
+_FEW = 4  # channels of a picture, with transparency
+_SPECTRAL = 16  # channels of a satellite, and leads of an electrocardiogram
+_BYTE = 255
+_QUARTER_TURN = 5  # the first of the orientations that exchange height and width
+_TYPES = {"u1": np.uint8, "u2": np.uint16, "i2": np.int16}
+_WIDE = {"b": np.bool_, "u": np.int64, "i": np.int64, "f": np.float32}  # in the byte order of this machine
+_SLACK = 0.1  # bicubic interpolation overshoots by that much; normalised images by far more
+
+
+def is_picture(value: object) -> bool:
+    """Check whether a value can be an image or a mask in memory, and not a class or several."""
+    return isinstance(value, Image.Image) or (isinstance(value, (np.ndarray, Tensor)) and value.ndim >= 2)
+
+
+def is_file(value: object) -> bool:
+    """Check whether a value is the name of a picture file, by its ending."""
+    return isinstance(value, (str, Path)) and str(value).lower().endswith(tuple(ENDINGS))
+
+
+def described(value: object) -> str:
+    """Return in a few words what a value is, for error messages."""
+    match value:
+        case Image.Image():
+            return f"a PIL image of mode {value.mode} and {value.width}x{value.height} pixels"
+        case Tensor() | np.ndarray():
+            kind = "a tensor" if isinstance(value, Tensor) else "an array"
+            return f"{kind} {tuple(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
+        case Mapping():
+            return f"a dict with the keys {listed(value)}"
+        case tuple() | list():
+            items = "; ".join(map(described, value[:4])) + ("; …" if len(value) > 4 else "")
+            return f"a {type(value).__name__} of {len(value)} ({shown(items, 240)})"
+    return quoted(value)
+
+
+def image_of(value: object, place: str, channels: Channels | None, reading: Reading) -> Tensor:
+    """Return an image with its channels first, float32: a picture or volume in [0, 1], a signal as it is.
+
+    Args:
+        value (object): a PIL image, the name of a file, an array or a tensor.
+        place (str): the sample, for error messages.
+        channels (str): where an array has its channels. Default: where its shape says so
+        reading (Reading): how files are read, and what values become black and white.
+
+    Raises:
+        ValueError: if it is no image, its channels could be in several places, or its values cannot be shown.
+    """
+    if isinstance(value, (str, Path)):
+        return read_image(value, reading=reading)
+    if isinstance(value, Image.Image):
+        value, channels = _pixels(value), "last"
+    values = _channels_first(_tensor(value, place, "image"), channels, place)
+    if not values.float().isfinite().all():
+        raise ValueError(f"{place} has an image with values that are not finite; replace them in the data set.")
+    return values.float() if values.dim() == _SIGNAL else _scaled(values, place, reading)
+
+
+def mask_of(
+    value: object, image: Tensor, source: object, place: str, reading: Reading, parts: Sequence[int] = ()
+) -> Tensor | None:
+    """Return a mask (1, ...), bool; None if it shows nothing.
+
+    Args:
+        value (object): a PIL image, the name of a file, an array or a tensor (...), (1, ...) or (..., 1); None for no mask.
+        image (Tensor): (C, ...), its image.
+        source (object): what the image was made of; a mask of its stored pixels is turned with them.
+        place (str): the sample, for error messages.
+        reading (Reading): how masks are read.
+        parts (sequence of int): of which masks of several, (P, ...), the union is taken. Default: there is one mask
+    """
+    if value is None:
+        return None
+    if isinstance(value, (str, Path)):
+        file = Path(source) if isinstance(source, (str, Path)) else Path(place)
+        mask = MaskFiles((Path(value),), file, reading)(image)
+        return mask if mask.any() else None
+    size = tuple(image.shape[1:])
+    values = _tensor(np.array(ImageOps.exif_transpose(value)) if isinstance(value, Image.Image) else value, place, "mask")
+    values = values.float() if values.is_floating_point() else values.long()
+    values = _without_channel(values[list(parts)].amax(dim=0) if parts else values, size)
+    turned = size == tuple(values.shape[::-1]) != tuple(values.shape) and _orientation(source) >= _QUARTER_TURN
+    mask = _region(torch.from_numpy(upright(values.numpy(), _orientation(source))) if turned else values, reading)[None]
+    if tuple(mask.shape[1:]) != size:
+        raise ValueError(f"{place} has {described(value)} as its mask, and an image of {size}; both must have one size.")
+    return mask if mask.any() else None
+
+
+def _orientation(source: object) -> int:
+    """Return how the pixels of an image are stored, 1 to 8 as in EXIF."""
+    if isinstance(source, (str, Path)):
+        return orientation_of(Path(source))
+    return int(source.getexif().get(ExifTags.Base.Orientation, 1)) if isinstance(source, Image.Image) else 1
+
+
+def _pixels(image: Image.Image) -> np.ndarray[Any, Any]:
+    """Return the pixels (H, W, C) of an image as one sees it: RGB, of its own depth if that is more than 8 bits."""
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith(("I", "F")):  # Pillow would cut what is above 255
+        return np.repeat(np.array(upright)[..., None], 3, axis=2)
+    return np.array(upright.convert("RGB"))
+
+
+def _tensor(value: object, place: str, kind: str) -> Tensor:
+    if isinstance(value, Tensor):  # also one of torchvision's or MONAI's, which carry more than values
+        found = value.detach().as_subclass(Tensor).cpu()
+    elif isinstance(value, np.ndarray) and value.dtype.kind in _WIDE:
+        found = torch.from_numpy(value.astype(_TYPES.get(value.dtype.str[1:], _WIDE[value.dtype.kind])))
+    else:
+        raise ValueError(
+            f"{place} has {described(value)} as its {kind}; expected a PIL image, a file, an array or a tensor (of lists of "
+            "Hugging Face: dataset.with_format('numpy'))."
+        )
+    if found.is_complex() or found.is_sparse or not found.numel():
+        raise ValueError(f"{place} has {described(value)} as its {kind}; expected real numbers, all of them stored.")
+    return found
+
+
+def _channels_first(values: Tensor, channels: Channels | None, place: str) -> Tensor:
+    shape = tuple(values.shape)
+    where = channels or _guess(shape)
+    found = {"none": values[None], "last": values.movedim(-1, 0) if shape else values}.get(where or "", values)
+    if where is None or not _SIGNAL <= found.dim() <= _VOLUME:
+        raise ValueError(
+            f"{place} has an image of shape {shape}, which does not tell where its channels are; pass "
+            "channels='first' for (C, L), (C, H, W) or (C, D, H, W), 'last' or 'none'."
+        )
+    return found
+
+
+def _guess(shape: tuple[int, ...]) -> Channels | None:
+    """Return where the channels are if the shape leaves no doubt."""
+    if len(shape) == 2:
+        short, long = sorted(shape)
+        if shape[0] <= _SPECTRAL and shape[1] >= 8 * shape[0]:
+            return "first"
+        return "none" if long < 4 * short else None
+    if not _PICTURE <= len(shape) <= _VOLUME:
+        return None
+    for most in (_FEW, _SPECTRAL):
+        first = shape[0] <= most and (most == _FEW or shape[0] < min(shape[1:]))
+        last = shape[-1] <= most and (most == _FEW or shape[-1] < min(shape[:-1]))
+        if first or last:
+            return None if first and last else "first" if first else "last"
+    return None
+
+
+def _scaled(values: Tensor, place: str, reading: Reading) -> Tensor:
+    """Return values as float32 in [0, 1]."""
+    if values.dtype == torch.bool:
+        return values.float()
+    if values.dtype == torch.uint8:
+        return values.float() / _BYTE
+    floating, deep = values.is_floating_point(), values.dtype in (torch.uint16, torch.int16)
+    values = values.float()
+    low, high = (float(end) for end in torch.aminmax(values))
+    if reading.window is not None:
+        return _windowed(values, *reading.window)
+    if floating and low >= -_SLACK and high <= 1 + _SLACK:
+        return values.clamp(0, 1)
+    if deep:
+        warnings.warn(
+            "images of 16 bits are shown from their smallest to their largest value; pass reading=Reading(window=(low, "
+            "high)) to fix what becomes black and white.",
+            stacklevel=1,
+        )
+        return _windowed(values, low, high)
+    if not floating and low >= 0 and high <= _BYTE:
+        return values / _BYTE
+    raise ValueError(f"{place} has an image with values from {low:.3g} to {high:.3g}; {_way_out(low, high)}.")
+
+
+def _windowed(values: Tensor, low: float, high: float) -> Tensor:
+    return ((values - low) / max(high - low, 1e-30)).clamp(0, 1)
+
+
+def _way_out(low: float, high: float) -> str:
+    if low >= 0 and high <= _BYTE:
+        return "expected [0, 1]: divide by 255, in torchvision by ToDtype(torch.float32, scale=True)"
+    if low < 0 and high < _BYTE:
+        return (
+            "expected [0, 1]: take Normalize out of the data set's transforms and pass it as normalize, because maps are "
+            "shown on the image itself; or pass reading=Reading(window=(low, high)) with the values that become 0 and 1"
+        )
+    return "expected [0, 1]: pass reading=Reading(window=(low, high)) with the values that become 0 and 1"
+
+
+def _without_channel(values: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Return a mask without its axis of channels; a pixel of a colour picture belongs to it by any of its colours."""
+    if values.dim() == len(size) + 1 and tuple(values.shape) != size:
+        if values.shape[0] == 1:
+            return values[0]
+        if values.shape[-1] == 1 or (tuple(values.shape[:-1]) == size and values.shape[-1] in (3, 4)):
+            return values[..., :3].amax(dim=-1)
+    return values
+
+
+def _region(values: Tensor, reading: Reading) -> Tensor:
+    known = torch.ones_like(values, dtype=torch.bool) if reading.ignore is None else values != reading.ignore
+    top = values[known].max() if known.any() else 0
+    return (values > max(0.0, (reading.threshold or 0.0) * float(top))) & known
