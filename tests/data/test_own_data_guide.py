@@ -51,4 +51,4 @@ def test_no_patient_is_on_both_sides(tmp_path, monkeypatch):
 
 
 def test_all_blocks_are_looked_at():
-    assert len(BLOCKS) == 13
+    assert len(BLOCKS) == 15
