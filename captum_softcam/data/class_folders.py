@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from captum_softcam._imagenet import other_names
 from captum_softcam._names import closest, listed, quoted, shown
-from captum_softcam.data.files import ENDINGS, folded
+from captum_softcam.data.files import ENDINGS, as_text, folded
 from captum_softcam.data.pairs import Pictures
 from captum_softcam.data.samples import class_numbers
 
@@ -50,8 +50,8 @@ def read_class_folders(
     if not set(folders) <= set(classes or ()):
         _refuse_other_layouts(folders, pictures, root)
     if classes is None:
-        names = tuple(pictures.folders)
-        numbers = class_numbers(names)
+        names = tuple(map(as_text, pictures.folders))
+        numbers = class_numbers(pictures.folders)
     else:
         names = tuple(classes)
         numbers = _folder_numbers(folders, names, root)

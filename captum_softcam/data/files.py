@@ -16,6 +16,7 @@ __all__ = [
     "ENDINGS",
     "NIFTI_ENDINGS",
     "Listing",
+    "as_text",
     "existing_file",
     "existing_folder",
     "folded",
@@ -146,6 +147,11 @@ def without_ending(name: str) -> str:
 def folded(name: str) -> str:
     """Return a name in the form in which names that differ in case or in their form of Unicode are equal."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def as_text(name: str) -> str:
+    r"""Return a name that can be written to a file: bytes of it that are not UTF-8 become text, as ``\udce9``."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def image_files(folder: Path) -> list[Path]:

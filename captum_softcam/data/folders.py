@@ -9,7 +9,7 @@ from pathlib import Path
 from captum_softcam._fit import Fit
 from captum_softcam._names import shown
 from captum_softcam.data.class_folders import read_class_folders
-from captum_softcam.data.files import ENDINGS, list_images, without_ending
+from captum_softcam.data.files import ENDINGS, as_text, list_images, without_ending
 from captum_softcam.data.images import Reading
 from captum_softcam.data.inventory import Found
 from captum_softcam.data.masks import MaskFiles
@@ -120,7 +120,7 @@ def _entries(
 ) -> Iterator[ImageEntry]:
     for name, label in labels.items():
         file, paths = root / name, masks.get(name)
-        yield ImageEntry(file, label, name, None if paths is None else MaskFiles(paths, file, reading))
+        yield ImageEntry(file, label, as_text(name), None if paths is None else MaskFiles(paths, file, reading))
 
 
 def _masks(

@@ -9,7 +9,15 @@ from image_files import draw, message, write
 from PIL import Image
 
 from captum_softcam.data import ImageFolderSamples, LabelledImages, UnlabelledImages
-from captum_softcam.data.files import DICOM_ENDINGS, ENDINGS, NIFTI_ENDINGS, image_files, list_images, without_ending
+from captum_softcam.data.files import (
+    DICOM_ENDINGS,
+    ENDINGS,
+    NIFTI_ENDINGS,
+    as_text,
+    image_files,
+    list_images,
+    without_ending,
+)
 from captum_softcam.data.images import FORMATS
 
 
@@ -162,9 +170,10 @@ class TestNames:
         draw(tmp_path / "i" / name[:8] / name)
         draw(tmp_path / "m" / name[:8] / name)
         samples = ImageFolderSamples(tmp_path / "i", tmp_path / "m", 8)
-        assert (samples[0].identifier, samples.masked) == (f"{name[:8]}/{name}", 1)
+        assert (samples[0].identifier, samples.masked) == (as_text(f"{name[:8]}/{name}"), 1)
         assert UnlabelledImages(tmp_path / "i", size=8)[0].image.shape == (3, 8, 8)
-        assert LabelledImages.from_folders(tmp_path / "i").counts() == {name[:8]: 1}
+        assert LabelledImages.from_folders(tmp_path / "i").counts() == {as_text(name[:8]): 1}
+        assert samples[0].identifier.encode() + samples.classes[0].encode(), "they are written to files of text"
 
     def test_messages_stay_on_one_line(self, tmp_path, name):
         write(tmp_path / name, "no picture")
