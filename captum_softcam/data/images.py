@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import math
-import struct
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, TiffImagePlugin
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from captum_softcam._fit import Fit
 from captum_softcam._names import quoted, reason, shown
 from captum_softcam.data.files import existing_file
-from captum_softcam.data.medical import medical_format, read_medical
+from captum_softcam.data.greys import check_pixels, own_range, spread
+from captum_softcam.data.headers import Header, read_header, recognised
+from captum_softcam.data.medical import medical_format, medical_size, read_medical
 
 __all__ = [
     "Fit",
@@ -36,10 +37,6 @@ __all__ = [
     "upright",
 ]
 
-FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-"""Formats that are read, whatever the ending: Pillow by itself would run Ghostscript for PostScript named ``a.png``."""
-
-_ORIENTATION = 0x0112
 _TURNS = {  # of stored pixels to upright ones, by the number in EXIF
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -51,8 +48,17 @@ _TURNS = {  # of stored pixels to upright ones, by the number in EXIF
 }
 _ONE_AT_A_TIME = Lock()
 
+_OWN_RANGE = (
+    "a picture of more than 8 bits has no window: its lowest value is black and its highest one white, in each file by "
+    "itself; pass window=(LOW, HIGH) of Reading (--window LOW,HIGH) to show all files alike."
+)
+_NO_WINDOW = "a picture of 8 bits or in colour is read as it is; the window (--window) is for greys of more than 8 bits."
+_UPPER_BITS = "a picture of 16 bits per channel that is not plain grey is read with the upper 8 bits of each channel."
+_FIRST_PAGE = "a file has several pages or frames, of which the first is read."
+_NOT_A_NUMBER = "a picture has pixels that are not a number (NaN); they are black."
+
 _Value = TypeVar("_Value", bound=np.generic)
-_Result = TypeVar("_Result")
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,9 @@ class Reading:
 def read_image(path: str | Path, size: int | None = None, fit: Fit = Fit(), reading: Reading = Reading()) -> Tensor:
     """Read an image file as RGB, upright as its EXIF orientation says; transparency is dropped.
 
+    Greys of more than 8 bits, among them floating-point numbers, become [0, 1] by the window of ``reading``; NaN is black.
+    What is not expected of a file, such as several pages, is said by a warning.
+
     Args:
         path (path): the file: JPEG, PNG, TIFF, WebP, BMP, GIF, JPEG 2000, PPM or DICOM, by its content, or NIfTI.
         size (int): side in pixels of the square that the image becomes. Default: its own size
@@ -111,14 +120,17 @@ def read_image(path: str | Path, size: int | None = None, fit: Fit = Fit(), read
     Raises:
         FileNotFoundError: if there is no such file.
         ImportError: if pydicom or nibabel is missing, ``pip install 'captum-softcam[medical]'``.
-        ValueError: if it cannot be read as an image of 8 bits per channel, or holds more pixels than ``reading`` allows.
+        ValueError: if it cannot be read as an image, or holds more pixels than ``reading`` allows.
     """
     path = Path(path)
     if medical_format(path):
         image = read_medical(path, "image", reading.window, reading.max_pixels)
     else:
-        pixels = np.array(open_image(path, "image", "RGB", reading))
-        image = torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255)
+        file = open_image(path, "image", "RGB", reading)
+        if file.mode == "RGB":
+            image = torch.from_numpy(np.array(file)).permute(2, 0, 1).float().div_(255)
+        else:
+            image = _shades(file, path, reading.window)
     return image if size is None else fit.image(image, size)
 
 
@@ -128,54 +140,34 @@ def open_image(path: Path, kind: str, mode: str | None = None, reading: Reading 
     Args:
         path (path): the file; its content decides on the format, which has to be one of ``FORMATS``.
         kind (str): what the error message calls a missing or broken file.
-        mode (str): mode of Pillow to convert to; ``"RGB"`` requires 8 bits per channel. Default: the file's own
+        mode (str): mode of Pillow to convert to; ``"RGB"`` leaves greys of more than 8 bits as they are. Default: the file's
+            own
         reading (Reading): how the file is read. Default: as it is
     """
-    existing_file(path, kind)
-    limit = _most_pixels(reading)
-    try:
-        image = _quietly(partial(_decoded, path, mode, limit))
-    except Exception as error:  # a broken file makes Pillow raise almost anything
-        raise ValueError(f"{kind} '{shown(path)}' cannot be read ({reason(error)}); repair or remove it.") from error
-    _check_pixels(image.width * image.height, limit, f"{kind} '{shown(path)}'")
-    deep = mode == "RGB" and image.mode != mode
-    if deep:
-        raise ValueError(
-            f"{kind} '{shown(path)}' has more than 8 bits per channel (mode {image.mode}); convert it to 8 bits."
-        )
-    return image
+    header = _header(path, kind, reading)
+    _warn(header, reading, greys=mode == "RGB")
+    with _naming(path, kind):
+        return _quietly(partial(_decoded, path, mode, header.orientation))
 
 
-def image_shape(path: Path, reading: Reading = Reading(), *, turned: bool = True) -> tuple[int, ...]:
-    """Return height and width of an image from its header.
-
-    Cost: the header is read; of a PNG file that is not square perhaps the whole, unless ``turned`` is False.
-
-    Args:
-        path (path): the file.
-        reading (Reading): how the file is read. Default: as it is
-        turned (bool): whether the shape is that of the upright image; False for that of the stored pixels. Default: True
+def image_shape(path: Path, reading: Reading = Reading()) -> tuple[int, ...]:
+    """Return height and width (of volumes depth first) of a file from its header, and warn as :func:`read_image` does.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: for what :func:`read_image` refuses, as far as the header shows it.
     """
-    existing_file(path, "image")
-    try:
-        height, width = _quietly(partial(_stored_shape, path))
-    except Exception as error:  # as in open_image
-        raise ValueError(f"image '{shown(path)}' cannot be read ({reason(error)}); repair or remove it.") from error
-    _check_pixels(height * width, _most_pixels(reading), f"image '{shown(path)}'")
-    return (width, height) if turned and height != width and orientation_of(path) >= 5 else (height, width)
+    if medical_format(path):
+        return medical_size(path, "image", reading.max_pixels)
+    header = _header(path, "image", reading)
+    _warn(header, reading, greys=True)
+    return (header.width, header.height) if header.orientation >= 5 else (header.height, header.width)
 
 
 def orientation_of(file: Path) -> int:
-    """Return how the pixels of an image file are stored, 1 to 8 as in EXIF; 1, upright, if it does not say, or is no image.
-
-    Cost: the header is read, of a PNG file perhaps the whole.
-    """
+    """Return how an image file is stored, 1 to 8 as in EXIF; 1, upright, if it does not say or is not an image."""
     with suppress(Exception):
-        return _quietly(partial(_stated_orientation, file))
+        return _quietly(partial(_read_header, file)).orientation
     return 1
 
 
@@ -229,7 +221,28 @@ def _is_window(window: tuple[float, float]) -> bool:
         return False
 
 
-def _quietly(read: Callable[[], _Result]) -> _Result:
+def _header(path: Path, kind: str, reading: Reading) -> Header:
+    """Read the header of a file, or raise ValueError if it is none or states too many pixels."""
+    existing_file(path, kind)
+    with _naming(path, kind):
+        header = _quietly(partial(_read_header, path))
+    check_pixels(header.width * header.height, path, kind, reading.max_pixels)
+    return header
+
+
+@contextmanager
+def _naming(path: Path, kind: str) -> Iterator[None]:
+    try:
+        yield
+    except UnidentifiedImageError as error:
+        raise ValueError(
+            f"{kind} '{shown(path)}' has a format that is not read ({reason(error)}); convert it to PNG or JPEG."
+        ) from error
+    except Exception as error:  # a broken file makes Pillow raise almost anything
+        raise ValueError(f"{kind} '{shown(path)}' cannot be read ({reason(error)}); repair or remove it.") from error
+
+
+def _quietly(read: Callable[[], _Read]) -> _Read:
     """Read a file although Pillow warns of damage beside the pixels, such as in EXIF, and warnings are errors."""
     try:
         return read()
@@ -240,15 +253,16 @@ def _quietly(read: Callable[[], _Result]) -> _Result:
             return read()
 
 
-def _decoded(path: Path, mode: str | None, limit: float) -> Image.Image:
-    """Return an image, upright and in another mode, or only its header if it has too many pixels."""
+def _read_header(path: Path) -> Header:
     with open(path, "rb") as stream:
-        file = _recognised(stream)
-        if file.width * file.height > limit:
-            return file
+        return read_header(recognised(stream), stream)
+
+
+def _decoded(path: Path, mode: str | None, orientation: int) -> Image.Image:
+    with open(path, "rb") as stream:
+        file = recognised(stream)
         file.load()
-        # Pillow turns TIFF itself
-        turn = None if file.format == "TIFF" else _TURNS.get(_orientation(file))
+        turn = None if file.format == "TIFF" else _TURNS.get(orientation)  # Pillow turns TIFF itself
         image = file if turn is None else file.transpose(turn)
         if mode is None or (mode == "RGB" and image.mode.startswith(("I", "F"))):  # Pillow would cut what is above 255
             return image
@@ -256,54 +270,25 @@ def _decoded(path: Path, mode: str | None, limit: float) -> Image.Image:
         return image.convert(mode)
 
 
-def _check_pixels(pixels: int, limit: float, name: str) -> None:
-    if pixels > limit:
-        raise ValueError(
-            f"{name} has {pixels} pixels, more than {limit}; make it smaller, because the map of a network is far coarser, "
-            f"or lift the limit by Reading(max_pixels={pixels}), on the command line --max-pixels {pixels}."
-        )
+def _warn(header: Header, reading: Reading, *, greys: bool) -> None:
+    """Warn of what is not expected of a file, by texts without its name, so that Python shows each once."""
+    if header.pages:
+        warnings.warn(_FIRST_PAGE, stacklevel=1)
+    if greys and header.cut:
+        warnings.warn(_UPPER_BITS, stacklevel=1)
+    if greys and header.deep and reading.window is None:
+        warnings.warn(_OWN_RANGE, stacklevel=1)
+    if greys and not header.deep and reading.window is not None:
+        warnings.warn(_NO_WINDOW, stacklevel=1)
 
 
-def _stored_shape(path: Path) -> tuple[int, int]:
-    with open(path, "rb") as stream:
-        file = _recognised(stream)
-        if isinstance(file, TiffImagePlugin.TiffImageFile):  # newer versions of Pillow give the size of the upright image
-            return file.tag_v2[TiffImagePlugin.IMAGELENGTH], file.tag_v2[TiffImagePlugin.IMAGEWIDTH]
-        return file.height, file.width
-
-
-def _stated_orientation(path: Path) -> int:
-    with open(path, "rb") as stream:
-        return _orientation(_recognised(stream))
-
-
-def _recognised(stream: IO[bytes]) -> ImageFile.ImageFile:
-    """Return an image file whose pixels are not read yet."""
-    # Not Image.open, whose limit on pixels can only be lifted for all threads of the process.
-    prefix = stream.read(16)
-    Image.init()
-    for name in FORMATS:
-        factory, accept = Image.OPEN[name]
-        fits = accept is None or accept(prefix)
-        if fits and not isinstance(fits, str):  # a text says that Pillow was built without this format
-            stream.seek(0)
-            with suppress(SyntaxError, IndexError, TypeError, struct.error):  # as Image.open does
-                return factory(stream, "")
-    raise ValueError("it is not an image of a known format")
-
-
-def _most_pixels(reading: Reading) -> float:
-    if reading.max_pixels is not None:
-        return reading.max_pixels
-    # Pillow warns of files above its limit, and refuses those of twice as many pixels
-    return math.inf if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        value: Any = image.getexif().get(_ORIENTATION, 1)
-    except Warning:
-        raise
-    except Exception:  # a damaged block does not concern the pixels
-        return 1
-    return int(value) if isinstance(value, int) and value in _TURNS else 1
+def _shades(file: Image.Image, path: Path, window: tuple[float, float] | None) -> Tensor:
+    values: NDArray[Any] = np.asarray(file)
+    finite = np.isfinite(values)
+    with _naming(path, "image"):
+        shades = own_range(values, finite) if window is None else spread(values, *window)
+    unknown = np.isnan(values)
+    if unknown.any():
+        warnings.warn(_NOT_A_NUMBER, stacklevel=1)
+        shades[unknown] = 0
+    return torch.from_numpy(shades).expand(3, -1, -1).contiguous()

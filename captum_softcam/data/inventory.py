@@ -196,7 +196,6 @@ def look(items: Sequence[Item], reading: Reading, *, decode: bool = False, show_
         show_progress (bool): show a progress bar on stderr if it takes more than a second. Default: False
     """
     shapes: dict[Path, tuple[int, ...]] = {}
-    masked = {item.file for item in items if isinstance(item.mask, MaskFiles)}
     seen, notes, others = Seen({}, [], {}), defaultdict[str, dict[str, None]](dict), []
     bar = partial(tqdm, delay=1, disable=not show_progress, leave=False)
     broken = _undecodable(list({item.file for item in items}), reading, bar) if decode else {}
@@ -205,7 +204,7 @@ def look(items: Sequence[Item], reading: Reading, *, decode: bool = False, show_
         for place, item in enumerate(bar(items, desc="looking at files")):
             if item.file not in shapes and item.file not in broken:
                 try:
-                    shapes[item.file] = image_shape(item.file, reading, turned=item.file in masked)
+                    shapes[item.file] = image_shape(item.file, reading)
                 except (OSError, ValueError) as error:
                     broken[item.file] = str(error)
             if item.file in broken:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from captum_softcam._names import quoted, reason, shown
 from captum_softcam.data.files import DICOM_ENDINGS, NIFTI_ENDINGS, existing_file
+from captum_softcam.data.greys import check_pixels, own_range, spread
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
@@ -147,39 +147,6 @@ def _installed(path: Path, kind: str) -> Iterator[None]:
         raise ImportError(f"{kind} '{shown(path)}' needs {missing}; run: pip install 'captum-softcam[medical]'.") from error
 
 
-def _check_count(count: int, path: Path, kind: str, max_pixels: int | None) -> None:
-    """Raise ValueError for no pixels or too many, before memory for them is allocated."""
-    # Pillow warns of files above its limit and refuses those of twice as many pixels
-    most = max_pixels or 2 * (Image.MAX_IMAGE_PIXELS or count)
-    if count < 1:
-        raise ValueError(f"{kind} '{shown(path)}' has no pixels according to its header; repair or remove it.")
-    if count > most:
-        raise ValueError(
-            f"{kind} '{shown(path)}' has {count} pixels according to its header, more than {most}; make it smaller, or lift "
-            f"the limit by Reading(max_pixels={count}), on the command line --max-pixels {count}."
-        )
-
-
-def _spread(values: Values, black: float, white: float) -> Values:
-    """Map values linearly to [0, 1], float32; all to 0 if black is white."""
-    if not white > black:
-        return np.zeros(values.shape, np.float32)
-    if white - black > 1e37:  # their difference could exceed float32, or even be infinite
-        most = max(abs(black), abs(white))
-        values, black, white = values.astype(np.float64) / most, black / most, white / most
-    found = np.clip(values, black, white).astype(np.float32)
-    found -= np.float32(black)
-    found /= np.float32(white - black)
-    return found.clip(0, 1, out=found)  # because of the rounding of the two limits
-
-
-def _own_range(values: Values, counted: Values) -> Values:
-    if not counted.any():
-        raise ValueError("it has no value that is finite and not padding")
-    found = values if counted.all() else values[counted]
-    return _spread(values, float(found.min()), float(found.max()))
-
-
 # DICOM
 
 
@@ -202,7 +169,7 @@ def _dicom(path: Path, kind: str, max_pixels: int | None, header: bool = False) 
             f"{kind} '{shown(path)}' has {frames} frames; expected one: save each as a file of its own, or convert them to "
             "a volume of NIfTI, with dcm2niix for example."
         )
-    _check_count(rows * columns, path, kind, max_pixels)
+    check_pixels(rows * columns, path, kind, max_pixels)
     if colours not in (*_GREY, *_COLOUR):
         raise ValueError(
             f"{kind} '{shown(path)}' has the photometric interpretation {quoted(colours)}; expected {', '.join(_GREY)}, "
@@ -266,7 +233,7 @@ def _dicom_image(data: Dataset, window: Window | None) -> tuple[Values, Note]:
     depth = data.BitsStored
     if data.PhotometricInterpretation == "PALETTE COLOR":
         pixels, depth = _palette_colours(data, pixels)
-    return _spread(np.moveaxis(pixels[..., :3], -1, 0), 0, 2**depth - 1), ""
+    return spread(np.moveaxis(pixels[..., :3], -1, 0), 0, 2**depth - 1), ""
 
 
 def _palette_colours(data: Dataset, pixels: Values) -> tuple[Values, int]:
@@ -312,17 +279,17 @@ def _padding(data: Dataset, pixels: Values) -> Values:
 def _shades(data: Dataset, values: Values, window: Window | None, counted: Values) -> tuple[Values, Note]:
     """Return greys in [0, 1]: by the given window, by that of the file, or by its range; and which is not expected."""
     if window is not None:
-        return _spread(values, *window), ""
+        return spread(values, *window), ""
     if table := data.get("VOILUTSequence"):
         found, depth = _looked_up(values, table[0])
-        return _spread(found, 0, 2**depth - 1), "first window" if len(table) > 1 else ""
+        return spread(found, 0, 2**depth - 1), "first window" if len(table) > 1 else ""
     centers, widths = _numbers(data, "WindowCenter"), _numbers(data, "WindowWidth")
     if centers and widths and widths[0] > 0:
         shape = str(data.get("VOILUTFunction") or "LINEAR").upper()
         return _windowed(values, centers[0], widths[0], shape), "first window" if len(centers) > 1 else ""
     if _is_plain(data):
-        return _spread(values, 0, 2**data.BitsStored - 1), ""
-    return _own_range(values, counted), "own range"
+        return spread(values, 0, 2**data.BitsStored - 1), ""
+    return own_range(values, counted), "own range"
 
 
 def _is_plain(data: Dataset) -> bool:
@@ -342,7 +309,7 @@ def _windowed(values: Values, center: float, width: float, shape: str) -> Values
         raise ValueError(f"its window has the unknown function {quoted(shape)}")
     if width <= 0:  # a step
         return (values > center).astype(np.float32)
-    return _spread(values, center - width / 2, center + width / 2)
+    return spread(values, center - width / 2, center + width / 2)
 
 
 def _looked_up(values: Values, item: Dataset) -> tuple[Values, int]:
@@ -384,7 +351,7 @@ def _nifti(path: Path, kind: str, max_pixels: int | None) -> Nifti1Image:
             f"{kind} '{shown(path)}' has the shape {quoted(image.shape)}; expected an image (x, y), a volume (x, y, z) or "
             "several (x, y, z, channel)."
         )
-    _check_count(math.prod(_dimensions(image)), path, kind, max_pixels)
+    check_pixels(math.prod(_dimensions(image)), path, kind, max_pixels)
     return image
 
 
@@ -416,9 +383,9 @@ def _nifti_image(image: Nifti1Image, window: Window | None) -> tuple[Values, Not
     if values.ndim == 3 and not coloured:
         values = values[None]
     if values.dtype == np.uint8 and (coloured or window is None):  # as other pictures of 8 bits
-        return _spread(values, 0, 255), ""
+        return spread(values, 0, 255), ""
     finite = np.isfinite(values)
-    shades = _own_range(values, finite) if window is None else _spread(values, *window)
+    shades = own_range(values, finite) if window is None else spread(values, *window)
     shades[~finite] = 0
     if not finite.all():
         return shades, "not finite"

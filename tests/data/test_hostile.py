@@ -263,7 +263,7 @@ class TestXml:
 
 
 class TestPictures:
-    @pytest.mark.parametrize("kind", ["EPS", "PDF", "TGA", "PCX", "SGI", "ICNS", "DDS"])
+    @pytest.mark.parametrize("kind", ["EPS", "TGA", "PCX", "SGI", "ICNS", "DDS"])
     def test_formats_beyond_the_list_are_not_opened(self, tmp_path, kind):
         """PostScript that is called ``a.png`` would be run by Ghostscript."""
         Image.new("RGB", (16, 16)).save(tmp_path / "a.png", kind)
