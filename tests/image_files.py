@@ -56,3 +56,22 @@ def pascal_xml(*objects, size=(SIDE, SIDE)):
     ]
     shape = f"<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>" if size else ""
     return "\n".join(["<annotation>", shape, *parts, "</annotation>"])
+
+
+def damaged(content, choose):
+    """Bytes with a few of them flipped, cut out, doubled or cut off."""
+    found = bytearray(content)
+    for _ in range(choose.choice([1, 1, 3, 9])):
+        at = choose.randrange(len(found) or 1)
+        kind = choose.randrange(5)
+        if kind == 0 and found:
+            found[at] ^= 1 << choose.randrange(8)
+        elif kind == 1:
+            del found[at : at + choose.choice([1, 30])]
+        elif kind == 2:
+            found[at:at] = choose.choice([b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff"])
+        elif kind == 3:
+            found[at:at] = found[: choose.choice([4, 40])]
+        else:
+            del found[at:]
+    return bytes(found)

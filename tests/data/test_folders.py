@@ -66,32 +66,6 @@ class TestReading:
         assert sample.image.min() >= 0
         assert sample.image.max() <= 1
 
-    def test_pixels_are_those_of_the_file(self, tmp_path):
-        pixels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-        image = read_image(draw(tmp_path / "a.png", pixels))
-        assert torch.equal(image, torch.from_numpy(pixels).permute(2, 0, 1) / 255)
-
-    def test_the_image_is_resized_as_a_whole(self, tmp_path):
-        pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-        pixels[:, WIDTH // 2 :, 0] = 255
-        image = read_image(draw(tmp_path / "a.png", pixels), 20)
-        assert image.shape == (3, 20, 20)
-        assert torch.all(image[0, :, :8] < 0.01)
-        assert torch.all(image[0, :, 12:] > 0.99)
-
-    @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1", "CMYK"])
-    def test_every_8_bit_mode_becomes_rgb(self, tmp_path, mode):
-        path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
-        Image.new("RGB", (WIDTH, HEIGHT), "white").convert(mode).save(path)
-        assert torch.all(read_image(path) > 0.95)
-        assert read_image(path).shape == (3, HEIGHT, WIDTH)
-
-    def test_16_bits_are_not_cut_off_at_255(self, tmp_path):
-        path = draw(tmp_path / "a.png", np.linspace(0, 4095, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH).astype(np.uint16))
-        text = message(ValueError, lambda: read_image(path))
-        assert str(path) in text
-        assert "8 bits" in text
-
     def test_folders_below_a_class_folder_and_other_files(self, images):
         draw(images / "cat/sub/x.PNG")
         (images / "cat/notes.txt").write_text("none of our business")
