@@ -250,8 +250,10 @@ class TestDeepGreys:
 
     def test_nothing_finite(self, tmp_path):
         Image.fromarray(np.full((4, 5), np.nan, np.float32)).save(tmp_path / "a.tif")
-        text = message(ValueError, lambda: read_image(tmp_path / "a.tif", reading=Reading(window=(0, 1))))
-        assert text == f"image '{tmp_path}/a.tif' has no pixel that is a finite number; repair or remove it."
+        with pytest.warns(UserWarning, match=OWN_RANGE):
+            text = message(ValueError, lambda: read_image(tmp_path / "a.tif"))
+        what = "it has no value that is finite and not padding"
+        assert text == f"image '{tmp_path}/a.tif' cannot be read ({what}); repair or remove it."
 
     @pytest.mark.parametrize(("colour", "channels"), [(2, 3), (4, 2), (6, 4)])
     def test_colours_of_16_bits_are_cut_to_8(self, tmp_path, colour, channels):
@@ -520,9 +522,8 @@ class TestTooManyPixels:
         Image.new("1", (20_000, 20_000)).save(tmp_path / "slide.png")
         text = message(ValueError, lambda: read_image(tmp_path / "slide.png"))
         assert text == (
-            f"image '{tmp_path}/slide.png' has 400000000 pixels, more than 178956970; make it smaller, because the map of a "
-            "network is far coarser, or lift the limit by Reading(max_pixels=400000000), on the command line --max-pixels "
-            "400000000."
+            f"image '{tmp_path}/slide.png' has 400000000 pixels according to its header, more than 178956970; make it "
+            "smaller, or lift the limit by Reading(max_pixels=400000000), on the command line --max-pixels 400000000."
         )
         draw(tmp_path / "i/a/1.png")
         (tmp_path / "m/a").mkdir(parents=True)
@@ -536,8 +537,8 @@ class TestTooManyPixels:
         path = photo(tmp_path / "a.png")
         text = message(ValueError, lambda: read_image(path))
         assert text == (
-            f"image '{path}' has 384 pixels, more than 200; make it smaller, because the map of a network is far coarser, "
-            "or lift the limit by Reading(max_pixels=384), on the command line --max-pixels 384."
+            f"image '{path}' has 384 pixels according to its header, more than 200; make it smaller, or lift the limit by "
+            "Reading(max_pixels=384), on the command line --max-pixels 384."
         )
         assert torch.equal(read_image(path, reading=Reading(max_pixels=384)), tensor(SCENE))
         assert "more than 383;" in message(ValueError, lambda: read_image(path, reading=Reading(max_pixels=383)))
