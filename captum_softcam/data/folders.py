@@ -140,7 +140,8 @@ def _masks(
         raise ValueError(f"mask folder '{shown(root)}' has no mask for any image; expected e.g. '{shown(example)}'.")
     used = {name for each in pairs.values() for name in each}
     others["mask without picture"] = [name for name in stems if name not in used]
-    found = Found(pictures.files, len({*stems, *pictures.beside}), _joined(pictures.left_out_but(names), others))
+    number = len(stems) + (len(pictures.beside) if stems is not pictures.beside else 0)
+    found = Found(pictures.files, number, _joined(pictures.left_out_but(names), others))
     return {picture: tuple(root / name for name in each) for picture, each in pairs.items()}, found
 
 

@@ -99,8 +99,10 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         """Read ``root/CLASS/…/IMAGE``.
 
         Args:
-            root (path): the folder of class folders.
-            classes (sequence of str): names in the order of the logits. Default: the folders, sorted
+            root (path): the folder of class folders. Links are followed, hidden files and masks beside the images are not
+                read; what is left out is listed in ``found``.
+            classes (sequence of str): names in the order of the logits; folders are called after them or numbered, as for
+                :class:`ImageFolderSamples`. Default: the folders, sorted
             kind (str): ``"multiclass"`` or ``"binary"``. Default: ``"multiclass"``
             transform (callable): see the class. Default: the image as it is
             reading (Reading): how the files are read. Default: as they are
@@ -110,8 +112,9 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
 
         Raises:
             FileNotFoundError: if there is no such folder, or no image in it.
-            ValueError: if a folder is none of ``classes``, for ``kind="multilabel"``, because a folder gives one label, and
-                as the class does.
+            PermissionError: if it may not be read.
+            ValueError: if a folder is none of ``classes``, two are the same, or they are splits; for ``kind="multilabel"``,
+                because a folder gives one label, and as the class does.
         """
         if kind == "multilabel":
             raise ValueError("an image lies in one folder and has one class; several labels need a CSV file.")

@@ -157,8 +157,11 @@ def _are_series(stems: Sequence[str], picture: str, form: Callable[[str], str]) 
 
 def _below(masks: Path | None, root: Path) -> tuple[str, ...]:
     """Return how the names of masks begin whose folder lies in that of the pictures; nothing if it does not."""
-    inner, outer = Path(os.path.realpath(masks or root)), Path(os.path.realpath(root))
-    return (f"{inner.relative_to(outer).as_posix()}/",) if inner != outer and inner.is_relative_to(outer) else ()
+    for place in (os.path.abspath, os.path.realpath):  # the folder of masks may be a link to another place
+        inner, outer = Path(place(masks or root)), Path(place(root))
+        if inner != outer and inner.is_relative_to(outer):
+            return (f"{inner.relative_to(outer).as_posix()}/",)
+    return ()
 
 
 def _kind(match: re.Match[str]) -> tuple[str, str]:
@@ -166,7 +169,7 @@ def _kind(match: re.Match[str]) -> tuple[str, str]:
 
 
 def _in_mask_folders(names: Sequence[str]) -> dict[str, str]:
-    """Find the files in folders of masks beside pictures, as far as at least half of a folder's files have a picture."""
+    """Find the files in folders of masks beside pictures."""
     inside: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
     for name in names:
         if "mask" in name.lower() and (match := _MASK_FOLDER.fullmatch(name)):
@@ -180,7 +183,10 @@ def _in_mask_folders(names: Sequence[str]) -> dict[str, str]:
         if parent not in image_folders and folder.lower() not in ("mask", "masks"):
             continue  # "with_mask" beside a few pictures is a class
         stems = {name: parent + image_folders.get(parent, "") + rest for name, rest in rests.items()}
-        if 2 * sum(_has_picture(stem, forms) for stem in stems.values()) >= len(stems):
+        # at the top, or without a folder of images, it may be a class that is called so
+        if (parent and parent in image_folders) or 2 * sum(_has_picture(stem, forms) for stem in stems.values()) >= len(
+            stems
+        ):
             found |= stems
     return found
 

@@ -18,7 +18,7 @@ from captum_softcam.data.files import (
     list_images,
     without_ending,
 )
-from captum_softcam.data.images import FORMATS
+from captum_softcam.data.headers import FORMATS
 
 
 def touch(root, *names):

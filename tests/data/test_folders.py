@@ -309,6 +309,7 @@ class TestMasks:
 
     def test_masks_in_their_folder_go_before_those_beside_the_images(self, images, masks):
         draw(images / "cat/z_mask.png", spot())
+        (masks / "dog/b.png").rename(masks / "cat/z_mask.png")
         data = ImageFolderSamples(images, masks)
         assert data.masked == 2
         assert data.found == Found(5, 3, {"mask beside its picture, not in the folder of masks": ["cat/z_mask.png"]})
@@ -317,6 +318,10 @@ class TestMasks:
         masks.rename(images / "regions")
         data = ImageFolderSamples(images, images / "regions")
         assert (data.classes, data.masked, data.found) == (("cat", "dog"), 2, Found(5, 2))
+
+    def test_a_link_to_the_folder_of_masks(self, images, masks):
+        (images / "regions").symlink_to(masks)
+        assert ImageFolderSamples(images, images / "regions").classes == ("cat", "dog")
 
     def test_a_mask_beside_its_image_is_not_trained_on(self, images):
         draw(images / "cat/y_mask.png", spot())

@@ -120,6 +120,10 @@ class TestBeside:
         names = [f"COVID/{folder}/1.png", f"COVID/{masks}/1.png", f"COVID/{folder}/2.png", "Normal/1.png"]
         assert beside(*names) == ([names[0], names[2], names[3]], {names[0]: (names[1],)})
 
+    def test_masks_of_other_names_are_no_pictures(self):
+        """As the nuclei of the Data Science Bowl 2018."""
+        assert beside("0f/images/0f.png", "0f/masks/a1.png", "0f/masks/b2.png") == (["0f/images/0f.png"], {})
+
     def test_a_folder_of_masks_in_that_of_the_images(self):
         assert beside("c/1.png", "c/masks/1_mask.png") == (["c/1.png"], {"c/1.png": ("c/masks/1_mask.png",)})
 
