@@ -23,7 +23,7 @@ def add_explain(commands: Any) -> None:
         description="Draw one image with the maps of all methods beside it.",
     )
     parser.set_defaults(run=_explain)
-    parser.add_argument("image", type=Path, metavar="IMAGE", help="image file")
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="image file, DICOM and slices of NIfTI included")
     add_model_options(parser, "lesions_softcam")
     add_method_options(parser)
     add_reading_options(parser, masks=False)
@@ -41,12 +41,13 @@ def _explain(options: argparse.Namespace) -> None:
     from captum_softcam._files import replacing
     from captum_softcam._scores import predicted_classes
     from captum_softcam.data import Sample, read_image
+    from captum_softcam.data.files import without_ending
     from captum_softcam.evaluation import explain_sample
     from captum_softcam.evaluation.checkpoint import refuse_existing
     from captum_softcam.report import plot_panel
 
     # what can be refused is refused before the model is loaded
-    out = _picture(options.out or Path(f"{options.image.stem}-panel.png"))
+    out = _picture(options.out or Path(f"{without_ending(options.image.name)}-panel.png"))
     refuse_existing(out)
     classifier = load_model(options)
     classes = scored_classes(classifier)

@@ -77,7 +77,15 @@ class Classifier:
 
         Returns:
             Tensor: (N, 3, H, W), minus ``mean`` and divided by ``std``, per channel.
+
+        Raises:
+            ValueError: if they are volumes or signals.
         """
+        if images.ndim != 4:
+            raise ValueError(
+                f"classifier {quoted(self.name)} takes pictures, (N, 3, H, W); got inputs of shape "
+                f"{quoted(tuple(images.shape))}. Pass a network of volumes itself to compare_methods, in Python."
+            )
         mean, std = (torch.tensor(v, dtype=images.dtype, device=images.device) for v in (self.mean, self.std))
         return (images - mean[:, None, None]) / std[:, None, None]
 
