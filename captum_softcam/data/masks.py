@@ -13,12 +13,13 @@ from torch import Tensor
 
 from captum_softcam._names import shown
 from captum_softcam.data.images import Reading, exif_hint, open_image, orientation_of, quarter_turn, upright
+from captum_softcam.data.medical import medical_format, read_medical_values
 
 __all__ = ["MaskFiles", "aligned"]
 
 
 def aligned(values: NDArray[Any], kind: str, path: Path, image: Tensor, image_path: Path) -> NDArray[Any]:
-    """Return a mask (H, W) in the size of its image (3, H, W).
+    """Return a mask (H, W) in the size of its image (3, H, W), or (D, H, W) of a volume (C, D, H, W).
 
     A mask of the size of the image's stored pixels is turned with them, unless its file states an orientation of its own.
 
@@ -29,9 +30,10 @@ def aligned(values: NDArray[Any], kind: str, path: Path, image: Tensor, image_pa
     if orientation > 1 and orientation_of(path) == 1:
         return upright(values, orientation)
     if values.shape != tuple(image.shape[1:]):
+        own, wanted = ("x".join(map(str, shape[::-1])) for shape in (values.shape, image.shape[1:]))
         raise ValueError(
-            f"{kind} '{shown(path)}' is {values.shape[1]}x{values.shape[0]} pixels, its image '{shown(image_path)}' "
-            f"{image.shape[2]}x{image.shape[1]}; both must have the same size.{exif_hint(image_path)}"
+            f"{kind} '{shown(path)}' is {own} pixels, its image '{shown(image_path)}' {wanted}; both must have the same "
+            f"size.{exif_hint(image_path)}"
         )
     return values
 
@@ -53,9 +55,18 @@ class MaskFiles:
     reading: Reading = Reading()
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Return the mask (1, H, W), bool, of the image (3, H, W); it is all False if there is nothing to localise."""
+        """Return the mask (1, H, W), bool, of the image (3, H, W); it is all False if there is nothing to localise.
+
+        That of a volume (C, D, H, W) is (1, D, H, W).
+        """
         mask = np.zeros(image.shape[1:], bool)
         for path in self.paths:
-            values: NDArray[Any] = np.asarray(open_image(path, "mask", "L", self.reading))
+            values = _values(path, self.reading)
             mask |= aligned(values, "mask", path, image, self.image_path) > 0
         return torch.from_numpy(mask)[None]
+
+
+def _values(path: Path, reading: Reading) -> NDArray[Any]:
+    if medical_format(path):
+        return read_medical_values(path, "mask", reading.max_pixels)
+    return np.asarray(open_image(path, "mask", "L", reading))

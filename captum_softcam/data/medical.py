@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -26,6 +27,8 @@ __all__ = ["medical_format", "medical_size", "read_medical", "read_medical_value
 
 Window = tuple[float, float]
 Values = NDArray[Any]
+
+_ONE_AT_A_TIME = Lock()
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
@@ -128,7 +131,8 @@ def _in_words(note: Literal["own range", "first window", "not finite"]) -> str:
 def _named(path: Path, kind: str) -> Iterator[None]:
     """Raise ValueError with the name of a file for whatever its damage makes a library raise; its warnings are silent."""
     try:
-        with warnings.catch_warnings():
+        # the filters are those of all threads: one that restores them while another one reads would leave them changed
+        with _ONE_AT_A_TIME, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     except Exception as error:  # a broken file makes pydicom and nibabel raise almost anything

@@ -6,6 +6,7 @@ import random
 import re
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ import pytest
 import torch
 from clinic_files import RAMP, dicom, nibabel, nifti, pydicom
 from image_files import message
+from torch import nn
 
-from captum_softcam.data import Reading, read_image
+from captum_softcam.data import Fit, ImageFolderSamples, Reading, read_image
 from captum_softcam.data.medical import medical_format, medical_size, read_medical_values
+from captum_softcam.evaluation import compare_methods
 
 FOUND = Path(pydicom.__file__).parent / "data/test_files"  # real files of many makers, in pydicom's wheel
 
@@ -358,3 +361,77 @@ def test_a_damaged_file_is_read_or_refused_by_name(tmp_path, name):
     assert all(re.match(f"image '{re.escape(str(path))}' (cannot be read|has|is)", text) for text in refusals)
     assert read < 200
     assert read or name == "a.nii.gz", "gzip notices every change"
+
+
+def test_threads_leave_the_filters_of_warnings_as_they_were(tmp_path):
+    paths = [dicom(tmp_path / f"{i}.dcm", WindowCenter=0, WindowWidth=50) for i in range(8)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        before = list(warnings.filters)
+        with ThreadPoolExecutor(8) as threads:
+            assert len(list(threads.map(read_image, paths * 10))) == 80
+        assert warnings.filters == before
+
+
+class TestSamples:
+    def test_a_folder_of_volumes_with_masks(self, tmp_path):
+        samples = volumes(tmp_path)
+        assert samples.found.files == 4
+        sample = samples[0]
+        assert sample.identifier == "ball/0.nii.gz"
+        assert sample.image.shape == sample.mask.shape == (1, 14, 14, 14)
+        assert torch.equal(sample.image == 1, sample.mask), "the longest side has 14 voxels, so that nothing is resized"
+        assert sample.mask.nonzero()[:, 1].float().mean() == 8, "z goes first: of 10 slices, with 2 of padding before them"
+
+    def test_they_are_looked_at_by_their_headers(self, tmp_path):
+        samples = volumes(tmp_path)
+        (tmp_path / "images/ball/0.nii.gz").write_bytes(b"no volume")
+        nifti(tmp_path / "masks/cube/1.nii.gz", np.zeros((14, 12, 10), np.uint8))
+        nifti(tmp_path / "masks/cube/3.nii.gz", np.ones((14, 9, 10), np.uint8))
+        seen = samples.inspect()
+        assert list(seen.unreadable) == ["ball/0.nii.gz", "cube/3.nii.gz"]
+        assert "is 14x9x10 pixels, its image" in seen.unreadable["cube/3.nii.gz"]
+        assert list(seen.black) == ["cube/1.nii.gz"]
+
+    def test_methods_are_compared_on_them(self, tmp_path):
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            *(nn.Conv3d(1, 4, 3, 2, 1), nn.ReLU()),
+            *(nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 2)),
+        ).eval()
+        found = compare_methods(
+            model,
+            volumes(tmp_path),
+            ["grad_cam", "recipro_cam", "random"],
+            ["deletion", "pointing_game"],
+            folder=None,
+        )
+        assert found.failures.empty
+        assert len(found.scores) == 4 * 3 * 2
+        assert found.scores["score"].notna().all()
+        assert found.examples[0].sample.image.shape == (1, 14, 14, 14)
+
+    def test_dicom_files_are_samples_of_a_folder(self, tmp_path):
+        for name in ("a", "b"):
+            (tmp_path / name).mkdir()
+            dicom(tmp_path / name / "1.dcm", WindowCenter=0, WindowWidth=500)
+        samples = ImageFolderSamples(tmp_path, size=8)
+        assert [samples[i].identifier for i in range(2)] == ["a/1.dcm", "b/1.dcm"]
+        assert samples[0].image.shape == (3, 8, 8)
+        assert not samples.inspect().unreadable
+
+
+def volumes(root):
+    """Bright balls and cubes in dark volumes, stored from head to feet, and their masks, stored the other way round."""
+    grid = np.stack(np.meshgrid(*[np.arange(n) - n // 2 for n in (14, 12, 10)], indexing="ij"))
+    for number in range(4):
+        name = "cube" if number % 2 else "ball"
+        mask = (np.abs(grid).max(0) if number % 2 else (grid**2).sum(0) ** 0.5) < 3
+        mask = np.roll(mask, (number, -2, 1), (0, 1, 2))
+        for folder, values, flip in (("images", 1000 * mask - 500, -1), ("masks", mask, 1)):
+            path = root / folder / name / f"{number}.nii.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            affine = np.diag([1.0, 1, flip, 1])
+            nifti(path, (values[..., ::-1] if flip < 0 else values).astype(np.int16), affine)
+    reading = Reading(window=(-500, 500))
+    return ImageFolderSamples(root / "images", root / "masks", 14, fit=Fit("pad"), reading=reading)
