@@ -259,6 +259,8 @@ def _check(dataset: Any, channels: str | None, size: int | None) -> None:
     for kind, cure in ways_out.items():
         if isinstance(dataset, kind):
             raise TypeError(f"samples are made of a data set with a length and an index; got {_shortly(dataset)}: {cure}.")
+    if hasattr(dataset, "iloc"):
+        raise TypeError("samples are made of the rows of a table; pass table.to_dict('records').")
     try:
         length = len(dataset)
         known = callable(dataset.__getitem__) and not isinstance(dataset, IterableDataset)

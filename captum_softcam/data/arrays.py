@@ -17,7 +17,7 @@ from captum_softcam.data.files import ENDINGS
 from captum_softcam.data.images import Reading, orientation_of, read_image, upright
 from captum_softcam.data.masks import MaskFiles
 
-__all__ = ["CHANNELS", "Channels", "described", "image_of", "is_file", "is_picture", "mask_of"]
+__all__ = ["CHANNELS", "Channels", "described", "image_of", "is_coloured", "is_file", "is_picture", "mask_of"]
 
 Channels = Literal["first", "last", "none"]
 CHANNELS = ("first", "last", "none")
@@ -35,6 +35,14 @@ _SLACK = 0.1  # bicubic interpolation overshoots by that much; normalised images
 def is_picture(value: object) -> bool:
     """Check whether a value can be an image or a mask in memory, and not a class or several."""
     return isinstance(value, Image.Image) or (isinstance(value, (np.ndarray, Tensor)) and value.ndim >= 2)
+
+
+def is_coloured(value: object) -> bool:
+    """Check whether a picture has colours, and is hence not likely to be a mask."""
+    if isinstance(value, Image.Image):
+        return len(value.getbands()) > 2
+    shape = tuple(getattr(value, "shape", ()))
+    return len(shape) == _PICTURE and 3 in (shape[0], shape[-1])
 
 
 def is_file(value: object) -> bool:
@@ -126,7 +134,9 @@ def _pixels(image: Image.Image) -> np.ndarray[Any, Any]:
 
 
 def _tensor(value: object, place: str, kind: str) -> Tensor:
-    if isinstance(value, Tensor):  # also one of torchvision's or MONAI's, which carry more than values
+    if (
+        isinstance(value, Tensor) and value.layout == torch.strided
+    ):  # also one of torchvision's or MONAI's, which carry more than values
         found = value.detach().as_subclass(Tensor).cpu()
     elif isinstance(value, np.ndarray) and value.dtype.kind in _WIDE:
         found = torch.from_numpy(value.astype(_TYPES.get(value.dtype.str[1:], _WIDE[value.dtype.kind])))
@@ -135,8 +145,8 @@ def _tensor(value: object, place: str, kind: str) -> Tensor:
             f"{place} has {described(value)} as its {kind}; expected a PIL image, a file, an array or a tensor (of lists of "
             "Hugging Face: dataset.with_format('numpy'))."
         )
-    if found.is_complex() or found.is_sparse or not found.numel():
-        raise ValueError(f"{place} has {described(value)} as its {kind}; expected real numbers, all of them stored.")
+    if found.is_complex() or not found.numel():
+        raise ValueError(f"{place} has {described(value)} as its {kind}; expected real numbers, at least one.")
     return found
 
 

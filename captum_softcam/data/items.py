@@ -11,7 +11,7 @@ from typing import Any
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from captum_softcam._names import listed, quoted
-from captum_softcam.data.arrays import described, is_file, is_picture
+from captum_softcam.data.arrays import described, is_coloured, is_file, is_picture
 
 __all__ = [
     "Fields",
@@ -150,6 +150,7 @@ def _by_name(free: Mapping[Path, Any], role: str) -> list[Path]:
     fitting = [path for path in free if str(_key(path)).lower() in _NAMES[role]]
     if role != "mask":
         return fitting if role == "image" else [path for path in fitting if not _is_region(free[path])]
+    fitting = fitting or [path for path in free if _key(path) == "annotation" and _is_region(free[path])]
     if fitting:
         return fitting
     labels = [path for path in free if str(_key(path)).lower() in _NAMES["label"] and _is_region(free[path])]
@@ -172,6 +173,12 @@ def _by_place(free: Mapping[Path, Any], role: str) -> list[Path]:
     if role == "image":
         return regions[:1]
     if role == "mask":
+        coloured = [path for path in regions if is_coloured(free[path])]
+        if coloured:  # a second view of the image would be a mask that covers it
+            raise ValueError(
+                f"{place_of(0)} has {described(free[coloured[0]])} beside its image; pass mask={_as_key(coloured[0])} if "
+                "that is the mask, or leave it out of the items."
+            )
         return regions
     labels = [path for path in placed if path not in regions]
     return [path for path in labels if free[path] is not None] or labels[:1]
@@ -179,9 +186,13 @@ def _by_place(free: Mapping[Path, Any], role: str) -> list[Path]:
 
 def _only(paths: list[Path], role: str, item: Any) -> Path | None:
     if len(paths) > 1:
-        choices = " or ".join(f"{role}={quoted(path[0] if len(path) == 1 else path)}" for path in paths[:2])
+        choices = " or ".join(f"{role}={_as_key(path)}" for path in paths[:2])
         raise ValueError(f"{place_of(0)} is {described(item)}; several parts of it could be the {role}: pass {choices}.")
     return paths[0] if paths else None
+
+
+def _as_key(path: Path) -> str:
+    return quoted(path[0] if len(path) == 1 else path)
 
 
 def features_of(dataset: Any) -> Mapping[str, Any]:
@@ -240,9 +251,10 @@ def _columns_of_names(dataset: Any, image: Path) -> Sequence[Any] | None:
     if isinstance(dataset, ConcatDataset):
         parts = [_columns_of_names(part, image) for part in dataset.datasets]
         return None if None in parts else [name for part in parts for name in part or ()]
-    known = features_of(dataset)
+    known, rows = features_of(dataset), dataset if isinstance(dataset, (list, tuple)) else getattr(dataset, "data", None)
+    keys = known or (rows[0] if isinstance(rows, (list, tuple)) and rows and isinstance(rows[0], Mapping) else {})
     for key in _IDENTIFIERS:
-        if key in known:
+        if key in keys:
             return column(dataset, (key,))
     files = getattr(dataset, "samples", None)  # of torchvision's folders
     if isinstance(files, list) and len(files) == len(dataset) and all(isinstance(file, tuple) for file in files):
@@ -275,4 +287,7 @@ def lists_classes(dataset: Any, label: Path | None) -> bool:
 
 
 def _type_of(dataset: Any, label: Path | None) -> Any:
-    return features_of(dataset).get(str(label[0])) if label else None
+    """Return the type of the column of labels: that of its name, or the only one with classes, renamed by a transform."""
+    known = features_of(dataset)
+    classes = [kind for kind in known.values() if hasattr(getattr(kind, "feature", kind), "names")]
+    return known.get(str(label[0]), classes[0] if len(classes) == 1 else None) if label else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from comparisons import make_model, sorted_scores
@@ -271,6 +272,11 @@ def test_files_are_read_when_they_are_needed(tmp_path):
         ),
         ([(picture(), 0), (None, 0)], "sample 1 of the data set has None as its image"),
         ([(picture(), 0), (np.array([[None]]), 0)], "sample 1 of the data set has an array (1, 1) of object as its image"),
+        (
+            [(picture(), 0), (torch.eye(8)[None].to_sparse(), 0)],
+            "sample 1 of the data set has a tensor (1, 8, 8) of float32",
+        ),
+        ([(picture(), 0), (torch.eye(8)[None] * 1j, 0)], "of complex64 as its image; expected real numbers"),
         ([(picture(), 0), (picture(), "cat")], "sample 1 of the data set has the class 'cat'"),
         (
             [(picture(), 0, region()), (picture(), 0, region().T)],
@@ -293,6 +299,7 @@ def test_an_item_unlike_the_first_is_named(dataset, words):
         ((picture(), region(), region()), "several parts of it could be the mask: pass mask=1 or mask=2"),
         ({"image": picture(), "label": 1, "target": 7}, "pass label='label' or label='target'"),
         ((7, 1), "expected an image, or its key or position as image="),
+        (((picture(), picture(1)), 1), "beside its image; pass mask=(0, 1) if it is the mask"),
         ({"a": 1}, "is a dict with the keys a; expected an image"),
         ((torch.rand(2, 3, 8, 8), torch.tensor([0, 1])), "a batch of 2; pass a data set of single images"),
     ],
@@ -328,6 +335,7 @@ class Stream(IterableDataset):
         ({"train": [], "test": []}, TypeError, "a dict with the keys train, test: pass one of its parts"),
         ("images", TypeError, "got 'images': pass what reads it"),
         ((torch.rand(5, 3, 8, 8), torch.arange(5)), ValueError, r"pass torch.utils.data.TensorDataset\(\*dataset\)"),
+        (pd.DataFrame({"image": ["a.png"], "label": [0]}), TypeError, r"pass table.to_dict\('records'\)"),
         ([], ValueError, "has no items"),
     ],
 )
@@ -370,7 +378,8 @@ def test_parts_of_data_sets_keep_their_names():
 def test_a_name_of_the_users_own():
     rows = [{"image": picture(), "label": 0, "patient": name} for name in ("ann", "bob")]
     assert Samples.of(rows, identifier="patient")[1].identifier == "bob"
-    assert Samples.of([{**row, "id": 7 + index} for index, row in enumerate(rows)])[0].identifier in ("7", "000000")
+    assert Samples.of([{**row, "id": 7 + index} for index, row in enumerate(rows)])[1].identifier == "8"
+    assert Samples.of([{**row, "id": 7} for row in rows])[1].identifier == "000001"
     with pytest.raises(ValueError, match="2 items have the identifier 'ann'"):
         Samples.of([rows[0], rows[0]], identifier="patient")
 
@@ -491,7 +500,7 @@ def test_columns_of_hugging_face():
     changed = dataset.with_transform(
         lambda rows: {"pixel_values": [SCALED(i) for i in rows["image"]], "label": rows["kind"]}
     )
-    assert Samples.of(changed)[0].target == 1
+    assert (Samples.of(changed)[0].target, Samples.of(changed).classes) == (1, ("cat", "dog"))
     with pytest.raises(TypeError, match="a dict with the keys test: pass one of its parts"):
         Samples.of(datasets.DatasetDict({"test": dataset}))
 
