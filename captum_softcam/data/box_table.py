@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,15 +12,16 @@ from torch import Tensor
 
 from captum_softcam._fit import Fit
 from captum_softcam._names import listed, named, quoted, shown
-from captum_softcam.data.files import ENDINGS, existing_folder, refuse_outside
 from captum_softcam.data.images import Reading
-from captum_softcam.data.regions import Box, box_mask, finite_number
+from captum_softcam.data.inventory import Found
+from captum_softcam.data.left_out import MISSING, LeftOut
+from captum_softcam.data.named_images import NamedImages
+from captum_softcam.data.regions import Box, box_mask
 from captum_softcam.data.samples import ImageEntry, MaskedImages, class_number, class_numbers
-from captum_softcam.data.tables import Row, read_table
+from captum_softcam.data.tables import Row, label_in, number_in, read_table
 
 __all__ = ["BoxTableSamples"]
 
-_DICOM = ".dcm"
 _MOST_CLASSES = 100_000  # a greater number is a mistake: a label of a billion once took 8.7 GB for the names of all classes
 
 
@@ -29,11 +29,12 @@ class BoxTableSamples(MaskedImages):
     """A folder of images with one CSV file of boxes, in the columns of RSNA's pneumonia detection challenge or in others.
 
     A row is an image, a label, and the left edge, top edge, width and height of a box in pixels from the corner of the
-    first one; a row with four empty cells has no box. One sample is one image and one label of it; the mask is the union
-    of the boxes in its rows, which contain every pixel that they cover a part of and are cut off at the border. Samples
-    without a box have no mask, as healthy patients do.
+    first one. A row whose four cells are empty, ``nan`` or the like, or all 0, has no box. One sample is one image and one
+    label of it; the mask is the union of the boxes in its rows, which contain every pixel that they cover a part of, at
+    least one each, and are cut off at the border. Samples without a box have no mask, as healthy patients do.
 
-    An image is named with or without its ending. DICOM files are refused; the how-to guide on your own data converts them.
+    Images are named with or without their ending, as :class:`~captum_softcam.data.named_images.NamedImages` looks them up.
+    Those that are not there are left out, with a warning. Labels are texts, but ``1.0`` is ``1``.
 
     If an image has several labels, the table is multi-label: the samples of an image share their ``group``, the name of the
     image, and their ``labels``, all those of its rows. Otherwise, as in RSNA's table, every image has one class.
@@ -56,11 +57,11 @@ class BoxTableSamples(MaskedImages):
         reading (Reading): how the files are read. Default: as they are
 
     Raises:
-        FileNotFoundError: if the folder, the table or an image is missing.
-        ValueError: if a column is missing, a row cannot be parsed or has an unknown label, an image is DICOM or could be
-            either of two files or leaves the folder, a label of an image has rows with and without a box, or the table has
-            no rows. Without ``classes`` also if the labels are numbers and one of them is negative, not a whole number or
-            100,000 and more. Reading a sample raises it for an unreadable image and a box wholly outside.
+        FileNotFoundError: if the folder or the table is missing, or all images are.
+        ValueError: if a column is missing, a row cannot be parsed or has an unknown label, an image could be either of two
+            files or leaves the folder, a label of an image has rows with and without a box, or the table has no rows.
+            Without ``classes`` also if the labels are numbers and one of them is negative, not a whole number or 100,000
+            and more. Reading a sample raises it for an unreadable image and a box wholly outside.
 
     Example::
 
@@ -84,30 +85,40 @@ class BoxTableSamples(MaskedImages):
     ) -> None:
         if len(box_columns) != 4:
             raise ValueError(f"box_columns are left edge, top edge, width and height; got {len(box_columns)} names.")
-        folder, path = existing_folder(Path(images), "image folder"), Path(table)
-        groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
-        for row in _rows(path, (image_column, label_column, *box_columns)):
-            groups[_cell(row, image_column), _cell(row, label_column)].append(row)
-        classes = _classes({label for _, label in groups}, path) if classes is None else tuple(classes)
-        files, numbers = _files(folder), class_numbers(classes)
+        path = Path(table)
+        rows = _rows(path, (image_column, label_column, *box_columns))
+        given, pictures = class_numbers(classes or ()), NamedImages(Path(images), allow_outside)
+        labels = [label_in(_cell(row, label_column), given) for row in rows]
+        classes = _classes(set(labels), path) if classes is None else tuple(classes)
+        numbers = class_numbers(classes)
+        left_out = LeftOut(f"table '{shown(path)}'")
+        names: dict[Path, str] = {}  # by the file, because a row may name it with its ending and another one without
+        groups: dict[tuple[Path, str], list[Row]] = defaultdict(list)
+        for row, label in zip(rows, labels, strict=True):
+            image = _cell(row, image_column)
+            with left_out.faults(MISSING, image, FileNotFoundError):
+                file, name = pictures.find(image, row.place)
+                names.setdefault(file, name)
+                groups[file, label].append(row)
+        left_out.tell(len(groups))
         entries = []
-        for (image, label), rows in groups.items():
-            file = _find(image, files, folder, rows[0].place, allow_outside)
-            target = class_number(label, numbers, rows[0].place)
-            mask = _mask(_boxes(rows, box_columns), f"image '{named(image)}' in '{shown(path)}'", file)
-            entries.append(ImageEntry(file, target, f"{image}/{label}", mask, group=image))
-        super().__init__(_with_labels(entries), classes, size, fit, reading)
+        for (file, label), found in groups.items():
+            name, target = names[file], class_number(label, numbers, found[0].place)
+            mask = _mask(_boxes(found, box_columns), f"image '{named(name)}' in '{shown(path)}'", file)
+            entries.append(ImageEntry(file, target, f"{name}/{label}", mask, group=name))
+        counted = Found(len(names) + sum(map(len, left_out.names.values())), left_out=left_out.names)
+        super().__init__(_with_labels(entries), classes, size, fit, reading, counted)
 
 
 def _with_labels(entries: list[ImageEntry]) -> list[ImageEntry]:
     """Give the entries of each file one group and all its labels; none if every file has one label."""
     shows: dict[Path, list[ImageEntry]] = defaultdict(list)
-    for entry in entries:  # by file, because a row may name it with its ending and another one without
+    for entry in entries:
         shows[entry.file].append(entry)
     if len(shows) == len(entries):
         return [replace(entry, group=None) for entry in entries]
     labels = {file: tuple(sorted({entry.target for entry in found})) for file, found in shows.items()}
-    return [replace(entry, group=shows[entry.file][0].group, labels=labels[entry.file]) for entry in entries]
+    return [replace(entry, labels=labels[entry.file]) for entry in entries]
 
 
 def _rows(path: Path, needed: Sequence[str]) -> list[Row]:
@@ -148,7 +159,7 @@ def _is_number(text: str) -> bool:
 
 
 def _cell(row: Row, column: str) -> str:
-    text = row.cells[column].strip()
+    text = row.cells[column]
     if not text:
         raise ValueError(f"{row.place} has nothing in the column {quoted(column)}.")
     return text
@@ -167,58 +178,21 @@ def _boxes(rows: list[Row], columns: Sequence[str]) -> list[Box]:
 
 
 def _box(row: Row, columns: Sequence[str]) -> Box | None:
-    texts = [row.cells[column].strip() for column in columns]
-    if not any(texts):
+    values = [number_in(row, column) for column in columns]
+    # where a table was joined with that of the healthy, pandas' fillna(0) leaves four zeros
+    if all(value is None for value in values) or all(value == 0 for value in values):
         return None
-    x, y, width, height = (_number(text, column, row) for text, column in zip(texts, columns, strict=True))
+    for value, column in zip(values, columns, strict=True):
+        if not isinstance(value, float):
+            raise ValueError(
+                f"{row.place} has {quoted(row.cells[column])} in the column {quoted(column)}; expected a number, or four "
+                "empty cells."
+            )
+    x, y, width, height = (value for value in values if isinstance(value, float))
     if min(width, height) < 0:
         raise ValueError(f"{row.place} has a box of {width:g} x {height:g} pixels; expected none below 0.")
     return Box(x, y, x + width, y + height)
 
 
-def _number(text: str, column: str, row: Row) -> float:
-    value = finite_number(text)
-    if value is None:
-        raise ValueError(
-            f"{row.place} has {quoted(text)} in the column {quoted(column)}; expected a number, or four empty cells."
-        )
-    return value
-
-
 def _mask(boxes: list[Box], source: str, file: Path) -> Callable[[Tensor], Tensor] | None:
     return partial(box_mask, boxes, source, None, file) if boxes else None
-
-
-def _files(folder: Path) -> dict[str, list[Path]]:
-    """Map names, with and without the ending, to the images and DICOM files of a folder."""
-    # listed once: a look-up per row would read the folder of a large data set 30,000 times
-    found: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in (*ENDINGS, _DICOM):
-            found[path.name].append(path)
-            found[path.stem].append(path)
-    return found
-
-
-def _find(image: str, files: dict[str, list[Path]], folder: Path, place: str, allow_outside: bool) -> Path:
-    """Return the file that a row names; a converted copy takes precedence over its DICOM file."""
-    refuse_outside(image, place, allow_outside=allow_outside)
-    if allow_outside and os.path.isfile(folder / image):
-        return folder / image
-    matching = files.get(image, [])
-    # a DICOM file beside its converted copy is not a second candidate
-    readable = [path for path in matching if path.suffix.lower() != _DICOM]
-    if len(readable) > 1:
-        raise ValueError(
-            f"{place} names the image '{named(image)}', which could be {listed(path.name for path in readable)}; "
-            "keep one of them."
-        )
-    if matching and not readable:
-        raise ValueError(
-            f"{place} names the image '{shown(matching[0])}', which is DICOM; convert it to PNG, see the how-to guide."
-        )
-    if not matching:
-        raise FileNotFoundError(
-            f"{place} names the image '{named(image)}', but neither '{shown(folder / image)}.png' nor another ending exists."
-        )
-    return readable[0]

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -19,13 +19,14 @@ from torch.utils.data import Dataset
 from captum_softcam._fit import Fit
 from captum_softcam._names import closest, listed, quoted, shown
 from captum_softcam.data.class_folders import read_class_folders
-from captum_softcam.data.files import named_image
 from captum_softcam.data.images import Reading, read_image
 from captum_softcam.data.inventory import Found, Inventory, Item, look
-from captum_softcam.data.label_table import read_label_table
+from captum_softcam.data.label_table import found_rows, read_label_table
+from captum_softcam.data.left_out import MISSING, LeftOut
+from captum_softcam.data.named_images import NamedImages
 from captum_softcam.data.pairs import list_pictures
 from captum_softcam.data.samples import class_number, class_numbers
-from captum_softcam.data.tables import Row, read_table
+from captum_softcam.data.tables import Row, label_in, read_table
 
 if TYPE_CHECKING:
     from torchvision.transforms import v2
@@ -160,7 +161,8 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
             LabelledImages: the images, in the order of the rows.
 
         Raises:
-            FileNotFoundError: if there is no such file, or an image is missing; the message names the line.
+            FileNotFoundError: if there is no such file, or all images are missing; a missing image is left out, with a
+                warning that names the line.
             ValueError: for a file without rows, a missing or unknown column, an unknown label or split, a path that leaves
                 the folder, or a split without rows; the message names the line. Also as the class does.
         """
@@ -168,13 +170,19 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         if kind == "multilabel" and "label" not in (columns := read_table(path)[0]) and len(columns) > 1:
             return cls._from_label_table(path, split, classes, transform, allow_outside, uncertain, reading)
         rows = _read_rows(path)
-        known = sorted({label for row in rows for label in _labels(row)})
-        names = tuple(known) if classes is None else tuple(classes)
+        given = class_numbers(classes or ())
+        names = (
+            tuple(sorted({label for row in rows for label in _labels(row, given)})) if classes is None else tuple(classes)
+        )
         chosen = _of_split(rows, split, path)
-        numbers = class_numbers(names)
-        labels = [[class_number(label, numbers, row.place) for label in _labels(row)] for row in chosen]
-        files = [named_image(path.parent, row.cells["path"], row.place, allow_outside=allow_outside) for row in chosen]
-        return cls(files, labels, names, kind, transform, reading)
+        numbers, files, labels = class_numbers(names), [], []
+        pictures, left_out = NamedImages(path.parent, allow_outside), LeftOut(f"table '{shown(path)}'")
+        for row in chosen:
+            with left_out.faults(MISSING, row.cells["path"], FileNotFoundError):
+                files.append(pictures.find(row.cells["path"], row.place).file)
+                labels.append([class_number(label, numbers, row.place) for label in _labels(row, numbers)])
+        left_out.tell(len(files))
+        return cls(files, labels, names, kind, transform, reading, Found(len(chosen), left_out=left_out.names))
 
     @classmethod
     def _from_label_table(
@@ -188,7 +196,7 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         reading: Reading,
     ) -> LabelledImages:
         columns, rows = read_table(path)
-        image_column = "path" if "path" in columns else columns[0]
+        image_column = "path" if "path" in columns else None
         names, found = read_label_table(path, classes, image_column, uncertain or "undecided")
         kept = {row.place for row in _of_split(rows, split, path)}
         chosen = [row for row in found if row.place in kept]
@@ -198,8 +206,12 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
                     f"{row.place} has -1 for {listed(quoted(names[k]) for k in row.undecided)}; a training needs a "
                     "decision: pass uncertain='absent' or 'present', or decide in the table."
                 )
-        files = [named_image(path.parent, row.image, row.place, allow_outside=allow_outside) for row in chosen]
-        return cls(files, [row.labels for row in chosen], names, "multilabel", transform, reading)
+        left_out = LeftOut(f"table '{shown(path)}'")
+        there = found_rows(chosen, NamedImages(path.parent, allow_outside), left_out)
+        left_out.tell(len(there))
+        files, labels = [image.file for image, _ in there], [row.labels for _, row in there]
+        counted = Found(len(chosen), left_out=left_out.names)
+        return cls(files, labels, names, "multilabel", transform, reading, counted)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -458,7 +470,7 @@ def balanced_class_weights(targets: Tensor, num_classes: int | None = None) -> T
 def _read_rows(path: Path) -> list[Row]:
     """Read the rows of the table and check its columns."""
     columns, rows = read_table(path)
-    if not {"path", "label"} <= set(columns) <= set(_COLUMNS):
+    if not {"path", "label"} <= set(columns) <= {"", *_COLUMNS}:  # without a name is the index that pandas writes
         raise ValueError(
             f"table '{shown(path)}' has the columns {listed(columns) or 'none'}; expected path, label, and optionally split."
         )
@@ -470,8 +482,8 @@ def _read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def _labels(row: Row) -> list[str]:
-    return [label.strip() for label in row.cells["label"].split("|") if label.strip()]
+def _labels(row: Row, known: Mapping[str, int]) -> list[str]:
+    return [label_in(label.strip(), known) for label in row.cells["label"].split("|") if label.strip()]
 
 
 def _of_split(rows: list[Row], split: str | None, path: Path) -> list[Row]:

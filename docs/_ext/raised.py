@@ -122,7 +122,7 @@ class _File:
     def _raised(self, node: ast.Raise) -> Iterator[Message]:
         exception = node.exc
         if not isinstance(exception, ast.Call):
-            if _is_signal(exception):
+            if _is_signal(exception) or _is_kept(exception):
                 return
             if _root(exception) not in self._caught(node):
                 raise self._lost(node)
@@ -226,6 +226,11 @@ def _is_signal(exception: ast.expr | None) -> bool:
     if isinstance(exception, ast.IfExp):
         return _is_signal(exception.body) and _is_signal(exception.orelse)
     return isinstance(exception, ast.Name) and exception.id[0].isupper() and not hasattr(builtins, exception.id)
+
+
+def _is_kept(exception: ast.expr | None) -> bool:
+    """Check whether an object raises an error that it caught before, as in ``raise self._first_error``."""
+    return isinstance(exception, ast.Attribute) and _root(exception) == "self" and exception.attr.endswith("_error")
 
 
 def _root(value: ast.expr | None) -> str:
