@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -45,6 +47,12 @@ def message(error, call):
     with pytest.raises(error) as caught:
         call()
     return str(caught.value)
+
+
+def warned(words, call):
+    """What ``call`` returns; it has to warn in these words."""
+    with pytest.warns(UserWarning, match=re.escape(words)):
+        return call()
 
 
 def pascal_xml(*objects, size=(SIDE, SIDE)):

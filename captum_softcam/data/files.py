@@ -1,4 +1,4 @@
-"""Look up the user's files: folders of images, and images that an annotation names; every error names the file."""
+"""Look up the user's files and folders of images; every error names the file."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 import unicodedata
 import warnings
 from collections import defaultdict
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import NamedTuple
 
-from captum_softcam._names import quoted, reason, shown
+from captum_softcam._names import reason, shown
 
 __all__ = [
     "DICOM_ENDINGS",
@@ -22,8 +22,6 @@ __all__ = [
     "folded",
     "image_files",
     "list_images",
-    "named_image",
-    "refuse_outside",
     "without_ending",
 ]
 
@@ -173,33 +171,3 @@ def existing_file(file: Path, kind: str, where: str | None = None) -> Path:
     if where is None:
         raise FileNotFoundError(f"{kind} '{shown(file)}' is not a file.")
     raise FileNotFoundError(f"{where} needs the {kind} '{shown(file)}', which is not a file.")
-
-
-def named_image(folder: Path, name: str, where: str, *, allow_outside: bool | None = None) -> Path:
-    """Return the file that an annotation names, below its folder.
-
-    Args:
-        folder (path): the folder that the names of the annotation are relative to.
-        name (str): the name, perhaps written on another system.
-        where (str): the place that contains the name, for error messages.
-        allow_outside (bool): whether the name may lead out of the folder; None refuses it without the advice to pass True.
-            Default: None
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the name leads out of the folder, and that is not allowed.
-    """
-    refuse_outside(name, where, allow_outside=allow_outside)
-    return existing_file(folder / name, "image", where)
-
-
-def refuse_outside(name: str, where: str, *, allow_outside: bool | None = None) -> None:
-    """Raise ValueError for a name that is absolute or leads out of its folder, unless that is allowed."""
-    # An annotation from elsewhere could make any image on this machine part of a report. Links are the user's own.
-    parts = PureWindowsPath(name)  # splits at both kinds of slashes: the annotation may come from either system
-    if allow_outside or not (parts.anchor or ".." in parts.parts):
-        return
-    unless = ", or allow it by allow_outside=True (--allow-outside)" if allow_outside is False else ""
-    raise ValueError(
-        f"{where} names the image {quoted(name)}, which is not below its folder; use a path relative to that folder{unless}."
-    )

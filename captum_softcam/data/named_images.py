@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -12,7 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 from captum_softcam._names import listed, named, quoted, shown
-from captum_softcam.data.files import ENDINGS, existing_folder, image_files
+from captum_softcam.data.files import ENDINGS, existing_folder, folded, list_images, without_ending
 
 __all__ = ["NamedImage", "NamedImages"]
 
@@ -112,7 +111,7 @@ class NamedImages:
 
     @cached_property
     def _by_path(self) -> dict[str, list[str]]:
-        return _index((file.relative_to(self._folder).as_posix() for file in image_files(self._folder)), "/")
+        return _index(list_images(self._folder).images, "/")
 
     @cached_property
     def _by_name(self) -> dict[str, list[str]]:
@@ -136,8 +135,8 @@ class NamedImages:
 
     def _moved(self, path: PureWindowsPath, where: str) -> NamedImage | None:
         """Return the picture of a path that was written where the folder lay elsewhere."""
-        own, parts = _plain(Path(os.path.abspath(self._folder)).name), path.parts
-        for end in (i for i, part in enumerate(parts, 1) if _plain(part) == own and ".." not in parts[i:]):
+        own, parts = folded(Path(os.path.abspath(self._folder)).name), path.parts
+        for end in (i for i, part in enumerate(parts, 1) if folded(part) == own and ".." not in parts[i:]):
             tail, head = "/".join(parts[end:]), "/".join(parts[:end])
             if not tail or not (file := self._inside(tail, where)):
                 continue
@@ -181,17 +180,13 @@ def _slashes(name: str) -> str:
     return PurePosixPath(name.replace("\\", "/")).as_posix()
 
 
-def _plain(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
-
-
 def _folded(name: str) -> str:
-    return _plain(_without_ending(name))
+    return folded(_without_ending(name))
 
 
 def _without_ending(name: str) -> str:
     stem, dot, ending = name.rpartition(".")
-    return stem if f"{dot}{ending}".lower() in (*ENDINGS, *_DICOM) else name  # other dots are part of the name
+    return stem if dot + ending.lower() in _DICOM else without_ending(name)  # a table may name what was converted since
 
 
 def _with_any_ending(path: Path) -> Path | None:

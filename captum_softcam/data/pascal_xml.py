@@ -11,9 +11,13 @@ from xml.etree import ElementTree
 
 from captum_softcam._names import named, reason, shown
 from captum_softcam.data.files import existing_file
-from captum_softcam.data.regions import Box, finite_number
+from captum_softcam.data.regions import Box
+from captum_softcam.data.tables import finite_number, label_in
 
 __all__ = ["PascalAnnotation", "PascalObject", "read_pascal_xml"]
+
+
+_DIFFICULT = {"0": False, "1": True, "": False, "false": False, "true": True, "unspecified": False}
 
 
 class PascalObject(NamedTuple):
@@ -61,20 +65,20 @@ class _WithoutEntities(ElementTree.TreeBuilder):
 
 
 def _size(root: ElementTree.Element, path: Path) -> tuple[int, int] | None:
-    """Return width and height; None without them or with zeros, which some tools write."""
+    """Return width and height; None without them, or with 0 or -1, which some tools write."""
     size = root.find("size")
     if size is None:
         return None
     width, height = (int(_number(size, name, f"the size in '{shown(path)}'")) for name in ("width", "height"))
-    return (width, height) if width and height else None
+    return (width, height) if min(width, height) > 0 else None
 
 
 def _object(element: ElementTree.Element, where: str, first_pixel: int) -> PascalObject:
     name = _text(element, "name", where)
-    difficult = element.findtext("difficult", "0").strip()  # ImageNet leaves it out
-    if difficult not in ("0", "1"):
+    difficult = label_in(element.findtext("difficult", "").strip().lower())  # ImageNet leaves it out
+    if difficult not in _DIFFICULT:
         raise ValueError(f"{where} has <difficult>{named(difficult)}</difficult>; expected 0 or 1.")
-    return PascalObject(name, _box(element, where, first_pixel), difficult == "1")
+    return PascalObject(name, _box(element, where, first_pixel), _DIFFICULT[difficult])
 
 
 def _box(element: ElementTree.Element, where: str, first_pixel: int) -> Box:

@@ -12,9 +12,12 @@ from torch import Tensor
 
 from captum_softcam._fit import Fit
 from captum_softcam._names import closest, named, quoted, shown
-from captum_softcam.data.files import existing_file, existing_folder, named_image
+from captum_softcam.data.files import existing_file, existing_folder
 from captum_softcam.data.images import Reading, open_image
+from captum_softcam.data.inventory import Found
+from captum_softcam.data.left_out import LeftOut
 from captum_softcam.data.masks import aligned
+from captum_softcam.data.named_images import NamedImages
 from captum_softcam.data.samples import ImageEntry, MaskedImages
 from captum_softcam.data.tables import Line, read_lines
 
@@ -53,7 +56,8 @@ class OxfordPetSamples(MaskedImages):
         reading (Reading): how the files are read. Default: as they are
 
     Raises:
-        FileNotFoundError: if a folder, the list, an image or a trimap is missing.
+        FileNotFoundError: if a folder or the list is missing, or all images or trimaps are; one that is missing is left out,
+            with a warning.
         ValueError: if ``target`` is unknown, or a line of the list is not an image, its class and its species. Reading a
             sample raises it for an unreadable file, and a trimap of another size, with other values or without an animal.
 
@@ -77,26 +81,30 @@ class OxfordPetSamples(MaskedImages):
         if target not in _CLASSES:
             raise ValueError(f"target {quoted(target)} is unknown. {closest(target, _CLASSES)}")
         root = existing_folder(Path(root), "pet folder")
-        lines = read_lines(root / "annotations" / f"{split}.txt")
-        super().__init__((_entry(line, root, target, border) for line in lines), _CLASSES[target], size, fit, reading)
-
-
-def _entry(line: Line, root: Path, target: str, border: bool) -> ImageEntry:
-    name, breed, species = _parse(line)
-    file = named_image(root / "images", f"{name}.jpg", line.place)
-    trimap = existing_file(root / "annotations" / "trimaps" / f"{name}.png", "trimap", line.place)
-    return ImageEntry(file, breed if target == "breed" else species, name, partial(_trimap_mask, trimap, border, file))
+        path = root / "annotations" / f"{split}.txt"
+        lines, left_out = read_lines(path), LeftOut(f"list '{shown(path)}'")
+        pictures, entries = NamedImages(root / "images"), []
+        for line in lines:
+            name, breed, species = _parse(line)
+            with left_out.faults("no such picture or trimap", name, FileNotFoundError):
+                file = pictures.find(f"{name}.jpg", line.place).file
+                trimap = existing_file(root / "annotations" / "trimaps" / f"{name}.png", "trimap", line.place)
+                mask = partial(_trimap_mask, trimap, border, file)
+                entries.append(ImageEntry(file, breed if target == "breed" else species, name, mask))
+        left_out.tell(len(entries))
+        found = Found(len(lines), left_out=left_out.names)
+        super().__init__(entries, _CLASSES[target], size, fit, reading, found)
 
 
 def _parse(line: Line) -> tuple[str, int, int]:
     """Return the name of the image, its breed from 0 to 36 and its species, 0 or 1."""
-    name, *numbers = line.words
+    name, *numbers = line.text.split()
     # the breed is there twice, in the name and as a number; both have to agree, or the list belongs to another data set
     breeds = {breed.lower(): i for i, breed in enumerate(_BREEDS)}
     breed = breeds.get(name.rpartition("_")[0].lower())
     if breed is None or numbers[:1] != [str(breed + 1)] or numbers[1:2] not in (["1"], ["2"]):
         raise ValueError(
-            f"{line.place} is '{named(' '.join(line.words))}'; expected BREED_NUMBER, the number of the breed from 1 to "
+            f"{line.place} is '{named(line.text)}'; expected BREED_NUMBER, the number of the breed from 1 to "
             "37, and the species, 1 for a cat or 2 for a dog."
         )
     return name, breed, int(numbers[1]) - 1

@@ -19,7 +19,7 @@ from torch import Tensor
 from captum_softcam._names import quoted
 from captum_softcam.data.images import exif_hint, quarter_turn, upright
 
-__all__ = ["Box", "box_mask", "finite_number", "polygon_mask"]
+__all__ = ["Box", "box_mask", "polygon_mask"]
 
 _NOISE = 1e-6  # pixels: x + width in floating point may end this far beyond the border of a pixel without touching it
 _COMPARED = 2**22  # pairs of an edge and a row at a time, because a polygon may have a million corners
@@ -87,15 +87,6 @@ def polygon_mask(
             raise ValueError(f"{source}: the polygon from ({start}) lies outside its image of {width}x{height} pixels.")
         mask |= inside
     return torch.from_numpy(upright(mask, orientation))[None]
-
-
-def finite_number(text: str) -> float | None:
-    """Return the number that a text spells, or None, also for "nan", "inf" and "1_000", which ``float`` accepts."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and "_" not in text else None
 
 
 def _canvas(size: tuple[int, int] | None, source: str, file: Path, image: Tensor) -> tuple[int, int, int]:

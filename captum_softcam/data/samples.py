@@ -35,6 +35,8 @@ __all__ = [
 ]
 
 
+_SEVERAL = -1
+
 UNKNOWN = -1
 """Target of a sample whose class is not known."""
 
@@ -332,11 +334,11 @@ def _alternating(entries: Iterable[ImageEntry]) -> list[ImageEntry]:
 
 
 def class_numbers(classes: Iterable[str]) -> dict[str, int]:
-    """Map the name of each class to its number; of equal names the first one counts."""
+    """Map the name of each class to its number, a name of several classes to -1, which :func:`class_number` refuses."""
     # a dictionary, because list.index made reading quadratic: 20,000 classes took minutes
     found: dict[str, int] = {}
     for number, name in enumerate(classes):
-        found.setdefault(name, number)
+        found[name] = _SEVERAL if name in found else number
     return found
 
 
@@ -344,4 +346,6 @@ def class_number(name: str, numbers: Mapping[str, int], where: str) -> int:
     """Return the number of a class, or raise ValueError with the place in the user's files that names it."""
     if name not in numbers:
         raise ValueError(f"{where} has the unknown class {quoted(name)}. {closest(name, numbers)}")
+    if numbers[name] == _SEVERAL:  # the first of them would get the images of both
+        raise ValueError(f"{where} has the class {quoted(name)}, the name of several classes; pass each name once.")
     return numbers[name]

@@ -5,10 +5,11 @@ import pickle
 import re
 
 import pytest
-from image_files import SIDE, block, draw, message, same, write
+from image_files import SIDE, block, draw, message, same, warned, write
 
 from captum_softcam.data import CocoSamples
 
+USE = "use regions='boxes' (--regions boxes)"
 CROWD = {"counts": [30, 20, 94], "size": [SIDE, SIDE]}
 
 
@@ -108,6 +109,65 @@ class TestReading:
         assert same(pickle.loads(pickle.dumps(data))[1].mask, data[1].mask)
 
 
+class TestOtherTools:
+    """What VIA, Roboflow, Label Studio and pandas write."""
+
+    def test_ids_are_compared_as_texts(self, document, save):
+        document["annotations"][0] |= {"image_id": "8", "category_id": 18.0}
+        document["categories"][0]["id"] = "90"
+        assert list(masks(*save(document))) == ["42.jpg/person", "08.jpg/dog", "42.jpg/toothbrush"]
+        document["images"][0]["id"] = "8"
+        images, path = save(document)
+        assert message(ValueError, lambda: CocoSamples(images, path)) == f"'{path}' has two images with the id 8."
+
+    @pytest.mark.parametrize(
+        ("value", "count"), [("0", 3), (False, 3), ("false", 3), (0.0, 3), ("1", 2), (True, 2), (1.0, 2)]
+    )
+    def test_crowds(self, document, save, value, count):
+        document["annotations"][0]["iscrowd"] = value
+        assert len(CocoSamples(*save(document))) == count
+
+    @pytest.mark.parametrize("sides", [(str(SIDE), f"{SIDE}.0"), (-1, -1), (0, SIDE), ("", None), (12.0, 12)])
+    def test_sizes(self, document, save, sides):
+        document["images"][0] |= dict(zip(("width", "height"), sides, strict=True))
+        assert same(masks(*save(document))["42.jpg/person"], block((9, 12, 9, 12)))
+
+    def test_a_size_that_is_stated_is_compared(self, document, save):
+        document["images"][0]["width"] = "640"
+        data = CocoSamples(*save(document))
+        assert "is for an image of 640x12 pixels" in message(ValueError, lambda: data[0])
+
+    def test_two_categories_of_one_name(self, document, save):
+        document["categories"].append({"id": 0, "name": "dog"})
+        document["annotations"].append(note(7, 8, 0, [9, 9, 1, 1]))
+        images, path = save(document)
+        assert message(ValueError, lambda: CocoSamples(images, path)) == (
+            f"'{path}' has 2 categories called 'dog', with the ids 0, 18; pass classes, in the order of the model's logits "
+            "(--classes), to take them as one."
+        )
+        merged = masks(images, path, classes=["person", "dog", "toothbrush"])
+        assert same(merged["08.jpg/dog"], block((3, 5, 2, 5), (9, 10, 9, 10)))
+        text = message(ValueError, lambda: CocoSamples(images, path, classes=["person", "dog", "toothbrush", "dog"]))
+        assert text == f"category 0 of '{path}' has the class 'dog', the name of several classes; pass each name once."
+
+    def test_no_box_but_polygons(self, document, save):
+        del document["annotations"][0]["bbox"]
+        document["annotations"][0]["segmentation"] = [[1, 1, 5, 1, 5, 3], [0, 7, 1, 7, 1, 8]]
+        assert same(masks(*save(document))["08.jpg/dog"], block((1, 8, 0, 5)))
+
+    def test_four_zeros_are_nothing_to_localise(self, document, save):
+        document["annotations"][0]["bbox"] = [0, 0, 0, 0]
+        document["annotations"][1]["bbox"] = [0, 0.0, 0, 0]
+        found = masks(*save(document))
+        assert found["08.jpg/dog"] is None
+        assert same(found["42.jpg/toothbrush"], block((4, 5, 4, 5)))
+
+    def test_what_is_left_out_is_counted(self, document, save):
+        data = CocoSamples(*save(document))
+        assert data.found.files == 4
+        assert data.found.left_out == {"only crowds": ["000000000007.jpg"], "no annotation": ["000000000009.jpg"]}
+
+
 class TestFiles:
     def test_missing(self, document, save, tmp_path):
         images, path = save(document)
@@ -116,8 +176,12 @@ class TestFiles:
         text = message(FileNotFoundError, lambda: CocoSamples(images, tmp_path / "no.json"))
         assert text == f"annotation file '{tmp_path}/no.json' is not a file."
         (images / "000000000008.jpg").unlink()
-        text = message(FileNotFoundError, lambda: CocoSamples(images, path))
-        assert text == f"image 8 of '{path}' needs the image '{images}/000000000008.jpg', which is not a file."
+        words = f"image 8 of '{path}' names the image '000000000008.jpg', which is not in '{images}', with any ending."
+        data = warned(words, lambda: CocoSamples(images, path))
+        assert [sample.identifier[10:] for sample in data] == ["42.jpg/person", "42.jpg/toothbrush"]
+        assert data.found.left_out["no such picture"] == ["000000000008.jpg"]
+        (images / "000000000042.jpg").unlink()
+        assert message(FileNotFoundError, lambda: CocoSamples(images, path)).startswith("image 42 of '")
 
     @pytest.mark.parametrize(
         ("content", "words"),
@@ -158,16 +222,39 @@ class TestRecords:
                 "annotation 1 of '{path}' has the bbox [1, 2, nan, 1]; expected [x, y, width, height].",
             ),
             ({"image_id": 5}, "annotation 1 of '{path}' belongs to the image 5, which the file does not list."),
+        ],
+    )
+    def test_one_bad_annotation_leaves_out_its_sample(self, document, save, changes, words):
+        document["annotations"][0] |= changes
+        images, path = save(document)
+        data = warned(words.format(path=path), lambda: CocoSamples(images, path))
+        assert [sample.identifier[10:] for sample in data] == ["42.jpg/person", "42.jpg/toothbrush"]
+        assert ["annotation 1"] in data.found.left_out.values()
+        document["annotations"] = document["annotations"][:1]
+        save(document)
+        assert message(ValueError, lambda: CocoSamples(images, path)) == words.format(path=path)
+
+    def test_the_class_of_a_bad_annotation_is_one_that_the_image_shows(self, document, save):
+        document["annotations"][1]["bbox"] = []
+        data = warned("annotation 2 of", lambda: CocoSamples(*save(document)))
+        assert [(sample.identifier[10:], sample.labels) for sample in data] == [
+            ("42.jpg/person", (0, 2)),
+            ("08.jpg/dog", (1,)),
+        ]
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
             ({"image_id": [8]}, "annotation 1 of '{path}' has the image_id [8]; expected a number."),
             ({"category_id": 2}, "annotation 1 of '{path}' belongs to the category 2, which the file does not list."),
         ],
     )
-    def test_annotation(self, document, save, changes, words):
+    def test_an_annotation_of_nothing(self, document, save, changes, words):
         document["annotations"][0] |= changes
         images, path = save(document)
         assert message(ValueError, lambda: CocoSamples(images, path)) == words.format(path=path)
 
-    @pytest.mark.parametrize("name", ["bbox", "image_id", "category_id"])
+    @pytest.mark.parametrize("name", ["image_id", "category_id"])
     def test_annotation_without(self, document, save, name):
         del document["annotations"][0][name]
         images, path = save(document)
@@ -176,17 +263,20 @@ class TestRecords:
     @pytest.mark.parametrize(
         ("segmentation", "words"),
         [
-            (CROWD, "has no polygons, because its segmentation is run-length encoded; use regions='boxes'."),
-            ([], "has no polygons, because its segmentation is empty; use regions='boxes'."),
-            ([[1, 1, 4, 4]], "has the polygon [1, 1, 4, 4]; expected [x1, y1, x2, y2, x3, y3, …]."),
-            ([[1, 1, 4, 4, 1, 1, 5]], "has the polygon [1, 1, 4, 4, 1, 1, 5]; expected [x1, y1, x2, y2, x3, y3, …]."),
+            (CROWD, "has no polygons, because its segmentation is run-length encoded; {use}."),
+            ([], "has no polygons, because its segmentation is empty; {use}."),
+            ([[1, 1, 4, 4]], "has the polygon [1, 1, 4, 4]; expected [x1, y1, x2, y2, x3, y3, …], or {use}."),
+            (
+                [[1, 1, 4, 4, 1, 1, 5]],
+                "has the polygon [1, 1, 4, 4, 1, 1, 5]; expected [x1, y1, x2, y2, x3, y3, …], or {use}.",
+            ),
         ],
     )
     def test_polygons(self, document, save, segmentation, words):
         document["annotations"][0]["segmentation"] = segmentation
         images, path = save(document)
-        text = message(ValueError, lambda: CocoSamples(images, path, regions="polygons"))
-        assert text == f"annotation 1 of '{path}' {words}"
+        words = f"annotation 1 of '{path}' {words.replace('{use}', USE)}"
+        assert len(warned(words, lambda: CocoSamples(images, path, regions="polygons"))) == 2
         assert len(CocoSamples(images, path)) == 3
 
     def test_images_and_categories(self, document, save):
