@@ -76,7 +76,7 @@ class NamedImages:
             return NamedImage(file, _slashes(below))
         if below is not None and (file := self._around(below, where)):
             return NamedImage(file, _slashes(below))
-        if found := self._moved(path, where):
+        if found := self._moved(name, where):
             return found if below is None else NamedImage(found.file, _slashes(name))
         if below is None and not self._elsewhere:
             self._refuse_outside(name, where)
@@ -133,16 +133,16 @@ class NamedImages:
                 )
         return None
 
-    def _moved(self, path: PureWindowsPath, where: str) -> NamedImage | None:
+    def _moved(self, name: str, where: str) -> NamedImage | None:
         """Return the picture of a path that was written where the folder lay elsewhere."""
-        own, parts = folded(Path(os.path.abspath(self._folder)).name), path.parts
+        own, parts = folded(Path(os.path.abspath(self._folder)).name), PureWindowsPath(name).parts
         for end in (i for i, part in enumerate(parts, 1) if folded(part) == own and ".." not in parts[i:]):
-            tail, head = "/".join(parts[end:]), "/".join(parts[:end])
+            tail, head = "/".join(parts[end:]), PureWindowsPath(*parts[:end]).as_posix()
             if not tail or not (file := self._inside(tail, where)):
                 continue
             if self._elsewhere not in ("", head):  # of two pictures with one name, both would be the one that is here
                 raise ValueError(
-                    f"{where} names the image '{named(path)}' and others below '{shown(self._elsewhere)}'; both cannot be "
+                    f"{where} names the image '{named(name)}' and others below '{shown(self._elsewhere)}'; both cannot be "
                     f"the folder '{shown(self._folder)}': use paths relative to it."
                 )
             if not self._elsewhere:

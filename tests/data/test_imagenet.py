@@ -1,7 +1,7 @@
 """ImageNet's validation images and their boxes, in the layout of ILSVRC's localisation task."""
 
 import pytest
-from image_files import SIDE, block, draw, message, pascal_xml, same, write
+from image_files import SIDE, block, draw, message, pascal_xml, same, warned, write
 
 from captum_softcam._imagenet import imagenet_names, wordnet_ids
 from captum_softcam.data import ImageNetSamples
@@ -58,17 +58,22 @@ class TestReading:
         assert [sample.target for sample in data] == [0, 8, 0]
         assert data.classes == (wordnet_ids() if classes is None else classes)
 
+    @pytest.mark.parametrize("folder", ["..", "Data", "Annotations/CLS-LOC", "Data/CLS-LOC/val"])
+    def test_other_folders_of_the_same_data(self, root, folder):
+        assert [sample.target for sample in read(root / folder)] == [0, 2, 0]
+
     def test_classes_by_name(self, root):
         assert [sample.target for sample in read(root, classes=["hen", "tench"])] == [0, 1, 1]
 
 
 class TestMessages:
     def test_missing(self, root, tmp_path):
-        text = message(FileNotFoundError, lambda: read(tmp_path))
-        assert text == f"annotation folder '{tmp_path}/Annotations/CLS-LOC/val' is not a directory."
+        text = message(FileNotFoundError, lambda: read(tmp_path / "no"))
+        assert text == f"annotation folder '{tmp_path}/no/Annotations/CLS-LOC/val' is not a directory."
         path = root / "Annotations/CLS-LOC/val/ILSVRC2012_val_00000002.xml"
         path.unlink()
-        assert message(FileNotFoundError, lambda: read(root)) == f"annotation '{path}' is not a file."
+        data = warned(f"annotation '{path}' is not a file.", lambda: read(root))
+        assert data.found.left_out == {"no annotation": ["ILSVRC2012_val_00000002"]}
         images = root / "Data/CLS-LOC/val"
         for file in images.iterdir():
             file.unlink()
@@ -77,30 +82,33 @@ class TestMessages:
         images.rmdir()
         assert message(FileNotFoundError, lambda: read(root)) == f"image folder '{images}' is not a directory."
 
-    def test_unknown_class(self, root):
+    def test_images_of_other_classes_are_left_out(self, root):
         path = root / "Annotations/CLS-LOC/val/ILSVRC2012_val_00000001.xml"
-        text = message(ValueError, lambda: read(root, classes=[TENCH, RAY]))
-        assert text.startswith(f"annotation '{path}' has the unknown class '{HEN}'. ")
+        words = f"annotation '{path}' has the unknown class '{HEN}'. "
+        data = warned(words, lambda: read(root, classes=["stingray", "tench"]))
+        assert [sample.target for sample in data] == [1, 1]
+        assert data.found.left_out == {"another class": ["ILSVRC2012_val_00000001"]}
+        assert message(ValueError, lambda: read(root, classes=[RAY])).startswith(words)
 
     def test_one_class_per_image(self, root):
         path = add(root, 2, (TENCH, (2, 2, 3, 3)), (HEN, (2, 2, 3, 3)))
-        text = message(ValueError, lambda: read(root))
-        assert text == f"annotation '{path}' names 2 classes ({TENCH}, {HEN}); expected one."
+        assert len(warned(f"annotation '{path}' names 2 classes ({TENCH}, {HEN}); expected one.", lambda: read(root))) == 2
         add(root, 2)
-        text = message(ValueError, lambda: read(root))
-        assert text == f"annotation '{path}' names 0 classes (no object); expected one."
+        assert len(warned(f"annotation '{path}' names 0 classes (no object); expected one.", lambda: read(root))) == 2
 
     def test_a_folder_of_another_class(self, root):
         path = add(root, 4, (TENCH, (2, 2, 3, 3)), folder=RAY)
-        assert message(ValueError, lambda: read(root)) == (
+        words = (
             f"annotation '{path}' has the class '{TENCH}', but its image is "
             f"'{root}/Data/CLS-LOC/val/{RAY}/ILSVRC2012_val_00000004.JPEG'; they disagree."
         )
+        assert len(warned(words, lambda: read(root))) == 3
 
     def test_xml(self, root):
         path = write(root / "Annotations/CLS-LOC/val/ILSVRC2012_val_00000001.xml", "<annotation>")
-        text = message(ValueError, lambda: read(root))
-        assert text == f"annotation '{path}' cannot be read as XML (no element found: line 1, column 12)."
+        words = f"annotation '{path}' cannot be read as XML (no element found: line 1, column 12)."
+        data = warned(words, lambda: read(root))
+        assert data.found.left_out == {"unreadable annotation": ["ILSVRC2012_val_00000001"]}
 
     def test_outside(self, root):
         path = add(root, 2, (TENCH, (12, 2, 13, 3)))

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from image_files import SIDE, block, draw, message, same, write
+from image_files import SIDE, block, draw, message, same, warned, write
 from PIL import Image
 
 from captum_softcam.data import LabelledImages, LabelTableSamples
@@ -108,6 +108,18 @@ class TestReading:
             ("1.2.113.jpg/a", False),
         ]
 
+    def test_cells_of_pandas(self, folder):
+        """An index without a name, truth values, and nothing."""
+        names = [f"set/valid/p{i}/view1" for i in (1, 2, 3)]
+        path = write(folder / "t.csv", f",Path,a,b\n0,{names[0]},True,nan\n1,{names[1]},False,1.0\n2,{names[2]},TRUE,-1\n")
+        data = LabelTableSamples(folder, path, size=SIDE)
+        assert data.classes == ("a", "b")
+        assert [(sample.labels, sample.undecided) for sample in data] == [((0,), ()), ((1,), ()), ((0,), (1,))]
+
+    def test_a_picture_named_in_two_ways(self, folder):
+        path = write(folder / "t.csv", "Path,a\nset/valid/p1/view1,1\nset\\valid\\p1\\view1.jpg,1\n")
+        assert "line 3 of" in refused(lambda: LabelTableSamples(folder, path))
+
     def test_another_column_names_the_image(self, folder):
         path = write(folder / "t.csv", "id,a,file\n1,1,set/valid/p1/view1.jpg\n0,1,set/valid/p2/view1.jpg\n")
         data = LabelTableSamples(folder, path, size=SIDE, classes=["a"], image_column="file")
@@ -144,7 +156,7 @@ class TestHostile:
     def test_a_cell_of_a_class_of_the_model(self, folder, table):
         text = refused(lambda: LabelTableSamples(folder, table, classes=["Sex"]))
         assert text == f"line 2 of '{table}' has 'Female' in the column 'Sex'; expected 1, 0, -1 (uncertain) or nothing."
-        for cell in ("2", "nan", "inf", "1_0", "0.5", "TRUE"):
+        for cell in ("2", "inf", "1_0", "0.5", "yes"):
             path = write(folder / "t.csv", f"Path,a\nx.png,{cell}\n")
             assert f"has '{cell}' in the column 'a'" in refused(
                 lambda path=path: LabelTableSamples(folder, path, classes=["a"])
@@ -162,14 +174,19 @@ class TestHostile:
         assert text.endswith("masks/Edema/set/valid/p1/view1.png'.")
 
     def test_images(self, folder, table):
-        text = refused(lambda: LabelTableSamples(folder / "set", table), FileNotFoundError)
+        assert LabelTableSamples(folder / "set", table)[0].group == "set/valid/p2/view1.jpg"
+        (folder / "other").mkdir()
+        text = refused(lambda: LabelTableSamples(folder / "other", table), FileNotFoundError)
         assert text == (
             f"line 2 of '{table}' names the image 'set/valid/p1/view1.jpg', which lies below '{folder}', not below "
-            f"'{folder}/set'; pass that folder as images (--images)."
+            f"'{folder}/other'; pass that folder as images (--images)."
         )
         (folder / "set/valid/p1/view1.jpg").unlink()
-        text = refused(lambda: LabelTableSamples(folder, table), FileNotFoundError)
-        assert text == f"line 2 of '{table}' needs the image '{folder}/set/valid/p1/view1.jpg', which is not a file."
+        words = f"line 2 of '{table}' names the image 'set/valid/p1/view1.jpg', which is not in '{folder}', with any ending."
+        data = warned(words, lambda: LabelTableSamples(folder, table))
+        assert [sample.identifier[10:12] for sample in data] == ["p2", "p3"]
+        assert len(data.every_image()) == 2
+        assert data.found.left_out == {"no such picture": ["set/valid/p1/view1.jpg"]}
         draw(folder / "b.png")
         draw(folder / "b.jpg")
         path = write(folder / "t.csv", "Path,a\nb,1\n")

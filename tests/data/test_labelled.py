@@ -170,9 +170,22 @@ class TestTable:
 
     def test_missing_image_is_named_with_its_line(self, table, tmp_path):
         path = table("pictures/0.png,a", "pictures/9.png,a")
-        assert message(FileNotFoundError, LabelledImages.from_csv, path) == (
-            f"line 3 of '{path}' needs the image '{tmp_path}/pictures/9.png', which is not a file."
-        )
+        words = f"line 3 of '{path}' names the image 'pictures/9.png', which is not in '{tmp_path}', with any ending."
+        with pytest.warns(UserWarning, match=re.escape(words)):
+            data = LabelledImages.from_csv(path)
+        assert (data.counts(), data.found.left_out) == ({"a": 1}, {"no such picture": ["pictures/9.png"]})
+        words = words.replace("line 3", "line 2")
+        assert message(FileNotFoundError, LabelledImages.from_csv, table("pictures/9.png,a")) == words
+
+    @pytest.mark.parametrize("header", ["path,label", "path;label", "path\tlabel", ",path,label", " path , label ,"])
+    def test_tables_of_other_programs(self, table, header):
+        between = next(sign for sign in ";\t," if sign in header)
+        rows = (("pictures/0.png", "1.0"), ("pictures\\1.png", "0"), ("2", "1"))
+        index = header.startswith(",")
+        path = table(*(between.join(["7"] * index + [*row]) for row in rows), header=header)
+        data = LabelledImages.from_csv(path)
+        assert (data.classes, data.labels) == (("0", "1"), ((1,), (0,), (1,)))
+        assert [file.name for file in data.files] == ["0.png", "1.png", "2.png"]
 
     def test_missing_table(self, tmp_path):
         assert message(FileNotFoundError, LabelledImages.from_csv, tmp_path / "t.csv").endswith("is not a file.")

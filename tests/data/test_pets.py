@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from image_files import SIDE, block, draw, message, same, write
+from image_files import SIDE, block, draw, message, same, warned, write
 from PIL import Image
 
 from captum_softcam.data import OxfordPetSamples
@@ -81,12 +81,14 @@ class TestMessages:
         assert text == f"list '{root}/annotations/val.txt' is not a file."
         trimap = root / "annotations/trimaps/saint_bernard_7.png"
         trimap.unlink()
-        text = message(FileNotFoundError, lambda: OxfordPetSamples(root))
-        assert text == f"line 4 of '{root}/annotations/test.txt' needs the trimap '{trimap}', which is not a file."
-        picture = root / "images/saint_bernard_7.jpg"
-        picture.unlink()
-        text = message(FileNotFoundError, lambda: OxfordPetSamples(root))
-        assert text == f"line 4 of '{root}/annotations/test.txt' needs the image '{picture}', which is not a file."
+        words = f"line 4 of '{root}/annotations/test.txt' needs the trimap '{trimap}', which is not a file."
+        data = warned(words, lambda: OxfordPetSamples(root))
+        assert data.found.left_out == {"no such picture or trimap": ["saint_bernard_7"]}
+        (root / "images/saint_bernard_7.jpg").unlink()
+        words = (
+            f"line 4 of '{root}/annotations/test.txt' names the image 'saint_bernard_7.jpg', which is not in '{root}/images'"
+        )
+        assert len(warned(words, lambda: OxfordPetSamples(root))) == 2
 
     def test_target(self, root):
         text = message(ValueError, lambda: OxfordPetSamples(root, target="breeds"))

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from image_files import SIDE, block, draw, message, pascal_xml, same, write
+from image_files import SIDE, block, draw, message, pascal_xml, same, warned, write
 
 from captum_softcam.data import Sample, VOCSamples
 
@@ -95,6 +95,55 @@ class TestReading:
         assert same(pickle.loads(pickle.dumps(data))[1].mask, data[1].mask)
 
 
+class TestAsItLies:
+    """What own pictures in this layout have that the original has not."""
+
+    @pytest.mark.parametrize("ending", [".png", ".JPG", ".jpeg"])
+    def test_pictures_of_any_ending(self, root, ending):
+        (root / "JPEGImages/000001.jpg").unlink()
+        draw(root / f"JPEGImages/000001{ending}")
+        assert samples(root)["000001/dog"].image.shape == (3, SIDE, SIDE)
+
+    def test_names_with_spaces_and_marks(self, root):
+        """A list of one class has a second column; a name may end like one."""
+        add(root, "my cat 1", ("cat", (1, 1, 2, 2)))
+        write(root / "ImageSets/Main/cat_test.txt", "000001  1\n000002  0\n000003 -1\nmy cat 1  1\n")
+        data = VOCSamples(root, "cat_test")
+        assert [sample.identifier for sample in data] == ["000001/cat", "000001/dog", "000002/person", "my cat 1/cat"]
+        assert data.found.left_out == {"not of the class of the list": ["000003"]}
+        write(root / "ImageSets/Main/val.txt", "my cat 1\n")
+        assert list(samples(root, split="val")) == ["my cat 1/cat"]
+
+    def test_without_lists(self, root):
+        for file in (root / "ImageSets/Main").iterdir():
+            file.unlink()
+        assert "is not a file" in message(FileNotFoundError, lambda: VOCSamples(root))
+        (root / "ImageSets/Main").rmdir()
+        (root / "Annotations/._000001.xml").touch()
+        data = warned("has no lists in ImageSets/Main; all images with annotations are read.", lambda: VOCSamples(root))
+        assert len(data) == 4
+        assert "is not a directory" in message(FileNotFoundError, lambda: VOCSamples(root, "val"))
+
+    def test_one_damaged_annotation(self, root):
+        write(root / "Annotations/000001.xml", "<annotation>")
+        data = warned(
+            "1 left out (unreadable annotation): 000001. The first of them: annotation '", lambda: VOCSamples(root)
+        )
+        assert [sample.identifier for sample in data] == ["000003/cat", "000002/person"]
+
+    def test_images_without_a_sample_are_counted(self, root):
+        add(root, "000001")
+        add(root, "000003", ("cat", (1, 1, 4, 4), True))
+        data = VOCSamples(root)
+        assert data.found.left_out == {"no object": ["000001"], "only difficult objects": ["000003"]}
+
+    @pytest.mark.parametrize(("text", "count"), [("0.0", 1), ("Unspecified", 1), ("", 1), ("1.0", 0), ("True", 0)])
+    def test_difficult(self, root, text, count):
+        path = add(root, "000003", ("cat", (3, 3, 5, 5)), ("dog", (1, 1, 2, 2)))
+        path.write_text(path.read_text().replace("<difficult>0<", f"<difficult>{text}<", 1))
+        assert len(VOCSamples(root, "val")) == 1 + count
+
+
 class TestMessages:
     def test_no_such_folder(self, tmp_path):
         assert (
@@ -109,10 +158,7 @@ class TestMessages:
         assert text == f"list '{root}/ImageSets/Main/tests.txt' is not a file. Closest: 'test'."
 
     def test_the_list(self, root):
-        path = write(root / "ImageSets/Main/test.txt", "000001\n\n000002 -1\n")
-        text = message(ValueError, lambda: VOCSamples(root))
-        assert text == f"line 3 of '{path}' is '000002 -1'; expected the name of an image alone."
-        write(path, "\n")
+        path = write(root / "ImageSets/Main/test.txt", "\n")
         assert message(ValueError, lambda: VOCSamples(root)) == f"list '{path}' names no images."
         path.write_bytes(b"\xff\xfe\x00")
         assert re.match(f"list '{path}' cannot be read as text in UTF-8", message(ValueError, lambda: VOCSamples(root)))
@@ -122,13 +168,21 @@ class TestMessages:
 
     def test_missing_files(self, root):
         (root / "Annotations/000002.xml").unlink()
-        text = message(FileNotFoundError, lambda: VOCSamples(root))
-        assert text == f"annotation '{root}/Annotations/000002.xml' is not a file."
+        words = f"annotation '{root}/Annotations/000002.xml' is not a file."
+        data = warned(words, lambda: VOCSamples(root))
+        assert {identifier.partition("/")[0] for identifier in (sample.identifier for sample in data)} == {
+            "000001",
+            "000003",
+        }
+        assert (data.found.files, data.found.left_out) == (3, {"no annotation": ["000002"]})
+        write(root / "ImageSets/Main/val.txt", "000002\n")
+        assert message(FileNotFoundError, lambda: VOCSamples(root, "val")) == words
         (root / "JPEGImages/000002.jpg").unlink()
-        assert message(FileNotFoundError, lambda: VOCSamples(root)) == (
-            f"line 2 of '{root}/ImageSets/Main/test.txt' needs the image '{root}/JPEGImages/000002.jpg', which is not a "
-            "file."
+        words = (
+            f"line 2 of '{root}/ImageSets/Main/test.txt' names the image '000002.jpg', which is not in '{root}/JPEGImages', "
+            "with any ending."
         )
+        assert warned(words, lambda: VOCSamples(root)).found.left_out == {"no such picture": ["000002"]}
 
     def test_unknown_class(self, root):
         path = add(root, "000003", ("cart", (1, 1, 2, 2)))
@@ -188,7 +242,7 @@ class TestXml:
         text = message(ValueError, lambda: VOCSamples(root, "val"))
         assert re.fullmatch(rf"annotation '{path}' cannot be read as XML \(.*unknown encoding.*\)\.", text)
 
-    @pytest.mark.parametrize("size", [None, (0, 0)])
+    @pytest.mark.parametrize("size", [None, (0, 0), (-1, -1)])
     def test_a_size_that_is_not_known(self, root, size):
         add(root, "000003", ("cat", (3, 3, 5, 5)), size=size)
         assert same(samples(root, split="val")["000003/cat"].mask, block((2, 5, 2, 5)))
