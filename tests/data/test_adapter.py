@@ -299,7 +299,7 @@ def test_an_item_unlike_the_first_is_named(dataset, words):
         ((picture(), region(), region()), "several parts of it could be the mask: pass mask=1 or mask=2"),
         ({"image": picture(), "label": 1, "target": 7}, "pass label='label' or label='target'"),
         ((7, 1), "expected an image, or its key or position as image="),
-        (((picture(), picture(1)), 1), "beside its image; pass mask=(0, 1) if it is the mask"),
+        (((picture(), picture(1)), 1), "beside its image; pass mask=(0, 1) if that is the mask"),
         ({"a": 1}, "is a dict with the keys a; expected an image"),
         ((torch.rand(2, 3, 8, 8), torch.tensor([0, 1])), "a batch of 2; pass a data set of single images"),
     ],
