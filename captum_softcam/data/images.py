@@ -158,7 +158,7 @@ def image_shape(path: Path, reading: Reading = Reading()) -> tuple[int, ...]:
         ValueError: for what :func:`read_image` refuses, as far as the header shows it.
     """
     if medical_format(path):
-        return medical_size(path, "image", reading.max_pixels)
+        return medical_size(path, "image", reading.window, reading.max_pixels)
     header = _header(path, "image", reading)
     _warn(header, reading, greys=True)
     return (header.width, header.height) if header.orientation >= 5 else (header.height, header.width)

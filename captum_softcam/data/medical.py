@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -51,20 +51,27 @@ def medical_format(path: Path) -> Literal["DICOM", "NIfTI"] | None:
         return None
 
 
-def medical_size(path: Path, kind: str, max_pixels: int | None = None) -> tuple[int, ...]:
-    """Return the size of a DICOM or NIfTI image from its header: (H, W), or (D, H, W) of a volume.
+def medical_size(path: Path, kind: str, window: Window | None = None, max_pixels: int | None = None) -> tuple[int, ...]:
+    """Return the size of a DICOM or NIfTI image from its header, (H, W) or (D, H, W), and warn as :func:`read_medical` does.
 
     Args:
         path (path): the file.
         kind (str): what an error calls it, such as ``"image"``.
+        window (tuple of float): as for :func:`read_medical`. Default: none
         max_pixels (int): most pixels or voxels. Default: Pillow's limit
     """
     if medical_format(path) == "NIfTI":
-        image = _nifti(path, kind, max_pixels)
+        volume = _nifti(path, kind, max_pixels)
         with _named(path, kind):
-            return _canonical(np.broadcast_to(0, image.shape), image).shape[-3:]
-    data = _dicom(path, kind, max_pixels, header=True)
-    return int(data.Rows), int(data.Columns)
+            size = _canonical(np.broadcast_to(0, _dimensions(volume)), volume).shape[-3:]
+        note = _nifti_note(volume, window)
+    else:
+        data = _dicom(path, kind, max_pixels, header=True)
+        size = int(data.Rows), int(data.Columns)
+        with _named(path, kind):
+            note = _dicom_note(data, window)
+    _warn(note)
+    return size
 
 
 def read_medical(path: Path, kind: str, window: Window | None = None, max_pixels: int | None = None) -> Tensor:
@@ -87,9 +94,8 @@ def read_medical(path: Path, kind: str, window: Window | None = None, max_pixels
     else:
         data = _dicom(path, kind, max_pixels)
         with _named(path, kind):
-            image, note = _dicom_image(data, window)
-    if note != "":
-        warnings.warn(_in_words(note), stacklevel=1)
+            image, note = _dicom_image(data, window), _dicom_note(data, window)
+    _warn(note)
     found = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
     return found.expand(3, -1, -1).contiguous() if found.ndim == 2 else found
 
@@ -116,8 +122,13 @@ def read_medical_values(path: Path, kind: str, max_pixels: int | None = None) ->
     return values.max(axis=0) if channels else values
 
 
-def _in_words(note: Literal["own range", "first window", "not finite"]) -> str:
+def _warn(note: Note) -> None:
     # without the name of the file, so that Python shows each text once
+    if note != "":
+        warnings.warn(_in_words(note), stacklevel=1)
+
+
+def _in_words(note: Literal["own range", "first window", "not finite"]) -> str:
     return {
         "own range": "a DICOM or NIfTI image has no window: its lowest value is black and its highest one white, in each "
         "file by itself; pass a window (--window LOW,HIGH) to show all files alike.",
@@ -229,15 +240,15 @@ def _pixels(data: Dataset) -> Values:
     return found
 
 
-def _dicom_image(data: Dataset, window: Window | None) -> tuple[Values, Note]:
-    """Return the picture (3, H, W) or (H, W) in [0, 1], and what is not expected of it."""
+def _dicom_image(data: Dataset, window: Window | None) -> Values:
+    """Return the picture (3, H, W) or (H, W) in [0, 1]."""
     pixels = _pixels(data)
     if data.PhotometricInterpretation in _GREY:
         return _dicom_grey(data, pixels, window)
     depth = data.BitsStored
     if data.PhotometricInterpretation == "PALETTE COLOR":
         pixels, depth = _palette_colours(data, pixels)
-    return spread(np.moveaxis(pixels[..., :3], -1, 0), 0, 2**depth - 1), ""
+    return spread(np.moveaxis(pixels[..., :3], -1, 0), 0, 2**depth - 1)
 
 
 def _palette_colours(data: Dataset, pixels: Values) -> tuple[Values, int]:
@@ -252,15 +263,15 @@ def _palette_colours(data: Dataset, pixels: Values) -> tuple[Values, int]:
     return colours, depth
 
 
-def _dicom_grey(data: Dataset, pixels: Values, window: Window | None) -> tuple[Values, Note]:
+def _dicom_grey(data: Dataset, pixels: Values, window: Window | None) -> Values:
     values = _rescaled(data, pixels)
     hidden = _padding(data, pixels) | ~np.isfinite(values)
     values[hidden] = 0
-    shades, note = _shades(data, values, window, ~hidden)
+    shades = _shades(data, values, window, ~hidden)
     if data.PhotometricInterpretation == "MONOCHROME1":
         shades = 1 - shades
     shades[hidden] = 0
-    return shades, note
+    return shades
 
 
 def _rescaled(data: Dataset, pixels: Values) -> Values:
@@ -280,20 +291,31 @@ def _padding(data: Dataset, pixels: Values) -> Values:
     return found
 
 
-def _shades(data: Dataset, values: Values, window: Window | None, counted: Values) -> tuple[Values, Note]:
-    """Return greys in [0, 1]: by the given window, by that of the file, or by its range; and which is not expected."""
+def _shades(data: Dataset, values: Values, window: Window | None, counted: Values) -> Values:
+    """Return greys in [0, 1]: by the given window, by that of the file, or by its range."""
     if window is not None:
-        return spread(values, *window), ""
+        return spread(values, *window)
     if table := data.get("VOILUTSequence"):
         found, depth = _looked_up(values, table[0])
-        return spread(found, 0, 2**depth - 1), "first window" if len(table) > 1 else ""
-    centers, widths = _numbers(data, "WindowCenter"), _numbers(data, "WindowWidth")
-    if centers and widths and widths[0] > 0:
-        shape = str(data.get("VOILUTFunction") or "LINEAR").upper()
-        return _windowed(values, centers[0], widths[0], shape), "first window" if len(centers) > 1 else ""
-    if _is_plain(data):
-        return spread(values, 0, 2**data.BitsStored - 1), ""
-    return own_range(values, counted), "own range"
+        return spread(found, 0, 2**depth - 1)
+    if windows := _windows(data):
+        return _windowed(values, *windows[0], str(data.get("VOILUTFunction") or "LINEAR").upper())
+    return spread(values, 0, 2**data.BitsStored - 1) if _is_plain(data) else own_range(values, counted)
+
+
+def _windows(data: Dataset) -> list[tuple[float, float]]:
+    """Return centers and widths, none if the first one has no width."""
+    found = list(zip(_numbers(data, "WindowCenter"), _numbers(data, "WindowWidth"), strict=False))
+    return found if found and found[0][1] > 0 else []
+
+
+def _dicom_note(data: Dataset, window: Window | None) -> Note:
+    """Return what is not expected of a picture."""
+    if window is not None or data.PhotometricInterpretation not in _GREY:
+        return ""
+    if windows := data.get("VOILUTSequence") or _windows(data):
+        return "first window" if len(windows) > 1 else ""
+    return "" if _is_plain(data) else "own range"
 
 
 def _is_plain(data: Dataset) -> bool:
@@ -383,14 +405,18 @@ def _nifti_values(image: Nifti1Image) -> Values:
 
 def _nifti_image(image: Nifti1Image, window: Window | None) -> tuple[Values, Note]:
     """Return the image (H, W) or (3, H, W) or the volume (C, D, H, W) in [0, 1], and what is not expected of it."""
-    values, coloured = _nifti_values(image), bool(image.get_data_dtype().names)
+    values, note, coloured = _nifti_values(image), _nifti_note(image, window), image.get_data_dtype().names
     if values.ndim == 3 and not coloured:
         values = values[None]
-    if values.dtype == np.uint8 and (coloured or window is None):  # as other pictures of 8 bits
-        return spread(values, 0, 255), ""
+    if coloured or (window is None and note == ""):
+        return spread(values, 0, 255), note
     finite = np.isfinite(values)
     shades = own_range(values, finite) if window is None else spread(values, *window)
     shades[~finite] = 0
-    if not finite.all():
-        return shades, "not finite"
-    return shades, "own range" if window is None else ""
+    return shades, note if finite.all() else "not finite"
+
+
+def _nifti_note(image: Nifti1Image, window: Window | None) -> Note:
+    stored, proxy = image.get_data_dtype(), cast(Any, image.dataobj)
+    plain = stored.names or (stored == np.uint8 and (proxy.slope, proxy.inter) == (1, 0))  # as other pictures of 8 bits
+    return "" if plain or window is not None else "own range"

@@ -17,7 +17,8 @@ from image_files import message
 from torch import nn
 
 from captum_softcam.data import Fit, ImageFolderSamples, Reading, read_image
-from captum_softcam.data.medical import medical_format, medical_size, read_medical_values
+from captum_softcam.data.images import image_shape
+from captum_softcam.data.medical import medical_format, read_medical_values
 from captum_softcam.evaluation import compare_methods
 
 FOUND = Path(pydicom.__file__).parent / "data/test_files"  # real files of many makers, in pydicom's wheel
@@ -30,13 +31,25 @@ def quiet(path, **reading):
 
 
 def noted(path, words, **reading):
+    """The image, after a warning that its header alone gives, too, but for values that are not finite."""
     with pytest.warns(UserWarning, match=words):
-        return read_image(path, reading=Reading(**reading))
+        image = read_image(path, reading=Reading(**reading))
+    if "finite" not in words:
+        with pytest.warns(UserWarning, match=words):
+            image_shape(path, Reading(**reading))
+    return image
+
+
+def size(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return image_shape(path)
 
 
 def grey(path, **reading):
     """The one channel of a grey picture, without a note."""
     image = read_image(path, reading=Reading(**reading))
+    assert image_shape(path, Reading(**reading)) == image.shape[1:]
     assert image.shape[0] == 3
     assert image.dtype == torch.float32
     assert torch.equal(image[0], image[1])
@@ -54,7 +67,7 @@ class TestDicom:
         path = dicom(tmp_path / name)
         assert medical_format(path) == "DICOM"
         assert quiet(path).shape == (3, 3, 4)
-        assert medical_size(path, "image") == (3, 4)
+        assert size(path) == (3, 4)
 
     def test_a_given_window_is_in_rescaled_units(self, tmp_path):
         path = dicom(tmp_path / "a.dcm", RAMP + 1024, RescaleSlope=2, RescaleIntercept=-2048, WindowCenter=0, WindowWidth=9)
@@ -194,7 +207,7 @@ class TestDicom:
 
     def test_a_picture_that_is_too_large_is_refused_by_its_header(self, tmp_path):
         path = dicom(tmp_path / "a.dcm", Rows=60000, Columns=60000)
-        for call in (lambda: read_image(path), lambda: medical_size(path, "image")):
+        for call in (lambda: read_image(path), lambda: image_shape(path)):
             text = message(ValueError, call)
             assert f"image '{path}' has 3600000000 pixels according to its header, more than 178956970" in text
             assert "--max-pixels 3600000000" in text
@@ -225,7 +238,7 @@ class TestNifti:
         image = noted(nifti(tmp_path / "a.nii.gz", self.VOLUME), "has no window")
         assert image.shape == (1, 2, 3, 4)
         assert torch.allclose(image[0], torch.from_numpy(self.VOLUME.T / 23).float())
-        assert medical_size(tmp_path / "a.nii.gz", "image") == (2, 3, 4)
+        assert size(tmp_path / "a.nii.gz") == (2, 3, 4)
 
     @pytest.mark.parametrize("codes", ["LPS", "SAR", "AIL", "IRP"])
     def test_however_it_is_stored(self, tmp_path, codes):
@@ -240,7 +253,7 @@ class TestNifti:
         assert torch.equal(quiet(tmp_path / "b.nii"), quiet(tmp_path / "a.nii"))
         theirs = nibabel.as_closest_canonical(nibabel.load(tmp_path / "b.nii")).get_fdata().T
         assert np.array_equal(read_medical_values(tmp_path / "b.nii", "mask"), theirs)
-        assert medical_size(tmp_path / "b.nii", "image") == theirs.shape
+        assert size(tmp_path / "b.nii") == theirs.shape
 
     @pytest.mark.parametrize(("shape", "want"), [((4, 3), (3, 4)), ((4, 3, 1), (3, 4)), ((4, 1, 2), (2, 4))])
     def test_one_slice_is_a_picture(self, tmp_path, shape, want):
@@ -249,7 +262,7 @@ class TestNifti:
         image = quiet(path)
         assert image.shape == (3, *want)
         assert torch.allclose(image[2], torch.from_numpy(values.reshape(want[::-1]).T / values.max()))
-        assert medical_size(path, "image") == want
+        assert size(path) == want
 
     def test_channels_go_first(self, tmp_path):
         values = np.random.default_rng(0).random((4, 3, 2, 5), np.float32)
@@ -257,7 +270,7 @@ class TestNifti:
         assert torch.equal(image, torch.from_numpy(values.T.copy()))
         assert quiet(nifti(tmp_path / "b.nii", values[..., None, :])).shape == (5, 2, 3, 4)
         assert quiet(nifti(tmp_path / "c.nii", values[..., :1])).shape == (1, 2, 3, 4)
-        assert medical_size(tmp_path / "a.nii", "image") == (2, 3, 4)
+        assert size(tmp_path / "a.nii") == (2, 3, 4)
 
     def test_its_slope_and_a_window(self, tmp_path):
         path = nifti(tmp_path / "a.nii.gz", self.VOLUME, slope=(10, -1000))
@@ -280,6 +293,7 @@ class TestNifti:
         image = read_image(path)
         assert image.shape == (3, *shape[::-1])
         assert image.flatten(1).unique(dim=1).flatten().tolist() == pytest.approx([1, 0, 0.2])
+        assert torch.equal(read_image(path, reading=Reading(window=(0, 9))), image), "a window is for greys"
         assert read_medical_values(path, "mask").shape == shape[::-1]
 
     def test_values_that_are_not_finite_are_black_and_said(self, tmp_path):
