@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -61,6 +62,7 @@ def list_pictures(root: Path, masks: Path | None = None) -> Pictures:
     beside = masks_beside(images)
     names = [name for name in images if name not in beside]
     held = {name.partition("/")[0] for name in names if "/" in name}
+    _warn_of_masks(names, root)
     only_masks = {name.partition("/")[0] for name in (*beside, *inside) if "/" in name} - held
     folders = [folder for folder in listing.folders if folder not in only_masks]
     return Pictures(names, folders, sorted(only_masks), beside, left_out)
@@ -155,6 +157,19 @@ def _are_series(stems: Sequence[str], picture: str, form: Callable[[str], str]) 
     return len(numbers) == len(stems) and len({match["mark"].lower() for match in matches}) == 1
 
 
+def _warn_of_masks(names: Sequence[str], root: Path) -> None:
+    """Warn of pictures that are called like masks, among others that are not."""
+    marked = {name for name in names if _MARKED.fullmatch(without_ending(name))}
+    mixed = {os.path.dirname(name) for name in names if name not in marked} if marked else set()
+    doubtful = [name for name in sorted(marked) if os.path.dirname(name) in mixed]  # all others may be "with_mask_1"
+    if doubtful:
+        warnings.warn(
+            f"images of '{shown(root)}' are called like masks, but no image is called like them without the "
+            f"mark: {listed(doubtful, 80)}; if they are masks, call them like their images.",
+            stacklevel=4,
+        )
+
+
 def _below(masks: Path | None, root: Path) -> tuple[str, ...]:
     """Return how the names of masks begin whose folder lies in that of the pictures; nothing if it does not."""
     for place in (os.path.abspath, os.path.realpath):  # the folder of masks may be a link to another place
@@ -183,10 +198,9 @@ def _in_mask_folders(names: Sequence[str]) -> dict[str, str]:
         if parent not in image_folders and folder.lower() not in ("mask", "masks"):
             continue  # "with_mask" beside a few pictures is a class
         stems = {name: parent + image_folders.get(parent, "") + rest for name, rest in rests.items()}
+        paired = sum(_has_picture(stem, forms) for stem in stems.values())
         # at the top, or without a folder of images, it may be a class that is called so
-        if (parent and parent in image_folders) or 2 * sum(_has_picture(stem, forms) for stem in stems.values()) >= len(
-            stems
-        ):
+        if (parent and parent in image_folders) or 2 * paired >= len(stems):
             found |= stems
     return found
 

@@ -319,6 +319,15 @@ class TestMasks:
         data = ImageFolderSamples(images, images / "regions")
         assert (data.classes, data.masked, data.found) == (("cat", "dog"), 2, Found(5, 2))
 
+    def test_images_that_are_called_like_masks(self, tmp_path):
+        """As the roads of DeepGlobe; where all are called so, it is what they show."""
+        draw(tmp_path / "a/1_sat.jpg")
+        draw(tmp_path / "with_mask/with_mask_1.jpg")
+        ImageFolderSamples(tmp_path)
+        draw(tmp_path / "a/1_mask.png")
+        with pytest.warns(UserWarning, match=f"^images of '{tmp_path}' are called like masks, .*: a/1_mask.png; if they"):
+            assert len(ImageFolderSamples(tmp_path)) == 3
+
     def test_a_link_to_the_folder_of_masks(self, images, masks):
         (images / "regions").symlink_to(masks)
         assert ImageFolderSamples(images, images / "regions").classes == ("cat", "dog")
