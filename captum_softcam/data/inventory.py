@@ -110,13 +110,16 @@ class Inventory:
         return {**counts, **{name: entries for name, entries in kept.items() if entries}}
 
     def refuse_unreadable(self) -> None:
-        """Raise ValueError with the message of the first sample that cannot be used, and the number of the others."""
-        if self.unreadable:
-            message, others = next(iter(self.unreadable.values())), len(self.unreadable) - 1
-            raise ValueError(message + f" {_counted(others, 'more sample')} cannot be used." * (others > 0))
+        """Raise ValueError with the message of the first sample that cannot be used, if there is one."""
+        for message in self.unreadable.values():
+            raise ValueError(f"{len(self.unreadable)} of {_counted(self.looked_at, 'sample')} cannot be used: {message}")
 
     def warning_patterns(self) -> list[str]:
-        """Return regular expressions of the warnings that became notes, to be silent about them afterwards."""
+        """Make patterns for a filter of warnings that is silent about what the notes say already.
+
+        Returns:
+            list of str: one regular expression per note.
+        """
         return [re.escape(text).replace(re.escape(_NAME), ".*") for text in self.notes]
 
     def _of_samples(self) -> str:

@@ -500,9 +500,8 @@ class TestRefused:
         path.write_bytes(whole[: len(whole) // 2])  # its header is whole
         done = run(*images, *QUICK, "--strict", "--out", "run")
         assert done.code == 2
-        assert re.fullmatch(
-            rf"captum-softcam train: image '{path}' cannot be read \(.+\); repair or remove it\.\n", done.err
-        )
+        words = rf"1 of 15 samples cannot be used: image '{path}' cannot be read \(.+\); repair or remove it\.\n"
+        assert re.fullmatch(f"captum-softcam train: {words}", done.err)
         assert not Path("run").exists()
         done = run(*images, *QUICK, "--out", "run")
         assert done.code == 0, done.err
