@@ -100,7 +100,6 @@ class TestSamples:
         assert str(found) == "3 samples of 1 image in 3 classes: x 1, y 1, z 1."
 
     def test_a_mask_needs_the_upright_size(self, tmp_path):
-        """The first sample of the picture has no mask, and needs no size."""
         turned = Image.Exif()
         turned[0x0112] = 6
         Image.new("RGB", (20, 10)).save(tmp_path / "a.jpg", exif=turned)
