@@ -11,11 +11,10 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 from captum_softcam._names import listed, named, quoted, shown
-from captum_softcam.data.files import ENDINGS, existing_folder, folded, list_images, without_ending
+from captum_softcam.data.files import DICOM_ENDINGS, ENDINGS, existing_folder, folded, list_images, without_ending
 
 __all__ = ["NamedImage", "NamedImages"]
 
-_DICOM = (".dcm", ".dicom")
 _AROUND = 4  # folders around the images in which a name is looked for, to tell that they were not passed
 
 
@@ -102,9 +101,9 @@ class NamedImages:
         index = self._by_path if "/" in name or _folded(name) in self._by_path else self._by_name
         found = index.get(_folded(name), [])
         # "a" and "A" may be two pictures, where letters tell
-        found = [each for each in found if f"/{_without_ending(each)}".endswith(f"/{name}")] or found
+        found = [each for each in found if f"/{without_ending(each)}".endswith(f"/{name}")] or found
         # a DICOM file beside its converted copy is not a second candidate
-        found = [each for each in found if not each.lower().endswith(_DICOM)] or found
+        found = [each for each in found if not each.lower().endswith(DICOM_ENDINGS)] or found
         if len(found) > 1:
             raise ValueError(f"{where} names the image '{named(name)}', which could be {listed(found)}; keep one of them.")
         return self._folder / found[0] if found else None
@@ -181,12 +180,7 @@ def _slashes(name: str) -> str:
 
 
 def _folded(name: str) -> str:
-    return folded(_without_ending(name))
-
-
-def _without_ending(name: str) -> str:
-    stem, dot, ending = name.rpartition(".")
-    return stem if dot + ending.lower() in _DICOM else without_ending(name)  # a table may name what was converted since
+    return folded(without_ending(name))
 
 
 def _with_any_ending(path: Path) -> Path | None:

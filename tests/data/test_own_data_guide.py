@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from image_files import draw, write
@@ -21,7 +22,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-OTHERS = ("pydicom", "train.csv")  # is no dependency; has a test of its own
+OTHERS = ("ct_masks", "train.csv")  # have tests of their own
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if not any(word in block for word in OTHERS)])
@@ -48,6 +49,24 @@ def test_no_patient_is_on_both_sides(tmp_path, monkeypatch):
     trained = {Path(path).stem for path in pd.read_csv("train.csv")["path"]}
     assert (len(tested), len(trained), tested & trained) == (2, 8, set())
     assert sum(images.counts().values()) == 8
+
+
+def test_volumes_are_compared(tmp_path, monkeypatch):
+    pytest.importorskip("nibabel", reason="NIfTI needs the extra medical")
+    from clinic_files import nifti
+
+    monkeypatch.chdir(tmp_path)
+    (block,) = (block for block in BLOCKS if "ct_masks" in block)
+    for name in ("ill/1.nii.gz", "healthy/2.nii.gz"):
+        values = np.full((12, 10, 8), -1000, np.int16)
+        values[2:5, 2:5, 2:5] = 40 if "ill" in name else -900
+        for folder, each in (("ct", values), ("ct_masks", (values == 40).astype(np.uint8))):
+            Path(folder, name).parent.mkdir(parents=True)
+            nifti(Path(folder, name), each)
+    found = {}
+    exec(block, found)
+    assert found["comparison"].failures.empty
+    assert set(found["comparison"].scores["method"]) == {"grad_cam", "recipro_cam"}
 
 
 def test_all_blocks_are_looked_at():
