@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +13,8 @@ from torch import Tensor
 
 from captum_softcam._names import listed, quoted, shown
 from captum_softcam.data.files import ENDINGS
-from captum_softcam.data.images import Reading, orientation_of, read_image, upright
+from captum_softcam.data.greys import spread
+from captum_softcam.data.images import Reading, orientation_of, read_image, upright, warn_of_own_range
 from captum_softcam.data.masks import MaskFiles
 
 __all__ = ["CHANNELS", "Channels", "described", "image_of", "is_coloured", "is_file", "is_picture", "mask_of"]
@@ -80,12 +80,16 @@ def image_of(value: object, place: str, channels: Channels | None, reading: Read
     """
     if isinstance(value, (str, Path)):
         return read_image(value, reading=reading)
+    deep = False
     if isinstance(value, Image.Image):
-        value, channels = _pixels(value), "last"
+        deep = value.mode.startswith(("I", "F"))
+        value, channels = _pixels(value, deep=deep), "last"
     values = _channels_first(_tensor(value, place, "image"), channels, place)
     if not values.float().isfinite().all():
         raise ValueError(f"{place} has an image with values that are not finite; replace them in the data set.")
-    return values.float() if values.dim() == _SIGNAL else _scaled(values, place, reading)
+    if values.dim() == _SIGNAL:
+        return values.float()
+    return _scaled(values, place, reading, deep=deep or values.dtype in (torch.uint16, torch.int16))
 
 
 def mask_of(
@@ -125,10 +129,10 @@ def _orientation(source: object) -> int:
     return int(source.getexif().get(ExifTags.Base.Orientation, 1)) if isinstance(source, Image.Image) else 1
 
 
-def _pixels(image: Image.Image) -> np.ndarray[Any, Any]:
+def _pixels(image: Image.Image, *, deep: bool) -> np.ndarray[Any, Any]:
     """Return the pixels (H, W, C) of an image as one sees it: RGB, of its own depth if that is more than 8 bits."""
     upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith(("I", "F")):  # Pillow would cut what is above 255
+    if deep:  # Pillow would cut what is above 255
         return np.repeat(np.array(upright)[..., None], 3, axis=2)
     return np.array(upright.convert("RGB"))
 
@@ -179,25 +183,21 @@ def _guess(shape: tuple[int, ...]) -> Channels | None:
     return None
 
 
-def _scaled(values: Tensor, place: str, reading: Reading) -> Tensor:
+def _scaled(values: Tensor, place: str, reading: Reading, *, deep: bool) -> Tensor:
     """Return values as float32 in [0, 1]."""
     if values.dtype == torch.bool:
         return values.float()
     if values.dtype == torch.uint8:
         return values.float() / _BYTE
-    floating, deep = values.is_floating_point(), values.dtype in (torch.uint16, torch.int16)
+    floating = values.is_floating_point()
     values = values.float()
     low, high = (float(end) for end in torch.aminmax(values))
     if reading.window is not None:
         return _windowed(values, *reading.window)
-    if floating and low >= -_SLACK and high <= 1 + _SLACK:
+    if floating and not deep and low >= -_SLACK and high <= 1 + _SLACK:
         return values.clamp(0, 1)
     if deep:
-        warnings.warn(
-            "images of 16 bits are shown from their smallest to their largest value; pass reading=Reading(window=(low, "
-            "high)) to fix what becomes black and white.",
-            stacklevel=1,
-        )
+        warn_of_own_range()
         return _windowed(values, low, high)
     if not floating and low >= 0 and high <= _BYTE:
         return values / _BYTE
@@ -205,7 +205,7 @@ def _scaled(values: Tensor, place: str, reading: Reading) -> Tensor:
 
 
 def _windowed(values: Tensor, low: float, high: float) -> Tensor:
-    return ((values - low) / max(high - low, 1e-30)).clamp(0, 1)
+    return torch.from_numpy(spread(values.numpy(), low, high))
 
 
 def _way_out(low: float, high: float) -> str:

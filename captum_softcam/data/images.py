@@ -35,6 +35,7 @@ __all__ = [
     "quarter_turn",
     "read_image",
     "upright",
+    "warn_of_own_range",
 ]
 
 _TURNS = {  # of stored pixels to upright ones, by the number in EXIF
@@ -277,9 +278,14 @@ def _warn(header: Header, reading: Reading, *, greys: bool) -> None:
     if greys and header.cut:
         warnings.warn(_UPPER_BITS, stacklevel=1)
     if greys and header.deep and reading.window is None:
-        warnings.warn(_OWN_RANGE, stacklevel=1)
+        warn_of_own_range()
     if greys and not header.deep and reading.window is not None:
         warnings.warn(_NO_WINDOW, stacklevel=1)
+
+
+def warn_of_own_range() -> None:
+    """Warn, once, of greys of more than 8 bits that have no window."""
+    warnings.warn(_OWN_RANGE, stacklevel=1)
 
 
 def _shades(file: Image.Image, path: Path, window: tuple[float, float] | None) -> Tensor:

@@ -202,8 +202,9 @@ def test_types_of_floats(kind):
 
 def test_deep_pictures_are_shown_from_end_to_end():
     values = np.arange(100, 164, dtype=np.uint16).reshape(8, 8)
-    for image, channels in ((values, 1), (Image.fromarray(values), 3)):
-        with pytest.warns(UserWarning, match=r"16 bits .* pass reading=Reading\(window"):
+    deep = [Image.fromarray(values.astype(kind)) for kind in (np.uint16, np.int32, np.float32)]
+    for image, channels in ((values, 1), *((image, 3) for image in deep)):
+        with pytest.warns(UserWarning, match=r"more than 8 bits has no window: .* pass window="):
             found = Samples.of([(image, 0)])[0].image
         assert torch.allclose(found, (torch.arange(64) / 63).view(1, 8, 8).expand(channels, 8, 8))
 
