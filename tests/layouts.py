@@ -15,7 +15,7 @@ __all__ = ["make_layouts"]
 def make_layouts(root: Path) -> None:
     """Make them below a folder."""
     draw(root / "images/cat/1.jpg")
-    save_white(root / "masks/cat/1.png")
+    save_mask(root / "masks/cat/1.png")
     draw(root / "VOCdevkit/VOC2007/JPEGImages/000001.jpg")
     write(root / "VOCdevkit/VOC2007/Annotations/000001.xml", pascal_xml(("cat", (1, 1, 2, 2))))
     write(root / "VOCdevkit/VOC2007/ImageSets/Main/test.txt", "000001\n")
@@ -25,7 +25,7 @@ def make_layouts(root: Path) -> None:
     document = {"images": images, "categories": categories, "annotations": [region]}
     write(root / "annotations/instances_val2017.json", json.dumps(document))
     draw(root / "oxford-iiit-pet/images/Abyssinian_201.jpg")
-    save_white(root / "oxford-iiit-pet/annotations/trimaps/Abyssinian_201.png")
+    save_mask(root / "oxford-iiit-pet/annotations/trimaps/Abyssinian_201.png", background=2)
     write(root / "oxford-iiit-pet/annotations/test.txt", "Abyssinian_201 1 1 1\n")
     draw(root / "stage_2_train_images/00436515.png")
     write(root / "stage_2_train_labels.csv", "patientId,x,y,width,height,Target\n00436515,1,1,2,2,1\n")
@@ -34,12 +34,14 @@ def make_layouts(root: Path) -> None:
     write(root / "LOC_synset_mapping.txt", "n01440764 tench, Tinca tinca\nn01751748 sea snake\n")
     chest = "CheXpert-v1.0-small/valid/patient64543/study1/view1_frontal"
     draw(root / f"data/{chest}.jpg")
-    save_white(root / f"masks/Edema/{chest}.png")
+    save_mask(root / f"masks/Edema/{chest}.png")
     write(root / "data/CheXpert-v1.0-small/valid.csv", f"Path,Sex,Edema,Pneumothorax\n{chest}.jpg,Male,1.0,-1.0\n")
     draw(root / "scans/a.png")
 
 
-def save_white(path: Path) -> None:
-    """A mask that is 1 everywhere."""
+def save_mask(path: Path, background: int = 0) -> None:
+    """A mask that is 1 everywhere but in one corner, because one of a whole picture raises a warning."""
+    pixels = np.ones((SIDE, SIDE), np.uint8)
+    pixels[0, 0] = background
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.ones((SIDE, SIDE), np.uint8)).save(path)
+    Image.fromarray(pixels).save(path)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from captum_softcam._names import shown
 from captum_softcam.data.images import Reading, exif_hint, open_image, orientation_of, quarter_turn, upright
+from captum_softcam.data.levels import region_of_labels, region_of_levels
 from captum_softcam.data.medical import medical_format, read_medical_values
 
-__all__ = ["MaskFiles", "aligned"]
+__all__ = ["MaskFiles", "MaskValues", "aligned"]
+
+_MOST = 0.95  # of a picture's margin: that of an inverted mask is broken where the region touches it
 
 
 def aligned(values: NDArray[Any], kind: str, path: Path, image: Tensor, image_path: Path) -> NDArray[Any]:
@@ -61,12 +66,145 @@ class MaskFiles:
         """
         mask = np.zeros(image.shape[1:], bool)
         for path in self.paths:
-            values = _values(path, self.reading)
-            mask |= aligned(values, "mask", path, image, self.image_path) > 0
+            region = aligned(_region(path, self.reading), "mask", path, image, self.image_path)
+            _warn_of_extent(region, path)
+            mask |= region
         return torch.from_numpy(mask)[None]
 
 
-def _values(path: Path, reading: Reading) -> NDArray[Any]:
+class MaskValues(NamedTuple):
+    """The values of a mask file, (H, W) or those of a volume (D, H, W), and what they are.
+
+    Levels are grey values, which may be labels, too; labels are nothing else; of colours, the values are those of the
+    brightest channel. The values of a lossy file are not exact.
+    """
+
+    values: NDArray[Any]
+    kind: Literal["levels", "labels", "colours"]
+    lossy: bool = False
+
+
+def _region(path: Path, reading: Reading) -> NDArray[np.bool_]:
+    """Return where a mask file shows its region."""
+    values, kind, lossy = _values(path, reading)
+    if reading.ignore is not None:
+        if kind == "colours" or lossy:
+            what = "colours" if kind == "colours" else "a lossy format"
+            raise ValueError(
+                f"mask '{shown(path)}' has {what}, so none of its values is exactly that to ignore, {reading.ignore}; store "
+                "it as grey PNG, or leave ignore (--mask-ignore) out."
+            )
+        values = np.where(values == reading.ignore, 0, values)
+    if reading.threshold is not None:
+        above: NDArray[np.bool_] = values > reading.threshold * _range(values, kind, path)
+        return above
+    if kind == "labels" or reading.ignore is not None:
+        return region_of_labels(values)
+    return region_of_levels(values, str(path), lossy=lossy)
+
+
+def _values(path: Path, reading: Reading) -> MaskValues:
+    """Read a mask file."""
     if medical_format(path):
-        return read_medical_values(path, "mask", reading.max_pixels)
-    return np.asarray(open_image(path, "mask", "L", reading))
+        voxels = read_medical_values(path, "mask", reading.max_pixels)
+        whole = voxels.dtype.kind in "bui" or bool((voxels == np.rint(voxels)).all())
+        return MaskValues(voxels, "labels" if whole else "levels")
+    image = open_image(path, "mask", None, reading)
+    with open(path, "rb") as file:
+        header = file.read(32)
+    lossy = header.startswith(b"\xff\xd8") or header[8:16] == b"WEBPVP8 "
+    _refuse_deep_colours(image, header, path)
+    pixels: NDArray[Any] = np.asarray(image)
+    match image.mode:
+        case "1" | "L" | "F" | "I" | "I;16" | "I;16B" | "I;16L" | "I;16N":
+            return _exact(pixels, lossy, path)
+        case "P":
+            return _of_palette(pixels, image.getpalette() or [])
+        case "PA":
+            return MaskValues(pixels[..., 0], "labels")
+        case "RGB" | "RGBX":
+            return _of_colours(pixels[..., :3], lossy)
+        case "LA" | "RGBA":
+            return _of_transparent(pixels[..., :-1], pixels[..., -1], lossy)
+    raise ValueError(
+        f"mask '{shown(path)}' has colours of the kind {image.mode}, in which 0 is not black; store it as PNG in grey."
+    )
+
+
+def _exact(pixels: NDArray[Any], lossy: bool, path: Path) -> MaskValues:
+    if not np.isfinite(pixels).all():
+        raise ValueError(
+            f"mask '{shown(path)}' has values that are not numbers (NaN or infinite); use 0 outside of the region."
+        )
+    return MaskValues(pixels, "levels", lossy)
+
+
+def _of_palette(pixels: NDArray[Any], palette: list[int]) -> MaskValues:
+    """Return the numbers of a palette's colours, but its levels if it is only another way to store grey."""
+    colours = np.asarray(palette, np.uint8).reshape(-1, 3)
+    used = np.unique(pixels)
+    if used[-1] < len(colours):
+        greys = colours[used]
+        only_grey = bool((greys == greys[:, :1]).all())
+        if only_grey and not greys.min() and len(np.unique(greys[:, 0])) == len(used):
+            return MaskValues(colours[pixels, 0], "levels")
+    return MaskValues(pixels, "labels")
+
+
+def _of_colours(colours: NDArray[Any], lossy: bool) -> MaskValues:
+    grey = bool((colours == colours[..., :1]).all())
+    return MaskValues(colours.max(-1), "levels" if grey else "colours", lossy)
+
+
+def _of_transparent(colours: NDArray[Any], alpha: NDArray[Any], lossy: bool) -> MaskValues:
+    """Return the opacity if all visible pixels have one colour, because then it alone can be the mask; else the colours."""
+    visible = colours[alpha > 0]
+    if alpha.min() < alpha.max() and (visible == visible[:1]).all():
+        return MaskValues(alpha, "levels", lossy)
+    return _of_colours(colours * (alpha > 0)[..., None], lossy)
+
+
+def _refuse_deep_colours(image: Image.Image, header: bytes, path: Path) -> None:
+    """Raise ValueError for colours of 16 bits, of which Pillow would drop the lower half: small labels would become 0."""
+    bits = getattr(image, "tag_v2", {}).get(258, (8,))  # BitsPerSample of TIFF
+    png = header.startswith(b"\x89PNG") and header[24:25] == b"\x10" and header[25:26] != b"\0"
+    if png or (len(bits) > 1 and max(bits) > 8):
+        raise ValueError(
+            f"mask '{shown(path)}' has several channels of more than 8 bits; store it with one channel, or with 8 bits."
+        )
+
+
+def _range(values: NDArray[Any], kind: str, path: Path) -> float:
+    """Return the greatest value that pixels of this type have."""
+    if kind == "labels":
+        raise ValueError(f"mask '{shown(path)}' holds labels, which have no threshold; leave it out for such masks.")
+    if values.dtype.kind != "f":
+        return {"b": 1, "u": 255 if values.dtype.itemsize == 1 else 65535}.get(values.dtype.kind, 65535)
+    if values.max() > 1:
+        raise ValueError(
+            f"mask '{shown(path)}' has values up to {values.max():g}; a threshold needs floating-point values from 0 to 1."
+        )
+    return 1.0
+
+
+def _warn_of_extent(region: NDArray[np.bool_], path: Path) -> None:
+    """Warn if a mask covers the whole picture, or looks inverted."""
+    if region.all():
+        warnings.warn(
+            f"mask '{shown(path)}' covers the whole picture, so every map hits it; its values must be 0 outside of the "
+            "region.",
+            stacklevel=1,
+        )
+    elif region.mean() > 0.5 and _covers_margin(region):
+        warnings.warn(
+            f"mask '{shown(path)}' looks inverted, because it covers the margin and {region.mean():.0%} of the picture; its "
+            "values must be 0 outside of the region.",
+            stacklevel=1,
+        )
+
+
+def _covers_margin(region: NDArray[np.bool_]) -> bool:
+    """Return whether a mask (…, H, W) covers the corners of a picture, and nearly all of its margin."""
+    sides = (region[..., 0, :], region[..., -1, :], region[..., 0], region[..., -1])
+    corners = region[..., [0, 0, -1, -1], [0, -1, 0, -1]]
+    return bool(corners.all() and np.mean([side.mean() for side in sides]) >= _MOST)
