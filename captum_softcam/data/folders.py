@@ -25,7 +25,9 @@ class ImageFolderSamples(MaskedImages):
     The mask of ``images/CLASS/NAME.jpg`` is ``masks/CLASS/NAME.*`` or ``NAME_mask.*``; several, ``NAME_mask_1.*`` and
     ``NAME_mask_2.*``, are united. Other marks are ``_segmentation``, ``_seg``, ``_gt`` and ``_anno``. Masks with a mark may
     lie beside their images, and are never images there. An image without a mask, or with a black one, has nothing to
-    localise. Samples alternate between the classes, so that the first few are a balanced choice.
+    localise. A pixel belongs to a mask if its value is above 0; of a mask whose values crowd at both ends of their range, as
+    JPEG leaves them, if it is above half of it. Samples alternate between the classes, so that the first few are a balanced
+    choice.
 
     Links are followed, hidden files are ignored, and all other files that are not used are listed in ``found``.
 
