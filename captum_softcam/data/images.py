@@ -71,8 +71,8 @@ class Reading:
             range
         max_pixels (int): most pixels of an image file. Default: Pillow's limit against files made to fill the memory, about
             179 million
-        threshold (float): fraction of the range of a mask's type above which a pixel belongs to it, from 0 up to 1; the range
-            is 255 for 8 bits, 65535 for more, and 1 for floating point. Default: every value above 0, or, where the values
+        threshold (float): fraction of the range of a mask's type above which a pixel belongs to it, from 0 up to 1; that
+            range is 255 for 8 bits, 65535 for more, and 1 for floating point. Default: every value above 0, or, where values
             crowd at both ends of their range, every one above half of it
         ignore (int): value of a mask that marks pixels to leave out of it. Default: none
 
