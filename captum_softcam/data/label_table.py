@@ -47,10 +47,10 @@ class LabelTableSamples(MaskedImages):
     table, and their ``labels``. An image that shows none of the classes makes no sample; a warning says how many do not, and
     :meth:`every_image` returns them, too.
 
-    ``masks/CLASS/NAME.*`` is the mask of the class in the image ``NAME``, read as that of :class:`ImageFolderSamples`; a sample
-    without a mask, or with a black one, has nothing to localise. Names of images are relative to ``images``, with or without
-    their ending, as :class:`~captum_softcam.data.named_images.NamedImages` looks them up. Images that are not there are left
-    out, with a warning: a part of a data set is enough.
+    ``masks/CLASS/NAME.*`` is the mask of the class in the image ``NAME``, read as that of :class:`ImageFolderSamples`; a
+    sample without a mask, or with a black one, has nothing to localise. Names of images are relative to ``images``, with or
+    without their ending, as :class:`~captum_softcam.data.named_images.NamedImages` looks them up. Images that are not there
+    are left out, with a warning: a part of a data set is enough.
 
     Order: the classes alternate, each in the order of the table. Cost: the table and the names of the masks are read at
     construction, and every image is looked up; an image is read when its sample is used.

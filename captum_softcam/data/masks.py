@@ -106,9 +106,9 @@ def _region(path: Path, reading: Reading) -> NDArray[np.bool_]:
 def _values(path: Path, reading: Reading) -> MaskValues:
     """Read a mask file."""
     if medical_format(path):
-        voxels = read_medical_values(path, "mask", reading.max_pixels)
-        whole = voxels.dtype.kind in "bui" or bool((voxels == np.rint(voxels)).all())
-        return MaskValues(voxels, "labels" if whole else "levels")
+        voxels = _finite(read_medical_values(path, "mask", reading.max_pixels), path)
+        # NIfTI scales its values, so that labels may be floating-point numbers
+        return MaskValues(voxels, "labels" if bool((voxels == np.rint(voxels)).all()) else "levels")
     image = open_image(path, "mask", None, reading)
     with open(path, "rb") as file:
         header = file.read(32)
@@ -117,7 +117,7 @@ def _values(path: Path, reading: Reading) -> MaskValues:
     pixels: NDArray[Any] = np.asarray(image)
     match image.mode:
         case "1" | "L" | "F" | "I" | "I;16" | "I;16B" | "I;16L" | "I;16N":
-            return _exact(pixels, lossy, path)
+            return MaskValues(_finite(pixels, path), "levels", lossy)
         case "P":
             return _of_palette(pixels, image.getpalette() or [])
         case "PA":
@@ -131,12 +131,11 @@ def _values(path: Path, reading: Reading) -> MaskValues:
     )
 
 
-def _exact(pixels: NDArray[Any], lossy: bool, path: Path) -> MaskValues:
-    if not np.isfinite(pixels).all():
-        raise ValueError(
-            f"mask '{shown(path)}' has values that are not numbers (NaN or infinite); use 0 outside of the region."
-        )
-    return MaskValues(pixels, "levels", lossy)
+def _finite(values: NDArray[Any], path: Path) -> NDArray[Any]:
+    """Return values with 0 in the place of NaN, or raise ValueError if one is infinite."""
+    if np.isinf(values).any():
+        raise ValueError(f"mask '{shown(path)}' has values that are infinite; use 0 outside of the region.")
+    return np.where(np.isnan(values), 0, values) if values.dtype.kind == "f" else values
 
 
 def _of_palette(pixels: NDArray[Any], palette: list[int]) -> MaskValues:

@@ -250,7 +250,7 @@ def test_a_photograph_is_upright(tmp_path):
 def test_files_are_read_when_they_are_needed(tmp_path):
     draw(tmp_path / "a.png")
     draw(tmp_path / "b/a.png")
-    Image.new("L", (SIDE, SIDE), 255).save(tmp_path / "mask.png")
+    Image.fromarray(np.eye(SIDE, dtype=bool)).save(tmp_path / "mask.png")
     rows = [{"image": tmp_path / name, "label": 1, "mask": str(tmp_path / "mask.png")} for name in ("a.png", "b/a.png")]
     samples = Samples.of(rows)
     assert [samples.identifier(index) for index in range(2)] == ["a.png", "b/a.png"]

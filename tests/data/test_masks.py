@@ -259,14 +259,16 @@ class TestSoft:
             read(spot().astype(np.float32), folder=tmp_path, ending="tif", threshold=0.5)
         palette = Image.fromarray(spot(1))
         palette.putpalette([0, 0, 0, 255, 0, 0])
-        with pytest.raises(ValueError, match="has a palette, whose labels have no threshold"):
+        with pytest.raises(ValueError, match="holds labels, which have no threshold"):
             read(palette, folder=tmp_path, threshold=0.5)
         assert np.array_equal(read(Image.fromarray(spot() > 0), folder=tmp_path, threshold=0.9), spot() > 0)
 
-    def test_not_a_number(self, tmp_path):
+    def test_values_that_are_not_finite(self, tmp_path):
         pixels = spot().astype(np.float32)
-        pixels[0, 0] = np.nan
-        with pytest.raises(ValueError, match="NaN or infinite"):
+        pixels[0] = np.nan
+        assert np.array_equal(read(pixels, folder=tmp_path, ending="tif"), spot() > 0)
+        pixels[0] = np.inf
+        with pytest.raises(ValueError, match="has values that are infinite"):
             read(pixels, folder=tmp_path, ending="tif")
 
 
