@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 from clinic_files import RAMP, dicom, nibabel, nifti, pydicom
+from command import run
 from image_files import message
 from torch import nn
 
-from captum_softcam.data import Fit, ImageFolderSamples, Reading, read_image
+from captum_softcam.data import Fit, ImageFolderSamples, LabelledImages, Reading, read_image
 from captum_softcam.data.images import image_shape
 from captum_softcam.data.medical import medical_format, read_medical_values
 from captum_softcam.evaluation import compare_methods
@@ -433,6 +434,27 @@ class TestSamples:
         assert [samples[i].identifier for i in range(2)] == ["a/1.dcm", "b/1.dcm"]
         assert samples[0].image.shape == (3, 8, 8)
         assert not samples.inspect().unreadable
+        assert LabelledImages.from_folders(tmp_path)[0][0].shape == (3, 3, 4)
+
+
+class TestTerminal:
+    def test_a_dicom_file_is_explained(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        dicom(tmp_path / "1.2.840.10")  # as archives name them
+        done = run("explain", "1.2.840.10", "--methods", "random", "--window", "-500,600")
+        assert (done.code, done.err) == (0, "")
+        assert done.out.splitlines()[-1] == "picture: 1.2.840.10-panel.png"
+        assert (tmp_path / "1.2.840.10-panel.png").stat().st_size > 1000
+
+    def test_a_slice_is_explained_and_a_volume_refused(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        nifti("slice.nii.gz", np.zeros((9, 8), np.uint8))
+        nifti("volume.nii.gz", np.zeros((9, 8, 7), np.uint8))
+        assert run("explain", "slice.nii.gz", "--methods", "random").out.endswith("picture: slice-panel.png\n")
+        done = run("explain", "volume.nii.gz", "--methods", "random")
+        assert done.code == 2
+        assert "takes pictures, (N, 3, H, W); got inputs of shape (1, 1, 160, 160, 160)" in done.err
+        assert not Path("volume-panel.png").exists()
 
 
 def volumes(root):
