@@ -63,7 +63,8 @@ class Inventory:
         looked_at (int): number of those that were looked at, the first ones; what follows is about them.
         images (int): number of their different image files.
         classes (mapping): number of samples by the name of every class; empty if the data set has no classes.
-        masks_used (int): number of mask files that belong to a sample of the data set.
+        masks_used (int or None): number of mask files that belong to a sample of the data set; None if samples have no
+            masks, as those to train on. Default: 0
         regions (int): number of samples with something to localise.
         black (sequence of str): names of the samples whose mask files show nothing to localise.
         unreadable (mapping): error message by the name of each sample that cannot be used.
@@ -83,7 +84,7 @@ class Inventory:
     looked_at: int
     images: int
     classes: Mapping[str, int] = field(default_factory=dict)
-    masks_used: int = 0
+    masks_used: int | None = 0
     regions: int = 0
     black: Sequence[str] = ()
     unreadable: Mapping[str, str] = field(default_factory=dict)
@@ -102,8 +103,8 @@ class Inventory:
         """
         counts = {"files": self.found.files, "samples": self.samples, "looked_at": self.looked_at, "images": self.images}
         if self._has_masks():
-            counts |= {"masks": self.found.masks, "masks_used": self.masks_used, "with_region": self.regions}
-            counts["black_masks"] = len(self.black)
+            used = {"masks": self.found.masks, "masks_used": self.masks_used or 0}
+            counts |= {**used, "with_region": self.regions, "black_masks": len(self.black)}
         left_out = {**self.found.left_out, "cannot be read": list(self.unreadable)}
         named = {"left_out": left_out, "notes": self.notes}
         kept = {name: _kept(each) for name, each in named.items()}
@@ -136,6 +137,8 @@ class Inventory:
     def _of_masks(self) -> str:
         if not self._has_masks():
             return ""
+        if self.masks_used is None:
+            return f"{_counted(self.found.masks, 'mask')} not used."
         used = f"{self.masks_used} of {_counted(self.found.masks, 'mask')} used: " if self.found.masks else ""
         nothing = self.looked_at - self.regions - len(self.unreadable)
         none = f", {nothing} nothing to localise" if nothing else ""

@@ -281,9 +281,16 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         names = list(map(str, self.files))
         items = [Item(name, file) for name, file in zip(names, self.files, strict=True)]
         seen = look(items, self.reading, decode=decode, show_progress=show_progress)
-        unreadable = {names[place]: error for place, error in seen.errors.items()}
-        number = len(self)
-        return Inventory(self.found, number, number, len(set(names)), self.counts(), unreadable=unreadable, notes=seen.notes)
+        return Inventory(
+            found=self.found,
+            samples=len(self),
+            looked_at=len(self),
+            images=len(set(names)),
+            classes=self.counts(),
+            masks_used=None,
+            unreadable={names[place]: error for place, error in seen.errors.items()},
+            notes=seen.notes,
+        )
 
     def digest(self) -> str:
         """Compute a fingerprint of the images' names, order and labels, independent of where their folder lies.

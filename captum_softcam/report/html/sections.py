@@ -48,6 +48,14 @@ _KNOWN = {
     "batch_size": "batch size",
     "device": "device",
 }
+_FOUND = {
+    "files": "files",
+    "samples": "samples",
+    "masks": "masks",
+    "masks_used": "masks used",
+    "with_region": "samples with a region",
+    "black_masks": "black masks",
+}
 _EXPLAINED = {"true": "the sample's label", "predicted": "the predicted class"}
 _SHOWN_SAMPLES = 5
 _ELSEWHERE = ("address", "engine", "gallery", "out", "report", "resume", "workers")
@@ -320,7 +328,16 @@ def _words(title: str, value: Any) -> str:
         return " \N{MULTIPLICATION SIGN} ".join(map(str, value)) + " pixels"
     if title == "classes":
         return listed(value, 400)  # there may be a thousand
+    if title == "data" and isinstance(value, dict) and isinstance(value.get("found"), dict):
+        return f"{_plain({key: part for key, part in value.items() if key != 'found'})}; found: {_found(value['found'])}"
     return _plain(value)
+
+
+def _found(found: Mapping[str, Any]) -> str:
+    """Return what was found of the data before the run: the counts, and the numbers of what was left out by reason."""
+    counts = [f"{found[key]} {words}" for key, words in _FOUND.items() if key in found]
+    left_out = [f"{entry['count']} not used ({why})" for why, entry in found.get("left_out", {}).items()]
+    return ", ".join(counts + left_out)
 
 
 def _plain(value: Any) -> str:
