@@ -246,7 +246,13 @@ def _transformed(
     options: argparse.Namespace, classifier: Classifier, train: LabelledImages, validation: LabelledImages
 ) -> tuple[LabelledImages, LabelledImages]:
     from captum_softcam.data import make_transforms
+    from captum_softcam.data.images import image_shape
 
+    if len(image_shape(train.files[0], train.reading)) > 2:
+        raise ValueError(
+            f"image '{shown(train.files[0])}' is a volume; the command trains on pictures. Save its slices as files, or "
+            "train a network of volumes in Python."
+        )
     augmented, plain = make_transforms(
         options.size, classifier.mean, classifier.std, vertical_flips=options.vertical_flips, fit=classifier.fit
     )

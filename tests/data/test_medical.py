@@ -456,6 +456,17 @@ class TestTerminal:
         assert "takes pictures, (N, 3, H, W); got inputs of shape (1, 1, 160, 160, 160)" in done.err
         assert not Path("volume-panel.png").exists()
 
+    def test_volumes_are_not_trained_on(self, tmp_path, monkeypatch):
+        pytest.importorskip("lightning")
+        monkeypatch.chdir(tmp_path)
+        for name in ("a/1", "a/2", "b/1", "b/2"):
+            Path(name).parent.mkdir(exist_ok=True)
+            nifti(f"{name}.nii", np.zeros((9, 8, 7), np.uint8))
+        done = run("train", "--images", ".", "--model", "shufflenet_v2_x0_5", "--size", 32, "--epochs", 1, "--out", "out")
+        assert done.code == 2
+        assert "is a volume; the command trains on pictures" in done.err
+        assert not Path("out").exists()
+
 
 def volumes(root):
     """Bright balls and cubes in dark volumes, stored from head to feet, and their masks, stored the other way round."""
