@@ -70,4 +70,4 @@ def test_volumes_are_compared(tmp_path, monkeypatch):
 
 
 def test_all_blocks_are_looked_at():
-    assert len(BLOCKS) == 16
+    assert len(BLOCKS) == 17
