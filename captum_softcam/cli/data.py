@@ -22,7 +22,7 @@ _SETS = ("voc", "coco", "pets", "boxes", "imagenet", "labels")
 _WITH_IMAGES = ("coco", "boxes", "labels")
 _WITH_SPLIT = ("voc", "pets")
 _READING = ("window", "max_pixels", "mask_threshold", "mask_ignore")
-DATA_OPTIONS = ("images", "masks", *_SETS, *_READING)
+DATA_OPTIONS = ("images", "masks", *_SETS, "regions", *_READING)
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +32,8 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--masks", type=Path, metavar="DIR", help="masks with the same relative names as --images")
     group.add_argument("--voc", type=Path, metavar="DIR", help="a year of PASCAL VOC, such as VOCdevkit/VOC2007")
     group.add_argument("--coco", type=Path, metavar="JSON", help="COCO detection annotations of --images")
+    regions = "what masks of --coco are made of (default: boxes)"
+    group.add_argument("--regions", choices=("boxes", "polygons"), help=regions)
     group.add_argument("--pets", type=Path, metavar="DIR", help="Oxford-IIIT Pet; by species if the model has two classes")
     group.add_argument("--boxes", type=Path, metavar="CSV", help="table of boxes in --images, with the columns of RSNA")
     group.add_argument(
@@ -123,6 +125,8 @@ def names_data(options: argparse.Namespace) -> bool:
         raise ValueError(f"{flags} {'needs' if options.images is None else 'brings its own images; leave out'} --images.")
     if options.split is not None and not any(name in _WITH_SPLIT for name in given):
         raise ValueError("--split is for --voc and --pets; leave it out.")
+    if options.regions is not None and options.coco is None:
+        raise ValueError("--regions is for --coco; leave it out.")
     if options.masks is not None and options.images is None:
         raise ValueError("--masks needs --images: the folder of the images that the masks belong to.")
     return bool(given) or options.images is not None
@@ -139,7 +143,8 @@ def load_samples(options: argparse.Namespace, classifier: Classifier, classes: S
     if options.voc is not None:
         return data.VOCSamples(options.voc, size=size, classes=classes, **how, **split)
     if options.coco is not None:
-        return data.CocoSamples(options.images, options.coco, size, classes, **how, allow_outside=outside)
+        regions: dict[str, Any] = {} if options.regions is None else {"regions": options.regions}
+        return data.CocoSamples(options.images, options.coco, size, classes, **how, **regions, allow_outside=outside)
     if options.pets is not None:
         two = len(scored_classes(classifier)) == 2
         return data.OxfordPetSamples(options.pets, size=size, target="species" if two else "breed", **how, **split)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from torch import Tensor
-
 from captum_softcam._fit import Fit
 from captum_softcam._names import closest, listed, named, quoted, shown
-from captum_softcam.data.files import ENDINGS, existing_folder, image_files
+from captum_softcam.data.files import folded, list_images, without_ending
 from captum_softcam.data.images import Reading
 from captum_softcam.data.inventory import Found
 from captum_softcam.data.left_out import MISSING, LeftOut
 from captum_softcam.data.masks import MaskFiles
 from captum_softcam.data.named_images import NamedImage, NamedImages
+from captum_softcam.data.pairs import pair_masks
 from captum_softcam.data.samples import UNKNOWN, ImageEntry, MaskedImages
 from captum_softcam.data.tables import Row, number_in, read_table
 
@@ -42,15 +41,16 @@ class LabelTableSamples(MaskedImages):
     """A folder of images with one CSV file that has a row for each image and a column for each class, as CheXpert's.
 
     A cell is 1 where the image shows the class, 0 or empty where it does not, and -1 where that is uncertain; 1.0 and
-    ``True`` are 1, 0.0 and ``False`` are 0, and ``nan`` and the like are empty.
-    One sample is one image and one class that it shows. The samples of an image share their ``group``, its name in the
+    ``True`` are 1, 0.0 and ``False`` are 0, and ``nan`` and the like are empty. One sample is one image and one class that
+    it shows. The samples of an image share their ``group``, its name in the
     table, and their ``labels``. An image that shows none of the classes makes no sample; a warning says how many do not, and
     :meth:`every_image` returns them, too.
 
-    ``masks/CLASS/NAME.*`` is the mask of the class in the image ``NAME``, read as that of :class:`ImageFolderSamples`; a
-    sample without a mask, or with a black one, has nothing to localise. Names of images are relative to ``images``, with or
-    without their ending, as :class:`~captum_softcam.data.named_images.NamedImages` looks them up. Images that are not there
-    are left out, with a warning: a part of a data set is enough.
+    ``masks/CLASS/NAME.*`` is the mask of the class in the image ``NAME``, found and read as those of
+    :class:`ImageFolderSamples`: several, ``NAME_mask_1.*`` and ``NAME_mask_2.*``, are united. A sample without a mask, or
+    with a black one, has nothing to localise. Names of images are relative to ``images``, with or without their ending, as
+    :class:`~captum_softcam.data.named_images.NamedImages` looks them up. Images that are not there are left out, with a
+    warning: a part of a data set is enough.
 
     Order: the classes alternate, each in the order of the table. Cost: the table and the names of the masks are read at
     construction, and every image is looked up; an image is read when its sample is used.
@@ -104,11 +104,12 @@ class LabelTableSamples(MaskedImages):
         self._rows = found_rows(rows, pictures, left_out)
         others = [image.name for image, row in self._rows if not row.labels]
         _warn_of_others(others, len(rows), path)
-        files = {} if masks is None else _masks(Path(masks))
+        count, pairs = (0, {}) if masks is None else _masks(Path(masks), names, self._rows, Path(images), left_out)
         entries = []
         for image, row in self._rows:
             for label in row.labels:
-                mask = _mask(files, names[label], image, reading)
+                paths = pairs.get((image.file, label))
+                mask = None if paths is None else MaskFiles(paths, image.file, reading)
                 name = f"{image.name}/{names[label]}"
                 entries.append(ImageEntry(image.file, label, name, mask, image.name, row.labels, row.undecided))
         left_out.tell(len(entries))
@@ -119,7 +120,7 @@ class LabelTableSamples(MaskedImages):
             raise ValueError(
                 f"mask folder '{shown(masks)}' has no mask for any image and class; expected e.g. '{shown(expected)}'."
             )
-        found = Found(len(rows), len(files), left_out.names)
+        found = Found(len(rows), count, left_out.names)
         super().__init__(entries, names, size, fit, reading, found)
 
     def every_image(self) -> MaskedImages:
@@ -235,15 +236,23 @@ def _warn_of_others(others: Sequence[str], count: int, path: Path) -> None:
         )
 
 
-def _masks(root: Path) -> dict[str, Path]:
-    """Return the masks by their names below the folder, without the ending."""
-    existing_folder(root, "mask folder")
-    return {path.relative_to(root).with_suffix("").as_posix(): path for path in image_files(root)}
-
-
-def _mask(masks: dict[str, Path], name: str, image: NamedImage, reading: Reading) -> Callable[[Tensor], Tensor] | None:
-    """Return the mask of a class in an image; the ending of neither matters."""
-    path = Path(image.name)
-    stem = path.with_suffix("") if path.suffix.lower() in ENDINGS else path  # other dots are part of the name
-    mask = masks.get(f"{name}/{stem.as_posix()}")
-    return None if mask is None else MaskFiles((mask,), image.file, reading)
+def _masks(
+    root: Path, names: Sequence[str], rows: Sequence[tuple[NamedImage, LabelRow]], images: Path, left_out: LeftOut
+) -> tuple[int, dict[tuple[Path, int], tuple[Path, ...]]]:
+    """Return the number of mask files, and those of every image and class; others are left out."""
+    listing = list_images(root, "mask folder")
+    forms, found, unused = {mask: folded(mask) for mask in listing.images}, {}, set(listing.images)
+    for label, name in enumerate(names):
+        start = f"{folded(name)}/"
+        stems = {
+            mask: without_ending(mask.split("/", name.count("/") + 1)[-1])
+            for mask, form in forms.items()
+            if form.startswith(start)
+        }
+        pictures = {image.name: image.file for image, row in rows if label in row.labels}
+        for picture, masks in pair_masks(list(pictures), stems, images, root).items():
+            found[pictures[picture], label] = tuple(root / mask for mask in masks)
+            unused -= set(masks)
+    for mask in sorted(unused):
+        left_out.add("mask of no sample", mask)
+    return len(listing.images), found

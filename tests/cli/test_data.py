@@ -20,6 +20,7 @@ from captum_softcam.cli.options import plain_options, restore_options
 from captum_softcam.data import Fit, ImageFolderSamples, Reading, UnlabelledImages
 
 NAME = "shufflenet_v2_x0_5"
+DOG = ["--classes", "dog,cat"]
 CHEST = ["--masks", "masks", "--classes", "Edema,Pneumothorax"]
 FAST = ["--methods", "random,centred_gaussian", "--metrics", "pixel_auc,relevance_mass_accuracy", "--out", "out"]
 
@@ -46,7 +47,11 @@ def checkpoint(tmp_path, monkeypatch):
         (["--images", "images", "--masks", "masks", "--classes", "dog,cat"], 2, "cat"),
         (["--voc", "VOCdevkit/VOC2007"], 20, "cat"),
         (["--voc", "VOCdevkit/VOC2007", "--split", "test"], 20, "cat"),
-        (["--coco", "annotations/instances_val2017.json", "--images", "val2017", "--classes", "dog,cat"], 2, "dog"),
+        (
+            ["--coco", "annotations/instances_val2017.json", "--images", "val2017", "--regions", "polygons", *DOG],
+            2,
+            "dog",
+        ),
         (["--pets", "oxford-iiit-pet"], 37, "Abyssinian"),
         (["--boxes", "stage_2_train_labels.csv", "--images", "stage_2_train_images"], 2, "1"),
         (
@@ -93,6 +98,7 @@ def test_imagenet(checkpoint):
         (["--labels", "a", "--boxes", "b", "--images", "c"], "--boxes and --labels name several data sets; pass one."),
         (["--pets", "a", "--masks", "b"], "--pets brings its own regions; leave --masks out."),
         (["--images", "a", "--split", "val"], "--split is for --voc and --pets; leave it out."),
+        (["--voc", "VOCdevkit/VOC2007", "--regions", "boxes"], "--regions is for --coco; leave it out."),
         (["--masks", "a"], "--masks needs --images: the folder of the images that the masks belong to."),
         (["--voc", "nowhere"], "VOC folder 'nowhere' is not a directory."),
         (["--voc", "VOCdevkit/VOC2007", "--split", "night"], "night.txt"),

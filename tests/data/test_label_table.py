@@ -94,6 +94,14 @@ class TestReading:
         assert data.masked == 1
         assert same(data[1].mask, block((1, 3, 2, 5)))
         assert data[2].mask is None, "the other class of the same image"
+        assert data.found.masks == 2
+        assert data.found.left_out == {"mask of no sample": ["No Finding/set/valid/p1/view1.png"]}
+
+    def test_several_masks_and_other_case(self, folder, table, tmp_path):
+        mask(tmp_path / "masks/edema/set/valid/P1/view1_mask.png", (1, 3, 2, 5))
+        mask(tmp_path / "masks/edema/set/valid/P1/view1_mask_1.png", (5, 6, 5, 6))
+        data = LabelTableSamples(folder, table, tmp_path / "masks", SIDE)
+        assert same(data[1].mask, block((1, 3, 2, 5), (5, 6, 5, 6)))
 
     def test_names_without_ending_and_with_dots(self, tmp_path):
         draw(tmp_path / "images/1.2.840.png")
