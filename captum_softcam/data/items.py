@@ -217,7 +217,8 @@ def column(dataset: Any, path: Path) -> Sequence[Any] | None:
         parts = [column(part, path) for part in dataset.datasets]
         return None if None in parts else [value for part in parts for value in part or ()]
     if isinstance(dataset, TensorDataset):
-        return list(dataset.tensors[int(path[0])]) if len(path) == 1 else None
+        values: list[Any] | None = dataset.tensors[int(path[0])].tolist() if len(path) == 1 else None
+        return values
     if isinstance(dataset, (list, tuple)):
         return [field(item, path, index) for index, item in enumerate(dataset)]
     if len(path) != 1:
