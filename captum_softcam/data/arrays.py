@@ -15,7 +15,7 @@ from captum_softcam._names import listed, quoted, shown
 from captum_softcam.data.files import ENDINGS
 from captum_softcam.data.greys import spread
 from captum_softcam.data.images import Reading, orientation_of, read_image, upright, warn_of_own_range
-from captum_softcam.data.masks import MaskFiles
+from captum_softcam.data.masks import MaskFiles, MaskValues, region_of, values_of, warn_of_extent
 
 __all__ = ["CHANNELS", "Channels", "described", "image_of", "is_coloured", "is_file", "is_picture", "mask_of"]
 
@@ -112,14 +112,30 @@ def mask_of(
         mask = MaskFiles((Path(value),), file, reading)(image)
         return mask if mask.any() else None
     size = tuple(image.shape[1:])
-    values = _tensor(np.array(ImageOps.exif_transpose(value)) if isinstance(value, Image.Image) else value, place, "mask")
-    values = values.float() if values.is_floating_point() else values.long()
-    values = _without_channel(values[list(parts)].amax(dim=0) if parts else values, size)
-    turned = size == tuple(values.shape[::-1]) != tuple(values.shape) and _orientation(source) >= _QUARTER_TURN
-    mask = _region(torch.from_numpy(upright(values.numpy(), _orientation(source))) if turned else values, reading)[None]
-    if tuple(mask.shape[1:]) != size:
+    found = _mask_values(value, size, place, parts)
+    if size == found.values.shape[::-1] != found.values.shape and _orientation(source) >= _QUARTER_TURN:
+        found = found._replace(values=upright(found.values, _orientation(source)))
+    if found.values.shape != size:
         raise ValueError(f"{place} has {described(value)} as its mask, and an image of {size}; both must have one size.")
-    return mask if mask.any() else None
+    if len(size) == 1:  # rows of a picture, as far as regions are concerned
+        found = found._replace(values=found.values[None])
+    region = region_of(found, place, reading)
+    warn_of_extent(region, place)
+    return torch.from_numpy(region).view(1, *size) if region.any() else None
+
+
+def _mask_values(value: object, size: tuple[int, ...], place: str, parts: Sequence[int]) -> MaskValues:
+    if isinstance(value, Image.Image):
+        return values_of(ImageOps.exif_transpose(value), place, lossy=value.format in ("JPEG", "MPO"))
+    found = _tensor(value, place, "mask")
+    values: np.ndarray[Any, Any] = (found.float() if found.is_floating_point() else found).numpy()
+    if parts:
+        values = values[list(parts)].max(axis=0)
+    if values.ndim == len(size) + 1:
+        if values.dtype == np.uint8 and values.shape in ((*size, 3), (*size, 4)):
+            return values_of(Image.fromarray(values), place, lossy=False)
+        values = values[0] if values.shape[0] == 1 else values[..., 0] if values.shape[-1] == 1 else values
+    return MaskValues(np.nan_to_num(values) if found.is_floating_point() else values, "levels")
 
 
 def _orientation(source: object) -> int:
@@ -217,19 +233,3 @@ def _way_out(low: float, high: float) -> str:
             "shown on the image itself; or pass reading=Reading(window=(low, high)) with the values that become 0 and 1"
         )
     return "expected [0, 1]: pass reading=Reading(window=(low, high)) with the values that become 0 and 1"
-
-
-def _without_channel(values: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Return a mask without its axis of channels; a pixel of a colour picture belongs to it by any of its colours."""
-    if values.dim() == len(size) + 1 and tuple(values.shape) != size:
-        if values.shape[0] == 1:
-            return values[0]
-        if values.shape[-1] == 1 or (tuple(values.shape[:-1]) == size and values.shape[-1] in (3, 4)):
-            return values[..., :3].amax(dim=-1)
-    return values
-
-
-def _region(values: Tensor, reading: Reading) -> Tensor:
-    known = torch.ones_like(values, dtype=torch.bool) if reading.ignore is None else values != reading.ignore
-    top = values[known].max() if known.any() else 0
-    return (values > max(0.0, (reading.threshold or 0.0) * float(top))) & known

@@ -18,7 +18,7 @@ from captum_softcam.data.images import Reading, exif_hint, open_image, orientati
 from captum_softcam.data.levels import region_of_labels, region_of_levels
 from captum_softcam.data.medical import medical_format, read_medical_values
 
-__all__ = ["MaskFiles", "MaskValues", "aligned"]
+__all__ = ["MaskFiles", "MaskValues", "aligned", "region_of", "values_of", "warn_of_extent"]
 
 _MOST = 0.95  # of a picture's margin: that of an inverted mask is broken where the region touches it
 
@@ -66,8 +66,9 @@ class MaskFiles:
         """
         mask = np.zeros(image.shape[1:], bool)
         for path in self.paths:
-            region = aligned(_region(path, self.reading), "mask", path, image, self.image_path)
-            _warn_of_extent(region, path)
+            region = region_of(_values(path, self.reading), path, self.reading)
+            region = aligned(region, "mask", path, image, self.image_path)
+            warn_of_extent(region, path)
             mask |= region
         return torch.from_numpy(mask)[None]
 
@@ -84,9 +85,9 @@ class MaskValues(NamedTuple):
     lossy: bool = False
 
 
-def _region(path: Path, reading: Reading) -> NDArray[np.bool_]:
-    """Return where a mask file shows its region."""
-    values, kind, lossy = _values(path, reading)
+def region_of(found: MaskValues, path: Path | str, reading: Reading) -> NDArray[np.bool_]:
+    """Return where a mask shows its region; ``path`` is its file, or its sample, for error messages."""
+    values, kind, lossy = found
     if reading.ignore is not None:
         if kind == "colours" or lossy:
             what = "colours" if kind == "colours" else "a lossy format"
@@ -114,6 +115,11 @@ def _values(path: Path, reading: Reading) -> MaskValues:
         header = file.read(32)
     lossy = header.startswith(b"\xff\xd8") or header[8:16] == b"WEBPVP8 "
     _refuse_deep_colours(image, header, path)
+    return values_of(image, path, lossy=lossy)
+
+
+def values_of(image: Image.Image, path: Path | str, *, lossy: bool) -> MaskValues:
+    """Return the values of a mask that Pillow has read; ``path`` is its file, or its sample, for error messages."""
     pixels: NDArray[Any] = np.asarray(image)
     match image.mode:
         case "1" | "L" | "F" | "I" | "I;16" | "I;16B" | "I;16L" | "I;16N":
@@ -131,7 +137,7 @@ def _values(path: Path, reading: Reading) -> MaskValues:
     )
 
 
-def _finite(values: NDArray[Any], path: Path) -> NDArray[Any]:
+def _finite(values: NDArray[Any], path: Path | str) -> NDArray[Any]:
     """Return values with 0 in the place of NaN, or raise ValueError if one is infinite."""
     if np.isinf(values).any():
         raise ValueError(f"mask '{shown(path)}' has values that are infinite; use 0 outside of the region.")
@@ -173,7 +179,7 @@ def _refuse_deep_colours(image: Image.Image, header: bytes, path: Path) -> None:
         )
 
 
-def _range(values: NDArray[Any], kind: str, path: Path) -> float:
+def _range(values: NDArray[Any], kind: str, path: Path | str) -> float:
     """Return the greatest value that pixels of this type have."""
     if kind == "labels":
         raise ValueError(f"mask '{shown(path)}' holds labels, which have no threshold; leave it out for such masks.")
@@ -186,7 +192,7 @@ def _range(values: NDArray[Any], kind: str, path: Path) -> float:
     return 1.0
 
 
-def _warn_of_extent(region: NDArray[np.bool_], path: Path) -> None:
+def warn_of_extent(region: NDArray[np.bool_], path: Path | str) -> None:
     """Warn if a mask covers the whole picture, or looks inverted."""
     if region.all():
         warnings.warn(

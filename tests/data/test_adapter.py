@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 
 import numpy as np
@@ -89,6 +90,35 @@ def test_the_parts_of_an_item_are_found(item, mask):
 def test_class_and_mask_may_be_missing(item, target, masked):
     (sample,) = Samples.of([item])
     assert (sample.target, sample.mask is not None) == (target, masked)
+
+
+def test_masks_are_read_for_what_they_mean():
+    """By the rules of mask files, which have tests of their own."""
+    large = np.zeros((40, 40), np.uint8)
+    large[10:30, 10:30] = 255
+    stream = io.BytesIO()
+    Image.fromarray(large).save(stream, "JPEG", quality=30)
+    with pytest.warns(UserWarning, match="crowd at both ends"):
+        (noisy,) = Samples.of([(picture(0, 40, 40), 0, Image.open(stream))])
+    assert torch.equal(noisy.mask[0], torch.from_numpy(large > 0))
+    soft = np.linspace(0, 1, 48).reshape(6, 8)
+    assert Samples.of([(picture(), 0, soft)], reading=Reading(threshold=0.5))[0].mask.sum() == 24
+    void = region()
+    void[0] = 7
+    assert Samples.of([(picture(), 0, void)], reading=Reading(ignore=7))[0].mask.nonzero().tolist() == [[0, 2, 5]]
+    coloured = np.zeros((6, 8, 3), np.uint8)
+    coloured[2, 5] = (0, 0, 9)
+    for mask in (coloured, Image.fromarray(coloured)):
+        assert Samples.of([(picture(), 0, mask)], mask=2)[0].mask.nonzero().tolist() == [[0, 2, 5]]
+    with pytest.warns(UserWarning, match="mask 'sample 0 of the data set' covers the whole picture"):
+        Samples.of([(picture(), 0, np.ones((6, 8)))])
+
+
+def test_a_signal_has_a_mask():
+    mask = torch.arange(64) > 50
+    for each in (mask, mask[None], mask.numpy()):
+        (sample,) = Samples.of([{"signal": torch.randn(2, 64), "label": 1, "mask": each}])
+        assert torch.equal(sample.mask, mask[None])
 
 
 def test_a_later_mask_is_found_where_the_first_one_is_none():
