@@ -30,7 +30,7 @@ from captum_softcam.data.items import (
     read_item,
 )
 from captum_softcam.data.samples import NamedSamples, Sample, check_size, groups_of, identifier_of, made_square
-from captum_softcam.data.targets import ClassNames, are_vectors
+from captum_softcam.data.targets import ClassNames, are_vectors, plain
 
 __all__ = ["Samples"]
 
@@ -322,17 +322,18 @@ def _numbers(dataset: Any) -> Sequence[int]:
     return range(len(dataset))
 
 
-def _column(dataset: Any, path: tuple[str | int, ...] | None) -> Sequence[Any]:
+def _column(dataset: Any, path: tuple[str | int, ...]) -> Sequence[Any]:
     """Return a part of every item; all are read if there is no other way."""
-    found = None if path is None else column(dataset, path)
-    if found is not None:
+    found = column(dataset, path)
+    # the first item tells whether a transform changes it
+    if found is not None and plain(found[0]) == plain(field(read_item(dataset, 0), path, 0)):
         return found
     return [field(read_item(dataset, index), path, index) for index in range(len(dataset))]
 
 
 def _with_pairs(samples: _Adapted, dataset: Any, fields: Fields) -> _Adapted:
     """Return samples of all pairs of an image and a class that it shows."""
-    labels = _column(dataset, fields.label)
+    labels = [] if fields.label is None else _column(dataset, fields.label)
     names = samples.class_names
     vectors = not lists_classes(dataset, fields.label) and are_vectors(labels, None if names.own is None else len(names.own))
     found = [names.labels(label, place_of(index), vector=vectors).shown for index, label in enumerate(labels)]

@@ -109,6 +109,11 @@ def find_fields(item: Any, named: Mapping[str, Key | None], dataset: Any) -> Fie
             f"no class is known, because none of the keys {listed(keys)} has its name; pass one of them as label=.",
             stacklevel=3,
         )
+    if found["mask"] is None and "boxes" in keys:
+        warnings.warn(
+            "the boxes of the data set are not used as regions; draw them as masks, or use a reader such as CocoSamples.",
+            stacklevel=3,
+        )
     return Fields(image, label, found["mask"], found.get("identifier"))
 
 
@@ -238,11 +243,7 @@ def names_of(dataset: Any, image: Path) -> list[str] | None:
     if found is None or not all(isinstance(name, (str, int, os.PathLike)) for name in found):
         return None
     names = [str(name) for name in found]
-    if len(set(names)) != len(names):
-        return None
-    folders = all(map(os.path.isabs, names))
-    common = os.path.commonpath([os.path.dirname(name) for name in names]) if folders else None
-    return names if common is None else [os.path.relpath(name, common).replace(os.sep, "/") for name in names]
+    return names if len(set(names)) == len(names) else None
 
 
 def _columns_of_names(dataset: Any, image: Path) -> Sequence[Any] | None:
@@ -259,14 +260,21 @@ def _columns_of_names(dataset: Any, image: Path) -> Sequence[Any] | None:
             return column(dataset, (key,))
     files = getattr(dataset, "samples", None)  # of torchvision's folders
     if isinstance(files, list) and len(files) == len(dataset) and all(isinstance(file, tuple) for file in files):
-        return [file[0] for file in files]
+        return _below(getattr(dataset, "root", None), [file[0] for file in files])
     return None if known or isinstance(dataset, TensorDataset) else _files(dataset, image)
 
 
 def _files(dataset: Any, image: Path) -> Sequence[Any] | None:
     """Return the files of the images if the items of the data set name them."""
     rows = column(dataset, image)
-    return rows if rows is not None and all(map(is_file, rows)) else None
+    return _below(None, rows) if rows is not None and all(map(is_file, rows)) else None
+
+
+def _below(root: Any, files: Sequence[Any]) -> list[str]:
+    """Return the names of files below a folder, that of all if there is none."""
+    whole = [os.path.abspath(file) for file in files]
+    folder = os.path.abspath(root) if root else os.path.commonpath([os.path.dirname(name) for name in whole])
+    return [os.path.relpath(name, folder).replace(os.sep, "/") for name in whole]
 
 
 def names_of_classes(dataset: Any, label: Path | None) -> tuple[str, ...] | None:

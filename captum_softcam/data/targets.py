@@ -14,7 +14,7 @@ from captum_softcam._names import quoted
 from captum_softcam.data.arrays import described
 from captum_softcam.data.samples import UNKNOWN, class_number, class_numbers
 
-__all__ = ["ClassNames", "Labels", "are_vectors"]
+__all__ = ["ClassNames", "Labels", "are_vectors", "plain"]
 
 
 class Labels(NamedTuple):
@@ -62,7 +62,7 @@ class ClassNames:
         Raises:
             ValueError: if it is none of them, or shows several classes.
         """
-        value = _plain(label)
+        value = plain(label)
         if isinstance(value, list):
             return self._number(self._only(value, label, place), place)
         return self._number(value, place)
@@ -78,7 +78,7 @@ class ClassNames:
         Raises:
             ValueError: if it is neither.
         """
-        value = _plain(label)
+        value = plain(label)
         values = value if isinstance(value, list) else [value]
         if not vector:
             numbers = tuple(self._number(each, place) for each in values)
@@ -128,7 +128,7 @@ def are_vectors(labels: Iterable[Any], classes: int | None) -> bool:
 
     They are if all have one length above 1, that of the classes if it is known, and hold 0, 1 and -1 alone.
     """
-    values = [_plain(label) for label in labels if label is not None]
+    values = [plain(label) for label in labels if label is not None]
     lengths = {len(value) if isinstance(value, list) else 1 for value in values}
     return lengths == {classes or max(lengths, default=1)} and lengths != {1} and all(map(_is_vector, values))
 
@@ -137,8 +137,8 @@ def _is_vector(values: Sequence[Any]) -> bool:
     return all(isinstance(value, (bool, int, float)) and value in (0, 1, -1) for value in values)
 
 
-def _plain(label: Any) -> Any:
+def plain(label: Any) -> Any:
     """Return a label as objects of Python."""
     if isinstance(label, (Tensor, np.ndarray, np.generic)):
-        return _plain(label.tolist())
-    return [_plain(each) for each in label] if isinstance(label, (list, tuple)) else label
+        return plain(label.tolist())
+    return [plain(each) for each in label] if isinstance(label, (list, tuple)) else label
