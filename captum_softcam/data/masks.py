@@ -16,7 +16,7 @@ from torch import Tensor
 from captum_softcam._names import shown
 from captum_softcam.data.images import Reading, exif_hint, open_image, orientation_of, quarter_turn, upright
 from captum_softcam.data.levels import region_of_labels, region_of_levels
-from captum_softcam.data.medical import medical_format, read_medical_values
+from captum_softcam.data.medical import check_same_space, medical_format, read_medical_values
 
 __all__ = ["MaskFiles", "MaskValues", "aligned", "region_of", "values_of", "warn_of_extent"]
 
@@ -66,6 +66,8 @@ class MaskFiles:
         """
         mask = np.zeros(image.shape[1:], bool)
         for path in self.paths:
+            if medical_format(path) == "NIfTI" == medical_format(self.image_path):
+                check_same_space(path, self.image_path, self.reading.max_pixels)
             region = region_of(_values(path, self.reading), path, self.reading)
             region = aligned(region, "mask", path, image, self.image_path)
             warn_of_extent(region, path)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
     from pydicom import Dataset
 
-__all__ = ["medical_format", "medical_size", "read_medical", "read_medical_values"]
+__all__ = ["check_same_space", "medical_format", "medical_size", "read_medical", "read_medical_values"]
 
 Window = tuple[float, float]
 Values = NDArray[Any]
@@ -136,6 +136,29 @@ def _in_words(note: Literal["own range", "first window", "not finite"]) -> str:
         "for another one.",
         "not finite": "a DICOM or NIfTI image has values that are not finite, such as NaN; they are black.",
     }[note]
+
+
+def check_same_space(mask: Path, image: Path, max_pixels: int | None = None) -> None:
+    """Raise ValueError if a mask of NIfTI would be turned otherwise than its image, without being stored otherwise.
+
+    A mask that was saved without the affine of its image looks like one that lies mirrored in the same array.
+    """
+    import nibabel
+    from nibabel.orientations import inv_ornt_aff, io_orientation
+
+    axes, grids = [], []
+    for path, kind in ((mask, "mask"), (image, "image")):
+        found = _nifti(path, kind, max_pixels)
+        with _named(path, kind):
+            turn = io_orientation(found.affine)
+            grids.append(found.affine @ inv_ornt_aff(turn, _dimensions(found)[:3]))
+            axes.append("".join(nibabel.aff2axcodes(found.affine)))
+    half_a_voxel = np.linalg.norm(grids[1][:3, :3], axis=0).min() / 2
+    if axes[0] != axes[1] and not np.allclose(grids[0], grids[1], rtol=0, atol=half_a_voxel):
+        raise ValueError(
+            f"mask '{shown(mask)}' is stored in another orientation ({axes[0]}) than its image '{shown(image)}' "
+            f"({axes[1]}), and does not lie in the same place; save it with the affine of its image."
+        )
 
 
 @contextmanager

@@ -25,6 +25,10 @@ from captum_softcam.evaluation import compare_methods
 FOUND = Path(pydicom.__file__).parent / "data/test_files"  # real files of many makers, in pydicom's wheel
 
 
+OF_MASKS, OF_IMAGES = np.diag([1.0, 1, 1, 1]), np.diag([1.0, 1, -1, 1])  # slices go up, and go down to the same place:
+OF_MASKS[2, 3], OF_IMAGES[2, 3] = 90, 90 + 9
+
+
 def quiet(path, **reading):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -401,12 +405,25 @@ class TestSamples:
     def test_they_are_looked_at_by_their_headers(self, tmp_path):
         samples = volumes(tmp_path)
         (tmp_path / "images/ball/0.nii.gz").write_bytes(b"no volume")
-        nifti(tmp_path / "masks/cube/1.nii.gz", np.zeros((14, 12, 10), np.uint8))
-        nifti(tmp_path / "masks/cube/3.nii.gz", np.ones((14, 9, 10), np.uint8))
+        nifti(tmp_path / "masks/cube/1.nii.gz", np.zeros((14, 12, 10), np.uint8), OF_MASKS)
+        nifti(tmp_path / "masks/cube/3.nii.gz", np.ones((14, 9, 10), np.uint8), OF_MASKS)
         seen = samples.inspect()
         assert list(seen.unreadable) == ["ball/0.nii.gz", "cube/3.nii.gz"]
         assert "is 14x9x10 pixels, its image" in seen.unreadable["cube/3.nii.gz"]
         assert list(seen.black) == ["cube/1.nii.gz"]
+
+    def test_a_mask_without_the_affine_of_its_image_is_refused(self, tmp_path):
+        """It would be mirrored, because the image is stored from head to feet; one that is stored alike may lie anywhere."""
+        samples = volumes(tmp_path)
+        want = samples[0].mask
+        file = tmp_path / "masks/ball/0.nii.gz"
+        upright = nibabel.load(file).get_fdata().astype(np.uint8)
+        nifti(file, upright[..., ::-1], np.diag([1.0, 1, -1, 1]))
+        assert torch.equal(samples[0].mask, want)
+        nifti(file, upright[..., ::-1])
+        text = message(ValueError, lambda: samples[0])
+        assert "ball/0.nii.gz' is stored in another orientation (RAS) than its image" in text
+        assert "(RAI), and does not lie in the same place; save it with the affine of its image." in text
 
     def test_methods_are_compared_on_them(self, tmp_path):
         torch.manual_seed(0)
@@ -478,7 +495,6 @@ def volumes(root):
         for folder, values, flip in (("images", 1000 * mask - 500, -1), ("masks", mask, 1)):
             path = root / folder / name / f"{number}.nii.gz"
             path.parent.mkdir(parents=True, exist_ok=True)
-            affine = np.diag([1.0, 1, flip, 1])
-            nifti(path, (values[..., ::-1] if flip < 0 else values).astype(np.int16), affine)
+            nifti(path, (values[..., ::-1] if flip < 0 else values).astype(np.int16), OF_IMAGES if flip < 0 else OF_MASKS)
     reading = Reading(window=(-500, 500))
     return ImageFolderSamples(root / "images", root / "masks", 14, fit=Fit("pad"), reading=reading)
