@@ -30,7 +30,7 @@ from captum_softcam.data.items import (
     read_item,
 )
 from captum_softcam.data.samples import NamedSamples, Sample, check_size, groups_of, identifier_of, made_square
-from captum_softcam.data.targets import ClassNames, are_vectors, plain
+from captum_softcam.data.targets import ClassNames, Labels, are_vectors, plain
 
 __all__ = ["Samples"]
 
@@ -192,27 +192,17 @@ class _Adapted(Samples):
         source, label, mask = (field(item, path, index) for path in (fields.image, fields.label, fields.mask))
         image = image_of(source, place, self.channels, self.reading)
         if pair is None:
-            return Sample(
-                image, self.class_names.number(label, place), mask_of(mask, image, source, place, self.reading), name
-            )
-        shown, undecided, positions = self.class_names.labels(label, place, vector=self.vectors)
-        if shown != pair.shown:
+            target = self.class_names.number(label, place)
+            return Sample(image, target, mask_of(mask, image, source, place, self.reading), name)
+        labels = self.class_names.labels(label, place, vector=self.vectors)
+        if labels.shown != pair.shown:
             raise ValueError(
-                f"{place} shows the classes {listed(shown) or 'none'}, but {listed(pair.shown)} before; return the same "
-                "label whenever it is read."
+                f"{place} shows the classes {listed(labels.shown) or 'none'}, but {listed(pair.shown)} before; return the "
+                "same label whenever it is read."
             )
-        parts = [position for position, target in enumerate(positions) if target == pair.target]
-        if not _has_parts(mask, image, len(positions)):
-            if mask is not None and len(shown) > 1:
-                raise ValueError(
-                    f"{place} has {described(mask)} as its mask, and shows the classes {listed(shown)}; expected a mask for "
-                    f"each element of its label, ({len(positions)}, ...)."
-                )
-            parts = []
-        region = mask_of(mask, image, source, place, self.reading, parts)
-        return Sample(
-            image, pair.target, region, name, None if self.names is None else self.names[pair.item], shown, undecided
-        )
+        region = mask_of(mask, image, source, place, self.reading, _parts(mask, image, labels, pair.target, place))
+        group = None if self.names is None else self.names[pair.item]
+        return Sample(image, pair.target, region, name, group, labels.shown, labels.undecided)
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -240,21 +230,27 @@ def _own_sample(item: Any, index: int) -> Sample:
     return item if item.mask is None or (item.mask > 0).any() else replace(item, mask=None)
 
 
-def _has_parts(mask: Any, image: Tensor, count: int) -> bool:
-    """Check whether a mask consists of one for each element of a label."""
-    shape = tuple(getattr(mask, "shape", ()))
-    return len(shape) == image.dim() and shape[0] == count
+def _parts(mask: Any, image: Tensor, labels: Labels, target: int, place: str) -> list[int]:
+    """Return which masks of several are those of a class; none if there is a single mask, of the only class."""
+    shape, count = tuple(getattr(mask, "shape", ())), len(labels.positions)
+    if len(shape) == image.dim() and shape[0] == count:
+        return [position for position, each in enumerate(labels.positions) if each == target]
+    if mask is not None and len(labels.shown) > 1:
+        raise ValueError(
+            f"{place} has {described(mask)} as its mask, and shows the classes {listed(labels.shown)}; expected a mask for "
+            f"each element of its label, ({count}, ...)."
+        )
+    return []
 
 
 def _check(dataset: Any, channels: str | None, size: int | None) -> None:
     """Raise TypeError or ValueError for what is no data set, and for arguments that are out of range."""
-    ways_out: dict[Any, str] = {
+    reader = "pass what reads it, such as ImageFolderSamples(folder) or torchvision.datasets.ImageFolder(folder)"
+    ways_out: dict[type, str] = {
         DataLoader: "pass loader.dataset, because samples are read one by one",
         Mapping: "pass one of its parts, such as dataset['test']",
-        (
-            str,
-            PathLike,
-        ): "pass what reads it, such as ImageFolderSamples(folder) or torchvision.datasets.ImageFolder(folder)",
+        str: reader,
+        PathLike: reader,
     }
     for kind, cure in ways_out.items():
         if isinstance(dataset, kind):
@@ -335,7 +331,7 @@ def _with_pairs(samples: _Adapted, dataset: Any, fields: Fields) -> _Adapted:
     """Return samples of all pairs of an image and a class that it shows."""
     labels = [] if fields.label is None else _column(dataset, fields.label)
     names = samples.class_names
-    vectors = not lists_classes(dataset, fields.label) and are_vectors(labels, None if names.own is None else len(names.own))
+    vectors = not lists_classes(dataset, fields.label) and are_vectors(labels, names.own or names.names)
     found = [names.labels(label, place_of(index), vector=vectors).shown for index, label in enumerate(labels)]
     pairs = [_Pair(index, target, shown) for index, shown in enumerate(found) for target in shown]
     if not pairs:

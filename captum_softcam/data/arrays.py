@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -105,7 +106,8 @@ def mask_of(
         reading (Reading): how masks are read.
         parts (sequence of int): of which masks of several, (P, ...), the union is taken. Default: there is one mask
     """
-    if value is None:
+    empty = isinstance(value, str) and not value, isinstance(value, float) and math.isnan(value)  # cells of a table
+    if value is None or any(empty):
         return None
     if isinstance(value, (str, Path)):
         file = Path(source) if isinstance(source, (str, Path)) else Path(place)
@@ -154,9 +156,8 @@ def _pixels(image: Image.Image, *, deep: bool) -> np.ndarray[Any, Any]:
 
 
 def _tensor(value: object, place: str, kind: str) -> Tensor:
-    if (
-        isinstance(value, Tensor) and value.layout == torch.strided
-    ):  # also one of torchvision's or MONAI's, which carry more than values
+    # also a tensor of torchvision's or MONAI's, which carry more than values
+    if isinstance(value, Tensor) and value.layout == torch.strided:
         found = value.detach().as_subclass(Tensor).cpu()
     elif isinstance(value, np.ndarray) and value.dtype.kind in _WIDE:
         found = torch.from_numpy(value.astype(_TYPES.get(value.dtype.str[1:], _WIDE[value.dtype.kind])))

@@ -123,14 +123,25 @@ class ClassNames:
         return class_number(self.own[number], self._numbers, place)
 
 
-def are_vectors(labels: Iterable[Any], classes: int | None) -> bool:
+def are_vectors(labels: Iterable[Any], classes: Sequence[str] | None) -> bool:
     """Check whether labels are vectors with an element for each class, and not lists of classes.
 
-    They are if all have one length above 1, that of the classes if it is known, and hold 0, 1 and -1 alone.
+    They are if all have one length above 1 and hold 0, 1 and -1 alone.
+
+    Raises:
+        ValueError: if that length is not the number of the classes.
     """
     values = [plain(label) for label in labels if label is not None]
     lengths = {len(value) if isinstance(value, list) else 1 for value in values}
-    return lengths == {classes or max(lengths, default=1)} and lengths != {1} and all(map(_is_vector, values))
+    if len(lengths) != 1 or lengths == {1} or not all(map(_is_vector, values)):
+        return False
+    (length,) = lengths
+    if classes is not None and length != len(classes):  # lists of the classes 0 and 1 would be read from them
+        raise ValueError(
+            f"labels are vectors of {length} elements, for {len(classes)} classes; return an element for each class, or "
+            "the names of the classes that an image shows."
+        )
+    return True
 
 
 def _is_vector(values: Sequence[Any]) -> bool:

@@ -83,6 +83,8 @@ def test_the_parts_of_an_item_are_found(item, mask):
         ((picture(), 2, None), 2, False),
         ((picture(), 2, np.zeros((6, 8))), 2, False),
         ({"image": picture(), "label": 2, "mask": None}, 2, False),
+        ({"image": picture(), "label": 2, "mask": float("nan")}, 2, False),  # a row of pandas
+        ({"image": picture(), "label": 2, "mask": ""}, 2, False),
         ((picture(),), -1, False),
         (picture(), -1, False),
     ],
@@ -460,6 +462,8 @@ def test_an_image_may_show_several_classes(kind):
 def test_a_list_of_classes():
     rows = [(picture(), ["eel", "cat"]), (picture(), ["fox"])]
     assert [s.labels for s in Samples.of(rows, classes=CLASSES, multilabel=True)] == [(0, 2), (0, 2), (3,)]
+    with pytest.raises(ValueError, match="labels are vectors of 2 elements, for 4 classes"):
+        Samples.of([(picture(), [1, 0])], classes=CLASSES, multilabel=True)
     rows = [(picture(), [2, 0]), (picture(), [3])]
     assert [s.target for s in Samples.of(rows, multilabel=True)] == [0, 2, 3]
 
