@@ -245,10 +245,14 @@ def _undecodable(files: Sequence[Path], reading: Reading, bar: Callable[..., Ite
         return ""
 
     # The names of files are lost among threads; the headers, which are read afterwards, raise the same warnings.
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as threads:
-        warnings.simplefilter("ignore", UserWarning)
-        found = bar(threads.map(message, files), total=len(files), desc="reading all images")
-        return {file: text for file, text in zip(files, found, strict=True) if text}
+    threads = ThreadPoolExecutor(os.cpu_count())
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            found = bar(threads.map(message, files), total=len(files), desc="reading all images")
+            return {file: text for file, text in zip(files, found, strict=True) if text}
+    finally:
+        threads.shutdown(cancel_futures=True)  # after Ctrl-C
 
 
 def _without_files(text: str, item: Item) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 import warnings
 from unittest.mock import Mock
 
@@ -139,6 +140,20 @@ class TestLabelled:
 
     def test_whole_images(self, data):
         assert list(data.inspect(decode=True).unreadable) == [str(data.files[1]), str(data.files[2])]
+
+    def test_ctrl_c_does_not_wait_for_the_rest(self, tmp_path, monkeypatch):
+        def stop(items, **_):
+            for item in items:
+                yield item
+                raise KeyboardInterrupt
+
+        read = Mock(side_effect=lambda *_, **__: time.sleep(0.005))
+        monkeypatch.setattr(inventory, "read_image", read)
+        monkeypatch.setattr(inventory, "tqdm", stop)
+        files = [tmp_path / f"{number}.png" for number in range(200)]
+        with pytest.raises(KeyboardInterrupt):
+            LabelledImages(files, [[0]] * 200, ["x"]).inspect(decode=True)
+        assert read.call_count < 200
 
 
 class TestWords:
