@@ -111,9 +111,10 @@ class TestLinks:
         assert listing.left_out == {"link to a folder around it": ["a/to_b/to_a", "b/to_a/to_b"]}
 
     def test_a_folder_whose_name_begins_alike_is_no_loop(self, tmp_path):
-        touch(tmp_path, "root/a/1.png", "root2/2.png")
-        (tmp_path / "root/a/more").symlink_to(tmp_path / "root2")
-        assert list_images(tmp_path / "root").images == ["a/1.png", "a/more/2.png"]
+        touch(tmp_path, "root/a/1.png", "root2/2.png", "roo/3.png")
+        (tmp_path / "root/a/longer").symlink_to(tmp_path / "root2")
+        (tmp_path / "root/a/shorter").symlink_to(tmp_path / "roo")
+        assert list_images(tmp_path / "root").images == ["a/1.png", "a/longer/2.png", "a/shorter/3.png"]
 
     def test_broken_links_and_pipes(self, tmp_path):
         touch(tmp_path, "1.png")

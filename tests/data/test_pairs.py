@@ -77,6 +77,7 @@ class TestOwnFolder:
             ("1_mask.png", "1_seg.png"),
             ("1_mask.png", "1_mask.tif"),
             ("1_mask_1.png", "1_mask_01.png"),
+            ("1_mask_1.png", "1_seg_2.png"),
         ],
     )
     def test_two_candidates(self, masks):
@@ -128,8 +129,9 @@ class TestBeside:
         assert beside("c/1.png", "c/masks/1_mask.png") == (["c/1.png"], {"c/1.png": ("c/masks/1_mask.png",)})
 
     def test_classes_called_mask_are_classes(self):
-        names = ["mask/1.png", "mask/2.png", "mask/3.png", "no_mask/1.png", "1.png", "images/9.png", "masks/7.png"]
-        assert beside(*names) == (names, {})
+        for others in ([], ["images/9.png", "masks/7.png"]):
+            names = ["mask/1.png", "mask/2.png", "mask/3.png", "no_mask/1.png", "1.png", *others]
+            assert beside(*names) == (names, {})
 
     def test_two_folders_of_masks(self):
         names = ["C/images/1.png", "C/lung masks/1.png", "C/infection masks/1.png"]
