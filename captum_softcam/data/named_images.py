@@ -95,7 +95,7 @@ class NamedImages:
     def _inside(self, name: str, where: str) -> Path | None:
         """Return the picture of a relative name, or None."""
         for each in (name, _slashes(name)):
-            if os.path.isfile(self._folder / each):
+            if os.path.isfile(os.path.join(self._folder, each)):
                 return self._folder / each
         name = _slashes(name)
         index = self._by_path if "/" in name or _folded(name) in self._by_path else self._by_name
@@ -122,15 +122,21 @@ class NamedImages:
         Raises:
             FileNotFoundError: if it is, and leads to a picture that is not below this folder.
         """
-        for folder in list(Path(os.path.abspath(self._folder)).parents)[:_AROUND]:
-            if os.path.isfile(folder / _slashes(name)):
-                if self._below(str(folder / _slashes(name))) is not None:
-                    return folder / _slashes(name)
+        name = _slashes(name)
+        for folder in self._parents if "/" in name else ():
+            file = os.path.join(folder, name)
+            if os.path.isfile(file):
+                if (below := self._below(file)) is not None:
+                    return self._folder / below
                 raise FileNotFoundError(
                     f"{where} names the image '{named(name)}', which lies below '{shown(folder)}', not below "
                     f"'{shown(self._folder)}'; pass that folder as images (--images)."
                 )
         return None
+
+    @cached_property
+    def _parents(self) -> list[str]:
+        return [str(folder) for folder in Path(os.path.abspath(self._folder)).parents][:_AROUND]
 
     def _moved(self, name: str, where: str) -> NamedImage | None:
         """Return the picture of a path that was written where the folder lay elsewhere."""
@@ -176,7 +182,8 @@ def _index(names: Iterable[str], separator: str) -> dict[str, list[str]]:
 
 
 def _slashes(name: str) -> str:
-    return PurePosixPath(name.replace("\\", "/")).as_posix()
+    name = name.replace("\\", "/")
+    return PurePosixPath(name).as_posix() if "/" in name else name
 
 
 def _folded(name: str) -> str:

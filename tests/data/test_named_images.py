@@ -2,6 +2,7 @@
 
 import unicodedata
 import warnings
+from pathlib import Path
 
 import pytest
 from image_files import draw, message, warned
@@ -117,3 +118,11 @@ def test_outside_on_request(folder, tmp_path):
     for name in ("../secret.png", "../secret", str(tmp_path / "secret.png")):
         file, label = NamedImages(folder, allow_outside=True).find(name, "line 2")
         assert (file.resolve(), label) == (tmp_path / "secret.png", name)
+
+
+def test_one_picture_is_one_file_whatever_its_name(folder, monkeypatch):
+    """Files are compared by their paths, to unite the rows of one picture."""
+    monkeypatch.chdir(folder.parent)
+    pictures = NamedImages(Path("images"))
+    names = ("sub/p2.jpg", "sub\\p2.jpg", "p2", "images/sub/p2.jpg", str(folder / "sub/p2.jpg"))
+    assert {pictures.find(name, "line 2").file for name in names} == {Path("images/sub/p2.jpg")}
