@@ -87,6 +87,14 @@ class TestOrientation:
             assert read_image(tmp_path / f"a.{ending}").shape == (3, 24, 16)
             assert orientation_of(tmp_path / f"a.{ending}") == 1
 
+    @pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
+    def test_what_is_whole_of_a_damaged_block_counts(self, tmp_path, ending):
+        maker = struct.pack("<HHII", 0x010F, 2, 1000, 50)  # a text that would lie behind the end, of which Pillow warns
+        block = b"II*\0" + struct.pack("<IHHHIHH", 8, 2, 0x0112, 3, 1, 6, 0) + maker + bytes(4)
+        Image.fromarray(np.ascontiguousarray(STORED[6])).save(tmp_path / f"a.{ending}", exif=b"Exif\0\0" + block)
+        assert orientation_of(tmp_path / f"a.{ending}") == 6
+        assert read_image(tmp_path / f"a.{ending}").shape == (3, 24, 16)
+
     def test_files_without_one(self, tmp_path):
         (tmp_path / "a.txt").write_text("no picture")
         assert orientation_of(tmp_path / "a.txt") == orientation_of(tmp_path / "none") == 1
@@ -326,7 +334,10 @@ class TestModes:
             picture = picture.convert(mode)
             picture.putalpha(Image.fromarray(SCENE[..., 1]))
             picture.save(tmp_path / "a.png")
-        assert torch.equal(read_image(tmp_path / "a.png"), tensor(expected))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert torch.equal(read_image(tmp_path / "a.png"), tensor(expected))
+        assert caught == []
 
     @pytest.mark.parametrize("mode", ["L", "RGB", "P"])
     def test_one_transparent_colour(self, tmp_path, mode):
