@@ -31,7 +31,7 @@ def spread(values: NDArray[Any], black: float, white: float) -> NDArray[Any]:
     """Map values linearly to [0, 1], float32; all to 0 if black is white."""
     if not white > black:
         return np.zeros(values.shape, np.float32)
-    if white - black > 1e37:  # their difference could exceed float32, or even be infinite
+    if not 1e-30 < white - black < 1e37:  # their difference could exceed float32, or vanish in it
         most = max(abs(black), abs(white))
         values, black, white = values.astype(np.float64) / most, black / most, white / most
     found: NDArray[Any] = np.clip(values, black, white).astype(np.float32)

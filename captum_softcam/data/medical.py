@@ -29,6 +29,7 @@ Window = tuple[float, float]
 Values = NDArray[Any]
 
 _ONE_AT_A_TIME = Lock()
+_GZIP_RATIO = 1033  # bytes that come out of one at most: 258 for two bits
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
@@ -400,7 +401,11 @@ def _nifti(path: Path, kind: str, max_pixels: int | None) -> Nifti1Image:
             f"{kind} '{shown(path)}' has the shape {quoted(image.shape)}; expected an image (x, y), a volume (x, y, z) or "
             "several (x, y, z, channel)."
         )
-    check_pixels(math.prod(_dimensions(image)), path, kind, max_pixels)
+    count = math.prod(_dimensions(image))
+    check_pixels(count, path, kind, max_pixels)
+    packed = _GZIP_RATIO if path.name.lower().endswith(".gz") else 1
+    if count * image.get_data_dtype().itemsize > packed * path.stat().st_size:  # nibabel would allocate the memory first
+        raise ValueError(f"{kind} '{shown(path)}' has fewer voxels than its header says; repair or remove it.")
     return image
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import random
 import re
 import sys
@@ -314,6 +315,8 @@ class TestNifti:
     def test_extreme_values(self, tmp_path):
         values = np.array([[-3e38, 3e38, 0]], np.float32)
         assert quiet(nifti(tmp_path / "a.nii", values))[0].flatten().tolist() == pytest.approx([0, 1, 0.5])
+        tiny = nifti(tmp_path / "c.nii", self.VOLUME, slope=(1e-40, 0))
+        assert torch.allclose(quiet(tiny)[0], torch.from_numpy(self.VOLUME.T / 23).float(), atol=1e-5)
         values = np.array([[-1e300, 1e300, 0]])
         assert quiet(nifti(tmp_path / "b.nii", values))[0].flatten().tolist() == pytest.approx([0, 1, 0.5])
 
@@ -337,6 +340,18 @@ class TestNifti:
         raw[42:48] = np.array([30000, 30000, 9], "<i2").tobytes()
         (tmp_path / "a.nii").write_bytes(raw)
         assert "8100000000 pixels according" in message(ValueError, lambda: read_image(tmp_path / "a.nii"))
+
+
+def test_a_volume_that_is_shorter_than_its_header_says_takes_no_memory(tmp_path):
+    image = nibabel.Nifti1Image(np.zeros((2, 2, 2), np.float64), np.eye(4))
+    raw = bytearray(image.to_bytes())
+    raw[42:48] = np.array([500, 500, 500], "<i2").tobytes()
+    for name, content in (("a.nii", bytes(raw)), ("a.nii.gz", gzip.compress(raw))):
+        (tmp_path / name).write_bytes(content)
+        text = message(ValueError, lambda name=name: read_image(tmp_path / name))
+        assert text == f"image '{tmp_path / name}' has fewer voxels than its header says; repair or remove it."
+    zeros = np.zeros((200, 200, 100), np.uint8)  # the most that gzip can do
+    assert not read_image(nifti(tmp_path / "b.nii.gz", zeros)).any()
 
 
 @pytest.mark.parametrize(("name", "missing"), [("a.dcm", "pydicom"), ("a.nii", "nibabel")])
