@@ -138,11 +138,11 @@ class TestNoise:
             mask = read(pixels, folder=tmp_path, ending="jpg")
         assert mask.sum() == pytest.approx(disc(20).sum(), rel=0.05)
 
-    def test_jpeg_that_was_stored_as_png(self, tmp_path):
-        grey_mask = Image.fromarray(grey(disc(10)))
-        grey_mask.save(tmp_path / "m.jpg")
+    @pytest.mark.parametrize(("ending", "radius"), [("jpg", 3), ("jpg", 10), ("webp", 10), ("webp", 40)])
+    def test_a_lossy_file_that_was_stored_as_png(self, tmp_path, ending, radius):
+        Image.fromarray(grey(disc(radius))).save(tmp_path / f"m.{ending}")
         with pytest.warns(UserWarning, match=CUT):
-            assert np.array_equal(read(Image.open(tmp_path / "m.jpg"), folder=tmp_path), disc(10))
+            assert np.array_equal(read(Image.open(tmp_path / f"m.{ending}"), folder=tmp_path), disc(radius))
 
     def test_webp(self, tmp_path):
         with pytest.warns(UserWarning, match=CUT):
@@ -206,10 +206,15 @@ class TestLabels:
         pixels = pixels.astype(np.uint16) if max(values) > 255 else pixels
         assert np.array_equal(read(pixels, folder=tmp_path), pixels > 0)
 
-    def test_thin_labels(self, tmp_path):
+    @pytest.mark.parametrize("few", [40, 80])
+    def test_thin_labels(self, tmp_path, few):
         pixels = np.zeros((90, 90), np.uint8)
-        pixels[5:85, 10:80:10] = 128
+        pixels[5:85, 10:few:10] = 100
         pixels[10:80:8, 5:85] = 255
+        assert np.array_equal(read(pixels, folder=tmp_path), pixels > 0)
+
+    def test_labels_of_single_pixels(self, tmp_path):
+        pixels = np.pad(np.random.default_rng(0).integers(0, 21, (60, 60), np.uint8), 1)
         assert np.array_equal(read(pixels, folder=tmp_path), pixels > 0)
 
     @pytest.mark.parametrize("mode", ["I;16", "I", "F"])
@@ -229,8 +234,9 @@ class TestLabels:
         assert np.array_equal(read(pixels, folder=tmp_path, ignore=255), disc(28))
 
     def test_a_lossy_format_has_no_labels(self, tmp_path):
-        with pytest.raises(ValueError, match="lossy file whose levels do not crowd at two ends"):
-            read(labels(85, 170, 255), folder=tmp_path, ending="jpg")
+        for values, ending in (((85, 170, 255), "jpg"), ((128, 255, 255, 255), "jpg"), ((85, 170, 255), "webp")):
+            with pytest.raises(ValueError, match="lossy file whose levels do not crowd at two ends"):
+                read(labels(*values), folder=tmp_path, ending=ending)
         mask = read(labels(85, 170, 255), folder=tmp_path, ending="jpg", threshold=0.15)
         assert mask.sum() == pytest.approx(3 * 20 * 20, rel=0.02)
 
@@ -295,6 +301,7 @@ class TestMeaning:
             [255, 255, 255, 0, 0, 0, 255, 0, 0],
             [0, 0, 0, 128, 0, 0, 0, 128, 0],
             [0, 0, 0, 100, 100, 100, 255, 255, 255],
+            [50, 50, 50, 100, 100, 100, 200, 200, 200],
         ],
     )
     def test_number_in_the_palette(self, tmp_path, palette):
@@ -325,6 +332,10 @@ class TestMeaning:
         image.putalpha(Image.fromarray(grey(spot(columns=slice(0, 40)) > -1) * (self.THIRDS < 2)))
         assert thirds(read(image, folder=tmp_path)) == ([False, True, False], [False, True, False])
         assert not read(Image.new(mode, (WIDTH, HEIGHT), (0, 0, 0, 255)[-len(mode) :]), folder=tmp_path).any()
+
+    @pytest.mark.parametrize("ending", ["gif", "bmp", "tif", "pgm"])
+    def test_other_formats(self, tmp_path, ending):
+        assert np.array_equal(read(spot(), folder=tmp_path, ending=ending), spot() > 0)
 
     def test_one_bit(self, tmp_path):
         assert thirds(read(Image.fromarray(self.THIRDS > 0), folder=tmp_path)) == self.WANTED
@@ -377,10 +388,15 @@ class TestExtent:
             read(255 - spot(), folder=tmp_path)
 
     def test_a_large_region(self, tmp_path):
-        pixels = grey(disc(60))
-        pixels[:, 20:] = 255
-        assert read(pixels, folder=tmp_path).mean() > 0.8
-        assert read(grey(disc(85)), folder=tmp_path).mean() > 0.95
+        pixels = np.full((200, 200), 255, np.uint8)
+        for corner in (pixels, pixels[::-1], pixels[:, ::-1], pixels[::-1, ::-1]):
+            corner[np.tri(200, k=-197, dtype=bool)[::-1]] = 0
+        assert read(pixels, folder=tmp_path).mean() > 0.99
+
+    def test_a_frame(self, tmp_path):
+        pixels = spot(255, rows=slice(None), columns=slice(None))
+        pixels[3:-3, 3:-3] = 0
+        assert read(pixels, folder=tmp_path).mean() < 0.5
 
 
 class TestBlack:
