@@ -128,7 +128,7 @@ class Inventory:
         images = f" of {_counted(self.images, 'image')}" * (self.images < self.looked_at)
         files = f" of {_counted(self.found.files, 'file')}" * (self.found.files != self.images)
         text = f"{first}{_counted(self.samples, 'sample')}{images}{files}"
-        present = [f"{shown(name, _NAME_LENGTH)} {number}" for name, number in self.classes.items() if number]
+        present = [f"{_class(name)} {number}" for name, number in self.classes.items() if number]
         if not present:
             return f"{text}."
         number = f"{len(present)} of {len(self.classes)}" if len(present) < len(self.classes) else f"{len(present)}"
@@ -272,6 +272,11 @@ def _few(names: Sequence[str], most: int = _FEW) -> str:
     first = names if len(names) <= most else names[:_FEW]
     text = ", ".join(shown(name, _NAME_LENGTH) for name in first)
     return f"{text} and {len(names) - len(first)} more" if len(first) < len(names) else text
+
+
+def _class(name: str) -> str:
+    text = shown(name, _NAME_LENGTH)
+    return f"'{text}'" if text[-1:].isdigit() else text  # so that its number does not look like a part of it
 
 
 def _kept(names: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:

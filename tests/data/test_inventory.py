@@ -171,7 +171,7 @@ class TestWords:
     def test_many_classes(self):
         classes = {f"c{number}": number % 2 for number in range(1000)}
         assert str(Inventory(Found(500), 500, 500, 500, classes)) == (
-            "500 samples in 500 of 1000 classes: c1 1, c3 1, c5 1 and 497 more."
+            "500 samples in 500 of 1000 classes: 'c1' 1, 'c3' 1, 'c5' 1 and 497 more."
         )
 
     def test_unlabelled(self):
