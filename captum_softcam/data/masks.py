@@ -153,6 +153,8 @@ def _of_palette(pixels: NDArray[Any], palette: list[int]) -> MaskValues:
     if used[-1] < len(colours):
         greys = colours[used]
         only_grey = bool((greys == greys[:, :1]).all())
+        if len(used) == 1 and greys.min() == 255:  # Pillow stores a white GIF with white as its only colour, number 0
+            return MaskValues(colours[pixels, 0], "levels")
         if only_grey and not greys.min() and len(np.unique(greys[:, 0])) == len(used):
             return MaskValues(colours[pixels, 0], "levels")
     return MaskValues(pixels, "labels")

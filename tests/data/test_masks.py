@@ -337,6 +337,12 @@ class TestMeaning:
     def test_other_formats(self, tmp_path, ending):
         assert np.array_equal(read(spot(), folder=tmp_path, ending=ending), spot() > 0)
 
+    @pytest.mark.parametrize("ending", ["gif", "png"])
+    def test_white_alone(self, tmp_path, ending):
+        """Pillow stores it in GIF as number 0 of a palette."""
+        with pytest.warns(UserWarning, match="covers the whole picture"):
+            assert read(spot() * 0 + 255, folder=tmp_path, ending=ending).all()
+
     def test_one_bit(self, tmp_path):
         assert thirds(read(Image.fromarray(self.THIRDS > 0), folder=tmp_path)) == self.WANTED
 
