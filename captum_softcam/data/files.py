@@ -33,7 +33,7 @@ NIFTI_ENDINGS = (".nii", ".nii.gz")
 
 ENDINGS = (
     *(".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"),  # those of torchvision's ImageFolder
-    *(".jpe", ".jfif", ".gif", ".apng", ".pbm", ".pnm", ".pfm", ".jp2", ".j2k", ".jpf", ".jpx", ".jpc", ".j2c"),
+    *(".jpe", ".jfif", ".mpo", ".gif", ".apng", ".pbm", ".pnm", ".pfm", ".jp2", ".j2k", ".jpf", ".jpx", ".jpc", ".j2c"),
     *DICOM_ENDINGS,
     *NIFTI_ENDINGS,
 )
