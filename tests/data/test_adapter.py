@@ -398,7 +398,11 @@ def test_the_square_holds_image_and_mask():
 def test_parts_of_data_sets_keep_their_names():
     fake = FakeData(6, (3, 8, 8), 3)
     assert [Samples.of(Subset(fake, [5, 2])).identifier(index) for index in range(2)] == ["000005", "000002"]
+    assert Samples.of(Subset(Subset(fake, [5, 2, 3]), [2])).identifier(0) == "000003"
     assert Samples.of(Subset(fake, [5, 5])).identifier(1) == "000001"
+    assert Samples.of(fake)[-1].identifier == "000005"
+    with pytest.raises(IndexError, match="range object"):
+        Samples.of(fake)[6]
     first, second = random_split(fake, [2, 4], torch.Generator().manual_seed(0))
     assert len(set(groups_of(Samples.of(first)) + groups_of(Samples.of(second)))) == 6
     joined = Samples.of(ConcatDataset([fake, fake]))
@@ -533,6 +537,8 @@ def test_folders_of_torchvision(folder):
     assert (renumbered.classes, [s.target for s in renumbered]) == (("ant", "dog", "cat"), [2, 2, 1])
     with pytest.raises(ValueError, match="has the unknown class 'cat'"):
         Samples.of(folder, classes=["ant", "dog"])
+    folder.target_transform = lambda label: label - 1
+    assert [s.target for s in Samples.of(folder, classes=["ant", "dog", "cat"])] == [-1, -1, 2]
 
 
 def test_columns_of_hugging_face():
