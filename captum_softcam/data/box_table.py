@@ -33,8 +33,8 @@ class BoxTableSamples(MaskedImages):
     label of it; the mask is the union of the boxes in its rows, which contain every pixel that they cover a part of, at
     least one each, and are cut off at the border. Samples without a box have no mask, as healthy patients do.
 
-    Images are named with or without their ending, as :class:`~captum_softcam.data.named_images.NamedImages` looks them up.
-    Those that are not there are left out, with a warning. Labels are texts, but ``1.0`` is ``1``.
+    Images are named with or without their ending and folder, by the rules of the how-to guide on your own data. Those that
+    are not there are left out, with a warning. Labels are texts, but ``1.0`` is ``1``.
 
     If an image has several labels, the table is multi-label: the samples of an image share their ``group``, the name of the
     image, and their ``labels``, all those of its rows. Otherwise, as in RSNA's table, every image has one class.

@@ -48,9 +48,9 @@ class LabelTableSamples(MaskedImages):
 
     ``masks/CLASS/NAME.*`` is the mask of the class in the image ``NAME``, found and read as those of
     :class:`ImageFolderSamples`: several, ``NAME_mask_1.*`` and ``NAME_mask_2.*``, are united. A sample without a mask, or
-    with a black one, has nothing to localise. Names of images are relative to ``images``, with or without their ending, as
-    :class:`~captum_softcam.data.named_images.NamedImages` looks them up. Images that are not there are left out, with a
-    warning: a part of a data set is enough.
+    with a black one, has nothing to localise. Names of images are relative to ``images``, with or without their ending, by
+    the rules of the how-to guide on your own data. Images that are not there are left out, with a warning: a part of a data
+    set is enough.
 
     Order: the classes alternate, each in the order of the table. Cost: the table and the names of the masks are read at
     construction, and every image is looked up; an image is read when its sample is used.
