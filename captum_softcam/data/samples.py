@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset
@@ -319,8 +319,9 @@ def identifier_of(samples: SampleSequence, index: int) -> str:
         part = bisect_right(samples.cumulative_sizes, index)
         before = samples.cumulative_sizes[part - 1] if part else 0
         return identifier_of(samples.datasets[part], index - before)  # type: ignore[arg-type]  # likewise
-    # A class of the user's own may read a file for each item.
-    sample = samples[index] if isinstance(samples, (list, tuple)) else None
+    plain: Any = samples
+    # Not of their subclasses, which may read a file for each item.
+    sample = plain[index] if type(plain) in (list, tuple) else None
     return sample.identifier if isinstance(sample, Sample) else f"sample {index}"
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from captum_softcam.evaluation.comparison import Comparison
 from captum_softcam.evaluation.performance import PERFORMANCE, performance_table
+from captum_softcam.evaluation.reader import Unreadable
 from captum_softcam.evaluation.result import COSTS, BatchResult, Judged
 
 __all__ = ["assemble"]
@@ -20,9 +21,13 @@ _TYPES = {"identifiers": object, "labels": int, "targets": int, "predictions": i
 
 
 def assemble(
-    results: Iterable[BatchResult], methods: Sequence[str], metrics: Sequence[str], manifest: dict[str, Any]
+    results: Iterable[BatchResult],
+    methods: Sequence[str],
+    metrics: Sequence[str],
+    manifest: dict[str, Any],
+    unreadable: Sequence[Unreadable] = (),
 ) -> Comparison:
-    """Return the comparison of all results; every sample belongs to one of them."""
+    """Return the comparison of all results; every sample belongs to one of them, or could not be read."""
     ordered = sorted(results, key=lambda result: result.indices)
     images = _images(ordered)
     judged = [each for each in images.values() if each is not None]
@@ -31,6 +36,7 @@ def assemble(
         "images": len(images),
         "multilabel": bool(judged) and all(each.several for each in judged),
         "samples_with_mask": sum(sum(result.masked) for result in ordered),
+        "samples_failed": len(unreadable),
     }
     examples = {index: example for result in ordered for index, example in result.examples.items()}
     return Comparison(
@@ -38,7 +44,7 @@ def assemble(
         costs=_costs(ordered, methods),
         manifest=manifest,
         curves=_curves(ordered, methods, metrics),
-        failures=_in_order(_failures(ordered), ordered),
+        failures=pd.concat([_unreadable(unreadable), _in_order(_failures(ordered), ordered)], ignore_index=True),
         contents=_in_order(_contents(ordered), ordered),
         examples=[examples[index] for index in sorted(examples)],
         # Of all images or none, because those without labels would be missing from every class.
@@ -146,6 +152,12 @@ def _failures(results: Sequence[BatchResult]) -> pd.DataFrame:
         for identifier in result.identifiers
     ]
     return pd.DataFrame(rows, columns=["sample", "method", "metric", "error"])
+
+
+def _unreadable(samples: Sequence[Unreadable]) -> pd.DataFrame:
+    """Return one row per sample that could not be read, for no method and no metric."""
+    rows = [(each.identifier, "", "", each.error) for each in samples]
+    return pd.DataFrame(rows, columns=["sample", "method", "metric", "error"], dtype=object)
 
 
 def _contents(results: Sequence[BatchResult]) -> pd.DataFrame:

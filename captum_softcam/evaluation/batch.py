@@ -34,15 +34,14 @@ from captum_softcam.evaluation.example import Example, pack_examples, unpack_exa
 from captum_softcam.evaluation.explain_func import LayerExplainFunc
 from captum_softcam.evaluation.one_logit import with_both_classes
 from captum_softcam.evaluation.performance import judge
+from captum_softcam.evaluation.reader import Unreadable
 from captum_softcam.evaluation.result import COSTS, BatchResult, Failure, fingerprint
 from captum_softcam.metrics import Batch, Curve, Explanation, Metric
 
-__all__ = ["BatchScorer", "Progress", "check_sample", "make_batch", "with_bool_mask"]
+__all__ = ["BatchScorer", "Progress", "make_batch", "with_bool_mask"]
 
 Progress = Callable[[str, float], None]
 """Called with a description and the amount of work in samples."""
-
-_SIGNAL = 2  # dimensions, channels first
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,7 @@ class BatchScorer:
         kept (frozenset of int): indices of the samples whose maps are kept.
         runner_up (bool): whether maps of the runner-up class are kept, too.
         scores (str or callable): how logits become scores. Default: ``"softmax"``
+        first (int): index of the first sample, in whose batch memory is measured. Default: 0
     """
 
     model: nn.Module
@@ -72,13 +72,16 @@ class BatchScorer:
     kept: frozenset[int]
     runner_up: bool
     scores: Scores = "softmax"
+    first: int = 0
 
-    def score(self, indices: Sequence[int], samples: Sequence[Sample], progress: Progress = lambda *_: None) -> BatchResult:
+    def score(
+        self, indices: Sequence[int], samples: Sequence[Sample | Unreadable], progress: Progress = lambda *_: None
+    ) -> BatchResult:
         """Score a batch of samples.
 
         Args:
             indices (sequence of int): positions of the samples in the data set.
-            samples (sequence of Sample): the samples themselves.
+            samples (sequence of Sample or Unreadable): the samples themselves; those that could not be read are passed on.
             progress (callable): called after every map and every metric. Default: not reported
 
         Returns:
@@ -87,6 +90,14 @@ class BatchScorer:
         Raises:
             ValueError: if the samples do not match the model or each other, or the model does not return logits (N, K).
         """
+        unreadable = [sample for sample in samples if isinstance(sample, Unreadable)]
+        progress("", len(unreadable))
+        readable = {i: sample for i, sample in zip(indices, samples, strict=True) if not isinstance(sample, Unreadable)}
+        if not readable:
+            return BatchResult.of_nothing(unreadable)
+        return replace(self._score([*readable], [*readable.values()], progress), unreadable=unreadable)
+
+    def _score(self, indices: Sequence[int], samples: Sequence[Sample], progress: Progress) -> BatchResult:
         batch, seconds = make_batch(
             self.model, samples, self.size, self.normalize, self.explain, self.seed, scores=self.scores
         )
@@ -182,7 +193,7 @@ class _Scoring:
         explain, model, batch, count = self.scorer.methods[name].explain, self.model, self.batch, len(self.samples)
         seeds = self._seeds()
         # Following memory slows the CPU down, so that only the batch of the first sample is measured.
-        with CostMeter(self.scorer.model, memory=0 in self.result.indices) as meter:
+        with CostMeter(self.scorer.model, memory=self.scorer.first in self.result.indices) as meter:
             maps = explain(model, batch.images, batch.targets, seeds)
         peak = np.nan if meter.peak_bytes is None else meter.peak_bytes
         self.result.costs[place] = meter.forwards / count, meter.backwards / count, meter.seconds / count, peak
@@ -229,16 +240,14 @@ def make_batch(
     *,
     scores: Scores = "softmax",
 ) -> tuple[Batch, float]:
-    """Validate samples, stack them on the model's device, and run the model once on every image.
+    """Stack samples of one shape on the model's device, and run the model once on every image.
 
     Samples of one group share an image, which runs once. The seconds of that run per image are returned, too.
 
     Raises:
-        ValueError: if an image or a mask has another size, a mask is empty, samples of one group differ in their images, the
-            model does not have a class, or does not return outputs (N, K) that have these scores.
+        ValueError: if samples of one group differ in their images, the model does not have a class, or does not return
+            outputs (N, K) that have these scores.
     """
-    for sample in samples:
-        check_sample(sample, size, len(samples[0].image))
     device = device_of(model)
     places, distinct = _shared_images(samples)
     images = normalize(torch.stack(distinct).to(device))
@@ -284,35 +293,6 @@ def _same_image(one: Tensor, other: Tensor) -> bool:
 def with_bool_mask(sample: Sample, mask: Tensor) -> Sample:
     """Return the sample with ``mask`` in place of its own; a sample without a mask stays without one."""
     return sample if sample.mask is None else replace(sample, mask=mask.cpu())
-
-
-def check_sample(sample: Sample, size: tuple[int, ...], channels: int) -> None:
-    """Raise ValueError unless a sample has this size and number of channels, and its mask a position above 0."""
-    name = shown(sample.identifier)
-    if sample.image.dim() < _SIGNAL:
-        raise ValueError(
-            f"the image of sample '{named(name)}' is {tuple(sample.image.shape)}; expected a signal (C, L), an image "
-            "(C, H, W) or a volume."
-        )
-    if sample.image.shape[1:] != size:
-        raise ValueError(
-            f"sample '{named(name)}' is {tuple(sample.image.shape[1:])} pixels, the first one {tuple(size)}; "
-            "resize them to one size."
-        )
-    if len(sample.image) != channels:
-        raise ValueError(
-            f"sample '{named(name)}' has {len(sample.image)} channels, another one {channels}; convert all images "
-            "to the same number."
-        )
-    if sample.mask is None:
-        return
-    if tuple(sample.mask.shape) not in ((1, *size), tuple(size)):
-        raise ValueError(
-            f"the mask of sample '{named(name)}' is {tuple(sample.mask.shape)}, its image {tuple(size)} pixels; expected "
-            f"{(1, *size)}."
-        )
-    if not (sample.mask > 0).any():
-        raise ValueError(f"the mask of sample '{named(name)}' is empty; pass None if there is nothing to localise.")
 
 
 def _check_class(sample: Sample, outputs: Tensor, explain: str, scores: Scores) -> None:

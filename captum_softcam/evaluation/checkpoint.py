@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from captum_softcam._files import check_place, new_folder, owned, read_json, remove_leftovers, write_json
 from captum_softcam._names import listed, named, shown
-from captum_softcam.data import SampleSequence
+from captum_softcam.evaluation.reader import SampleReader, Unreadable
 from captum_softcam.evaluation.result import BatchResult, fingerprint
 
 __all__ = ["Checkpoint", "find_again", "is_complete", "refuse_duplicate", "refuse_existing", "refuse_other"]
@@ -95,7 +95,9 @@ class Checkpoint:
         return [BatchResult.load(path, self.run) for path in sorted((self.folder / _RESULTS).glob("*.npz"))]
 
     def add(self, result: BatchResult) -> None:
-        """Write the result of a batch to the disk."""
+        """Write the result of a batch to the disk, unless none of its samples could be read."""
+        if not result.indices:
+            return
         # A random suffix, because indices shift when samples come and go between two runs.
         name = f"{result.indices[0]:09d}-{secrets.token_hex(4)}.npz"
         replace(result, run=self.run).save(self.folder / _RESULTS / name)
@@ -139,7 +141,7 @@ def refuse_existing(path: Path, option: str = "--out") -> None:
     if os.path.exists(path / _SETTINGS):  # Path.exists raises an error for a name that is too long
         with suppress(PermissionError), owned(path):
             pass  # raises BlockingIOError if the run is still going on
-        raise FileExistsError(f"'{name}' holds a comparison that was cut off; go on with it by --resume, or move it away.")
+        raise FileExistsError(f"'{name}' holds an unfinished comparison; go on with it by --resume, or move it away.")
     if os.path.lexists(path):
         raise FileExistsError(f"'{name}' exists already and is not overwritten; choose another {option} or move it away.")
     files = [parent for parent in path.parents if parent.is_file()]
@@ -178,30 +180,31 @@ def _short(value: Any) -> str:
 
 
 def find_again(
-    results: Sequence[BatchResult], samples: SampleSequence, workers: int = 0, show_progress: bool = False
-) -> list[BatchResult]:
+    results: Sequence[BatchResult], samples: SampleReader, workers: int = 0, show_progress: bool = False
+) -> tuple[list[BatchResult], list[Unreadable]]:
     """Match results to the samples of a resumed run by identifier and content, because indices may have shifted.
 
-    Results of samples that are gone or changed are left out, with a warning.
+    Results of samples that are gone, changed or unreadable are left out, with a warning of those that are gone or changed.
 
     Args:
         results (sequence of BatchResult): results with the identifiers and digests of their samples.
-        samples (SampleSequence): all samples of the resumed run; each is read once.
+        samples (SampleReader): all samples of the resumed run; each is read once.
         workers (int): processes that read them. Default: 0, this one
         show_progress (bool): show a progress bar. Default: False
 
     Returns:
-        list of BatchResult: each sample at most once, with its index in ``samples``.
+        tuple: the results, each sample at most once, with its index in ``samples``; and the samples that cannot be read.
 
     Raises:
         ValueError: if two samples have the same identifier, or none of the scored samples is unchanged.
     """
     if not results:
-        return []
-    now = _identities(samples, workers, show_progress)
+        return [], []
+    now, unreadable = _identities(samples, workers, show_progress)
     found: set[int] = set()
     kept = []
-    for result in results:
+    # The largest first, because a batch is scored again as a whole when one of its samples was repaired.
+    for result in sorted(results, key=lambda result: -len(result.indices)):
         fresh = {}
         for place, identity in enumerate(zip(result.identifiers, result.digests, strict=True)):
             index, digest = now.get(identity[0], (-1, ""))
@@ -210,8 +213,8 @@ def find_again(
         found.update(fresh.values())
         if fresh:
             kept.append(result.moved(fresh))
-    _report_changes(results, now, found)
-    return kept
+    _report_changes(results, now, found, unreadable)
+    return kept, unreadable
 
 
 def refuse_duplicate(identifier: str, index: int, indices: dict[str, int]) -> None:
@@ -226,38 +229,47 @@ def refuse_duplicate(identifier: str, index: int, indices: dict[str, int]) -> No
 class _Identities:
     """Identifier and digest of every sample; the process that reads a sample drops its image."""
 
-    def __init__(self, samples: SampleSequence) -> None:
+    def __init__(self, samples: SampleReader) -> None:
         self.samples = samples
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> tuple[str, str]:
+    def __getitem__(self, index: int) -> tuple[str, str] | Unreadable:
         sample = self.samples[index]
-        return sample.identifier, fingerprint(sample)
+        return sample if isinstance(sample, Unreadable) else (sample.identifier, fingerprint(sample))
 
 
-def _identities(samples: SampleSequence, workers: int, show_progress: bool) -> dict[str, tuple[int, str]]:
-    """Return index and digest of every sample by its identifier."""
+def _identities(
+    samples: SampleReader, workers: int, show_progress: bool
+) -> tuple[dict[str, tuple[int, str]], list[Unreadable]]:
+    """Return index and digest of every sample by its identifier, and the samples that cannot be read."""
     # ``batch_size=None`` yields the pairs one by one; a batch would hold a tuple of names and one of digests.
     loader: Any = DataLoader(_Identities(samples), batch_size=None, num_workers=workers)  # type: ignore[arg-type]  # has a length
     bar = tqdm(loader, "comparing the samples with those that were scored", disable=not show_progress, dynamic_ncols=True)
     indices: dict[str, int] = {}
-    identities = {}
-    for index, (identifier, digest) in enumerate(bar):
-        refuse_duplicate(identifier, index, indices)
-        identities[identifier] = index, digest
-    return identities
+    identities, unreadable = {}, []
+    for index, identity in enumerate(bar):
+        if isinstance(identity, Unreadable):
+            unreadable.append(identity)
+            continue
+        refuse_duplicate(identity[0], index, indices)
+        identities[identity[0]] = index, identity[1]
+    return identities, unreadable
 
 
-def _report_changes(results: Sequence[BatchResult], now: dict[str, tuple[int, str]], found: set[int]) -> None:
+def _report_changes(
+    results: Sequence[BatchResult], now: dict[str, tuple[int, str]], found: set[int], unreadable: Sequence[Unreadable]
+) -> None:
     scored = dict.fromkeys(name for result in results for name in result.identifiers)
-    gone = [name for name in scored if name not in now]
+    broken = {each.identifier for each in unreadable}.intersection(scored)  # the comparison names them
+    gone = [name for name in scored if name not in now and name not in broken]
     changed = [name for name in scored if name in now and now[name][0] not in found]
     if not found:
         raise ValueError(
-            f"none of the {len(scored)} samples that were scored is there as it was ({len(gone)} gone, {len(changed)} "
-            f"changed: {listed([*changed, *gone])}); resume with the same data, or start anew in another folder."
+            f"none of the {len(scored)} samples that were scored is there as it was ({len(gone)} gone, "
+            f"{len(changed)} changed, {len(broken)} unreadable: {listed([*changed, *gone, *broken])}); resume with the same "
+            "data, or start anew in another folder."
         )
     # stacklevel=5 is the caller of compare_methods, whose line the warning names.
     if gone:

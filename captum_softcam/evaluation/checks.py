@@ -19,9 +19,10 @@ from captum_softcam._maps import is_flat
 from captum_softcam._names import closest, listed, named, quoted
 from captum_softcam._scores import Scores, as_scores, check_kind, class_logits, refuse_probabilities, score_table
 from captum_softcam.attr import METHODS
-from captum_softcam.data import SampleSequence
+from captum_softcam.data import Sample
 from captum_softcam.evaluation.controls import CONTROLS
 from captum_softcam.evaluation.explain_func import LayerExplainFunc, refuse_without_layer
+from captum_softcam.evaluation.reader import SampleReader
 from captum_softcam.metrics import METRICS, Metric
 from captum_softcam.metrics.batch import fractions
 from captum_softcam.metrics.functional.imputation import stays_predicted
@@ -51,9 +52,10 @@ def default_methods(model: nn.Module) -> list[str]:
     return [*(name for name in fitting if METHODS[name].default), *CONTROLS]
 
 
-def default_metrics(samples: SampleSequence) -> list[str]:
+def default_metrics(samples: SampleReader) -> list[str]:
     """Return the default metrics, without localisation metrics if none of the first samples has a mask."""
-    masks = any(samples[i].mask is not None for i in range(min(len(samples), _LOOKED_AT)))
+    first = (samples[i] for i in range(min(len(samples), _LOOKED_AT)))
+    masks = any(isinstance(sample, Sample) and sample.mask is not None for sample in first)
     return [name for name, metric in METRICS.items() if metric.default and (masks or metric.category != "localisation")]
 
 

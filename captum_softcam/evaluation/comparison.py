@@ -59,7 +59,8 @@ class Comparison:
         curves (DataFrame): one row per sample, method and metric that draws a curve, with the columns ``sample, method,
             metric`` and one column per fraction, named ``"0"`` ... ``"1"``. Default: empty
         failures (DataFrame): one row per sample, method and metric that raised an error, with the columns ``sample, method,
-            metric, error``; the metric is empty if the method itself failed. Default: empty
+            metric, error``; the metric is empty if the method itself failed, and both are if the sample could not be read.
+            Default: empty
         examples (list of Example): a few samples with their maps. Default: none
         contents (DataFrame): one row per sample with the columns ``sample``, ``sha256``, a digest of its image, classes and
             mask, and ``group``, the name of its image, which several samples may share. Without the column every sample is
@@ -100,8 +101,13 @@ class Comparison:
 
     @cached_property
     def samples(self) -> list[str]:
-        """Identifiers of the samples, in the order of the run, including failed ones."""
-        return _names(self.scores["sample"].unique(), self.failures["sample"])
+        """Identifiers of the samples, in the order of the run, without those that could not be read."""
+        return _names(self.scores["sample"].unique(), self.failures[~self._without_method]["sample"])
+
+    @cached_property
+    def unreadable(self) -> dict[str, str]:
+        """The reason for each sample that could not be read, by identifier; they have no scores."""
+        return dict(self.failures[self._without_method][["sample", "error"]].itertuples(index=False))
 
     @cached_property
     def images(self) -> list[str]:
@@ -218,7 +224,8 @@ class Comparison:
             costs=self.costs,
             samples=self.scores.drop_duplicates("sample"),
             masked=self.manifest.get("samples_with_mask"),
-            failures=self.failures,
+            failures=self.failures[~self._without_method],
+            unreadable=self.unreadable,
             attempted=len(self.samples),
             images=len(set(self.images)),
             performance=self.performance,
@@ -364,6 +371,11 @@ class Comparison:
         masked = self.manifest.get("samples_with_mask", len(self.samples))
         located = [entry.get("category") == "localisation" for entry in self._described.values()]
         return np.where(located, masked, len(self.samples))
+
+    @property
+    def _without_method(self) -> pd.Series[bool]:
+        """Rows of the failures that concern a sample, not a method."""
+        return self.failures["method"].isin(["", np.nan])
 
     @property
     def _failed(self) -> NDArray[np.int64]:

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 from torch.utils.data import DataLoader
 
 from captum_softcam._names import reason
-from captum_softcam.data import SampleSequence
 from captum_softcam.evaluation.batch import BatchScorer, Progress
+from captum_softcam.evaluation.reader import SampleReader
 from captum_softcam.evaluation.result import BatchResult
 
 __all__ = ["Engine", "LocalEngine", "RayEngine"]
@@ -24,14 +24,12 @@ _PATIENCE = 2.0  # seconds between two checks of whether the cluster is still th
 class Engine(Protocol):
     """Executes batches, each exactly once, in any order."""
 
-    def run(
-        self, scorer: BatchScorer, samples: SampleSequence, batches: Batches, progress: Progress
-    ) -> Iterator[BatchResult]:
+    def run(self, scorer: BatchScorer, samples: SampleReader, batches: Batches, progress: Progress) -> Iterator[BatchResult]:
         """Score all batches.
 
         Args:
             scorer (BatchScorer): scores one batch.
-            samples (SampleSequence): all samples of the comparison.
+            samples (SampleReader): all samples of the comparison, by index; in place of one that cannot be read, its error.
             batches (sequence of sequence of int): the indices of the samples of each batch.
             progress (callable): called with a description and the amount of work in samples.
 
@@ -51,14 +49,12 @@ class LocalEngine:
 
     workers: int = 0
 
-    def run(
-        self, scorer: BatchScorer, samples: SampleSequence, batches: Batches, progress: Progress
-    ) -> Iterator[BatchResult]:
+    def run(self, scorer: BatchScorer, samples: SampleReader, batches: Batches, progress: Progress) -> Iterator[BatchResult]:
         """Score all batches, in their order.
 
         Args:
             scorer (BatchScorer): scores one batch.
-            samples (SampleSequence): all samples of the comparison.
+            samples (SampleReader): all samples of the comparison, by index; in place of one that cannot be read, its error.
             batches (sequence of sequence of int): the indices of the samples of each batch.
             progress (callable): called after every map and every metric of every batch.
 
@@ -100,14 +96,12 @@ class RayEngine:
     gpus: float = 0
     retries: int = 3
 
-    def run(
-        self, scorer: BatchScorer, samples: SampleSequence, batches: Batches, progress: Progress
-    ) -> Iterator[BatchResult]:
+    def run(self, scorer: BatchScorer, samples: SampleReader, batches: Batches, progress: Progress) -> Iterator[BatchResult]:
         """Score all batches, in the order in which they are finished.
 
         Args:
             scorer (BatchScorer): scores one batch; pickled for the workers, as the samples are.
-            samples (SampleSequence): all samples of the comparison.
+            samples (SampleReader): all samples of the comparison, by index; in place of one that cannot be read, its error.
             batches (sequence of sequence of int): the indices of the samples of each batch.
             progress (callable): called after every batch.
 
@@ -134,7 +128,7 @@ class RayEngine:
             for indices in batches:
                 pool.submit(lambda actor, indices: actor.score.remote(indices), indices)
             for result in _results(ray, pool):
-                progress("on the cluster", len(result.indices))
+                progress("on the cluster", len(result.indices) + len(result.unreadable))
                 yield result
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None  # the error itself, as a local run raises it
@@ -188,7 +182,7 @@ def _daemon_has_ended(ray: Any) -> bool:
 class _Worker:
     """A process of the cluster with its copy of the model."""
 
-    def __init__(self, shared: tuple[BatchScorer, SampleSequence], on_gpu: bool) -> None:
+    def __init__(self, shared: tuple[BatchScorer, SampleReader], on_gpu: bool) -> None:
         scorer, self.samples = shared
         self.scorer = replace(scorer, model=scorer.model.to("cuda")) if on_gpu else scorer
 

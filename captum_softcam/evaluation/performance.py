@@ -20,6 +20,7 @@ from captum_softcam._scores import Scores, as_scores, class_logits, score_table
 from captum_softcam.data import Sample, SampleSequence
 from captum_softcam.data.samples import UNKNOWN, group_of, groups_of
 from captum_softcam.evaluation.costs import device_of
+from captum_softcam.evaluation.reader import SampleReader, Unreadable, refuse_nothing, warn_of_unreadable
 from captum_softcam.evaluation.result import Judged
 from captum_softcam.evaluation.statistics import ranking_intervals
 from captum_softcam.softcam.scores import log_odds
@@ -113,7 +114,9 @@ def _members(entries: Sequence[Sequence[int]], shape: tuple[int, ...]) -> NDArra
 
 
 @torch.no_grad()
-def class_performance(classifier: Classifier, samples: SampleSequence, batch_size: int = 50) -> pd.DataFrame:
+def class_performance(
+    classifier: Classifier, samples: SampleSequence, batch_size: int = 50, *, strict: bool = False
+) -> pd.DataFrame:
     r"""Compute the AUC and the average precision of every class, for multi-label classifiers and single logits.
 
     .. math::
@@ -125,7 +128,7 @@ def class_performance(classifier: Classifier, samples: SampleSequence, batch_siz
     the distinct scores from the highest, with recall :math:`R_t` and precision :math:`P_t`, without interpolation. Every
     image counts once, and not at all for its undecided classes. Images that show no class make no samples for a comparison,
     so that the absent are images of other classes; :meth:`~captum_softcam.data.LabelTableSamples.every_image` has the
-    healthy ones, too.
+    healthy ones, too. Samples that cannot be read are left out, with a warning.
 
     Cost: one forward per image, and 1000 resamples; 2 s for 1000 images and 20 classes.
 
@@ -133,6 +136,7 @@ def class_performance(classifier: Classifier, samples: SampleSequence, batch_siz
         classifier (Classifier): classifier in eval mode.
         samples (SampleSequence): images (3, H, W) in [0, 1] with their ``labels``; for a single logit, with their class.
         batch_size (int): images per forward. Default: 50
+        strict (bool): raise the error of a sample that cannot be read. Default: False
 
     Returns:
         DataFrame: one row per class, and last the means over the classes that have a value, with the columns ``class``;
@@ -142,8 +146,8 @@ def class_performance(classifier: Classifier, samples: SampleSequence, batch_siz
         NaN.
 
     Raises:
-        ValueError: if there are no samples, a sample of several classes has no ``labels``, the model does not have a class,
-            or it does not return outputs (N, K).
+        ValueError: if there are no samples or none can be read, a sample of several classes has no ``labels``, the model
+            does not have a class, or it does not return outputs (N, K).
 
     Example::
 
@@ -158,8 +162,11 @@ def class_performance(classifier: Classifier, samples: SampleSequence, batch_siz
     # Known groups spare reading an image again for each of its classes.
     groups = groups_of(samples) or list(map(str, range(len(samples))))
     first = sorted({name: index for index, name in reversed([*enumerate(groups)])}.values())
+    reader, unreadable = SampleReader(samples, strict), list[Unreadable]()
     for start in range(0, len(first), batch_size):
-        batch = [samples[index] for index in first[start : start + batch_size]]
+        batch = reader.readable(first[start : start + batch_size], unreadable)
+        if not batch:
+            continue
         outputs = classifier.model(classifier.normalize(torch.stack([sample.image for sample in batch]).to(device)))
         score_table(outputs, len(batch))
         # One logit has two classes, also in a classifier that does not say so.
@@ -172,5 +179,8 @@ def class_performance(classifier: Classifier, samples: SampleSequence, batch_siz
                     "classes of the image as labels, or measure the accuracy of its one class."
                 )
             found[group_of(sample)] = judged
+    if not found:
+        refuse_nothing(unreadable)
+    warn_of_unreadable(unreadable, len(first))
     names = classifier.classes if len(classifier.classes) == len(next(iter(found.values())).scores) else None
     return performance_table(found.values(), names)

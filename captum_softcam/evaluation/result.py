@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from captum_softcam._files import replacing
 from captum_softcam._names import shown
 from captum_softcam.data import Sample
 from captum_softcam.evaluation.example import Example, pack_examples, unpack_examples
+from captum_softcam.evaluation.reader import Unreadable
 
 __all__ = ["COSTS", "BatchResult", "Failure", "Judged", "fingerprint"]
 
@@ -75,6 +77,8 @@ class BatchResult:
         fractions (dict): positions of the points, (S + 1,), of each of these metrics. Default: empty
         failures (list of Failure): errors. Default: none
         examples (dict): examples by the index of their sample. Default: none
+        unreadable (list of Unreadable): further samples of the batch, which could not be read; not saved, because a resumed
+            run tries them again. Default: none
         run (str): name of the run that the result belongs to. Default: empty
     """
 
@@ -94,7 +98,13 @@ class BatchResult:
     fractions: dict[str, Array] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     examples: dict[int, Example] = field(default_factory=dict)
+    unreadable: list[Unreadable] = field(default_factory=list)
     run: str = ""
+
+    @classmethod
+    def of_nothing(cls, unreadable: list[Unreadable]) -> BatchResult:
+        """Return the result of a batch of which no sample could be read."""
+        return cls((), [], [], [], [], [], [], [], [], np.empty((0, 0, 0)), np.empty((0, 4)), np.nan, unreadable=unreadable)
 
     def moved(self, indices: dict[int, int]) -> BatchResult:
         """Return the result of some samples; ``indices`` maps their places in the batch to indices in the data set."""
@@ -117,7 +127,12 @@ class BatchResult:
                 for place, index in indices.items()
                 if self.indices[place] in self.examples
             },
+            unreadable=[],
         )
+
+    def without(self, indices: Collection[int]) -> BatchResult:
+        """Return the result of the samples whose indices in the data set are not among these."""
+        return self.moved({place: index for place, index in enumerate(self.indices) if index not in indices})
 
     def save(self, path: Path) -> None:
         """Write the result to one file, which appears only when it is complete and on the disk."""

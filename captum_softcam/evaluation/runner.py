@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import platform
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from captum_softcam._scores import Scores, check_kind, kind_in_words, predicted_
 from captum_softcam.data import Sample, SampleSequence
 from captum_softcam.data.samples import UNKNOWN, groups_of
 from captum_softcam.evaluation.assembly import assemble
-from captum_softcam.evaluation.batch import BatchScorer, check_sample, make_batch, with_bool_mask
+from captum_softcam.evaluation.batch import BatchScorer, make_batch, with_bool_mask
 from captum_softcam.evaluation.checkpoint import Checkpoint, find_again, is_complete, refuse_duplicate, refuse_other
 from captum_softcam.evaluation.checks import (
     check_choices,
@@ -43,8 +44,16 @@ from captum_softcam.evaluation.costs import device_of
 from captum_softcam.evaluation.engine import Engine, LocalEngine
 from captum_softcam.evaluation.example import Example
 from captum_softcam.evaluation.one_logit import with_both_classes
+from captum_softcam.evaluation.reader import (
+    SampleReader,
+    Unreadable,
+    checked,
+    refuse_nothing,
+    unreadable_in_words,
+    warn_of_unreadable,
+)
 from captum_softcam.evaluation.result import BatchResult, fingerprint
-from captum_softcam.metrics import Metric, patches_of
+from captum_softcam.metrics import METRICS, Metric, patches_of
 
 if TYPE_CHECKING:
     from captum_softcam.softcam import Classifier
@@ -71,6 +80,7 @@ def compare_methods(
     resume: bool = False,
     engine: Engine | None = None,
     notes: Mapping[str, Any] | None = None,
+    strict: bool = False,
     show_progress: bool = False,
 ) -> Comparison:
     """Compare attribution methods under the same metrics on the same samples.
@@ -78,12 +88,14 @@ def compare_methods(
     All methods get the same images, classes, resolution, baselines and random subsets. A score does not depend on the batch
     of its sample, except for rounding. The scores of a flat or non-finite map are undefined (NaN), as are localisation
     scores of samples without a mask. If a method or metric raises an error on a batch, the error is recorded in
-    ``failures``, its scores are NaN, and the others go on.
+    ``failures``, its scores are NaN, and the others go on. Neither does a sample end the run that cannot be read, or has
+    another size than the first one: it has no scores, a row in ``failures``, and a warning names it.
 
-    With a ``folder``, results are written batch by batch, and ``resume`` goes on with an interrupted run. A resumed run must
-    have the same model, methods, metrics, settings and package versions. Samples are matched by identifier and content:
-    missing ones are left out, new and changed ones are scored, with a warning. If the comparison is complete, ``resume``
-    adds missing examples and changes no score.
+    With a ``folder``, results are written batch by batch, and ``resume`` goes on with a run that was interrupted or in which
+    samples could not be read, which are tried again. A resumed run must have the same model, methods, metrics, settings and
+    package versions. Samples are matched by identifier and content: missing ones are left out, new and changed ones are
+    scored, with a warning. A batch in which a sample is missing is scored as a whole, so that the scores are those of one
+    run. If the comparison is complete, ``resume`` adds missing examples and changes no score.
 
     Samples of one image with different classes, as multi-label data sets have them, share a ``group``. They are scored in
     one batch as far as it holds them, and the image runs through the model once for all of them.
@@ -120,16 +132,19 @@ def compare_methods(
         resume (bool): go on with the comparison in ``folder``. Default: False
         engine (Engine): executes the batches: ``LocalEngine(workers)`` or ``RayEngine(address)``. Default: this process
         notes (mapping): further facts for the manifest, such as the sources of model and data; JSON. Default: none
+        strict (bool): raise the error of a sample that cannot be read. Default: False
         show_progress (bool): show a progress bar. Default: False
 
     Returns:
         Comparison: scores per sample, costs, settings and examples.
 
     Raises:
-        ValueError: if a name is unknown, a number is out of range, there are no samples, images or masks have different
-            sizes, the model is in train mode, does not return outputs (N, K) with these ``scores`` or does not have a class,
-            the layer has no spatial map, SoftCAM is compared on a model without evidence, every method fails on the first
-            batch, or the folder is damaged, was started with other settings, or has none of the samples unchanged.
+        ValueError: if a name is unknown, a number is out of range, there are no samples or none can be read, more images or
+            masks differ from the first in size than are like it, the model is in train mode, does not return outputs (N, K)
+            with these ``scores`` or does not have a class, the layer has no spatial map, SoftCAM is compared on a model
+            without evidence, every method fails on the first batch, or the folder is damaged, was started with other
+            settings, or has none of the samples unchanged.
+        TypeError: if the first sample is not a ``Sample``.
         FileExistsError: if the folder exists and ``resume`` is False.
         FileNotFoundError: if there is nothing to resume.
         BlockingIOError: if another process works in the folder.
@@ -148,9 +163,10 @@ def compare_methods(
     normalize = normalize or _as_it_is
     if not len(samples):
         raise ValueError("there are no samples to compare on; pass at least one.")
-    first = samples[0]
-    check_sample(first, tuple(first.image.shape[1:]), len(first.image))
-    measured = find_metrics(default_metrics(samples) if metrics is None else metrics)
+    reader, first = SampleReader.opened(samples, strict=strict)
+    if metrics is None and resume and folder is not None:
+        metrics = _metrics_of(Path(folder))
+    measured = find_metrics(default_metrics(reader) if metrics is None else metrics)
     images = normalize(first.image[None].to(device_of(model)))
     outputs = check_scores(model, images, measured, scores, runner_up=runner_up)
     layer = check_layer(model, layer, images)
@@ -162,9 +178,10 @@ def compare_methods(
         normalize=normalize,
         explain=explain,
         seed=seed,
-        kept=frozenset(_choose_examples(samples, examples)),
+        kept=frozenset(_choose_examples(reader, examples)),
         runner_up=runner_up,
         scores=scores,
+        first=reader.first,
     )
     _refuse_unknown_baseline(baseline, scorer)
     fingerprints = _fingerprints(scorer, first.image.shape, outputs)
@@ -172,22 +189,31 @@ def compare_methods(
         **_manifest(scorer, samples, fingerprints, outputs.shape[1], layer, baseline, dict(notes or {})),
         "batch_size": batch_size,
     }
-    run = _Run(scorer, samples, batch_size, engine or LocalEngine(), show_progress)
+    run = _Run(scorer, reader, groups_of(samples), batch_size, engine or LocalEngine(), show_progress)
     if folder is None:
-        return run.comparison(list(run.missing([])), manifest)
-    folder = Path(folder)
-    if resume and is_complete(folder):
-        return _with_more_examples(folder, run, manifest)
-    with Checkpoint.opened(folder, _settings(manifest), notes or {}, resume=resume) as checkpoint:
-        results = run.done(checkpoint.results())
-        for result in run.missing(results):
-            checkpoint.add(result)
-            results.append(result)
-        comparison = run.comparison(results, {**manifest, "run": checkpoint.run})
-        # In this order: after a kill in between, the folder can still be resumed.
-        comparison.save(folder)
-        checkpoint.close()
+        comparison = run.comparison(run.plan([]), manifest)
+    elif resume and is_complete(Path(folder)):
+        return _with_more_examples(Path(folder), run, manifest)
+    else:
+        with Checkpoint.opened(Path(folder), _settings(manifest), notes or {}, resume=resume) as checkpoint:
+            plan = run.plan(checkpoint.results())
+            comparison = run.comparison(plan, {**manifest, "run": checkpoint.run}, checkpoint.add)
+            # In this order: after a kill in between, the folder can still be resumed.
+            comparison.save(Path(folder))
+            if not comparison.unreadable:  # else a resumed run goes on, and scores the files that were repaired
+                checkpoint.close()
+    if comparison.unreadable:
+        warnings.warn(unreadable_in_words([*comparison.unreadable.items()], len(samples)), stacklevel=2)
     return comparison
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a run has to do: results of an earlier one that stay, samples that cannot be read, and batches to score."""
+
+    results: list[BatchResult]
+    unreadable: list[Unreadable]
+    batches: list[list[int]]
 
 
 @dataclass(frozen=True)
@@ -195,15 +221,31 @@ class _Run:
     """The samples of a comparison and how they are scored."""
 
     scorer: BatchScorer
-    samples: SampleSequence
+    samples: SampleReader
+    groups: Sequence[str] | None
     batch_size: int
     engine: Engine
     show_progress: bool
 
-    def done(self, results: Sequence[BatchResult]) -> list[BatchResult]:
-        """Return the results of a run that was cut off for all unchanged samples, with the examples to keep now."""
+    def plan(self, results: Sequence[BatchResult]) -> _Plan:
+        """Match the results of a run that was cut off to the samples, and add the maps of examples that they lack.
+
+        A batch in which a sample is missing is scored again as a whole: in a smaller batch, its scores would be rounded in
+        another way than in a run without interruption.
+        """
         workers = self.engine.workers if isinstance(self.engine, LocalEngine) else 0
-        results = find_again(results, self.samples, workers, self.show_progress)
+        results, unreadable = find_again(results, self.samples, workers, self.show_progress)
+        broken = {each.index for each in unreadable}
+        done = {index for result in results for index in result.indices}
+        whole = _batches(range(len(self.samples)), self.groups, self.batch_size)
+        readable = [[index for index in batch if index not in broken] for batch in whole]
+        batches = [batch for batch in readable if not done.issuperset(batch)]
+        again = {index for batch in batches for index in batch}
+        results = [kept for result in results if (kept := result.without(again)).indices]
+        return _Plan(self._with_examples(results), unreadable, batches)
+
+    def _with_examples(self, results: Sequence[BatchResult]) -> list[BatchResult]:
+        """Return results with the examples to keep now."""
         kept = {i: result.examples.get(i) for result in results for i in result.indices if i in self.scorer.kept}
         kept |= self.examples([index for index, example in kept.items() if self.lacks(example)])
         found = {index: example for index, example in kept.items() if example is not None}
@@ -216,33 +258,55 @@ class _Run:
     def examples(self, indices: Sequence[int]) -> dict[int, Example]:
         """Compute the maps of samples, without any metric."""
         scorer = replace(self.scorer, metrics=(), kept=frozenset(indices))
+        batches = _batches(indices, self.groups, self.batch_size)
         with self._bar("maps of examples", len(indices)) as bar:
-            results = list(self._score(scorer, indices, bar))
+            results = list(self._score(scorer, batches, bar))
         return {index: example for result in results for index, example in result.examples.items()}
 
-    def missing(self, done: Sequence[BatchResult]) -> Iterator[BatchResult]:
-        """Score the samples without a result; raise ValueError if no method works on the first batch."""
-        indices = {name: index for result in done for index, name in zip(result.indices, result.identifiers, strict=True)}
-        finished = set(indices.values())
-        missing = [index for index in range(len(self.samples)) if index not in finished]
-        with self._bar("", len(self.samples), len(finished)) as bar:
-            for result in self._score(self.scorer, missing, bar):
+    def comparison(
+        self, plan: _Plan, manifest: dict[str, Any], keep: Callable[[BatchResult], None] = lambda _: None
+    ) -> Comparison:
+        """Score the batches of a plan, and assemble the comparison of all results.
+
+        Args:
+            plan (_Plan): the batches, and what is known already.
+            manifest (dict): settings of the comparison.
+            keep (callable): called with the result of each batch. Default: nothing
+
+        Raises:
+            ValueError: if no method works on the first batch, most samples differ from the first in size, or two samples
+                have the same identifier.
+        """
+        results, unreadable = [*plan.results], [*plan.unreadable]
+        for result in self._missing(plan):
+            keep(result)
+            results.append(result)
+            unreadable += result.unreadable
+            _refuse_misfits(results, unreadable)
+        if not any(result.indices for result in results):
+            refuse_nothing(unreadable)
+        unreadable.sort(key=lambda each: each.index)
+        names = [metric.name for metric in self.scorer.metrics]
+        scored = [result for result in results if result.indices]
+        return assemble(scored, list(self.scorer.methods), names, manifest, unreadable)
+
+    def _missing(self, plan: _Plan) -> Iterator[BatchResult]:
+        """Score the batches of a plan."""
+        indices = {name: i for result in plan.results for i, name in zip(result.indices, result.identifiers, strict=True)}
+        missing = sum(map(len, plan.batches))
+        with self._bar("", len(self.samples), len(self.samples) - missing) as bar:
+            for result in self._score(self.scorer, plan.batches, bar):
                 if not indices:
                     _refuse_nothing_but_failures(result, self.scorer)
                 for index, name in zip(result.indices, result.identifiers, strict=True):
                     refuse_duplicate(name, index, indices)
                 yield result
 
-    def comparison(self, results: Sequence[BatchResult], manifest: dict[str, Any]) -> Comparison:
-        """Assemble the comparison of all results."""
-        return assemble(results, list(self.scorer.methods), [metric.name for metric in self.scorer.metrics], manifest)
-
-    def _score(self, scorer: BatchScorer, indices: Sequence[int], bar: Any) -> Iterator[BatchResult]:
+    def _score(self, scorer: BatchScorer, batches: Sequence[Sequence[int]], bar: Any) -> Iterator[BatchResult]:
         def progress(text: str, count: float) -> None:
             bar.set_description_str(named(text), refresh=False)
             bar.update(min(count, bar.total - bar.n))  # sums of fractions of samples exceed the total by rounding
 
-        batches = _batches(indices, groups_of(self.samples), self.batch_size)
         if batches:  # an engine without work would start a cluster for nothing
             yield from self.engine.run(scorer, self.samples, batches, progress)
 
@@ -278,6 +342,8 @@ def _with_more_examples(folder: Path, run: _Run, manifest: Mapping[str, Any]) ->
     wanted = {}
     for index in sorted(run.scorer.kept):
         sample = run.samples[index]
+        if isinstance(sample, Unreadable):
+            continue
         if digests.get(sample.identifier, "") == fingerprint(sample):
             wanted[index] = sample.identifier
         elif sample.identifier in digests:
@@ -300,6 +366,14 @@ def _refuse_nothing_but_failures(result: BatchResult, scorer: BatchScorer) -> No
     failed = [failure for failure in result.failures if not failure.metric]
     if len(failed) == len(scorer.methods):
         raise ValueError(f"every method failed on the first batch; {failed[0].method} with {failed[0].error}")
+
+
+def _refuse_misfits(results: Sequence[BatchResult], unreadable: Sequence[Unreadable]) -> None:
+    """Raise ValueError if more samples differ from the first one in size than are like it: a mistake, not a broken file."""
+    misfits = [each for each in unreadable if each.misfit]
+    scored = sum(len(result.indices) for result in results) if misfits else 0
+    if len(misfits) > scored:
+        raise ValueError(f"{len(misfits)} of {scored + len(misfits)} samples do not fit the first one: {misfits[0].error}")
 
 
 def _as_it_is(images: Tensor) -> Tensor:
@@ -336,13 +410,14 @@ def explain_sample(
         :func:`captum_softcam.report.plot_panel`.
 
     Raises:
-        ValueError: if a name is unknown or used twice, the mask is empty or differs from the image in size, the model is in
-            train mode or does not have the class, the layer has no spatial map, or SoftCAM is used on a model without
-            evidence. Errors of a method are not caught.
+        ValueError: if a name is unknown or used twice, the mask differs from the image in size, the model is in train mode or
+            does not have the class, the layer has no spatial map, or SoftCAM is used on a model without evidence. Errors of a
+            method are not caught.
         TypeError: if a method is not a method, or does not return a tensor.
     """
     check_model(model)
     check_kind(scores)
+    sample = checked(sample, "the sample")
     batch, _ = make_batch(model, [sample], tuple(sample.image.shape[1:]), normalize or _as_it_is, "true", scores=scores)
     layer = check_layer(model, layer, batch.images)
     explainers = find_methods(default_methods(model) if methods is None else methods, layer, model)
@@ -360,11 +435,13 @@ def explain_sample(
 
 
 @torch.no_grad()
-def accuracy(classifier: Classifier, samples: SampleSequence, batch_size: int = 50) -> tuple[float, float, float]:
+def accuracy(
+    classifier: Classifier, samples: SampleSequence, batch_size: int = 50, *, strict: bool = False
+) -> tuple[float, float, float]:
     """Return the fraction of ``samples`` that a classifier predicts correctly, with its 95 % Wilson interval.
 
     The class with the highest score is predicted; a single logit predicts class 1 above 0, else class 0. Where images show
-    several classes, use :func:`class_performance`.
+    several classes, use :func:`class_performance`. Samples that cannot be read are left out, with a warning.
 
     Cost: one forward per sample.
 
@@ -372,19 +449,23 @@ def accuracy(classifier: Classifier, samples: SampleSequence, batch_size: int = 
         classifier (Classifier): classifier in eval mode.
         samples (SampleSequence): images (3, H, W) in [0, 1] with their classes.
         batch_size (int): images per forward. Default: 50
+        strict (bool): raise the error of a sample that cannot be read. Default: False
 
     Returns:
         tuple of float: accuracy, lower and upper end of its interval, in [0, 1].
 
     Raises:
-        ValueError: if there are no samples, a sample has no class, the model does not return outputs (N, K), or it returns a
-            single value that is no logit (``classifier.scores`` is ``"identity"``).
+        ValueError: if there are no samples or none can be read, a sample has no class, the model does not return outputs
+            (N, K), or it returns a single value that is no logit (``classifier.scores`` is ``"identity"``).
     """
     if not len(samples):
         raise ValueError("there are no samples to predict; pass at least one.")
     correct, device = 0, device_of(classifier.model)
+    reader, unreadable = SampleReader(samples, strict), list[Unreadable]()
     for start in range(0, len(samples), batch_size):
-        batch = [samples[i] for i in range(start, min(start + batch_size, len(samples)))]
+        batch = reader.readable(range(start, min(start + batch_size, len(samples))), unreadable)
+        if not batch:
+            continue
         for sample in batch:
             if sample.target == UNKNOWN:  # it would count as wrong
                 raise ValueError(f"sample '{shown(sample.identifier)}' has no class (target {UNKNOWN}); leave it out.")
@@ -399,18 +480,24 @@ def accuracy(classifier: Classifier, samples: SampleSequence, batch_size: int = 
         predicted = predicted_classes(logits, classifier.scores if logits.shape[1] > 1 else "sigmoid")
         labels = torch.tensor([sample.target for sample in batch], device=predicted.device)
         correct += int((predicted == labels).sum())
+    count = len(samples) - len(unreadable)
+    if not count:
+        refuse_nothing(unreadable)
+    warn_of_unreadable(unreadable, len(samples))
     # Wilson's, because the normal interval has no width at accuracies of 0 and 1.
-    interval = binomtest(correct, len(samples)).proportion_ci(method="wilson")
-    return correct / len(samples), float(interval.low), float(interval.high)
+    interval = binomtest(correct, count).proportion_ci(method="wilson")
+    return correct / count, float(interval.low), float(interval.high)
 
 
-def _choose_examples(samples: SampleSequence, count: int) -> list[int]:
+def _choose_examples(samples: SampleReader, count: int) -> list[int]:
     """Return indices of the first samples with a mask, one class after the other; of the first samples if none has one."""
     by_class: dict[int, list[int]] = defaultdict(list)
     masked = False
     # Only the first samples are searched, because each is read from the disk.
     for i in range(min(len(samples), max(4 * count, 64)) if count else 0):
         sample = samples[i]
+        if isinstance(sample, Unreadable):
+            continue
         if sample.mask is not None and not masked:
             masked = True
             by_class.clear()
@@ -454,6 +541,12 @@ def _manifest(
         "fingerprints": fingerprints,
         **notes,
     }
+
+
+def _metrics_of(folder: Path) -> list[str] | None:
+    """Return the metrics that a run was started with, if all are known by name: those of its data may be others by now."""
+    names = list(Comparison.load(folder).metrics if is_complete(folder) else Checkpoint.read(folder)["settings"]["metrics"])
+    return names if METRICS.keys() >= set(names) else None
 
 
 def _description(metric: Metric) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from captum_softcam._names import named, shown
 from captum_softcam.data.samples import UNKNOWN
+from captum_softcam.evaluation.reader import unreadable_in_words
 from captum_softcam.evaluation.statistics import MIN_PAIRS
 
 __all__ = ["MARKS", "Cell", "Difference", "View", "digits", "one_line"]
@@ -101,7 +102,8 @@ class View:
         samples (DataFrame): one row per scored sample, with the columns ``label`` and ``prediction``.
         masked (int): number of samples with a mask; None if it is unknown.
         failures (DataFrame): one row per sample, method and metric that raised an error.
-        attempted (int): number of samples, including those without any score.
+        unreadable (mapping): the reason for each sample that could not be read, by its name.
+        attempted (int): number of samples that could be read, including those without any score.
         images (int): number of images; fewer than samples where images have several classes.
         performance (DataFrame): how well the model tells the classes of images with several; empty where they have one.
         multilabel (bool): whether images may show several classes.
@@ -121,6 +123,7 @@ class View:
     samples: pd.DataFrame
     masked: int | None
     failures: pd.DataFrame
+    unreadable: Mapping[str, str]
     attempted: int
     images: int
     performance: pd.DataFrame
@@ -283,10 +286,20 @@ class View:
             yield f"{samples} without a known class."
         else:
             yield f"{samples} with one value each, which is no class."
+        yield from self.on_unreadable()
         if self.shared:
             yield "95 % intervals: over resampled images, because the classes of one image are not independent."
         if "localisation" in self.categories.values() and self.masked is not None and self.masked < total:
             yield f"localisation: over the {self.masked} samples with a mask."
+
+    def on_unreadable(self) -> list[str]:
+        """Return a sentence on the samples that could not be read, if there are any.
+
+        Returns:
+            list of str: the sentence, with their number, the first names and the first reason; or nothing.
+        """
+        total = self.attempted + len(self.unreadable)
+        return [unreadable_in_words([*self.unreadable.items()], total)] if self.unreadable else []
 
     def _on_marks(self, marks: Mapping[int, str]) -> Iterator[str]:
         if len(self.methods) > 1:

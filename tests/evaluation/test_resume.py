@@ -25,6 +25,7 @@ from comparisons import CHEAP, METHODS, make_model, make_samples
 from captum_softcam.data import Sample
 from captum_softcam.evaluation import Comparison, compare_methods, runner
 from captum_softcam.evaluation.checkpoint import Checkpoint, find_again, is_complete
+from captum_softcam.evaluation.reader import SampleReader
 from captum_softcam.evaluation.result import BatchResult
 from captum_softcam.metrics import METRICS
 
@@ -99,7 +100,7 @@ def test_a_resumed_run_may_take_other_batches(whole, tmp_path):
 def _cut_off(folder: Path, after: int) -> None:
     """Leave the folder of a run that ended after so many batches."""
 
-    class Stop(Exception):
+    class Stop(BaseException):
         pass
 
     class Samples(comparisons.SlowSamples):
@@ -122,7 +123,7 @@ def test_a_folder_is_never_overwritten(tmp_path):
     with pytest.raises(FileExistsError, match="exists already and is not overwritten"):
         compare_methods(make_model(), samples, ["random"], ["pixel_auc"], folder=tmp_path / "a")
     _cut_off(tmp_path / "b", after=1)
-    with pytest.raises(FileExistsError, match="holds a comparison that was cut off; go on with it by --resume"):
+    with pytest.raises(FileExistsError, match="holds an unfinished comparison; go on with it by --resume"):
         compare_methods(make_model(), samples, ["random"], ["pixel_auc"], folder=tmp_path / "b")
     with pytest.raises(FileNotFoundError, match="holds no comparison that was cut off"):
         compare_methods(make_model(), samples, ["random"], ["pixel_auc"], folder=tmp_path / "c", resume=True)
@@ -231,7 +232,9 @@ def test_a_result_that_is_there_twice_counts_once(tmp_path):
     first = min(folder.glob("parts/*.npz"))
     shutil.copy(first, first.with_name("000000001-copied.npz"))
     assert len(_results(folder)) == 3
-    assert [result.indices for result in find_again(_results(folder), make_samples(24))] == [(0, 1), (2, 3)]
+    found, unreadable = find_again(_results(folder), SampleReader(make_samples(24)))
+    assert [result.indices for result in found] == [(0, 1), (2, 3)]
+    assert unreadable == []
     assert comparisons.run(str(folder), resume=True).scores.duplicated(["sample", "method", "metric"]).sum() == 0
 
 
@@ -343,7 +346,7 @@ def test_other_data_end_in_words_and_lose_nothing(tmp_path, whole):
     _cut_off(folder, after=3)
     others = [replace(sample, image=1 - sample.image) for sample in make_samples(24)]
     with pytest.raises(
-        ValueError, match=r"none of the 6 samples that were scored is there as it was \(0 gone, 6 changed: s0, s1"
+        ValueError, match=r"none of the 6 samples that were scored is there as it was \(0 gone, 6 changed, 0 unreadable: s0"
     ):
         _resumed(folder, others)
     same(_resumed(folder, make_samples(24), examples=3), whole)

@@ -297,7 +297,7 @@ def test_a_resumed_run_asks_for_nothing_that_is_done(model, samples, tmp_path):
 
     options = {"batch_size": 1, "folder": tmp_path / "run", "examples": 0}
     with pytest.raises(OSError, match="the disk is gone"):
-        compare_methods(model, Cut(samples), [spy], ["deletion"], **options)
+        compare_methods(model, Cut(samples), [spy], ["deletion"], **options, strict=True)
     assert sum(seen) == 3
     compare_methods(model, samples, [spy], ["deletion"], **options, resume=True)
     assert sum(seen) == len(samples) > 3
@@ -359,18 +359,19 @@ def test_wrong_samples_are_refused(model, samples):
         (_with(samples, target=-1), "sample 's4' has no class \\(target -1\\)"),
         (_with(samples, target=-2), "sample 's4' has class -2; the model gives"),
         (_with(samples, image=torch.rand(3, 16, 20)), r"sample 's4' is \(16, 20\) pixels, the first one \(16, 24\)"),
+        (_with(samples, image=torch.rand(1, 16, 24)), "sample 's4' has 1 channels, another one 3; convert all images to"),
         (
             _with(samples, mask=torch.ones(1, 4, 4)),
             r"the mask of sample 's4' is \(1, 4, 4\), its image \(16, 24\) pixels; expected \(1, 16, 24\)\.",
         ),
-        (_with(samples, mask=torch.zeros(1, 16, 24)), "the mask of sample 's4' is empty; pass None"),
+        ([*samples[:4], (samples[4].image, 0)], r"samples\[4\] is a tuple; expected a Sample, which Samples.of\(dataset\)"),
         (
             _with(samples, identifier="s1"),
             "samples 1 and 4 are both called 's1'; give every sample an identifier of its own",
         ),
     ):
-        with pytest.raises(ValueError, match=message):
-            compare_methods(model, changed, ["random"], ["pixel_auc"])
+        with pytest.raises((TypeError, ValueError), match=message):
+            compare_methods(model, changed, ["random"], ["pixel_auc"], strict=True)
 
 
 @pytest.mark.parametrize(

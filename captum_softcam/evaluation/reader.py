@@ -1,0 +1,166 @@
+"""Read the samples of a comparison one by one; one that cannot be read is named, and the others go on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+from captum_softcam._names import listed, named, reason
+from captum_softcam.data import Sample, SampleSequence
+from captum_softcam.data.samples import identifier_of
+
+__all__ = ["SampleReader", "Unreadable", "checked", "refuse_nothing", "unreadable_in_words", "warn_of_unreadable"]
+
+_SIGNAL = 2  # dimensions, channels first
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A sample that could not be read, or that does not fit the first one.
+
+    Args:
+        index (int): its position in the data set.
+        identifier (str): its name if that is known without reading it, else its place, as in ``"sample 17"``.
+        error (str): the reason.
+        misfit (bool): whether it was read, and has another size or number of channels. Default: False
+    """
+
+    index: int
+    identifier: str
+    error: str
+    misfit: bool = False
+
+
+@dataclass(frozen=True)
+class SampleReader:
+    """Samples by index; in place of one that cannot be read, an :class:`Unreadable`.
+
+    Errors of any type count, because a data set can be the user's own.
+
+    Args:
+        samples (SampleSequence): the samples themselves.
+        strict (bool): raise the error instead. Default: False
+        first (int): position of the first sample that can be read. Default: 0
+        shape (tuple of int): of its image, which all images must have. Default: any
+    """
+
+    samples: SampleSequence
+    strict: bool = False
+    first: int = 0
+    shape: tuple[int, ...] | None = None
+
+    @classmethod
+    def opened(cls, samples: SampleSequence, *, strict: bool) -> tuple[SampleReader, Sample]:
+        """Return a reader of samples like the first one that can be read, and that sample.
+
+        Raises:
+            ValueError: if no sample can be read, or the image and the mask of the first one do not fit each other.
+            TypeError: if it is not a ``Sample``.
+        """
+        reader, failed = cls(samples, strict), list[Unreadable]()
+        for index in range(len(samples)):
+            for sample in reader.readable([index], failed):
+                sample = checked(sample, f"samples[{index}]")
+                return cls(samples, strict, index, tuple(sample.image.shape)), sample
+        refuse_nothing(failed)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample | Unreadable:
+        sample: Any
+        try:
+            sample = self.samples[index]
+        except Warning:  # raised where the user made errors of warnings
+            raise
+        except Exception as error:
+            if self.strict:
+                raise
+            text = str(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {error}"
+            return Unreadable(index, identifier_of(self.samples, index), text)
+        if self.shape is None:
+            return sample  # type: ignore[no-any-return]  # checked by the caller
+        try:
+            return checked(sample, f"samples[{index}]", self.shape)
+        except (TypeError, ValueError) as error:
+            if self.strict:
+                raise
+            name = sample.identifier if isinstance(sample, Sample) else identifier_of(self.samples, index)
+            return Unreadable(index, name, str(error), misfit=True)
+
+    def readable(self, indices: Iterable[int], failed: list[Unreadable]) -> list[Sample]:
+        """Return those of some samples that can be read, and append the others to ``failed``."""
+        found = [self[index] for index in indices]
+        failed += [each for each in found if isinstance(each, Unreadable)]
+        return [each for each in found if not isinstance(each, Unreadable)]
+
+
+def checked(sample: Any, where: str, shape: tuple[int, ...] | None = None) -> Sample:
+    """Return a sample whose image and mask fit each other; without its mask if that shows nothing.
+
+    Args:
+        sample (Sample): to be checked.
+        where (str): the place that it came from, for an error message.
+        shape (tuple of int): of the first image, which this one must have. Default: any
+
+    Raises:
+        TypeError: if it is not a ``Sample``.
+        ValueError: if the image is not a signal, an image or a volume, has another shape, or its mask has another size.
+    """
+    if not isinstance(sample, Sample):
+        raise TypeError(
+            f"{where} is a {type(sample).__name__}; expected a Sample, which Samples.of(dataset) makes of an image and its "
+            "class."
+        )
+    _check_image(sample, tuple(sample.image.shape) if shape is None else shape)
+    if sample.mask is None:
+        return sample
+    size = tuple(sample.image.shape[1:])
+    if tuple(sample.mask.shape) not in ((1, *size), size):
+        raise ValueError(
+            f"the mask of sample '{named(sample.identifier)}' is {tuple(sample.mask.shape)}, its image {size} pixels; "
+            f"expected {(1, *size)}."
+        )
+    # A black mask is how most data sets mark a healthy image.
+    return sample if (sample.mask > 0).any() else replace(sample, mask=None)
+
+
+def _check_image(sample: Sample, shape: tuple[int, ...]) -> None:
+    name, found = named(sample.identifier), tuple(sample.image.shape)
+    if len(found) < _SIGNAL:
+        raise ValueError(
+            f"the image of sample '{name}' is {found}; expected a signal (C, L), an image (C, H, W) or a volume."
+        )
+    if found[1:] != shape[1:]:
+        raise ValueError(f"sample '{name}' is {found[1:]} pixels, the first one {shape[1:]}; resize them to one size.")
+    if found[0] != shape[0]:
+        raise ValueError(
+            f"sample '{name}' has {found[0]} channels, another one {shape[0]}; convert all images to the same number."
+        )
+
+
+def refuse_nothing(failed: Sequence[Unreadable]) -> NoReturn:
+    """Raise ValueError because no sample can be read."""
+    first = failed[0]
+    raise ValueError(f"none of the {len(failed)} samples can be read: {named(first.identifier)} ({reason(first.error)}).")
+
+
+def unreadable_in_words(failed: Sequence[tuple[str, str]], total: int) -> str:
+    """Return how many samples could not be read, with the first names and the first reason.
+
+    Args:
+        failed (sequence of tuple): name and reason of each, at least one.
+        total (int): number of all samples.
+    """
+    first = reason(failed[0][1])
+    why = first if len(failed) == 1 else f"the first: {first}"
+    return f"{len(failed)} of {total} samples could not be read: {listed(name for name, _ in failed)} ({why})."
+
+
+def warn_of_unreadable(failed: Sequence[Unreadable], total: int, stacklevel: int = 3) -> None:
+    """Warn of samples that could not be read, if there are any."""
+    if failed:
+        rows = [(each.identifier, each.error) for each in failed]
+        warnings.warn(unreadable_in_words(rows, total), stacklevel=stacklevel)
