@@ -48,7 +48,7 @@ __all__ = ["add_compare"]
 _DEMO_SAMPLES = 48
 _ACCURACY_SAMPLES = 400
 _EXAMPLES, _GALLERY = 4, 24
-_FREE = ("address", "batch_size", "device", "engine", "gallery", "report", "workers")  # may change when a run is resumed
+_FREE = ("address", "batch_size", "device", "engine", "gallery", "report", "strict", "workers")  # may change on --resume
 
 
 def add_compare(commands: Any) -> None:
@@ -182,6 +182,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Compar
         resume=options.resume,
         engine=_engine(options),
         notes={**_provenance(options, classifier, inventory), "command": plain_options(parser, options)},
+        strict=options.strict,
         show_progress=True,
     )
     _print_cut_off(comparison, samples, count)
@@ -195,9 +196,8 @@ def _print_cut_off(comparison: Comparison, samples: RetinalLesions | MaskedImage
 
     if isinstance(samples, RetinalLesions):
         return
-    failures = comparison.failures
-    unread = set(failures["sample"][(failures["method"] == "") & (failures["metric"] == "")])
-    masked = sum(samples.has_mask(index) and identifier_of(samples, index) not in unread for index in range(count))
+    read = [index for index in range(count) if samples.identifier(index) not in comparison.unreadable]
+    masked = sum(map(samples.has_mask, read))
     missing = masked - int(comparison.manifest["samples_with_mask"])
     if missing > 0:
         print(f"{missing} of {masked} masks lie in the margin that is cut off and do not count for localisation; see --fit.")
@@ -205,15 +205,18 @@ def _print_cut_off(comparison: Comparison, samples: RetinalLesions | MaskedImage
 
 def _write(options: argparse.Namespace, comparison: Comparison) -> None:
     """Write table, pictures and report of a complete comparison."""
-    from captum_softcam.evaluation.checkpoint import Checkpoint
+    from captum_softcam.evaluation.checkpoint import Checkpoint, is_complete
     from captum_softcam.report import write_pictures, write_report
 
     classes = comparison.manifest.get("classes")
     with owned(options.out):
-        Checkpoint(options.out, comparison.manifest.get("run", "")).close()  # removes what a killed process left
+        if is_complete(options.out):
+            Checkpoint(options.out, comparison.manifest.get("run", "")).close()  # removes what a killed process left
         write_pictures(comparison, options.out, classes)
     if options.report is not None:
         options.report.parent.mkdir(parents=True, exist_ok=True)
+        if options.resume and _is_report_of(options.report, comparison.manifest.get("run")):
+            options.report.unlink()  # of the same run, when it had fewer samples
         try:
             write_report(comparison, options.report, classes)
         except FileExistsError as error:
@@ -225,6 +228,8 @@ def _print(options: argparse.Namespace, comparison: Comparison) -> None:
     from captum_softcam.report import print_table
 
     print_table(comparison)
+    if comparison.unreadable:
+        print(f"After their files were repaired or removed, go on with: {resume_command(options)}")
     print(f"Scores per sample, settings, table and picture: {shown(options.out, LINE)}/")
     if options.report is not None:
         print(f"Report: {shown(options.report, LINE)}")
@@ -246,13 +251,20 @@ def _restore(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Co
         raise ValueError(
             f"the comparison in '{shown(options.out)}' was not started by this command; resume it by compare_methods."
         )
-    if asked is None and options.report is not None:
+    # The report of a run with unreadable samples is written anew.
+    own = complete is None and _is_report_of(options.report, Checkpoint.read(options.out)["run"])
+    if asked is None and options.report is not None and not own:
         if os.path.lexists(options.report):  # the first run has written it, and was interrupted afterwards
             print(f"'{options.report}' exists already and is not written again; --report FILE writes another.")
             options.report = None
         else:
             refuse_existing(options.report, "--report")
     return complete
+
+
+def _is_report_of(report: Path | None, run: str | None) -> bool:
+    """Check whether a file is the report of a run, which contains the random name of that run."""
+    return report is not None and run is not None and os.path.isfile(report) and run.encode() in report.read_bytes()
 
 
 def _model_and_samples(options: argparse.Namespace) -> tuple[Classifier, RetinalLesions | MaskedImages, Inventory | None]:

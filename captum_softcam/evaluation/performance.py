@@ -181,6 +181,6 @@ def class_performance(
             found[group_of(sample)] = judged
     if not found:
         refuse_nothing(unreadable)
-    warn_of_unreadable(unreadable, len(first))
+    warn_of_unreadable({each.identifier: each.error for each in unreadable}, len(first), stacklevel=4)  # with no_grad
     names = classifier.classes if len(classifier.classes) == len(next(iter(found.values())).scores) else None
     return performance_table(found.values(), names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
@@ -147,20 +147,19 @@ def refuse_nothing(failed: Sequence[Unreadable]) -> NoReturn:
     raise ValueError(f"none of the {len(failed)} samples can be read: {named(first.identifier)} ({reason(first.error)}).")
 
 
-def unreadable_in_words(failed: Sequence[tuple[str, str]], total: int) -> str:
+def unreadable_in_words(reasons: Mapping[str, str], total: int) -> str:
     """Return how many samples could not be read, with the first names and the first reason.
 
     Args:
-        failed (sequence of tuple): name and reason of each, at least one.
+        reasons (mapping): the reason for each sample, by its name; at least one.
         total (int): number of all samples.
     """
-    first = reason(failed[0][1])
-    why = first if len(failed) == 1 else f"the first: {first}"
-    return f"{len(failed)} of {total} samples could not be read: {listed(name for name, _ in failed)} ({why})."
+    first = reason(next(iter(reasons.values())))
+    why = first if len(reasons) == 1 else f"the first: {first}"
+    return f"{len(reasons)} of {total} samples could not be read: {listed(reasons)} ({why})."
 
 
-def warn_of_unreadable(failed: Sequence[Unreadable], total: int, stacklevel: int = 3) -> None:
-    """Warn of samples that could not be read, if there are any."""
-    if failed:
-        rows = [(each.identifier, each.error) for each in failed]
-        warnings.warn(unreadable_in_words(rows, total), stacklevel=stacklevel)
+def warn_of_unreadable(reasons: Mapping[str, str], total: int, stacklevel: int) -> None:
+    """Warn of samples that could not be read, if there are any; level 2 is the caller of this function."""
+    if reasons:
+        warnings.warn(unreadable_in_words(reasons, total), stacklevel=stacklevel)

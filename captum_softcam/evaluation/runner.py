@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import platform
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -49,7 +48,6 @@ from captum_softcam.evaluation.reader import (
     Unreadable,
     checked,
     refuse_nothing,
-    unreadable_in_words,
     warn_of_unreadable,
 )
 from captum_softcam.evaluation.result import BatchResult, fingerprint
@@ -202,8 +200,7 @@ def compare_methods(
             comparison.save(Path(folder))
             if not comparison.unreadable:  # else a resumed run goes on, and scores the files that were repaired
                 checkpoint.close()
-    if comparison.unreadable:
-        warnings.warn(unreadable_in_words([*comparison.unreadable.items()], len(samples)), stacklevel=2)
+    warn_of_unreadable(comparison.unreadable, len(samples), stacklevel=3)
     return comparison
 
 
@@ -410,9 +407,9 @@ def explain_sample(
         :func:`captum_softcam.report.plot_panel`.
 
     Raises:
-        ValueError: if a name is unknown or used twice, the mask differs from the image in size, the model is in train mode or
-            does not have the class, the layer has no spatial map, or SoftCAM is used on a model without evidence. Errors of a
-            method are not caught.
+        ValueError: if a name is unknown or used twice, the mask differs from the image in size, the model is in train mode
+            or does not have the class, the layer has no spatial map, or SoftCAM is used on a model without evidence. Errors
+            of a method are not caught.
         TypeError: if a method is not a method, or does not return a tensor.
     """
     check_model(model)
@@ -483,7 +480,7 @@ def accuracy(
     count = len(samples) - len(unreadable)
     if not count:
         refuse_nothing(unreadable)
-    warn_of_unreadable(unreadable, len(samples))
+    warn_of_unreadable({each.identifier: each.error for each in unreadable}, len(samples), stacklevel=4)  # with no_grad
     # Wilson's, because the normal interval has no width at accuracies of 0 and 1.
     interval = binomtest(correct, count).proportion_ci(method="wilson")
     return correct / count, float(interval.low), float(interval.high)

@@ -299,7 +299,7 @@ class View:
             list of str: the sentence, with their number, the first names and the first reason; or nothing.
         """
         total = self.attempted + len(self.unreadable)
-        return [unreadable_in_words([*self.unreadable.items()], total)] if self.unreadable else []
+        return [unreadable_in_words(self.unreadable, total)] if self.unreadable else []
 
     def _on_marks(self, marks: Mapping[int, str]) -> Iterator[str]:
         if len(self.methods) > 1:

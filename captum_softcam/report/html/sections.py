@@ -58,6 +58,7 @@ _FOUND = {
 }
 _EXPLAINED = {"true": "the sample's label", "predicted": "the predicted class"}
 _SHOWN_SAMPLES = 5
+_LISTED = 100  # samples that could not be read; failures.csv has them all
 _ELSEWHERE = ("address", "engine", "gallery", "out", "report", "resume", "workers")
 
 
@@ -101,6 +102,8 @@ def _key_numbers(view: View) -> list[tuple[object, str, str]]:
         (methods, "method" if methods == 1 else "methods", controls),
         (metrics, "metric" if metrics == 1 else "metrics", categories),
     ]
+    if view.unreadable:
+        numbers.append((len(view.unreadable), "could not be read", "see the failures"))
     if view.masked is not None:
         numbers.append((view.masked, "with a mask", "for localisation"))
     # The value in large print, and its interval as the note.
@@ -284,13 +287,21 @@ def _class_row(row: Mapping[Any, Any], classes: Sequence[str]) -> tuple[str, ...
 
 
 def failures(comparison: Comparison, view: View) -> dict[str, Any] | None:
-    """Return a table of the errors, equal ones in one row; None if there were none."""
+    """Return samples that could not be read, and a table of the errors, equal ones in one row; None if there were none."""
     if not len(comparison.failures):
         return None
     # An empty metric, because groupby leaves NaN out.
-    groups = comparison.failures.fillna({"metric": ""}).groupby(["method", "metric", "error"], sort=False)["sample"]
+    groups = view.failures.fillna({"metric": ""}).groupby(["method", "metric", "error"], sort=False)["sample"]
     rows = [_failure(view, tuple(map(str, key)), list(map(str, samples))) for key, samples in groups]
-    return _table("Failures", {"method": "b", "metric": "", "error": "code", "samples": ""}, rows)
+    return {
+        "note": view.on_unreadable(),
+        "unreadable": _table(
+            "Samples that could not be read",
+            {"sample": "", "error": "code"},
+            itertools.islice(view.unreadable.items(), _LISTED),
+        ),
+        "scores": _table("Failures", {"method": "b", "metric": "", "error": "code", "samples": ""}, rows),
+    }
 
 
 def _failure(view: View, what: tuple[str, ...], samples: Sequence[str]) -> tuple[str, ...]:
