@@ -192,7 +192,6 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Compar
 def _print_cut_off(comparison: Comparison, samples: RetinalLesions | MaskedImages, count: int) -> None:
     """Print how many of the masks lie in the margins that are cut off, so that the network did not see their regions."""
     from captum_softcam.data import RetinalLesions
-    from captum_softcam.data.samples import identifier_of
 
     if isinstance(samples, RetinalLesions):
         return

@@ -272,30 +272,71 @@ def test_two_at_once_in_one_folder(monkeypatch):
     assert {path: path.read_bytes() for path in Path("run").rglob("*.*")} == before
 
 
-@pytest.mark.filterwarnings("default::UserWarning")
-def test_a_sample_that_is_taken_away_does_not_end_the_run(tmp_path):
+@pytest.fixture
+def broken(tmp_path) -> tuple[Path, bytes]:
+    """A picture among others whose download was cut off, and its content."""
     generator = np.random.default_rng(0)
-    for name in (*(f"a/{i:02}" for i in range(32)), *(f"b/{i:02}" for i in range(36))):  # examples come from the first 64
+    for name in (*(f"a/{i:02}" for i in range(6)), *(f"b/{i:02}" for i in range(7))):
         path = tmp_path / "i" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(generator.integers(0, 255, (16, 16, 3)).astype(np.uint8)).save(path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:200])  # a download that was cut off
     torch.save(torchvision.models.squeezenet1_1(num_classes=2).state_dict(), "m.pt")
-    given = ["--model", "squeezenet1_1", "--checkpoint", "m.pt", "--classes", "a,b", "--methods", "random"]
-    done = run("compare", "--images", "i", *given, "--metrics", "sparseness", "--batch-size", "30", "--out", "o")
-    assert done.code == 2
-    assert "repair or remove it. What is done is kept; go on with: captum-softcam compare --resume --out o" in done.err
+    path, whole = tmp_path / "i/b/02.png", (tmp_path / "i/b/02.png").read_bytes()
+    path.write_bytes(whole[:200])
+    return path, whole
+
+
+PICTURES = ["compare", "--images", "i", "--model", "squeezenet1_1", "--checkpoint", "m.pt", "--classes", "a,b"]
+PICTURES += ["--methods", "random,edge_map", "--metrics", "sparseness", "--batch-size", "4", "--samples", "10"]
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_a_picture_that_is_broken_is_named_and_scored_once_it_is_repaired(broken):
+    path, whole = broken
+    done = run(*PICTURES, "--out", "o", "--report", "r.html")
+    assert done.code == 0, done.err
+    line = "1 of 10 samples could not be read: b/02.png (image "
+    assert line in " ".join(done.out.split())
+    assert line in done.err
+    assert "After their files were repaired or removed, go on with: captum-softcam compare --resume --out o\n" in done.out
+    assert line in Path("r.html").read_text(encoding="utf-8").replace("&#39;", "'")
+    assert "holds an unfinished comparison; go on with it by --resume" in run(*PICTURES, "--out", "o").err
+    assert run("compare", "--resume", "--out", "o").code == 0, "which changes nothing"
+    assert line in Path("o/table.txt").read_text(encoding="utf-8")
+    path.write_bytes(whole)
+    done = run("compare", "--resume", "--out", "o")
+    assert done.code == 0, done.err
+    assert "could not be read" not in done.out + done.err
+    assert run(*PICTURES, "--out", "clean").code == 0
+    assert Path("o/scores.csv").read_bytes() == Path("clean/scores.csv").read_bytes()
+    assert is_complete(Path("o"))
+    for written in ("o/table.txt", "r.html"):
+        assert "could not be read" not in Path(written).read_text(encoding="utf-8")
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_a_picture_that_is_taken_away_does_not_end_the_run(broken, tmp_path):
+    path, _ = broken
+    assert run(*PICTURES, "--out", "o").code == 0
     path.unlink()
     (tmp_path / "i/a/01.png").unlink()  # which was scored
-    (tmp_path / "i/b/99.png").write_bytes(whole)
     done = run("compare", "--resume", "--out", "o")
     assert done.code == 0, done.err
     assert (
-        "compare: 1 of 60 samples that were scored are not there any more; their scores are left out: a/01.png." in done.err
+        "compare: 1 of 9 samples that were scored are not there any more; their scores are left out: a/01.png." in done.err
     )
-    there = sorted(path.relative_to(tmp_path / "i").as_posix() for path in tmp_path.glob("i/*/*.png"))
-    assert sorted(Comparison.load(tmp_path / "o").samples) == there
+    left = [f"{label}/{i:02}.png" for i in range(7) for label in "ab"]
+    there = [name for name in left if (tmp_path / "i" / name).exists()]
+    assert sorted(Comparison.load(Path("o")).samples) == sorted(there)[:10]
+    assert is_complete(Path("o"))
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+@pytest.mark.usefixtures("broken")
+def test_a_picture_that_is_broken_ends_a_strict_run():
+    done = run(*PICTURES, "--out", "o", "--strict")
+    assert done.code == 2
+    assert "b/02.png' cannot be read" in done.err
 
 
 def test_all_metrics_and_a_baseline():
