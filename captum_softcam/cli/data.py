@@ -55,7 +55,7 @@ def add_reading_options(parser: argparse.ArgumentParser, *, masks: bool = True) 
     pixels = "most pixels of a picture (default: Pillow's limit, about 179 million)"
     group.add_argument("--max-pixels", type=positive, metavar="N", help=pixels)
     if masks:
-        threshold = "fraction of a mask's range above which a pixel belongs to it (default: all above 0)"
+        threshold = "fraction of a mask's range above which a pixel belongs to it (default: above 0, or half if blurred)"
         group.add_argument("--mask-threshold", type=_fraction, metavar="T", help=threshold)
         ignore = "value of masks that marks pixels to leave out, e.g. 255 (default: none)"
         group.add_argument("--mask-ignore", type=count, metavar="VALUE", help=ignore)
