@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ from captum_softcam.data.masks import MaskFiles
 __all__ = ["Found", "Inventory", "Item", "Seen", "look"]
 
 _FEW, _NAME_LENGTH = 3, 60  # names in a line, and characters of each
-_LINES, _MESSAGE = 2, 500  # of the same kind, and characters of a message
+_CAUSES, _NOTES, _MESSAGE = 2, 4, 500  # lines, and characters of a message
 _CLASSES = 5  # and reasons, that are named one by one
 _KEPT = 20  # names in a manifest, reasons as well
 _NAME = "'…'"  # in the place of a file's name in texts that are grouped
@@ -116,12 +116,12 @@ class Inventory:
             raise ValueError(f"{len(self.unreadable)} of {_counted(self.looked_at, 'sample')} cannot be used: {message}")
 
     def warning_patterns(self) -> list[str]:
-        """Make patterns for a filter of warnings that is silent about what the notes say already.
+        """Make patterns for a filter of warnings that is silent about what was shown already.
 
         Returns:
-            list of str: one regular expression per note.
+            list of str: one regular expression for each note that ``str()`` gives.
         """
-        return [re.escape(text).replace(re.escape(_NAME), ".*") for text in self.notes]
+        return [re.escape(text).replace(re.escape(_NAME), ".*") for text in islice(self.notes, _NOTES)]
 
     def _of_samples(self) -> str:
         first = f"the first {self.looked_at} of " * (self.looked_at < self.samples)
@@ -153,11 +153,11 @@ class Inventory:
         causes: dict[str, list[str]] = defaultdict(list)
         for name, message in self.unreadable.items():
             causes[_QUOTED.sub(_NAME, message)].append(name)
-        for first, *others in islice(causes.values(), _LINES):
+        for first, *others in islice(causes.values(), _CAUSES):
             likewise = f" Likewise {_few(others)}." if others else ""
             number, message = _counted(1 + len(others), "sample"), shown(self.unreadable[first], _MESSAGE)
             yield f"{number} cannot be used: {message}{likewise}"
-        if more := sum(map(len, islice(causes.values(), _LINES, None))):
+        if more := sum(map(len, islice(causes.values(), _CAUSES, None))):
             yield f"{_counted(more, 'more sample')} cannot be used for other reasons."
 
     def _of_unused(self) -> str:
@@ -168,9 +168,9 @@ class Inventory:
         return f"Not used: {'; '.join(parts)}." if parts else ""
 
     def _of_notes(self) -> Iterator[str]:
-        for text, names in islice(self.notes.items(), _LINES):
+        for text, names in islice(self.notes.items(), _NOTES):
             yield f"Note on {_few(names)}: {shown(text.replace(f' {_NAME}', ''), _MESSAGE)}"
-        if (more := len(self.notes) - _LINES) > 0:
+        if (more := len(self.notes) - _NOTES) > 0:
             yield f"{_counted(more, 'more note')}."
 
 
@@ -201,27 +201,20 @@ def look(items: Sequence[Item], reading: Reading, *, decode: bool = False, show_
         decode (bool): whether images are read as a whole, which finds those that are cut off. Default: False
         show_progress (bool): show a progress bar on stderr if it takes more than a second. Default: False
     """
-    shapes: dict[Path, tuple[int, ...]] = {}
-    seen, notes, others = Seen({}, [], {}), defaultdict[str, dict[str, None]](dict), []
     bar = partial(tqdm, delay=1, disable=not show_progress, leave=False)
     broken = _undecodable(list({item.file for item in items}), reading, bar) if decode else {}
+    shape_of = cache(lambda file: image_shape(file, reading))
+    seen, notes, others = Seen({}, [], {}), defaultdict[str, dict[str, None]](dict), []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for place, item in enumerate(bar(items, desc="looking at files")):
-            if item.file not in shapes and item.file not in broken:
-                try:
-                    shapes[item.file] = image_shape(item.file, reading)
-                except (OSError, ValueError) as error:
-                    broken[item.file] = str(error)
+            try:
+                if _is_black(item, shape_of(item.file)):
+                    seen.black.append(place)
+            except (OSError, ValueError) as error:
+                seen.errors[place] = str(error)
             if item.file in broken:
                 seen.errors[place] = broken[item.file]
-            elif isinstance(item.mask, MaskFiles):
-                stand_in = torch.zeros(()).expand(3, *shapes[item.file])  # nothing but the size of the image matters
-                try:
-                    if not item.mask(stand_in).any():
-                        seen.black.append(place)
-                except (OSError, ValueError) as error:
-                    seen.errors[place] = str(error)
             for warning in caught:
                 if warning.category is UserWarning:
                     notes[_without_files(str(warning.message), item)][item.name] = None
@@ -232,6 +225,12 @@ def look(items: Sequence[Item], reading: Reading, *, decode: bool = False, show_
         warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     seen.notes.update((text, list(names)) for text, names in notes.items())  # each name once, in their order
     return seen
+
+
+def _is_black(item: Item, shape: tuple[int, ...]) -> bool:
+    """Check whether an item has mask files, and they show nothing."""
+    # nothing but the size of the image matters to mask files
+    return isinstance(item.mask, MaskFiles) and not item.mask(torch.zeros(()).expand(3, *shape)).any()
 
 
 def _undecodable(files: Sequence[Path], reading: Reading, bar: Callable[..., Iterable[Any]]) -> dict[Path, str]:
