@@ -42,8 +42,10 @@ def is_coloured(value: object) -> bool:
     """Check whether a picture has colours, and is hence not likely to be a mask."""
     if isinstance(value, Image.Image):
         return len(value.getbands()) > 2
-    shape = tuple(getattr(value, "shape", ()))
-    return len(shape) == _PICTURE and 3 in (shape[0], shape[-1])
+    if not isinstance(value, (np.ndarray, Tensor)) or value.ndim != _PICTURE or 3 not in (value.shape[0], value.shape[-1]):
+        return False
+    values = value.flatten().tolist()
+    return len(set(values)) > 2  # masks of three classes have two values
 
 
 def is_file(value: object) -> bool:

@@ -333,6 +333,7 @@ def test_an_item_unlike_the_first_is_named(dataset, words):
         ({"image": picture(), "label": 1, "target": 7}, "pass label='label' or label='target'"),
         ((7, 1), "expected an image, or its key or position as image="),
         (((picture(), picture(1)), 1), "beside its image; pass mask=(0, 1) if that is the mask"),
+        ((torch.rand(3, 6, 8), torch.rand(3, 6, 8), 1), "beside its image; pass mask=1 if that is the mask"),
         ({"a": 1}, "is a dict with the keys a; expected an image"),
         ((torch.rand(2, 3, 8, 8), torch.tensor([0, 1])), "a batch of 2; pass a data set of single images"),
     ],
@@ -477,6 +478,8 @@ def test_each_class_has_its_mask():
     masks[0, 0, 0], masks[2, 5, 7] = 1, 1
     samples = Samples.of([(picture(), torch.tensor(LABELS[0]), masks)], multilabel=True)
     assert [s.mask.nonzero().tolist() for s in samples] == [[[0, 0, 0]], [[0, 5, 7]]]
+    three = Samples.of([(picture(), torch.tensor(LABELS[0])[:3], masks[:3])], multilabel=True)  # not a colour picture
+    assert [s.mask.nonzero().tolist() for s in three] == [[[0, 0, 0]], [[0, 5, 7]]]
     found = {"labels": torch.tensor([3, 1, 3]), "masks": masks[[0, 1, 2]]}  # objects, as those of detectors
     samples = Samples.of([(picture(), found)], multilabel=True)
     assert [(s.target, s.mask is None) for s in samples] == [(1, True), (3, False)]
