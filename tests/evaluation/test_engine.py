@@ -71,6 +71,16 @@ class TestRay:
         ):
             run(RayEngine(workers=1))
 
+    def test_samples_that_cannot_be_read_are_the_same_there(self):
+        samples = make_samples(6)
+        samples[3] = replace(samples[3], image=samples[3].image[:, :8], mask=None)
+        found = []
+        for each in (RayEngine(workers=1), None):
+            with pytest.warns(UserWarning, match=r"^1 of 6 samples could not be read: s3 \(sample 's3' is \(8, 24\) pixels"):
+                found.append(compare_methods(make_model(), samples, ["random"], ["deletion"], batch_size=2, engine=each))
+        pd.testing.assert_frame_equal(found[0].scores, found[1].scores, atol=1e-4)
+        assert found[0].unreadable == found[1].unreadable
+
     def test_wrong_samples_end_in_the_same_sentence(self):
         samples = make_samples(4)
         samples[3] = Sample(samples[3].image, 9, None, "odd")
