@@ -191,8 +191,8 @@ class TestDicom:
             ("rtstruct", "is a DICOM file without a picture, RT Structure Set Storage; remove it"),
             ("test-SR", "without a picture, Comprehensive SR Storage"),
             (
-                "examples_ybr_color",
-                "has 30 frames; expected one: save each as a file of its own, or convert them to a volume",
+                "rtdose",
+                "has 15 frames; expected one: save each as a file of its own, or convert them to a volume",
             ),
             ("MR_truncated", "cannot be read (The number of bytes of pixel data is less than expected"),
         ],
