@@ -301,7 +301,7 @@ def groups_of(samples: SampleSequence) -> list[str] | None:
     if isinstance(samples, ConcatDataset):
         parts = [groups_of(part) for part in samples.datasets]  # type: ignore[arg-type]  # likewise
         return None if None in parts else [name for part in parts for name in part or ()]
-    if isinstance(samples, (list, tuple)):
+    if isinstance(samples, (list, tuple)) and all(isinstance(sample, Sample) for sample in samples):
         return [group_of(sample) for sample in samples]
     return None
 

@@ -20,7 +20,7 @@ from captum_softcam._scores import Scores, as_scores, class_logits, score_table
 from captum_softcam.data import Sample, SampleSequence
 from captum_softcam.data.samples import UNKNOWN, group_of, groups_of
 from captum_softcam.evaluation.costs import device_of
-from captum_softcam.evaluation.reader import SampleReader, Unreadable, refuse_nothing, warn_of_unreadable
+from captum_softcam.evaluation.reader import SampleReader, Unreadable, count_samples, refuse_nothing, warn_of_unreadable
 from captum_softcam.evaluation.result import Judged
 from captum_softcam.evaluation.statistics import ranking_intervals
 from captum_softcam.softcam.scores import log_odds
@@ -146,6 +146,7 @@ def class_performance(
         NaN.
 
     Raises:
+        TypeError: if the samples have no length or index, or are not ``Sample`` objects.
         ValueError: if there are no samples or none can be read, a sample of several classes has no ``labels``, the model
             does not have a class, or it does not return outputs (N, K).
 
@@ -156,7 +157,7 @@ def class_performance(
         >>> class_performance(classifier, samples)["class"].tolist()[-3:]
         ['train', 'tvmonitor', 'mean']
     """
-    if not len(samples):
+    if not count_samples(samples):
         raise ValueError("there are no samples to predict; pass at least one.")
     device, found = device_of(classifier.model), {}
     # Known groups spare reading an image again for each of its classes.

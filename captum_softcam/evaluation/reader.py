@@ -11,7 +11,15 @@ from captum_softcam._names import listed, named, reason
 from captum_softcam.data import Sample, SampleSequence
 from captum_softcam.data.samples import identifier_of
 
-__all__ = ["SampleReader", "Unreadable", "checked", "refuse_nothing", "unreadable_in_words", "warn_of_unreadable"]
+__all__ = [
+    "SampleReader",
+    "Unreadable",
+    "checked",
+    "count_samples",
+    "refuse_nothing",
+    "unreadable_in_words",
+    "warn_of_unreadable",
+]
 
 _SIGNAL = 2  # dimensions, channels first
 
@@ -81,7 +89,7 @@ class SampleReader:
             text = str(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {error}"
             return Unreadable(index, identifier_of(self.samples, index), text)
         if self.shape is None:
-            return sample  # type: ignore[no-any-return]  # checked by the caller
+            return _refuse_other(sample, f"samples[{index}]")
         try:
             return checked(sample, f"samples[{index}]", self.shape)
         except (TypeError, ValueError) as error:
@@ -97,6 +105,16 @@ class SampleReader:
         return [each for each in found if not isinstance(each, Unreadable)]
 
 
+def count_samples(samples: SampleSequence) -> int:
+    """Return the number of samples; TypeError unless they have a length and an index."""
+    if not (hasattr(samples, "__len__") and hasattr(samples, "__getitem__")):
+        raise TypeError(
+            f"samples are a {type(samples).__name__}, without a length or an index; pass a list of Sample, or "
+            "Samples.of(dataset), of a DataLoader Samples.of(loader.dataset)."
+        )
+    return len(samples)
+
+
 def checked(sample: Any, where: str, shape: tuple[int, ...] | None = None) -> Sample:
     """Return a sample whose image and mask fit each other; without its mask if that shows nothing.
 
@@ -109,22 +127,27 @@ def checked(sample: Any, where: str, shape: tuple[int, ...] | None = None) -> Sa
         TypeError: if it is not a ``Sample``.
         ValueError: if the image is not a signal, an image or a volume, has another shape, or its mask has another size.
     """
+    known = _refuse_other(sample, where)
+    _check_image(known, tuple(known.image.shape) if shape is None else shape)
+    if known.mask is None:
+        return known
+    size = tuple(known.image.shape[1:])
+    if tuple(known.mask.shape) not in ((1, *size), size):
+        raise ValueError(
+            f"the mask of sample '{named(known.identifier)}' is {tuple(known.mask.shape)}, its image {size} pixels; "
+            f"expected {(1, *size)}."
+        )
+    # A black mask is how most data sets mark a healthy image.
+    return known if (known.mask > 0).any() else replace(known, mask=None)
+
+
+def _refuse_other(sample: Any, where: str) -> Sample:
     if not isinstance(sample, Sample):
         raise TypeError(
             f"{where} is a {type(sample).__name__}; expected a Sample, which Samples.of(dataset) makes of an image and its "
             "class."
         )
-    _check_image(sample, tuple(sample.image.shape) if shape is None else shape)
-    if sample.mask is None:
-        return sample
-    size = tuple(sample.image.shape[1:])
-    if tuple(sample.mask.shape) not in ((1, *size), size):
-        raise ValueError(
-            f"the mask of sample '{named(sample.identifier)}' is {tuple(sample.mask.shape)}, its image {size} pixels; "
-            f"expected {(1, *size)}."
-        )
-    # A black mask is how most data sets mark a healthy image.
-    return sample if (sample.mask > 0).any() else replace(sample, mask=None)
+    return sample
 
 
 def _check_image(sample: Sample, shape: tuple[int, ...]) -> None:

@@ -47,6 +47,7 @@ from captum_softcam.evaluation.reader import (
     SampleReader,
     Unreadable,
     checked,
+    count_samples,
     refuse_nothing,
     warn_of_unreadable,
 )
@@ -159,7 +160,7 @@ def compare_methods(
     check_model(model)
     check_choices(explain, batch_size, examples, seed)
     normalize = normalize or _as_it_is
-    if not len(samples):
+    if not count_samples(samples):
         raise ValueError("there are no samples to compare on; pass at least one.")
     reader, first = SampleReader.opened(samples, strict=strict)
     if metrics is None and resume and folder is not None:
@@ -452,10 +453,11 @@ def accuracy(
         tuple of float: accuracy, lower and upper end of its interval, in [0, 1].
 
     Raises:
+        TypeError: if the samples have no length or index, or are not ``Sample`` objects.
         ValueError: if there are no samples or none can be read, a sample has no class, the model does not return outputs
             (N, K), or it returns a single value that is no logit (``classifier.scores`` is ``"identity"``).
     """
-    if not len(samples):
+    if not count_samples(samples):
         raise ValueError("there are no samples to predict; pass at least one.")
     correct, device = 0, device_of(classifier.model)
     reader, unreadable = SampleReader(samples, strict), list[Unreadable]()

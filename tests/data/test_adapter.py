@@ -604,3 +604,13 @@ def test_classifiers_are_measured_on_them():
     with pytest.warns(UserWarning, match="make no sample"):
         samples = Samples.of(TensorDataset(images, torch.tensor(LABELS)), multilabel=True)
     assert class_performance(classifier, samples)["shown"][:4].tolist() == [1, 1, 2, 0]
+
+
+@pytest.mark.parametrize("dataset", [FakeData(2, (3, 8, 8), 2), DataLoader(FakeData(2)), Stream()])
+def test_what_is_not_adapted_is_told_the_way(dataset):
+    classifier = Classifier("net", PooledNet().eval(), CLASSES, 16, (0, 0, 0), (1, 1, 1), scores="sigmoid")
+    for measure in (accuracy, class_performance):
+        with pytest.raises(TypeError, match=r"Samples\.of\("):
+            measure(classifier, dataset)
+    with pytest.raises(TypeError, match=r"Samples\.of\("):
+        compare_methods(make_model(), dataset, ["soft_cam"], ["deletion"])
