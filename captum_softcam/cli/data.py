@@ -135,7 +135,7 @@ def names_data(options: argparse.Namespace) -> bool:
 def load_samples(options: argparse.Namespace, classifier: Classifier, classes: Sequence[str] | None) -> MaskedImages:
     """Open the user's data set; ``classes`` are the model's, in the order of its logits, if they are known."""
     from captum_softcam import data
-    from captum_softcam.data.pairs import list_pictures
+    from captum_softcam.data._disk.pairs import list_pictures
 
     size, outside = classifier.image_size, options.allow_outside
     how: dict[str, Any] = {"fit": classifier.fit, "reading": reading_of(options)}

@@ -41,7 +41,7 @@ def _explain(options: argparse.Namespace) -> None:
     from captum_softcam._files import replacing
     from captum_softcam._scores import predicted_classes
     from captum_softcam.data import Sample, read_image
-    from captum_softcam.data.files import without_ending
+    from captum_softcam.data._disk.files import without_ending
     from captum_softcam.evaluation import explain_sample
     from captum_softcam.evaluation.checkpoint import refuse_existing
     from captum_softcam.report import plot_panel

@@ -246,7 +246,7 @@ def _transformed(
     options: argparse.Namespace, classifier: Classifier, train: LabelledImages, validation: LabelledImages
 ) -> tuple[LabelledImages, LabelledImages]:
     from captum_softcam.data import make_transforms
-    from captum_softcam.data.images import image_shape
+    from captum_softcam.data._pixels.images import image_shape
 
     if len(image_shape(train.files[0], train.reading)) > 2:
         raise ValueError(

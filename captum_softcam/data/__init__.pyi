@@ -1,12 +1,12 @@
+from ._pixels.images import Fit as Fit
+from ._pixels.images import Reading as Reading
+from ._pixels.images import read_image as read_image
 from .adapter import Samples as Samples
 from .box_table import BoxTableSamples as BoxTableSamples
 from .coco import CocoSamples as CocoSamples
 from .folders import ImageFolderSamples as ImageFolderSamples
 from .folders import UnlabelledImages as UnlabelledImages
 from .imagenet import ImageNetSamples as ImageNetSamples
-from .images import Fit as Fit
-from .images import Reading as Reading
-from .images import read_image as read_image
 from .inventory import Found as Found
 from .inventory import Inventory as Inventory
 from .label_table import LabelTableSamples as LabelTableSamples

@@ -15,9 +15,8 @@ from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from captum_softcam._fit import Fit
 from captum_softcam._names import closest, listed, quoted
-from captum_softcam.data.arrays import CHANNELS, Channels, described, image_of, mask_of
-from captum_softcam.data.images import Reading
-from captum_softcam.data.items import (
+from captum_softcam.data._items.arrays import CHANNELS, Channels, described, image_of, mask_of
+from captum_softcam.data._items.items import (
     Fields,
     Key,
     column,
@@ -29,8 +28,9 @@ from captum_softcam.data.items import (
     place_of,
     read_item,
 )
+from captum_softcam.data._items.targets import ClassNames, Labels, are_vectors, plain
+from captum_softcam.data._pixels.images import Reading
 from captum_softcam.data.samples import NamedSamples, Sample, check_size, groups_of, identifier_of, made_square
-from captum_softcam.data.targets import ClassNames, Labels, are_vectors, plain
 
 __all__ = ["Samples"]
 

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from captum_softcam._fit import Fit
 from captum_softcam._names import listed, named, quoted, shown
-from captum_softcam.data.images import Reading
+from captum_softcam.data._disk.left_out import MISSING, LeftOut
+from captum_softcam.data._disk.named_images import NamedImages
+from captum_softcam.data._disk.tables import Row, label_in, number_in, read_table
+from captum_softcam.data._pixels.images import Reading
+from captum_softcam.data._pixels.regions import Box, box_mask
 from captum_softcam.data.inventory import Found
-from captum_softcam.data.left_out import MISSING, LeftOut
-from captum_softcam.data.named_images import NamedImages
-from captum_softcam.data.regions import Box, box_mask
 from captum_softcam.data.samples import ImageEntry, MaskedImages, class_number, class_numbers
-from captum_softcam.data.tables import Row, label_in, number_in, read_table
 
 __all__ = ["BoxTableSamples"]
 

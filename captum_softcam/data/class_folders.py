@@ -10,8 +10,8 @@ from typing import NoReturn
 
 from captum_softcam._imagenet import other_names
 from captum_softcam._names import closest, listed, quoted, shown
-from captum_softcam.data.files import ENDINGS, as_text, folded
-from captum_softcam.data.pairs import Pictures
+from captum_softcam.data._disk.files import ENDINGS, as_text, folded
+from captum_softcam.data._disk.pairs import Pictures
 from captum_softcam.data.samples import class_numbers
 
 __all__ = ["read_class_folders"]

@@ -12,14 +12,14 @@ from typing import Any, Literal
 
 from captum_softcam._fit import Fit
 from captum_softcam._names import closest, listed, named, quoted, reason, shown
-from captum_softcam.data.files import existing_file
-from captum_softcam.data.images import Reading
+from captum_softcam.data._disk.files import existing_file
+from captum_softcam.data._disk.left_out import MISSING, LeftOut
+from captum_softcam.data._disk.named_images import NamedImages
+from captum_softcam.data._disk.tables import finite_number, label_in
+from captum_softcam.data._pixels.images import Reading
+from captum_softcam.data._pixels.regions import Box, box_mask, polygon_mask
 from captum_softcam.data.inventory import Found
-from captum_softcam.data.left_out import MISSING, LeftOut
-from captum_softcam.data.named_images import NamedImages
-from captum_softcam.data.regions import Box, box_mask, polygon_mask
 from captum_softcam.data.samples import ImageEntry, MaskedImages, class_number, class_numbers
-from captum_softcam.data.tables import finite_number, label_in
 
 __all__ = ["CocoSamples"]
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from captum_softcam._fit import Fit
 from captum_softcam._names import shown
+from captum_softcam.data._disk.files import ENDINGS, as_text, list_images, without_ending
+from captum_softcam.data._disk.pairs import Pictures, list_pictures, pair_masks
+from captum_softcam.data._pixels.images import Reading
+from captum_softcam.data._pixels.masks import MaskFiles
 from captum_softcam.data.class_folders import read_class_folders
-from captum_softcam.data.files import ENDINGS, as_text, list_images, without_ending
-from captum_softcam.data.images import Reading
 from captum_softcam.data.inventory import Found
-from captum_softcam.data.masks import MaskFiles
-from captum_softcam.data.pairs import Pictures, list_pictures, pair_masks
 from captum_softcam.data.samples import UNKNOWN, ImageEntry, MaskedImages
 
 __all__ = ["ImageFolderSamples", "UnlabelledImages"]

@@ -11,12 +11,12 @@ from typing import NamedTuple
 from captum_softcam._fit import Fit
 from captum_softcam._imagenet import other_names, wordnet_ids
 from captum_softcam._names import listed, quoted, shown
-from captum_softcam.data.files import existing_folder, image_files
-from captum_softcam.data.images import Reading
+from captum_softcam.data._disk.files import existing_folder, image_files
+from captum_softcam.data._disk.left_out import LeftOut
+from captum_softcam.data._pixels.images import Reading
+from captum_softcam.data._pixels.regions import box_mask
 from captum_softcam.data.inventory import Found
-from captum_softcam.data.left_out import LeftOut
 from captum_softcam.data.pascal_xml import PascalAnnotation, read_pascal_xml
-from captum_softcam.data.regions import box_mask
 from captum_softcam.data.samples import ImageEntry, MaskedImages, class_number, class_numbers
 
 __all__ = ["ImageNetSamples"]

@@ -19,8 +19,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from captum_softcam._names import shown
-from captum_softcam.data.images import Reading, image_shape, read_image
-from captum_softcam.data.masks import MaskFiles
+from captum_softcam.data._pixels.images import Reading, image_shape, read_image
+from captum_softcam.data._pixels.masks import MaskFiles
 
 __all__ = ["Found", "Inventory", "Item", "Seen", "look"]
 

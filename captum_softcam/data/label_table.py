@@ -9,15 +9,15 @@ from typing import Literal, NamedTuple
 
 from captum_softcam._fit import Fit
 from captum_softcam._names import closest, listed, named, quoted, shown
-from captum_softcam.data.files import folded, list_images, without_ending
-from captum_softcam.data.images import Reading
+from captum_softcam.data._disk.files import folded, list_images, without_ending
+from captum_softcam.data._disk.left_out import MISSING, LeftOut
+from captum_softcam.data._disk.named_images import NamedImage, NamedImages
+from captum_softcam.data._disk.pairs import pair_masks
+from captum_softcam.data._disk.tables import Row, number_in, read_table
+from captum_softcam.data._pixels.images import Reading
+from captum_softcam.data._pixels.masks import MaskFiles
 from captum_softcam.data.inventory import Found
-from captum_softcam.data.left_out import MISSING, LeftOut
-from captum_softcam.data.masks import MaskFiles
-from captum_softcam.data.named_images import NamedImage, NamedImages
-from captum_softcam.data.pairs import pair_masks
 from captum_softcam.data.samples import UNKNOWN, ImageEntry, MaskedImages
-from captum_softcam.data.tables import Row, number_in, read_table
 
 __all__ = ["LabelRow", "LabelTableSamples", "found_rows", "read_label_table"]
 

@@ -18,15 +18,15 @@ from torch.utils.data import Dataset
 
 from captum_softcam._fit import Fit
 from captum_softcam._names import closest, listed, quoted, shown
+from captum_softcam.data._disk.left_out import MISSING, LeftOut
+from captum_softcam.data._disk.named_images import NamedImages
+from captum_softcam.data._disk.pairs import list_pictures
+from captum_softcam.data._disk.tables import Row, label_in, read_table
+from captum_softcam.data._pixels.images import Reading, read_image
 from captum_softcam.data.class_folders import read_class_folders
-from captum_softcam.data.images import Reading, read_image
 from captum_softcam.data.inventory import Found, Inventory, Item, look
 from captum_softcam.data.label_table import found_rows, read_label_table
-from captum_softcam.data.left_out import MISSING, LeftOut
-from captum_softcam.data.named_images import NamedImages
-from captum_softcam.data.pairs import list_pictures
 from captum_softcam.data.samples import class_number, class_numbers
-from captum_softcam.data.tables import Row, label_in, read_table
 
 if TYPE_CHECKING:
     from torchvision.transforms import v2

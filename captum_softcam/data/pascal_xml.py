@@ -10,9 +10,9 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from captum_softcam._names import named, reason, shown
-from captum_softcam.data.files import existing_file
-from captum_softcam.data.regions import Box
-from captum_softcam.data.tables import finite_number, label_in
+from captum_softcam.data._disk.files import existing_file
+from captum_softcam.data._disk.tables import finite_number, label_in
+from captum_softcam.data._pixels.regions import Box
 
 __all__ = ["PascalAnnotation", "PascalObject", "read_pascal_xml"]
 

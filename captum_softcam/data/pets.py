@@ -12,14 +12,14 @@ from torch import Tensor
 
 from captum_softcam._fit import Fit
 from captum_softcam._names import closest, named, quoted, shown
-from captum_softcam.data.files import existing_file, existing_folder
-from captum_softcam.data.images import Reading, open_image
+from captum_softcam.data._disk.files import existing_file, existing_folder
+from captum_softcam.data._disk.left_out import LeftOut
+from captum_softcam.data._disk.named_images import NamedImages
+from captum_softcam.data._disk.tables import Line, read_lines
+from captum_softcam.data._pixels.images import Reading, open_image
+from captum_softcam.data._pixels.masks import aligned
 from captum_softcam.data.inventory import Found
-from captum_softcam.data.left_out import LeftOut
-from captum_softcam.data.masks import aligned
-from captum_softcam.data.named_images import NamedImages
 from captum_softcam.data.samples import ImageEntry, MaskedImages
-from captum_softcam.data.tables import Line, read_lines
 
 __all__ = ["OxfordPetSamples"]
 

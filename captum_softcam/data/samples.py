@@ -17,9 +17,9 @@ from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from captum_softcam._fit import Fit
 from captum_softcam._names import closest, quoted, shown
-from captum_softcam.data.images import Reading, read_image
+from captum_softcam.data._pixels.images import Reading, read_image
+from captum_softcam.data._pixels.masks import MaskFiles
 from captum_softcam.data.inventory import Found, Inventory, Item, look
-from captum_softcam.data.masks import MaskFiles
 
 __all__ = [
     "UNKNOWN",

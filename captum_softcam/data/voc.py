@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 from captum_softcam._fit import Fit
 from captum_softcam._names import closest, quoted, shown
-from captum_softcam.data.files import existing_folder, without_ending
-from captum_softcam.data.images import Reading
+from captum_softcam.data._disk.files import existing_folder, without_ending
+from captum_softcam.data._disk.left_out import MISSING, LeftOut
+from captum_softcam.data._disk.named_images import NamedImages
+from captum_softcam.data._disk.tables import Line, read_lines
+from captum_softcam.data._pixels.images import Reading
+from captum_softcam.data._pixels.regions import Box, box_mask
 from captum_softcam.data.inventory import Found
-from captum_softcam.data.left_out import MISSING, LeftOut
-from captum_softcam.data.named_images import NamedImages
 from captum_softcam.data.pascal_xml import PascalAnnotation, PascalObject, read_pascal_xml
-from captum_softcam.data.regions import Box, box_mask
 from captum_softcam.data.samples import ImageEntry, MaskedImages, class_number, class_numbers
-from captum_softcam.data.tables import Line, read_lines
 
 __all__ = ["VOCSamples"]
 

@@ -11,7 +11,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from captum_softcam._imagenet import imagenet_names, wordnet_ids
 from captum_softcam.data import Fit, Found, ImageFolderSamples, LabelledImages, Sample, UnlabelledImages, read_image
-from captum_softcam.data.files import ENDINGS
+from captum_softcam.data._disk.files import ENDINGS
 
 WIDTH, HEIGHT = 40, 32
 

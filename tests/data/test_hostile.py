@@ -26,7 +26,7 @@ from captum_softcam.data import (
     OxfordPetSamples,
     VOCSamples,
 )
-from captum_softcam.data.regions import polygon_mask
+from captum_softcam.data._pixels.regions import polygon_mask
 
 OUTSIDE = ["../secret.png", "a/../../secret.png", "..\\secret.png", "C:\\secret.png", "C:secret.png", "\\\\host\\secret.png"]
 

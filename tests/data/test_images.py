@@ -15,7 +15,7 @@ from image_files import damaged, draw, message, write
 from PIL import Image, ImageOps, features
 
 from captum_softcam.data import BoxTableSamples, CocoSamples, ImageFolderSamples, Reading, VOCSamples, read_image
-from captum_softcam.data.images import image_shape, open_image, orientation_of, upright
+from captum_softcam.data._pixels.images import image_shape, open_image, orientation_of, upright
 
 SCENE = np.random.default_rng(0).integers(0, 256, (24, 16, 3), dtype=np.uint8)
 """What one sees: 16 wide, 24 high, no two pixels alike."""

@@ -11,7 +11,7 @@ from image_files import draw
 from PIL import Image
 
 from captum_softcam.data import Found, ImageEntry, Inventory, LabelledImages, MaskedImages, Reading, inventory
-from captum_softcam.data.masks import MaskFiles
+from captum_softcam.data._pixels.masks import MaskFiles
 
 LEFT_OUT = {"no picture format": ["7.jfif", "8.gif", "9.dcm", "10.txt"], "mask without picture": ["x.png"], "no class": []}
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageFilter
 
 from captum_softcam.data import Fit, ImageEntry, MaskedImages, Reading
-from captum_softcam.data.masks import MaskFiles
+from captum_softcam.data._pixels.masks import MaskFiles
 
 WIDTH, HEIGHT = 60, 40
 

@@ -19,8 +19,8 @@ from image_files import message
 from torch import nn
 
 from captum_softcam.data import Fit, ImageFolderSamples, LabelledImages, Reading, read_image
-from captum_softcam.data.images import image_shape
-from captum_softcam.data.medical import medical_format, read_medical_values
+from captum_softcam.data._pixels.images import image_shape
+from captum_softcam.data._pixels.medical import medical_format, read_medical_values
 from captum_softcam.evaluation import compare_methods
 
 FOUND = Path(pydicom.__file__).parent / "data/test_files"  # real files of many makers, in pydicom's wheel

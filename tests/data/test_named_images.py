@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from image_files import draw, message, warned
 
-from captum_softcam.data.named_images import NamedImages
+from captum_softcam.data._disk.named_images import NamedImages
 
 ELSEWHERE = "images are named by paths of another place"
 

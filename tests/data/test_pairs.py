@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from image_files import message
 
-from captum_softcam.data.files import without_ending
-from captum_softcam.data.pairs import masks_beside, pair_masks
+from captum_softcam.data._disk.files import without_ending
+from captum_softcam.data._disk.pairs import masks_beside, pair_masks
 
 IMAGES, MASKS = Path("i"), Path("m")
 

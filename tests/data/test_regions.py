@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_files import block, message, same
 
-from captum_softcam.data.regions import Box, box_mask, polygon_mask
+from captum_softcam.data._pixels.regions import Box, box_mask, polygon_mask
 
 IMAGE = torch.zeros(3, 8, 10)
 FILE = Path("no file, hence no EXIF")

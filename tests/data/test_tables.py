@@ -3,7 +3,7 @@
 import pytest
 from image_files import message
 
-from captum_softcam.data.tables import number_in, read_lines, read_table
+from captum_softcam.data._disk.tables import number_in, read_lines, read_table
 
 ROWS = [{"name": "ä, b", "x": "1"}, {"name": "c", "x": "2"}]
 

@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from captum_softcam._names import shown
-from captum_softcam.data.images import Reading, exif_hint, open_image, orientation_of, quarter_turn, upright
-from captum_softcam.data.levels import region_of_labels, region_of_levels
-from captum_softcam.data.medical import check_same_space, medical_format, read_medical_values
+from captum_softcam.data._pixels.images import Reading, exif_hint, open_image, orientation_of, quarter_turn, upright
+from captum_softcam.data._pixels.levels import region_of_labels, region_of_levels
+from captum_softcam.data._pixels.medical import check_same_space, medical_format, read_medical_values
 
 __all__ = ["MaskFiles", "MaskValues", "aligned", "region_of", "values_of", "warn_of_extent"]
 

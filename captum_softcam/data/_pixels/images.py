@@ -20,10 +20,10 @@ from torch import Tensor
 
 from captum_softcam._fit import Fit
 from captum_softcam._names import quoted, reason, shown
-from captum_softcam.data.files import existing_file
-from captum_softcam.data.greys import check_pixels, own_range, spread
-from captum_softcam.data.headers import Header, read_header, recognised
-from captum_softcam.data.medical import medical_format, medical_size, read_medical
+from captum_softcam.data._disk.files import existing_file
+from captum_softcam.data._pixels.greys import check_pixels, own_range, spread
+from captum_softcam.data._pixels.headers import Header, read_header, recognised
+from captum_softcam.data._pixels.medical import medical_format, medical_size, read_medical
 
 __all__ = [
     "Fit",

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 from captum_softcam._names import listed, named, quoted, shown
-from captum_softcam.data.files import DICOM_ENDINGS, ENDINGS, existing_folder, folded, list_images, without_ending
+from captum_softcam.data._disk.files import DICOM_ENDINGS, ENDINGS, existing_folder, folded, list_images, without_ending
 
 __all__ = ["NamedImage", "NamedImages"]
 

@@ -13,10 +13,10 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from captum_softcam._names import listed, quoted, shown
-from captum_softcam.data.files import ENDINGS
-from captum_softcam.data.greys import spread
-from captum_softcam.data.images import Reading, orientation_of, read_image, upright, warn_of_own_range
-from captum_softcam.data.masks import MaskFiles, MaskValues, region_of, values_of, warn_of_extent
+from captum_softcam.data._disk.files import ENDINGS
+from captum_softcam.data._pixels.greys import spread
+from captum_softcam.data._pixels.images import Reading, orientation_of, read_image, upright, warn_of_own_range
+from captum_softcam.data._pixels.masks import MaskFiles, MaskValues, region_of, values_of, warn_of_extent
 
 __all__ = ["CHANNELS", "Channels", "described", "image_of", "is_coloured", "is_file", "is_picture", "mask_of"]
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from captum_softcam._names import quoted, reason, shown
-from captum_softcam.data.files import DICOM_ENDINGS, NIFTI_ENDINGS, existing_file
-from captum_softcam.data.greys import check_pixels, own_range, spread
+from captum_softcam.data._disk.files import DICOM_ENDINGS, NIFTI_ENDINGS, existing_file
+from captum_softcam.data._pixels.greys import check_pixels, own_range, spread
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image

@@ -11,7 +11,7 @@ from typing import Any
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from captum_softcam._names import listed, quoted
-from captum_softcam.data.arrays import described, is_coloured, is_file, is_picture
+from captum_softcam.data._items.arrays import described, is_coloured, is_file, is_picture
 
 __all__ = [
     "Fields",

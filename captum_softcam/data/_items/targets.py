@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from captum_softcam._names import quoted
-from captum_softcam.data.arrays import described
+from captum_softcam.data._items.arrays import described
 from captum_softcam.data.samples import UNKNOWN, class_number, class_numbers
 
 __all__ = ["ClassNames", "Labels", "are_vectors", "plain"]

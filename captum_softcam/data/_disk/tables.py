@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from captum_softcam._names import quoted, reason, shown
-from captum_softcam.data.files import existing_file
+from captum_softcam.data._disk.files import existing_file
 
 __all__ = ["Line", "Row", "finite_number", "label_in", "number_in", "read_lines", "read_table"]
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from captum_softcam._names import quoted
-from captum_softcam.data.images import exif_hint, quarter_turn, upright
+from captum_softcam.data._pixels.images import exif_hint, quarter_turn, upright
 
 __all__ = ["Box", "box_mask", "polygon_mask"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from captum_softcam._names import listed, shown
-from captum_softcam.data.files import folded, list_images, without_ending
+from captum_softcam.data._disk.files import folded, list_images, without_ending
 
 __all__ = ["Pictures", "list_pictures", "masks_beside", "pair_masks"]
 

@@ -1,0 +1,1 @@
+"""Find image, label and mask in what a data set of the user's yields."""

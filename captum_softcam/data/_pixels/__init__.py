@@ -1,0 +1,1 @@
+"""Turn files into pictures, masks and volumes, and annotations into masks."""
