@@ -17,6 +17,7 @@ from captum_softcam._fit import Fit
 from captum_softcam._names import closest, listed, quoted
 from captum_softcam.data._items.arrays import CHANNELS, Channels, described, image_of, mask_of
 from captum_softcam.data._items.items import (
+    NAMES,
     Fields,
     Key,
     column,
@@ -35,6 +36,7 @@ from captum_softcam.data.samples import NamedSamples, Sample, check_size, groups
 __all__ = ["Samples"]
 
 _SIGNAL = 2  # dimensions, with channels
+_COLUMNS = 4  # images, labels, masks and names
 _PICTURES, _COLOURS = 4, 4  # dimensions of a batch of pictures; most channels that they have
 
 
@@ -114,7 +116,13 @@ class Samples(NamedSamples, ABC):
             >>> samples[1].image.shape, samples[1].target, samples[1].identifier
             (torch.Size([3, 8, 8]), 1, '000001')
         """
-        _check(dataset, channels, size)
+        _check(dataset)
+        if not len(dataset):
+            raise ValueError("the data set has no items; pass one that is not empty.")
+        if channels is not None and channels not in CHANNELS:
+            raise ValueError(f"channels {quoted(channels)} is unknown. {closest(str(channels), CHANNELS)}")
+        if size is not None:
+            check_size(size)
         parts = {"image": image, "mask": mask, "label": label, "identifier": identifier}
         first, fields = read_item(dataset, 0), None
         if not isinstance(first, Sample):
@@ -243,12 +251,13 @@ def _parts(mask: Any, image: Tensor, labels: Labels, target: int, place: str) ->
     return []
 
 
-def _check(dataset: Any, channels: str | None, size: int | None) -> None:
-    """Raise TypeError or ValueError for what is no data set, and for arguments that are out of range."""
+def _check(dataset: Any) -> None:
+    """Raise TypeError or ValueError for what is no data set, with the way to one."""
+    _refuse_columns(dataset)
     reader = "pass what reads it, such as ImageFolderSamples(folder) or torchvision.datasets.ImageFolder(folder)"
     ways_out: dict[type, str] = {
         DataLoader: "pass loader.dataset, because samples are read one by one",
-        Mapping: "pass one of its parts, such as dataset['test']",
+        Mapping: f"pass one of its parts, such as dataset[{quoted(_part_of(dataset))}]",
         str: reader,
         PathLike: reader,
     }
@@ -258,8 +267,7 @@ def _check(dataset: Any, channels: str | None, size: int | None) -> None:
     if hasattr(dataset, "iloc"):
         raise TypeError("samples are made of the rows of a table; pass table.to_dict('records').")
     try:
-        length = len(dataset)
-        known = callable(dataset.__getitem__) and not isinstance(dataset, IterableDataset)
+        known = len(dataset) >= 0 and callable(dataset.__getitem__) and not isinstance(dataset, IterableDataset)
     except (AttributeError, TypeError, NotImplementedError):
         known = False
     if not known:
@@ -267,18 +275,29 @@ def _check(dataset: Any, channels: str | None, size: int | None) -> None:
             f"samples are made of a data set with a length and an index; got {_shortly(dataset)}: if it can be read only in "
             "turn, pass list(itertools.islice(dataset, 100))."
         )
-    if not length:
-        raise ValueError("the data set has no items; pass one that is not empty.")
-    shapes = [tuple(getattr(part, "shape", ())) for part in dataset] if isinstance(dataset, tuple) else []
-    if len(set(map(len, shapes))) > 1 and len({shape[:1] for shape in shapes}) == 1:
+
+
+def _part_of(dataset: Any) -> object:
+    """Return the key of a dict of splits that is likely to be compared on."""
+    keys = list(dataset) if isinstance(dataset, Mapping) else []
+    return "test" if "test" in keys or not keys else keys[-1]
+
+
+def _refuse_columns(dataset: Any) -> None:
+    """Raise ValueError for all images and all labels in place of pairs of an image and its label."""
+    named = isinstance(dataset, Mapping)
+    columns = list(dataset.values()) if named else dataset
+    few = isinstance(columns, (list, tuple)) and len(columns) <= _COLUMNS
+    shapes = [tuple(getattr(part, "shape", ())) for part in columns] if few else []
+    ranks, lengths = {len(shape) for shape in shapes}, {shape[:1] for shape in shapes}
+    # not a list of pictures of which some are grey, (H, W, 3) and (H, W)
+    shaped = len(lengths) == 1 and len(ranks) > 1 and (min(ranks) == 1 or max(ranks) - min(ranks) > 1)
+    if shaped or (named and any(str(key).lower() in NAMES["image"] for key in dataset)):
+        columns_of = "*dataset.values()" if named else "*dataset"
         raise ValueError(
-            f"the data set is {described(dataset)}; pass torch.utils.data.TensorDataset(*dataset), or "
-            "list(zip(*dataset)) of arrays."
+            f"the data set is {described(dataset)}, all images and then all labels; pass list(zip({columns_of})), an image "
+            "and its label each."
         )
-    if channels is not None and channels not in CHANNELS:
-        raise ValueError(f"channels {quoted(channels)} is unknown. {closest(str(channels), CHANNELS)}")
-    if size is not None:
-        check_size(size)
 
 
 def _shortly(dataset: object) -> str:

@@ -45,8 +45,7 @@ class ImageFolderSamples(MaskedImages):
         PermissionError: if a folder may not be read.
         ValueError: if a folder's name is not a class or that of several, two folders are one class, the folders are splits
             (``train``, ``test``), an image has two candidates for a mask or a mask two for an image, or no image has a mask.
-            Reading a sample raises it for an unreadable image or mask, and for a mask that has another size than its image;
-            no image is skipped.
+            Reading a sample raises it for an unreadable image or mask, and for a mask that has another size than its image.
 
     Example::
 

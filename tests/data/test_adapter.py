@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -121,6 +122,18 @@ def test_a_signal_has_a_mask():
     for each in (mask, mask[None], mask.numpy()):
         (sample,) = Samples.of([{"signal": torch.randn(2, 64), "label": 1, "mask": each}])
         assert torch.equal(sample.mask, mask[None])
+
+
+def test_what_may_be_a_mask_is_not_dropped_in_silence():
+    mask = torch.arange(64) > 50
+    with pytest.warns(UserWarning, match=r"part 2 of the items is not used, a tensor \(64,\) of bool; pass mask=2"):
+        assert Samples.of([(torch.randn(2, 64), 1, mask)], label=1)[0].mask is None
+    assert Samples.of([(torch.randn(2, 64), 1, mask)], label=1, mask=2)[0].mask.sum() == 13
+    two = torch.zeros(2, 6, 8)
+    two[0, 1, 1] = 1
+    with pytest.raises(ValueError, match="unite its masks, or pass multilabel=True"):
+        Samples.of([(picture(), 1, two)])
+    assert Samples.of([(picture(), [1, 2], two)], multilabel=True)[0].mask.sum() == 1
 
 
 def test_a_later_mask_is_found_where_the_first_one_is_none():
@@ -253,7 +266,11 @@ def test_a_signal_keeps_its_values():
     ("transform", "words"),
     [
         (v2.Compose([SCALED, v2.Normalize([0.5] * 3, [0.5] * 3)]), "take Normalize out of the data set's transforms"),
-        (v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32)]), r"divide by 255, .* ToDtype\(torch.float32, scale=True\)"),
+        (
+            v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32)]),
+            r"divide bytes by 255, .*ToDtype\(.*scale=True\)",
+        ),
+        (v2.Compose([SCALED, lambda image: image * 90]), r"Reading\(window=\(low, high\)\)"),
         (v2.Compose([SCALED, lambda image: image * 4000]), r"Reading\(window=\(low, high\)\)"),
         (v2.Compose([SCALED, lambda image: image * torch.nan]), "not finite"),
     ],
@@ -334,6 +351,7 @@ def test_an_item_unlike_the_first_is_named(dataset, words):
         ((7, 1), "expected an image, or its key or position as image="),
         (((picture(), picture(1)), 1), "beside its image; pass mask=(0, 1) if that is the mask"),
         ((torch.rand(3, 6, 8), torch.rand(3, 6, 8), 1), "beside its image; pass mask=1 if that is the mask"),
+        ((picture(), 1, "a.png"), "has the file 'a.png' beside its image; pass mask=2 if it is the mask, or identifier=2"),
         ({"a": 1}, "is a dict with the keys a; expected an image"),
         ((torch.rand(2, 3, 8, 8), torch.tensor([0, 1])), "a batch of 2; pass a data set of single images"),
     ],
@@ -345,6 +363,7 @@ def test_a_first_item_of_two_meanings_is_refused(item, words):
 
 
 def test_parts_can_be_named():
+    assert Samples.of([(picture(), 1, "a.png")], identifier=2)[0].identifier == "a.png"
     assert Samples.of([(picture(), 1, 7)], label=2)[0].target == 7
     assert Samples.of([(picture(), (1, 7, region()))], label=(1, 0), mask=(1, 2))[0].target == 1
     assert Samples.of([{"image": picture(), "age": 3}], label="age")[0].target == 3
@@ -369,7 +388,11 @@ class Stream(IterableDataset):
         (iter([1]), TypeError, "got a list_iterator"),
         ({"train": [], "test": []}, TypeError, "a dict with the keys train, test: pass one of its parts"),
         ("images", TypeError, "got 'images': pass what reads it"),
-        ((torch.rand(5, 3, 8, 8), torch.arange(5)), ValueError, r"pass torch.utils.data.TensorDataset\(\*dataset\)"),
+        ({"train": [], "valid": []}, TypeError, r"pass one of its parts, such as dataset\['valid'\]"),
+        ((torch.rand(5, 3, 8, 8), torch.arange(5)), ValueError, r"pass list\(zip\(\*dataset\)\)"),
+        ([np.zeros((5, 8, 8)), np.zeros(5)], ValueError, r"pass list\(zip\(\*dataset\)\)"),
+        ({"image": [picture()], "label": [0]}, ValueError, r"pass list\(zip\(\*dataset.values\(\)\)\)"),
+        ({"x": torch.rand(5, 3, 8, 8), "y": torch.arange(5)}, ValueError, r"pass list\(zip\(\*dataset.values\(\)\)\)"),
         (pd.DataFrame({"image": ["a.png"], "label": [0]}), TypeError, r"pass table.to_dict\('records'\)"),
         ([], ValueError, "has no items"),
     ],
@@ -377,6 +400,12 @@ class Stream(IterableDataset):
 def test_what_is_no_data_set(dataset, kind, words):
     with pytest.raises(kind, match=words):
         Samples.of(dataset)
+
+
+def test_columns_become_items_as_the_message_says():
+    dataset = {"image": torch.rand(2, 3, 8, 8), "label": torch.tensor([1, 0])}
+    assert [sample.target for sample in Samples.of(list(zip(*dataset.values(), strict=True)))] == [1, 0]
+    assert len(Samples.of([np.zeros((8, 8, 3)), np.zeros((8, 8))])) == 2  # pictures, one of them grey
 
 
 def test_samples_stay_samples():
@@ -491,6 +520,14 @@ def test_each_class_has_its_mask():
     assert Samples.of([(picture(), torch.tensor([0, 1]), region())], multilabel=True)[0].mask.any()
 
 
+def test_classes_of_boxes_are_lists():
+    """As torchvision's detection models have them: vectors of ones are twice the class 1, not the classes 0 and 1."""
+    target = {"boxes": torch.ones(2, 4), "labels": torch.tensor([1, 1]), "masks": np.stack([region(), region(3, 3)])}
+    (sample,) = Samples.of([(picture(), target)], multilabel=True)
+    assert (sample.target, sample.labels) == (1, (1,))
+    assert sample.mask.sum() == 2
+
+
 def test_no_image_shows_a_class():
     with pytest.raises(ValueError, match="no image of the data set shows a class"):
         Samples.of([(picture(), [0, 0])], multilabel=True)
@@ -597,6 +634,18 @@ def test_a_comparison_takes_them():
     assert explain_sample(make_model(), samples[1], methods).maps.keys() == set(methods)
 
 
+def test_a_sample_without_a_class_is_explained_by_the_prediction():
+    (sample,), model = Samples.of([torch.rand(3, 16, 24)]), make_model()
+    with pytest.raises(ValueError, match="explain='predicted'"):
+        explain_sample(model, sample, ["grad_cam"])
+    example = explain_sample(model, sample, ["grad_cam"], explain="predicted")
+    assert example.target == model(sample.image[None]).argmax()
+    expected = explain_sample(model, replace(sample, target=example.target), ["grad_cam"])
+    assert torch.equal(example.maps["grad_cam"], expected.maps["grad_cam"])
+    with pytest.raises(ValueError, match="explain is 'predictd'"):
+        explain_sample(model, sample, explain="predictd")
+
+
 def test_classifiers_are_measured_on_them():
     classifier = Classifier("net", PooledNet().eval(), CLASSES, 16, (0, 0, 0), (1, 1, 1), scores="sigmoid")
     images = torch.rand(3, 3, 16, 16)
@@ -604,9 +653,18 @@ def test_classifiers_are_measured_on_them():
     with pytest.warns(UserWarning, match="make no sample"):
         samples = Samples.of(TensorDataset(images, torch.tensor(LABELS)), multilabel=True)
     assert class_performance(classifier, samples)["shown"][:4].tolist() == [1, 1, 2, 0]
+    sizes = [(torch.rand(3, side, side), [1, 0, 0, 0]) for side in (16, 16, 8)]
+    for measure, several in ((accuracy, False), (class_performance, True)):
+        with pytest.warns(UserWarning, match=r"1 of 3 samples could not be read: 000002.* \(8, 8\) pixels, the first"):
+            measure(classifier, Samples.of(sizes, multilabel=several))
+        with pytest.raises(ValueError, match=r"2 of 3 samples do not fit the first one"):
+            measure(classifier, Samples.of(sizes[::-1], multilabel=several))
+    for measure in (accuracy, class_performance):
+        with pytest.raises(TypeError, match=r"the classifier is a PooledNet; pass captum_softcam.softcam.Classifier\("):
+            measure(classifier.model, samples)
 
 
-@pytest.mark.parametrize("dataset", [FakeData(2, (3, 8, 8), 2), DataLoader(FakeData(2)), Stream()])
+@pytest.mark.parametrize("dataset", [FakeData(2, (3, 8, 8), 2), DataLoader(FakeData(2)), Stream(), {"test": []}])
 def test_what_is_not_adapted_is_told_the_way(dataset):
     classifier = Classifier("net", PooledNet().eval(), CLASSES, 16, (0, 0, 0), (1, 1, 1), scores="sigmoid")
     for measure in (accuracy, class_performance):
@@ -614,3 +672,5 @@ def test_what_is_not_adapted_is_told_the_way(dataset):
             measure(classifier, dataset)
     with pytest.raises(TypeError, match=r"Samples\.of\("):
         compare_methods(make_model(), dataset, ["soft_cam"], ["deletion"])
+    with pytest.raises(TypeError, match=r"the model is a Classifier; expected a torch.nn.Module"):
+        compare_methods(classifier, [], ["soft_cam"], ["deletion"])

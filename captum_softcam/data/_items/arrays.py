@@ -120,7 +120,11 @@ def mask_of(
     if size == found.values.shape[::-1] != found.values.shape and _orientation(source) >= _QUARTER_TURN:
         found = found._replace(values=upright(found.values, _orientation(source)))
     if found.values.shape != size:
-        raise ValueError(f"{place} has {described(value)} as its mask, and an image of {size}; both must have one size.")
+        several = found.values.ndim > len(size) and found.values.shape[1:] == size
+        cure = "; unite its masks, or pass multilabel=True if each belongs to an element of the label" if several else ""
+        raise ValueError(
+            f"{place} has {described(value)} as its mask, and an image of {size}; both must have one size{cure}."
+        )
     if len(size) == 1:  # rows of a picture, as far as regions are concerned
         found = found._replace(values=found.values[None])
     region = region_of(found, place, reading)
@@ -229,7 +233,10 @@ def _windowed(values: Tensor, low: float, high: float) -> Tensor:
 
 def _way_out(low: float, high: float) -> str:
     if low >= 0 and high <= _BYTE:
-        return "expected [0, 1]: divide by 255, in torchvision by ToDtype(torch.float32, scale=True)"
+        return (
+            "expected [0, 1]: divide bytes by 255, in torchvision by ToDtype(torch.float32, scale=True); for other values, "
+            "pass reading=Reading(window=(low, high)) with the values that become 0 and 1"
+        )
     if low < 0 and high < _BYTE:
         return (
             "expected [0, 1]: take Normalize out of the data set's transforms and pass it as normalize, because maps are "

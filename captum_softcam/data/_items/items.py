@@ -8,12 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from captum_softcam._names import listed, quoted
 from captum_softcam.data._items.arrays import described, is_coloured, is_file, is_picture
 
 __all__ = [
+    "NAMES",
     "Fields",
     "Key",
     "column",
@@ -29,7 +32,7 @@ __all__ = [
 Key = str | int | tuple[str | int, ...]
 Path = tuple[str | int, ...]
 
-_NAMES = {
+NAMES = {
     "image": ("image", "img", "pixel_values", "picture", "photo", "scan", "volume", "signal"),
     "mask": ("mask", "masks", "seg", "segmentation", "segmentation_mask"),
     "label": ("label", "labels", "target", "targets", "class", "category", "cls"),
@@ -95,7 +98,11 @@ def find_fields(item: Any, named: Mapping[str, Key | None], dataset: Any) -> Fie
     for role in ("image", "mask", "label"):
         free = {path: value for path, value in free.items() if path not in found.values()}
         if role not in found:
-            paths = _by_name(free, role) or _by_feature(free, role, features_of(dataset)) or _by_place(free, role)
+            paths = (
+                _by_name(free, role)
+                or _by_feature(free, role, features_of(dataset))
+                or _by_place(free, role, field(item, found.get("image"), 0))
+            )
             found[role] = _only(paths, role, item) if role == "image" or found["image"] is not None else None
     image, label = found["image"], found["label"]
     if image is None:
@@ -107,6 +114,13 @@ def find_fields(item: Any, named: Mapping[str, Key | None], dataset: Any) -> Fie
     if label is None and keys:
         warnings.warn(
             f"no class is known, because none of the keys {listed(keys)} has its name; pass one of them as label=.",
+            stacklevel=3,
+        )
+    unused = [path for path, value in free.items() if path != found["mask"] and not _key(path) and _has_values(value)]
+    if unused:
+        warnings.warn(
+            f"part {_as_key(unused[0])} of the items is not used, {described(free[unused[0]])}; pass "
+            f"mask={_as_key(unused[0])} if it is the mask.",
             stacklevel=3,
         )
     if found["mask"] is None and "boxes" in keys:
@@ -126,6 +140,10 @@ def _leaves(item: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
             yield from _leaves(part, (*path, position))
     else:
         yield path, item
+
+
+def _has_values(value: object) -> bool:
+    return isinstance(value, (np.ndarray, Tensor)) and value.ndim > 0
 
 
 def _is_region(value: object) -> bool:
@@ -152,13 +170,13 @@ def _named(item: Any, leaves: Mapping[Path, Any], role: str, key: Key) -> Path:
 
 
 def _by_name(free: Mapping[Path, Any], role: str) -> list[Path]:
-    fitting = [path for path in free if str(_key(path)).lower() in _NAMES[role]]
+    fitting = [path for path in free if str(_key(path)).lower() in NAMES[role]]
     if role != "mask":
         return fitting if role == "image" else [path for path in fitting if not _is_region(free[path])]
     fitting = fitting or [path for path in free if _key(path) == "annotation" and _is_region(free[path])]
     if fitting:
         return fitting
-    labels = [path for path in free if str(_key(path)).lower() in _NAMES["label"] and _is_region(free[path])]
+    labels = [path for path in free if str(_key(path)).lower() in NAMES["label"] and _is_region(free[path])]
     for path in labels[:1]:  # MONAI calls masks so
         warnings.warn(
             f"{quoted(path[-1])} holds masks by their shape, and not classes; pass mask={quoted(path[-1])} to say so.",
@@ -172,7 +190,7 @@ def _by_feature(free: Mapping[Path, Any], role: str, features: Mapping[str, Any]
     return [path for path in free if wanted == type(features.get(str(_key(path)))).__name__]
 
 
-def _by_place(free: Mapping[Path, Any], role: str) -> list[Path]:
+def _by_place(free: Mapping[Path, Any], role: str, image: Any) -> list[Path]:
     placed = [path for path in free if not _key(path)]
     regions = [path for path in placed if _is_region(free[path])]
     if role == "image":
@@ -183,6 +201,12 @@ def _by_place(free: Mapping[Path, Any], role: str) -> list[Path]:
             raise ValueError(
                 f"{place_of(0)} has {described(free[coloured[0]])} beside its image; pass mask={_as_key(coloured[0])} if "
                 "that is the mask, or leave it out of the items."
+            )
+        names = [] if is_file(image) else [path for path in regions if is_file(free[path])]
+        if names:  # most likely that of the image, which would be its own mask
+            raise ValueError(
+                f"{place_of(0)} has the file {quoted(free[names[0]])} beside its image; pass mask={_as_key(names[0])} if it "
+                f"is the mask, or identifier={_as_key(names[0])} if it is the name of the image."
             )
         return regions
     labels = [path for path in placed if path not in regions]
@@ -291,7 +315,10 @@ def names_of_classes(dataset: Any, label: Path | None) -> tuple[str, ...] | None
 
 
 def lists_classes(dataset: Any, label: Path | None) -> bool:
-    """Check whether a data set of Hugging Face says that a label is a list of classes."""
+    """Check whether a label is a list of classes: a data set of Hugging Face says so, or there is a box for each of them."""
+    around = field(read_item(dataset, 0), (label or ())[:-1], 0)
+    if isinstance(around, Mapping) and "boxes" in around:
+        return True
     return hasattr(getattr(_type_of(dataset, label), "feature", None), "names")
 
 
