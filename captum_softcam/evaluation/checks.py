@@ -30,6 +30,7 @@ from captum_softcam.softcam import SoftCamModel
 
 __all__ = [
     "check_choices",
+    "check_explain",
     "check_layer",
     "check_model",
     "check_scores",
@@ -122,7 +123,11 @@ def find_metrics(metrics: Sequence[str | Metric]) -> list[Metric]:
 
 
 def check_model(model: nn.Module) -> None:
-    """Raise ValueError if a module whose output depends on the mode is in train mode."""
+    """Raise ValueError if a module whose output depends on the mode is in train mode, TypeError if it is no module."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"the model is a {type(model).__name__}; expected a torch.nn.Module, of a Classifier its model and normalize."
+        )
     parts = [(name or type(model).__name__, module) for name, module in model.named_modules()]
     training = [name for name, module in parts if module.training and depends_on_mode(module)]
     if training:
@@ -156,12 +161,17 @@ def check_scores(
     return outputs
 
 
-def check_choices(explain: str, batch_size: int, examples: int, seed: int) -> None:
-    """Raise ValueError if ``explain`` is unknown or a number is out of range."""
+def check_explain(explain: str) -> None:
+    """Raise ValueError if the class to explain is named by an unknown word."""
     if explain not in _EXPLAINED:
         raise ValueError(
             f"explain is {quoted(explain)}; expected 'true', the class of each sample, or 'predicted', that of the model."
         )
+
+
+def check_choices(explain: str, batch_size: int, examples: int, seed: int) -> None:
+    """Raise ValueError if ``explain`` is unknown or a number is out of range."""
+    check_explain(explain)
     for name, value, least in (("batch_size", batch_size, 1), ("examples", examples, 0), ("seed", seed, 0)):
         # Integral includes NumPy's integers, but also bool, whose True would pass as 1.
         if isinstance(value, bool) or not isinstance(value, Integral) or value < least:

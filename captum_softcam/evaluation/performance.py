@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from captum_softcam._names import listed, quoted, shown
 from captum_softcam._scores import Scores, as_scores, class_logits, score_table
 from captum_softcam.data import Sample, SampleSequence
 from captum_softcam.data.samples import UNKNOWN, group_of, groups_of
 from captum_softcam.evaluation.costs import device_of
-from captum_softcam.evaluation.reader import SampleReader, Unreadable, count_samples, refuse_nothing, warn_of_unreadable
+from captum_softcam.evaluation.reader import SampleReader, Unreadable, count_samples, refuse_misfits, warn_of_unreadable
 from captum_softcam.evaluation.result import Judged
 from captum_softcam.evaluation.statistics import ranking_intervals
 from captum_softcam.softcam.scores import log_odds
@@ -28,13 +28,22 @@ from captum_softcam.softcam.scores import log_odds
 if TYPE_CHECKING:
     from captum_softcam.softcam import Classifier
 
-__all__ = ["PERFORMANCE", "class_performance", "judge", "performance_table"]
+__all__ = ["PERFORMANCE", "check_classifier", "class_performance", "judge", "performance_table"]
 
 _VALUES = ("auc", "auc_low", "auc_high", "average_precision", "average_precision_low", "average_precision_high")
 PERFORMANCE = ("class", "shown", "absent", *_VALUES)
 """Columns of a table of performance."""
 
 _MEAN = "mean"
+
+
+def check_classifier(classifier: object) -> None:
+    """Raise TypeError for a model alone, whose normalisation and kind of scores are not known."""
+    if isinstance(classifier, nn.Module):
+        raise TypeError(
+            f"the classifier is a {type(classifier).__name__}; pass captum_softcam.softcam.Classifier(name, model, classes, "
+            "image_size), with the mean and std that the model was trained with."
+        )
 
 
 def judge(samples: Sequence[Sample], outputs: Tensor, scores: Scores) -> list[Judged | None]:
@@ -146,7 +155,8 @@ def class_performance(
         NaN.
 
     Raises:
-        TypeError: if the samples have no length or index, or are not ``Sample`` objects.
+        TypeError: if the samples have no length or index or are not ``Sample`` objects, or a model is passed without what a
+            ``Classifier`` knows.
         ValueError: if there are no samples or none can be read, a sample of several classes has no ``labels``, the model
             does not have a class, or it does not return outputs (N, K).
 
@@ -159,11 +169,12 @@ def class_performance(
     """
     if not count_samples(samples):
         raise ValueError("there are no samples to predict; pass at least one.")
+    check_classifier(classifier)
     device, found = device_of(classifier.model), {}
     # Known groups spare reading an image again for each of its classes.
     groups = groups_of(samples) or list(map(str, range(len(samples))))
     first = sorted({name: index for index, name in reversed([*enumerate(groups)])}.values())
-    reader, unreadable = SampleReader(samples, strict), list[Unreadable]()
+    reader, unreadable = SampleReader.opened(samples, strict=strict)[0], list[Unreadable]()
     for start in range(0, len(first), batch_size):
         batch = reader.readable(first[start : start + batch_size], unreadable)
         if not batch:
@@ -180,8 +191,7 @@ def class_performance(
                     "classes of the image as labels, or measure the accuracy of its one class."
                 )
             found[group_of(sample)] = judged
-    if not found:
-        refuse_nothing(unreadable)
+    refuse_misfits(len(found), unreadable)
     warn_of_unreadable({each.identifier: each.error for each in unreadable}, len(first), stacklevel=4)  # with no_grad
     names = classifier.classes if len(classifier.classes) == len(next(iter(found.values())).scores) else None
     return performance_table(found.values(), names)

@@ -16,6 +16,7 @@ __all__ = [
     "Unreadable",
     "checked",
     "count_samples",
+    "refuse_misfits",
     "refuse_nothing",
     "unreadable_in_words",
     "warn_of_unreadable",
@@ -106,10 +107,10 @@ class SampleReader:
 
 
 def count_samples(samples: SampleSequence) -> int:
-    """Return the number of samples; TypeError unless they have a length and an index."""
-    if not (hasattr(samples, "__len__") and hasattr(samples, "__getitem__")):
+    """Return the number of samples; TypeError unless they have a length and an index that counts from 0."""
+    if isinstance(samples, Mapping) or not (hasattr(samples, "__len__") and hasattr(samples, "__getitem__")):
         raise TypeError(
-            f"samples are a {type(samples).__name__}, without a length or an index; pass a list of Sample, or "
+            f"samples are a {type(samples).__name__}, not a sequence; pass a list of Sample, or "
             "Samples.of(dataset), of a DataLoader Samples.of(loader.dataset)."
         )
     return len(samples)
@@ -162,6 +163,13 @@ def _check_image(sample: Sample, shape: tuple[int, ...]) -> None:
         raise ValueError(
             f"sample '{name}' has {found[0]} channels, another one {shape[0]}; convert all images to the same number."
         )
+
+
+def refuse_misfits(fitting: int, unreadable: Sequence[Unreadable]) -> None:
+    """Raise ValueError if more samples differ from the first one in size than are like it: a mistake, not a broken file."""
+    misfits = [each for each in unreadable if each.misfit]
+    if len(misfits) > fitting:
+        raise ValueError(f"{len(misfits)} of {fitting + len(misfits)} samples do not fit the first one: {misfits[0].error}")
 
 
 def refuse_nothing(failed: Sequence[Unreadable]) -> NoReturn:

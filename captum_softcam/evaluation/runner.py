@@ -28,6 +28,7 @@ from captum_softcam.evaluation.batch import BatchScorer, make_batch, with_bool_m
 from captum_softcam.evaluation.checkpoint import Checkpoint, find_again, is_complete, refuse_duplicate, refuse_other
 from captum_softcam.evaluation.checks import (
     check_choices,
+    check_explain,
     check_layer,
     check_model,
     check_scores,
@@ -43,11 +44,13 @@ from captum_softcam.evaluation.costs import device_of
 from captum_softcam.evaluation.engine import Engine, LocalEngine
 from captum_softcam.evaluation.example import Example
 from captum_softcam.evaluation.one_logit import with_both_classes
+from captum_softcam.evaluation.performance import check_classifier
 from captum_softcam.evaluation.reader import (
     SampleReader,
     Unreadable,
     checked,
     count_samples,
+    refuse_misfits,
     refuse_nothing,
     warn_of_unreadable,
 )
@@ -280,7 +283,7 @@ class _Run:
             keep(result)
             results.append(result)
             unreadable += result.unreadable
-            _refuse_misfits(results, unreadable)
+            refuse_misfits(sum(len(each.indices) for each in results), unreadable)
         if not any(result.indices for result in results):
             refuse_nothing(unreadable)
         unreadable.sort(key=lambda each: each.index)
@@ -366,14 +369,6 @@ def _refuse_nothing_but_failures(result: BatchResult, scorer: BatchScorer) -> No
         raise ValueError(f"every method failed on the first batch; {failed[0].method} with {failed[0].error}")
 
 
-def _refuse_misfits(results: Sequence[BatchResult], unreadable: Sequence[Unreadable]) -> None:
-    """Raise ValueError if more samples differ from the first one in size than are like it: a mistake, not a broken file."""
-    misfits = [each for each in unreadable if each.misfit]
-    scored = sum(len(result.indices) for result in results) if misfits else 0
-    if len(misfits) > scored:
-        raise ValueError(f"{len(misfits)} of {scored + len(misfits)} samples do not fit the first one: {misfits[0].error}")
-
-
 def _as_it_is(images: Tensor) -> Tensor:
     return images
 
@@ -385,9 +380,10 @@ def explain_sample(
     *,
     layer: str | None = None,
     normalize: Callable[[Tensor], Tensor] | None = None,
+    explain: Literal["true", "predicted"] = "true",
     scores: Scores = "softmax",
 ) -> Example:
-    """Compute the maps of one sample for its own class by every method, without any metric.
+    """Compute the maps of one sample for one class by every method, without any metric.
 
     A flat map, of which all values are equal, is warned of, with the reason and the layer to use instead.
 
@@ -401,6 +397,7 @@ def explain_sample(
         layer (str): layer of layer methods; SoftCAM always uses the evidence. Default: the one that
             :func:`~captum_softcam.attr.suggest_layers` recommends (the backbone of a SoftCAM model)
         normalize (callable): turns images in [0, 1] into inputs of the model. Default: the images themselves
+        explain (str): the class to explain, that of the sample (``"true"``) or the ``"predicted"`` one. Default: ``"true"``
         scores (str or callable): what the outputs of the model mean, as for :func:`compare_methods`. Default: ``"softmax"``
 
     Returns:
@@ -415,8 +412,9 @@ def explain_sample(
     """
     check_model(model)
     check_kind(scores)
+    check_explain(explain)
     sample = checked(sample, "the sample")
-    batch, _ = make_batch(model, [sample], tuple(sample.image.shape[1:]), normalize or _as_it_is, "true", scores=scores)
+    batch, _ = make_batch(model, [sample], tuple(sample.image.shape[1:]), normalize or _as_it_is, explain, scores=scores)
     layer = check_layer(model, layer, batch.images)
     explainers = find_methods(default_methods(model) if methods is None else methods, layer, model)
     seeds = [name_seed(sample.identifier)]
@@ -425,7 +423,7 @@ def explain_sample(
     warn_of_flat_maps(model, batch.images, maps, explainers)
     return Example(
         with_bool_mask(sample, batch.masks[0]),
-        sample.target,
+        int(batch.targets[0]),
         {name: attribution[0].float().cpu() for name, attribution in maps.items()},
         probabilities=batch.probabilities[0].cpu(),
         scores=kind_in_words(scores),
@@ -453,14 +451,16 @@ def accuracy(
         tuple of float: accuracy, lower and upper end of its interval, in [0, 1].
 
     Raises:
-        TypeError: if the samples have no length or index, or are not ``Sample`` objects.
+        TypeError: if the samples have no length or index or are not ``Sample`` objects, or a model is passed without what a
+            ``Classifier`` knows.
         ValueError: if there are no samples or none can be read, a sample has no class, the model does not return outputs
             (N, K), or it returns a single value that is no logit (``classifier.scores`` is ``"identity"``).
     """
     if not count_samples(samples):
         raise ValueError("there are no samples to predict; pass at least one.")
+    check_classifier(classifier)
     correct, device = 0, device_of(classifier.model)
-    reader, unreadable = SampleReader(samples, strict), list[Unreadable]()
+    reader, unreadable = SampleReader.opened(samples, strict=strict)[0], list[Unreadable]()
     for start in range(0, len(samples), batch_size):
         batch = reader.readable(range(start, min(start + batch_size, len(samples))), unreadable)
         if not batch:
@@ -480,8 +480,7 @@ def accuracy(
         labels = torch.tensor([sample.target for sample in batch], device=predicted.device)
         correct += int((predicted == labels).sum())
     count = len(samples) - len(unreadable)
-    if not count:
-        refuse_nothing(unreadable)
+    refuse_misfits(count, unreadable)
     warn_of_unreadable({each.identifier: each.error for each in unreadable}, len(samples), stacklevel=4)  # with no_grad
     # Wilson's, because the normal interval has no width at accuracies of 0 and 1.
     interval = binomtest(correct, count).proportion_ci(method="wilson")

@@ -53,7 +53,7 @@ def test_nobody_to_predict():
 
 
 def test_a_sample_without_a_class_is_refused():
-    unknown = Sample(torch.zeros(3, 1, 1), -1, None, "photo.jpg")
+    unknown = Sample(torch.zeros(3, 4, 4), -1, None, "photo.jpg")
     with pytest.raises(ValueError, match=r"sample 'photo\.jpg' has no class \(target -1\); leave it out"):
         accuracy(classifier(), [*samples(3, 2), unknown])
 
