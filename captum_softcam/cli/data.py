@@ -164,6 +164,6 @@ def load_samples(options: argparse.Namespace, classifier: Classifier, classes: S
     if options.explain == "true" and pictures.names:
         raise ValueError(
             f"--images '{shown(options.images)}' has no class folders, so the classes of the images are not known; sort "
-            "them into CLASS/IMAGE, or explain the predicted class: --explain predicted."
+            "them into CLASS/IMAGE, name a table of them by --labels, or explain the predicted class: --explain predicted."
         )
     return data.UnlabelledImages(options.images, options.masks, size, classes or (), **how)

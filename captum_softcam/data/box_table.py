@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from captum_softcam.data.samples import ImageEntry, MaskedImages, class_number, 
 
 __all__ = ["BoxTableSamples"]
 
+_EDGE = re.compile(r"(?:[xy][_ ]?)?max|max[_ ]?[xy]|[xy][_ ]?2|right|bottom", re.IGNORECASE)
 _MOST_CLASSES = 100_000  # a greater number is a mistake: a label of a billion once took 8.7 GB for the names of all classes
 
 
@@ -60,6 +62,7 @@ class BoxTableSamples(MaskedImages):
         FileNotFoundError: if the folder or the table is missing, or all images are.
         ValueError: if a column is missing, a row cannot be parsed or has an unknown label, an image could be either of two
             files or leaves the folder, a label of an image has rows with and without a box, or the table has no rows.
+            The same for ``box_columns`` whose width or height is called like an edge (``x_max``).
             Without ``classes`` also if the labels are numbers and one of them is negative, not a whole number or 100,000
             and more. Reading a sample raises it for an unreadable image and a box wholly outside.
 
@@ -85,6 +88,7 @@ class BoxTableSamples(MaskedImages):
     ) -> None:
         if len(box_columns) != 4:
             raise ValueError(f"box_columns are left edge, top edge, width and height; got {len(box_columns)} names.")
+        _refuse_edges(box_columns[2:])
         path = Path(table)
         rows = _rows(path, (image_column, label_column, *box_columns))
         given, pictures = class_numbers(classes or ()), NamedImages(Path(images), allow_outside)
@@ -128,11 +132,22 @@ def _rows(path: Path, needed: Sequence[str]) -> list[Row]:
         raise ValueError(
             f"table '{shown(path)}' has no column {listed(map(quoted, missing), 80)} but "
             f"{listed(map(quoted, columns), 80) or 'none'}. "
-            "Pass the names in your table as image_column, label_column and box_columns."
+            "From Python, pass the names in your table as image_column, label_column and box_columns (left edge, top edge, "
+            "width, height)."
         )
     if not rows:
         raise ValueError(f"table '{shown(path)}' has no rows; expected one per box below the header.")
     return rows
+
+
+def _refuse_edges(columns: Sequence[str]) -> None:
+    """Refuse columns called like right and lower edges, as in VinBigData; as widths, they would make wrong boxes."""
+    for column, side in zip(columns, ("width", "height"), strict=True):
+        if _EDGE.fullmatch(column):
+            raise ValueError(
+                f"box_columns has {quoted(column)} as the {side}, which is called like an edge; subtract the opposite edge "
+                "from it first, and pass the column of the difference."
+            )
 
 
 def _classes(labels: set[str], path: Path) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from captum_softcam._fit import Fit
 from captum_softcam._names import shown
 from captum_softcam.data._disk.files import ENDINGS, as_text, list_images, without_ending
-from captum_softcam.data._disk.pairs import Pictures, list_pictures, pair_masks
+from captum_softcam.data._disk.pairs import Pictures, list_pictures, pair_masks, unlike
 from captum_softcam.data._pixels.images import Reading
 from captum_softcam.data._pixels.masks import MaskFiles
 from captum_softcam.data.class_folders import read_class_folders
@@ -138,7 +138,10 @@ def _masks(
     pairs = pair_masks(names, stems, images, root)
     if masks is not None and not pairs:  # a wrong --masks, which would pass as a data set of healthy images
         example = root / (without_ending(names[0]) + expected)
-        raise ValueError(f"mask folder '{shown(root)}' has no mask for any image; expected e.g. '{shown(example)}'.")
+        raise ValueError(
+            f"mask folder '{shown(root)}' has no mask for any image; expected e.g. '{shown(example)}'"
+            f"{unlike(next(iter(stems), None))}."
+        )
     used = {name for each in pairs.values() for name in each}
     others["mask without picture"] = [name for name in stems if name not in used]
     number = len(stems) + (len(pictures.beside) if stems is not pictures.beside else 0)

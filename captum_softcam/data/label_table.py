@@ -12,7 +12,7 @@ from captum_softcam._names import closest, listed, named, quoted, shown
 from captum_softcam.data._disk.files import folded, list_images, without_ending
 from captum_softcam.data._disk.left_out import MISSING, LeftOut
 from captum_softcam.data._disk.named_images import NamedImage, NamedImages
-from captum_softcam.data._disk.pairs import pair_masks
+from captum_softcam.data._disk.pairs import pair_masks, unlike
 from captum_softcam.data._disk.tables import Row, number_in, read_table
 from captum_softcam.data._pixels.images import Reading
 from captum_softcam.data._pixels.masks import MaskFiles
@@ -23,7 +23,7 @@ __all__ = ["LabelRow", "LabelTableSamples", "found_rows", "read_label_table"]
 
 _SHOWN, _ABSENT, _UNCERTAIN = 1.0, 0.0, -1.0
 _WORDS = {"true": _SHOWN, "false": _ABSENT}
-_NONE_SHOWN = "shows none of the classes"
+_NONE_SHOWN, _UNUSED = "shows none of the classes", "mask of no sample"
 _CHOICES = ("undecided", "present", "absent")
 Uncertain = Literal["undecided", "present", "absent"]
 
@@ -47,10 +47,11 @@ class LabelTableSamples(MaskedImages):
     :meth:`every_image` returns them, too.
 
     ``masks/CLASS/NAME.*`` is the mask of the class in the image ``NAME``, found and read as those of
-    :class:`ImageFolderSamples`: several, ``NAME_mask_1.*`` and ``NAME_mask_2.*``, are united. A sample without a mask, or
-    with a black one, has nothing to localise. Names of images are relative to ``images``, with or without their ending, by
-    the rules of the how-to guide on your own data. Images that are not there are left out, with a warning: a part of a data
-    set is enough.
+    :class:`ImageFolderSamples`: several, ``NAME_mask_1.*`` and ``NAME_mask_2.*``, are united. The mask ``masks/NAME.*``, in
+    no folder of a class, is that of the only class that the image shows, as in ISIC; an image of several classes does not
+    use it. A sample without a mask, or with a black one, has nothing to localise. Names of images are relative to
+    ``images``, with or without their ending, by the rules of the how-to guide on your own data. Images that are not there
+    are left out, with a warning: a part of a data set is enough.
 
     Order: the classes alternate, each in the order of the table. Cost: the table and the names of the masks are read at
     construction, and every image is looked up; an image is read when its sample is used.
@@ -59,7 +60,7 @@ class LabelTableSamples(MaskedImages):
         images (path): the folder that the names in the table are relative to; for CheXpert, the one that contains
             ``CheXpert-v1.0-small``.
         table (path): the CSV file, with a header.
-        masks (path): the folder of a folder of masks for each class. Default: no masks
+        masks (path): the folder of masks, or of a folder of masks for each class. Default: no masks
         size (int): side of the samples in pixels. Default: 224
         classes (sequence of str): names of the columns in the order of the model's logits; other columns are not read.
             Default: all columns, in their order, whose cells are 1, 0, -1 or empty, and not all empty
@@ -116,9 +117,10 @@ class LabelTableSamples(MaskedImages):
         for other in others:
             left_out.add(_NONE_SHOWN, other)
         if masks is not None and not any(entry.mask for entry in entries):
-            expected = Path(masks) / names[entries[0].target] / Path(self._rows[0][0].name).with_suffix(".png")
+            expected = Path(masks) / names[entries[0].target] / f"{without_ending(entries[0].group or '')}.png"
             raise ValueError(
-                f"mask folder '{shown(masks)}' has no mask for any image and class; expected e.g. '{shown(expected)}'."
+                f"mask folder '{shown(masks)}' has no mask for any image and class; expected e.g. '{shown(expected)}'"
+                f"{unlike(next(iter(left_out.names.get(_UNUSED, ())), None))}."
             )
         found = Found(len(rows), count, left_out.names)
         super().__init__(entries, names, size, fit, reading, found)
@@ -162,7 +164,8 @@ def read_label_table(
     names = tuple(classes) if classes is not None else tuple(name for name in others if _holds_labels(name, rows))
     if not names:
         raise ValueError(
-            f"table '{shown(path)}' has no column of labels, whose cells are 1, 0, -1 or empty, but {listed(columns, 80)}."
+            f"table '{shown(path)}' has no column of labels, whose cells are 1, 0, -1 or empty, but {listed(columns, 80)}; "
+            "make one column for each class, e.g. by pandas.get_dummies."
         )
     found = [_label_row(row, image_column, names, uncertain) for row in rows]
     if not any(row.labels for row in found):
@@ -205,7 +208,7 @@ def _holds_labels(name: str, rows: Sequence[Row]) -> bool:
     if others and 2 * len(others) < len(filled):  # a slip would remove the class, and shift the numbers of all behind it
         raise ValueError(
             f"{others[0].place} has {quoted(others[0].cells[name])} in the column {quoted(name)}, whose other cells are "
-            "labels; correct it, or pass the names of the columns that are classes."
+            "labels; correct it, or pass the names of the columns that are classes (--classes)."
         )
     return bool(filled) and not others
 
@@ -253,6 +256,12 @@ def _masks(
         for picture, masks in pair_masks(list(pictures), stems, images, root).items():
             found[pictures[picture], label] = tuple(root / mask for mask in masks)
             unused -= set(masks)
+    # with two classes, even an uncertain one, nobody can tell whose region it is
+    decided = {image.name: (image.file, *row.labels) for image, row in rows if len(row.labels) == 1 and not row.undecided}
+    alone = {name: (file, label) for name, (file, label) in decided.items() if (file, label) not in found}
+    for picture, masks in pair_masks(list(alone), {mask: without_ending(mask) for mask in unused}, images, root).items():
+        found[alone[picture]] = tuple(root / mask for mask in masks)
+        unused -= set(masks)
     for mask in sorted(unused):
-        left_out.add("mask of no sample", mask)
+        left_out.add(_UNUSED, mask)
     return len(listing.images), found

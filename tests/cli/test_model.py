@@ -252,7 +252,7 @@ class TestCompare:
         sentence = refused("compare", "--model", "nets.py:three", "--size", "32", "--images", "photos", *FAST)
         assert sentence == (
             "--images 'photos' has no class folders, so the classes of the images are not known; sort them into "
-            "CLASS/IMAGE, or explain the predicted class: --explain predicted."
+            "CLASS/IMAGE, name a table of them by --labels, or explain the predicted class: --explain predicted."
         )
 
     @pytest.mark.parametrize("factory", ["in_dict", "one"])

@@ -159,11 +159,17 @@ class TestMessages:
     def test_columns(self, folder, table):
         write(table, "patientId,x,y,w,h,Target\n")
         assert message(ValueError, lambda: BoxTableSamples(folder, table)) == (
-            f"table '{table}' has no column 'width', 'height' but 'patientId', 'x', 'y', 'w', 'h', 'Target'. Pass the "
-            "names in your table as image_column, label_column and box_columns."
+            f"table '{table}' has no column 'width', 'height' but 'patientId', 'x', 'y', 'w', 'h', 'Target'. From Python, "
+            "pass the names in your table as image_column, label_column and box_columns (left edge, top edge, "
+            "width, height)."
         )
         text = message(ValueError, lambda: BoxTableSamples(folder, table, box_columns=["x", "y"]))
         assert text == "box_columns are left edge, top edge, width and height; got 2 names."
+        edges = ["x_min", "y_min", "x_max", "y_max"]
+        assert message(ValueError, lambda: BoxTableSamples(folder, table, box_columns=edges)) == (
+            "box_columns has 'x_max' as the width, which is called like an edge; subtract the opposite edge from it first, "
+            "and pass the column of the difference."
+        )
 
     @pytest.mark.parametrize(
         ("row", "words"),

@@ -295,7 +295,7 @@ class TestMasks:
     def test_two_candidates_are_refused(self, images, masks):
         draw(masks / "cat/y.tif", spot())
         text = message(ValueError, lambda: ImageFolderSamples(images, masks))
-        assert text.startswith(f"image '{images}/cat/y.png' could have the masks cat/y.png, cat/y.tif; keep one of them, or")
+        assert text.startswith(f"image '{images}/cat/y.png' could have the masks cat/y.png, cat/y.tif; keep one of them (or")
 
     @pytest.mark.parametrize("passed", [False, True])
     def test_masks_beside_the_images(self, images, passed):
@@ -405,7 +405,8 @@ class TestMessages:
         draw(tmp_path / "masks/y.png", spot())
         text = message(ValueError, lambda: ImageFolderSamples(images, tmp_path / "masks"))
         assert text == (
-            f"mask folder '{tmp_path}/masks' has no mask for any image; expected e.g. '{tmp_path}/masks/cat/y.png'."
+            f"mask folder '{tmp_path}/masks' has no mask for any image; expected e.g. '{tmp_path}/masks/cat/y.png', "
+            "found 'y.png'."
         )
         text = message(ValueError, lambda: ImageFolderSamples(images, images))
         assert text == f"mask folder '{images}' has no mask for any image; expected e.g. '{images}/cat/y_mask.png'."

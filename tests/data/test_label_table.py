@@ -103,6 +103,21 @@ class TestReading:
         data = LabelTableSamples(folder, table, tmp_path / "masks", SIDE)
         assert same(data[1].mask, block((1, 3, 2, 5), (5, 6, 5, 6)))
 
+    def test_masks_without_folders_of_classes(self, tmp_path):
+        """As ISIC's; they say nothing about which of several classes they show."""
+        for name in "wxyz":
+            draw(tmp_path / f"images/{name}.jpg")
+            mask(tmp_path / f"masks/{name}_segmentation.png", (1, 3, 2, 5))
+        mask(tmp_path / "masks/a/z.png", (5, 6, 5, 6))
+        path = write(tmp_path / "t.csv", "image,a,b\nw,0.0,1.0\nx,1,1\ny,1,-1\nz,1,0\n")
+        data = LabelTableSamples(tmp_path / "images", path, tmp_path / "masks", SIDE)
+        found = {sample.identifier: sample.mask for sample in data}
+        assert [name for name, region in found.items() if region is not None] == ["w/b", "z/a"]
+        assert same(found["w/b"], block((1, 3, 2, 5)))
+        assert same(found["z/a"], block((5, 6, 5, 6))), "that of the class goes first"
+        unused = [f"{name}_segmentation.png" for name in "xyz"]
+        assert data.found.left_out == {"mask of no sample": unused}
+
     def test_names_without_ending_and_with_dots(self, tmp_path):
         draw(tmp_path / "images/1.2.840.png")
         draw(tmp_path / "images/1.2.113.jpg")
@@ -139,14 +154,20 @@ class TestHostile:
         ("text", "words"),
         [
             ("Path,a\n", "has no rows; expected one per image below the header."),
-            ("Path\nx.png\n", "has no column of labels, whose cells are 1, 0, -1 or empty, but Path."),
-            ("Path,a\nx.png,yes\n", "has no column of labels, whose cells are 1, 0, -1 or empty, but Path, a."),
+            (
+                "Path\nx.png\n",
+                "has no column of labels, whose cells are 1, 0, -1 or empty, but Path; make one column for each class",
+            ),
+            (
+                "Path,a\nx.png,yes\n",
+                "has no column of labels, whose cells are 1, 0, -1 or empty, but Path, a; make one column",
+            ),
             ("Path,a\nx.png,0\ny.png,\n", "shows one of the classes 'a'."),
             ("Path,a\nx.png,1\n,1\n", "line 3 of '{}' has nothing in the column 'Path'."),
             (
                 "Path,a\nx.png,1\ny.png,0\nz.png,l\n",
                 "line 4 of '{}' has 'l' in the column 'a', whose other cells are labels; correct it, or pass the names of "
-                "the columns that are classes.",
+                "the columns that are classes (--classes).",
             ),
             (
                 "Path,a\nx.png,1\nx.png,0\n",
@@ -180,6 +201,9 @@ class TestHostile:
         text = refused(lambda: LabelTableSamples(folder, table, tmp_path / "masks"))
         assert text.startswith(f"mask folder '{tmp_path}/masks' has no mask for any image and class; expected e.g. '")
         assert text.endswith("masks/Edema/set/valid/p1/view1.png'.")
+        mask(tmp_path / "masks/edma/x.png")
+        text = refused(lambda: LabelTableSamples(folder, table, tmp_path / "masks"))
+        assert text.endswith("masks/Edema/set/valid/p1/view1.png', found 'edma/x.png'.")
 
     def test_images(self, folder, table):
         assert LabelTableSamples(folder / "set", table)[0].group == "set/valid/p2/view1.jpg"

@@ -82,7 +82,8 @@ class TestOwnFolder:
     )
     def test_two_candidates(self, masks):
         assert message(ValueError, lambda: pairs(["1.png"], masks)) == (
-            f"image 'i/1.png' could have the masks {masks[0]}, {masks[1]}; keep one of them, or number them as NAME_mask_1 "
+            f"image 'i/1.png' could have the masks {masks[0]}, {masks[1]}; keep one of them (or one folder of masks), or "
+            "number them as NAME_mask_1 "
             "and NAME_mask_2 to unite them."
         )
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from captum_softcam._names import listed, shown
 from captum_softcam.data._disk.files import folded, list_images, without_ending
 
-__all__ = ["Pictures", "list_pictures", "masks_beside", "pair_masks"]
+__all__ = ["Pictures", "list_pictures", "masks_beside", "pair_masks", "unlike"]
 
 _MARKED = re.compile(
     # _mask: BUSI, Carvana, LGG MRI; _segmentation: ISIC; _seg: ADE20K; _gt: ACDC, CAMUS; _anno: GlaS
@@ -119,13 +119,18 @@ def pair_masks(pictures: Sequence[str], masks: Mapping[str, str], images: Path, 
         for picture, names in hits.items():
             if len(names) > 1 and not _are_series([masks[name] for name in names], without_ending(picture), form):
                 raise ValueError(
-                    f"image '{shown(images / picture)}' could have the masks {listed(names)}; keep one of them, or number "
-                    "them as NAME_mask_1 and NAME_mask_2 to unite them."
+                    f"image '{shown(images / picture)}' could have the masks {listed(names)}; keep one of them (or "
+                    "one folder of masks), or number them as NAME_mask_1 and NAME_mask_2 to unite them."
                 )
             found[picture] = tuple(sorted(names))
             for name in names:
                 del rest[name]
     return found
+
+
+def unlike(mask: str | None) -> str:
+    """Return how an error goes on that no mask is called as expected, if there is a mask at all."""
+    return "" if mask is None else f", found '{shown(mask)}'"
 
 
 def _owned(
