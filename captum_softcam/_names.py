@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-__all__ = ["LINE", "NAME", "PATH", "closest", "degrading", "listed", "named", "quoted", "reason", "shown"]
+__all__ = ["LINE", "NAME", "PATH", "as_text", "closest", "degrading", "listed", "named", "quoted", "reason", "shown"]
 
 PATH = 160
 """Characters of a path in a message: two of them and a sentence stay below 500."""
@@ -31,6 +31,11 @@ def shown(value: object, most: int = PATH) -> str:
     # Cut before escaping, to spare a huge text the loop, and again after it, because a character may become ten.
     text = _cut(str(value), most)
     return text if text.isprintable() else _cut("".join(map(_escaped, text)), most)
+
+
+def as_text(name: str) -> str:
+    r"""Return a name that UTF-8 can encode: bytes of a file's name that are not UTF-8 become text, as ``\udce9``."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def named(name: object) -> str:

@@ -19,6 +19,7 @@ from reports import METHODS, make_comparison, renamed_examples
 from rich.console import Console
 
 from captum_softcam import cli
+from captum_softcam._names import as_text
 from captum_softcam.attr import LayerChoice
 from captum_softcam.data import Sample
 from captum_softcam.evaluation import Comparison, Example, compare_methods
@@ -67,6 +68,7 @@ def in_turn(names: list[str]) -> list[list[str]]:
 def renamed(names: list[str]) -> Comparison:
     """A comparison whose methods, metrics, classes, samples and errors bear these names."""
     comparison = make_comparison()
+    names = list(map(as_text, names))  # as a run names them
     methods = dict(zip(METHODS, names, strict=True))
     metrics = dict(zip(comparison.metrics, names, strict=False))
     samples = {f"s{place}": name for place, name in enumerate(names)}
@@ -97,6 +99,7 @@ def names(request) -> list[str]:
 class TestAfterTheRun:
     def test_folder(self, names, tmp_path):
         """What is read is what was saved, to the letter."""
+        names = list(map(as_text, names))
         comparison = renamed(names)
         comparison.save(tmp_path / "run")
         found = Comparison.load(tmp_path / "run")
@@ -176,8 +179,8 @@ def test_metrics_and_methods_of_a_run(tmp_path, name):
         compare_methods(make_model(), make_samples(4), methods, metrics, **options)
     compare_methods(make_model(), make_samples(4), methods, metrics, resume=True, **options)
     found = Comparison.load(tmp_path / "run")
-    assert found.methods == [name, "random"]
-    assert found.metrics == [name]
+    assert found.methods == [as_text(name), "random"]
+    assert found.metrics == [as_text(name)]
     assert len(found.curves) == 8
 
 
@@ -224,8 +227,8 @@ class TestTheCommand:
         assert (out / "panel.png").is_file()
         assert report.is_file()
         found = Comparison.load(out)
-        assert sorted(found.samples) == sorted(f"{name}/{name}.png" for name in ON_DISK)
-        assert found.manifest["classes"] == sorted(ON_DISK)
+        assert sorted(found.samples) == sorted(as_text(f"{name}/{name}.png") for name in ON_DISK)
+        assert found.manifest["classes"] == list(map(as_text, sorted(ON_DISK)))
 
     @pytest.mark.parametrize("name", ["$x_{$", "\x1b[2J\x1b]0;t\x07", "[red]x[]", "-b", "l\udcff", "n" * 240])
     def test_explain(self, folder, tmp_path, name):

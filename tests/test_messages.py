@@ -136,7 +136,9 @@ CALLS = {
     "baseline": lambda: compared(baseline=LONG),
     "identifiers": lambda: compared(samples=[Sample(IMAGES[0], 0, None, LONG)] * 2),
     "classes": lambda: compared(samples=[Sample(IMAGES[0], 10**15, None, LONG)]),
-    "image sizes": lambda: compared(samples=[Sample(IMAGES[0], 0, None, "a"), Sample(torch.rand(3, 5, 5), 0, None, LONG)]),
+    "image sizes": lambda: compared(
+        samples=[Sample(IMAGES[0], 0, None, "a"), Sample(torch.rand(3, 5, 5), 0, None, LONG)], strict=True
+    ),
     "mask sizes": lambda: compared(samples=[Sample(IMAGES[0], 0, BIG > 1, LONG)], metrics=["pointing_game"]),
     "folder": lambda: compared(folder=LONG),
     "explain func": lambda: LayerExplainFunc(LONG),

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from captum_softcam._imagenet import other_names
-from captum_softcam._names import closest, listed, quoted, shown
-from captum_softcam.data._disk.files import ENDINGS, as_text, folded
+from captum_softcam._names import as_text, closest, listed, quoted, shown
+from captum_softcam.data._disk.files import ENDINGS, folded
 from captum_softcam.data._disk.pairs import Pictures
 from captum_softcam.data.samples import class_numbers
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from captum_softcam._fit import Fit
-from captum_softcam._names import shown
-from captum_softcam.data._disk.files import ENDINGS, as_text, list_images, without_ending
+from captum_softcam._names import as_text, shown
+from captum_softcam.data._disk.files import ENDINGS, list_images, without_ending
 from captum_softcam.data._disk.pairs import Pictures, list_pictures, pair_masks, unlike
 from captum_softcam.data._pixels.images import Reading
 from captum_softcam.data._pixels.masks import MaskFiles

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from captum_softcam._names import named, quoted, shown
+from captum_softcam._names import as_text, named, quoted, shown
 from captum_softcam._scores import (
     Scores,
     class_logits,
@@ -210,7 +210,7 @@ class _Scoring:
         try:
             return work()
         except Exception as error:  # of any kind: methods and metrics can be functions of the user
-            self.result.failures.append(Failure(method, metric, f"{type(error).__name__}: {error}"))
+            self.result.failures.append(Failure(method, metric, as_text(f"{type(error).__name__}: {error}")))
             return None
 
     def _measure(self, metric: Metric, explanation: Explanation, place: int) -> NDArray[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
@@ -16,7 +17,7 @@ from captum_softcam._intervention.layers import default_layer, get_layer, layer_
 from captum_softcam._intervention.layout import refuse_other_count
 from captum_softcam._intervention.stages import Survey, survey
 from captum_softcam._maps import is_flat
-from captum_softcam._names import closest, listed, named, quoted
+from captum_softcam._names import as_text, closest, listed, named, quoted
 from captum_softcam._scores import Scores, as_scores, check_kind, class_logits, refuse_probabilities, score_table
 from captum_softcam.attr import METHODS
 from captum_softcam.data import Sample
@@ -72,7 +73,7 @@ def find_methods(
     if not methods:
         raise ValueError("there are no methods to compare; pass at least one.")
     if isinstance(methods, Mapping):
-        return {name: _explainer(method, layer, model) for name, method in methods.items()}
+        return {as_text(name): _explainer(method, layer, model) for name, method in methods.items()}
     found: dict[str, LayerExplainFunc] = {}
     for method in dict.fromkeys(methods):  # a method listed twice counts once
         explainer = _explainer(method, layer, model)
@@ -116,10 +117,15 @@ def find_metrics(metrics: Sequence[str | Metric]) -> list[Metric]:
     if unknown:
         raise ValueError(f"metric {quoted(unknown[0])} is unknown. {closest(unknown[0], METRICS)}")
     found: dict[str, Metric] = {}
-    for metric in [METRICS[metric] if isinstance(metric, str) else metric for metric in metrics]:
+    for metric in [METRICS[metric] if isinstance(metric, str) else _named_in_text(metric) for metric in metrics]:
         if found.setdefault(metric.name, metric) is not metric:
             raise ValueError(f"two metrics are called '{named(metric.name)}'; give one of them another name.")
     return list(found.values())
+
+
+def _named_in_text(metric: Metric) -> Metric:
+    name = as_text(metric.name)
+    return metric if name == metric.name else replace(metric, name=name, title=as_text(metric.title))
 
 
 def check_model(model: nn.Module) -> None:

@@ -279,7 +279,7 @@ class Comparison:
         return plot_comparison(self.view(baseline))
 
     def save(self, folder: str | Path) -> None:
-        """Write the comparison to a folder; each file is complete or absent.
+        r"""Write the comparison to a folder; each file is complete or absent.
 
         The files are ``scores.csv`` and ``costs.csv``; ``curves.csv``, ``failures.csv``, ``samples.csv`` (digests of the
         samples), ``performance.csv`` and ``examples.npz``, unless they would be empty; and last ``manifest.json``, with
@@ -287,8 +287,8 @@ class Comparison:
         maps to float16, relative to their largest magnitude.
 
         Names are not escaped, so that :meth:`load` returns the same ones. Spreadsheets evaluate a cell that begins with
-        ``=``, ``+``, ``-`` or ``@`` as a formula, even in quotes: import the columns of names as text. Lone surrogates, as
-        in names of files that are not UTF-8, are written by Python's ``surrogatepass``.
+        ``=``, ``+``, ``-`` or ``@`` as a formula, even in quotes: import the columns of names as text. Lone surrogates
+        become text, as ``\udce9``, because UTF-8 cannot encode them.
 
         Args:
             folder (str or Path): a new or existing folder; files of an earlier comparison are replaced.

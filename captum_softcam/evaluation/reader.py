@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from captum_softcam._names import listed, named, reason
+from captum_softcam._names import as_text, listed, named, reason
 from captum_softcam.data import Sample, SampleSequence
 from captum_softcam.data.samples import identifier_of
 
@@ -88,7 +88,7 @@ class SampleReader:
             if self.strict:
                 raise
             text = str(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {error}"
-            return Unreadable(index, identifier_of(self.samples, index), text)
+            return Unreadable(index, as_text(identifier_of(self.samples, index)), as_text(text))
         if self.shape is None:
             return _refuse_other(sample, f"samples[{index}]")
         try:
@@ -97,7 +97,7 @@ class SampleReader:
             if self.strict:
                 raise
             name = sample.identifier if isinstance(sample, Sample) else identifier_of(self.samples, index)
-            return Unreadable(index, name, str(error), misfit=True)
+            return Unreadable(index, as_text(name), as_text(str(error)), misfit=True)
 
     def readable(self, indices: Iterable[int], failed: list[Unreadable]) -> list[Sample]:
         """Return those of some samples that can be read, and append the others to ``failed``."""
@@ -128,7 +128,7 @@ def checked(sample: Any, where: str, shape: tuple[int, ...] | None = None) -> Sa
         TypeError: if it is not a ``Sample``.
         ValueError: if the image is not a signal, an image or a volume, has another shape, or its mask has another size.
     """
-    known = _refuse_other(sample, where)
+    known = _with_names_in_text(_refuse_other(sample, where))
     _check_image(known, tuple(known.image.shape) if shape is None else shape)
     if known.mask is None:
         return known
@@ -140,6 +140,12 @@ def checked(sample: Any, where: str, shape: tuple[int, ...] | None = None) -> Sa
         )
     # A black mask is how most data sets mark a healthy image.
     return known if (known.mask > 0).any() else replace(known, mask=None)
+
+
+def _with_names_in_text(sample: Sample) -> Sample:
+    """Return a sample whose names can be written to tables."""
+    name, group = as_text(sample.identifier), None if sample.group is None else as_text(sample.group)
+    return sample if (name, group) == (sample.identifier, sample.group) else replace(sample, identifier=name, group=group)
 
 
 def _refuse_other(sample: Any, where: str) -> Sample:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from captum_softcam._files import owned
-from captum_softcam._names import listed, named, quoted, shown
+from captum_softcam._names import as_text, listed, named, quoted, shown
 from captum_softcam._scores import Scores, check_kind, kind_in_words, predicted_classes, score_table
 from captum_softcam.data import Sample, SampleSequence
 from captum_softcam.data.samples import UNKNOWN, groups_of
@@ -185,6 +185,7 @@ def compare_methods(
         scores=scores,
         first=reader.first,
     )
+    baseline = None if baseline is None else as_text(baseline)  # as the names of the methods
     _refuse_unknown_baseline(baseline, scorer)
     fingerprints = _fingerprints(scorer, first.image.shape, outputs)
     manifest = {

@@ -41,8 +41,6 @@ _TEXT = (
     "class",
 )  # columns of text, even if it looks like a number
 
-_SURROGATES: Any = "surrogatepass"  # supported by pandas, but missing in its stubs
-
 _PANDAS = tuple(map(int, pd.__version__.split(".")[:2]))
 # pandas 3.1 always reads every digit, and has removed the option.
 _EVERY_DIGIT = {} if _PANDAS >= (3, 1) else {"float_precision": "round_trip"}
@@ -71,7 +69,7 @@ def write_folder(
 
 
 def _write_table(table: pd.DataFrame, file: BinaryIO) -> None:
-    """Write a table as CSV with all text in quotes, lone surrogates included, as in names of files that are not UTF-8."""
+    """Write a table as CSV with all text in quotes, lone surrogates escaped."""
     table.to_csv(
         file,
         index=False,
@@ -80,7 +78,7 @@ def _write_table(table: pd.DataFrame, file: BinaryIO) -> None:
         # The default is that of the operating system, under which equal tables would have different digests.
         lineterminator="\n",
         encoding="utf-8",
-        errors=_SURROGATES,
+        errors="backslashreplace",
     )
 
 
@@ -144,7 +142,7 @@ def _check(path: Path, expected: Mapping[str, Any] | None) -> None:
 
 def _read_table(path: Path) -> pd.DataFrame:
     """Read a table: text stays text ("007", "NA", "1e5"), numbers keep every digit, an empty number is NaN."""
-    options: dict[str, Any] = {"encoding": "utf-8", "encoding_errors": _SURROGATES}
+    options: dict[str, Any] = {"encoding": "utf-8"}
     # The header is read first, because pandas takes the strings that mean NaN for each column by its name.
     columns = list(pd.read_csv(path, nrows=0, **options).columns)
     text = {name: str for name in columns if name in _TEXT}

@@ -254,7 +254,7 @@ AWKWARD = [
     "\r\n",
     " x ",
     "ö/ü.png",
-    "bad\udcff",
+    "bad\\udcff",
     "None",
     "-0",
 ]
@@ -276,7 +276,7 @@ def full() -> Comparison:
     mask[:, 1] = True
     maps = {"NA": torch.linspace(-3, 2, 20).view(1, 4, 5), "1": torch.linspace(0, 1e-12, 20).view(1, 4, 5)}
     examples = [
-        Example(Sample(image, 1, mask, "bad\udcff"), 0, maps, torch.tensor([0.3, 0.7]), 1, {"NA": torch.zeros(1, 4, 5)}),
+        Example(Sample(image, 1, mask, "bad\\udcff"), 0, maps, torch.tensor([0.3, 0.7]), 1, {"NA": torch.zeros(1, 4, 5)}),
         Example(Sample(image * 0, 0, None, "007"), 0, {"NA": torch.full((1, 4, 5), NAN), "1": maps["1"] * 1e20}),
     ]
     manifest = {"seed": 0, "metrics": {"deletion": {**METRICS["deletion"], "settings": {"x": 0.1}}}, "classes": ["ö", "b"]}
@@ -301,7 +301,7 @@ class TestFolder:
         full.save(tmp_path)
         first, second = Comparison.load(tmp_path).examples
         ours = full.examples[0]
-        assert (first.sample.identifier, first.sample.target, first.target, first.runner_up) == ("bad\udcff", 1, 0, 1)
+        assert (first.sample.identifier, first.sample.target, first.target, first.runner_up) == ("bad\\udcff", 1, 0, 1)
         assert first.sample.image.dtype == torch.float32
         assert torch.allclose(first.sample.image, ours.sample.image, rtol=0, atol=0.5 / 255 + 1e-6)
         assert torch.equal(first.sample.mask, ours.sample.mask)

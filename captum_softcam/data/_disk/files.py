@@ -9,14 +9,13 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-from captum_softcam._names import reason, shown
+from captum_softcam._names import as_text, reason, shown
 
 __all__ = [
     "DICOM_ENDINGS",
     "ENDINGS",
     "NIFTI_ENDINGS",
     "Listing",
-    "as_text",
     "existing_file",
     "existing_folder",
     "folded",
@@ -144,12 +143,7 @@ def without_ending(name: str) -> str:
 
 def folded(name: str) -> str:
     """Return a name in the form in which names that differ in case or in their form of Unicode are equal."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-
-
-def as_text(name: str) -> str:
-    r"""Return a name that can be written to a file: bytes of it that are not UTF-8 become text, as ``\udce9``."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", as_text(name)).casefold())
 
 
 def image_files(folder: Path) -> list[Path]:
