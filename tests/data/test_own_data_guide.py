@@ -1,4 +1,4 @@
-"""The guide on own data is true: its code runs on the layouts that it draws."""
+"""The guides on own data are true: their code runs on the layouts that they draw."""
 
 import re
 from pathlib import Path
@@ -11,13 +11,17 @@ from layouts import make_layouts
 
 from captum_softcam.data import BoxTableSamples, LabelledImages
 
-GUIDE = Path(__file__).parents[2] / "docs/how-to/own_data.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+GUIDES = Path(__file__).parents[2] / "docs/how-to"
+BLOCKS = [
+    block
+    for page in ("own_data.md", "read_files.md")
+    for block in re.findall(r"^```python\n(.*?)^```$", (GUIDES / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+]
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """Every data set of the guide with one image, in the working directory."""
+    """Every data set of the guides with one image, in the working directory."""
     make_layouts(tmp_path)
     monkeypatch.chdir(tmp_path)
 
