@@ -29,7 +29,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose images and their annotations."""
     group = parser.add_argument_group("data", "default: the embedded retinal lesions")
     group.add_argument("--images", type=Path, metavar="DIR", help="images in one folder per class, or unsorted")
-    group.add_argument("--masks", type=Path, metavar="DIR", help="masks, named as --images (default: those beside the images)")
+    group.add_argument("--masks", type=Path, metavar="DIR", help="masks, named as --images (default: those beside them)")
     group.add_argument("--voc", type=Path, metavar="DIR", help="a year of PASCAL VOC, such as VOCdevkit/VOC2007")
     group.add_argument("--coco", type=Path, metavar="JSON", help="COCO detection annotations of --images")
     regions = "what masks of --coco are made of (default: boxes)"

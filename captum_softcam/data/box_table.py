@@ -35,7 +35,7 @@ class BoxTableSamples(MaskedImages):
     label of it; the mask is the union of the boxes in its rows, which contain every pixel that they cover a part of, at
     least one each, and are cut off at the border. Samples without a box have no mask, as healthy patients do.
 
-    Images are named with or without their ending and folder, by the rules of the how-to guide on your own data. Those that
+    Images are named with or without their ending and folder, as the how-to guide "How files are read" says. Those that
     are not there are left out, with a warning. Labels are texts, but ``1.0`` is ``1``.
 
     If an image has several labels, the table is multi-label: the samples of an image share their ``group``, the name of the
@@ -61,10 +61,10 @@ class BoxTableSamples(MaskedImages):
     Raises:
         FileNotFoundError: if the folder or the table is missing, or all images are.
         ValueError: if a column is missing, a row cannot be parsed or has an unknown label, an image could be either of two
-            files or leaves the folder, a label of an image has rows with and without a box, or the table has no rows.
-            The same for ``box_columns`` whose width or height is called like an edge (``x_max``).
-            Without ``classes`` also if the labels are numbers and one of them is negative, not a whole number or 100,000
-            and more. Reading a sample raises it for an unreadable image and a box wholly outside.
+            files or leaves the folder, a label of an image has rows with and without a box, the table has no rows, or
+            ``box_columns`` are not four or call a width or height like an edge (``x_max``). Without ``classes`` also if the
+            labels are numbers and one of them is negative, not a whole number or 100,000 and more. Reading a sample raises
+            it for an unreadable image and a box wholly outside.
 
     Example::
 

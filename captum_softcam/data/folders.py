@@ -20,7 +20,7 @@ __all__ = ["ImageFolderSamples", "UnlabelledImages"]
 
 
 class ImageFolderSamples(MaskedImages):
-    """Images in one folder per class, with masks beside them or of the same relative names in another folder.
+    """Images in one folder per class, with masks named after them, beside them or in another folder.
 
     The mask of ``images/CLASS/NAME.jpg`` is ``masks/CLASS/NAME.*`` or ``NAME_mask.*``; several, ``NAME_mask_1.*`` and
     ``NAME_mask_2.*``, are united. Other marks are ``_segmentation``, ``_seg``, ``_gt`` and ``_anno``. Masks with a mark may

@@ -42,15 +42,14 @@ class LabelTableSamples(MaskedImages):
 
     A cell is 1 where the image shows the class, 0 or empty where it does not, and -1 where that is uncertain; 1.0 and
     ``True`` are 1, 0.0 and ``False`` are 0, and ``nan`` and the like are empty. One sample is one image and one class that
-    it shows. The samples of an image share their ``group``, its name in the
-    table, and their ``labels``. An image that shows none of the classes makes no sample; a warning says how many do not, and
-    :meth:`every_image` returns them, too.
+    it shows. The samples of an image share their ``group``, its name in the table, and their ``labels``. An image that shows
+    none of the classes makes no sample; a warning says how many do not, and :meth:`every_image` returns them, too.
 
     ``masks/CLASS/NAME.*`` is the mask of the class in the image ``NAME``, found and read as those of
     :class:`ImageFolderSamples`: several, ``NAME_mask_1.*`` and ``NAME_mask_2.*``, are united. The mask ``masks/NAME.*``, in
     no folder of a class, is that of the only class that the image shows, as in ISIC; an image of several classes does not
     use it. A sample without a mask, or with a black one, has nothing to localise. Names of images are relative to
-    ``images``, with or without their ending, by the rules of the how-to guide on your own data. Images that are not there
+    ``images``, with or without their ending, as the how-to guide "How files are read" says. Images that are not there
     are left out, with a warning: a part of a data set is enough.
 
     Order: the classes alternate, each in the order of the table. Cost: the table and the names of the masks are read at
