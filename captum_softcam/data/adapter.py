@@ -43,6 +43,12 @@ _PICTURES, _COLOURS = 4, 4  # dimensions of a batch of pictures; most channels t
 class Samples(NamedSamples, ABC):
     """Samples from any data set with a length and an index; :meth:`of` makes them."""
 
+    def __new__(cls, *dataset: Any, **settings: Any) -> Samples:
+        """Refuse to be called in place of :meth:`of`."""
+        if cls is Samples:
+            raise TypeError("samples are made by Samples.of(dataset); pass the data set to that.")
+        return super().__new__(cls)
+
     @property
     @abstractmethod
     def classes(self) -> tuple[str, ...] | None:
@@ -92,8 +98,8 @@ class Samples(NamedSamples, ABC):
             identifier (str, int or tuple): likewise of a name that is unique. Default: the file or id of an item, if it is
                 known without reading images, else its place, such as ``"000017"``
             multilabel (bool): whether an image may show several classes. Its label is then a vector with 1, 0 or -1
-                (undecided) for each class, or a list of classes; there is one sample for each image and class that it shows,
-                and masks (P, ...) belong to the elements of the label. Default: False
+                (undecided, as NaN) for each class, or a list of classes; there is one sample for each image and class that
+                it shows, and masks (P, ...) belong to the elements of the label. Default: False
             channels (str): where arrays and tensors have their channels, ``"first"``, ``"last"``, or ``"none"`` if they have
                 none. Default: the first or last axis of at most 4, or else 16, elements, if only one of the two is
             size (int): side of the square that pictures become. Default: their own size

@@ -402,6 +402,11 @@ def test_what_is_no_data_set(dataset, kind, words):
         Samples.of(dataset)
 
 
+def test_samples_are_not_called():
+    with pytest.raises(TypeError, match=r"made by Samples.of\(dataset\)"):
+        Samples(FakeData(2))
+
+
 def test_columns_become_items_as_the_message_says():
     dataset = {"image": torch.rand(2, 3, 8, 8), "label": torch.tensor([1, 0])}
     assert [sample.target for sample in Samples.of(list(zip(*dataset.values(), strict=True)))] == [1, 0]
@@ -518,6 +523,15 @@ def test_each_class_has_its_mask():
     ):
         Samples.of([(picture(), torch.tensor(LABELS[0]), region())], multilabel=True)
     assert Samples.of([(picture(), torch.tensor([0, 1]), region())], multilabel=True)[0].mask.any()
+
+
+@pytest.mark.parametrize("missing", [-1, torch.nan, None])
+def test_what_is_missing_in_a_vector_is_undecided(missing):
+    """NaN, as in torchxrayvision, does not turn the vector into a list of the classes 1 and 0."""
+    (sample,) = Samples.of([(picture(), [1, 0, missing])], multilabel=True)
+    assert (sample.target, sample.labels, sample.undecided) == (0, (0,), (2,))
+    with pytest.raises(ValueError, match="which is no single class; pass multilabel=True"):
+        Samples.of([(picture(), [1, 0, missing])])
 
 
 def test_classes_of_boxes_are_lists():

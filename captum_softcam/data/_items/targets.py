@@ -71,7 +71,7 @@ class ClassNames:
         """Return the classes of an image that may show several.
 
         Args:
-            label (object): a vector of 1 (shown), 0 and -1 (undecided) for each class; or one class, a sequence of classes.
+            label (object): a vector of 1 (shown), 0 and -1 or NaN (undecided) for each class; or one class, or several.
             place (str): the sample, for error messages.
             vector (bool): which of the two it is.
 
@@ -86,20 +86,18 @@ class ClassNames:
         if not _is_vector(values):
             raise ValueError(f"{place} has the label {described(label)}; expected 1, 0 or -1 (undecided) for each class.")
         numbers = tuple(self._number(position, place) for position in range(len(values)))
+        signs = [UNKNOWN if _is_missing(each) else each for each in values]
         shown, undecided = (
-            tuple(sorted(number for number, each in zip(numbers, values, strict=True) if each == sign)) for sign in (1, -1)
+            tuple(sorted(number for number, each in zip(numbers, signs, strict=True) if each == sign))
+            for sign in (1, UNKNOWN)
         )
         return Labels(shown, undecided, numbers)
 
     def _only(self, values: list[Any], label: Any, place: str) -> Any:
         if len(values) == 1:
             return values[0]
-        if (
-            _is_vector(values)
-            and sum(values) == 1
-            and -1 not in values
-            and len(values) == len(self.own or self.names or values)
-        ):
+        one_hot = values.count(1) == 1 and values.count(0) == len(values) - 1
+        if one_hot and len(values) == len(self.own or self.names or values):
             return values.index(1)
         raise ValueError(
             f"{place} has the label {described(label)}, which is no single class; pass multilabel=True if an image may show "
@@ -111,7 +109,7 @@ class ClassNames:
             return class_number(value, self._numbers, place)
         if isinstance(value, str):
             raise ValueError(f"{place} has the class {quoted(value)}; pass classes=, all names in the order of the logits.")
-        if value is None or value != value:  # NaN, as pandas calls what is missing
+        if _is_missing(value):
             return UNKNOWN
         if not isinstance(value, (bool, int, float)) or value < UNKNOWN or value % 1 != 0:  # infinite modulo 1 is NaN
             raise ValueError(f"{place} has the label {described(value)}; expected the number or the name of a class.")
@@ -126,7 +124,7 @@ class ClassNames:
 def are_vectors(labels: Iterable[Any], classes: Sequence[str] | None) -> bool:
     """Check whether labels are vectors with an element for each class, and not lists of classes.
 
-    They are if all have one length above 1 and hold 0, 1 and -1 alone.
+    They are if all have one length above 1 and hold 0, 1, -1 and NaN alone.
 
     Raises:
         ValueError: if that length is not the number of the classes.
@@ -145,7 +143,11 @@ def are_vectors(labels: Iterable[Any], classes: Sequence[str] | None) -> bool:
 
 
 def _is_vector(values: Sequence[Any]) -> bool:
-    return all(isinstance(value, (bool, int, float)) and value in (0, 1, -1) for value in values)
+    return all(_is_missing(value) or (isinstance(value, (bool, int, float)) and value in (0, 1, -1)) for value in values)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value != value  # NaN, as pandas and torchxrayvision call what is not known
 
 
 def plain(label: Any) -> Any:
