@@ -43,7 +43,7 @@ _PICTURES, _COLOURS = 4, 4  # dimensions of a batch of pictures; most channels t
 class Samples(NamedSamples, ABC):
     """Samples from any data set with a length and an index; :meth:`of` makes them."""
 
-    def __new__(cls, *dataset: Any, **settings: Any) -> Samples:
+    def __new__(cls, *_: Any, **__: Any) -> Samples:
         """Refuse to be called in place of :meth:`of`."""
         if cls is Samples:
             raise TypeError("samples are made by Samples.of(dataset); pass the data set to that.")
