@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captum_softcam._files import owned
-from captum_softcam._names import LINE, listed, named, shown
+from captum_softcam._names import LINE, listed, named, quoted, shown
 from captum_softcam.cli.data import DATA_OPTIONS, add_data_options, add_reading_options, load_samples, names_data, tell
 from captum_softcam.cli.model import (
     add_model_options,
@@ -296,9 +296,12 @@ def _with_classes_of_data(options: argparse.Namespace, classifier: Classifier) -
     if not found or set(found) <= set(known):  # images without classes, or folders that have the numbers
         return classifier
     if len(found) != len(known):
+        absence = options.labels is not None and (len(found), len(known)) == (1, 2)
+        example = f", such as {quoted(f'not {found[0]},{found[0]}')}" if absence else ""
         raise ValueError(
             f"model '{named(classifier.name)}' has {len(known)} classes without names, the data {len(found)} "
-            f"({listed(found, 80)}); name all classes of the model in the order of its logits by --classes A,B or FILE."
+            f"({listed(found, 80)}); name all classes of the model in the order of its logits by --classes A,B or "
+            f"FILE{example}."
         )
     return replace(classifier, classes=tuple(found))
 

@@ -157,8 +157,8 @@ class Inventory:
             likewise = f" Likewise {_few(others)}." if others else ""
             number, message = _counted(1 + len(others), "sample"), shown(self.unreadable[first], _MESSAGE)
             yield f"{number} cannot be used: {message}{likewise}"
-        if more := sum(map(len, islice(causes.values(), _CAUSES, None))):
-            yield f"{_counted(more, 'more sample')} cannot be used for other reasons."
+        if more := [name for names in islice(causes.values(), _CAUSES, None) for name in names]:
+            yield f"{_counted(len(more), 'more sample')} cannot be used for other reasons: {_few(more)}."
 
     def _of_unused(self) -> str:
         reasons = [(why, names) for why, names in self.found.left_out.items() if names]

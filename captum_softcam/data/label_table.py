@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -22,6 +22,7 @@ from captum_softcam.data.samples import UNKNOWN, ImageEntry, MaskedImages
 __all__ = ["LabelRow", "LabelTableSamples", "found_rows", "read_label_table"]
 
 _SHOWN, _ABSENT, _UNCERTAIN = 1.0, 0.0, -1.0
+_NOT = "not "  # how a model of one logit calls its other class
 _WORDS = {"true": _SHOWN, "false": _ABSENT}
 _NONE_SHOWN, _UNUSED = "shows none of the classes", "mask of no sample"
 _CHOICES = ("undecided", "present", "absent")
@@ -62,7 +63,9 @@ class LabelTableSamples(MaskedImages):
         masks (path): the folder of masks, or of a folder of masks for each class. Default: no masks
         size (int): side of the samples in pixels. Default: 224
         classes (sequence of str): names of the columns in the order of the model's logits; other columns are not read.
-            Default: all columns, in their order, whose cells are 1, 0, -1 or empty, and not all empty
+            The class ``"not NAME"`` is the absence of the column ``NAME``, and so is the other one of two classes if the
+            table has a single column of labels. Default: all columns, in their order, whose cells are 1, 0, -1 or empty,
+            and not all empty
         image_column (str): the column that names the image. Default: the first one that has a name
         uncertain (str): what -1 means: ``"undecided"``, the class counts neither for nor against a classifier;
             ``"present"``; or ``"absent"``. CheXpert's authors call these U-Ignore, U-Ones and U-Zeros
@@ -156,17 +159,18 @@ def read_label_table(
         raise ValueError(f"table '{shown(path)}' has no rows; expected one per image below the header.")
     if image_column is None:
         image_column = next(filter(None, columns), "")  # the first one may be the index that pandas writes, without a name
-    for name in (image_column, *(classes or ())):
-        if name not in columns:
-            raise ValueError(f"table '{shown(path)}' has no column {quoted(name)}. {closest(name, columns)}")
     others = [name for name in columns if name not in ("", image_column)]
+    opposites = _opposites(classes or (), others, rows)
+    for name in (image_column, *(classes or ())):
+        if name not in columns and name not in opposites:
+            raise ValueError(f"table '{shown(path)}' has no column {quoted(name)}. {closest(name, columns)}")
     names = tuple(classes) if classes is not None else tuple(name for name in others if _holds_labels(name, rows))
     if not names:
         raise ValueError(
             f"table '{shown(path)}' has no column of labels, whose cells are 1, 0, -1 or empty, but {listed(columns, 80)}; "
             "make one column for each class, e.g. by pandas.get_dummies."
         )
-    found = [_label_row(row, image_column, names, uncertain) for row in rows]
+    found = [_label_row(row, image_column, names, uncertain, opposites) for row in rows]
     if not any(row.labels for row in found):
         raise ValueError(f"no image of the table '{shown(path)}' shows one of the classes {listed(map(quoted, names), 80)}.")
     return names, found
@@ -191,6 +195,20 @@ def found_rows(rows: Sequence[LabelRow], pictures: NamedImages, left_out: LeftOu
     return list(found.values())
 
 
+def _opposites(classes: Sequence[str], columns: Sequence[str], rows: Sequence[Row]) -> dict[str, str]:
+    """Map the classes that are the absence of another one to its column."""
+    missing = [name for name in classes if name not in columns]
+    found = {
+        name: name.removeprefix(_NOT) for name in missing if name.startswith(_NOT) and name.removeprefix(_NOT) in columns
+    }
+    if len(classes) == 2 and len(missing) == 1 and not found:
+        # only with one column of labels, because the other class may be the misspelt name of a second one
+        (column,) = set(classes) - set(missing)
+        labels = [name for name in columns if all(_value(row, name) is not None for row in rows)]
+        return {missing[0]: column} if labels == [column] else {}
+    return found
+
+
 def _value(row: Row, name: str) -> float | None:
     """Return the label in a cell, 0 if it is empty; None if there is none."""
     value = number_in(row, name)
@@ -212,21 +230,22 @@ def _holds_labels(name: str, rows: Sequence[Row]) -> bool:
     return bool(filled) and not others
 
 
-def _label_row(row: Row, image_column: str, names: Sequence[str], uncertain: str) -> LabelRow:
+def _label_row(row: Row, image_column: str, names: Sequence[str], uncertain: str, opposites: Mapping[str, str]) -> LabelRow:
     image = row.cells[image_column]
     if not image:
         raise ValueError(f"{row.place} has nothing in the column {quoted(image_column)}.")
-    values = [_value(row, name) for name in names]
+    columns = [opposites.get(name, name) for name in names]
+    values = [_value(row, column) for column in columns]
     if None in values:
-        name = names[values.index(None)]
+        name = columns[values.index(None)]
         raise ValueError(
             f"{row.place} has {quoted(row.cells[name])} in the column {quoted(name)}; expected 1, 0, -1 (uncertain) or "
             "nothing."
         )
-    present = (_SHOWN, _UNCERTAIN) if uncertain == "present" else (_SHOWN,)
-    labels = tuple(number for number, value in enumerate(values) if value in present)
-    unsure = [number for number, value in enumerate(values) if value == _UNCERTAIN]
-    return LabelRow(row.place, image, labels, tuple(unsure) if uncertain == "undecided" else ())
+    decided = {_UNCERTAIN: {"present": _SHOWN, "absent": _ABSENT}.get(uncertain, _UNCERTAIN)}
+    meant = [decided.get(value, value) for value in values if value is not None]
+    labels = [k for k, name in enumerate(names) if meant[k] == (_ABSENT if name in opposites else _SHOWN)]
+    return LabelRow(row.place, image, tuple(labels), tuple(k for k, value in enumerate(meant) if value == _UNCERTAIN))
 
 
 def _warn_of_others(others: Sequence[str], count: int, path: Path) -> None:

@@ -71,6 +71,20 @@ class TestReading:
             data = LabelTableSamples(folder, table, size=SIDE, classes=["Support Devices", "Edema", "Pneumothorax"])
         assert [(sample.identifier[10:12], sample.target) for sample in data] == [("p3", 0), ("p1", 1), ("p1", 2)]
 
+    def test_the_absence_of_a_class(self, folder, table):
+        classes = ["not Edema", "Edema"]
+        with pytest.warns(UserWarning, match="1 of 3 images"):
+            data = LabelTableSamples(folder, table, size=SIDE, classes=classes)
+        found = {sample.identifier[10:12]: (sample.labels, sample.undecided) for sample in data.every_image()}
+        assert found == {"p1": ((1,), ()), "p2": ((0,), ()), "p3": ((), (0, 1))}
+        for uncertain, labels in (("present", (1,)), ("absent", (0,))):
+            data = LabelTableSamples(folder, table, size=SIDE, classes=classes, uncertain=uncertain)
+            assert {sample.group[10:12]: (sample.labels, sample.undecided) for sample in data}["p3"] == (labels, ())
+        names = [f"set/valid/p{i}/view1" for i in (1, 2, 3)]
+        path = write(folder / "one.csv", f"Path,id,ill\n{names[0]},a,1\n{names[1]},b,0\n{names[2]},c,\n")
+        one = LabelTableSamples(folder, path, size=SIDE, classes=["healthy", "ill"])
+        assert {sample.group[10:12]: sample.target for sample in one} == {"p1": 1, "p2": 0, "p3": 0}
+
     def test_every_image_once(self, folder, table):
         with pytest.warns(UserWarning, match="1 of 3 images"):
             data = LabelTableSamples(folder, table, size=20, classes=["Edema", "Pneumothorax", "Support Devices"])

@@ -69,6 +69,9 @@ class Column(Single):
     def forward(self, images):
         return super().forward(images)[:, 0]
 
+def volumes():
+    return nn.Sequential(nn.Conv3d(1, 2, 3), nn.AdaptiveAvgPool3d(1), nn.Flatten())
+
 class Grey(nn.Module):
     def __init__(self):
         super().__init__()
@@ -226,6 +229,7 @@ class TestOwnCode:
             ("own.py:Several", ValueError, "returns several tables (N, K): [0], [1]; wrap it in a torch.nn.Module"),
             ("own.py:Column", ValueError, "gives (2,) for 2 images; expected logits (N, K), or a dict"),
             ("own.py:Maps", ValueError, "such as self.model(images).flatten(2).mean(2)."),
+            ("own.py:volumes", ValueError, "its first layer is a Conv3d; compare it from Python, by compare_methods."),
             ("own.py:Grey", ValueError, "it reads 1 channel, and pictures have 3; wrap it in a torch.nn.Module"),
         ],
     )

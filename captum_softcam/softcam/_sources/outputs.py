@@ -113,6 +113,9 @@ def _reshaping(output: Any) -> str:
 def _refusal(model: nn.Module, image_size: int, what: str, error: Exception) -> str:
     channels = input_channels(model)
     words = f"{what} does not run on pictures of {image_size} x {image_size} pixels ({reason(first_line(error))})"
+    first = next((module for module in model.modules() if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))), None)
+    if isinstance(first, (nn.Conv1d, nn.Conv3d)):
+        return f"{words}: its first layer is a {type(first).__name__}; compare it from Python, by compare_methods."
     if channels not in (None, 3):
         return (
             f"{words}: it reads {channels} channel{'s' * (channels != 1)}, and pictures have 3; wrap it in a "
