@@ -78,6 +78,23 @@ def test_species_of_pets(checkpoint):
     assert "cat" in json.loads(Path("out/manifest.json").read_text())["classes"]
 
 
+@pytest.mark.filterwarnings("default:1 of 2 images of the table")
+@pytest.mark.parametrize("logits", [1, 2])
+def test_a_table_with_one_column_of_labels(checkpoint, logits):
+    """As that of SIIM-ACR; what the error advises works."""
+    draw(Path("xrays/1.png"), SIDE, SIDE)
+    draw(Path("xrays/2.png"), SIDE, SIDE)
+    Path("t.csv").write_text("image,who,ill\n1,a,1\n2,b,0\n")
+    options = [*checkpoint(logits), "--images", "xrays", "--labels", "t.csv", "--methods", "random,edge_map"]
+    options += ["--metrics", "deletion", "--out", "out"]
+    done = run("compare", *options)
+    assert done.err.rstrip().endswith("by --classes A,B or FILE, such as 'not ill,ill'.")
+    done = run("compare", *options, "--classes", "not ill,ill")
+    assert done.code == 0, done.err
+    manifest = json.loads(Path("out/manifest.json").read_text())
+    assert (manifest["classes"], manifest["samples"]) == (["not ill", "ill"], 2)
+
+
 @pytest.mark.filterwarnings("default:ImageNet folder")
 def test_imagenet(checkpoint):
     draw(Path("ILSVRC/Data/CLS-LOC/val/x.JPEG"), SIDE, SIDE)

@@ -69,6 +69,11 @@ class TestSamples:
         with pytest.raises(ValueError, match=r"^4 of 5 samples cannot be used: image .*bad0.png' cannot be read"):
             found.refuse_unreadable()
 
+    def test_every_cause_has_a_name(self):
+        causes = {name: f"cause {name}" for name in "abcd"}
+        text = str(Inventory(Found(4), 4, 4, 4, masks_used=None, unreadable=causes))
+        assert text.splitlines()[-1] == "2 more samples cannot be used for other reasons: c, d."
+
     def test_a_missing_file_and_one_that_is_too_large(self, tmp_path):
         entries = [ImageEntry(tmp_path / "gone.png", 0, "gone"), ImageEntry(draw(tmp_path / "big.png"), 0, "big")]
         found = MaskedImages(entries, ["a"], reading=Reading(max_pixels=100)).inspect()
