@@ -19,7 +19,7 @@ from torchvision import tv_tensors
 from torchvision.datasets import FakeData, ImageFolder
 from torchvision.transforms import v2
 
-from captum_softcam.data import Fit, Reading, Sample, Samples
+from captum_softcam.data import Fit, Reading, Sample, Samples, read_image
 from captum_softcam.data.samples import groups_of, identifier_of
 from captum_softcam.evaluation import accuracy, class_performance, compare_methods, explain_sample
 from captum_softcam.softcam import Classifier
@@ -294,6 +294,13 @@ def test_a_photograph_is_upright(tmp_path):
     assert torch.equal(Samples.of([(str(tmp_path / "a.png"), 0)])[0].image, sample.image)
     (masked,) = Samples.of([(stored, 0, region())])  # drawn on the stored pixels
     assert masked.mask.nonzero().tolist() == [[0, 5, 3]]
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
+def test_a_damaged_block_of_exif_does_not_stop_the_image(tmp_path, ending):
+    Image.fromarray(region()).save(tmp_path / f"a.{ending}", exif=b"Exif\0\0garbage in place of a block")
+    with Image.open(tmp_path / f"a.{ending}") as stored:
+        assert torch.equal(Samples.of([(stored, 0)])[0].image, read_image(tmp_path / f"a.{ending}"))
 
 
 def test_files_are_read_when_they_are_needed(tmp_path):

@@ -16,6 +16,7 @@ import torch
 from clinic_files import RAMP, dicom, nibabel, nifti, pydicom
 from command import run
 from image_files import message
+from PIL import Image
 from torch import nn
 
 from captum_softcam.data import Fit, ImageFolderSamples, LabelledImages, Reading, read_image
@@ -230,6 +231,18 @@ class TestDicom:
     def test_what_is_not_dicom(self, tmp_path):
         (tmp_path / "a.dcm").write_bytes(b"no picture at all")
         assert f"image '{tmp_path}/a.dcm'" in message(ValueError, lambda: read_image(tmp_path / "a.dcm"))
+        for name, content, what in (
+            ("e.dcm", b"", "empty"),
+            ("e.nii.gz", b"", "empty"),
+            (
+                "p.dcm",
+                b"version https://git-lfs.github.com/spec/v1",
+                "a pointer of Git LFS: git lfs pull downloads the file",
+            ),
+        ):
+            (tmp_path / name).write_bytes(content)
+            words = f"image '{tmp_path}/{name}' cannot be read (it is {what}); repair or remove it."
+            assert message(ValueError, lambda path=tmp_path / name: read_image(path)) == words
         assert "is not a file" in message(FileNotFoundError, lambda: read_image(tmp_path / "b.dcm"))
 
     def test_a_mask_is_read_as_it_is_stored(self, tmp_path):
@@ -398,7 +411,10 @@ def test_a_damaged_file_is_read_or_refused_by_name(tmp_path, name):
 
 
 def test_threads_leave_the_filters_of_warnings_as_they_were(tmp_path):
-    paths = [dicom(tmp_path / f"{i}.dcm", WindowCenter=0, WindowWidth=50) for i in range(8)]
+    paths = [dicom(tmp_path / f"{i}.dcm", WindowCenter=0, WindowWidth=50) for i in range(4)]
+    paths += [tmp_path / f"{i}.png" for i in range(4)]
+    for path in paths[4:]:  # Pillow warns of their EXIF
+        Image.new("RGB", (4, 4)).save(path, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         before = list(warnings.filters)

@@ -9,13 +9,21 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from captum_softcam._names import listed, quoted, shown
 from captum_softcam.data._disk.files import ENDINGS
 from captum_softcam.data._pixels.greys import spread
-from captum_softcam.data._pixels.images import Reading, orientation_of, read_image, upright, warn_of_own_range
+from captum_softcam.data._pixels.images import (
+    Reading,
+    decoded_orientation,
+    orientation_of,
+    read_image,
+    turned_upright,
+    upright,
+    warn_of_own_range,
+)
 from captum_softcam.data._pixels.masks import MaskFiles, MaskValues, region_of, values_of, warn_of_extent
 
 __all__ = ["CHANNELS", "Channels", "described", "image_of", "is_coloured", "is_file", "is_picture", "mask_of"]
@@ -117,8 +125,8 @@ def mask_of(
         return mask if mask.any() else None
     size = tuple(image.shape[1:])
     found = _mask_values(value, size, place, parts)
-    if size == found.values.shape[::-1] != found.values.shape and _orientation(source) >= _QUARTER_TURN:
-        found = found._replace(values=upright(found.values, _orientation(source)))
+    if size == found.values.shape[::-1] != found.values.shape and (turn := _orientation(source)) >= _QUARTER_TURN:
+        found = found._replace(values=upright(found.values, turn))
     if found.values.shape != size:
         several = found.values.ndim > len(size) and found.values.shape[1:] == size
         cure = "; unite its masks, or pass multilabel=True if each belongs to an element of the label" if several else ""
@@ -134,7 +142,7 @@ def mask_of(
 
 def _mask_values(value: object, size: tuple[int, ...], place: str, parts: Sequence[int]) -> MaskValues:
     if isinstance(value, Image.Image):
-        return values_of(ImageOps.exif_transpose(value), place, lossy=value.format in ("JPEG", "MPO"))
+        return values_of(turned_upright(value), place, lossy=value.format in ("JPEG", "MPO"))
     found = _tensor(value, place, "mask")
     values: np.ndarray[Any, Any] = (found.float() if found.is_floating_point() else found).numpy()
     if parts:
@@ -150,15 +158,15 @@ def _orientation(source: object) -> int:
     """Return how the pixels of an image are stored, 1 to 8 as in EXIF."""
     if isinstance(source, (str, Path)):
         return orientation_of(Path(source))
-    return int(source.getexif().get(ExifTags.Base.Orientation, 1)) if isinstance(source, Image.Image) else 1
+    return decoded_orientation(source) if isinstance(source, Image.Image) else 1
 
 
 def _pixels(image: Image.Image, *, deep: bool) -> np.ndarray[Any, Any]:
     """Return the pixels (H, W, C) of an image as one sees it: RGB, of its own depth if that is more than 8 bits."""
-    upright = ImageOps.exif_transpose(image)
+    image = turned_upright(image)
     if deep:  # Pillow would cut what is above 255
-        return np.repeat(np.array(upright)[..., None], 3, axis=2)
-    return np.array(upright.convert("RGB"))
+        return np.repeat(np.array(image)[..., None], 3, axis=2)
+    return np.array(image.convert("RGB"))
 
 
 def _tensor(value: object, place: str, kind: str) -> Tensor:

@@ -10,7 +10,7 @@ from typing import IO, Any, NamedTuple
 from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
-__all__ = ["FORMATS", "Header", "read_header", "recognised"]
+__all__ = ["FORMATS", "Header", "read_header", "recognised", "refuse_other_files", "stated_orientation"]
 
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Formats that are read, whatever the ending: Pillow by itself would run Ghostscript for PostScript named ``a.png``."""
@@ -76,9 +76,14 @@ def recognised(stream: IO[bytes]) -> ImageFile.ImageFile:
                 return factory(stream, "")
     if known := _matching(prefix, _FOREIGN):
         raise UnidentifiedImageError(f"it is {known}")
+    refuse_other_files(prefix)
+    raise ValueError("it is not an image of a known format")
+
+
+def refuse_other_files(prefix: bytes) -> None:
+    """Raise ValueError if a file is empty or, by its first 16 bytes, one of those that lie in folders of images."""
     if other := _matching(prefix, _NO_IMAGES):
         raise ValueError(f"it is {other}")
-    raise ValueError("it is not an image of a known format")
 
 
 def _matching(prefix: bytes, patterns: dict[str, bytes]) -> str:
@@ -94,13 +99,19 @@ def read_header(file: ImageFile.ImageFile, stream: IO[bytes]) -> Header:
         width, height = file.tag_v2[IMAGEWIDTH], file.tag_v2[IMAGELENGTH]
     deep = file.mode.startswith(("I", "F"))
     cut = not deep and any(";16" in str(tile[3]) for tile in file.tile)
-    return Header(width, height, _orientation(file, stream), deep, cut, _has_more_pages(file, stream))
+    return Header(width, height, stated_orientation(file, stream), deep, cut, _has_more_pages(file, stream))
 
 
-def _orientation(file: ImageFile.ImageFile, stream: IO[bytes]) -> int:
+def stated_orientation(image: Image.Image, stream: IO[bytes] | None = None) -> int:
+    """Return how the pixels of an image are stored, 1 to 8 as in EXIF; 1, upright, if it does not say.
+
+    Args:
+        image (PIL.Image.Image): the image, or a file whose pixels are not read yet.
+        stream (IO): of such a file. Default: none, the pixels were read
+    """
     try:
-        exif = Image.Image.getexif(file)  # not the method of PNG files, which reads all pixels to find a block behind them
-        if file.format == "PNG" and not exif:
+        exif = Image.Image.getexif(image)  # not the method of PNG files, which reads all pixels to find a block behind them
+        if stream is not None and image.format == "PNG" and not exif:
             exif.load(_png_chunk(stream, b"eXIf"))
         value: Any = exif.get(_ORIENTATION, 1)
     except Warning:  # if warnings are errors

@@ -4,36 +4,37 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from captum_softcam._fit import Fit
-from captum_softcam._names import quoted, reason, shown
+from captum_softcam._names import quoted
 from captum_softcam.data._disk.files import existing_file
+from captum_softcam.data._pixels.decoding import naming, quietly
 from captum_softcam.data._pixels.greys import check_pixels, own_range, spread
-from captum_softcam.data._pixels.headers import Header, read_header, recognised
+from captum_softcam.data._pixels.headers import Header, read_header, recognised, stated_orientation
 from captum_softcam.data._pixels.medical import medical_format, medical_size, read_medical
 
 __all__ = [
     "Fit",
     "Reading",
+    "decoded_orientation",
     "exif_hint",
     "image_shape",
     "open_image",
     "orientation_of",
     "quarter_turn",
     "read_image",
+    "turned_upright",
     "upright",
     "warn_of_own_range",
 ]
@@ -47,7 +48,6 @@ _TURNS = {  # of stored pixels to upright ones, by the number in EXIF
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_ONE_AT_A_TIME = Lock()
 
 _OWN_RANGE = (
     "a picture of more than 8 bits has no window: its lowest value is black and its highest one white, in each file by "
@@ -59,7 +59,6 @@ _FIRST_PAGE = "a file has several pages or frames, of which the first is read."
 _NOT_A_NUMBER = "a picture has pixels that are not a number (NaN); they are black."
 
 _Value = TypeVar("_Value", bound=np.generic)
-_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True)
@@ -148,8 +147,8 @@ def open_image(path: Path, kind: str, mode: str | None = None, reading: Reading 
     """
     header = _header(path, kind, reading)
     _warn(header, reading, greys=mode == "RGB")
-    with _naming(path, kind):
-        return _quietly(partial(_decoded, path, mode, header.orientation))
+    with naming(path, kind):
+        return quietly(partial(_decoded, path, mode, header.orientation))
 
 
 def image_shape(path: Path, reading: Reading = Reading()) -> tuple[int, ...]:
@@ -169,8 +168,20 @@ def image_shape(path: Path, reading: Reading = Reading()) -> tuple[int, ...]:
 def orientation_of(file: Path) -> int:
     """Return how an image file is stored, 1 to 8 as in EXIF; 1, upright, if it does not say or is not an image."""
     with suppress(Exception):
-        return _quietly(partial(_read_header, file)).orientation
+        return quietly(partial(_read_header, file)).orientation
     return 1
+
+
+def decoded_orientation(image: Image.Image) -> int:
+    """Return how the pixels of an image that is open in Pillow are stored, as :func:`orientation_of` does for files."""
+    image.load()  # which turns TIFF
+    return quietly(partial(stated_orientation, image))
+
+
+def turned_upright(image: Image.Image) -> Image.Image:
+    """Return an image that is open in Pillow as one sees it."""
+    turn = _TURNS.get(decoded_orientation(image))
+    return image if turn is None else image.transpose(turn)
 
 
 def upright(values: NDArray[_Value], orientation: int) -> NDArray[_Value]:
@@ -226,33 +237,10 @@ def _is_window(window: tuple[float, float]) -> bool:
 def _header(path: Path, kind: str, reading: Reading) -> Header:
     """Read the header of a file, or raise ValueError if it is none or states too many pixels."""
     existing_file(path, kind)
-    with _naming(path, kind):
-        header = _quietly(partial(_read_header, path))
+    with naming(path, kind):
+        header = quietly(partial(_read_header, path))
     check_pixels(header.width * header.height, path, kind, reading.max_pixels)
     return header
-
-
-@contextmanager
-def _naming(path: Path, kind: str) -> Iterator[None]:
-    try:
-        yield
-    except UnidentifiedImageError as error:
-        raise ValueError(
-            f"{kind} '{shown(path)}' has a format that is not read ({reason(error)}); convert it to PNG or JPEG."
-        ) from error
-    except Exception as error:  # a broken file makes Pillow raise almost anything
-        raise ValueError(f"{kind} '{shown(path)}' cannot be read ({reason(error)}); repair or remove it.") from error
-
-
-def _quietly(read: Callable[[], _Read]) -> _Read:
-    """Read a file although Pillow warns of damage beside the pixels, such as in EXIF, and warnings are errors."""
-    try:
-        return read()
-    except Warning:
-        # the filters are those of all threads, therefore only where it has to be
-        with _ONE_AT_A_TIME, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return read()
 
 
 def _read_header(path: Path) -> Header:
@@ -292,7 +280,7 @@ def warn_of_own_range() -> None:
 def _shades(file: Image.Image, path: Path, window: tuple[float, float] | None) -> Tensor:
     values: NDArray[Any] = np.asarray(file)
     finite = np.isfinite(values)
-    with _naming(path, "image"):
+    with naming(path, "image"):
         shades = own_range(values, finite) if window is None else spread(values, *window)
     unknown = np.isnan(values)
     if unknown.any():

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -15,9 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from captum_softcam._names import quoted, reason, shown
+from captum_softcam._names import quoted, shown
 from captum_softcam.data._disk.files import DICOM_ENDINGS, NIFTI_ENDINGS, existing_file
+from captum_softcam.data._pixels.decoding import naming, silenced
 from captum_softcam.data._pixels.greys import check_pixels, own_range, spread
+from captum_softcam.data._pixels.headers import refuse_other_files
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
@@ -28,7 +29,6 @@ __all__ = ["check_same_space", "medical_format", "medical_size", "read_medical",
 Window = tuple[float, float]
 Values = NDArray[Any]
 
-_ONE_AT_A_TIME = Lock()
 _GZIP_RATIO = 1033  # bytes that come out of one at most: 258 for two bits
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -165,25 +165,21 @@ def check_same_space(mask: Path, image: Path, max_pixels: int | None = None) -> 
 @contextmanager
 def _named(path: Path, kind: str) -> Iterator[None]:
     """Raise ValueError with the name of a file for whatever its damage makes a library raise; its warnings are silent."""
-    try:
-        # the filters are those of all threads: one that restores them while another one reads would leave them changed
-        with _ONE_AT_A_TIME, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except Exception as error:  # a broken file makes pydicom and nibabel raise almost anything
-        what = reason(error) or type(error).__name__
-        raise ValueError(f"{kind} '{shown(path)}' cannot be read ({what}); repair or remove it.") from error
+    with naming(path, kind), silenced():
+        yield
 
 
 @contextmanager
 def _installed(path: Path, kind: str) -> Iterator[None]:
-    """Raise FileNotFoundError for a missing file, and ImportError for a missing library."""
+    """Raise FileNotFoundError for a missing file, ImportError for a missing library, and ValueError for no image at all."""
     existing_file(path, kind)
     try:
         yield
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
         raise ImportError(f"{kind} '{shown(path)}' needs {missing}; run: pip install 'captum-softcam[medical]'.") from error
+    with naming(path, kind), open(path, "rb") as file:
+        refuse_other_files(file.read(16))
 
 
 # DICOM
