@@ -326,9 +326,11 @@ def _leave_localisation_out(options: argparse.Namespace, inventory: Inventory) -
     asked = [name for name in options.metrics or [] if name in localisation]
     black = len(inventory.black)
     if asked and black:
+        given = [f"--mask-{name}" for name in ("threshold", "ignore") if getattr(options, f"mask_{name}") is not None]
+        cause = f" under {' and '.join(given)}" if given else ""
         raise ValueError(
-            f"{', '.join(asked)} cannot be measured, because {'all masks are' if black > 1 else 'the only mask is'} black: "
-            "no sample has anything to localise; leave it out."
+            f"{', '.join(asked)} cannot be measured, because {'all masks are' if black > 1 else 'the only mask is'} black"
+            f"{cause}: no sample has anything to localise; leave it out{', or change these options' if given else ''}."
         )
     if asked:
         raise ValueError(f"{', '.join(asked)} cannot be measured without masks; pass --masks or leave it out.")

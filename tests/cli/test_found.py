@@ -66,6 +66,8 @@ def test_nothing_but_black_masks():
     assert refused("compare", *options, "--metrics", "pointing_game").startswith(
         "pointing_game cannot be measured, because all masks are black: no sample has anything to localise; leave it out."
     )
+    sentence = refused("compare", *options, "--metrics", "pointing_game", "--mask-ignore", "255")
+    assert "all masks are black under --mask-ignore: no sample has anything to localise; leave it out, or change" in sentence
     done = run("compare", *options, "--samples", "2", "--out", "out")
     assert done.code == 0, done.err
     assert done.out.startswith("the first 2 of 6 samples of 7 files in 2 classes: benign 1, normal 1.\n")
