@@ -50,9 +50,9 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
 def add_reading_options(parser: argparse.ArgumentParser, *, masks: bool = True) -> None:
     """Add the options that say how the files of images are read, and those of masks."""
     group = parser.add_argument_group("reading", "how files are decoded")
-    window = "values of pictures of more than 8 bits that become black and white (default: the range of each file)"
+    window = "values of images of more than 8 bits that become black and white (default: the range of each file)"
     group.add_argument("--window", type=_window, metavar="LOW,HIGH", help=window)
-    pixels = "most pixels of a picture (default: Pillow's limit, about 179 million)"
+    pixels = "most pixels of an image (default: Pillow's limit, about 179 million)"
     group.add_argument("--max-pixels", type=positive, metavar="N", help=pixels)
     if masks:
         threshold = "fraction of a mask's range above which a pixel belongs to it (default: above 0, or half if blurred)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,7 +40,7 @@ _COLUMNS = 4  # images, labels, masks and names
 _PICTURES, _COLOURS = 4, 4  # dimensions of a batch of pictures; most channels that they have
 
 
-class Samples(NamedSamples, ABC):
+class Samples(NamedSamples):
     """Samples from any data set with a length and an index; :meth:`of` makes them."""
 
     def __new__(cls, *_: Any, **__: Any) -> Samples:

@@ -132,7 +132,7 @@ def _refuse_repeated_names(folders: Sequence[str], classes: Sequence[str], root:
         if folder in repeated:  # the first class of the name would get the images of all
             numbers = [number for number, name in enumerate(classes) if name == folder]
             raise ValueError(
-                f"folder '{shown(root / folder)}' could be {len(numbers)} of the model's classes, numbers "
+                f"folder '{shown(root / folder)}' could be {len(numbers)} of the classes, numbers "
                 f"{listed(numbers)}; name all folders by their numbers."
             )
 
@@ -157,6 +157,6 @@ def _refuse_unknown(
             "folders after the classes, or number all of them."
         )
     raise ValueError(
-        f"folder '{shown(root / folder)}' is none of the model's {len(classes)} classes; name the folders after the classes "
+        f"folder '{shown(root / folder)}' is none of the {len(classes)} classes; name the folders after the classes "
         f"or number them from 0 to {len(classes) - 1}. {closest(folder, classes)}"
     )

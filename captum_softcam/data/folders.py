@@ -134,7 +134,7 @@ def _masks(
     else:
         listing = list_images(masks, "mask folder")
         root, stems, expected = masks, {name: without_ending(name) for name in listing.images}, ".png"
-        others = {**listing.left_out, "mask beside its picture, not in the folder of masks": list(pictures.beside)}
+        others = {**listing.left_out, "mask beside its image, not in the folder of masks": list(pictures.beside)}
     pairs = pair_masks(names, stems, images, root)
     if masks is not None and not pairs:  # a wrong --masks, which would pass as a data set of healthy images
         example = root / (without_ending(names[0]) + expected)
@@ -143,7 +143,7 @@ def _masks(
             f"{unlike(next(iter(stems), None))}."
         )
     used = {name for each in pairs.values() for name in each}
-    others["mask without picture"] = [name for name in stems if name not in used]
+    others["mask without image"] = [name for name in stems if name not in used]
     number = len(stems) + (len(pictures.beside) if stems is not pictures.beside else 0)
     found = Found(pictures.files, number, _joined(pictures.left_out_but(names), others))
     return {picture: tuple(root / name for name in each) for picture, each in pairs.items()}, found

@@ -39,12 +39,12 @@ class Found:
     Args:
         files (int): number of image files that could have become samples, those that are left out among them.
         masks (int): number of mask files, used or not; 0 where regions come from annotations. Default: 0
-        left_out (mapping): names of the files that are not used, by the reason in words, such as ``"no picture format"`` or
-            ``"mask without picture"``. Default: none
+        left_out (mapping): names of the files that are not used, by the reason in words, such as
+            ``"not an image format"`` or ``"mask without image"``. Default: none
 
     Example::
 
-        >>> Found(9, 6, {"no picture format": ["7.jfif", "8.gif"]}).files
+        >>> Found(9, 6, {"not an image format": ["7.jfif", "8.gif"]}).files
         9
     """
 
@@ -76,7 +76,7 @@ class Inventory:
         >>> print(ImageFolderSamples("images", "masks").inspect())
         4 samples of 5 files in 2 classes: cat 2, dog 2.
         3 of 3 masks used: 2 samples have a region, 2 nothing to localise (1 black mask: cat/2.png).
-        Not used: notes.gif (no picture format).
+        Not used: notes.gif (not an image format).
     """
 
     found: Found
@@ -244,14 +244,14 @@ def _undecodable(files: Sequence[Path], reading: Reading, bar: Callable[..., Ite
         return ""
 
     # The names of files are lost among threads; the headers, which are read afterwards, raise the same warnings.
-    threads = ThreadPoolExecutor(os.cpu_count())
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        threads = ThreadPoolExecutor(os.cpu_count())
+        try:
             found = bar(threads.map(message, files), total=len(files), desc="reading all images")
             return {file: text for file, text in zip(files, found, strict=True) if text}
-    finally:
-        threads.shutdown(cancel_futures=True)  # after Ctrl-C
+        finally:  # within the filters, which the threads put back as they were when a file is read
+            threads.shutdown(cancel_futures=True)  # after Ctrl-C
 
 
 def _without_files(text: str, item: Item) -> str:

@@ -86,7 +86,7 @@ class OxfordPetSamples(MaskedImages):
         pictures, entries = NamedImages(root / "images"), []
         for line in lines:
             name, breed, species = _parse(line)
-            with left_out.faults("no such picture or trimap", name, FileNotFoundError):
+            with left_out.faults("no such image or trimap", name, FileNotFoundError):
                 file = pictures.find(f"{name}.jpg", line.place).file
                 trimap = existing_file(root / "annotations" / "trimaps" / f"{name}.png", "trimap", line.place)
                 mask = partial(_trimap_mask, trimap, border, file)

@@ -280,12 +280,14 @@ class _Run:
                 have the same identifier.
         """
         results, unreadable = [*plan.results], [*plan.unreadable]
+        count = sum(len(result.indices) for result in results)
         for result in self._missing(plan):
             keep(result)
             results.append(result)
+            count += len(result.indices)
             unreadable += result.unreadable
-            refuse_misfits(sum(len(each.indices) for each in results), unreadable)
-        if not any(result.indices for result in results):
+            refuse_misfits(count, unreadable)
+        if not count:
             refuse_nothing(unreadable)
         unreadable.sort(key=lambda each: each.index)
         names = [metric.name for metric in self.scorer.metrics]

@@ -149,7 +149,7 @@ class TestFolders:
     def test_a_folder_without_images_is_no_class(self, kind, tmp_path):
         write(tmp_path / "tables/a.csv", "")
         assert isinstance(samples := kind("a.png"), UnlabelledImages)
-        assert samples.found.left_out == {"no picture format": ["tables/a.csv"]}
+        assert samples.found.left_out == {"not an image format": ["tables/a.csv"]}
 
     def test_images_beside_class_folders_have_no_class(self, kind):
         assert isinstance(samples := kind("a.png", "cat/1.png"), ImageFolderSamples)

@@ -46,16 +46,16 @@ def test_black_masks():
         "6 samples of 7 files in 2 classes: benign 3, normal 3.\n"
         "6 of 6 masks used: 3 samples have a region, 3 nothing to localise (3 black masks: normal/0.png, normal/1.png, "
         "normal/2.png).\n"
-        "Not used: benign/notes.txt (no picture format).\n"
+        "Not used: benign/notes.txt (not an image format).\n"
     )
     assert "localisation: over the 3 samples with a mask." in done.out
     assert "margin" not in done.out
     found = json.loads(Path("out/manifest.json").read_text())["data"]["found"]
     assert (found["files"], found["masks_used"], found["with_region"], found["black_masks"]) == (7, 6, 3, 3)
-    assert found["left_out"] == {"no picture format": {"count": 1, "names": ["benign/notes.txt"]}}
+    assert found["left_out"] == {"not an image format": {"count": 1, "names": ["benign/notes.txt"]}}
     assert (
-        "found: 7 files, 6 samples, 6 masks, 6 masks used, 3 samples with a region, 3 black masks, 1 not used (no picture "
-        "format)" in Path("a.html").read_text(encoding="utf-8")
+        "found: 7 files, 6 samples, 6 masks, 6 masks used, 3 samples with a region, 3 black masks, 1 not used (not an "
+        "image format)" in Path("a.html").read_text(encoding="utf-8")
     )
 
 

@@ -453,7 +453,7 @@ class TestRefused:
         shutil.copytree("images", "val")
         Path("val/cat").rename("val/cow")
         sentence = refused(*images, "--val-images", "val", *QUICK, "--out", "run")
-        assert sentence.startswith("folder 'val/cow' is none of the model's 3 classes; name the folders after the classes")
+        assert sentence.startswith("folder 'val/cow' is none of the 3 classes; name the folders after the classes")
 
     def test_table(self, pictures):
         assert "expected path, label" in refused(*table(pictures, ("cat/0.png", "a"), header="file,label"), "--out", "run")

@@ -113,7 +113,7 @@ def test_masks_are_read_for_what_they_mean():
     coloured[2, 5] = (0, 0, 9)
     for mask in (coloured, Image.fromarray(coloured)):
         assert Samples.of([(picture(), 0, mask)], mask=2)[0].mask.nonzero().tolist() == [[0, 2, 5]]
-    with pytest.warns(UserWarning, match="mask 'sample 0 of the data set' covers the whole picture"):
+    with pytest.warns(UserWarning, match="mask 'sample 0 of the data set' covers the whole image"):
         Samples.of([(picture(), 0, np.ones((6, 8)))])
 
 

@@ -141,11 +141,11 @@ class TestMessages:
         (folder / "0004cfab.png").unlink()
         words = f"line 2 of '{table}' names the image '0004cfab', which is not in '{folder}', with any ending."
         data = warned(
-            f"table '{table}': 1 left out (no such picture): 0004cfab. The first of them: {words}",
+            f"table '{table}': 1 left out (no such image): 0004cfab. The first of them: {words}",
             lambda: BoxTableSamples(folder, table),
         )
         assert [sample.identifier for sample in data] == ["00436515/1", "00569f44/1"]
-        assert (data.found.files, data.found.left_out) == (3, {"no such picture": ["0004cfab"]})
+        assert (data.found.files, data.found.left_out) == (3, {"no such image": ["0004cfab"]})
         for file in folder.iterdir():
             file.unlink()
         assert message(FileNotFoundError, lambda: BoxTableSamples(folder, table)) == words

@@ -179,7 +179,7 @@ class TestFiles:
         words = f"image 8 of '{path}' names the image '000000000008.jpg', which is not in '{images}', with any ending."
         data = warned(words, lambda: CocoSamples(images, path))
         assert [sample.identifier[10:] for sample in data] == ["42.jpg/person", "42.jpg/toothbrush"]
-        assert data.found.left_out["no such picture"] == ["000000000008.jpg"]
+        assert data.found.left_out["no such image"] == ["000000000008.jpg"]
         (images / "000000000042.jpg").unlink()
         assert message(FileNotFoundError, lambda: CocoSamples(images, path)).startswith("image 42 of '")
 

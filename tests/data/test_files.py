@@ -39,7 +39,7 @@ class TestListing:
         assert listing.images == ["a/1.png"]
         assert listing.folders == ["a", "x"]
         assert listing.left_out == {
-            "no picture format": ["a/2.heic", "a/3.png.part", "a/4.png.", "a/png", "notes.txt", "x/README"]
+            "not an image format": ["a/2.heic", "a/3.png.part", "a/4.png.", "a/png", "notes.txt", "x/README"]
         }
 
     @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ class TestLinks:
         os.mkfifo(tmp_path / "4.png")
         listing = list_images(tmp_path)
         assert listing.images == ["1.png"]
-        assert listing.left_out == {"broken link": ["2.png", "3.png"], "no file": ["4.png"]}
+        assert listing.left_out == {"broken link": ["2.png", "3.png"], "not a regular file": ["4.png"]}
 
 
 @pytest.mark.usefixtures("closed")

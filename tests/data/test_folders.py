@@ -127,9 +127,7 @@ class TestClasses:
 
     def test_a_folder_of_two_classes_is_refused(self, images):
         text = message(ValueError, lambda: ImageFolderSamples(images, classes=["cat", "eel", "dog", "cat"]))
-        assert text == (
-            f"folder '{images}/cat' could be 2 of the model's classes, numbers 0, 3; name all folders by their numbers."
-        )
+        assert text == (f"folder '{images}/cat' could be 2 of the classes, numbers 0, 3; name all folders by their numbers.")
         (images / "cat").rename(images / "3")
         (images / "dog").rename(images / "2")
         assert ImageFolderSamples(images, size=8, classes=["cat", "eel", "dog", "cat"])[0].target == 2
@@ -175,7 +173,7 @@ class TestClasses:
         assert ImageFolderSamples(images, size=8, classes=["dog", "cat"])[1].target == 1
         assert LabelledImages.from_folders(images, ["dog", "cat"]).counts() == {"dog": 3, "cat": 2}
         text = message(ValueError, lambda: ImageFolderSamples(images, classes=["dog", "cat", "cAT"]))
-        assert text.startswith(f"folder '{images}/{name}' is none of the model's 3 classes; ")
+        assert text.startswith(f"folder '{images}/{name}' is none of the 3 classes; ")
 
     def test_the_form_of_unicode_does_not_count(self, images):
         (images / "cat").rename(images / unicodedata.normalize("NFD", "Bär"))
@@ -305,14 +303,14 @@ class TestMasks:
         data = ImageFolderSamples(images, images if passed else None, WIDTH)
         assert (len(data), data.masked) == (5, 1)
         assert data[0].mask.sum() >= 2
-        assert data.found == Found(5, 3, {"mask without picture": ["cat/gone_mask.png"]})
+        assert data.found == Found(5, 3, {"mask without image": ["cat/gone_mask.png"]})
 
     def test_masks_in_their_folder_go_before_those_beside_the_images(self, images, masks):
         draw(images / "cat/z_mask.png", spot())
         (masks / "dog/b.png").rename(masks / "cat/z_mask.png")
         data = ImageFolderSamples(images, masks)
         assert data.masked == 2
-        assert data.found == Found(5, 3, {"mask beside its picture, not in the folder of masks": ["cat/z_mask.png"]})
+        assert data.found == Found(5, 3, {"mask beside its image, not in the folder of masks": ["cat/z_mask.png"]})
 
     def test_a_folder_of_masks_below_that_of_the_images(self, images, masks):
         masks.rename(images / "regions")
@@ -342,7 +340,7 @@ class TestMasks:
         (masks / "notes.txt").touch()
         (images / "cat/scan.heic").touch()
         assert ImageFolderSamples(images, masks).found == Found(
-            6, 3, {"no picture format": ["cat/scan.heic", "notes.txt"], "mask without picture": ["cat/gone.png"]}
+            6, 3, {"not an image format": ["cat/scan.heic", "notes.txt"], "mask without image": ["cat/gone.png"]}
         )
 
     @pytest.mark.parametrize("size", [8, 20, 32, 64])
@@ -380,7 +378,7 @@ class TestMessages:
         (images / "dog").rename(images / name)
         text = message(ValueError, lambda: ImageFolderSamples(images, classes=["cat", "cow"]))
         assert text == (
-            f"folder '{images}/{name}' is none of the model's 2 classes; name the folders after the classes or number "
+            f"folder '{images}/{name}' is none of the 2 classes; name the folders after the classes or number "
             "them from 0 to 1. Known: 'cat', 'cow'."
         )
 

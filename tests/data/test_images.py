@@ -197,7 +197,7 @@ def png(colour, pixels, *chunks):
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
 
-OWN_RANGE = "a picture of more than 8 bits has no window"
+OWN_RANGE = "an image of more than 8 bits has no window"
 GREYS = np.random.default_rng(0).integers(200, 4000, (24, 16)).astype(np.uint16)
 
 
@@ -504,7 +504,7 @@ def sound(kind):
     return file.getvalue()
 
 
-@pytest.mark.filterwarnings("ignore:a picture", "ignore:a file")  # our own; those of Pillow are errors
+@pytest.mark.filterwarnings("ignore:an image", "ignore:a file")  # our own; those of Pillow are errors
 class TestDamagedFiles:
     @pytest.mark.parametrize("kind", ["BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"])
     def test_a_picture_or_words(self, tmp_path, kind):

@@ -13,7 +13,7 @@ from PIL import Image
 from captum_softcam.data import Found, ImageEntry, Inventory, LabelledImages, MaskedImages, Reading, inventory
 from captum_softcam.data._pixels.masks import MaskFiles
 
-LEFT_OUT = {"no picture format": ["7.jfif", "8.gif", "9.dcm", "10.txt"], "mask without picture": ["x.png"], "no class": []}
+LEFT_OUT = {"not an image format": ["7.jfif", "8.gif", "9.dcm", "10.txt"], "mask without image": ["x.png"], "no class": []}
 
 
 def save_mask(path, value, size=(12, 12)):
@@ -166,11 +166,11 @@ class TestWords:
         found = Inventory(Found(9, 0, LEFT_OUT), 4, 4, 4, {"cat": 2, "dog": 2})
         assert str(found) == (
             "4 samples of 9 files in 2 classes: cat 2, dog 2.\n"
-            "Not used: 7.jfif, 8.gif, 9.dcm and 1 more (no picture format); x.png (mask without picture)."
+            "Not used: 7.jfif, 8.gif, 9.dcm and 1 more (not an image format); x.png (mask without image)."
         )
         assert found.summary()["left_out"] == {
-            "no picture format": {"count": 4, "names": LEFT_OUT["no picture format"]},
-            "mask without picture": {"count": 1, "names": ["x.png"]},
+            "not an image format": {"count": 4, "names": LEFT_OUT["not an image format"]},
+            "mask without image": {"count": 1, "names": ["x.png"]},
         }
 
     def test_many_classes(self):

@@ -232,7 +232,7 @@ class TestHostile:
         data = warned(words, lambda: LabelTableSamples(folder, table))
         assert [sample.identifier[10:12] for sample in data] == ["p2", "p3"]
         assert len(data.every_image()) == 2
-        assert data.found.left_out == {"no such picture": ["set/valid/p1/view1.jpg"]}
+        assert data.found.left_out == {"no such image": ["set/valid/p1/view1.jpg"]}
         draw(folder / "b.png")
         draw(folder / "b.jpg")
         path = write(folder / "t.csv", "Path,a\nb,1\n")

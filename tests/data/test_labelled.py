@@ -74,7 +74,7 @@ class TestFolders:
     def test_errors(self, folders, tmp_path):
         assert message(FileNotFoundError, LabelledImages.from_folders, tmp_path / "no").endswith("is not a directory.")
         sentence = message(ValueError, LabelledImages.from_folders, folders, ["cat", "cow"])
-        assert sentence.startswith(f"folder '{folders}/dog' is none of the model's 2 classes; name the folders after")
+        assert sentence.startswith(f"folder '{folders}/dog' is none of the 2 classes; name the folders after")
         assert "need a CSV file" in message(ValueError, LabelledImages.from_folders, folders, kind="multilabel")
         (tmp_path / "empty/cat").mkdir(parents=True)
         assert "holds an image" in message(FileNotFoundError, LabelledImages.from_folders, tmp_path / "empty")
@@ -173,7 +173,7 @@ class TestTable:
         words = f"line 3 of '{path}' names the image 'pictures/9.png', which is not in '{tmp_path}', with any ending."
         with pytest.warns(UserWarning, match=re.escape(words)):
             data = LabelledImages.from_csv(path)
-        assert (data.counts(), data.found.left_out) == ({"a": 1}, {"no such picture": ["pictures/9.png"]})
+        assert (data.counts(), data.found.left_out) == ({"a": 1}, {"no such image": ["pictures/9.png"]})
         words = words.replace("line 3", "line 2")
         assert message(FileNotFoundError, LabelledImages.from_csv, table("pictures/9.png,a")) == words
 

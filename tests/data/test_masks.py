@@ -340,7 +340,7 @@ class TestMeaning:
     @pytest.mark.parametrize("ending", ["gif", "png"])
     def test_white_alone(self, tmp_path, ending):
         """Pillow stores it in GIF as number 0 of a palette."""
-        with pytest.warns(UserWarning, match="covers the whole picture"):
+        with pytest.warns(UserWarning, match="covers the whole image"):
             assert read(spot() * 0 + 255, folder=tmp_path, ending=ending).all()
 
     def test_one_bit(self, tmp_path):
@@ -384,13 +384,11 @@ class TestIgnore:
 class TestExtent:
     @pytest.mark.parametrize(("ending", "value"), [("png", 1), ("png", 255), ("jpg", 255), ("jpg", 240)])
     def test_a_whole_picture(self, tmp_path, ending, value):
-        with pytest.warns(UserWarning, match=f"mask '{tmp_path}/mask_0.{ending}' covers the whole picture"):
+        with pytest.warns(UserWarning, match=f"mask '{tmp_path}/mask_0.{ending}' covers the whole image"):
             assert read(np.full((HEIGHT, WIDTH), value, np.uint8), folder=tmp_path, ending=ending).all()
 
     def test_inverted(self, tmp_path):
-        with pytest.warns(
-            UserWarning, match=f"mask '{tmp_path}/mask_0.png' looks inverted, .* margin and 92% of the picture"
-        ):
+        with pytest.warns(UserWarning, match=f"mask '{tmp_path}/mask_0.png' looks inverted, .* margin and 92% of the image"):
             read(255 - spot(), folder=tmp_path)
 
     def test_a_large_region(self, tmp_path):

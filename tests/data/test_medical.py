@@ -189,8 +189,8 @@ class TestDicom:
     @pytest.mark.parametrize(
         ("name", "words"),
         [
-            ("rtstruct", "is a DICOM file without a picture, RT Structure Set Storage; remove it"),
-            ("test-SR", "without a picture, Comprehensive SR Storage"),
+            ("rtstruct", "is a DICOM file without an image, RT Structure Set Storage; remove it"),
+            ("test-SR", "without an image, Comprehensive SR Storage"),
             (
                 "rtdose",
                 "has 15 frames; expected one: save each as a file of its own, or convert them to a volume",

@@ -83,7 +83,7 @@ class TestMessages:
         trimap.unlink()
         words = f"line 4 of '{root}/annotations/test.txt' needs the trimap '{trimap}', which is not a file."
         data = warned(words, lambda: OxfordPetSamples(root))
-        assert data.found.left_out == {"no such picture or trimap": ["saint_bernard_7"]}
+        assert data.found.left_out == {"no such image or trimap": ["saint_bernard_7"]}
         (root / "images/saint_bernard_7.jpg").unlink()
         words = (
             f"line 4 of '{root}/annotations/test.txt' names the image 'saint_bernard_7.jpg', which is not in '{root}/images'"

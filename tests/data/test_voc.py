@@ -182,7 +182,7 @@ class TestMessages:
             f"line 2 of '{root}/ImageSets/Main/test.txt' names the image '000002.jpg', which is not in '{root}/JPEGImages', "
             "with any ending."
         )
-        assert warned(words, lambda: VOCSamples(root)).found.left_out == {"no such picture": ["000002"]}
+        assert warned(words, lambda: VOCSamples(root)).found.left_out == {"no such image": ["000002"]}
 
     def test_unknown_class(self, root):
         path = add(root, "000003", ("cart", (1, 1, 2, 2)))

@@ -118,10 +118,10 @@ def _kind(entry: os.DirEntry[str]) -> str:
         if entry.is_dir():
             return _FOLDER
         if entry.is_file():
-            return _IMAGE if _ending(entry.name) else "no picture format"
+            return _IMAGE if _ending(entry.name) else "not an image format"
     except OSError:  # a link to itself
         pass
-    return "broken link" if entry.is_symlink() else "no file"  # to open a pipe would wait forever
+    return "broken link" if entry.is_symlink() else "not a regular file"  # to open a pipe would wait forever
 
 
 def _ending(name: str) -> str:

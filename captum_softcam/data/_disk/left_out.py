@@ -11,7 +11,7 @@ from captum_softcam._names import listed, reason
 
 __all__ = ["MISSING", "LeftOut"]
 
-MISSING = "no such picture"
+MISSING = "no such image"
 """Reason to leave out what an annotation says about a picture that is not there."""
 
 

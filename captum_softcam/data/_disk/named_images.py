@@ -64,7 +64,7 @@ class NamedImages:
             where (str): the place that contains it, for error messages.
 
         Raises:
-            FileNotFoundError: if there is no such picture.
+            FileNotFoundError: if there is no such image.
             ValueError: if it could be either of two, or the name leads out of the folder, and that is not allowed.
         """
         path = PureWindowsPath(name)  # splits at both kinds of slashes
@@ -94,7 +94,7 @@ class NamedImages:
 
     def _inside(self, name: str, where: str) -> Path | None:
         """Return the picture of a relative name, or None."""
-        for each in (name, _slashes(name)):
+        for each in dict.fromkeys((name, _slashes(name))):
             if os.path.isfile(os.path.join(self._folder, each)):
                 return self._folder / each
         name = _slashes(name)

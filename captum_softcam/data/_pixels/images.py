@@ -50,13 +50,13 @@ _TURNS = {  # of stored pixels to upright ones, by the number in EXIF
 }
 
 _OWN_RANGE = (
-    "a picture of more than 8 bits has no window: its lowest value is black and its highest one white, in each file by "
+    "an image of more than 8 bits has no window: its lowest value is black and its highest one white, in each file by "
     "itself; pass window=(LOW, HIGH) of Reading (--window LOW,HIGH) to show all files alike."
 )
-_NO_WINDOW = "a picture of 8 bits or in colour is read as it is; the window (--window) is for greys of more than 8 bits."
-_UPPER_BITS = "a picture of 16 bits per channel that is not plain grey is read with the upper 8 bits of each channel."
+_NO_WINDOW = "an image of 8 bits or in colour is read as it is; the window (--window) is for greys of more than 8 bits."
+_UPPER_BITS = "an image of 16 bits per channel that is not plain grey is read with the upper 8 bits of each channel."
 _FIRST_PAGE = "a file has several pages or frames, of which the first is read."
-_NOT_A_NUMBER = "a picture has pixels that are not a number (NaN); they are black."
+_NOT_A_NUMBER = "an image has pixels that are not a number (NaN); they are black."
 
 _Value = TypeVar("_Value", bound=np.generic)
 
@@ -66,7 +66,7 @@ class Reading:
     """How the files of images and masks are read.
 
     Args:
-        window (tuple of float): values of a picture of more than 8 bits that become black and white. Default: the file's own
+        window (tuple of float): values of an image of more than 8 bits that become black and white. Default: the file's own
             range
         max_pixels (int): most pixels of an image file. Default: Pillow's limit against files made to fill the memory, about
             179 million

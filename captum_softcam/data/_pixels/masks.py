@@ -197,16 +197,16 @@ def _range(values: NDArray[Any], kind: str, path: Path | str) -> float:
 
 
 def warn_of_extent(region: NDArray[np.bool_], path: Path | str) -> None:
-    """Warn if a mask covers the whole picture, or looks inverted."""
+    """Warn if a mask covers its whole image, or looks inverted."""
     if region.all():
         warnings.warn(
-            f"mask '{shown(path)}' covers the whole picture, so every map hits it; its values must be 0 outside of the "
+            f"mask '{shown(path)}' covers the whole image, so every map hits it; its values must be 0 outside of the "
             "region.",
             stacklevel=1,
         )
     elif region.mean() > 0.5 and _covers_margin(region):
         warnings.warn(
-            f"mask '{shown(path)}' looks inverted, because it covers the margin and {region.mean():.0%} of the picture; its "
+            f"mask '{shown(path)}' looks inverted, because it covers the margin and {region.mean():.0%} of the image; its "
             "values must be 0 outside of the region.",
             stacklevel=1,
         )

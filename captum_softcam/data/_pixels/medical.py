@@ -197,7 +197,7 @@ def _dicom(path: Path, kind: str, max_pixels: int | None, header: bool = False) 
         missing = _missing_decoder(data) if rows and columns else ""
     if "Rows" not in data or "Columns" not in data:
         raise ValueError(
-            f"{kind} '{shown(path)}' is a DICOM file without a picture, {shown(what)}; remove it from the images."
+            f"{kind} '{shown(path)}' is a DICOM file without an image, {shown(what)}; remove it from the images."
         )
     if frames > 1:
         raise ValueError(
