@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -262,16 +263,10 @@ def _masks(
 ) -> tuple[int, dict[tuple[Path, int], tuple[Path, ...]]]:
     """Return the number of mask files, and those of every image and class; others are left out."""
     listing = list_images(root, "mask folder")
-    forms, found, unused = {mask: folded(mask) for mask in listing.images}, {}, set(listing.images)
-    for label, name in enumerate(names):
-        start = f"{folded(name)}/"
-        stems = {
-            mask: without_ending(mask.split("/", name.count("/") + 1)[-1])
-            for mask, form in forms.items()
-            if form.startswith(start)
-        }
+    found, unused = {}, set(listing.images)
+    for label, own in _by_folder(listing.images, names).items():
         pictures = {image.name: image.file for image, row in rows if label in row.labels}
-        for picture, masks in pair_masks(list(pictures), stems, images, root).items():
+        for picture, masks in pair_masks(list(pictures), own, images, root).items():
             found[pictures[picture], label] = tuple(root / mask for mask in masks)
             unused -= set(masks)
     # with two classes, even an uncertain one, nobody can tell whose region it is
@@ -283,3 +278,16 @@ def _masks(
     for mask in sorted(unused):
         left_out.add(_UNUSED, mask)
     return len(listing.images), found
+
+
+def _by_folder(masks: Sequence[str], names: Sequence[str]) -> dict[int, dict[str, str]]:
+    """Return the masks in the folder of each class, and what their names are compared with."""
+    labels: dict[str, list[int]] = defaultdict(list)
+    for label, name in enumerate(names):
+        labels[folded(name)].append(label)
+    found: dict[int, dict[str, str]] = defaultdict(dict)
+    for mask in masks:
+        for end in (place for place, sign in enumerate(mask) if sign == "/"):  # the name of a class may have slashes, too
+            for label in labels.get(folded(mask[:end]), ()):
+                found[label][mask] = without_ending(mask[end + 1 :])
+    return found

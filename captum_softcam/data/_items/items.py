@@ -110,25 +110,30 @@ def find_fields(item: Any, named: Mapping[str, Key | None], dataset: Any) -> Fie
     free = {path: value for path, value in free.items() if path not in found.values()}
     if found["mask"] is None:  # at a position whose first value is None
         found["mask"] = next((path for path, value in free.items() if value is None and not _key(path)), None)
+    _warn_of_unused(free, label, found["mask"])
+    return Fields(image, label, found["mask"], found.get("identifier"))
+
+
+def _warn_of_unused(free: Mapping[Path, Any], label: Path | None, mask: Path | None) -> None:
+    """Warn of parts of an item that may be its class or its regions, and are not used."""
     keys = [key for key in map(_key, free) if key is not None]
     if label is None and keys:
         warnings.warn(
             f"no class is known, because none of the keys {listed(keys)} has its name; pass one of them as label=.",
-            stacklevel=3,
+            stacklevel=4,
         )
-    unused = [path for path, value in free.items() if path != found["mask"] and not _key(path) and _has_values(value)]
+    unused = [path for path, value in free.items() if path != mask and not _key(path) and _has_values(value)]
     if unused:
         warnings.warn(
             f"part {_as_key(unused[0])} of the items is not used, {described(free[unused[0]])}; pass "
             f"mask={_as_key(unused[0])} if it is the mask.",
-            stacklevel=3,
+            stacklevel=4,
         )
-    if found["mask"] is None and "boxes" in keys:
+    if mask is None and "boxes" in keys:
         warnings.warn(
             "the boxes of the data set are not used as regions; draw them as masks, or use a reader such as CocoSamples.",
-            stacklevel=3,
+            stacklevel=4,
         )
-    return Fields(image, label, found["mask"], found.get("identifier"))
 
 
 def _leaves(item: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:

@@ -191,6 +191,17 @@ def _dicom(path: Path, kind: str, max_pixels: int | None, header: bool = False) 
         import pydicom
     with _named(path, kind):
         data = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+    _check_dicom(data, path, kind, max_pixels)
+    if not header:
+        with _named(path, kind):
+            data = pydicom.dcmread(path, force=True)
+            _complete(data)
+    return data
+
+
+def _check_dicom(data: Dataset, path: Path, kind: str, max_pixels: int | None) -> None:
+    """Raise ValueError unless a data set is one picture that can be decoded."""
+    with _named(path, kind):
         what = getattr(data.get("SOPClassUID"), "name", "of unknown kind")
         rows, columns, frames = (int(data.get(name) or 0) for name in ("Rows", "Columns", "NumberOfFrames"))
         colours = str(data.get("PhotometricInterpretation"))
@@ -215,11 +226,6 @@ def _dicom(path: Path, kind: str, max_pixels: int | None, header: bool = False) 
             f"{kind} '{shown(path)}' is compressed ({shown(missing)}), which pydicom cannot decode by itself; run: pip "
             "install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg."
         )
-    if not header:
-        with _named(path, kind):
-            data = pydicom.dcmread(path, force=True)
-            _complete(data)
-    return data
 
 
 def _missing_decoder(data: Dataset) -> str:
