@@ -156,7 +156,9 @@ def load_samples(options: argparse.Namespace, classifier: Classifier, classes: S
         )
     if options.imagenet is not None:
         return data.ImageNetSamples(options.imagenet, size, classes, **how)
-    pictures = list_pictures(options.images, options.masks)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the reader lists the folder again, and warns
+        pictures = list_pictures(options.images, options.masks)
     in_folders = any("/" in name for name in pictures.names)
     # without any image, the reader of folders says what is missing
     if in_folders or (pictures.folders and not pictures.names):

@@ -155,6 +155,11 @@ class TestFolders:
         assert isinstance(samples := kind("a.png", "cat/1.png"), ImageFolderSamples)
         assert (len(samples), samples.found.left_out) == (1, {"no class": ["a.png"]})
 
+    def test_a_folder_that_is_listed_twice_is_warned_of_once(self, kind):
+        with pytest.warns(UserWarning, match="called like masks") as caught:
+            kind("cat/1.png", "cat/2_mask.png")
+        assert len(caught) == 1
+
     def test_nothing_to_choose_by(self, kind, tmp_path):
         with pytest.raises(FileNotFoundError, match="holds no image"):
             kind()
