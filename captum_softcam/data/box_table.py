@@ -141,11 +141,11 @@ def _rows(path: Path, needed: Sequence[str]) -> list[Row]:
 
 
 def _refuse_edges(columns: Sequence[str]) -> None:
-    """Refuse columns called like right and lower edges, as in VinBigData; as widths, they would make wrong boxes."""
+    """Refuse columns named like right and lower edges, as in VinBigData; as widths, they would make wrong boxes."""
     for column, side in zip(columns, ("width", "height"), strict=True):
         if _EDGE.fullmatch(column):
             raise ValueError(
-                f"box_columns has {quoted(column)} as the {side}, which is called like an edge; subtract the opposite edge "
+                f"box_columns has {quoted(column)} as the {side}, which is named like an edge; subtract the opposite edge "
                 "from it first, and pass the column of the difference."
             )
 

@@ -1,4 +1,4 @@
-"""Give images the classes after which their folders are called."""
+"""Give images the classes that their folders are named after."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", 
 def read_class_folders(
     pictures: Pictures, classes: Sequence[str] | None, root: Path
 ) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Give every picture the class after which its folder below ``root`` is called.
+    """Give every picture the class that its folder below ``root`` is named after.
 
-    All folders are called in one way: by the names of the classes (for ImageNet's also by their WordNet ids), where case and
+    All folders are named in one way: by the names of the classes (for ImageNet's also by their WordNet ids), where case and
     the form of Unicode count only if they make a difference, or by the numbers of the classes, from 0.
 
     Args:
@@ -74,7 +74,7 @@ def _refuse_other_layouts(folders: Sequence[str], pictures: Pictures, root: Path
         )
     if len(splits) > 1:
         warnings.warn(
-            f"the class folders {listed(map(quoted, splits))} of '{shown(root)}' are called like splits; if they are, pass "
+            f"the class folders {listed(map(quoted, splits))} of '{shown(root)}' are named like splits; if they are, pass "
             "one of them.",
             stacklevel=4,
         )
@@ -110,7 +110,7 @@ def _folder_numbers(folders: Sequence[str], classes: Sequence[str], root: Path) 
 
 
 def _by_name(folders: Sequence[str], classes: Sequence[str]) -> dict[str, int]:
-    """Return the numbers of the folders that are called after a class."""
+    """Return the numbers of the folders that are named after a class."""
     others = other_names(classes)
     numbers = {**others, **class_numbers(classes)}
     forms: dict[str, set[int]] = defaultdict(set)
@@ -153,7 +153,7 @@ def _refuse_unknown(
 ) -> NoReturn:
     if folder in places and named:
         raise ValueError(
-            f"folder '{shown(root / folder)}' is called by a number, but {quoted(next(iter(named)))} by a name; name all "
+            f"folder '{shown(root / folder)}' is named by a number, but {quoted(next(iter(named)))} by a name; name all "
             "folders after the classes, or number all of them."
         )
     raise ValueError(

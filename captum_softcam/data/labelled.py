@@ -102,7 +102,7 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         Args:
             root (path): the folder of class folders. Links are followed, hidden files and masks beside the images are not
                 read; what is left out is listed in ``found``.
-            classes (sequence of str): names in the order of the logits; folders are called after them or numbered, as for
+            classes (sequence of str): names in the order of the logits; folders are named after them or numbered, as for
                 :class:`ImageFolderSamples`. Default: the folders, sorted
             kind (str): ``"multiclass"`` or ``"binary"``. Default: ``"multiclass"``
             transform (callable): see the class. Default: the image as it is

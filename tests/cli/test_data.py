@@ -156,7 +156,7 @@ class TestFolders:
         assert (len(samples), samples.found.left_out) == (1, {"no class": ["a.png"]})
 
     def test_a_folder_that_is_listed_twice_is_warned_of_once(self, kind):
-        with pytest.warns(UserWarning, match="called like masks") as caught:
+        with pytest.warns(UserWarning, match="named like masks") as caught:
             kind("cat/1.png", "cat/2_mask.png")
         assert len(caught) == 1
 

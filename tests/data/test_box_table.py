@@ -167,7 +167,7 @@ class TestMessages:
         assert text == "box_columns are left edge, top edge, width and height; got 2 names."
         edges = ["x_min", "y_min", "x_max", "y_max"]
         assert message(ValueError, lambda: BoxTableSamples(folder, table, box_columns=edges)) == (
-            "box_columns has 'x_max' as the width, which is called like an edge; subtract the opposite edge from it first, "
+            "box_columns has 'x_max' as the width, which is named like an edge; subtract the opposite edge from it first, "
             "and pass the column of the difference."
         )
 

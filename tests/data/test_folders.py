@@ -149,7 +149,7 @@ class TestClasses:
         (images / "dog").rename(images / "1")
         text = message(ValueError, lambda: ImageFolderSamples(images, classes=["cat", "dog"]))
         assert text == (
-            f"folder '{images}/1' is called by a number, but 'cat' by a name; name all folders after the classes, or number "
+            f"folder '{images}/1' is named by a number, but 'cat' by a name; name all folders after the classes, or number "
             "all of them."
         )
 
@@ -213,7 +213,7 @@ class TestLayouts:
         for name in ("train", "test", "bus"):
             draw(tmp_path / name / "1.png")
         with pytest.warns(
-            UserWarning, match=f"class folders 'test', 'train' of '{tmp_path}' are called like splits; if they"
+            UserWarning, match=f"class folders 'test', 'train' of '{tmp_path}' are named like splits; if they"
         ):
             assert len(ImageFolderSamples(tmp_path).classes) == 3
 
@@ -323,7 +323,7 @@ class TestMasks:
         draw(tmp_path / "with_mask/with_mask_1.jpg")
         ImageFolderSamples(tmp_path)
         draw(tmp_path / "a/1_mask.png")
-        with pytest.warns(UserWarning, match=f"^images of '{tmp_path}' are called like masks, .*: a/1_mask.png; if they"):
+        with pytest.warns(UserWarning, match=f"^images of '{tmp_path}' are named like masks, .*: a/1_mask.png; if they"):
             assert len(ImageFolderSamples(tmp_path)) == 3
 
     def test_a_link_to_the_folder_of_masks(self, images, masks):

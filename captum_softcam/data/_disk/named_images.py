@@ -33,7 +33,7 @@ class NamedImages:
     1. by its name, ``sub/p1.png`` or ``sub\p1.png``, or its absolute path;
     2. without its ending, with another one, in other case or another form of Unicode, if no other picture could be meant;
        a converted copy is taken rather than the DICOM file beside it;
-    3. by ``p1`` or ``p1.png`` alone, if no other picture below the folder is called so;
+    3. by ``p1`` or ``p1.png`` alone, if no other picture below the folder has that name;
     4. by a path from a folder around it, such as ``images/sub/p1.png``;
     5. by a path of another place that contains the folder's own name, such as ``/home/me/images/sub/p1.png``, if all such
        paths begin alike. This is said by a warning.

@@ -71,7 +71,7 @@ def list_pictures(root: Path, masks: Path | None = None) -> Pictures:
 def masks_beside(names: Sequence[str]) -> dict[str, str]:
     """Find the files that are masks of others in the same folder.
 
-    They are called like their picture with a mark, as ``x_mask.png`` beside ``x.png``, or lie in a folder ``masks`` beside
+    They are named like their picture with a mark, as ``x_mask.png`` beside ``x.png``, or lie in a folder ``masks`` beside
     it or beside its folder ``images``.
 
     Cost: about 1 µs for each file.
@@ -163,14 +163,14 @@ def _are_series(stems: Sequence[str], picture: str, form: Callable[[str], str]) 
 
 
 def _warn_of_masks(names: Sequence[str], root: Path) -> None:
-    """Warn of pictures that are called like masks, among others that are not."""
+    """Warn of pictures that are named like masks, among others that are not."""
     marked = {name for name in names if _MARKED.fullmatch(without_ending(name))}
     mixed = {os.path.dirname(name) for name in names if name not in marked} if marked else set()
     doubtful = [name for name in sorted(marked) if os.path.dirname(name) in mixed]  # all others may be "with_mask_1"
     if doubtful:
         warnings.warn(
-            f"images of '{shown(root)}' are called like masks, but no image is called like them without the "
-            f"mark: {listed(doubtful, 80)}; if they are masks, call them like their images.",
+            f"images of '{shown(root)}' are named like masks, but no image is named like them without the "
+            f"mark: {listed(doubtful, 80)}; if they are masks, name them like their images.",
             stacklevel=4,
         )
 
@@ -204,7 +204,7 @@ def _in_mask_folders(names: Sequence[str]) -> dict[str, str]:
             continue  # "with_mask" beside a few pictures is a class
         stems = {name: parent + image_folders.get(parent, "") + rest for name, rest in rests.items()}
         paired = sum(_has_picture(stem, forms) for stem in stems.values())
-        # at the top, or without a folder of images, it may be a class that is called so
+        # at the top, or without a folder of images, it may be a class of that name
         if (parent and parent in image_folders) or 2 * paired >= len(stems):
             found |= stems
     return found

@@ -182,7 +182,7 @@ def _by_name(free: Mapping[Path, Any], role: str) -> list[Path]:
     if fitting:
         return fitting
     labels = [path for path in free if str(_key(path)).lower() in NAMES["label"] and _is_region(free[path])]
-    for path in labels[:1]:  # MONAI calls masks so
+    for path in labels[:1]:  # as MONAI names masks
         warnings.warn(
             f"{quoted(path[-1])} holds masks by their shape, and not classes; pass mask={quoted(path[-1])} to say so.",
             stacklevel=5,
