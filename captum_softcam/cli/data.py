@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from captum_softcam._names import quoted, shown
 from captum_softcam.cli.model import scored_classes
-from captum_softcam.cli.options import ALLOW_OUTSIDE, count, positive
+from captum_softcam.cli.options import ALLOW_OUTSIDE, count, names, positive
 
 if TYPE_CHECKING:
     from captum_softcam.data import Inventory, MaskedImages, Reading
@@ -22,7 +22,7 @@ _SETS = ("voc", "coco", "pets", "boxes", "imagenet", "labels")
 _WITH_IMAGES = ("coco", "boxes", "labels")
 _WITH_SPLIT = ("voc", "pets")
 _READING = ("window", "max_pixels", "mask_threshold", "mask_ignore")
-DATA_OPTIONS = ("images", "masks", *_SETS, "regions", *_READING)
+DATA_OPTIONS = ("images", "masks", *_SETS, "regions", "image_column", "label_column", "box_columns", *_READING)
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -35,13 +35,20 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     regions = "what masks of --coco are made of (default: boxes)"
     group.add_argument("--regions", choices=("boxes", "polygons"), help=regions)
     group.add_argument("--pets", type=Path, metavar="DIR", help="Oxford-IIIT Pet; by species if the model has two classes")
-    group.add_argument("--boxes", type=Path, metavar="CSV", help="table of boxes in --images, with the columns of RSNA")
+    group.add_argument("--boxes", type=Path, metavar="CSV", help="table of boxes in --images, as RSNA's")
     group.add_argument(
         "--labels",
         type=Path,
         metavar="CSV",
-        help="table of 1, 0 and -1 with a row per image of --images and a column per class, as CheXpert's; masks in --masks",
+        help="table with a row per image of --images and a column of 1, 0 and -1 per class, as CheXpert's, or one of names "
+        "(--label-column); masks in --masks",
     )
+    column = "column of --labels or --boxes that names the image (default: the first; patientId)"
+    group.add_argument("--image-column", metavar="NAME", help=column)
+    column = "column of --labels or --boxes that names the class (default: a column for each class; Target)"
+    group.add_argument("--label-column", metavar="NAME", help=column)
+    box = "columns of --boxes: left edge, top edge, width, height (default: x,y,width,height)"
+    group.add_argument("--box-columns", type=_four, metavar="A,B,C,D", help=box)
     group.add_argument("--imagenet", type=Path, metavar="DIR", help="folder ILSVRC: validation images with their boxes")
     group.add_argument("--split", metavar="NAME", help="split of --voc or --pets (default: test)")
     group.add_argument("--allow-outside", action="store_true", help=ALLOW_OUTSIDE)
@@ -99,6 +106,13 @@ def _window(text: str) -> list[float]:
     return [low, high]
 
 
+def _four(text: str) -> list[str]:
+    found = names(text)
+    if len(found) != 4:
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not four names: left edge, top edge, width and height")
+    return found
+
+
 def _fraction(text: str) -> float:
     try:
         value = float(text)
@@ -125,11 +139,21 @@ def names_data(options: argparse.Namespace) -> bool:
         raise ValueError(f"{flags} {'needs' if options.images is None else 'brings its own images; leave out'} --images.")
     if options.split is not None and not any(name in _WITH_SPLIT for name in given):
         raise ValueError("--split is for --voc and --pets; leave it out.")
+    _refuse_columns(options)
     if options.regions is not None and options.coco is None:
         raise ValueError("--regions is for --coco; leave it out.")
     if options.masks is not None and options.images is None:
         raise ValueError("--masks needs --images: the folder of the images that the masks belong to.")
     return bool(given) or options.images is not None
+
+
+def _refuse_columns(options: argparse.Namespace) -> None:
+    tables = {"image_column": ("boxes", "labels"), "label_column": ("boxes", "labels"), "box_columns": ("boxes",)}
+    for name, kinds in tables.items():
+        if getattr(options, name) is not None and all(getattr(options, kind) is None for kind in kinds):
+            raise ValueError(
+                f"--{name.replace('_', '-')} is for {' and '.join(f'--{kind}' for kind in kinds)}; leave it out."
+            )
 
 
 def load_samples(options: argparse.Namespace, classifier: Classifier, classes: Sequence[str] | None) -> MaskedImages:
@@ -149,10 +173,12 @@ def load_samples(options: argparse.Namespace, classifier: Classifier, classes: S
         two = len(scored_classes(classifier)) == 2
         return data.OxfordPetSamples(options.pets, size=size, target="species" if two else "breed", **how, **split)
     if options.boxes is not None:
-        return data.BoxTableSamples(options.images, options.boxes, size, classes, **how, allow_outside=outside)
+        columns = _columns(options, "image_column", "label_column", "box_columns")
+        return data.BoxTableSamples(options.images, options.boxes, size, classes, **how, **columns, allow_outside=outside)
     if options.labels is not None:
+        columns = _columns(options, "image_column", "label_column")
         return data.LabelTableSamples(
-            options.images, options.labels, options.masks, size, classes, **how, allow_outside=outside
+            options.images, options.labels, options.masks, size, classes, **how, **columns, allow_outside=outside
         )
     if options.imagenet is not None:
         return data.ImageNetSamples(options.imagenet, size, classes, **how)
@@ -169,3 +195,8 @@ def load_samples(options: argparse.Namespace, classifier: Classifier, classes: S
             "them into CLASS/IMAGE, name a table of them by --labels, or explain the predicted class: --explain predicted."
         )
     return data.UnlabelledImages(options.images, options.masks, size, classes or (), **how)
+
+
+def _columns(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Return the columns of a table that are named."""
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}

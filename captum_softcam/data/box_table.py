@@ -15,7 +15,7 @@ from captum_softcam._fit import Fit
 from captum_softcam._names import listed, named, quoted, shown
 from captum_softcam.data._disk.left_out import MISSING, LeftOut
 from captum_softcam.data._disk.named_images import NamedImages
-from captum_softcam.data._disk.tables import Row, label_in, number_in, read_table
+from captum_softcam.data._disk.tables import Row, classes_of, label_in, number_in, read_table
 from captum_softcam.data._pixels.images import Reading
 from captum_softcam.data._pixels.regions import Box, box_mask
 from captum_softcam.data.inventory import Found
@@ -24,7 +24,6 @@ from captum_softcam.data.samples import ImageEntry, MaskedImages, class_number, 
 __all__ = ["BoxTableSamples"]
 
 _EDGE = re.compile(r"(?:[xy][_ ]?)?max|max[_ ]?[xy]|[xy][_ ]?2|right|bottom", re.IGNORECASE)
-_MOST_CLASSES = 100_000  # a greater number is a mistake: a label of a billion once took 8.7 GB for the names of all classes
 
 
 class BoxTableSamples(MaskedImages):
@@ -93,7 +92,7 @@ class BoxTableSamples(MaskedImages):
         rows = _rows(path, (image_column, label_column, *box_columns))
         given, pictures = class_numbers(classes or ()), NamedImages(Path(images), allow_outside)
         labels = [label_in(_cell(row, label_column), given) for row in rows]
-        classes = _classes(set(labels), path) if classes is None else tuple(classes)
+        classes = classes_of(set(labels), path) if classes is None else tuple(classes)
         numbers = class_numbers(classes)
         left_out = LeftOut(f"table '{shown(path)}'")
         names: dict[Path, str] = {}  # by the file, because a row may name it with its ending and another one without
@@ -132,8 +131,8 @@ def _rows(path: Path, needed: Sequence[str]) -> list[Row]:
         raise ValueError(
             f"table '{shown(path)}' has no column {listed(map(quoted, missing), 80)} but "
             f"{listed(map(quoted, columns), 80) or 'none'}. "
-            "From Python, pass the names in your table as image_column, label_column and box_columns (left edge, top edge, "
-            "width, height)."
+            "Pass the names in your table as image_column, label_column and box_columns (left edge, top edge, width, "
+            "height), at the terminal as --image-column, --label-column and --box-columns."
         )
     if not rows:
         raise ValueError(f"table '{shown(path)}' has no rows; expected one per box below the header.")
@@ -148,29 +147,6 @@ def _refuse_edges(columns: Sequence[str]) -> None:
                 f"box_columns has {quoted(column)} as the {side}, which is named like an edge; subtract the opposite edge "
                 "from it first, and pass the column of the difference."
             )
-
-
-def _classes(labels: set[str], path: Path) -> tuple[str, ...]:
-    """Return all labels in order; numbers keep their own places, even if a smaller one is missing."""
-    if not all(map(_is_number, labels)):
-        return tuple(sorted(labels))
-    # the length goes first, because int() raises an error for thousands of digits
-    wrong = [label for label in labels if not label.isdecimal() or len(label) > 9 or int(label) >= _MOST_CLASSES]
-    if wrong:
-        raise ValueError(
-            f"table '{shown(path)}' has the label {quoted(min(wrong))}; expected the number of a class, from 0 to "
-            f"{_MOST_CLASSES - 1}, or names of classes. For other numbers pass classes, in the order of the model's logits."
-        )
-    return tuple(map(str, range(max(map(int, labels)) + 1)))
-
-
-def _is_number(text: str) -> bool:
-    """Check whether Python reads a number there, including negative, infinite ones and "nan"."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _cell(row: Row, column: str) -> str:

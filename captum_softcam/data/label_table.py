@@ -14,11 +14,11 @@ from captum_softcam.data._disk.files import folded, list_images, without_ending
 from captum_softcam.data._disk.left_out import MISSING, LeftOut
 from captum_softcam.data._disk.named_images import NamedImage, NamedImages
 from captum_softcam.data._disk.pairs import pair_masks, unlike
-from captum_softcam.data._disk.tables import Row, number_in, read_table
+from captum_softcam.data._disk.tables import Row, classes_of, label_in, number_in, read_table
 from captum_softcam.data._pixels.images import Reading
 from captum_softcam.data._pixels.masks import MaskFiles
 from captum_softcam.data.inventory import Found
-from captum_softcam.data.samples import UNKNOWN, ImageEntry, MaskedImages
+from captum_softcam.data.samples import UNKNOWN, ImageEntry, MaskedImages, class_numbers
 
 __all__ = ["LabelRow", "LabelTableSamples", "found_rows", "read_label_table"]
 
@@ -40,12 +40,16 @@ class LabelRow(NamedTuple):
 
 
 class LabelTableSamples(MaskedImages):
-    """A folder of images with one CSV file that has a row for each image and a column for each class, as CheXpert's.
+    """A folder of images with one CSV file that has a row for each image, and a column for each class or one for all.
 
-    A cell is 1 where the image shows the class, 0 or empty where it does not, and -1 where that is uncertain; 1.0 and
-    ``True`` are 1, 0.0 and ``False`` are 0, and ``nan`` and the like are empty. One sample is one image and one class that
-    it shows. The samples of an image share their ``group``, its name in the table, and their ``labels``. An image that shows
-    none of the classes makes no sample; a warning says how many do not, and :meth:`every_image` returns them, too.
+    In a column for a class, as CheXpert's, a cell is 1 where the image shows the class, 0 or empty where it does not, and -1
+    where that is uncertain; 1.0 and ``True`` are 1, 0.0 and ``False`` are 0, and ``nan`` and the like are empty. One sample
+    is one image and one class that it shows. The samples of an image share their ``group``, its name in the table, and their
+    ``labels``. An image that shows none of the classes makes no sample; a warning says how many do not, and
+    :meth:`every_image` returns them, too.
+
+    Where one column names the class, as in HAM10000, or several classes separated by ``|``, as in ChestX-ray14, pass it as
+    ``label_column``. If no image has several, every image has one class and is one sample, without ``group`` and ``labels``.
 
     ``masks/CLASS/NAME.*`` is the mask of the class in the image ``NAME``, found and read as those of
     :class:`ImageFolderSamples`: several, ``NAME_mask_1.*`` and ``NAME_mask_2.*``, are united. The mask ``masks/NAME.*``, in
@@ -63,11 +67,14 @@ class LabelTableSamples(MaskedImages):
         table (path): the CSV file, with a header.
         masks (path): the folder of masks, or of a folder of masks for each class. Default: no masks
         size (int): side of the samples in pixels. Default: 224
-        classes (sequence of str): names of the columns in the order of the model's logits; other columns are not read.
-            The class ``"not NAME"`` is the absence of the column ``NAME``, and so is the other one of two classes if the
-            table has a single column of labels. Default: all columns, in their order, whose cells are 1, 0, -1 or empty,
-            and not all empty
+        classes (sequence of str): names of the columns, or of labels in the column, in the order of the model's logits;
+            other columns are not read. The class ``"not NAME"`` is the absence of the column ``NAME``, and so is the other
+            one of two classes if the table has a single column of labels. Default: all columns, in their order, whose cells
+            are 1, 0, -1 or empty, and not all empty; of one column, its labels: from 0 to the greatest if they are whole
+            numbers, else sorted
         image_column (str): the column that names the image. Default: the first one that has a name
+        label_column (str): the column that names the classes of the image; those that are not among ``classes`` are not
+            read, with a warning. Default: None, a column for each class
         uncertain (str): what -1 means: ``"undecided"``, the class counts neither for nor against a classifier;
             ``"present"``; or ``"absent"``. CheXpert's authors call these U-Ignore, U-Ones and U-Zeros
             :cite:`irvin2019chexpert`. Default: ``"undecided"``
@@ -97,6 +104,7 @@ class LabelTableSamples(MaskedImages):
         size: int = 224,
         classes: Sequence[str] | None = None,
         image_column: str | None = None,
+        label_column: str | None = None,
         uncertain: Uncertain = "undecided",
         allow_outside: bool = False,
         fit: Fit = Fit(),
@@ -104,7 +112,8 @@ class LabelTableSamples(MaskedImages):
     ) -> None:
         path, left_out = Path(table), LeftOut(f"table '{shown(table)}'")
         pictures = NamedImages(Path(images), allow_outside)
-        names, rows = read_label_table(path, classes, image_column, uncertain)
+        names, rows = read_label_table(path, classes, image_column, uncertain, label_column)
+        one_class = label_column is not None and all(len(row.labels) <= 1 for row in rows)
         self._rows = found_rows(rows, pictures, left_out)
         others = [image.name for image, row in self._rows if not row.labels]
         _warn_of_others(others, len(rows), path)
@@ -114,13 +123,18 @@ class LabelTableSamples(MaskedImages):
             for label in row.labels:
                 paths = pairs.get((image.file, label))
                 mask = None if paths is None else MaskFiles(paths, image.file, reading)
+                if one_class:
+                    entries.append(ImageEntry(image.file, label, image.name, mask))
+                    continue
                 name = f"{image.name}/{names[label]}"
                 entries.append(ImageEntry(image.file, label, name, mask, image.name, row.labels, row.undecided))
         left_out.tell(len(entries))
         for other in others:
             left_out.add(_NONE_SHOWN, other)
         if masks is not None and not any(entry.mask for entry in entries):
-            expected = Path(masks) / names[entries[0].target] / f"{without_ending(entries[0].group or '')}.png"
+            expected = (
+                Path(masks) / names[entries[0].target] / f"{without_ending(entries[0].group or entries[0].identifier)}.png"
+            )
             raise ValueError(
                 f"mask folder '{shown(masks)}' has no mask for any image and class; expected e.g. '{shown(expected)}'"
                 f"{unlike(next(iter(left_out.names.get(_UNUSED, ())), None))}."
@@ -150,7 +164,11 @@ class LabelTableSamples(MaskedImages):
 
 
 def read_label_table(
-    path: Path, classes: Sequence[str] | None = None, image_column: str | None = None, uncertain: str = "undecided"
+    path: Path,
+    classes: Sequence[str] | None = None,
+    image_column: str | None = None,
+    uncertain: str = "undecided",
+    label_column: str | None = None,
 ) -> tuple[tuple[str, ...], list[LabelRow]]:
     """Read the names of the classes and the rows of a table; arguments and errors as for :class:`LabelTableSamples`."""
     if uncertain not in _CHOICES:
@@ -160,21 +178,56 @@ def read_label_table(
         raise ValueError(f"table '{shown(path)}' has no rows; expected one per image below the header.")
     if image_column is None:
         image_column = next(filter(None, columns), "")  # the first one may be the index that pandas writes, without a name
+    if label_column is not None:
+        return _of_one_column(path, rows, classes, _known(image_column, columns, path), _known(label_column, columns, path))
     others = [name for name in columns if name not in ("", image_column)]
     opposites = _opposites(classes or (), others, rows)
     for name in (image_column, *(classes or ())):
-        if name not in columns and name not in opposites:
-            raise ValueError(f"table '{shown(path)}' has no column {quoted(name)}. {closest(name, columns)}")
+        if name not in opposites:
+            _known(name, columns, path)
     names = tuple(classes) if classes is not None else tuple(name for name in others if _holds_labels(name, rows))
     if not names:
         raise ValueError(
             f"table '{shown(path)}' has no column of labels, whose cells are 1, 0, -1 or empty, but {listed(columns, 80)}; "
-            "make one column for each class, e.g. by pandas.get_dummies."
+            "name the column of the classes by label_column (--label-column)."
         )
-    found = [_label_row(row, image_column, names, uncertain, opposites) for row in rows]
-    if not any(row.labels for row in found):
+    return names, _refuse_no_label([_label_row(row, image_column, names, uncertain, opposites) for row in rows], names, path)
+
+
+def _known(name: str, columns: Sequence[str], path: Path) -> str:
+    if name not in columns:
+        raise ValueError(f"table '{shown(path)}' has no column {quoted(name)}. {closest(name, columns)}")
+    return name
+
+
+def _refuse_no_label(rows: list[LabelRow], names: Sequence[str], path: Path) -> list[LabelRow]:
+    if not any(row.labels for row in rows):
         raise ValueError(f"no image of the table '{shown(path)}' shows one of the classes {listed(map(quoted, names), 80)}.")
-    return names, found
+    return rows
+
+
+def _of_one_column(
+    path: Path, rows: Sequence[Row], classes: Sequence[str] | None, image_column: str, label_column: str
+) -> tuple[tuple[str, ...], list[LabelRow]]:
+    """Read the labels of a table that names them in one column, several separated by ``|``."""
+    given = class_numbers(classes or ())
+    labels = [[label_in(each.strip(), given) for each in row.cells[label_column].split("|") if each.strip()] for row in rows]
+    names = classes_of({each for found in labels for each in found}, path) if classes is None else tuple(classes)
+    numbers = class_numbers(names)
+    others = sorted({each for found in labels for each in found if each not in numbers})
+    if others:
+        warnings.warn(
+            f"the labels {listed(map(quoted, others))} in the column {quoted(label_column)} of '{shown(path)}' are none of "
+            "the classes and are not read.",
+            stacklevel=4,
+        )
+    found = [
+        LabelRow(
+            row.place, row.cells[image_column], tuple(sorted({numbers[each] for each in each_row if each in numbers})), ()
+        )
+        for row, each_row in zip(rows, labels, strict=True)
+    ]
+    return names, _refuse_no_label(found, names, path)
 
 
 def found_rows(rows: Sequence[LabelRow], pictures: NamedImages, left_out: LeftOut) -> list[tuple[NamedImage, LabelRow]]:
@@ -232,9 +285,6 @@ def _holds_labels(name: str, rows: Sequence[Row]) -> bool:
 
 
 def _label_row(row: Row, image_column: str, names: Sequence[str], uncertain: str, opposites: Mapping[str, str]) -> LabelRow:
-    image = row.cells[image_column]
-    if not image:
-        raise ValueError(f"{row.place} has nothing in the column {quoted(image_column)}.")
     columns = [opposites.get(name, name) for name in names]
     values = [_value(row, column) for column in columns]
     if None in values:
@@ -246,7 +296,15 @@ def _label_row(row: Row, image_column: str, names: Sequence[str], uncertain: str
     decided = {_UNCERTAIN: {"present": _SHOWN, "absent": _ABSENT}.get(uncertain, _UNCERTAIN)}
     meant = [decided.get(value, value) for value in values if value is not None]
     labels = [k for k, name in enumerate(names) if meant[k] == (_ABSENT if name in opposites else _SHOWN)]
-    return LabelRow(row.place, image, tuple(labels), tuple(k for k, value in enumerate(meant) if value == _UNCERTAIN))
+    return LabelRow(
+        row.place, _image(row, image_column), tuple(labels), tuple(k for k, value in enumerate(meant) if value == _UNCERTAIN)
+    )
+
+
+def _image(row: Row, column: str) -> str:
+    if not row.cells[column]:
+        raise ValueError(f"{row.place} has nothing in the column {quoted(column)}.")
+    return row.cells[column]
 
 
 def _warn_of_others(others: Sequence[str], count: int, path: Path) -> None:

@@ -15,7 +15,7 @@ from image_files import SIDE, draw, write
 from layouts import make_layouts
 
 from captum_softcam.cli import make_parser
-from captum_softcam.cli.data import load_samples, reading_of
+from captum_softcam.cli.data import load_samples, names_data, reading_of
 from captum_softcam.cli.options import plain_options, restore_options
 from captum_softcam.data import Fit, ImageFolderSamples, Reading, UnlabelledImages
 
@@ -208,3 +208,36 @@ class TestReadingOptions:
         restore_options(parser, parser.parse_args(READING), stored, ())
         with pytest.raises(ValueError, match=r"--window .* is not what the run was started with"):
             restore_options(parser, parser.parse_args(["--window", "0,1"]), stored, ())
+
+
+class TestColumnsOfTables:
+    """At the terminal, the columns of a table can be named as from Python."""
+
+    @pytest.fixture
+    def opened(self, tmp_path):
+        for name in "ab":
+            draw(tmp_path / f"scans/{name}.png")
+        write(tmp_path / "t.csv", "id,dx,left,top,w,h\na,mel,1,2,3,4\nb,nv,,,,\n")
+
+        def opened(*options):
+            parsed = make_parser().parse_args(["compare", "--images", str(tmp_path / "scans"), *options])
+            names_data(parsed)
+            return load_samples(parsed, SimpleNamespace(image_size=16, fit=Fit()), ("mel", "nv"))
+
+        return tmp_path, opened
+
+    def test_boxes(self, opened):
+        folder, opened = opened
+        columns = ["--image-column", "id", "--label-column", "dx", "--box-columns", "left,top,w,h"]
+        samples = opened("--boxes", str(folder / "t.csv"), *columns)
+        assert [(sample.identifier, sample.mask is None) for sample in samples] == [("a/mel", False), ("b/nv", True)]
+
+    def test_labels(self, opened):
+        folder, opened = opened
+        samples = opened("--labels", str(folder / "t.csv"), "--label-column", "dx")
+        assert [(sample.identifier, sample.target) for sample in samples] == [("a", 0), ("b", 1)]
+
+    @pytest.mark.parametrize("option", [("--image-column", "id"), ("--label-column", "dx"), ("--box-columns", "a,b,c,d")])
+    def test_columns_without_a_table(self, opened, option):
+        with pytest.raises(ValueError, match=f"{option[0]} is for --boxes"):
+            opened[1](*option)

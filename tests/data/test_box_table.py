@@ -159,9 +159,9 @@ class TestMessages:
     def test_columns(self, folder, table):
         write(table, "patientId,x,y,w,h,Target\n")
         assert message(ValueError, lambda: BoxTableSamples(folder, table)) == (
-            f"table '{table}' has no column 'width', 'height' but 'patientId', 'x', 'y', 'w', 'h', 'Target'. From Python, "
-            "pass the names in your table as image_column, label_column and box_columns (left edge, top edge, "
-            "width, height)."
+            f"table '{table}' has no column 'width', 'height' but 'patientId', 'x', 'y', 'w', 'h', 'Target'. Pass the "
+            "names in your table as image_column, label_column and box_columns (left edge, top edge, width, height), at the "
+            "terminal as --image-column, --label-column and --box-columns."
         )
         text = message(ValueError, lambda: BoxTableSamples(folder, table, box_columns=["x", "y"]))
         assert text == "box_columns are left edge, top edge, width and height; got 2 names."

@@ -170,11 +170,11 @@ class TestHostile:
             ("Path,a\n", "has no rows; expected one per image below the header."),
             (
                 "Path\nx.png\n",
-                "has no column of labels, whose cells are 1, 0, -1 or empty, but Path; make one column for each class",
+                "has no column of labels, whose cells are 1, 0, -1 or empty, but Path; name the column of the classes",
             ),
             (
                 "Path,a\nx.png,yes\n",
-                "has no column of labels, whose cells are 1, 0, -1 or empty, but Path, a; make one column",
+                "has no column of labels, whose cells are 1, 0, -1 or empty, but Path, a; name the column of the",
             ),
             ("Path,a\nx.png,0\ny.png,\n", "shows one of the classes 'a'."),
             ("Path,a\nx.png,1\n,1\n", "line 3 of '{}' has nothing in the column 'Path'."),
@@ -268,3 +268,55 @@ class TestTraining:
         )
         assert LabelledImages.from_csv(path, kind="multilabel", uncertain="absent").labels == ((0,), (1,))
         assert LabelledImages.from_csv(path, kind="multilabel", uncertain="present").labels == ((0, 1), (1,))
+
+
+class TestOneColumnForAllClasses:
+    HAM = "lesion_id,image_id,dx\nl1,p1,mel\nl2,p2,nv\nl3,p3,nv\n"
+
+    def samples(self, folder, text, **options):
+        return LabelTableSamples(folder / "set/valid", write(folder / "t.csv", text), size=20, **options)
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        for name in ("p1", "p2", "p3"):
+            draw(tmp_path / f"set/valid/{name}.jpg")
+        return tmp_path
+
+    def test_one_class_per_image(self, folder):
+        data = self.samples(folder, self.HAM, image_column="image_id", label_column="dx")
+        assert data.classes == ("mel", "nv")
+        found = [(sample.identifier, sample.target, sample.group, sample.labels) for sample in data]
+        assert found == [("p1", 0, None, None), ("p2", 1, None, None), ("p3", 1, None, None)]
+
+    def test_several_classes_per_image(self, folder):
+        text = "Image,Labels\np1.jpg,Edema|Mass\np2.jpg,No Finding\np3.jpg,Mass\n"
+        options = {"label_column": "Labels", "classes": ["Mass", "Edema"]}
+        data = warned(
+            "'No Finding' in the column 'Labels'",
+            lambda: warned("1 of 3 images", lambda: self.samples(folder, text, **options)),
+        )
+        found = [(sample.identifier, sample.target, sample.labels) for sample in data]
+        assert found == [("p1.jpg/Mass", 0, (0, 1)), ("p1.jpg/Edema", 1, (0, 1)), ("p3.jpg/Mass", 0, (0,))]
+
+    def test_grades_keep_their_places(self, folder):
+        data = self.samples(folder, "image,grade\np1,3.0\np2,0\np3,1\n", label_column="grade")
+        assert data.classes == ("0", "1", "2", "3")
+        assert {sample.identifier: sample.target for sample in data} == {"p1": 3, "p2": 0, "p3": 1}
+
+    def test_masks(self, folder):
+        mask(folder / "masks/p1_segmentation.png", (2, 5, 1, 4))
+        mask(folder / "masks/nv/p2.png", (2, 5, 1, 4))
+        data = self.samples(folder, self.HAM, image_column="image_id", label_column="dx", masks=folder / "masks")
+        assert [sample.mask is not None for sample in data] == [True, True, False]
+
+    @pytest.mark.parametrize(
+        ("options", "sentence"),
+        [
+            ({"label_column": "DX"}, "has no column 'DX'. Known: 'lesion_id'"),
+            ({"label_column": "dx", "classes": ["a", "b"]}, "no image of the table"),
+            ({"image_column": "image_id"}, "(--label-column)"),
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore:the labels")
+    def test_what_is_refused(self, folder, options, sentence):
+        assert sentence in refused(lambda: self.samples(folder, self.HAM, **options))

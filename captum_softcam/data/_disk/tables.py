@@ -15,11 +15,12 @@ from typing import NamedTuple
 from captum_softcam._names import quoted, reason, shown
 from captum_softcam.data._disk.files import existing_file
 
-__all__ = ["Line", "Row", "finite_number", "label_in", "number_in", "read_lines", "read_table"]
+__all__ = ["Line", "Row", "classes_of", "finite_number", "label_in", "number_in", "read_lines", "read_table"]
 
 _DELIMITERS = ("\t", ";", ",")  # of equally many columns the first one counts: commas occur in names, tabs do not
 _MISSING = ("", "nan", "none", "null", "na", "n/a", "<na>")
 _WHOLE = re.compile(r"([+-]?\d+)[.,]0*")
+_MOST_CLASSES = 100_000  # a greater number is a mistake: a label of a billion once took 8.7 GB for the names of all classes
 
 
 class Row(NamedTuple):
@@ -112,6 +113,24 @@ def label_in(text: str, known: Container[str] = ()) -> str:
     return whole[1] if whole else text
 
 
+def classes_of(labels: set[str], path: Path) -> tuple[str, ...]:
+    """Return the classes of a table's labels in order; numbers keep their own places, even if a smaller one is missing.
+
+    Raises:
+        ValueError: if the labels are numbers, and one of them is no place of a class.
+    """
+    if not all(map(_is_number, labels)):
+        return tuple(sorted(labels))
+    # the length goes first, because int() raises an error for thousands of digits
+    wrong = [label for label in labels if not label.isdecimal() or len(label) > 9 or int(label) >= _MOST_CLASSES]
+    if wrong:
+        raise ValueError(
+            f"table '{shown(path)}' has the label {quoted(min(wrong))}; expected the number of a class, from 0 to "
+            f"{_MOST_CLASSES - 1}, or names of classes. For other numbers pass classes, in the order of the model's logits."
+        )
+    return tuple(map(str, range(max(map(int, labels)) + 1)))
+
+
 def _decoded(path: Path, kind: str, what: str) -> str:
     content = path.read_bytes()
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as Excel writes "Unicode text"
@@ -139,3 +158,12 @@ def _without_empty_end(cells: list[str]) -> list[str]:
     while cells and not cells[-1]:
         cells = cells[:-1]
     return cells
+
+
+def _is_number(text: str) -> bool:
+    """Check whether Python reads a number there, including negative, infinite ones and "nan"."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
