@@ -117,8 +117,7 @@ class Samples(NamedSamples):
 
         Example::
 
-            >>> pictures = [(np.zeros((8, 8, 3), np.uint8), "cat"), (np.ones((8, 8, 3), np.uint8), "dog")]
-            >>> samples = Samples.of(pictures, classes=["cat", "dog"])
+            >>> samples = Samples.of([(torch.zeros(3, 8, 8), "cat"), (torch.ones(3, 8, 8), "dog")], classes=["cat", "dog"])
             >>> samples[1].image.shape, samples[1].target, samples[1].identifier
             (torch.Size([3, 8, 8]), 1, '000001')
         """

@@ -73,10 +73,9 @@ class Inventory:
 
     Example::
 
-        >>> print(ImageFolderSamples("images", "masks").inspect())
-        4 samples of 5 files in 2 classes: cat 2, dog 2.
-        3 of 3 masks used: 2 samples have a region, 2 nothing to localise (1 black mask: cat/2.png).
-        Not used: notes.gif (not an image format).
+        >>> inventory = ImageFolderSamples("images", "masks").inspect()
+        >>> inventory.samples, inventory.regions, inventory.unreadable
+        (1, 1, {})
     """
 
     found: Found

@@ -276,7 +276,7 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         Example::
 
             >>> print(LabelledImages.from_folders("images").inspect())
-            4 samples in 2 classes: cat 2, dog 2.
+            1 sample in 1 class: cat 1.
         """
         names = list(map(str, self.files))
         items = [Item(name, file) for name, file in zip(names, self.files, strict=True)]

@@ -17,7 +17,7 @@ def small():
     torch.manual_seed(0)  # a resumed run needs the same weights
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
 """
-MODEL = ["--model", "nets.py:small", "--size", "32", "--images", "images", "--methods", "random,edge_map"]
+MODEL = ["--model", "tiny.py:small", "--size", "32", "--images", "images", "--methods", "random,edge_map"]
 LOCATED = {name for name, metric in METRICS.items() if metric.category == "localisation"}
 
 
@@ -25,7 +25,7 @@ LOCATED = {name for name, metric in METRICS.items() if metric.category == "local
 def folders(tmp_path, monkeypatch):
     """Three images with a lesion, three of healthy tissue with black masks, and what else lies beside them."""
     monkeypatch.chdir(tmp_path)
-    Path("nets.py").write_text(NETWORK)
+    Path("tiny.py").write_text(NETWORK)
     for name, value in (("benign", 255), ("normal", 0)):
         for tree in ("images", "masks"):
             Path(tree, name).mkdir(parents=True)
@@ -108,6 +108,6 @@ def test_a_resumed_run_says_it_again(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("captum_softcam.evaluation.runner.assemble", stop)
         assert run("compare", *options).code == 130
-    done = run("compare", "--resume", "--out", "out", "--model", "nets.py:small")
+    done = run("compare", "--resume", "--out", "out", "--model", "tiny.py:small")
     assert done.code == 0, done.err
     assert done.out.startswith("6 samples of 7 files")

@@ -65,6 +65,15 @@ def grey(path, **reading):
 
 
 class TestDicom:
+    def test_what_is_said_of_many_files_is_said_once(self, tmp_path):
+        """Python forgets what it has shown whenever filters of warnings change."""
+        files = [dicom(tmp_path / f"{k}.dcm", RAMP) for k in range(3)]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("default")
+            for file in files:
+                read_image(file)
+        assert len(caught) == 1
+
     def test_the_own_range_is_said(self, tmp_path):
         image = noted(dicom(tmp_path / "a.dcm"), "has no window: its lowest value is black")
         assert torch.allclose(image[1], torch.from_numpy((RAMP + 500) / 1100).float())

@@ -1,4 +1,4 @@
-"""Guard the libraries that decode files: their errors name the file, and their warnings are silent."""
+"""Guard the libraries that decode files: their errors name the file, and their warnings stop nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import UnidentifiedImageError
 
 from captum_softcam._names import reason, shown
 
-__all__ = ["naming", "quietly", "silenced"]
+__all__ = ["naming", "quietly"]
 
 _Read = TypeVar("_Read")
 
@@ -31,23 +31,19 @@ def naming(path: Path, kind: str) -> Iterator[None]:
         raise ValueError(
             f"{kind} '{shown(path)}' has a format that is not read ({reason(error)}); convert it to PNG or JPEG."
         ) from error
+    except Warning:  # where warnings are errors; see quietly
+        raise
     except Exception as error:  # a broken file makes Pillow, pydicom and nibabel raise almost anything
         what = reason(error) or type(error).__name__
         raise ValueError(f"{kind} '{shown(path)}' cannot be read ({what}); repair or remove it.") from error
 
 
-@contextmanager
-def silenced() -> Iterator[None]:
-    """Ignore all warnings, one thread at a time."""
-    with _ONE_AT_A_TIME, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def quietly(read: Callable[[], _Read]) -> _Read:
-    """Read a file although Pillow warns of damage beside the pixels, such as in EXIF, and warnings are errors."""
+    """Read a file although a library warns of damage beside the pixels, such as in EXIF, and warnings are errors."""
     try:
         return read()
     except Warning:
-        with silenced():  # only where it has to be, because threads wait for each other
+        # only where it has to be: threads wait for each other, and Python forgets which warnings it has shown
+        with _ONE_AT_A_TIME, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             return read()

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from captum_softcam._names import quoted, shown
 from captum_softcam.data._disk.files import DICOM_ENDINGS, NIFTI_ENDINGS, existing_file
-from captum_softcam.data._pixels.decoding import naming, silenced
+from captum_softcam.data._pixels.decoding import naming, quietly
 from captum_softcam.data._pixels.greys import check_pixels, own_range, spread
 from captum_softcam.data._pixels.headers import refuse_other_files
 
@@ -61,16 +62,7 @@ def medical_size(path: Path, kind: str, window: Window | None = None, max_pixels
         window (tuple of float): as for :func:`read_medical`. Default: none
         max_pixels (int): most pixels or voxels. Default: Pillow's limit
     """
-    if medical_format(path) == "NIfTI":
-        volume = _nifti(path, kind, max_pixels)
-        with _named(path, kind):
-            size = _canonical(np.broadcast_to(0, _dimensions(volume)), volume).shape[-3:]
-        note = _nifti_note(volume, window)
-    else:
-        data = _dicom(path, kind, max_pixels, header=True)
-        size = int(data.Rows), int(data.Columns)
-        with _named(path, kind):
-            note = _dicom_note(data, window)
+    size, note = quietly(partial(_size, path, kind, window, max_pixels))
     _warn(note)
     return size
 
@@ -88,14 +80,7 @@ def read_medical(path: Path, kind: str, window: Window | None = None, max_pixels
             without one, the lowest and the highest value, or 0 and 255 where a value has 8 bits
         max_pixels (int): most pixels or voxels. Default: Pillow's limit
     """
-    if medical_format(path) == "NIfTI":
-        volume = _nifti(path, kind, max_pixels)
-        with _named(path, kind):
-            image, note = _nifti_image(volume, window)
-    else:
-        data = _dicom(path, kind, max_pixels)
-        with _named(path, kind):
-            image, note = _dicom_image(data, window), _dicom_note(data, window)
+    image, note = quietly(partial(_image, path, kind, window, max_pixels))
     _warn(note)
     found = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
     return found.expand(3, -1, -1).contiguous() if found.ndim == 2 else found
@@ -109,14 +94,38 @@ def read_medical_values(path: Path, kind: str, max_pixels: int | None = None) ->
         kind (str): what an error calls it, such as ``"mask"``.
         max_pixels (int): most pixels or voxels. Default: Pillow's limit
     """
+    return quietly(partial(_mask_values, path, kind, max_pixels))
+
+
+def _size(path: Path, kind: str, window: Window | None, max_pixels: int | None) -> tuple[tuple[int, ...], Note]:
     if medical_format(path) == "NIfTI":
         volume = _nifti(path, kind, max_pixels)
-        with _named(path, kind):
+        with naming(path, kind):
+            return _canonical(np.broadcast_to(0, _dimensions(volume)), volume).shape[-3:], _nifti_note(volume, window)
+    data = _dicom(path, kind, max_pixels, header=True)
+    with naming(path, kind):
+        return (int(data.Rows), int(data.Columns)), _dicom_note(data, window)
+
+
+def _image(path: Path, kind: str, window: Window | None, max_pixels: int | None) -> tuple[Values, Note]:
+    if medical_format(path) == "NIfTI":
+        volume = _nifti(path, kind, max_pixels)
+        with naming(path, kind):
+            return _nifti_image(volume, window)
+    data = _dicom(path, kind, max_pixels)
+    with naming(path, kind):
+        return _dicom_image(data, window), _dicom_note(data, window)
+
+
+def _mask_values(path: Path, kind: str, max_pixels: int | None) -> Values:
+    if medical_format(path) == "NIfTI":
+        volume = _nifti(path, kind, max_pixels)
+        with naming(path, kind):
             values = _nifti_values(volume)
         channels = len(_dimensions(volume)) > 3 or volume.get_data_dtype().names
     else:
         data = _dicom(path, kind, max_pixels)
-        with _named(path, kind):
+        with naming(path, kind):
             values = _pixels(data)
             channels = values.ndim == 3
             values = np.moveaxis(values, -1, 0) if channels else values
@@ -149,8 +158,8 @@ def check_same_space(mask: Path, image: Path, max_pixels: int | None = None) -> 
 
     axes, grids = [], []
     for path, kind in ((mask, "mask"), (image, "image")):
-        found = _nifti(path, kind, max_pixels)
-        with _named(path, kind):
+        found = quietly(partial(_nifti, path, kind, max_pixels))
+        with naming(path, kind):
             turn = io_orientation(found.affine)
             grids.append(found.affine @ inv_ornt_aff(turn, _dimensions(found)[:3]))
             axes.append("".join(nibabel.aff2axcodes(found.affine)))
@@ -160,13 +169,6 @@ def check_same_space(mask: Path, image: Path, max_pixels: int | None = None) -> 
             f"mask '{shown(mask)}' is stored in another orientation ({axes[0]}) than its image '{shown(image)}' "
             f"({axes[1]}), and does not lie in the same place; save it with the affine of its image."
         )
-
-
-@contextmanager
-def _named(path: Path, kind: str) -> Iterator[None]:
-    """Raise ValueError with the name of a file for whatever its damage makes a library raise; its warnings are silent."""
-    with naming(path, kind), silenced():
-        yield
 
 
 @contextmanager
@@ -189,11 +191,11 @@ def _dicom(path: Path, kind: str, max_pixels: int | None, header: bool = False) 
     """Return the data set of a file with one picture that can be decoded, without its pixels if the header is enough."""
     with _installed(path, kind):
         import pydicom
-    with _named(path, kind):
+    with naming(path, kind):
         data = pydicom.dcmread(path, stop_before_pixels=True, force=True)
     _check_dicom(data, path, kind, max_pixels)
     if not header:
-        with _named(path, kind):
+        with naming(path, kind):
             data = pydicom.dcmread(path, force=True)
             _complete(data)
     return data
@@ -201,7 +203,7 @@ def _dicom(path: Path, kind: str, max_pixels: int | None, header: bool = False) 
 
 def _check_dicom(data: Dataset, path: Path, kind: str, max_pixels: int | None) -> None:
     """Raise ValueError unless a data set is one picture that can be decoded."""
-    with _named(path, kind):
+    with naming(path, kind):
         what = getattr(data.get("SOPClassUID"), "name", "of unknown kind")
         rows, columns, frames = (int(data.get(name) or 0) for name in ("Rows", "Columns", "NumberOfFrames"))
         colours = str(data.get("PhotometricInterpretation"))
@@ -392,7 +394,7 @@ def _nifti(path: Path, kind: str, max_pixels: int | None) -> Nifti1Image:
     """Return an image whose values can be read; they have not been yet."""
     with _installed(path, kind):
         import nibabel
-    with _named(path, kind):
+    with naming(path, kind):
         image = nibabel.load(path)
     if not isinstance(image, nibabel.Nifti1Image):
         raise ValueError(f"{kind} '{shown(path)}' is {type(image).__name__}; expected an image or a volume of NIfTI.")
