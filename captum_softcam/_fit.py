@@ -136,7 +136,7 @@ class Fit:
             size (int): side of the square in pixels. Default: the first side of ``maps``
 
         Returns:
-            Tensor: (N, 1, *shape), NaN where the picture lies outside the square, so that the network did not see it.
+            Tensor: ``(N, 1, *shape)``, NaN where the picture lies outside the square, so that the network did not see it.
 
         Raises:
             ValueError: if the picture is too elongated for ``"crop"``.

@@ -79,10 +79,14 @@ copybutton_line_continuation_character = "\\"
 nitpick_ignore_regex = [
     (r"py:.*", r"(captum|lightning|matplotlib|numpy|pandas|pathlib|PIL|quantus|rich|torch|torchvision)\..*"),
     (r"py:.*", r"(argparse|collections|os|typing)\..*"),
-    # Arguments and results of an engine, which users do not construct.
-    (r"py:class", r"captum_softcam\.evaluation\.(result\.BatchResult|batch\.BatchScorer)"),
+    # Arguments and results of an engine, which users do not construct, and a base without use of its own.
+    (r"py:class", r"captum_softcam\.evaluation\.(result\.BatchResult|batch\.BatchScorer|reader\.SampleReader)"),
+    (r"py:class", r"captum_softcam\.data\.samples\.NamedSamples"),
     # Unqualified names from annotations and from docstrings that follow Captum's "name (type): text".
-    (r"py:class", r"(Any|Attribution|BatchResult|BatchScorer|Callable|Iterable|Iterator|Mapping|Path|PathLike|Sequence)"),
+    (
+        r"py:class",
+        r"(Any|Attribution|BatchResult|BatchScorer|Callable|Iterable|Iterator|Mapping|Path|PathLike|SampleReader|Sequence)",
+    ),
     (r"py:class", r"(Console|DataFrame|Dataset|Figure|Module|NDArray|Series|Table|Tensor)"),
     (r"py:class", r"(np|nn|pd|plt|v2)\..*"),
     (r"py:class", r"[a-z][a-z ]*"),  # prose: "tensor", "optional", "callable"

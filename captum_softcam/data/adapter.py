@@ -41,7 +41,7 @@ _PICTURES, _COLOURS = 4, 4  # dimensions of a batch of pictures; most channels t
 
 
 class Samples(NamedSamples):
-    """Samples from any data set with a length and an index; :meth:`of` makes them."""
+    """Samples from any data set with a length and an index, made by ``Samples.of``."""
 
     def __new__(cls, *_: Any, **__: Any) -> Samples:
         """Refuse to be called in place of :meth:`of`."""
