@@ -250,6 +250,13 @@ class TestDeepGreys:
         with pytest.warns(UserWarning, match=OWN_RANGE):
             assert torch.allclose(read_image(tmp_path / "b.tif")[0], torch.tensor([[0.5, 0, 1]]))
 
+    def test_a_signalling_nan_among_extreme_floats(self, tmp_path):
+        """NumPy warns of one in arithmetic, and warnings are errors here."""
+        values = np.array([[0x7FA00000, 0xFF7FC99E, 0x7F7FC99E]], np.uint32).view(np.float32)
+        Image.fromarray(values).save(tmp_path / "a.tif")
+        with pytest.warns(UserWarning, match="not a number"), pytest.warns(UserWarning, match=OWN_RANGE):
+            assert read_image(tmp_path / "a.tif")[0].tolist() == [[0, 0, 1]]
+
     @pytest.mark.parametrize("value", [0, 7, -3.5])
     def test_constant_pictures_are_black(self, tmp_path, value):
         Image.fromarray(np.full((4, 5), value, np.float32)).save(tmp_path / "a.tif")

@@ -27,6 +27,7 @@ def check_pixels(count: int, path: Path, kind: str, max_pixels: int | None) -> N
         )
 
 
+@np.errstate(invalid="ignore")  # NumPy would warn of NaN and infinite values
 def spread(values: NDArray[Any], black: float, white: float) -> NDArray[Any]:
     """Map values linearly to [0, 1], float32; all to 0 if black is white."""
     if not white > black:
