@@ -15,7 +15,7 @@ from captum_softcam._fit import Fit
 from captum_softcam._names import listed, named, quoted, shown
 from captum_softcam.data._disk.left_out import MISSING, LeftOut
 from captum_softcam.data._disk.named_images import NamedImages
-from captum_softcam.data._disk.tables import Row, classes_of, label_in, number_in, read_table
+from captum_softcam.data._disk.tables import Row, cell_in, classes_of, label_in, number_in, read_table
 from captum_softcam.data._pixels.images import Reading
 from captum_softcam.data._pixels.regions import Box, box_mask
 from captum_softcam.data.inventory import Found
@@ -91,14 +91,14 @@ class BoxTableSamples(MaskedImages):
         path = Path(table)
         rows = _rows(path, (image_column, label_column, *box_columns))
         given, pictures = class_numbers(classes or ()), NamedImages(Path(images), allow_outside)
-        labels = [label_in(_cell(row, label_column), given) for row in rows]
+        labels = [label_in(cell_in(row, label_column), given) for row in rows]
         classes = classes_of(set(labels), path) if classes is None else tuple(classes)
         numbers = class_numbers(classes)
         left_out = LeftOut(f"table '{shown(path)}'")
         names: dict[Path, str] = {}  # by the file, because a row may name it with its ending and another one without
         groups: dict[tuple[Path, str], list[Row]] = defaultdict(list)
         for row, label in zip(rows, labels, strict=True):
-            image = _cell(row, image_column)
+            image = cell_in(row, image_column)
             with left_out.faults(MISSING, image, FileNotFoundError):
                 file, name = pictures.find(image, row.place)
                 names.setdefault(file, name)
@@ -147,13 +147,6 @@ def _refuse_edges(columns: Sequence[str]) -> None:
                 f"box_columns has {quoted(column)} as the {side}, which is named like an edge; subtract the opposite edge "
                 "from it first, and pass the column of the difference."
             )
-
-
-def _cell(row: Row, column: str) -> str:
-    text = row.cells[column]
-    if not text:
-        raise ValueError(f"{row.place} has nothing in the column {quoted(column)}.")
-    return text
 
 
 def _boxes(rows: list[Row], columns: Sequence[str]) -> list[Box]:

@@ -14,11 +14,11 @@ from captum_softcam.data._disk.files import folded, list_images, without_ending
 from captum_softcam.data._disk.left_out import MISSING, LeftOut
 from captum_softcam.data._disk.named_images import NamedImage, NamedImages
 from captum_softcam.data._disk.pairs import pair_masks, unlike
-from captum_softcam.data._disk.tables import Row, classes_of, label_in, number_in, read_table
+from captum_softcam.data._disk.tables import Row, cell_in, classes_of, labels_in, number_in, read_table
 from captum_softcam.data._pixels.images import Reading
 from captum_softcam.data._pixels.masks import MaskFiles
 from captum_softcam.data.inventory import Found
-from captum_softcam.data.samples import UNKNOWN, ImageEntry, MaskedImages, class_numbers
+from captum_softcam.data.samples import UNKNOWN, ImageEntry, MaskedImages, class_number, class_numbers
 
 __all__ = ["LabelRow", "LabelTableSamples", "found_rows", "read_label_table"]
 
@@ -211,7 +211,7 @@ def _of_one_column(
 ) -> tuple[tuple[str, ...], list[LabelRow]]:
     """Read the labels of a table that names them in one column, several separated by ``|``."""
     given = class_numbers(classes or ())
-    labels = [[label_in(each.strip(), given) for each in row.cells[label_column].split("|") if each.strip()] for row in rows]
+    labels = [labels_in(row.cells[label_column], given) for row in rows]
     names = classes_of({each for found in labels for each in found}, path) if classes is None else tuple(classes)
     numbers = class_numbers(names)
     others = sorted({each for found in labels for each in found if each not in numbers})
@@ -221,12 +221,10 @@ def _of_one_column(
             "the classes and are not read.",
             stacklevel=4,
         )
-    found = [
-        LabelRow(
-            row.place, row.cells[image_column], tuple(sorted({numbers[each] for each in each_row if each in numbers})), ()
-        )
-        for row, each_row in zip(rows, labels, strict=True)
-    ]
+    found = []
+    for row, texts in zip(rows, labels, strict=True):
+        places = {class_number(text, numbers, row.place) for text in texts if text in numbers}
+        found.append(LabelRow(row.place, cell_in(row, image_column), tuple(sorted(places)), ()))
     return names, _refuse_no_label(found, names, path)
 
 
@@ -297,14 +295,11 @@ def _label_row(row: Row, image_column: str, names: Sequence[str], uncertain: str
     meant = [decided.get(value, value) for value in values if value is not None]
     labels = [k for k, name in enumerate(names) if meant[k] == (_ABSENT if name in opposites else _SHOWN)]
     return LabelRow(
-        row.place, _image(row, image_column), tuple(labels), tuple(k for k, value in enumerate(meant) if value == _UNCERTAIN)
+        row.place,
+        cell_in(row, image_column),
+        tuple(labels),
+        tuple(k for k, value in enumerate(meant) if value == _UNCERTAIN),
     )
-
-
-def _image(row: Row, column: str) -> str:
-    if not row.cells[column]:
-        raise ValueError(f"{row.place} has nothing in the column {quoted(column)}.")
-    return row.cells[column]
 
 
 def _warn_of_others(others: Sequence[str], count: int, path: Path) -> None:

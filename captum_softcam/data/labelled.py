@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -21,7 +21,7 @@ from captum_softcam._names import closest, listed, quoted, shown
 from captum_softcam.data._disk.left_out import MISSING, LeftOut
 from captum_softcam.data._disk.named_images import NamedImages
 from captum_softcam.data._disk.pairs import list_pictures
-from captum_softcam.data._disk.tables import Row, label_in, read_table
+from captum_softcam.data._disk.tables import Row, cell_in, labels_in, read_table
 from captum_softcam.data._pixels.images import Reading, read_image
 from captum_softcam.data.class_folders import read_class_folders
 from captum_softcam.data.inventory import Found, Inventory, Item, look
@@ -172,7 +172,9 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         rows = _read_rows(path)
         given = class_numbers(classes or ())
         names = (
-            tuple(sorted({label for row in rows for label in _labels(row, given)})) if classes is None else tuple(classes)
+            tuple(sorted({label for row in rows for label in labels_in(row.cells["label"], given)}))
+            if classes is None
+            else tuple(classes)
         )
         chosen = _of_split(rows, split, path)
         numbers, files, labels = class_numbers(names), [], []
@@ -180,7 +182,7 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         for row in chosen:
             with left_out.faults(MISSING, row.cells["path"], FileNotFoundError):
                 files.append(pictures.find(row.cells["path"], row.place).file)
-                labels.append([class_number(label, numbers, row.place) for label in _labels(row, numbers)])
+                labels.append([class_number(label, numbers, row.place) for label in labels_in(row.cells["label"], numbers)])
         left_out.tell(len(files))
         return cls(files, labels, names, kind, transform, reading, Found(len(chosen), left_out=left_out.names))
 
@@ -484,13 +486,8 @@ def _read_rows(path: Path) -> list[Row]:
     if not rows:
         raise ValueError(f"table '{shown(path)}' has no rows; expected one per image below the header.")
     for row in rows:
-        if not row.cells["path"]:  # it would name the folder of the table
-            raise ValueError(f"{row.place} has nothing in the column 'path'.")
+        cell_in(row, "path")  # an empty one would name the folder of the table
     return rows
-
-
-def _labels(row: Row, known: Mapping[str, int]) -> list[str]:
-    return [label_in(label.strip(), known) for label in row.cells["label"].split("|") if label.strip()]
 
 
 def _of_split(rows: list[Row], split: str | None, path: Path) -> list[Row]:

@@ -315,8 +315,13 @@ class TestOneColumnForAllClasses:
             ({"label_column": "DX"}, "has no column 'DX'. Known: 'lesion_id'"),
             ({"label_column": "dx", "classes": ["a", "b"]}, "no image of the table"),
             ({"image_column": "image_id"}, "(--label-column)"),
+            ({"label_column": "dx", "classes": ["nv", "nv"]}, "line 3 of"),
         ],
     )
     @pytest.mark.filterwarnings("ignore:the labels")
     def test_what_is_refused(self, folder, options, sentence):
         assert sentence in refused(lambda: self.samples(folder, self.HAM, **options))
+
+    def test_an_image_without_a_name(self, folder):
+        text = "image,dx\n,mel\np2,nv\n"
+        assert "has nothing in the column 'image'" in refused(lambda: self.samples(folder, text, label_column="dx"))

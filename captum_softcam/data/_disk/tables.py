@@ -15,7 +15,18 @@ from typing import NamedTuple
 from captum_softcam._names import quoted, reason, shown
 from captum_softcam.data._disk.files import existing_file
 
-__all__ = ["Line", "Row", "classes_of", "finite_number", "label_in", "number_in", "read_lines", "read_table"]
+__all__ = [
+    "Line",
+    "Row",
+    "cell_in",
+    "classes_of",
+    "finite_number",
+    "label_in",
+    "labels_in",
+    "number_in",
+    "read_lines",
+    "read_table",
+]
 
 _DELIMITERS = ("\t", ";", ",")  # of equally many columns the first one counts: commas occur in names, tabs do not
 _MISSING = ("", "nan", "none", "null", "na", "n/a", "<na>")
@@ -107,10 +118,22 @@ def number_in(row: Row, column: str) -> float | str | None:
     return text if value is None else value
 
 
+def cell_in(row: Row, column: str) -> str:
+    """Return the text in a cell; ValueError if it is empty."""
+    if not row.cells[column]:
+        raise ValueError(f"{row.place} has nothing in the column {quoted(column)}.")
+    return row.cells[column]
+
+
 def label_in(text: str, known: Container[str] = ()) -> str:
     """Return a label as it is compared: if it is not known, a whole number without decimals (a gap adds them)."""
     whole = None if text in known else _WHOLE.fullmatch(text)
     return whole[1] if whole else text
+
+
+def labels_in(text: str, known: Container[str] = ()) -> list[str]:
+    """Return the labels in a cell, separated by ``|``, as :func:`label_in` does; none if it is empty."""
+    return [label_in(label.strip(), known) for label in text.split("|") if label.strip()]
 
 
 def classes_of(labels: set[str], path: Path) -> tuple[str, ...]:
