@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset
@@ -32,10 +32,13 @@ __all__ = [
     "group_of",
     "groups_of",
     "identifier_of",
+    "of_parts",
 ]
 
 
 _SEVERAL = -1
+
+_Entry = TypeVar("_Entry")
 
 UNKNOWN = -1
 """Target of a sample whose class is not known."""
@@ -288,6 +291,15 @@ def group_of(sample: Sample | ImageEntry) -> str:
     return sample.identifier if sample.group is None else sample.group
 
 
+def of_parts(dataset: Any, read: Callable[[Any], Sequence[_Entry] | None]) -> list[_Entry] | None:
+    """Return what ``read`` lists of the parts of a ``Subset`` or ``ConcatDataset``, in its order; None if it has nothing."""
+    if isinstance(dataset, Subset):
+        found = read(dataset.dataset)
+        return None if found is None else [found[index] for index in dataset.indices]
+    parts = [read(part) for part in dataset.datasets]
+    return None if any(part is None for part in parts) else [entry for part in parts for entry in part or ()]
+
+
 def groups_of(samples: SampleSequence) -> list[str] | None:
     """Return the name of the image of every sample if it is known without reading one, else None.
 
@@ -295,12 +307,8 @@ def groups_of(samples: SampleSequence) -> list[str] | None:
     """
     if isinstance(samples, NamedSamples):
         return samples.groups
-    if isinstance(samples, Subset):
-        groups = groups_of(samples.dataset)  # type: ignore[arg-type]  # a data set of samples
-        return None if groups is None else [groups[index] for index in samples.indices]
-    if isinstance(samples, ConcatDataset):
-        parts = [groups_of(part) for part in samples.datasets]  # type: ignore[arg-type]  # likewise
-        return None if None in parts else [name for part in parts for name in part or ()]
+    if isinstance(samples, (Subset, ConcatDataset)):
+        return of_parts(samples, groups_of)
     if isinstance(samples, (list, tuple)) and all(isinstance(sample, Sample) for sample in samples):
         return [group_of(sample) for sample in samples]
     return None

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from captum_softcam._names import listed, quoted
 from captum_softcam.data._items.arrays import described, is_coloured, is_file, is_picture
+from captum_softcam.data.samples import of_parts
 
 __all__ = [
     "NAMES",
@@ -244,12 +246,8 @@ def column(dataset: Any, path: Path) -> Sequence[Any] | None:
 
     What a transform of the data set does to it is not seen.
     """
-    if isinstance(dataset, Subset):
-        inner = column(dataset.dataset, path)
-        return None if inner is None else [inner[index] for index in dataset.indices]
-    if isinstance(dataset, ConcatDataset):
-        parts = [column(part, path) for part in dataset.datasets]
-        return None if None in parts else [value for part in parts for value in part or ()]
+    if isinstance(dataset, (Subset, ConcatDataset)):
+        return of_parts(dataset, partial(column, path=path))
     if isinstance(dataset, TensorDataset):
         values: list[Any] | None = dataset.tensors[int(path[0])].tolist() if len(path) == 1 else None
         return values
@@ -276,12 +274,8 @@ def names_of(dataset: Any, image: Path) -> list[str] | None:
 
 
 def _columns_of_names(dataset: Any, image: Path) -> Sequence[Any] | None:
-    if isinstance(dataset, Subset):
-        inner = _columns_of_names(dataset.dataset, image)
-        return None if inner is None else [inner[index] for index in dataset.indices]
-    if isinstance(dataset, ConcatDataset):
-        parts = [_columns_of_names(part, image) for part in dataset.datasets]
-        return None if None in parts else [name for part in parts for name in part or ()]
+    if isinstance(dataset, (Subset, ConcatDataset)):
+        return of_parts(dataset, partial(_columns_of_names, image=image))
     known, rows = features_of(dataset), dataset if isinstance(dataset, (list, tuple)) else getattr(dataset, "data", None)
     keys = known or (rows[0] if isinstance(rows, (list, tuple)) and rows and isinstance(rows[0], Mapping) else {})
     for key in _IDENTIFIERS:
