@@ -58,11 +58,15 @@ class Method:
             :class:`~captum_softcam.softcam.SoftCamModel`, whose evidence layer is then explained, and ``"model"`` nothing
             but the model.
         default (bool): whether a comparison includes the method when no methods are named. Default: True
+        title (str): name of the method in its paper, for pictures. Default: none
+        fast (bool): whether a map costs a few forward passes at most. Default: True
     """
 
     path: str
     needs: Literal["evidence", "layer", "model"]
     default: bool = True
+    title: str = ""
+    fast: bool = True
 
     @property
     def cls(self) -> type[Attribution]:
@@ -73,13 +77,17 @@ class Method:
 
 
 METHODS = {
-    "soft_cam": Method("captum_softcam.attr.soft_cam:LayerSoftCam", "evidence"),
-    "recipro_cam": Method("captum_softcam.attr.recipro_cam:LayerReciproCam", "layer"),
+    "soft_cam": Method("captum_softcam.attr.soft_cam:LayerSoftCam", "evidence", title="SoftCAM"),
+    "recipro_cam": Method("captum_softcam.attr.recipro_cam:LayerReciproCam", "layer", title="Recipro-CAM"),
     # Not by default: CAM is Recipro-CAM at another scale, and Score-CAM costs a forward pass per channel.
-    "class_activation_map": Method("captum_softcam.attr.class_activation_map:LayerClassActivationMap", "layer", False),
-    "score_cam": Method("captum_softcam.attr.score_cam:LayerScoreCam", "layer", False),
-    "grad_cam": Method("captum.attr:LayerGradCam", "layer"),
-    "occlusion": Method("captum.attr:Occlusion", "model"),
-    "integrated_gradients": Method("captum.attr:IntegratedGradients", "model"),
+    "class_activation_map": Method(
+        "captum_softcam.attr.class_activation_map:LayerClassActivationMap", "layer", default=False, title="CAM"
+    ),
+    "score_cam": Method(
+        "captum_softcam.attr.score_cam:LayerScoreCam", "layer", default=False, title="Score-CAM", fast=False
+    ),
+    "grad_cam": Method("captum.attr:LayerGradCam", "layer", title="Grad-CAM"),
+    "occlusion": Method("captum.attr:Occlusion", "model", title="Occlusion", fast=False),
+    "integrated_gradients": Method("captum.attr:IntegratedGradients", "model", title="Integrated Gradients", fast=False),
 }
 """The methods that can be compared, by name; Captum's own take part as they are."""

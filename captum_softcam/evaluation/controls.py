@@ -12,11 +12,12 @@ import torch
 from captum.attr import Attribution
 from torch import Tensor
 
+from captum_softcam.attr import METHODS
 from captum_softcam.metrics import PATCHES
 from captum_softcam.metrics.functional._edges import wide
 from captum_softcam.metrics.functional._grid import even_grid, patch_means
 
-__all__ = ["CONTROLS", "CentredGaussian", "EdgeMap", "RandomMap", "image_seed", "name_seed"]
+__all__ = ["CONTROLS", "CentredGaussian", "EdgeMap", "RandomMap", "image_seed", "method_title", "name_seed"]
 
 _STEPS = 128
 
@@ -124,6 +125,13 @@ CONTROLS: dict[str, type[Attribution]] = {
     "edge_map": EdgeMap,
 }
 """The controls by name."""
+
+_TITLES = {"centred_gaussian": "Centred Gaussian", "random": "Random map", "edge_map": "Edge map"}
+
+
+def method_title(name: str) -> str:
+    """Return the name of a method or control as papers write it; any other name is returned as it is."""
+    return (METHODS[name].title or name) if name in METHODS else _TITLES.get(name, name)
 
 
 def name_seed(name: str) -> int:

@@ -1,5 +1,7 @@
 from .curves import plot_history as plot_history
 from .html import write_report as write_report
+from .overlays import overlay as overlay
+from .overlays import plot_overlay as plot_overlay
 from .panels import plot_panel as plot_panel
 from .terminal import make_layer_table as make_layer_table
 from .terminal import make_metric_table as make_metric_table
