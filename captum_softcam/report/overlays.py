@@ -74,7 +74,7 @@ def overlay(
         ax=axis,
     )
     axis.set_axis_off()
-    canvas.draw()
+    canvas.draw()  # type: ignore[no-untyped-call]  # of Matplotlib
     return np.array(canvas.buffer_rgba())[..., :3]  # type: ignore[no-untyped-call]  # of Matplotlib
 
 
