@@ -6,7 +6,7 @@ or metric is recorded, and the others go on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Literal
@@ -38,7 +38,7 @@ from captum_softcam.evaluation.reader import Unreadable
 from captum_softcam.evaluation.result import COSTS, BatchResult, Failure, fingerprint
 from captum_softcam.metrics import Batch, Curve, Explanation, Metric
 
-__all__ = ["BatchScorer", "Progress", "make_batch", "with_bool_mask"]
+__all__ = ["BatchScorer", "Progress", "make_batch", "make_examples"]
 
 Progress = Callable[[str, float], None]
 """Called with a description and the amount of work in samples."""
@@ -154,22 +154,11 @@ class _Scoring:
         """Return the kept maps by the index of their sample."""
         if not self._kept:
             return {}  # because probabilities may cost a forward
-        probabilities = self.batch.probabilities.cpu()
-        examples = [
-            Example(
-                sample=with_bool_mask(self.samples[i], self.batch.masks[i]),
-                target=int(self.batch.targets[i]),
-                maps={name: maps[j] for name, maps in self.maps.items()},
-                probabilities=probabilities[i],
-                scores=kind_in_words(self.scorer.scores),
-                runner_up=int(self._runner_up[i]) if self.runner_up_maps else None,
-                runner_up_maps={name: maps[j] for name, maps in self.runner_up_maps.items()},
-            )
-            for j, i in enumerate(self._kept)
-        ]
+        kept = self._kept
+        examples = make_examples(self.batch, self.samples, kept, self.maps, self.runner_up_maps)
         # Rounded as in a file, so that a run returns the same examples whether it was cut off or not.
         rounded = unpack_examples(pack_examples(examples))
-        return {self.result.indices[i]: example for i, example in zip(self._kept, rounded, strict=True)}
+        return {self.result.indices[i]: example for i, example in zip(kept, rounded, strict=True)}
 
     @cached_property
     def model(self) -> nn.Module:
@@ -290,7 +279,39 @@ def _same_image(one: Tensor, other: Tensor) -> bool:
     return torch.equal(one, other) or torch.equal(one.nan_to_num(), other.nan_to_num())  # NaN is not equal to itself
 
 
-def with_bool_mask(sample: Sample, mask: Tensor) -> Sample:
+def make_examples(
+    batch: Batch,
+    samples: Sequence[Sample],
+    places: Sequence[int],
+    maps: Mapping[str, Tensor],
+    runner_up_maps: Mapping[str, Tensor],
+) -> list[Example]:
+    """Return samples of a batch with their maps.
+
+    Args:
+        batch (Batch): that was explained.
+        samples (sequence of Sample): all of its samples.
+        places (sequence of int): of the samples that have maps.
+        maps (mapping): by method, (len(places), 1, H, W).
+        runner_up_maps (mapping): those of the runner-up, like ``maps``; empty where it was not explained.
+    """
+    probabilities = batch.probabilities.cpu()
+    runner_up = runner_up_classes(batch.outputs, batch.targets, batch.scores).tolist() if runner_up_maps else None
+    return [
+        Example(
+            sample=_with_bool_mask(samples[i], batch.masks[i]),
+            target=int(batch.targets[i]),
+            maps={name: each[j].float().cpu() for name, each in maps.items()},
+            probabilities=probabilities[i],
+            scores=kind_in_words(batch.scores),
+            runner_up=None if runner_up is None else runner_up[i],
+            runner_up_maps={name: each[j].float().cpu() for name, each in runner_up_maps.items()},
+        )
+        for j, i in enumerate(places)
+    ]
+
+
+def _with_bool_mask(sample: Sample, mask: Tensor) -> Sample:
     """Return the sample with ``mask`` in place of its own; a sample without a mask stays without one."""
     return sample if sample.mask is None else replace(sample, mask=mask.cpu())
 

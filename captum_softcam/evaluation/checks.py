@@ -34,6 +34,7 @@ __all__ = [
     "check_explain",
     "check_layer",
     "check_model",
+    "check_runner_up",
     "check_scores",
     "default_methods",
     "default_metrics",
@@ -162,9 +163,15 @@ def check_scores(
         stays_predicted(outputs, outputs.new_zeros(len(outputs), dtype=torch.long), scores)
     if any(metric.name in _OF_FRACTIONS for metric in metrics):
         fractions(found.flatten(), scores)
-    if runner_up and class_logits(outputs, scores).shape[1] == 1:
-        raise ValueError("runner_up is True, but the model has a single class, and none besides it; leave runner_up out.")
+    if runner_up:
+        check_runner_up(outputs, scores)
     return outputs
+
+
+def check_runner_up(outputs: Tensor, scores: Scores) -> None:
+    """Raise ValueError if the outputs (N, K) have a single class, as those of a regression, and hence no runner-up."""
+    if class_logits(outputs, scores).shape[1] == 1:
+        raise ValueError("runner_up is True, but the model has a single class, and none besides it; leave runner_up out.")
 
 
 def check_explain(explain: str) -> None:

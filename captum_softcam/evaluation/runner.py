@@ -20,17 +20,25 @@ from tqdm import tqdm
 
 from captum_softcam._files import owned
 from captum_softcam._names import as_text, listed, named, quoted, shown
-from captum_softcam._scores import Scores, check_kind, kind_in_words, predicted_classes, score_table
+from captum_softcam._scores import (
+    Scores,
+    check_kind,
+    kind_in_words,
+    predicted_classes,
+    runner_up_classes,
+    score_table,
+)
 from captum_softcam.data import Sample, SampleSequence
 from captum_softcam.data.samples import UNKNOWN, groups_of
 from captum_softcam.evaluation.assembly import assemble
-from captum_softcam.evaluation.batch import BatchScorer, make_batch, with_bool_mask
+from captum_softcam.evaluation.batch import BatchScorer, make_batch, make_examples
 from captum_softcam.evaluation.checkpoint import Checkpoint, find_again, is_complete, refuse_duplicate, refuse_other
 from captum_softcam.evaluation.checks import (
     check_choices,
     check_explain,
     check_layer,
     check_model,
+    check_runner_up,
     check_scores,
     default_methods,
     default_metrics,
@@ -385,12 +393,13 @@ def explain_sample(
     normalize: Callable[[Tensor], Tensor] | None = None,
     explain: Literal["true", "predicted"] = "true",
     scores: Scores = "softmax",
+    runner_up: bool = False,
 ) -> Example:
     """Compute the maps of one sample for one class by every method, without any metric.
 
     A flat map, of which all values are equal, is warned of, with the reason and the layer to use instead.
 
-    Cost: that of each method, one forward, and those of the suggested layer if none is named.
+    Cost: that of each method, twice with ``runner_up``; one forward; and those of the suggested layer if none is named.
 
     Args:
         model (torch.nn.Module): in eval mode, images (N, C, H, W) -> outputs (N, K).
@@ -402,6 +411,8 @@ def explain_sample(
         normalize (callable): turns images in [0, 1] into inputs of the model. Default: the images themselves
         explain (str): the class to explain, that of the sample (``"true"``) or the ``"predicted"`` one. Default: ``"true"``
         scores (str or callable): what the outputs of the model mean, as for :func:`compare_methods`. Default: ``"softmax"``
+        runner_up (bool): compute the maps of the runner-up, too: the class with the highest score besides the explained one.
+            Default: False
 
     Returns:
         Example: maps (1, H, W) by method, signed, on the CPU, and the scores of all classes; ready for
@@ -409,8 +420,8 @@ def explain_sample(
 
     Raises:
         ValueError: if a name is unknown or used twice, the mask differs from the image in size, the model is in train mode
-            or does not have the class, the layer has no spatial map, or SoftCAM is used on a model without evidence. Errors
-            of a method are not caught.
+            or does not have the class, the layer has no spatial map, SoftCAM is used on a model without evidence, or the
+            runner-up of a regression is asked for, which has none. Errors of a method are not caught.
         TypeError: if a method is not a method, or does not return a tensor.
     """
     check_model(model)
@@ -418,19 +429,20 @@ def explain_sample(
     check_explain(explain)
     sample = checked(sample, "the sample")
     batch, _ = make_batch(model, [sample], tuple(sample.image.shape[1:]), normalize or _as_it_is, explain, scores=scores)
+    if runner_up:
+        check_runner_up(batch.outputs, scores)
     layer = check_layer(model, layer, batch.images)
     explainers = find_methods(default_methods(model) if methods is None else methods, layer, model)
     seeds = [name_seed(sample.identifier)]
     explained = with_both_classes(model, batch.outputs, scores)
-    maps = {name: each.explain(explained, batch.images, batch.targets, seeds) for name, each in explainers.items()}
+
+    def explain_by_all(classes: Tensor) -> dict[str, Tensor]:
+        return {name: each.explain(explained, batch.images, classes, seeds) for name, each in explainers.items()}
+
+    maps = explain_by_all(batch.targets)
     warn_of_flat_maps(model, batch.images, maps, explainers)
-    return Example(
-        with_bool_mask(sample, batch.masks[0]),
-        int(batch.targets[0]),
-        {name: attribution[0].float().cpu() for name, attribution in maps.items()},
-        probabilities=batch.probabilities[0].cpu(),
-        scores=kind_in_words(scores),
-    )
+    others = explain_by_all(runner_up_classes(batch.outputs, batch.targets, scores)) if runner_up else {}
+    return make_examples(batch, [sample], [0], maps, others)[0]
 
 
 @torch.no_grad()

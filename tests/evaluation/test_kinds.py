@@ -225,6 +225,8 @@ def test_values_of_a_regression(samples):
             compare_methods(model, zeros, ["random"], [metric], layer=LAYER, scores="identity")
     with pytest.raises(ValueError, match="runner_up is True, but the model has a single class"):
         compare_methods(model, zeros, ["random"], layer=LAYER, scores="identity", runner_up=True)
+    with pytest.raises(ValueError, match="runner_up is True, but the model has a single class"):
+        explain_sample(model, zeros[0], ["random"], layer=LAYER, scores="identity", runner_up=True)
     with pytest.raises(ValueError, match="sample 's1' has class 1; the model gives 1 logit, so classes 0 to 0"):
         compare_methods(model, samples, ["random"], ["pixel_auc"], layer=LAYER, scores="identity")
 

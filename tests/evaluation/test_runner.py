@@ -343,8 +343,25 @@ def test_examples_may_have_maps_of_the_runner_up(model, samples):
         assert example.runner_up == others.argmax()
         sample = next(sample for sample in samples if sample.identifier == example.sample.identifier)
         want = explain_sample(model, replace(sample, target=example.runner_up), FAST)
+        alone = explain_sample(model, sample, FAST, runner_up=True)
+        assert alone.runner_up == example.runner_up
         for name in FAST:
             torch.testing.assert_close(example.runner_up_maps[name], want.maps[name], atol=2e-3, rtol=5e-3)
+            torch.testing.assert_close(alone.runner_up_maps[name], want.maps[name])
+    without = explain_sample(model, samples[1], FAST)
+    assert (without.runner_up, without.runner_up_maps) == (None, {})
+
+
+@pytest.mark.parametrize(("outputs", "target", "want"), [(4, 2, None), (1, 1, 0), (1, 0, 1)])
+def test_the_runner_up_of_a_sigmoid(model, samples, outputs, target, want):
+    single = Ends(model, lambda s: s[:, :outputs])
+    asked = {"layer": "model.backbone", "scores": "sigmoid"}
+    example = explain_sample(single, replace(samples[1], target=target), ["grad_cam"], **asked, runner_up=True)
+    others = example.probabilities.clone()
+    others[target] = -1
+    assert example.runner_up == others.argmax() == (example.runner_up if want is None else want)
+    own = explain_sample(single, replace(samples[1], target=example.runner_up), ["grad_cam"], **asked).maps
+    assert torch.equal(example.runner_up_maps["grad_cam"], own["grad_cam"])
 
 
 def _with(samples: list[Sample], **changes: object) -> list[Sample]:
