@@ -23,7 +23,8 @@ from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
 from captum_softcam.data.samples import UNKNOWN
 from captum_softcam.evaluation import Comparison, Example, View
 from captum_softcam.evaluation.statistics import mean_intervals
-from captum_softcam.report.panels import COLOURS, as_drawn
+from captum_softcam.report.overlays import COLOURS
+from captum_softcam.report.pictures import as_drawn
 
 __all__ = ["gallery_data", "page_data"]
 

@@ -1,0 +1,263 @@
+"""Convert samples of any kind to pictures in [0, 1], with masks and maps of the same size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL.Image import Image
+from torch import Tensor
+
+from captum_softcam._fit import Fit
+from captum_softcam._maps import signed_scale, upsample
+from captum_softcam._names import quoted
+from captum_softcam.evaluation import Example
+
+__all__ = ["Drawn", "as_drawn", "channels_first", "drawn", "numbers", "put_back", "scaled_map"]
+
+_CHANNELS = 16  # of a signal that are drawn
+_SLACK = 1e-3  # beyond [0, 1]: rounding, not another unit
+_SPARSE = 1e-2  # of the largest magnitude: a percentile below it is that of a sparse map's empty rest
+_COLOURS = (1, 3, 4)  # channels of a picture: grey, colours, and colours with transparency
+_MODES = ("L", "RGB", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")  # of Pillow, which NumPy reads as they are seen
+_SIDE = 224  # pixels: smallest input that a map of unknown input is taken to be of
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """An example as it is drawn, with notes, and the slices of its volume by their number in rows of ``across``.
+
+    ``seen`` has the positions that the network saw (1, H, W); it is None if it saw all of them.
+    """
+
+    example: Example
+    notes: tuple[str, ...] = ()
+    title: str = ""
+    slices: tuple[int, ...] = ()
+    across: int = 1
+    seen: Tensor | None = None
+
+
+def as_drawn(example: Example) -> tuple[Example, str]:
+    """Convert an example to an image in [0, 1] with mask and maps of the same size.
+
+    Args:
+        example (Example): with a signal (C, L), an image (C, H, W) or a volume (C, D, H, W); tensors or arrays of any type.
+            Maps have the resolution of the input or of a layer, with or without channel and batch dimensions of 1; several
+            channels are summed.
+
+    Returns:
+        tuple of Example and str: a signal (C, L), of 16 channels at most, or an image (1 or 3, H, W) in [0, 1]; the boolean
+        mask (1, H, W); the maps (1, H, W) in their own units, NaN where they are not finite. The text describes the changes
+        to the input and is empty if there are none.
+
+    Raises:
+        ValueError: if the input has other dimensions, or a map or mask does not fit it.
+    """
+    found = drawn(example)
+    return found.example, ", ".join([*([found.title] if found.title else []), *found.notes])
+
+
+def drawn(example: Example, montage: int = 1, fit: Fit | None = None, size: int | None = None) -> Drawn:
+    """Convert an example as :func:`as_drawn`, with several slices of a volume, or its maps put back onto the original.
+
+    Args:
+        example (Example): as for :func:`as_drawn`.
+        montage (int): number of slices of a volume. Default: 1
+        fit (Fit): how the image became the input of the network, of which the maps are. Default: None, it is the input
+        size (int): side of that input in pixels. Default: that of the maps, or a multiple of it from 224 up
+
+    Raises:
+        ValueError: as by :func:`as_drawn`.
+    """
+    image = numbers(example.sample.image)
+    if not 2 <= image.dim() <= 4 or not image.numel():
+        raise ValueError(
+            f"an input of shape {tuple(image.shape)} cannot be drawn; expected a signal (C, L), an image (C, H, W) or a "
+            "volume (C, D, H, W)."
+        )
+    shape = tuple(image.shape[1:])
+    kinds = [
+        {name: _fitting_map(name, value, shape, fit, size) for name, value in kind.items()}
+        for kind in (example.maps, example.runner_up_maps)
+    ]
+    mask = None if example.sample.mask is None else _fitting_mask(example.sample.mask, shape)
+    seen = None if fit is None else ~put_back(torch.zeros(1, 1, *[1] * len(shape)), shape, fit, size)[0].isnan()
+    title, across, places = "", 1, tuple[int, ...]()
+    if len(shape) == 3:
+        places, across, title = _slices(kinds[0], shape[0], montage)
+        image = _tiled(image, places, across)
+        mask, seen = (None if part is None else _tiled(part, places, across) for part in (mask, seen))
+        kinds = [{name: _tiled(value, places, across) for name, value in kind.items()} for kind in kinds]
+    notes: list[str] = []
+    if len(shape) > 1:
+        image, notes = _pixels(image, of_bytes=_is_bytes(example.sample.image))
+    elif len(image) > _CHANNELS:
+        image, notes = image[:_CHANNELS], [f"first {_CHANNELS} of {len(image)} channels"]
+    sample = replace(example.sample, image=image.float(), mask=mask)
+    found = replace(example, sample=sample, maps=kinds[0], runner_up_maps=kinds[1])
+    return Drawn(found, tuple(notes), title, places, across, None if seen is None or seen.all() else seen)
+
+
+def numbers(values: Any) -> Tensor:
+    """Convert a tensor or array to float64 on the CPU, which keeps gradients below the smallest float32."""
+    if isinstance(values, Tensor):
+        return values.detach().cpu().double()
+    # A copy, because torch refuses negative strides and warns of read-only arrays.
+    return torch.from_numpy(np.array(values, dtype=np.float64))
+
+
+def channels_first(image: Any, of_map: tuple[int, ...]) -> Any:
+    """Return a picture (C, H, W), signal (C, L) or volume (C, D, H, W), whatever its container and order of axes.
+
+    Args:
+        image (Tensor, ndarray or PIL image): a picture also (H, W) or (H, W, C), all with batch dimensions of 1.
+        of_map (tuple of int): shape of its map, which tells a signal from a picture, and that from a volume.
+
+    Returns:
+        Tensor or ndarray: (C, H, W), (C, L) or (C, D, H, W).
+
+    Raises:
+        TypeError: if it is the path of a file.
+    """
+    if isinstance(image, str | Path):
+        raise TypeError(
+            f"an overlay is drawn on an image, not on a path; pass read_image({quoted(str(image))}) of captum_softcam.data."
+        )
+    if isinstance(image, Image) and image.mode not in _MODES:  # palettes, transparency, printers' colours
+        image = image.convert("RGB")
+    values: Any = image.detach().cpu() if isinstance(image, Tensor) else np.asarray(image)
+    while len(of_map) > 1 and of_map[0] == 1:
+        of_map = of_map[1:]
+    while values.ndim > 3 and len(values) == 1 and (values.ndim > 4 or len(of_map) < 3 or values.shape[1] in _COLOURS):
+        values = values[0]
+    if len(of_map) == 1 and of_map[0] > 1:
+        return values[0] if values.ndim == 3 and len(values) == 1 else values
+    if values.ndim == 2:
+        return values[None]
+    if values.ndim == 3 and values.shape[2] in _COLOURS and values.shape[0] not in (1, 3):
+        return values[..., :3].permute(2, 0, 1) if isinstance(values, Tensor) else np.moveaxis(values[..., :3], 2, 0)
+    return values
+
+
+def put_back(maps: Tensor, shape: tuple[int, ...], fit: Fit, size: int | None = None) -> Tensor:
+    """Put maps (N, 1, h, w) of the network's input back onto the original, upsampled to the input as in the metrics.
+
+    Args:
+        maps (Tensor): of any resolution; they cover the whole input.
+        shape (tuple of int): of the original.
+        fit (Fit): how the original became the input.
+        size (int): side of the input in pixels. Default: the first side of the map, or a multiple of it from 224 up, because
+            pixels of a small input would be placed too coarsely
+
+    Returns:
+        Tensor: ``(N, 1, *shape)``, NaN where the network did not see the original.
+
+    Raises:
+        ValueError: for signals, which no :class:`Fit` makes square.
+    """
+    if len(shape) == 1:
+        raise ValueError("a signal is not cropped, so that its map cannot be put back by 'fit'; leave out fit.")
+    side = size or maps.shape[2] * -(-_SIDE // maps.shape[2])
+    return fit.restore(upsample(maps, (side,) * len(shape)), shape, side)
+
+
+def scaled_map(attribution: NDArray[np.float64], percentile: float) -> NDArray[np.float64]:
+    """Divide a map by a percentile of its magnitudes, so that the scale of its colours ends at 1.
+
+    Of a sparse map, whose percentile is below a hundredth of the largest magnitude, the percentile is that of the magnitudes
+    above this hundredth.
+
+    Args:
+        attribution (ndarray): values of any unit; not finite ones are left out of the percentile.
+        percentile (float): above 0 and up to 100, which is the largest magnitude.
+
+    Returns:
+        ndarray: values from -1 to 1, NaN where they are not finite; a map of zeros stays 0.
+    """
+    finite = np.isfinite(attribution)
+    magnitudes = np.abs(attribution[finite])
+    peak = magnitudes.max(initial=0)
+    if not peak:
+        return np.where(finite, 0.0, np.nan)
+    magnitudes /= peak  # first, because a percentile of the smallest floats would lose digits
+    end = np.percentile(magnitudes, percentile)
+    if end < _SPARSE:
+        end = np.percentile(magnitudes[magnitudes >= _SPARSE], percentile)
+    return np.where(finite, np.clip(attribution / peak / end, -1, 1), np.nan)
+
+
+def _fitting_map(name: str, attribution: Any, shape: tuple[int, ...], fit: Fit | None, size: int | None) -> Tensor:
+    """Upsample a map to the resolution of the input, as in the metrics, or put it back onto the original."""
+    values = _with_channel(numbers(attribution), len(shape))
+    if values.dim() != len(shape) + 1 or not values.numel():
+        raise ValueError(
+            f"the map {quoted(name)} has shape {tuple(np.shape(attribution))}; an input of size {quoted(shape)} needs a "
+            f"single map with {len(shape)} dimensions behind its channel."
+        )
+    values = values.where(values.isfinite(), torch.nan).sum(0, keepdim=True)[None]
+    return (upsample(values, shape) if fit is None else put_back(values, shape, fit, size))[0]
+
+
+def _fitting_mask(mask: Any, size: tuple[int, ...]) -> Tensor:
+    values = _with_channel(numbers(mask), len(size))
+    if tuple(values.shape) != (1, *size):
+        raise ValueError(f"a mask of shape {tuple(np.shape(mask))} does not fit its input; expected {(1, *size)}.")
+    return values > 0
+
+
+def _with_channel(values: Tensor, dimensions: int) -> Tensor:
+    """Remove batch dimensions of 1 and add a missing channel dimension."""
+    while values.dim() > dimensions + 1 and len(values) == 1:
+        values = values[0]
+    return values[None] if values.dim() == dimensions else values
+
+
+def _slices(maps: dict[str, Tensor], depth: int, count: int) -> tuple[tuple[int, ...], int, str]:
+    """Return the slices of a volume to draw, how many of them stand side by side, and a title."""
+    totals = torch.zeros(depth, dtype=torch.float64)
+    for value in maps.values():
+        totals += signed_scale(value.nan_to_num(0)).clamp(min=0).sum((0, 2, 3))
+    differ = bool(totals.amax() > totals.amin())
+    strongest = int(totals.argmax()) if differ else depth // 2
+    if count == 1:
+        return (strongest,), 1, f"slice {strongest + 1} of {depth}" + (", highest attribution" if differ else "")
+    places = np.unique(np.linspace(0, depth - 1, min(count, depth)).round().astype(int))
+    places[np.abs(places - strongest).argmin()] = strongest
+    title = f"{len(places)} of {depth} slices" + (f", highest attribution in {strongest + 1}" if differ else "")
+    return tuple(places.tolist()), math.ceil(math.sqrt(len(places))), title
+
+
+def _tiled(values: Tensor, places: Sequence[int], across: int) -> Tensor:
+    """Arrange slices of (C, D, H, W) in rows of ``across``, as one picture (C, rows * H, across * W) without gaps."""
+    tiles = [values[:, place] for place in places]
+    tiles += [torch.zeros_like(tiles[0])] * (-len(tiles) % across)
+    rows = [torch.cat(tiles[start : start + across], 2) for start in range(0, len(tiles), across)]
+    return torch.cat(rows, 1)
+
+
+def _is_bytes(image: Any) -> bool:
+    return str(image.dtype).removeprefix("torch.") == "uint8"
+
+
+def _pixels(image: Tensor, of_bytes: bool) -> tuple[Tensor, list[str]]:
+    """Convert an image to grey or colour (1 or 3, H, W) in [0, 1] and return notes on the changes."""
+    words = []
+    image = image / 255 if of_bytes else image
+    if len(image) not in (1, 3):
+        words.append(f"mean of {len(image)} channels")
+        image = image.mean(0, keepdim=True)
+    finite = image[image.isfinite()]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+    if low < -_SLACK or high > 1 + _SLACK:
+        words.append(f"scaled from {low:.3g} to {high:.3g}")
+        image = (image - low) / ((high - low) or 1.0)
+    if len(finite) < image.numel():
+        words.append("black where not finite")
+    return image.nan_to_num(0, 0, 0).clamp(0, 1), words
