@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from captum_softcam._names import closest, named, quoted
+from captum_softcam._names import NAME, closest, listed, named, quoted
 from captum_softcam.evaluation.controls import CONTROLS
 from captum_softcam.evaluation.example import Example
 from captum_softcam.evaluation.performance import PERFORMANCE
@@ -28,7 +28,7 @@ from captum_softcam.evaluation.statistics import (
     win_rates,
 )
 from captum_softcam.evaluation.storage import read_folder, write_folder
-from captum_softcam.evaluation.text import to_latex, to_markdown
+from captum_softcam.evaluation.text import to_csv, to_html, to_latex, to_markdown
 from captum_softcam.evaluation.view import View
 from captum_softcam.metrics import METRICS
 
@@ -261,6 +261,44 @@ class Comparison:
             ValueError: if there is no such method.
         """
         return to_latex(self.view(baseline))
+
+    def to_html(self, baseline: str | None = None) -> str:
+        """Return the table with its notes in HTML, as a notebook shows it at the end of a cell.
+
+        Args:
+            baseline (str): the method that the others are compared with. Default: :attr:`baseline`
+
+        Returns:
+            str: an element ``div`` with its style; it fits into any page, light or dark, and names are escaped.
+
+        Raises:
+            ValueError: if there is no such method.
+        """
+        return to_html(self.view(baseline))
+
+    def to_csv(self, baseline: str | None = None) -> str:
+        """Return the table as CSV, with one row per method and metric; :meth:`to_frame` has one row per method.
+
+        Names are not escaped, see :meth:`save`: import them as text.
+
+        Args:
+            baseline (str): the method that the others are compared with. Default: :attr:`baseline`
+
+        Returns:
+            str: means with their intervals and counts, differences to the baseline with their verdicts, ranks and costs;
+            every digit is kept, and a value that is not known is empty.
+
+        Raises:
+            ValueError: if there is no such method.
+        """
+        return to_csv(self.view(baseline))
+
+    def __repr__(self) -> str:
+        methods, metrics = listed(self.methods, NAME), listed(self.metrics, NAME)
+        return f"Comparison({len(self.samples)} samples; methods: {methods}; metrics: {metrics})"
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
 
     def plot(self, baseline: str | None = None) -> Figure:
         """Plot means and intervals of each metric, and cost against mean rank.

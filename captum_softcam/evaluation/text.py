@@ -1,16 +1,25 @@
-"""The table of a comparison and its notes in Markdown and LaTeX."""
+"""The table of a comparison and its notes in Markdown, LaTeX, HTML and CSV."""
 
 from __future__ import annotations
 
+import csv
+import io
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+from markupsafe import Markup
+
+from captum_softcam._html import Row, html_table
 from captum_softcam.evaluation.view import Cell, View, one_line
 
-__all__ = ["to_latex", "to_markdown"]
+__all__ = ["to_csv", "to_html", "to_latex", "to_markdown"]
 
 _PLAIN_MARKS = {1: "+", -1: "-"}  # because pdflatex lacks the triangles
+_VERDICTS = {1: "better", -1: "worse", 0: ""}
+_COSTS = ("relative", "forwards", "backwards", "seconds", "peak_bytes")
 _LATEX = {
     **{sign: f"\\{sign}" for sign in "{}$&#_%"},
     **{sign: f"{{{sign}}}" for sign in "[*"},  # would be read as an option of the line break before
@@ -42,6 +51,27 @@ def to_latex(view: View) -> str:
     return "\n".join([*lines, f"{{\\footnotesize {below}\\par}}"]) + "\n"
 
 
+def to_html(view: View) -> str:
+    """Format a table in HTML for a notebook: metrics by category, the best mean of each in bold, notes in small print."""
+    higher = {name: "↑ higher" if view.higher_is_better(name) else "↓ lower" for name in view.metrics}
+    columns = [Markup("{} <small>{}</small>").format(one_line(view.titles[name]), higher[name]) for name in view.grouped]
+    small = Markup("{} <small>{}</small>").format
+    head = ["method", *columns, small("mean rank", "1 is best"), small("cost", "in forwards")]
+    members = itertools.groupby(view.grouped, view.categories.__getitem__)
+    groups = [("", 1), *((one_line(category), len(list(names))) for category, names in members), ("overall", 2)]
+    return html_table(head, (_html_row(view, method) for method in view.methods), groups=groups, notes=view.notes())
+
+
+def to_csv(view: View) -> str:
+    """Format a row for each method and metric: all that the table shows, with every digit; empty where it is unknown."""
+    file = io.StringIO()
+    rows = [_record(view, method, metric) for method in view.methods for metric in view.metrics]
+    writer = csv.DictWriter(file, rows[0] if rows else [], quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
+
+
 def _grid(
     view: View, show: Callable[[Cell], str], escape: Callable[[str], str], arrows: Sequence[str]
 ) -> Iterator[list[str]]:
@@ -68,6 +98,42 @@ def _latex_cell(cell: Cell) -> str:
     mean = f"\\mathbf{{{cell.text}}}" if cell.best else cell.text
     mark = f"^{{{_PLAIN_MARKS[cell.better]}}}" if cell.better else ""
     return f"${mean}{mark}$ {{\\scriptsize ${cell.interval}$}}"
+
+
+def _html_row(view: View, method: str) -> Row:
+    kinds, rank = view.kinds(method), view.mean_rank(method)
+    label = Markup("{} <small>{}</small>").format(one_line(method), ", ".join(kinds)) if kinds else one_line(method)
+    cells = [_html_cell(view.cells[method, metric]) for metric in view.grouped]
+    cost = Markup("{} <small>{}</small>").format(view.cost_text(method), view.passes(method))
+    overall = ["" if math.isnan(rank) else f"{rank:.1f}", cost]
+    return "control" if method in view.controls else "", [label, *cells, *overall]
+
+
+def _html_cell(cell: Cell) -> str:
+    if not cell.count:
+        return "undefined"
+    mean = Markup("<b>{}</b>" if cell.best else "{}").format(cell.text)
+    mark = Markup('<span class="{}">{}</span> ').format(_VERDICTS[cell.better], cell.mark) if cell.mark else ""
+    return Markup("{}{} <small>{}</small>").format(mark, mean, cell.interval)
+
+
+def _record(view: View, method: str, metric: str) -> dict[str, Any]:
+    """Return a row of the CSV."""
+    cell = view.cells[method, metric]
+    pair = cell.difference
+    values = {
+        **{name: getattr(cell, name) for name in ("mean", "low", "high", "count", "undefined", "failed")},
+        "best": int(cell.best),
+        **{f"difference_{name}": getattr(pair, name) if pair else math.nan for name in ("mean", "low", "high")},
+        "verdict": _VERDICTS[cell.better],
+        "mean_rank": view.mean_rank(method),
+        **{f"cost_{name}": view.cost(method, name) for name in _COSTS},
+    }
+    kinds = {"role": " ".join(view.kinds(method)), "metric": metric, "title": view.titles[metric]}
+    direction = {"category": view.categories[metric], "higher_is_better": int(view.higher_is_better(metric))}
+    # Empty, because a spreadsheet reads "nan" as text.
+    numbers = {key: "" if value != value else value for key, value in values.items()}
+    return {"method": method, **kinds, **direction, **numbers}
 
 
 def _escape_markdown(text: str) -> str:
