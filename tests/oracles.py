@@ -572,6 +572,30 @@ def paired_difference(scores: list[float], baseline: list[float], higher_is_bett
     return total / count, wins / count, count
 
 
+def sign_flip_p_value(differences: list[float], images: list[str]) -> float:
+    """The fraction of all ways to flip the signs of images that move the mean as far from 0 as it is, or farther."""
+    names = list(dict.fromkeys(images))
+    pairs = [(value, name) for value, name in zip(differences, images, strict=True) if not math.isnan(value)]
+    observed = abs(sum(value for value, _ in pairs) / len(pairs))
+    far = 0
+    for signs in itertools.product((1, -1), repeat=len(names)):
+        flipped = sum(value * signs[names.index(name)] for value, name in pairs) / len(pairs)
+        far += abs(flipped) >= observed - 1e-9
+    return far / 2 ** len(names)
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """The smallest level at which Holm's procedure, which goes from the smallest p-value until it stops, rejects each."""
+    levels = []
+    for own in p_values:
+        level = 0.0
+        for place, other in enumerate(sorted(p_values)):
+            if other <= own:
+                level = max(level, other * (len(p_values) - place))
+        levels.append(min(1.0, level))
+    return levels
+
+
 def rank(values: list[float], index: int, higher_is_better: bool) -> float:
     """The rank of one of the values, 1 for the best; equal values share the mean of their places."""
     better, equal = 0, 0

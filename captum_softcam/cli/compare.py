@@ -41,6 +41,7 @@ from captum_softcam.cli.options import (
 if TYPE_CHECKING:
     from captum_softcam.data import Inventory, MaskedImages, RetinalLesions
     from captum_softcam.evaluation import Comparison, Engine
+    from captum_softcam.evaluation.view import Adjust
     from captum_softcam.softcam import Classifier
 
 __all__ = ["add_compare"]
@@ -48,7 +49,18 @@ __all__ = ["add_compare"]
 _DEMO_SAMPLES = 48
 _ACCURACY_SAMPLES = 400
 _EXAMPLES, _GALLERY = 4, 24
-_FREE = ("address", "batch_size", "device", "engine", "gallery", "report", "strict", "workers")  # may change on --resume
+_ADJUST: dict[str, Adjust] = {"holm": "holm", "raw": "none"}
+_FREE = (
+    "address",
+    "batch_size",
+    "device",
+    "engine",
+    "gallery",
+    "marks",
+    "report",
+    "strict",
+    "workers",
+)  # may change on --resume
 
 
 def add_compare(commands: Any) -> None:
@@ -69,6 +81,13 @@ def add_compare(commands: Any) -> None:
     parser.add_argument("--metrics", type=names, metavar="A,B", help="names of metrics, or all; see captum-softcam metrics")
     parser.add_argument("--explain", choices=("true", "predicted"), default="true", help="class to explain (default: true)")
     parser.add_argument("--baseline", metavar="METHOD", help="method that the others are compared with (default: grad_cam)")
+    parser.add_argument(
+        "--marks",
+        choices=("holm", "raw"),
+        default="holm",
+        help="mark what is better or worse than the baseline with Holm's correction for the number of comparisons, or "
+        "without it (default: holm)",
+    )
     parser.add_argument("--seed", type=seed, metavar="N", default=0, help="seed of the random subsets (default: 0)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="new folder for the results (default: a new one per run)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, with its settings")
@@ -211,13 +230,13 @@ def _write(options: argparse.Namespace, comparison: Comparison) -> None:
     with owned(options.out):
         if is_complete(options.out):
             Checkpoint(options.out, comparison.manifest.get("run", "")).close()  # removes what a killed process left
-        write_pictures(comparison, options.out, classes)
+        write_pictures(comparison, options.out, classes, adjust=_ADJUST[options.marks])
     if options.report is not None:
         options.report.parent.mkdir(parents=True, exist_ok=True)
         if options.resume and _is_report_of(options.report, comparison.manifest.get("run")):
             options.report.unlink()  # of the same run, when it had fewer samples
         try:
-            write_report(comparison, options.report, classes)
+            write_report(comparison, options.report, classes, adjust=_ADJUST[options.marks])
         except FileExistsError as error:
             # It appeared during the run. A ValueError, because a FileExistsError says that --out belongs to another run.
             raise ValueError(str(error)) from error
@@ -226,7 +245,7 @@ def _write(options: argparse.Namespace, comparison: Comparison) -> None:
 def _print(options: argparse.Namespace, comparison: Comparison) -> None:
     from captum_softcam.report import print_table
 
-    print_table(comparison)
+    print_table(comparison, adjust=_ADJUST[options.marks])
     if comparison.unreadable:
         print(f"After their files were repaired or removed, go on with: {resume_command(options)}")
     print(f"Scores per sample, settings, table and picture: {shown(options.out, LINE)}/")

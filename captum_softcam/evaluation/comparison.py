@@ -18,18 +18,21 @@ from captum_softcam.evaluation.controls import CONTROLS
 from captum_softcam.evaluation.example import Example
 from captum_softcam.evaluation.performance import PERFORMANCE
 from captum_softcam.evaluation.statistics import (
+    LEVEL,
     best,
     count_images,
     decimals,
+    holm,
     mean_intervals,
     mean_ranks,
     shown,
+    sign_flip_p_values,
     significance,
     win_rates,
 )
 from captum_softcam.evaluation.storage import read_folder, write_folder
 from captum_softcam.evaluation.text import to_csv, to_html, to_latex, to_markdown
-from captum_softcam.evaluation.view import View
+from captum_softcam.evaluation.view import Adjust, View
 from captum_softcam.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -47,7 +50,8 @@ class Comparison:
     Intervals are 95 % percentile intervals of the bootstrap :cite:`efron1979bootstrap`, with a fixed seed, so that tables
     are reproducible. Images are resampled with all their samples :cite:`field2007bootstrapping`, because several classes of
     one image are not independent; with one sample per image these are the samples. Intervals do not cover the variation
-    between trainings of the model, and they are not corrected for the number of methods and metrics.
+    between trainings of the model, and they are not widened for the number of methods and metrics. The marks are adjusted
+    for it, see :meth:`differences`.
 
     Args:
         scores (DataFrame): one row per sample, method and metric, with the columns ``sample, label, target, prediction,
@@ -154,27 +158,39 @@ class Comparison:
         """
         return self._summary.copy()
 
-    def differences(self, baseline: str | None = None) -> pd.DataFrame:
+    def differences(self, baseline: str | None = None, *, adjust: Adjust = "holm") -> pd.DataFrame:
         """Compare every method with a baseline, by paired differences over the samples where both are defined.
+
+        A difference counts as better or worse if its 95 % interval excludes 0, there are pairs of six images or more, its
+        p-value is at most 0.05, and the printed digits show it: those of both means, and those of the difference. The
+        p-values are those of the sign-flip test over images, adjusted by Holm's procedure :cite:`holm1979simple` for the
+        number of methods, controls included, and metrics. So one false verdict or more occurs in at most 5 % of the tables.
+        With ``adjust="none"`` the interval alone decides, and each cell has its own false alarms.
 
         Args:
             baseline (str): name of a method. Default: :attr:`baseline`
+            adjust (str): ``"holm"`` or ``"none"``. Default: ``"holm"``
 
         Returns:
             DataFrame: indexed by method and metric, without the baseline; ``mean, low, high`` of method minus baseline;
-            ``count`` (pairs); ``win_rate`` (fraction of pairs where the method is better; ties count half); ``better`` (1 if
-            the interval is on the better side of 0, -1 on the worse side, else 0; always 0 with pairs of fewer than six
-            images).
+            ``count`` (pairs); ``images`` (that have pairs); ``win_rate`` (fraction of pairs where the method is better; ties
+            count half); ``p_value`` (adjusted unless ``adjust`` is ``"none"``); ``better`` (1 or -1, else 0).
 
         Raises:
-            ValueError: if there is no such method.
+            ValueError: if there is no such method, or no such adjustment.
         """
         baseline = baseline or self.baseline
         if baseline not in self.methods:
             raise ValueError(f"the baseline {quoted(baseline)} is not among the methods. {closest(baseline, self.methods)}")
+        if adjust not in ("holm", "none"):
+            raise ValueError(f"adjust {quoted(adjust)} is not known; pass 'holm' or 'none'.")
         if baseline not in self._differences:
             self._differences[baseline] = self._compare(baseline)
-        return self._differences[baseline].copy()
+        table = self._differences[baseline].copy()
+        if adjust == "holm":
+            table["p_value"] = holm(table["p_value"].to_numpy())
+            table.loc[~(table["p_value"] <= LEVEL), "better"] = 0
+        return table
 
     def ranks(self) -> pd.DataFrame:
         """Rank the methods by their means, rounded for tables, under each metric.
@@ -199,17 +215,18 @@ class Comparison:
         parts["rank"] = self.ranks()[["mean_rank"]].set_axis(["mean"], axis=1)
         return pd.concat(parts, axis=1).rename_axis("method")
 
-    def view(self, baseline: str | None = None) -> View:
+    def view(self, baseline: str | None = None, *, adjust: Adjust = "holm") -> View:
         """Return the comparison as a reader sees it: cells, marks, costs and notes, which every table and figure shows.
 
         Args:
             baseline (str): the method that the others are compared with. Default: :attr:`baseline`
+            adjust (str): adjustment of the marks, as for :meth:`differences`. Default: ``"holm"``
 
         Returns:
             View: plain data, from which other tables can be made.
 
         Raises:
-            ValueError: if there is no such method.
+            ValueError: if there is no such method, or no such adjustment.
         """
         baseline, scores = baseline or self.baseline, str(self.manifest.get("scores", "softmax"))
         return View(
@@ -219,7 +236,7 @@ class Comparison:
             metrics=self._described,
             decimals=self.decimals,
             summary=self._summary,
-            differences=self.differences(baseline),
+            differences=self.differences(baseline, adjust=adjust),
             ranks=self.ranks(),
             costs=self.costs,
             samples=self.scores.drop_duplicates("sample"),
@@ -230,68 +247,73 @@ class Comparison:
             images=len(set(self.images)),
             performance=self.performance,
             multilabel=bool(self.manifest.get("multilabel")),
+            adjust=adjust,
             scores=scores,
             predicts=scores in ("softmax", "sigmoid") or self.manifest.get("outputs") != 1,
         )
 
-    def to_markdown(self, baseline: str | None = None) -> str:
+    def to_markdown(self, baseline: str | None = None, *, adjust: Adjust = "holm") -> str:
         """Return the table with its notes in GitHub's Markdown.
 
         Args:
             baseline (str): the method that the others are compared with. Default: :attr:`baseline`
+            adjust (str): adjustment of the marks, as for :meth:`differences`. Default: ``"holm"``
 
         Returns:
             str: the table, and a list of the notes below it.
 
         Raises:
-            ValueError: if there is no such method.
+            ValueError: if there is no such method, or no such adjustment.
         """
-        return to_markdown(self.view(baseline))
+        return to_markdown(self.view(baseline, adjust=adjust))
 
-    def to_latex(self, baseline: str | None = None) -> str:
+    def to_latex(self, baseline: str | None = None, *, adjust: Adjust = "holm") -> str:
         """Return the table with its notes in LaTeX.
 
         Args:
             baseline (str): the method that the others are compared with. Default: :attr:`baseline`
+            adjust (str): adjustment of the marks, as for :meth:`differences`. Default: ``"holm"``
 
         Returns:
             str: a ``tabular``, which needs the package booktabs, and the notes below it.
 
         Raises:
-            ValueError: if there is no such method.
+            ValueError: if there is no such method, or no such adjustment.
         """
-        return to_latex(self.view(baseline))
+        return to_latex(self.view(baseline, adjust=adjust))
 
-    def to_html(self, baseline: str | None = None) -> str:
+    def to_html(self, baseline: str | None = None, *, adjust: Adjust = "holm") -> str:
         """Return the table with its notes in HTML, as a notebook shows it at the end of a cell.
 
         Args:
             baseline (str): the method that the others are compared with. Default: :attr:`baseline`
+            adjust (str): adjustment of the marks, as for :meth:`differences`. Default: ``"holm"``
 
         Returns:
             str: an element ``div`` with its style; it fits into any page, light or dark, and names are escaped.
 
         Raises:
-            ValueError: if there is no such method.
+            ValueError: if there is no such method, or no such adjustment.
         """
-        return to_html(self.view(baseline))
+        return to_html(self.view(baseline, adjust=adjust))
 
-    def to_csv(self, baseline: str | None = None) -> str:
+    def to_csv(self, baseline: str | None = None, *, adjust: Adjust = "holm") -> str:
         """Return the table as CSV, with one row per method and metric; :meth:`to_frame` has one row per method.
 
         Names are not escaped, see :meth:`save`: import them as text.
 
         Args:
             baseline (str): the method that the others are compared with. Default: :attr:`baseline`
+            adjust (str): adjustment of the marks, as for :meth:`differences`. Default: ``"holm"``
 
         Returns:
             str: means with their intervals and counts, differences to the baseline with their verdicts, ranks and costs;
             every digit is kept, and a value that is not known is empty.
 
         Raises:
-            ValueError: if there is no such method.
+            ValueError: if there is no such method, or no such adjustment.
         """
-        return to_csv(self.view(baseline))
+        return to_csv(self.view(baseline, adjust=adjust))
 
     def __repr__(self) -> str:
         methods, metrics = listed(self.methods, NAME), listed(self.metrics, NAME)
@@ -300,21 +322,22 @@ class Comparison:
     def _repr_html_(self) -> str:
         return self.to_html()
 
-    def plot(self, baseline: str | None = None) -> Figure:
+    def plot(self, baseline: str | None = None, *, adjust: Adjust = "holm") -> Figure:
         """Plot means and intervals of each metric, and cost against mean rank.
 
         Args:
             baseline (str): the method that the others are compared with. Default: :attr:`baseline`
+            adjust (str): adjustment of the marks, as for :meth:`differences`. Default: ``"holm"``
 
         Returns:
             matplotlib.figure.Figure: the figure; ``savefig`` saves it.
 
         Raises:
-            ValueError: if there is no such method.
+            ValueError: if there is no such method, or no such adjustment.
         """
         from captum_softcam.evaluation.figure import plot_comparison  # which loads matplotlib
 
-        return plot_comparison(self.view(baseline))
+        return plot_comparison(self.view(baseline, adjust=adjust))
 
     def save(self, folder: str | Path) -> None:
         r"""Write the comparison to a folder; each file is complete or absent.
@@ -444,8 +467,19 @@ class Comparison:
         mean, low, high = mean_intervals(differences, self.images)
         defined, signs = np.isfinite(differences), np.tile(self._signs, len(methods))
         count, images = defined.sum(axis=0), count_images(defined, self.images)
-        columns = {"mean": mean, "low": low, "high": high, "count": count, "win_rate": win_rates(differences, signs)}
-        return self._cells({**columns, "better": significance(low, high, images, signs)}, methods)
+        columns = {"mean": mean, "low": low, "high": high, "count": count, "images": images}
+        columns |= {"win_rate": win_rates(differences, signs), "p_value": sign_flip_p_values(differences, self.images)}
+        better = np.where(self._visible(place, mean), significance(low, high, images, signs), 0)
+        return self._cells({**columns, "better": better}, methods)
+
+    def _visible(self, place: int, differences: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return whether the printed digits show the differences to a method, in the means as well as by themselves."""
+        means = shown(self._means)
+        # Means over other samples than the pairs may differ the other way round, and a mark would contradict them.
+        printed = np.delete(means - means[place], place, axis=0).ravel()
+        places = np.tile(list(self.decimals.values()), len(self.methods) - 1)
+        rounded = [round(value, digits) for value, digits in zip(differences.tolist(), places.tolist(), strict=True)]
+        return np.asarray(np.sign(printed) * np.sign(rounded) > 0)
 
 
 def _names(stated: Iterable[str], found: pd.Series[str]) -> list[str]:

@@ -6,16 +6,19 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from captum_softcam._names import named, shown
 from captum_softcam.data.samples import UNKNOWN
 from captum_softcam.evaluation.reader import unreadable_in_words
-from captum_softcam.evaluation.statistics import MIN_PAIRS
+from captum_softcam.evaluation.statistics import LEVEL, MIN_PAIRS, smallest_p_value
 
-__all__ = ["MARKS", "Cell", "Difference", "View", "digits", "one_line"]
+__all__ = ["MARKS", "Adjust", "Cell", "Difference", "View", "digits", "one_line"]
+
+Adjust = Literal["holm", "none"]
+"""How marks are adjusted for the number of comparisons."""
 
 MARKS = {1: "▲", -1: "▼"}
 """Marks for means that are better or worse than the baseline's."""
@@ -32,7 +35,9 @@ class Difference:
     low: float
     high: float
     count: int
+    images: int
     win_rate: float
+    p_value: float
     better: int
 
 
@@ -62,7 +67,7 @@ class Cell:
 
     @property
     def better(self) -> int:
-        """1 or -1 where the mean is clearly better or worse than the baseline's, else 0."""
+        """1 or -1 where the mean is clearly and visibly better or worse than the baseline's, else 0."""
         # A mean that is not shown carries no mark.
         return self.difference.better if self.difference and self.count else 0
 
@@ -80,6 +85,11 @@ class Cell:
     def interval(self) -> str:
         """The interval as text, in brackets."""
         return f"[{digits(self.low, self.decimals)}, {digits(self.high, self.decimals)}]"
+
+    @property
+    def gain(self) -> str:
+        """The difference to the baseline as text, with sign and as many decimals as the mean; empty where there is none."""
+        return digits(self.difference.mean, self.decimals, "+") if self.difference and self.difference.count else ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +117,7 @@ class View:
         images (int): number of images; fewer than samples where images have several classes.
         performance (DataFrame): how well the model tells the classes of images with several; empty where they have one.
         multilabel (bool): whether images may show several classes.
+        adjust (str): how the marks are adjusted for the number of comparisons, ``"holm"`` or ``"none"``. Default: ``"holm"``
         scores (str): how the outputs of the model became scores. Default: ``"softmax"``
         predicts (bool): whether the model predicts a class, which the single value of a regression does not. Default: True
     """
@@ -128,6 +139,7 @@ class View:
     images: int
     performance: pd.DataFrame
     multilabel: bool
+    adjust: Adjust = "holm"
     scores: str = "softmax"
     predicts: bool = True
 
@@ -157,6 +169,25 @@ class View:
         """Names of the metrics, grouped by category."""
         order = list(dict.fromkeys(self.categories.values()))
         return sorted(self.metrics, key=lambda name: order.index(self.categories[name]))  # stable sort
+
+    @cached_property
+    def attributions(self) -> list[str]:
+        """Names of the methods that are not controls."""
+        return [name for name in self.methods if name not in self.controls]
+
+    @cached_property
+    def tests(self) -> int:
+        """Number of comparisons with the baseline, of all other methods, controls included, under all metrics."""
+        return int(self.differences["p_value"].notna().sum())
+
+    @cached_property
+    def markable(self) -> bool:
+        """Whether there are enough images for a mark, were all of them better."""
+        images = self.differences["images"].to_numpy()
+        if not self.tests:
+            return False
+        tests = self.tests if self.adjust == "holm" else 1
+        return bool((images >= MIN_PAIRS).any() and smallest_p_value(images).min() * tests <= LEVEL)
 
     @cached_property
     def others(self) -> list[str]:
@@ -302,15 +333,31 @@ class View:
         return [unreadable_in_words(self.unreadable, total)] if self.unreadable else []
 
     def _on_marks(self, marks: Mapping[int, str]) -> Iterator[str]:
-        if len(self.methods) > 1:
-            yield (
-                f"{marks[1]} better, {marks[-1]} worse than {one_line(self.baseline)}: the 95 % interval of the paired "
-                f"difference excludes 0 (at least {MIN_PAIRS} {'images' if self.shared else 'pairs'})."
-            )
+        if self.tests:
+            images = "images" if self.shared else "samples"
+            found = f"{marks[1]} better, {marks[-1]} worse than {one_line(self.baseline)}: "
+            if self.adjust == "holm":
+                yield f"{found}by the paired difference, at a level of 5 % for all {self.tests} comparisons together (Holm)."
+            else:
+                yield (
+                    f"{found}the 95 % interval of the paired difference excludes 0 (at least {MIN_PAIRS} {images}); not "
+                    f"corrected for the number of comparisons, {self.tests}."
+                )
+            if not self.markable:
+                yield self._on_too_few(images)
         if any(map(self.cost_text, self.methods)):
             yield "cost: run time relative to a plain forward pass on the same images."
         if any(map(self.passes, self.methods)):
             yield "passes: forwards + backwards per image."
+
+    def _on_too_few(self, images: str) -> str:
+        most = self.differences["images"].max()
+        if most < MIN_PAIRS or self.adjust == "none":
+            return f"with {most} {images} no difference can be marked; at least {MIN_PAIRS} are needed."
+        return (
+            f"with {most} {images} no difference can be marked after the correction over {self.tests} comparisons; "
+            "adjust='none' (--marks raw) shows the marks without it."
+        )
 
     def _on_undefined(self) -> Iterator[str]:
         for (method, metric), cell in self.cells.items():

@@ -20,7 +20,7 @@ from captum_softcam.metrics import METRICS, VERDICTS, Metric, Verdict
 if TYPE_CHECKING:  # so that `captum-softcam metrics` loads neither torch nor pandas
     from captum_softcam.attr import LayerChoice
     from captum_softcam.evaluation import Comparison
-    from captum_softcam.evaluation.view import Cell
+    from captum_softcam.evaluation.view import Adjust, Cell
 
 __all__ = [
     "make_layer_table",
@@ -45,17 +45,24 @@ _NOTES = (
 _NARROW = {"metric": 30, "": 1, "cost": 12, "origin": 9, "source": 12}  # 80 characters with the lines between the columns
 
 
-def make_table(comparison: Comparison, metrics: Sequence[str] | None = None, baseline: str | None = None) -> Table:
+def make_table(
+    comparison: Comparison,
+    metrics: Sequence[str] | None = None,
+    baseline: str | None = None,
+    *,
+    adjust: Adjust = "holm",
+) -> Table:
     """Build a table for the terminal, with means above their 95 % intervals and the best of each column starred and bold.
 
     Arrows in the header show whether higher or lower is better. ▲ and ▼ mark methods that are better or worse than the
-    baseline by the interval of the paired difference. The last column has the run time relative to a plain forward pass,
+    baseline, as in :meth:`Comparison.differences`. The last column has the run time relative to a plain forward pass,
     above forwards + backwards per image.
 
     Args:
         comparison (Comparison): the comparison to show.
         metrics (sequence of str): names of the metrics to show. Default: all metrics of the comparison
         baseline (str): the method that the others are compared with. Default: the comparison's baseline
+        adjust (str): adjustment of the marks for their number, ``"holm"`` or ``"none"``. Default: ``"holm"``
 
     Returns:
         rich.table.Table: one row per method; print it with a ``rich.console.Console``.
@@ -67,7 +74,7 @@ def make_table(comparison: Comparison, metrics: Sequence[str] | None = None, bas
     for name in metrics:
         if name not in comparison.metrics:
             raise ValueError(f"the metric {quoted(name)} is not in this comparison. {closest(name, comparison.metrics)}")
-    view = comparison.view(baseline)
+    view = comparison.view(baseline, adjust=adjust)
     table = Table(show_lines=True, title="mean and 95 % interval; ↑ higher is better, ↓ lower; * best")
     table.add_column("method", no_wrap=True)
     for name in metrics:
@@ -90,12 +97,13 @@ def _cell(cell: Cell) -> Text:
     return text.append(f" {cell.mark}" if cell.mark else "").append(f"\n{cell.interval}", style="not bold")
 
 
-def table_notes(comparison: Comparison, baseline: str | None = None) -> list[str]:
+def table_notes(comparison: Comparison, baseline: str | None = None, *, adjust: Adjust = "holm") -> list[str]:
     """Return the notes below the table: number of samples, meaning of the marks, undefined scores, errors.
 
     Args:
         comparison (Comparison): the comparison to describe.
         baseline (str): the method that the marks refer to. Default: the comparison's baseline
+        adjust (str): adjustment of the marks for their number, ``"holm"`` or ``"none"``. Default: ``"holm"``
 
     Returns:
         list of str: one sentence per note, in plain text.
@@ -103,27 +111,28 @@ def table_notes(comparison: Comparison, baseline: str | None = None) -> list[str
     Raises:
         ValueError: if the baseline is not among the methods.
     """
-    return comparison.view(baseline).notes()
+    return comparison.view(baseline, adjust=adjust).notes()
 
 
-def print_table(comparison: Comparison, console: Console | None = None) -> None:
+def print_table(comparison: Comparison, console: Console | None = None, *, adjust: Adjust = "holm") -> None:
     """Print the table and its notes, split into several tables on a narrow terminal.
 
     Args:
         comparison (Comparison): the comparison to print.
         console (rich.console.Console): the console to print to. Default: standard output
+        adjust (str): adjustment of the marks for their number, ``"holm"`` or ``"none"``. Default: ``"holm"``
     """
     with degrading(sys.stdout):
-        _print_table(comparison, console or Console())
+        _print_table(comparison, console or Console(), adjust)
 
 
-def _print_table(comparison: Comparison, console: Console) -> None:
+def _print_table(comparison: Comparison, console: Console, adjust: Adjust) -> None:
     if not console.is_terminal:  # a file or a pipe takes lines of any length
         console.width = max(console.width, _width(len(comparison.metrics)))
     columns = max(1, (console.width - _width(0)) // _COLUMN)
     for start in range(0, len(comparison.metrics), columns):
-        console.print(make_table(comparison, comparison.metrics[start : start + columns]))
-    for note in table_notes(comparison):
+        console.print(make_table(comparison, comparison.metrics[start : start + columns], adjust=adjust))
+    for note in table_notes(comparison, adjust=adjust):
         # Notes quote errors and names, whose brackets are not markup.
         console.print(note, highlight=False, markup=False)
 
@@ -133,20 +142,24 @@ def _width(metrics: int) -> int:
     return 37 + _COLUMN * metrics  # 37: the longest name of a method, the cost, and the lines around them
 
 
-def write_pictures(comparison: Comparison, folder: Path, classes: Sequence[str] | None = None) -> None:
+def write_pictures(
+    comparison: Comparison, folder: Path, classes: Sequence[str] | None = None, *, adjust: Adjust = "holm"
+) -> None:
     """Write ``table.txt`` and, if there are examples, ``panel.png`` into the folder of a saved comparison.
 
     Args:
         comparison (Comparison): the comparison to show; the panel has its first four examples.
         folder (Path): an existing folder; files of these names are replaced.
         classes (sequence of str): class names for the panel. Default: the class numbers
+        adjust (str): adjustment of the marks for their number, ``"holm"`` or ``"none"``. Default: ``"holm"``
 
     Raises:
         OSError: if the folder cannot be written to.
     """
     table = io.StringIO()
     # By default Rich writes escape sequences into a file, too, if FORCE_COLOR or TTY_COMPATIBLE is set.
-    print_table(comparison, Console(file=table, force_terminal=False, width=_width(len(comparison.metrics))))
+    console = Console(file=table, force_terminal=False, width=_width(len(comparison.metrics)))
+    print_table(comparison, console, adjust=adjust)
     write_text(folder / "table.txt", table.getvalue())
     if comparison.examples:
         from captum_softcam.report.panels import plot_panel

@@ -123,8 +123,56 @@ class TestStatistics:
         assert better.loc["soft_cam"].tolist() == [1, 1, 1], "in the good direction of each metric"
         assert better.loc["random"].tolist() == [-1, -1, -1]
         assert better.loc["occlusion", "pixel_auc"] == 0, "five pairs show nothing"
+        raw = comparison.differences(adjust="none")["better"]
+        assert raw["occlusion", "pixel_auc"] == 0
         reverse = comparison.differences("soft_cam").loc["grad_cam"]
         assert reverse["better"].tolist() == [-1, -1, -1]
+
+    def test_p_values_are_those_of_the_test_and_adjusted_on_request(self, comparison):
+        found = comparison.differences(adjust="none")["p_value"]
+        for (method, metric), p_value in found.items():
+            pairs = zip(scores_of(comparison, method, metric), scores_of(comparison, "grad_cam", metric), strict=True)
+            differences = [ours - theirs for ours, theirs in pairs]
+            assert p_value == pytest.approx(oracles.sign_flip_p_value(differences, comparison.samples), abs=1e-12)
+        assert comparison.differences()["p_value"].tolist() == pytest.approx(oracles.holm(found.tolist()), abs=1e-12)
+
+    def test_marks_are_adjusted_for_their_number_unless_told_otherwise(self):
+        """Seven images that agree: enough for three comparisons, too few for four."""
+        steps = [0.01 * i for i in range(7)]
+        values = {("grad_cam", "deletion"): steps} | {(name, "deletion"): [0.1 + s for s in steps] for name in "abc"}
+        assert make(values).differences()["better"].tolist() == [-1, -1, -1]
+        values["d", "deletion"] = values["a", "deletion"]
+        assert make(values).differences()["better"].tolist() == [0] * 4
+        assert make(values).differences(adjust="none")["better"].tolist() == [-1] * 4
+        (note,) = [note for note in make(values).view().notes() if "no difference can be marked" in note]
+        assert note.startswith(
+            "with 7 samples no difference can be marked after the correction over 4 comparisons; adjust='no"
+        )
+        raw = " ".join(make(values).view(adjust="none").notes())
+        assert "excludes 0 (at least 6 samples); not corrected for the number of comparisons, 4." in raw
+        assert "no difference can be marked" not in raw
+
+    @pytest.mark.parametrize(("difference", "found"), [(0.0004, 0), (0.0011, -1)])
+    @pytest.mark.parametrize("adjust", ["holm", "none"])
+    def test_a_mark_needs_a_difference_that_the_digits_show(self, difference, found, adjust):
+        base = [0.5 + 0.01 * i for i in range(-10, 11)]
+        values = {("a", "deletion"): base, ("b", "deletion"): [value + difference for value in base]}
+        row = make(values).differences(adjust=adjust).loc[("b", "deletion")]
+        assert row["low"] > 0
+        assert row["p_value"] < 0.001
+        assert row["better"] == found
+
+    def test_a_mark_never_contradicts_the_means(self):
+        """The better method is undefined on the easy samples, so that its mean is the worse one."""
+        base = [0.1] * 10 + [0.9] * 10
+        ours = [value + 0.05 for value in base[:10]] + [NAN] * 10
+        row = make({("a", "insertion"): base, ("b", "insertion"): ours}).differences("a").loc[("b", "insertion")]
+        assert (row["mean"], row["better"]) == (pytest.approx(0.05), 0)
+
+    def test_an_unknown_adjustment_is_refused(self, comparison):
+        for method in (comparison.differences, comparison.view, comparison.to_markdown, comparison.plot):
+            with pytest.raises(ValueError, match=r"adjust 'bonferroni' is not known; pass 'holm' or 'none'"):
+                method(adjust="bonferroni")
 
     def test_pairs_are_narrower_than_their_means(self, comparison):
         """The samples vary by more than the methods; only the paired interval sees it."""
@@ -236,6 +284,17 @@ class TestView:
         assert (view.cost("soft_cam"), view.cost("soft_cam", "seconds")) == (1 / 3, 0.1)
         assert math.isnan(view.cost("soft_cam", "joules"))
         assert math.isnan(view.cost("nobody"))
+
+    def test_facts_for_a_headline(self, comparison):
+        view = comparison.view()
+        assert view.attributions == ["soft_cam", "grad_cam", "occlusion"]
+        assert (view.tests, view.markable, view.adjust) == (9, True, "holm")
+        cell = view.cells["soft_cam", "new_metric"]
+        assert float(cell.gain) == pytest.approx(cell.difference.mean, abs=0.0005)
+        assert cell.gain.startswith("+")
+        assert view.cells["grad_cam", "deletion"].gain == ""
+        alone = make({("a", "deletion"): [0.5, 0.25]}).view()
+        assert (alone.tests, alone.markable) == (0, False)
 
     def test_a_baseline_that_is_not_there(self, comparison):
         with pytest.raises(ValueError, match="'gradcam' is not among the methods"):
@@ -489,7 +548,7 @@ class TestTables:
         text = "\n".join(lines)
         assert "- 10 samples, 1 of them classified correctly." in text
         assert "- localisation: over the 8 samples with a mask." in text
-        assert "▲ better, ▼ worse than grad_cam: the 95 % interval" in text
+        assert "▲ better, ▼ worse than grad_cam: by the paired difference, at a level of 5 % for all 9 comparisons" in text
         assert "- random, deletion: 1 of 10 scores are undefined (NaN)." in text
         assert "- occlusion: failed on 3 of 10 samples: RuntimeError: no" in text
         assert "occlusion, deletion" not in text, "what failed is told once"

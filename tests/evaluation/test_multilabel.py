@@ -212,7 +212,7 @@ def with_images(comparison: Comparison, images: list[str]) -> Comparison:
     return replace(comparison, contents=contents)
 
 
-IMAGES = ["a", "a", "b", "c", "c", "c", "d", "a"]
+IMAGES = ["a", "a", "b", "c", "c", "c", "d", "a", "b", "d"]
 
 
 class TestIntervals:
@@ -234,11 +234,12 @@ class TestIntervals:
 
     def test_marks_count_images(self):
         assert make_comparison().differences()["better"].abs().sum() > 0
-        few = with_images(make_comparison(), IMAGES)
-        assert few.differences()["better"].abs().sum() == 0, "eight samples of four images are too few"
-        assert few.differences()["count"].max() == 8
-        six = with_images(make_comparison(), ["a", "a", "b", "c", "d", "e", "f", "f"])
-        assert six.differences()["better"].abs().sum() > 0
+        few = with_images(make_comparison(), IMAGES).differences(adjust="none")
+        assert few["better"].abs().sum() == 0, "ten samples of four images are too few"
+        assert few[["count", "images"]].max().tolist() == [10, 4]
+        six = with_images(make_comparison(), ["a", "a", "b", "c", "d", "e", "f", "f", "f", "f"])
+        assert six.differences(adjust="none")["better"].abs().sum() > 0
+        assert six.differences()["better"].abs().sum() == 0, "and six too few after the correction"
 
     def test_without_the_column_each_sample_is_an_image(self, tmp_path):
         comparison = make_comparison()
@@ -250,7 +251,7 @@ class TestIntervals:
         assert not loaded.view().shared
 
     def test_images_are_saved_with_the_comparison(self, tmp_path):
-        comparison = with_images(make_comparison(), ["007", "007", "NA", "1e5", "1e5", "x", "", "x"])
+        comparison = with_images(make_comparison(), ["007", "007", "NA", "1e5", "1e5", "x", "", "x", "y", "z"])
         comparison.save(tmp_path)
         loaded = Comparison.load(tmp_path)
         assert loaded.images == comparison.images
@@ -265,8 +266,8 @@ class TestIntervals:
 
     def test_notes_count_pairs_and_images(self):
         notes = " ".join(with_images(make_comparison(), IMAGES).view().notes())
-        assert "8 samples, pairs of an image and a class, of 4 images, 7 of them classified correctly." in notes
-        assert "at least 6 images" in notes
+        assert "10 samples, pairs of an image and a class, of 4 images, 9 of them classified correctly." in notes
+        assert "with 4 images no difference can be marked; at least 6 are needed." in notes
         assert "95 % intervals: over resampled images" in notes
         assert "images" not in " ".join(make_comparison().view().notes()).replace("the same images", "")
 

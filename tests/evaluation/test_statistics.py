@@ -16,11 +16,14 @@ from captum_softcam.evaluation.statistics import (
     best,
     count_images,
     decimals,
+    holm,
     mean_intervals,
     mean_ranks,
     ranking_intervals,
     shown,
+    sign_flip_p_values,
     significance,
+    smallest_p_value,
     win_rates,
 )
 
@@ -257,6 +260,68 @@ def test_a_difference_of_nothing_is_rarely_found():
     _, low, high = mean_intervals(values)
     found = significance(low, high, np.full(400, 40), np.ones(400))
     assert 0.02 < np.abs(found).mean() < 0.1
+
+
+@pytest.mark.parametrize("images", [IMAGES, [*"abcdefg"]])
+def test_p_values_equal_the_oracle(images):
+    values = np.random.default_rng(8).normal(0.5, 1, (7, 3))
+    values[2, 1] = NAN
+    values[:, 2] = [1, 1, 0, 1, -1, 1, 1]  # many sums are equal
+    found = sign_flip_p_values(values, images)
+    expected = [oracles.sign_flip_p_value(column.tolist(), images) for column in values.T]
+    assert found == pytest.approx(expected, abs=1e-12)
+    assert len(set(expected)) > 1
+
+
+@pytest.mark.parametrize("step", [2**24, 1000])
+def test_drawn_signs_agree_with_all(step, monkeypatch):
+    monkeypatch.setattr(statistics, "_MEMORY", step)
+    values = np.random.default_rng(9).normal(0.4, 1, (14, 4))
+    exact, drawn = sign_flip_p_values(values), sign_flip_p_values(values, flips=8000)
+    assert np.array_equal(drawn, sign_flip_p_values(values, flips=8000)), "the seed is fixed"
+    assert drawn == pytest.approx(exact, abs=4 * math.sqrt(0.25 / 8000))
+
+
+@pytest.mark.parametrize("scale", [1, 1e-30, 1e30])
+def test_p_values_ignore_scale_and_order_of_magnitude_of_other_columns(scale):
+    values = np.random.default_rng(10).normal(0.5, 1, (9, 2))
+    assert np.array_equal(sign_flip_p_values(values * [scale, 1]), sign_flip_p_values(values))
+
+
+def test_p_values_at_the_edges():
+    values = np.array([[0.0, NAN, 1.0, 2.0, math.inf]] * 6)
+    assert sign_flip_p_values(values) == pytest.approx([1, NAN, 2 / 64, 2 / 64, NAN], nan_ok=True)
+    assert sign_flip_p_values(values[:1]) == pytest.approx([1, NAN, 1, 1, NAN], nan_ok=True)
+    assert np.isnan(sign_flip_p_values(values[:0])).all()
+    assert sign_flip_p_values(values[:, :0]).shape == (0,)
+    many = np.ones((3000, 1))
+    assert sign_flip_p_values(many, flips=999) == 0.001, "never 0"
+
+
+def test_the_smallest_p_value_is_that_of_images_that_agree():
+    counts = np.array([0, 1, 2, 6, 12])
+    found = [sign_flip_p_values(np.full((count, 1), 0.3)) for count in counts[1:]]
+    assert smallest_p_value(counts).tolist() == [1, *(p.item() for p in found)]
+
+
+@pytest.mark.parametrize("values", [[0.01, 0.04, 0.03, 0.005], [0.02, 0.02, 0.02], [0.9, 0.6], [1.0, 0.0, 0.5], [0.03], []])
+def test_holm_equals_the_oracle(values):
+    assert holm(np.array(values)) == pytest.approx(oracles.holm(values), abs=1e-15)
+
+
+def test_holm_keeps_shape_and_does_not_count_what_is_not_tested():
+    found = holm(np.array([[0.01, NAN], [0.5, 0.02]]))
+    assert found == pytest.approx(np.array([[0.03, NAN], [0.5, 0.04]]), nan_ok=True)
+
+
+@pytest.mark.parametrize("count", [12, 40])
+def test_tables_without_a_difference_rarely_have_an_adjusted_mark(count):
+    """Of 100 tables of 30 cells, about 5 have one; by the intervals of single cells, most."""
+    values = np.random.default_rng(11).normal(size=(count, 3000))
+    adjusted = np.stack([holm(row) for row in sign_flip_p_values(values, flips=8000).reshape(100, 30)])
+    assert (adjusted <= 0.05).any(axis=1).mean() <= 0.1
+    _, low, high = mean_intervals(values)
+    assert ((low > 0) | (high < 0)).reshape(100, 30).any(axis=1).mean() > 0.6
 
 
 @pytest.mark.parametrize("higher_is_better", [True, False])

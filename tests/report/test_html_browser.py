@@ -158,14 +158,14 @@ def test_a_cell_says_more_to_pointer_and_keyboard(open_page, report):
     assert tip.is_hidden()
     page.locator("#table tbody tr:nth-child(1) td").first.hover()
     assert "Against grad_cam: +0.100 [+0.100, +0.100], better" in tip.inner_text()
-    assert "Better in 100 % of 8 pairs" in tip.inner_text()
+    assert "Better in 100 % of 10 pairs" in tip.inner_text()
     page.mouse.move(2, 2)
     assert tip.is_hidden()
     page.locator("#table tbody [tabindex='0']").focus()
     for key in ("ArrowDown", "ArrowDown", "ArrowDown", "ArrowRight", "ArrowRight", "ArrowUp", "ArrowDown"):
         page.keyboard.press(key)
     assert "random, Deletion" in tip.inner_text()
-    assert "8 undefined, 3 of them because of an error" in tip.inner_text()
+    assert "10 undefined, 3 of them because of an error" in tip.inner_text()
     box = tip.bounding_box()
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= 1280

@@ -59,14 +59,14 @@ def test_the_table_says_it_all_at_any_width(comparison, width):
 @pytest.mark.parametrize(("baseline", "mark", "other"), [(None, "▼", "▲"), ("random", "▲", "▼")])
 def test_what_differs_from_the_baseline_is_marked(comparison, baseline, mark, other):
     rows = comparison.scores[comparison.scores["sample"] == "s0"]
-    many = [rows.assign(sample=f"m{i}", score=rows["score"] + i / 100) for i in range(6)]
+    many = [rows.assign(sample=f"m{i}", score=rows["score"] + i / 100) for i in range(8)]
     larger = dataclasses.replace(comparison, scores=pd.concat(many, ignore_index=True))
     text = io.StringIO()
     Console(file=text, width=100).print(make_table(larger, baseline=baseline))
     assert text.getvalue().count(mark) == 1
     assert other not in text.getvalue()
     (note,) = [note for note in table_notes(larger, baseline) if "▲" in note]
-    assert note.startswith(f"▲ better, ▼ worse than {baseline or 'soft_cam'}: the 95 % interval of the paired difference")
+    assert note.startswith(f"▲ better, ▼ worse than {baseline or 'soft_cam'}: by the paired difference, at a level of 5 %")
 
 
 def test_a_baseline_that_is_not_there(comparison):

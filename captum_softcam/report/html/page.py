@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 from captum_softcam._files import write_text
 from captum_softcam._names import shown
 from captum_softcam.evaluation import Comparison
+from captum_softcam.evaluation.view import Adjust
 from captum_softcam.report.html.data import page_data
 from captum_softcam.report.html.sections import VERDICTS, amount, failures, number, performance, scores, settings, summary
 
@@ -34,7 +35,9 @@ _SECTIONS = {
 _SCRIPTS = ("page.js", "table.js", "plots.js", "gallery.js")
 
 
-def write_report(comparison: Comparison, path: str | Path, classes: Sequence[str] | None = None) -> None:
+def write_report(
+    comparison: Comparison, path: str | Path, classes: Sequence[str] | None = None, *, adjust: Adjust = "holm"
+) -> None:
     """Write a comparison as one self-contained HTML file, which needs neither other files nor the network.
 
     The report has a summary in words, the table with intervals and marks against the baseline, insertion and deletion
@@ -48,6 +51,7 @@ def write_report(comparison: Comparison, path: str | Path, classes: Sequence[str
         comparison (Comparison): the comparison to report.
         path (path): a new file, which appears only when it is complete.
         classes (sequence of str): names of the classes. Default: those of the manifest, else their numbers
+        adjust (str): adjustment of the marks for their number, ``"holm"`` or ``"none"``. Default: ``"holm"``
 
     Raises:
         FileExistsError: if ``path`` exists, because nothing is overwritten.
@@ -65,12 +69,12 @@ def write_report(comparison: Comparison, path: str | Path, classes: Sequence[str
         raise FileNotFoundError(
             f"the report's folder '{shown(path.parent)}' does not exist; make it first, or choose another."
         )
-    write_text(path, make_page(comparison, classes))
+    write_text(path, make_page(comparison, classes, adjust=adjust))
 
 
-def make_page(comparison: Comparison, classes: Sequence[str] | None = None) -> str:
+def make_page(comparison: Comparison, classes: Sequence[str] | None = None, *, adjust: Adjust = "holm") -> str:
     """Render the report as HTML."""
-    view = comparison.view()
+    view = comparison.view(adjust=adjust)
     names = list(classes or comparison.manifest.get("classes") or ())
     data = page_data(comparison, view, names)
     values = {

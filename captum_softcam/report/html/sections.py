@@ -84,7 +84,7 @@ def summary(comparison: Comparison, view: View) -> dict[str, Any]:
         "first": _first(view),
         "pairs": len(verdicts),
         "inconclusive": verdicts.count(0),
-        "by_chance": round(_FALSE_ALARMS * len(verdicts)),
+        "by_chance": round(_FALSE_ALARMS * len(verdicts)) if view.adjust == "none" else 0,
         **_against_controls(comparison, view),
         "undefined": sum(cell.undefined for cell in cells),
         "failed": sum(cell.failed for cell in cells),
@@ -149,9 +149,8 @@ def _lead(view: View) -> dict[str, Any]:
 
 def _sizes(view: View, method: str) -> list[str]:
     """Format the differences on the metrics where a method is better than the baseline."""
-    ahead = {metric: view.cells[method, metric].difference for metric in view.grouped}
-    sizes = {metric: difference.mean for metric, difference in ahead.items() if difference and difference.better == 1}
-    return [f"{view.titles[metric]} {number(size, _decimals(size, 2), signed=True)}" for metric, size in sizes.items()]
+    ahead = {metric: view.cells[method, metric] for metric in view.grouped if view.cells[method, metric].better == 1}
+    return [f"{view.titles[metric]} {cell.gain.replace('-', _MINUS)}" for metric, cell in ahead.items()]
 
 
 def _decimals(difference: float, least: int) -> int:
@@ -176,7 +175,7 @@ def _against_controls(comparison: Comparison, view: View) -> dict[str, list[str]
     methods = [name for name in view.methods if name not in view.controls]
     if not view.controls or not asked or not methods:
         return {"asked": [], "everywhere": [], "nowhere": []}
-    tables = [comparison.differences(control)["better"].to_dict() for control in view.controls]
+    tables = [comparison.differences(control, adjust=view.adjust)["better"].to_dict() for control in view.controls]
     beats = {key for key in itertools.product(methods, asked) if all(table.get(key) == 1 for table in tables)}
     return {
         "asked": asked,
