@@ -24,12 +24,24 @@ from captum_softcam.evaluation import Example
 from captum_softcam.report.pictures import Drawn, channels_first, drawn, scaled_map
 from captum_softcam.report.signals import draw_signal
 
-__all__ = ["COLOURS", "UNDEFINED", "Look", "draw_outline", "draw_overlay", "draw_picture", "overlay", "plot_overlay"]
+__all__ = [
+    "COLOURS",
+    "OUTLINE",
+    "UNDEFINED",
+    "Look",
+    "draw_outline",
+    "draw_overlay",
+    "draw_picture",
+    "overlay",
+    "plot_overlay",
+]
 
 COLOURS = "PuOr_r"
 """Colours of a map on white: diverging and safe for colour-blind readers, orange for the class, purple against it."""
 UNDEFINED = "#9be09b"
 """Green for values that are not finite, because no scale has it."""
+OUTLINE = "#00e5ff"
+"""Cyan for the mask, which differs from both ends for any reader, and from the white contours."""
 PERCENTILE = 99.0
 LEVELS = (0.5, 0.8)
 
@@ -37,7 +49,6 @@ LEVELS = (0.5, 0.8)
 _SIGNED = LinearSegmentedColormap.from_list(
     "for and against", ["#6a3df0", "#8f78ff", "#cfc6ff", "#ffd08a", "#ff9d1e", "#f26a00"]
 )
-_OUTLINE = "#00e5ff"  # cyan differs from both ends for any reader, and from the white contours
 _OPACITY = 0.8  # of the strongest colour; that of 0 is 0
 _UNSEEN = 0.3  # contrast of the picture where the network did not see it
 _DPI = 64.0  # a power of two, so that a figure has exactly as many pixels as the picture
@@ -228,7 +239,7 @@ def draw_overlay(axis: Axes, found: Drawn, method: str, look: Look) -> None:
     if found.seen is not None:
         draw_outline(axis, seen, "white", 0.5)
     if mask is not None:
-        draw_outline(axis, mask[0].numpy(), _OUTLINE)
+        draw_outline(axis, mask[0].numpy(), OUTLINE)
 
 
 def draw_picture(axis: Axes, pixels: NDArray[Any]) -> None:

@@ -19,7 +19,17 @@ from captum_softcam._maps import signed_scale, upsample
 from captum_softcam._names import quoted
 from captum_softcam.evaluation import Example
 
-__all__ = ["Drawn", "as_drawn", "channels_first", "drawn", "numbers", "put_back", "scaled_map"]
+__all__ = [
+    "Drawn",
+    "as_drawn",
+    "channels_first",
+    "drawn",
+    "fitting_map",
+    "fitting_mask",
+    "numbers",
+    "put_back",
+    "scaled_map",
+]
 
 _CHANNELS = 16  # of a signal that are drawn
 _SLACK = 1e-3  # beyond [0, 1]: rounding, not another unit
@@ -84,10 +94,10 @@ def drawn(example: Example, montage: int = 1, fit: Fit | None = None, size: int 
         )
     shape = tuple(image.shape[1:])
     kinds = [
-        {name: _fitting_map(name, value, shape, fit, size) for name, value in kind.items()}
+        {name: fitting_map(name, value, shape, fit, size) for name, value in kind.items()}
         for kind in (example.maps, example.runner_up_maps)
     ]
-    mask = None if example.sample.mask is None else _fitting_mask(example.sample.mask, shape)
+    mask = None if example.sample.mask is None else fitting_mask(example.sample.mask, shape)
     seen = None if fit is None else ~put_back(torch.zeros(1, 1, *[1] * len(shape)), shape, fit, size)[0].isnan()
     title, across, places = "", 1, tuple[int, ...]()
     if len(shape) == 3:
@@ -193,7 +203,9 @@ def scaled_map(attribution: NDArray[np.float64], percentile: float) -> NDArray[n
     return np.where(finite, np.clip(attribution / peak / end, -1, 1), np.nan)
 
 
-def _fitting_map(name: str, attribution: Any, shape: tuple[int, ...], fit: Fit | None, size: int | None) -> Tensor:
+def fitting_map(
+    name: str, attribution: Any, shape: tuple[int, ...], fit: Fit | None = None, size: int | None = None
+) -> Tensor:
     """Upsample a map to the resolution of the input, as in the metrics, or put it back onto the original."""
     values = _with_channel(numbers(attribution), len(shape))
     if values.dim() != len(shape) + 1 or not values.numel():
@@ -205,7 +217,8 @@ def _fitting_map(name: str, attribution: Any, shape: tuple[int, ...], fit: Fit |
     return (upsample(values, shape) if fit is None else put_back(values, shape, fit, size))[0]
 
 
-def _fitting_mask(mask: Any, size: tuple[int, ...]) -> Tensor:
+def fitting_mask(mask: Any, size: tuple[int, ...]) -> Tensor:
+    """Return a mask (1, ...) as bool; ValueError if it has another size than the input."""
     values = _with_channel(numbers(mask), len(size))
     if tuple(values.shape) != (1, *size):
         raise ValueError(f"a mask of shape {tuple(np.shape(mask))} does not fit its input; expected {(1, *size)}.")

@@ -1,0 +1,498 @@
+"""Sheets: one page for one picture with its map, the prediction and what both say, to print or to file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import matplotlib
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from captum_softcam._files import new_folder, replacing
+from captum_softcam._fit import Fit
+from captum_softcam._names import closest, listed, quoted, shown
+from captum_softcam.data import Sample
+from captum_softcam.data.samples import UNKNOWN
+from captum_softcam.evaluation import Comparison, Example
+from captum_softcam.evaluation.controls import CONTROLS, method_title
+from captum_softcam.report.findings import (
+    agreement,
+    are_probable,
+    class_name,
+    sentences,
+    several_classes,
+    value_text,
+)
+from captum_softcam.report.overlays import OUTLINE, Look, draw_outline, draw_overlay, draw_picture
+from captum_softcam.report.paper import CAPTION, GREY, LINE, MARGIN, SMALL, Cell, Page
+from captum_softcam.report.pictures import Drawn, channels_first, drawn, fitting_mask, numbers, put_back
+from captum_softcam.report.signals import draw_signal
+
+__all__ = ["A4", "plot_sheet", "write_sheet", "write_sheets"]
+
+A4 = (210 / 25.4, 297 / 25.4)
+"""Width and height of a sheet of paper in inches."""
+
+_DISCLAIMER = "Research software, not a medical device."
+_LEAST = (5.5, 5.5)  # inches, of a page on which everything is legible
+_GAP = 18.0  # points
+_NAME, _TEXT = 14.0, 10.0  # points
+_ROW, _BAR = 25.0, 7.5  # points, of a class and of its bar
+_CLASSES, _MOST = 5, 8  # classes that are listed, and at most where several are above 0.5
+_LEGEND = 14.0  # points, of the row that explains colours and lines
+_PICTURES = 0.62  # of the height that pictures and prediction share
+_SIDE = 1200  # pixels of an original that is printed: 300 to the inch, and a file that can be sent
+_ALIKE = 0.8  # least correlation of the original, read again, with what the network saw
+_FORMATS = ("pdf", "svg", "png")
+# Text stays text: in PDF as embedded glyphs with their characters, because TrueType takes ten times as long to embed; in SVG
+# with the names of the fonts. The salt makes the ids of an SVG the same each time.
+_SAVED: Any = {"pdf.fonttype": 3, "svg.fonttype": "none", "svg.hashsalt": "captum_softcam"}
+_UNDATED: Any = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
+
+
+def plot_sheet(
+    example: Example,
+    classes: Sequence[str] | None = None,
+    *,
+    method: str | None = None,
+    facts: Mapping[str, object] | None = None,
+    original: Any = None,
+    fit: Fit | None = None,
+    figsize: tuple[float, float] = A4,
+) -> Figure:
+    """Plot one page for one picture: its map, the prediction, the runner-up with its own map, and two sentences.
+
+    The sentences name the explained class, its probability and where the map is strongest, all of them computed, and say
+    what the map does not show. With a mask, the page says how far the map agrees with it, by the
+    :func:`~captum_softcam.metrics.functional.relevance_mass_accuracy` and the
+    :func:`~captum_softcam.metrics.functional.pointing_game` of a comparison. Of a volume, the slice with the highest
+    attribution is drawn. Models without probabilities have scores, a regression one value.
+
+    Names that are too long are cut in their middle. A character that Matplotlib's fonts lack is drawn as a box, with its
+    warning; name another font, as in ``matplotlib.rcParams["font.family"] = ["DejaVu Sans", "Noto Sans CJK JP"]``.
+
+    Cost: no forward; about a second.
+
+    Args:
+        example (Example): the sample with its maps, as :func:`~captum_softcam.evaluation.explain_sample` returns it; with
+            ``runner_up=True`` the page has the map of the runner-up, too.
+        classes (sequence of str): names of the classes. Default: their numbers
+        method (str): name of the map. Default: the first one that is not a control
+        facts (mapping): further lines below the name, such as ``{"Model": "resnet50", "Date": "2026-11-29"}``. Default:
+            none, not even a date, so that the same example gives the same page
+        original (Tensor, ndarray or PIL image): the uncropped picture, upright, to draw instead of what the network saw,
+            with a frame around that. Default: None
+        fit (Fit): how the original became the input of the network, that of the ``Classifier``. Default: ``Fit()``
+        figsize (tuple of float): of the page in inches. Default: A4, 8.27 x 11.69
+
+    Returns:
+        matplotlib.figure.Figure: the page; :func:`write_sheet` saves it.
+
+    Raises:
+        ValueError: if the example has no map of this name, the page is too small, the original is not the picture that the
+            network saw, or a map or mask does not fit its input.
+
+    Example::
+
+        >>> example = explain_sample(classifier.model, sample, normalize=classifier.normalize, runner_up=True)
+        >>> write_sheet(plot_sheet(example, classifier.classes), "sheet.pdf")
+    """
+    method = _default_method(example.maps) if method is None else method
+    if method not in example.maps:
+        raise ValueError(f"the example has no map {quoted(method)}. {closest(method, example.maps)}")
+    if figsize[0] < _LEAST[0] or figsize[1] < _LEAST[1]:
+        raise ValueError(
+            f"a sheet of {figsize[0]:g} x {figsize[1]:g} inches is too small for its text; expected at least "
+            f"{_LEAST[0]:g} x {_LEAST[1]:g}."
+        )
+    return _Sheet(example, classes, method, dict(facts or {}), original, fit or Fit(), figsize).plot()
+
+
+def write_sheet(figure: Figure, path: str | Path) -> None:
+    """Write a sheet, or another figure, as PDF, SVG or PNG; the same figure gives the same bytes.
+
+    Text stays text in PDF, whose fonts are embedded, and in SVG.
+
+    Args:
+        figure (Figure): the figure.
+        path (path): a new file, which appears only when it is complete; its ending is the format.
+
+    Raises:
+        ValueError: if the ending is another one.
+        FileExistsError: if ``path`` exists, because nothing is overwritten.
+        FileNotFoundError: if its folder does not exist.
+        OSError: if the file cannot be written.
+    """
+    path = _new_file(path)
+    with replacing(path) as file:
+        _save(figure, file, path.suffix[1:].lower())
+
+
+def write_sheets(
+    comparison: Comparison,
+    path: str | Path,
+    classes: Sequence[str] | None = None,
+    *,
+    method: str | None = None,
+    facts: Mapping[str, object] | None = None,
+    originals: Mapping[str, Any] | None = None,
+    fit: Fit | None = None,
+    figsize: tuple[float, float] = A4,
+) -> None:
+    """Write a sheet for every example of a comparison: a folder of PDF files, or one PDF with a page for each.
+
+    The files of a folder are numbered in the order of the examples, and named after the samples. If the method failed on a
+    sample, its sheet says so.
+
+    Cost: no forward; about a second for each example.
+
+    Args:
+        comparison (Comparison): made with ``examples=`` and, for the map of the runner-up, ``runner_up=True``.
+        path (path): a new folder or, if it ends in ``.pdf``, a new file; it appears only when it is complete.
+        classes (sequence of str): names of the classes. Default: those of the manifest, else their numbers
+        method (str): name of the map. Default: the first method that is not a control
+        facts (mapping): further lines on every sheet besides the model and the label, such as ``{"Date": "2026-11-29"}``.
+            Default: none
+        originals (mapping): uncropped pictures by the identifier of their sample, as ``original`` of :func:`plot_sheet`.
+            Default: none
+        fit (Fit): how they became the input of the network. Default: ``Fit()``
+        figsize (tuple of float): of a page in inches. Default: A4
+
+    Raises:
+        ValueError: if the comparison has no examples or no such method, or as by :func:`plot_sheet`.
+        FileExistsError: if ``path`` exists, because nothing is overwritten.
+        FileNotFoundError: if the folder of a file does not exist.
+        OSError: if the place cannot be written to.
+
+    Example::
+
+        >>> write_sheets(comparison, "sheets.pdf")
+    """
+    path = Path(path)
+    if not comparison.examples:
+        raise ValueError("the comparison keeps no examples to draw; compare with examples=4, or as many as you want sheets.")
+    method = _default_method(comparison.methods) if method is None else method
+    if method not in comparison.methods:
+        raise ValueError(f"the method {quoted(method)} is not in this comparison. {closest(method, comparison.methods)}")
+    classes = classes or comparison.manifest.get("classes")
+    pages = _pages(comparison, classes, method, dict(facts or {}), originals or {}, fit or Fit(), figsize)
+    if path.suffix.lower() == ".pdf":
+        _new_file(path)
+        with replacing(path) as file:
+            _save_together(pages, file)
+        return
+    if os.path.lexists(path):
+        raise FileExistsError(f"'{shown(path)}' exists already and is not overwritten; choose another name or move it away.")
+    digits = max(3, len(str(len(comparison.examples))))
+    with new_folder(path) as folder:
+        for number, (name, page) in enumerate(pages, start=1):
+            with replacing(folder / f"{number:0{digits}d}-{_safe(name)}.pdf") as file:
+                _save(page, file, "pdf")
+
+
+def _pages(
+    comparison: Comparison,
+    classes: Sequence[str] | None,
+    method: str,
+    facts: dict[str, object],
+    originals: Mapping[str, Any],
+    fit: Fit,
+    figsize: tuple[float, float],
+) -> Iterator[tuple[str, Figure]]:
+    """Yield the name and the sheet of every example, one by one, because each holds its pictures."""
+    model = comparison.manifest.get("model")
+    for example in comparison.examples:
+        name = example.sample.identifier
+        known = {"Model": model} if model else {}
+        if label := _label(example.sample, classes):
+            known["Label"] = label
+        yield name, _Sheet(example, classes, method, known | facts, originals.get(name), fit, figsize).plot()
+
+
+def _label(sample: Sample, classes: Sequence[str] | None) -> str:
+    labels = sample.labels or () if sample.labels is not None or sample.target == UNKNOWN else (sample.target,)
+    return listed(class_name(label, classes) for label in labels)
+
+
+def _default_method(methods: Sequence[str] | Mapping[str, Any]) -> str:
+    return next((name for name in methods if name not in CONTROLS), next(iter(methods), ""))
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """What a page shows; see :func:`plot_sheet`."""
+
+    example: Example
+    classes: Sequence[str] | None
+    method: str
+    facts: dict[str, object]
+    original: Any
+    fit: Fit
+    figsize: tuple[float, float]
+
+    def plot(self) -> Figure:
+        """Plot the page: header from the top, words from the bottom, and pictures and prediction between them."""
+        page = Page(self.figsize)
+        page.figure.set_label(shown(self.example.sample.identifier))
+        found = self._found()
+        top = self._header(page)
+        bottom = self._words(page, found)
+        middle = self._pictures(page, found, top, top + _PICTURES * (bottom - top))
+        self._answers(page, found, middle + _GAP, bottom - _GAP / 2)
+        return page.figure
+
+    def _found(self) -> Drawn:
+        """Return the picture to draw with the map of the method, on the original if there is one."""
+        kinds = self.example.maps, self.example.runner_up_maps
+        maps, runner_up_maps = ({self.method: maps[self.method]} if self.method in maps else {} for maps in kinds)
+        example = replace(self.example, maps=maps, runner_up_maps=runner_up_maps)
+        if self.original is None:
+            return drawn(example)
+        size, mask = tuple(example.sample.image.shape[1:]), example.sample.mask
+        image, side = _shrunk(channels_first(self.original, size)), size[-1]
+        _refuse_another(image, example.sample, self.fit)
+        if mask is not None:
+            mask = put_back(fitting_mask(mask, size)[None].double(), tuple(image.shape[1:]), self.fit, side)[0] > 0.5
+        return drawn(replace(example, sample=replace(example.sample, image=image, mask=mask)), fit=self.fit, size=side)
+
+    def _header(self, page: Page) -> float:
+        """Write name and facts, and return the height at which they end."""
+        name = shown(self.example.sample.identifier, 300) or "picture without a name"
+        y = page.paragraph(name, MARGIN, MARGIN, page.inner, _NAME, most=2, bold=True)
+        facts = " · ".join(f"{shown(key, 60)}: {shown(value)}" for key, value in self.facts.items())
+        y = page.paragraph(facts, MARGIN, y + 2, page.inner, 9, most=3, colour=GREY) if facts else y
+        page.rule(y + 4)
+        return y + 14
+
+    def _words(self, page: Page, found: Drawn) -> float:
+        """Write sentences and disclaimer at the bottom, and return the height at which they begin."""
+        end = page.height - MARGIN
+        page.write(_DISCLAIMER, MARGIN, end - LINE * 9, 9, bold=True)
+        if self.method in self.example.maps:
+            kind = _kind(found)
+            words = sentences(self.example, self.method, found.example.maps[self.method], kind, self.classes)
+            if more := agreement(self.example, self.method):
+                words.insert(1, more)
+        else:
+            words = [f"There is no map, because {method_title(self.method)} failed on this picture."]
+        lines = page.wrapped(" ".join(words), page.inner, _TEXT)
+        start = end - LINE * 9 - 12 - LINE * _TEXT * len(lines)
+        page.rule(end - LINE * 9 - 6)
+        page.lines(lines, MARGIN, start, _TEXT)
+        return start
+
+    def _pictures(self, page: Page, found: Drawn, top: float, bottom: float) -> float:
+        """Draw the picture and its map, side by side or, if both are larger then, one above the other."""
+        notes = [found.title, *found.notes]
+        if found.seen is not None:
+            notes.insert(0, "the frame shows what the network saw")
+        ratio, half, room = _ratio(found), (page.inner - _GAP) / 2, bottom - top - _LEGEND
+        title = f"{method_title(self.method)} for {self._scored(self.example.target)}"
+        rows = len(page.wrapped(title, half, CAPTION, 2, bold=True))
+        beside, above = (half, room), (page.inner, (room - _GAP / 2) / 2)
+        stacked = Cell.width(ratio, *above, 1) > Cell.width(ratio, *beside, rows)
+        box, rows = (above, 1) if stacked else (beside, rows)
+        first = Cell(page, (MARGIN, top), box, ratio, _kind(found).capitalize(), rows, "; ".join(filter(None, notes)))
+        _draw_input(first.axes(), found)
+        place = (MARGIN, first.end + _GAP / 2) if stacked else (MARGIN + half + _GAP, top)
+        second = Cell(page, place, box, ratio, title, rows)
+        if self.method in found.example.maps:
+            draw_overlay(second.axes(), found, self.method, Look())
+        else:
+            page.write("no map", *second.place[:2], _TEXT)
+        return self._legend(page, found, max(first.end, second.end) + 4)
+
+    def _scored(self, number: int) -> str:
+        """Return the name of a class with its score."""
+        name, values = class_name(number, self.classes), self.example.probabilities
+        if values is None or len(values) == 1:
+            return f"“{name}”" if values is None else "the value"
+        return f"“{name}” ({value_text(float(values[number]), are_probable(self.example))})"
+
+    def _legend(self, page: Page, found: Drawn, y: float) -> float:
+        """Explain colours and lines in one row, and return the height at which it ends."""
+        x = page.write("against", MARGIN, y, SMALL) + 4
+        bar = page.axes(x, y + 1.5, 70, SMALL)
+        bar.imshow(Look().colours(np.linspace(0, 1, 101))[None], aspect="auto")
+        x = page.write("for the class", x + 74, y, SMALL) + _GAP
+        if found.example.sample.image.dim() == 3:
+            x = page.stroke(x, y, "white", "solid")
+            x = page.write("50 and 80 % of the scale", x, y, SMALL) + 8
+            x = page.stroke(x, y, "white", "dashed")
+            x = page.write("the same, against", x, y, SMALL) + _GAP
+            if found.example.sample.mask is not None:
+                x = page.stroke(x, y, OUTLINE, "solid")
+                page.write("marked region", x, y, SMALL)
+        return y + LINE * SMALL
+
+    def _answers(self, page: Page, found: Drawn, top: float, bottom: float) -> None:
+        """Draw the prediction and, beside it, the map of the runner-up."""
+        half, number, maps = (page.inner - _GAP) / 2, self.example.runner_up, found.example.runner_up_maps
+        if self.method not in maps or number is None:
+            self._bars(page, top, bottom, page.inner)
+            return
+        self._bars(page, top, bottom, half)
+        place, box, title = (MARGIN + half + _GAP, top), (half, bottom - top), f"Runner-up: {self._scored(number)}"
+        rows = len(page.wrapped(title, half, CAPTION, 2, bold=True))
+        cell = Cell(page, place, box, _ratio(found), title, rows, "on a colour scale of its own")
+        draw_overlay(cell.axes(), replace(found, example=replace(found.example, maps=maps)), self.method, Look())
+
+    def _bars(self, page: Page, top: float, bottom: float, width: float) -> None:
+        """Draw the scores of the highest classes as bars with numbers."""
+        values = self.example.probabilities
+        heading, note = _heading(self.example)
+        y = page.paragraph(heading, MARGIN, top, width, _TEXT, most=1, bold=True)
+        y = page.paragraph(note, MARGIN, y, width, SMALL, most=2, colour=GREY) + 6
+        if values is None:
+            return
+        if len(values) == 1:
+            page.write(value_text(float(values[0]), False), MARGIN, y, 20, bold=True)
+            return
+        most = max(2, min(_MOST, int((bottom - y - LINE * SMALL) / _ROW)))
+        rows, rest = _listed_classes(self.example, most)
+        finite = [float(value) for value in values[rows].double() if value.isfinite()]
+        low, high = (0.0, 1.0) if are_probable(self.example) else (min([0.0, *finite]), max([0.0, *finite]))
+        for number in rows:
+            self._bar(page, number, y, width, low, (high - low) or 1.0)
+            y += _ROW
+        if len(rest):
+            limit = value_text(float(values[rest].double().nan_to_num(-torch.inf).max()), are_probable(self.example))
+            words = f"and {len(rest)} more class{'es' * (len(rest) > 1)}, none above {limit}".replace("above < ", "above ")
+            page.write(words, MARGIN, y, SMALL, colour=GREY)
+
+    def _bar(self, page: Page, number: int, y: float, width: float, low: float, span: float) -> None:
+        example, explained = self.example, number == self.example.target
+        assert example.probabilities is not None
+        value, role = float(example.probabilities[number]), " (explained)" if explained else ""
+        if example.runner_up_maps and number == example.runner_up:
+            role = " (runner-up)"
+        room = page.measured(role, 9, explained)
+        name = page.cut(class_name(number, self.classes, 300), width - room, 9, explained)
+        page.write(name + role, MARGIN, y, 9, bold=explained)
+        line, track = y + LINE * 9 + 1, width - 48
+        page.box(MARGIN, line, track, _BAR, "#eeeeee")
+        if np.isfinite(value):
+            start, end = sorted(((0.0 - low) / span, (value - low) / span))
+            page.box(MARGIN + track * start, line, track * (end - start), _BAR, "#222222" if explained else "#9a9a9a")
+        page.write(value_text(value, are_probable(example)), MARGIN + width, line - 2, 9, bold=explained, align="right")
+
+
+def _draw_input(axis: Axes, found: Drawn) -> None:
+    image = found.example.sample.image
+    if image.dim() == 2:
+        draw_signal(axis, image)
+        return
+    draw_picture(axis, image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).numpy())
+    if found.seen is not None:
+        draw_outline(axis, found.seen[0].numpy(), "white")
+
+
+def _kind(found: Drawn) -> str:
+    """Name what is drawn of a sample."""
+    if found.slices:
+        return f"slice {found.slices[0] + 1}"
+    return "signal" if found.example.sample.image.dim() == 2 else "picture"
+
+
+def _ratio(found: Drawn) -> float:
+    """Return width over height of a picture; signals are drawn in a fixed frame."""
+    shape = found.example.sample.image.shape
+    return 2.5 if len(shape) == 2 else shape[-1] / shape[-2]
+
+
+def _heading(example: Example) -> tuple[str, str]:
+    """Return the heading of the scores, and what they are."""
+    values = example.probabilities
+    if values is None:
+        return "Prediction", "The scores of the classes are not known."
+    if len(values) == 1:
+        return "Value", "The model gives a value, not a class."
+    if several_classes(example):
+        return "Prediction", "Each class has a probability of its own; several can be present."
+    if are_probable(example):
+        return "Prediction", f"The probabilities of all {len(values)} classes sum to 1."
+    kind = "" if example.scores == "identity" else f", by {shown(example.scores, 60)}"
+    return "Scores", f"Scores of the model, which need not be probabilities{kind}."
+
+
+def _listed_classes(example: Example, most: int) -> tuple[list[int], list[int]]:
+    """Return the classes to list, highest first, and those that are left out."""
+    values = example.probabilities
+    assert values is not None
+    order = values.double().nan_to_num(-torch.inf).argsort(descending=True, stable=True).tolist()
+    count = int((values > 0.5).sum()) + 1 if several_classes(example) else _CLASSES
+    needed = [example.target, *([example.runner_up] if example.runner_up_maps else [])]
+    others = [number for number in order if number not in needed]
+    # Of the highest classes, those needed may be some already.
+    count = min(most, max(count, 3))
+    chosen = set(order[:count]) if set(needed) <= set(order[:count]) else {*needed, *others[: count - len(needed)]}
+    return [number for number in order if number in chosen], [number for number in order if number not in chosen]
+
+
+def _shrunk(image: Any) -> Tensor:
+    """Return an image (C, H, W) in floating point, at most as large as print shows; volumes and signals as they are."""
+    values = numbers(image) / (255 if str(image.dtype).endswith("uint8") else 1)
+    shrink = _SIDE / max(values.shape[1:])
+    if values.dim() != 3 or shrink >= 1:
+        return values
+    size = [max(1, round(side * shrink)) for side in values.shape[1:]]
+    return F.interpolate(values[None], size, mode="bilinear", antialias=True)[0]
+
+
+def _refuse_another(image: Tensor, sample: Sample, fit: Fit) -> None:
+    """Raise ValueError unless an original, read by ``fit``, looks like the input of the network."""
+    grey = image.double().nan_to_num().mean(0, keepdim=True)
+    grey = (grey - grey.min()) / ((grey.max() - grey.min()) or 1.0)
+    seen = sample.image.double().nan_to_num().mean(0)
+    again = fit.image(grey, seen.shape[-1])[0] if grey.dim() > 2 else grey[0]
+    # Values may have been windowed or scaled on reading, which keeps the correlation high.
+    alike = 0.0
+    if again.shape == seen.shape:
+        flat = again.std() == 0 or seen.std() == 0
+        alike = 1.0 if flat else float(np.corrcoef(again.flatten().numpy(), seen.flatten().numpy())[0, 1])
+    if alike < _ALIKE:
+        raise ValueError(
+            f"the original of '{shown(sample.identifier)}' is not the picture that the network saw: read by {quoted(fit)}, "
+            f"the two have a correlation of {alike:.2f}; pass this sample's picture, upright, and the fit it was read by."
+        )
+
+
+def _new_file(path: str | Path) -> Path:
+    """Return the path of a file to write; raise an error if it has another ending, exists, or has no folder."""
+    path = Path(path)
+    if path.suffix[1:].lower() not in _FORMATS:
+        raise ValueError(f"'{shown(path)}' cannot be written as a sheet; expected the ending .{', .'.join(_FORMATS)}.")
+    if os.path.lexists(path):
+        raise FileExistsError(f"'{shown(path)}' exists already and is not overwritten; choose another name or move it away.")
+    if not os.path.isdir(path.parent):
+        raise FileNotFoundError(
+            f"the sheet's folder '{shown(path.parent)}' does not exist; make it first, or choose another."
+        )
+    return path
+
+
+def _save(figure: Figure, file: BinaryIO, form: str) -> None:
+    title = {"Title": figure.get_label() or "figure"}
+    with matplotlib.rc_context(_SAVED):
+        figure.savefig(file, format=form, dpi=150 if form == "png" else "figure", metadata=_UNDATED[form] | title)
+
+
+def _save_together(pages: Iterator[tuple[str, Figure]], file: BinaryIO) -> None:
+    with matplotlib.rc_context(_SAVED), PdfPages(file, metadata={"CreationDate": None, "Title": "Sheets"}) as together:
+        for _, page in pages:
+            together.savefig(page)
+
+
+def _safe(name: str) -> str:
+    """Return a name as part of a file's name on any system, at most 60 letters, digits, points and dashes."""
+    kept = (sign if sign.isascii() and (sign.isalnum() or sign in "-._") else "_" for sign in name[-60:])
+    return "".join(kept).strip(".") or "_"
