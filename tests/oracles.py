@@ -16,11 +16,12 @@ def recipro_cam(
     target: int,
     kernel: list[list[float]] | list[list[list[float]]] = ((1.0,),),
     spread: bool = False,
+    relative: bool = True,
 ) -> Tensor:
     """Score of ``target`` when ``features`` (C, h, w) are kept around one position only, as the kernel weighs them.
 
     ``tail`` maps (1, C, h, w) to (1, K); the kernel is (kh, kw) or (C, kh, kw). With ``spread`` it is the features of the
-    position itself that are spread.
+    position itself that are spread. ``relative`` to the score of features that are all multiplied by 0.
     """
     channels, height, width = features.shape
     scores = torch.zeros(height, width, dtype=torch.float64)
@@ -35,7 +36,7 @@ def recipro_cam(
                         if 0 <= y < height and 0 <= x < width:
                             copy[0, c, y, x] = weight * (features[c, i, j] if spread else features[c, y, x])
             scores[i, j] = tail(copy)[0, target]
-    return scores
+    return scores - tail(0 * features[None])[0, target] if relative else scores
 
 
 GAUSSIAN = [[1 / 16, 2 / 16, 1 / 16], [2 / 16, 4 / 16, 2 / 16], [1 / 16, 2 / 16, 1 / 16]]
@@ -630,30 +631,33 @@ def edge_magnitude(image: Tensor) -> Tensor:
 def kept_alone(model: Callable[..., Tensor], layer: torch.nn.Module, inputs: tuple[Tensor, ...], target: int) -> Tensor:
     """Score of ``target`` for one example (1, ...) when a hook keeps one position of the layer's output (1, C, h, w).
 
-    The whole model runs once per position, on the example alone; of several calls of the layer the last one is masked.
+    It is relative to the score when the hook keeps none. The whole model runs once per position and once more, on the
+    example alone; of several calls of the layer the last one is masked.
     """
     shape: list[torch.Size] = []
     counting = layer.register_forward_hook(lambda _layer, _args, output: shape.append(output.shape))
     model(*inputs)
     counting.remove()
     height, width = shape[-1][2:]
-    scores = torch.zeros(height, width, dtype=torch.float64)
-    for i in range(height):
-        for j in range(width):
-            seen = []
+    places = [None, *itertools.product(range(height), range(width))]
+    scores = []
+    for place in places:
+        seen = []
 
-            def keep(_layer, _args, output, i=i, j=j, seen=seen):
-                seen.append(0)
-                if len(seen) < len(shape):
-                    return output
-                kept = torch.zeros_like(output)
-                kept[:, :, i, j] = output[:, :, i, j]
-                return kept
+        def keep(_layer, _args, output, place=place, seen=seen):
+            seen.append(0)
+            if len(seen) < len(shape):
+                return output
+            kept = torch.zeros_like(output)
+            if place is not None:
+                kept[:, :, place[0], place[1]] = output[:, :, place[0], place[1]]
+            return kept
 
-            hook = layer.register_forward_hook(keep)
-            scores[i, j] = model(*inputs).reshape(1, -1)[0, target]
-            hook.remove()
-    return scores
+        hook = layer.register_forward_hook(keep)
+        scores.append(model(*inputs).reshape(1, -1)[0, target])
+        hook.remove()
+    none, *kept_scores = torch.stack(scores).double()
+    return (torch.stack(kept_scores) - none).view(height, width)
 
 
 def antialiased(image: Tensor, lengths: tuple[int, ...], cubic: bool) -> Tensor:

@@ -92,7 +92,8 @@ class TokenTail(TorchFunctionMode):
         grid = layout.grid or (features.shape[1 if layout.channels_last else 2],)
         positions = torch.arange(torch.Size(grid).numel(), device=features.device)
         weights = mask.on(grid, positions).flatten(1)
-        self._masks = Masks(torch.cat((weights, torch.ones_like(weights[:1]))), mask.spread, self._examples)
+        none, untouched = torch.zeros_like(weights[:1]), torch.ones_like(weights[:1])
+        self._masks = Masks(torch.cat((weights, none, untouched)), mask.spread, self._examples)
         place, prefix = (-2 if layout.channels_last else -1), layout.prefix_tokens
         self.prefix = prefix
         self._first = self._asked or (prefix if prefix <= 2 else 1)
@@ -103,7 +104,7 @@ class TokenTail(TorchFunctionMode):
         self._store(features, Copies({"n": -3, "split": place}, own.narrow(place, 0, prefix), field))
 
     def result(self, result: Any) -> Tensor | None:
-        """Return the scores of all copies, those of an example in a row, the untouched one last; None if unknown."""
+        """Return the scores of all copies, those of an example in a row, none kept and untouched last; None if unknown."""
         copies = self._find(result) if isinstance(result, Tensor) else None
         if self._read or copies is None or set(copies.roles) != {"n"} or copies.roles["n"] != -copies.rows.dim():
             return None

@@ -4,8 +4,8 @@
 
 1. As long as they act on every position alone, all masked copies follow from one map per weight of the mask, because a
    position depends on nothing but its own features and the weight that the mask gives them.
-2. Where the positions come together, in a global pooling, the pooled copies replace the examples: N*(P+1) rows instead of N.
-   The last row of every example is the example itself.
+2. Where the positions come together, in a global pooling, the pooled copies replace the examples: N*(P+2) rows instead of N.
+   The last rows of every example are a copy that keeps no position, and the example itself.
 3. The rest of the model runs on these rows.
 
 This is exact, and costs a forward and the head of the model on the rows. Where an attention reads the positions instead,
@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import weakref
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -33,7 +33,7 @@ from torch.overrides import TorchFunctionMode
 
 from captum_softcam._intervention.call import Call
 from captum_softcam._intervention.class_token import TokenTail
-from captum_softcam._intervention.forward import Trace, agree, observe, refuse_random
+from captum_softcam._intervention.forward import Trace, agree, largest, observe, refuse_random
 from captum_softcam._intervention.layout import FeatureLayout
 from captum_softcam._intervention.masks import PositionMask, make_mask
 from captum_softcam._intervention.operations import (
@@ -67,7 +67,7 @@ class _Pending:
     """A linear layer of the rows that is not computed until something reads its output.
 
     Maps of one class need a single column of a classifier, which may have thousands of them.
-    ``output`` has the shape of the result and no memory of its own.
+    ``output`` has the shape and precision of the result, and no memory of its own.
     """
 
     output: Tensor
@@ -76,13 +76,21 @@ class _Pending:
     bias: Tensor | None = None
 
     def columns(self, rows: Tensor, columns: list[int]) -> Tensor:
-        if len(columns) == len(self.weight):
-            return F.linear(rows, self.weight, self.bias)
-        return F.linear(rows, self.weight[columns], None if self.bias is None else self.bias[columns])
+        weight, bias = self.weight, self.bias
+        if len(columns) < len(weight):
+            weight, bias = weight[columns], None if bias is None else bias[columns]
+        cast = [None if value is None else value.to(self.output.dtype) for value in (rows, weight, bias)]
+        return F.linear(*cast)  # type: ignore[arg-type]  # two tensors, and a third or None
+
+    def differences(self, count: int) -> _Pending:
+        """Return the layer for the differences between the P copies of each example and the one that keeps no position."""
+        rows = self.inputs.unflatten(0, (count, -1))
+        return replace(self, inputs=(rows[:, :-2] - rows[:, -2:-1]).flatten(0, 1), bias=None)
 
     def compute(self) -> None:
         """Fill the output in place, because the model holds this very tensor."""
-        self.output.set_(F.linear(self.inputs, self.weight, self.bias))  # type: ignore[call-overload]  # a tensor will do
+        output = self.columns(self.inputs, list(range(len(self.weight))))
+        self.output.set_(output)  # type: ignore[call-overload]  # a tensor will do
 
 
 @dataclass(frozen=True)
@@ -108,19 +116,30 @@ class Rows:
         return self.result is not None
 
     def scores(self, count: int, choose: Choice) -> list[Tensor]:
-        """Return the scores (P + 1, R) of the copies of ``count`` examples; the last row is that of the example itself.
+        """Return the scores (P + 2, R) of the copies of ``count`` examples; the last are those of no position and of all.
 
         If the last function of the model is a linear layer, only the selected columns are computed.
         """
         assert self.result is not None
-        examples = self.result.unflatten(0, (count, -1))
-        if self._pending is None:
-            return [choose(scores, row) for row, scores in enumerate(examples)]
-        columns = [choose.columns(examples.shape[-1], row) for row in range(count)]
-        if all(each == columns[0] for each in columns):  # one product is faster than many
-            return list(self._pending.columns(self._pending.inputs, columns[0]).unflatten(0, (count, -1)))
-        inputs = self._pending.inputs.unflatten(0, (count, -1))
-        return [self._pending.columns(rows, each) for rows, each in zip(inputs, columns, strict=True)]
+        if self._pending is not None:
+            return _of_linear(self._pending, count, choose)
+        return [choose(scores, row) for row, scores in enumerate(self.result.unflatten(0, (count, -1)))]
+
+    def differences(self, count: int, choose: Choice) -> list[Tensor]:
+        """Return the scores (P, R) of the copies of ``count`` examples, less that of the copy that keeps no position."""
+        if self._pending is not None:
+            # Subtracted before the linear layer, so that a large bias does not round the differences away
+            return _of_linear(self._pending.differences(count), count, choose)
+        return [scores[:-2] - scores[-2:-1] for scores in self.scores(count, choose)]
+
+
+def _of_linear(layer: _Pending, count: int, choose: Choice) -> list[Tensor]:
+    """Return the chosen outputs of a linear layer for the rows of ``count`` examples."""
+    columns = [choose.columns(len(layer.weight), row) for row in range(count)]
+    if all(each == columns[0] for each in columns):  # one product is faster than many
+        return list(layer.columns(layer.inputs, columns[0]).unflatten(0, (count, -1)))
+    inputs = layer.inputs.unflatten(0, (count, -1))
+    return [layer.columns(rows, each) for rows, each in zip(inputs, columns, strict=True)]
 
 
 def observe_copies(
@@ -137,8 +156,8 @@ def observe_copies(
     Args:
         call (Call): the model with its arguments.
         layer (torch.nn.Module): of that model.
-        mask (str, Tensor or None): makes h*w copies of each example. With None, the rows are the positions themselves,
-            each pooled alone, and a zero vector: h*w + 1 rows per example.
+        mask (str, Tensor or None): makes the copies of each example. With None, their rows are the positions themselves,
+            each pooled alone, and a zero vector for the copy that keeps none.
         layout (FeatureLayout or None): of the layer's features; None to determine it.
         at_input (bool): whether the layer's input is masked. Default: False
         tokens (int): prefix tokens to follow through an attention. Default: None, as many as models usually read
@@ -166,7 +185,7 @@ def observe_copies(
     except Exception as error:
         if not shortcut.found:
             raise
-        shortcut.obstacle = shortcut.obstacle or str(error)  # a head may refuse N*(P+1) rows in any words
+        shortcut.obstacle = shortcut.obstacle or str(error)  # a head may refuse N*(P+2) rows in any words
     if rows is None or rows.result is None:
         plain = observe(call, layer, at_input=at_input, tracked=layout is None)
         other = None if tracked or layout else _other_layout(plain)
@@ -200,11 +219,11 @@ def _read_by_attention(shortcut: _Shortcut, trace: Trace, call: Call, layer: nn.
 def _has_a_masked_copy(
     examples: Tensor, shortcut: _Shortcut, trace: Trace, call: Call, layer: nn.Module, at_input: bool
 ) -> bool:
-    """Return whether the model itself gives one masked copy of every example the score (N, P + 1, K) that was found."""
+    """Return whether the model itself gives one masked copy of every example the score (N, P + 2, K) that was found."""
     if shortcut.masks_nothing:
         return observe_copies(call, layer, "one_hot", shortcut.layout, at_input=at_input)[1].found
-    # A position per example, none of them on the diagonal of a square grid
-    positions = [(row + examples.shape[1] // 3) % (examples.shape[1] - 1) for row in range(call.count)]
+    # A position per example, the first of them not on the diagonal of a square grid
+    positions = [(row + examples.shape[1] // 3) % (examples.shape[1] - 2) for row in range(call.count)]
     masked = resume(call, layer, trace, shortcut.masked(trace.features, positions), at_input=at_input)
     return agree(masked, examples[range(call.count), positions], trace)
 
@@ -441,15 +460,16 @@ class _Shortcut(TorchFunctionMode):
     # ---- where the positions come together
 
     def _pool(self, known: _Map, plain: Tensor) -> Tensor | None:
-        """Return the pooled copies (N*(P+1), C), shaped like the pooled examples; None if those are not the means."""
+        """Return the pooled copies (N*(P+2), C), shaped like the pooled examples; None if those are not the means."""
         maps = {1.0: self._as_maps(known.plain, known.pattern)}
         maps |= {weight: self._as_maps(variant, known.pattern) for weight, variant in known.variants.items()}
-        zero_behind = F.pad(maps[1.0].flatten(2), (0, 1))
-        pooled = zero_behind if self._mask is None else _pooled_copies(maps, self._mask)
+        pooled = maps[1.0].flatten(2) if self._mask is None else _pooled_copies(maps, self._mask)
         mean = maps[1.0].flatten(2).mean(2)
         if plain.numel() != mean.numel() or not _close(plain.reshape(mean.shape), mean):
             return None
-        rows = torch.cat((pooled, plain.reshape(mean.shape)[..., None]), 2).transpose(1, 2).flatten(0, 1)
+        none = torch.zeros_like(mean) if self._mask is None else maps[0.0].flatten(1).expand_as(mean)
+        last = torch.stack((none, plain.reshape(mean.shape)), 2)
+        rows = torch.cat((pooled, last), 2).transpose(1, 2).flatten(0, 1)
         self.found, self._count = True, len(rows)
         return self._keep(_Row(rows.reshape(len(rows), *plain.shape[1:])))
 
@@ -472,8 +492,8 @@ class _Shortcut(TorchFunctionMode):
             self._written[id(pending.output)] = _version(pending.output)  # it was filled, and not changed
             self._pending = pending = None
         plain = name == "linear" and not kwargs and args[0].dim() == 2
-        if plain and not pending and not torch.is_autocast_enabled(args[0].device.type):
-            output = args[0].new_empty(1).expand(len(args[0]), len(args[1]))
+        if plain and not pending:
+            output = args[0].new_empty(1, dtype=_autocast(args[0])).expand(len(args[0]), len(args[1]))
             self._pending = _Pending(output, *args)
             return self._keep(_Row(output))
         rows = len(args[0]) if args and isinstance(args[0], Tensor) and args[0].dim() else 0
@@ -492,6 +512,13 @@ class _Shortcut(TorchFunctionMode):
         return value.dim() > 0 and len(value) == self._examples
 
 
+def _autocast(value: Tensor) -> torch.dtype:
+    """Return the precision in which a linear layer reads a tensor."""
+    device = value.device.type
+    casts = torch.is_autocast_enabled(device) and value.dtype != torch.float64
+    return torch.get_autocast_dtype(device) if casts else value.dtype
+
+
 def _version(value: Tensor) -> int:
     """Return how often functions have written into the memory of a tensor; inference mode does not count."""
     return 0 if value.is_inference() else value._version
@@ -499,8 +526,8 @@ def _version(value: Tensor) -> int:
 
 def _close(one: Tensor, other: Tensor) -> bool:
     """Return whether two results of the same step differ by rounding alone."""
-    tolerance = rounding(one, other, batches=True)
-    return torch.allclose(one, other, rtol=0, atol=tolerance * float(other.abs().amax()) if other.numel() else 0)
+    tolerance = rounding(one, other, batches=True) * largest(other)
+    return torch.allclose(one, other, rtol=0, atol=tolerance, equal_nan=True)  # examples may be NaN
 
 
 def _pooled_copies(maps: dict[float, Tensor], mask: PositionMask) -> Tensor:

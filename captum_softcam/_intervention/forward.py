@@ -28,10 +28,12 @@ __all__ = [
     "agree",
     "depends_on_mode",
     "holds",
+    "largest",
     "observe",
     "refuse_other_scores",
     "refuse_random",
     "refuse_train_mode",
+    "refuse_undefined_zero",
     "run_view",
     "values_of",
 ]
@@ -176,6 +178,16 @@ def _not_called(layer: nn.Module) -> str:
     )
 
 
+def refuse_undefined_zero(maps: Tensor, features: Tensor) -> None:
+    """Raise ValueError if the maps of an example are nowhere finite although its features are finite."""
+    undefined = ~maps.isfinite().flatten(1).any(1) & features.isfinite().flatten(1).all(1)
+    if undefined.any():
+        raise ValueError(
+            f"with no position kept, example {int(undefined.nonzero()[0])} has no finite score, as where features are "
+            "divided by their norm; pass relative=False to get the scores themselves."
+        )
+
+
 def refuse_random(function: str | None) -> None:
     """Raise ValueError if a function was called that drops values at random.
 
@@ -228,11 +240,14 @@ def agree(scores: Any, known: Any, trace: Trace) -> bool:
     """
     if not isinstance(scores, Tensor) or scores.shape != known.shape:
         return False
-    size = trace.result.double().abs()
-    scale = float(size[size.isfinite()].max()) if size.isfinite().any() else 0.0
     computed = [value for value in (trace.result, *values_of(trace.features)) if isinstance(value, Tensor)]
-    tolerance = rounding(*computed, batches=True) * scale
+    tolerance = rounding(*computed, batches=True) * largest(trace.result)
     return torch.allclose(scores.double(), known.double(), rtol=0, atol=tolerance, equal_nan=True)
+
+
+def largest(values: Tensor) -> float:
+    """Return the magnitude of the largest finite value; 0 if there is none."""
+    return float(values.double().abs().nan_to_num(0, 0).amax()) if values.numel() else 0.0
 
 
 def refuse_other_scores(row: int) -> NoReturn:

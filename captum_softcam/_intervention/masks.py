@@ -25,6 +25,7 @@ from captum_softcam._names import listed, quoted
 
 __all__ = ["MaskedPart", "MaskedTail", "PositionMask", "make_mask"]
 
+UNTOUCHED, NONE = -2, -1  # copies that keep all positions, or none
 _KINDS = ("one_hot", "gaussian", "gaussian_spread")
 
 
@@ -149,8 +150,15 @@ class MaskedPart:
         return cls(place, layout, make_mask(mask, maps), maps.shape[2:], chunk_size(chunk, value[:1]))
 
     def copies(self, value: Tensor, positions: Tensor) -> Tensor:
-        """Return copies (P, ...) of the tensor (1, ...) of one example, masked at each position; untouched at -1."""
-        masked = self.layout.to_features(self.mask.copies(self.layout.to_maps(value), positions[positions >= 0]), value)
+        """Return copies (P, ...) of the tensor (1, ...) of one example that keep one position each.
+
+        Args:
+            value (Tensor): of the example.
+            positions (Tensor): (P,), ascending; ``UNTOUCHED`` for all positions, ``NONE`` for no position.
+        """
+        maps = self.layout.to_maps(value)
+        none = maps.new_zeros(int((positions == NONE).sum()), *maps.shape[1:])
+        masked = self.layout.to_features(torch.cat((none, self.mask.copies(maps, positions[positions >= 0]))), value)
         return torch.cat((value.expand(len(positions) - len(masked), *value.shape[1:]), masked))
 
 
@@ -173,25 +181,27 @@ class MaskedTail:
         self._recording: Recording | None = record(call, layer, trace, at_input=at_input)
         self._one_by_one = trace.alone
 
-    def scores(self, part: MaskedPart, row: int, choose: Callable[[Any, int], Tensor]) -> Tensor:
+    def scores(self, part: MaskedPart, row: int, choose: Callable[[Any, int], Tensor], relative: bool = False) -> Tensor:
         """Return the chosen scores (P, R) of one example for all positions.
 
         Args:
             part (MaskedPart): the tensor that is masked.
             row (int): the example.
             choose (callable): selects the scores.
+            relative (bool): whether to subtract the score with no position kept. Default: False
 
         Raises:
             ValueError: if an untouched copy of the example has other scores than the example.
         """
         device = values_of(self.trace.features)[part.place].device
-        positions = torch.arange(-1, part.grid.numel(), device=device)  # -1 for the untouched copy
+        positions = torch.arange(UNTOUCHED, part.grid.numel(), device=device)
         first = None
         while first is None:
             chunks = positions.split(1 if self._one_by_one else part.chunk)
             first = self._checked(part, row, chunks[0])
         others = [self._run(part, row, chunk) for chunk in chunks[1:]]
-        return torch.cat([choose(scores, row) for scores in (first[1:], *others) if len(scores)])
+        scores = torch.cat([choose(scores, row) for scores in (first[1:], *others) if len(scores)])
+        return scores[1:] - scores[:1] if relative else scores[1:]
 
     def _checked(self, part: MaskedPart, row: int, positions: Tensor) -> Tensor | None:
         """Return the scores of a chunk whose first copy is untouched; None if that one is wrong and a slower way is left."""

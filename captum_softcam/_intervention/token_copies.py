@@ -92,10 +92,10 @@ class Copies:
 
 @dataclass(frozen=True)
 class Masks:
-    """The masks of the copies of an example, and the untouched copy behind them.
+    """The masks of the copies of an example, and behind them the copy with no token of the grid and the untouched one.
 
     Args:
-        weights (Tensor): (P + 1, P), of every token of the grid; ones in the last row.
+        weights (Tensor): (P + 2, P), of every token of the grid; zeros and ones in the last rows.
         spread (bool): whether a mask spreads the features of its own position instead of keeping each position's.
         examples (int): number of examples.
     """
@@ -109,10 +109,16 @@ class Masks:
         """Copies of an example."""
         return len(self.weights)
 
+    @property
+    def tokens(self) -> int:
+        """Tokens of the grid."""
+        return self.weights.shape[1]
+
     def sources(self) -> Tensor:
-        """Return for every mask the tokens (P + 1, P) whose features are at each place."""
-        own = torch.arange(self.number - 1, device=self.weights.device)
-        return torch.cat((own[:, None].expand(-1, len(own)) if self.spread else own.expand(len(own), -1), own[None]))
+        """Return for every mask the tokens (P + 2, P) whose features are at each place."""
+        own = torch.arange(self.tokens, device=self.weights.device)
+        of_masks = own[:, None].expand(-1, self.tokens) if self.spread else own.expand(self.tokens, -1)
+        return torch.cat((of_masks, own.expand(2, -1)))
 
     def level(self, value: Any, n: int, copies: bool) -> Any:
         """Return a value with a row per copy along ``n``, if ``copies`` and if it has one per example."""
@@ -309,7 +315,7 @@ def _index_of_rows(role: str, entry: Any, size: int, copies: Copies, masks: Mask
         return slice(start, known), True
     if stop > known:
         # Behind the tokens that are known, but not behind the prefix tokens: more of them can be followed
-        raise NotEnoughTokens if role == "kept" and stop <= size - masks.number + 1 else NotFollowed
+        raise NotEnoughTokens if role == "kept" and stop <= size - masks.tokens else NotFollowed
     return (slice(start, stop) if isinstance(entry, slice) else start), False
 
 

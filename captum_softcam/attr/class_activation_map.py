@@ -134,13 +134,13 @@ class LayerClassActivationMap(LayerAttribution, PerturbationAttribution):
         _refuse_other_heads(rows, layer_name(call.model, layer))
         grid = layout.to_maps(trace.features).shape[2:]
         scores = torch.stack(rows.scores(call.count, choose))
-        positions, bias, example = scores[:, :-2], scores[:, -2:-1], scores[:, -1:]  # the bias is the score of zeros
+        positions, example = scores[:, :-2], scores[:, -1:]
         # Of a linear head, the scores of the positions have the score of the example as mean; functions that multiply
         # features with features are noticed here.
         # The tolerance is relative to the scores of the examples, because those of single positions may be far larger.
         if not agree(positions.mean(1, keepdim=True), example, replace(trace, result=example)):
             _refuse_not_linear(["a function that is not linear"])
-        maps = (positions - bias).transpose(1, 2)
+        maps = torch.stack(rows.differences(call.count, choose)).transpose(1, 2)  # without the bias
         return maps.reshape(*maps.shape[:2], *grid)
 
 

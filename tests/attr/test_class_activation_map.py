@@ -37,11 +37,26 @@ def test_the_mean_and_the_bias_are_the_logit_and_recipro_cam_is_cam(count, size,
     images = torch.rand(count, 3, *size, dtype=torch.float64)
     maps = LayerClassActivationMap(net, net[0]).attribute_all(images)
     torch.testing.assert_close(maps.mean((2, 3)) + net[-1].bias, net(images).detach(), atol=1e-12, rtol=0)
-    # where the zeroed positions pass on zeros, Recipro-CAM is CAM / (hw) + bias
-    last = net[len(between)]
-    recipro = LayerReciproCam(net, last).attribute_all(images)
-    bias = net[-1].bias.detach().view(-1, 1, 1)
-    torch.testing.assert_close(recipro, maps / (size[0] * size[1]) + bias, atol=1e-12, rtol=0)
+    # where the zeroed positions pass on zeros, Recipro-CAM is CAM / (hw); elsewhere what they pass on is subtracted
+    last, early = (LayerReciproCam(net, net[place]).attribute_all(images) for place in (len(between), 0))
+    torch.testing.assert_close(last, maps / (size[0] * size[1]), atol=1e-12, rtol=0)
+    of_zero = net[1:](torch.zeros(1, 5, 1, 1, dtype=torch.float64))[0].detach() - net[-1].bias.detach()
+    torch.testing.assert_close(early, (maps - of_zero.view(-1, 1, 1)) / (size[0] * size[1]), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(("method", "positions"), [(LayerClassActivationMap, 1), (LayerReciproCam, 24)])
+def test_a_large_bias_costs_no_precision(method, positions):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 4)).eval()
+    images = torch.rand(2, 3, 6, 8)
+    with torch.no_grad():
+        net[-1].bias.fill_(1e4)
+        cam = torch.einsum("kc,nchw->nkhw", net[-1].weight.double(), net[1](net[0](images)).double())
+    explain = method(net, net[1])
+    tolerance = 1e-6 * float(cam.abs().max())
+    torch.testing.assert_close(explain.attribute_all(images).double() * positions, cam, atol=tolerance, rtol=0)
+    one = explain.attribute(images, target=[0, 3]).double()[:, 0] * positions
+    torch.testing.assert_close(one, cam[[0, 1], [0, 3]], atol=tolerance, rtol=0)
 
 
 @pytest.mark.parametrize(

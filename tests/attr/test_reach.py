@@ -92,8 +92,9 @@ def test_bfloat16(model, method, images, half, name):
         model.float()
         with torch.autocast("cpu", torch.bfloat16):
             got = explain.attribute(images.float(), target=1)
-    scale = float(want.abs().max())
-    assert float((got.float() - want).abs().max()) < 0.06 * scale, "bfloat16 keeps 8 bits"
+    # Behind other layers than a pooling, scores are rounded before one is subtracted from the others
+    of = want if name == "relu" else method(model.float(), model.block).attribute(images.float(), target=1, relative=False)
+    assert float((got.float() - want).abs().max()) < 0.06 * float(of.abs().max()), "bfloat16 keeps 8 bits"
 
 
 class Twins(nn.Module):
@@ -221,12 +222,15 @@ def test_a_declared_layout():
     want = torch.zeros_like(got)
     with torch.no_grad():
         for row in range(2):
-            for p in range(6):
+            for p in (*range(6), None):
                 x = net.embed(tokens[row : row + 1])
-                x[:, [t for t in range(2, 8) if t != p + 2]] = 0
+                x[:, [t for t in range(2, 8) if p is None or t != p + 2]] = 0
                 for layer in net.layers:
                     x = layer(x)
-                want[row, 0, p // 3, p % 3] = net.fc(x[:, 1])[0, 1]
+                if p is None:
+                    want[row] -= net.fc(x[:, 1])[0, 1]
+                else:
+                    want[row, 0, p // 3, p % 3] = net.fc(x[:, 1])[0, 1]
     torch.testing.assert_close(got, want, atol=1e-12, rtol=0)
     net.num_prefix_tokens, net.patch_embed = 2, nn.Identity()
     net.patch_embed.grid_size = (2, 3)  # what timm's models tell of themselves
@@ -254,8 +258,7 @@ def test_signals_and_volumes(method, dims):
     if method is LayerClassActivationMap:
         torch.testing.assert_close(maps[:, 0], cam, atol=1e-12, rtol=0)
     if method is LayerReciproCam:
-        want = cam / cam[0].numel() + net[4].bias[1].detach()
-        torch.testing.assert_close(maps[:, 0], want, atol=1e-12, rtol=0)
+        torch.testing.assert_close(maps[:, 0], cam / cam[0].numel(), atol=1e-12, rtol=0)
         masks = method(net, net[1]).attribute(images, target=1, mask="gaussian")
         assert torch.all(masks.flatten(1).std(1) < maps.flatten(1).std(1)), "a smoothed map"
 

@@ -59,8 +59,10 @@ def test_is_cam_behind_pooling_and_a_linear_head(net, images):
         stem = net.stem(images)
         features = net.relu(stem + net.block(stem))
         cam = torch.stack([oracles.class_activation_map(f, net.fc.weight, 2) for f in features])
-    got = LayerReciproCam(net, net.relu).attribute(images, target=2)[:, 0]
-    torch.testing.assert_close(got, cam / cam[0].numel() + net.fc.bias[2], atol=1e-12, rtol=0)
+    explain = LayerReciproCam(net, net.relu)
+    got, raw = (explain.attribute(images, target=2, relative=relative)[:, 0] for relative in (True, False))
+    torch.testing.assert_close(got, cam / cam[0].numel(), atol=1e-12, rtol=0)
+    torch.testing.assert_close(raw, got + net.fc.bias[2], atol=1e-12, rtol=0)
 
 
 @settings(deadline=None, max_examples=15)
@@ -166,13 +168,16 @@ def test_every_mask_equals_the_oracle_before_every_tail(kind, mask):
     if kind in ("pooled", "channels_last", "flattened", "windowed"):
         assert (len(calls) == 2) == (mask != "kernel per channel"), "one forward each where the tail can be followed"
     assert kind in FOLLOWED or len(calls) > 2
+    raw = LayerReciproCam(net, net.layer).attribute_all(images[1:], mask=asked, relative=False)
     with torch.no_grad():
         features = net.layer(images)
         want = [oracles.recipro_cam(f, net.tail, t, kernel, spread) for f, t in zip(features, (1, 3), strict=True)]
         other = torch.stack([oracles.recipro_cam(features[1], net.tail, t, kernel, spread) for t in range(4)])
-    assert torch.stack(want).std() > 1e-3, "a map that says nothing would prove nothing"
+        scores = torch.stack([oracles.recipro_cam(features[1], net.tail, t, kernel, spread, False) for t in range(4)])
+    assert torch.stack(want).std() > 1e-4, "a map that says nothing would prove nothing"
     torch.testing.assert_close(got[:, 0], torch.stack(want), atol=1e-12, rtol=0)
     torch.testing.assert_close(every[1], other, atol=1e-12, rtol=0)
+    torch.testing.assert_close(raw[0], scores, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -315,7 +320,7 @@ def _by_rerunning(net: nn.Module, layer: nn.Module, image: Tensor, target: int) 
         if position[0] is None:
             return None
         keep = torch.zeros(output.shape[2:]).flatten()
-        keep[position[0]] = 1
+        keep[max(position[0], 0)] = position[0] >= 0
         return output * keep.view(output.shape[2:])
 
     with layer.register_forward_hook(mask):
@@ -323,7 +328,9 @@ def _by_rerunning(net: nn.Module, layer: nn.Module, image: Tensor, target: int) 
         scores = []
         for position[0] in range(shape[0][2:].numel()):
             scores.append(net(image)[0, target])
-    return torch.stack(scores).view(1, *shape[0][2:])
+        position[0] = -1
+        none = net(image)[0, target]
+    return (torch.stack(scores) - none).view(1, *shape[0][2:])
 
 
 def test_errors_say_what_to_do(net, images):
@@ -380,3 +387,72 @@ def test_a_module_whose_output_has_no_rows_of_examples():
         )
     got = LayerReciproCam(net, net.conv).attribute(images, target=2)
     torch.testing.assert_close(got[:, 0], want, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("chunk", [1, 6, 20, 22, None])
+def test_one_copy_more_per_example_keeps_no_position(chunk):
+    torch.manual_seed(1)
+    net, images = Tails("convolved").double().eval(), torch.rand(2, 3, 4, 5, dtype=torch.float64)
+    copies: list[Tensor] = []
+    net.around.register_forward_pre_hook(lambda _module, args: copies.append(args[0].clone()))
+    LayerReciproCam(net, net.layer).attribute(images, target=1, perturbations_per_eval=chunk)
+    rows = torch.cat(copies[-2 * -(-22 // (chunk or 22)) :]).flatten(1)
+    assert len(rows) == 2 * (20 + 2), "an untouched copy, one without any position, and one per position"
+    assert int((rows == 0).all(1).sum()) == 2
+    assert chunk is None or all(len(each) <= chunk for each in copies[-2:])
+
+
+@pytest.mark.parametrize("kind", ["pooled", "convolved"])
+def test_negative_values_are_those_below_the_score_of_no_position(kind):
+    torch.manual_seed(1)
+    net, images = Tails(kind).double().eval(), torch.rand(2, 3, 4, 5, dtype=torch.float64)
+    explain = LayerReciproCam(net, net.layer)
+    maps = explain.attribute(images, target=1)
+    assert maps.min() < 0 < maps.max()
+    assert torch.equal(explain.attribute(images, target=1, relu_attributions=True), maps.relu())
+    raw = explain.attribute(images, target=1, relative=False)
+    shift = (raw - maps).flatten(1)
+    torch.testing.assert_close(shift, shift[:, :1].expand_as(shift), atol=1e-12, rtol=0)
+    with torch.no_grad():
+        zero = net.tail(torch.zeros_like(net.layer(images)))[:, [1]]
+    torch.testing.assert_close(shift[:, :1], zero, atol=1e-12, rtol=0)
+    for all_of_them in (True, False):
+        assert explain.attribute_all(images[:0], relative=all_of_them).shape == (0, 4, 4, 5)
+
+
+@pytest.mark.parametrize("mixing", [False, True])
+def test_without_a_score_of_no_position_the_raw_scores_are_left(mixing):
+    torch.manual_seed(1)
+    net, images = Tails("pooled").double().eval(), torch.rand(2, 3, 4, 5, dtype=torch.float64)
+
+    def forward(x: Tensor) -> Tensor:
+        pooled = net.layer(x).mean((2, 3)) if not mixing else net.layer(x).amax((2, 3))
+        return net.fc(pooled / pooled.norm(dim=1, keepdim=True))
+
+    explain = LayerReciproCam(forward, net.layer)
+    with pytest.raises(ValueError, match=r"with no position kept, example 0 has no finite score.*pass relative=False"):
+        explain.attribute(images, target=1)
+    assert explain.attribute(images, target=1, relative=False).isfinite().all()
+    with pytest.raises(ValueError, match="pass relative=False"):
+        explain.attribute_all(images)
+
+
+@pytest.mark.parametrize("kind", ["pooled", "convolved"])
+def test_an_example_that_is_not_finite_spoils_no_other(kind):
+    torch.manual_seed(1)
+    net, images = Tails(kind).double().eval(), torch.rand(2, 3, 4, 5, dtype=torch.float64)
+    want = LayerReciproCam(net, net.layer).attribute(images, target=1)
+    images[0] = torch.nan
+    maps = LayerReciproCam(net, net.layer).attribute(images, target=1)
+    assert maps[0].isnan().all()
+    torch.testing.assert_close(maps[1], want[1], atol=1e-12, rtol=0)
+
+
+def test_probabilities_are_compared_with_those_of_no_position(net, images):
+    model = nn.Sequential(net, nn.Softmax(1)).eval()
+    maps = LayerReciproCam(model, net.relu).attribute_all(images)
+    torch.testing.assert_close(maps.sum(1), torch.zeros_like(maps[:, 0]), atol=1e-12, rtol=0)
+    with torch.no_grad():
+        zero = net.fc.bias.softmax(0)
+    raw = LayerReciproCam(model, net.relu).attribute_all(images, relative=False)
+    torch.testing.assert_close(maps, raw - zero.view(-1, 1, 1), atol=1e-12, rtol=0)

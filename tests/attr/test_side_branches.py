@@ -160,6 +160,7 @@ def test_the_whole_tail_runs_where_the_scores_depend_on_more(kind, mask):
             line = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64)
             weights = [F.conv2d(each[None, None], torch.outer(line, line)[None, None], padding=1)[0, 0] for each in weights]
         want = torch.stack([net.head(features * each)[0, 1] for each in weights]).view(4, 6)
+        want = want - net.head(features * 0)[0, 1]
     got = LayerReciproCam(net, net.conv).attribute(IMAGES[:1], target=1, mask=mask, perturbations_per_eval=1)
     torch.testing.assert_close(got[0, 0], want, atol=1e-12, rtol=0)
     if kind is not Cut:

@@ -165,10 +165,10 @@ class Probed(nn.Module):
         return self.head((torch.bmm(probe, key.mT).softmax(-1) @ value).squeeze(1))
 
 
-def made(model: nn.Module, seed: int = 0) -> nn.Module:
+def made(model: nn.Module, seed: int = 0, scale: float = 1.0) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.double().eval().parameters():
-        parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        parameter.data = scale * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
     return model
 
 
@@ -211,7 +211,7 @@ def check(model: nn.Module, layer: nn.Module, prefix: int, inputs: Tensor, **opt
         kernel = options["mask"].tolist()
     want = by_hand(model, layer, inputs, prefix, kernel, options.get("mask") == "gaussian_spread")
     got = LayerReciproCam(model, layer).attribute(inputs, target=1, **options)
-    assert float(want.std()) > 1e-4
+    assert float(want.flatten(1).std(1).max()) > 1e-4
     torch.testing.assert_close(got, want, atol=1e-9, rtol=1e-9)
 
 
@@ -376,7 +376,8 @@ def test_timm(name, options, slow):
     timm = pytest.importorskip("timm")
     patch = 14 if "patch14" in name else 16
     sides = (patch * GRID[0], patch * GRID[1])
-    model = made(timm.create_model(name, num_classes=3, img_size=sides, depth=2, embed_dim=32, num_heads=4, **options))
+    model = timm.create_model(name, num_classes=3, img_size=sides, depth=2, embed_dim=32, num_heads=4, **options)
+    model = made(model, scale=0.5)  # of larger weights, the softmax of CaiT ignores the patches
     layer = getattr(model, "blocks_token_only", model.blocks)[-1].norm1 if "siglip" not in name else model.norm
     prefix = 1 if "cait" in name else model.num_prefix_tokens
     inputs = torch.rand(2, 3, *sides, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
