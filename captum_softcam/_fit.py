@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from captum_softcam._names import closest, quoted
 
-__all__ = ["INTERPOLATIONS", "MODES", "Fit"]
+__all__ = ["INTERPOLATIONS", "MODES", "Fit", "channels_first"]
 
 Mode = Literal["squash", "crop", "pad"]
 Interpolation = Literal["bilinear", "bicubic", "nearest"]
@@ -169,6 +170,24 @@ class Fit:
         if self.mode == "crop":
             return tuple(int(side * length / min(shape)) for length in shape)  # rounded down as in torchvision's Resize
         return tuple(max(1, round(side * length / max(shape))) for length in shape)
+
+
+def channels_first(picture: Any) -> Tensor:
+    """Convert a tensor (C, H, W), an array, also (H, W, C) or (H, W), or a PIL image to (C, H, W), values as they are."""
+    from PIL import Image, ImageOps
+
+    if isinstance(picture, Tensor):
+        return picture.detach().cpu()
+    if isinstance(picture, Image.Image):
+        picture = ImageOps.exif_transpose(picture)  # as telephones write them
+        if picture.mode[0] not in "IF":  # those have more than 8 bits, which Pillow would clip
+            picture = picture.convert("RGB")
+    values = np.asarray(picture)
+    if values.ndim == 2:
+        values = values[None]
+    elif values.ndim == 3 and values.shape[-1] in (1, 3, 4) and values.shape[0] not in (1, 3):
+        values = np.moveaxis(values[..., :3], -1, 0)
+    return torch.from_numpy(values.copy())
 
 
 def _start(length: int, size: int) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_softcam._fit import Fit
+from captum_softcam._fit import Fit, channels_first
 from captum_softcam._names import listed, named, quoted, shown
 from captum_softcam._scores import are_probabilities, check_kind
 from captum_softcam.softcam._sources.class_names import both_classes, class_names, read_classes
@@ -88,6 +88,41 @@ class Classifier:
             )
         mean, std = (torch.tensor(v, dtype=images.dtype, device=images.device) for v in (self.mean, self.std))
         return (images - mean[:, None, None]) / std[:, None, None]
+
+    def prepare(self, picture: Any) -> Tensor:
+        """Make a photograph the input of the model: a square of ``image_size``, in [0, 1], normalized.
+
+        To draw a map of this input on the photograph, pass ``fit`` and ``image_size`` to
+        :func:`~captum_softcam.report.plot_overlay`.
+
+        Args:
+            picture (Tensor, ndarray or PIL image): (3, H, W) or (1, H, W), an array also (H, W, 3) or (H, W); of bytes or in
+                [0, 1].
+
+        Returns:
+            Tensor: (1, 3, image_size, image_size), float32.
+
+        Raises:
+            ValueError: if the picture has other channels or values.
+
+        Example::
+
+            >>> load_embedded().prepare(torch.rand(3, 300, 400)).shape
+            torch.Size([1, 3, 160, 160])
+        """
+        image = channels_first(picture)
+        if image.ndim != 3 or len(image) not in (1, 3) or not image.numel():
+            raise ValueError(
+                "prepare takes one picture with 1 or 3 channels, such as (3, H, W) or an array (H, W, 3); got shape "
+                f"{quoted(tuple(picture.shape))}."
+            )
+        image = image.float() / 255 if image.dtype == torch.uint8 else image.float()
+        if not (image.min() >= 0 and image.max() <= 1):
+            raise ValueError(
+                f"prepare takes bytes or values in [0, 1]; got values from {float(image.min()):.3g} to "
+                f"{float(image.max()):.3g}. Pass the picture as it was before it was normalized."
+            )
+        return self.normalize(self.fit.image(image.expand(3, -1, -1), self.image_size)[None])
 
     def save(self, path: str | Path, *, half: bool = False) -> Path:
         """Write the classifier as one safetensors file with a JSON header; no code, no pickle.

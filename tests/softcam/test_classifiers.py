@@ -7,9 +7,11 @@ from http.client import IncompleteRead
 from pathlib import Path
 from urllib.error import URLError
 
+import numpy as np
 import pytest
 import torch
 import torchvision
+from PIL import Image
 from torch import nn
 
 from captum_softcam._fit import Fit
@@ -320,6 +322,66 @@ class TestTorchvisionWeights:
         classifier = load_classifier(name, weights="IMAGENET1K_V1")
         assert (classifier.image_size, classifier.mean, classifier.std) == (size, mean, std)
         assert classifier.fit == fit
+
+
+class TestPrepare:
+    """Whatever a picture is held in, the model sees the same square."""
+
+    classifier = Classifier("a", nn.Identity(), ("b",), 8, (0.0, 0.5, 1.0), (1.0, 0.5, 0.25), fit=Fit("crop"))
+    bytes_ = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
+
+    def wanted(self, bytes_):
+        image = torch.from_numpy(bytes_.copy()).permute(2, 0, 1) / 255
+        return self.classifier.normalize(self.classifier.fit.image(image, 8)[None])
+
+    @pytest.mark.parametrize(
+        "held",
+        [
+            lambda values: values,
+            lambda values: values / 255,
+            lambda values: values.transpose(2, 0, 1),
+            lambda values: torch.from_numpy(values).permute(2, 0, 1),
+            lambda values: torch.from_numpy(values).permute(2, 0, 1).double() / 255,
+            Image.fromarray,
+            lambda values: np.dstack([values, np.zeros((12, 20), dtype=np.uint8)]),
+            lambda values: Image.fromarray(values).convert("RGBA"),
+            lambda values: values[::-1][::-1],
+        ],
+    )
+    def test_the_same_picture(self, held):
+        got = self.classifier.prepare(held(self.bytes_))
+        assert got.dtype == torch.float32
+        torch.testing.assert_close(got, self.wanted(self.bytes_))
+
+    def test_grey(self):
+        grey = self.bytes_[..., 0]
+        want = self.wanted(np.dstack([grey] * 3))
+        for held in (grey, grey[None], grey[..., None], torch.from_numpy(grey)[None], Image.fromarray(grey)):
+            torch.testing.assert_close(self.classifier.prepare(held), want)
+
+    def test_palette_and_orientation(self):
+        picture = Image.fromarray(self.bytes_[:, :12]).quantize(4)
+        torch.testing.assert_close(self.classifier.prepare(picture), self.wanted(np.asarray(picture.convert("RGB"))))
+        turned = Image.fromarray(self.bytes_)
+        turned.getexif()[0x0112] = 6  # a quarter turn
+        torch.testing.assert_close(self.classifier.prepare(turned), self.wanted(np.rot90(self.bytes_, -1)))
+
+    @pytest.mark.parametrize(
+        ("picture", "told"),
+        [
+            (torch.rand(1, 3, 9, 9), r"1 or 3 channels.*got shape \(1, 3, 9, 9\)"),
+            (torch.rand(2, 9, 9), r"1 or 3 channels.*got shape \(2, 9, 9\)"),
+            (torch.rand(3, 0, 9), r"1 or 3 channels"),
+            (np.zeros((2, 9, 9, 3)), r"1 or 3 channels"),
+            (torch.full((3, 9, 9), 1.5), r"from 1\.5 to 1\.5\. Pass the picture as it was before"),
+            (torch.full((3, 9, 9), torch.nan), r"from nan to nan"),
+            (np.full((9, 9), 4000, dtype=np.int32), r"from 4e\+03"),
+            (Image.fromarray(np.full((9, 9), 4000, dtype=np.uint16)), r"from 4e\+03"),
+        ],
+    )
+    def test_what_is_refused(self, picture, told):
+        with pytest.raises(ValueError, match=told):
+            self.classifier.prepare(picture)
 
 
 class TestNormalize:
