@@ -44,12 +44,12 @@ OUTLINE = "#00e5ff"
 """Cyan for the mask, which differs from both ends for any reader, and from the white contours."""
 PERCENTILE = 99.0
 LEVELS = (0.5, 0.8)
+OPACITY = 0.8  # of the strongest colour; that of 0 is 0
 
 # The ends of PuOr are dark, and would vanish on dark ground; these are of middle lightness, and stand out on any.
 _SIGNED = LinearSegmentedColormap.from_list(
     "for and against", ["#6a3df0", "#8f78ff", "#cfc6ff", "#ffd08a", "#ff9d1e", "#f26a00"]
 )
-_OPACITY = 0.8  # of the strongest colour; that of 0 is 0
 _UNSEEN = 0.3  # contrast of the picture where the network did not see it
 _DPI = 64.0  # a power of two, so that a figure has exactly as many pixels as the picture
 _GRID = 512  # most positions a side at which contours are computed
@@ -318,7 +318,7 @@ def _blended(
     grey = image[0] if len(image) == 1 else np.tensordot(np.array(_GREY, np.float32), image, 1)
     grey = np.where(seen, grey, 0.5 + _UNSEEN * (grey - 0.5))[..., None].astype(np.float32)
     wrong = np.isnan(scaled) & seen
-    opacity = (_OPACITY * np.where(wrong, 1, np.abs(np.nan_to_num(scaled))))[..., None].astype(np.float32)
+    opacity = (OPACITY * np.where(wrong, 1, np.abs(np.nan_to_num(scaled))))[..., None].astype(np.float32)
     colours = look.coloured(scaled)
     colours[wrong] = np.multiply(to_rgb(UNDEFINED), 255).round()
     return np.asarray((255 * grey * (1 - opacity) + colours * opacity).round(), np.uint8)

@@ -163,21 +163,21 @@ def test_a_cell_holds_mean_interval_mark_and_what_stands_behind(tmp_path):
     source = _write(make_comparison(), tmp_path)
     rows = {name: row for row in re.findall("<tr.*?</tr>", source, re.DOTALL) for name in METHODS if f'"{name}"' in row}
     cells = {name: re.findall("<td.*?</td>", row, re.DOTALL) for name, row in rows.items()}
-    best = cells["soft_cam"][0]
+    best = cells["soft_cam"][2]  # behind mean rank and cost
     assert '<td class="best"' in best
     assert '<span class="mean">0.845</span>' in best
     assert re.search(r'class="interval">\[0\.8\d\d, 0\.8\d\d\]<', best)
     assert 'class="mark better"' in best
     assert "Against grad_cam: +0.100 [+0.100, +0.100], better. " in best
     assert "Better in 100 % of 10 pairs. " in best
-    assert 'class="mark worse"' in cells["occlusion"][0]
-    assert "mark" not in cells["soft_cam"][2], "an open cell carries no mark"
+    assert 'class="mark worse"' in cells["occlusion"][2]
+    assert "mark" not in cells["soft_cam"][4], "an open cell carries no mark"
     assert 'class="mark' not in rows["grad_cam"]
-    assert "undefined<span" in cells["random"][1]
-    assert "10 undefined, 3 failed" in cells["random"][1]
+    assert "undefined<span" in cells["random"][3]
+    assert "10 undefined, 3 failed" in cells["random"][3]
     assert 'class="tag">control' in rows["random"]
     assert 'class="tag">baseline' in rows["grad_cam"]
-    assert "225 forwards per image. " in cells["occlusion"][-1]
+    assert "225 forwards per image. " in cells["occlusion"][1]
 
 
 def test_the_heads_show_the_direction_and_sort_the_best_first(tmp_path):

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from reports import HOSTILE, METHODS, hostile_comparison, make_comparison, make_map, several_classes
 
 from captum_softcam.evaluation import Comparison
@@ -47,7 +53,7 @@ _CONTRASTS = """() => {
 }"""
 
 # What each panel shows.
-_INK = """() => [...document.querySelectorAll(".view canvas")].map((canvas) => canvas.toDataURL())"""
+_INK = """() => [...document.querySelectorAll("#gallery > .panels canvas")].map((canvas) => canvas.toDataURL())"""
 
 
 @pytest.fixture(scope="module")
@@ -123,15 +129,15 @@ def test_it_loads_in_silence_fits_and_can_be_read(open_page, report, width, sche
 
 def test_a_click_sorts_the_best_first_and_then_the_other_way(open_page, report):
     page = open_page(report)
-    heading = _heading(page, 1)
+    heading = _heading(page, 3)
     assert heading.get_attribute("aria-sort") == "none"
     heading.locator("button").click()
     assert heading.get_attribute("aria-sort") == "descending"
-    values = list(map(float, _column(page, 1)))
+    values = list(map(float, _column(page, 3)))
     assert values == sorted(values, reverse=True)
     heading.locator("button").click()
     assert heading.get_attribute("aria-sort") == "ascending"
-    assert list(map(float, _column(page, 1))) == sorted(values)
+    assert list(map(float, _column(page, 3))) == sorted(values)
     _heading(page, 0).locator("button").click()
     assert heading.get_attribute("aria-sort") == "none"
     assert _column(page, 0) == sorted(METHODS)
@@ -139,30 +145,30 @@ def test_a_click_sorts_the_best_first_and_then_the_other_way(open_page, report):
 
 def test_the_keyboard_sorts_by_number_with_the_undefined_last(open_page, report):
     page = open_page(report)
-    button = _heading(page, 2).locator("button")
+    button = _heading(page, 4).locator("button")
     button.focus()
     for key, order in (("Enter", "ascending"), ("Space", "descending")):
         page.keyboard.press(key)
-        assert _heading(page, 2).get_attribute("aria-sort") == order
-        *values, last = _column(page, 2)
+        assert _heading(page, 4).get_attribute("aria-sort") == order
+        *values, last = _column(page, 4)
         assert last == "", "random has no deletion"
         assert list(map(float, values)) == sorted(map(float, values), reverse=order == "descending")
-    cost = _heading(page, 5).locator("button")
+    cost = _heading(page, 2).locator("button")
     cost.click()
-    assert _column(page, 5) == ["0.0", "1.0", "15.0", "130.0"], "as text, 130 would stand before 15"
+    assert _column(page, 2) == ["0.0", "1.0", "15.0", "130.0"], "as text, 130 would stand before 15"
 
 
 def test_a_cell_says_more_to_pointer_and_keyboard(open_page, report):
     page = open_page(report)
     tip = page.locator("#tip")
     assert tip.is_hidden()
-    page.locator("#table tbody tr:nth-child(1) td").first.hover()
+    page.locator("#table tbody tr:nth-child(1) td:not(.overall)").first.hover()
     assert "Against grad_cam: +0.100 [+0.100, +0.100], better" in tip.inner_text()
     assert "Better in 100 % of 10 pairs" in tip.inner_text()
     page.mouse.move(2, 2)
     assert tip.is_hidden()
     page.locator("#table tbody [tabindex='0']").focus()
-    for key in ("ArrowDown", "ArrowDown", "ArrowDown", "ArrowRight", "ArrowRight", "ArrowUp", "ArrowDown"):
+    for key in (*["ArrowDown"] * 3, *["ArrowRight"] * 4, "ArrowUp", "ArrowDown"):
         page.keyboard.press(key)
     assert "random, Deletion" in tip.inner_text()
     assert "10 undefined, 3 of them because of an error" in tip.inner_text()
@@ -179,7 +185,7 @@ def test_method_class_and_sample_can_be_switched(open_page, report):
     seen = [page.evaluate(_INK)]
     assert len(seen[0]) == 2
     for change in (
-        lambda: page.select_option("#left", label="occlusion"),
+        lambda: page.select_option("#left", label="Occlusion"),
         lambda: page.select_option("#kind", "runner_up_maps"),
         lambda: page.click("#next"),
         lambda: page.select_option("#right", label="none"),
@@ -231,7 +237,7 @@ def test_opacity_outline_and_grey_can_be_switched(open_page, report):
     assert page.locator(".view canvas").first.evaluate("canvas => getComputedStyle(canvas).opacity") == "0"
     outline = page.locator(".view .mask").first
     assert outline.is_visible()
-    page.uncheck("#outline")
+    page.uncheck("#mask")
     assert outline.is_hidden()
     photograph = page.locator(".view.mapped img").first
     assert photograph.evaluate("image => getComputedStyle(image).filter") == "grayscale(1)"
@@ -266,7 +272,7 @@ def test_pointer_and_arrow_keys_read_the_values_of_both_maps(open_page, report):
 def _check_reading(page: Any, row: int, column: int) -> None:
     words = page.locator("#readout").inner_text().replace("\N{MINUS SIGN}", "-")
     assert words.startswith(f"At {column}, {row}: ")
-    for place, method in enumerate(METHODS[:2]):
+    for place, method in enumerate(("SoftCAM", "Grad-CAM")):
         attribution = make_map(10 + place)
         value = float(words.split(f"{method} ")[1].split()[0])
         step = float(attribution.abs().max()) / 127
@@ -311,13 +317,13 @@ def test_the_legend_hides_curves_and_the_pointer_reads_them(open_page, report):
     assert len(set(dashes)) == 3, "told apart without colour"
     page.locator("#curves .plots svg").hover()
     assert "At 50.0 %" in page.locator("#tip").inner_text()
-    assert "grad_cam 0.245 [" in page.locator("#tip").inner_text()
+    assert "Grad-CAM 0.245 [" in page.locator("#tip").inner_text()
 
 
 def test_the_costs_follow_the_metric(open_page, report):
     page = open_page(report)
     plot = page.locator("#costs svg")
-    assert "Pixel AUC against cost: soft_cam 0.845 at 1; " in plot.get_attribute("aria-label")
+    assert "Pixel AUC against cost: SoftCAM 0.845 at 1; " in plot.get_attribute("aria-label")
     assert plot.locator(".series").count() == 4
     page.select_option("#quality", label="Deletion")
     assert "Deletion against cost" in plot.get_attribute("aria-label")
@@ -362,7 +368,7 @@ def test_it_prints_on_a_page(open_page, report):
 def test_the_tab_key_reaches_everything_and_shows_where_it_is(open_page, report):
     page = open_page(report)
     reached = set()
-    for _ in range(60):
+    for _ in range(80):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.className"))
     assert {
@@ -372,13 +378,18 @@ def test_the_tab_key_reaches_everything_and_shows_where_it_is(open_page, report)
         "kind",
         "filter",
         "opacity",
-        "outline",
+        "mask",
+        "contours",
+        "positive",
+        "size",
+        "printed",
+        "print-case",
         "grey",
         "previous",
         "next",
         "quality",
     } <= reached
-    assert {"view mapped", "download"} <= reached
+    assert {"view mapped grey", "download"} <= reached
     page.locator("#next").focus()
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Tab")
@@ -400,3 +411,160 @@ def test_images_with_several_classes(open_page, tmp_path):
     ]
     assert page.evaluate(_CONTRASTS) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+
+
+def _saved(page: Any, label: str) -> tuple[str, bytes]:
+    """Press a button by the keyboard, and return the name and content of the file."""
+    button = page.get_by_role("button", name=label, exact=True)
+    button.focus()
+    with page.expect_download(timeout=20_000) as download:  # pictures take their time
+        page.keyboard.press("Enter")
+    return download.value.suggested_filename, Path(download.value.path()).read_bytes()
+
+
+def _points(content: bytes) -> list[list[str]]:
+    return list(csv.reader(StringIO(content.decode(), newline="")))
+
+
+def test_curves_and_costs_are_saved_as_drawings_pictures_and_points(open_page, report):
+    page = open_page(report, color_scheme="dark")
+    name, content = _saved(page, "Save the curves of Deletion as SVG")
+    assert name == "deletion-curves.svg"
+    drawing = ElementTree.fromstring(content)
+    texts = [text.text for text in drawing.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"Deletion, ↓ lower is better", "SoftCAM", "fraction of patches replaced"} <= set(texts)
+    assert not re.search(rb"light-dark|var\(", content), "colours of its own"
+    assert b"rgb(179, 71, 0)" in content, "those of the light theme"
+    assert page.evaluate("document.documentElement.dataset.theme") is None
+    name, content = _saved(page, "Save the curves of Deletion as PNG")
+    picture = Image.open(BytesIO(content)).convert("RGB")
+    assert name == "deletion-curves.png"
+    assert picture.getpixel((2, 2)) == (255, 255, 255)
+    assert len(set(picture.resize((80, 60)).get_flattened_data())) > 20
+    name, content = _saved(page, "Save the curves of Deletion as CSV")
+    points = _points(content)
+    assert points[0] == ["metric", "method", "fraction", "mean", "low", "high"]
+    assert points[5][:4] == ["deletion", "grad_cam", "0.5", "0.245"]
+    page.select_option("#quality", label="Deletion")
+    name, content = _saved(page, "Save the costs as CSV")
+    assert name == "deletion-against-cost.csv"
+    assert _points(content)[3][:4] == ["deletion", "occlusion", "130", "0.245"]
+
+
+def test_overlays_are_saved_as_shown(open_page, report):
+    page = open_page(report)
+    name, content = _saved(page, "Save the map of SoftCAM as PNG")
+    assert name == "s1-SoftCAM-hard-exudates.png"
+    shown = np.asarray(Image.open(BytesIO(content)).convert("RGB"), float)
+    assert shown.shape == (683, 1024, 3)
+    assert abs(shown - shown.mean(-1, keepdims=True)).max() > 100, "colours over grey"
+    page.locator("#opacity").focus()
+    page.keyboard.press("Home")
+    for box in ("contours", "mask"):
+        page.uncheck(f"#{box}")
+    grey = np.asarray(Image.open(BytesIO(_saved(page, "Save the map of SoftCAM as PNG")[1])).convert("RGB"), float)
+    assert abs(grey - grey.mean(-1, keepdims=True)).max() < 2
+    page.uncheck("#grey")
+    plain = _saved(page, "Save the map of SoftCAM as PNG")[1]
+    assert plain == _saved(page, "Save the image as PNG")[1]
+
+
+def test_tables_are_saved_as_they_are_read(open_page, tmp_path):
+    page = open_page(_written(hostile_comparison(), tmp_path))
+    name, content = _saved(page, "Save the table Failures as CSV")
+    assert name == "Failures.csv"
+    rows = _points(content)
+    assert rows[0] == ["method", "metric", "error", "samples"]
+    assert rows[1][2] == HOSTILE[0]
+    name, content = _saved(page, "Save the scores of this sample as CSV")
+    assert name == "script-img-src-x-onerror-alert-1-scores.csv"
+    assert sorted(_points(content)[0][1:]) == sorted(HOSTILE[:2])
+
+
+def test_contours_enclose_the_strong_values_and_follow_the_signs(open_page, tmp_path):
+    rows, columns = torch.meshgrid(torch.arange(20.0), torch.arange(30.0), indexing="ij")
+    bumps = [((rows - 10) ** 2 + (columns - at) ** 2).div(-20).exp()[None] for at in (7, 22)]
+    comparison = make_comparison()
+    comparison.examples[1].maps["soft_cam"] = bumps[0] - bumps[1]
+    page = open_page(_written(comparison, tmp_path))
+    first = page.locator("#gallery > .panels figure").nth(1)
+    assert _extent(first, ".contours:not(.against) .edge") == pytest.approx([7.5 - 3.7, 7.5 + 3.7], abs=0.3)
+    assert _extent(first, ".contours.against .edge") == pytest.approx([22.5 - 3.7, 22.5 + 3.7], abs=0.3)
+    page.uncheck("#contours")
+    assert first.locator(".contours").first.is_hidden()
+    page.check("#positive")
+    page.wait_for_function("() => document.querySelectorAll('#gallery > .panels .against').length === 0")
+    assert page.locator(".scale .against").is_hidden()
+    value = first.locator("canvas").evaluate("canvas => canvas.getContext('2d').getImageData(22, 10, 1, 1).data[3]")
+    assert value == 0, "values against the class are not drawn"
+
+
+def test_noise_has_no_contours(open_page, tmp_path):
+    example = make_comparison().examples[0]
+    sample = replace(example.sample, image=torch.rand(3, 64, 64))
+    maps = dict.fromkeys(METHODS, make_map(0, 64, 64))
+    page = open_page(
+        _written(make_comparison(examples=[replace(example, sample=sample, maps=maps, runner_up_maps={})]), tmp_path)
+    )
+    assert page.locator(".view canvas").first.is_visible()
+    assert page.locator(".contours").count() == 0
+
+
+def _extent(figure: Any, lines: str) -> list[float]:
+    """Return the leftmost and the rightmost place of lines."""
+    found = [float(x) for x in re.findall(r"[ML]([\d.]+) ", figure.locator(lines).get_attribute("d"))]
+    return [min(found), max(found)]
+
+
+def test_pictures_can_be_enlarged_to_the_whole_width(open_page, report):
+    page = open_page(report, 1600)
+    for size, least in (("two", 740), ("one", 1500), ("", 350)):
+        page.select_option("#size", size)
+        width = page.locator("#gallery > .panels .view").first.bounding_box()["width"]
+        assert least <= width < 1.2 * least
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1600
+
+
+def test_the_samples_that_are_printed_can_be_chosen(open_page, report):
+    page = open_page(report)
+    names = page.locator("#prints h3")
+    page.wait_for_selector(".prints-ready")
+    assert [text.split()[0] for text in names.all_text_contents()] == ["s0", "s1"]
+    assert page.locator("#prints article").first.is_hidden()
+    page.emulate_media(media="print")
+    assert page.locator("#prints article").nth(1).locator("canvas").first.is_visible()
+    assert page.locator("#gallery > .panels").is_hidden()
+    page.emulate_media(media="screen")
+    page.select_option("#printed", "wrong")
+    page.wait_for_function("() => document.querySelectorAll('#prints article').length === 1")
+    assert names.first.text_content().startswith("s1")
+    page.select_option("#printed", "shown")
+    page.click("#next")
+    page.wait_for_function("() => document.querySelector('#prints h3').textContent.startsWith('s0')")
+
+
+def test_a_case_is_printed_on_one_page(open_page, report):
+    page = open_page(report)
+    page.evaluate("window.print = () => (document.title = 'printed')")
+    page.click("#print-case")
+    page.wait_for_function("() => document.title === 'printed'")
+    page.emulate_media(media="print")
+    words = page.locator("main").inner_text()
+    for part in (
+        "s1",
+        "tiny (layer layer4)",
+        "hard exudates, 30.0 %",
+        "Runner-up: haemorrhages, 50.0 %",
+        "wrong: the model predicts haemorrhages, the label is hard exudates.",
+        "By SoftCAM, ",
+        "The blue outline is the mask.",
+        "Research software, not a medical device.",
+    ):
+        assert part in words
+    assert "Mean score" not in words, "nothing but the case"
+    assert page.locator("#case canvas").count() == 2
+    pages = page.pdf(format="A4")
+    assert len(re.findall(rb"/Type\s*/Page\b", pages)) == 1
+    page.emulate_media(media="screen")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("#summary").is_visible()

@@ -11,10 +11,10 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -22,8 +22,11 @@ from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
 
 from captum_softcam.data.samples import UNKNOWN
 from captum_softcam.evaluation import Comparison, Example, View
+from captum_softcam.evaluation.controls import method_title
 from captum_softcam.evaluation.statistics import mean_intervals
-from captum_softcam.report.overlays import COLOURS
+from captum_softcam.evaluation.controls import method_title
+from captum_softcam.evaluation.statistics import mean_intervals
+from captum_softcam.report.overlays import LEVELS, OPACITY, PERCENTILE, UNDEFINED, Look
 from captum_softcam.report.pictures import as_drawn
 
 __all__ = ["gallery_data", "page_data"]
@@ -44,7 +47,13 @@ def page_data(comparison: Comparison, view: View, classes: Sequence[str]) -> dic
     """Return all data that the script reads."""
     return {
         "methods": [
-            {"name": name, "control": name in view.controls, "baseline": name == view.baseline} for name in view.methods
+            {
+                "name": name,
+                "title": method_title(name),
+                "control": name in view.controls,
+                "baseline": name == view.baseline,
+            }
+            for name in view.methods
         ],
         "metrics": [
             {
@@ -130,7 +139,8 @@ def gallery_data(comparison: Comparison, view: View, budget: int = BUDGET) -> di
     fitting = max(1, int((sizes <= spare).sum()))
     samples = [entry | both for entry, both in zip(entries[:fitting], stored, strict=False)]
     counts = {"left_out": len(entries) - fitting, "signals": len(comparison.examples) - len(examples)}
-    return {"samples": samples, **counts, "colours": _colours()}
+    look = {"colours": _colours(), "opacity": OPACITY, "levels": LEVELS, "percentile": PERCENTILE}
+    return {"samples": samples, **counts, **look}
 
 
 def _entry(comparison: Comparison, view: View, example: Example, note: str) -> dict[str, Any]:
@@ -226,8 +236,9 @@ def _packed(values: NDArray[Any]) -> str:
     return base64.b64encode(zlib.compress(values.tobytes())).decode()
 
 
-def _colours() -> list[list[int]]:
-    """Return 255 colours, from against the class to for the class."""
-    # The ends of the scale are dark and would vanish on dark images.
-    steps = np.interp(np.linspace(-1, 1, 255), [-1, 0, 1], [0.12, 0.5, 0.82])
-    return [[round(255 * part) for part in colour[:3]] for colour in matplotlib.colormaps[COLOURS](steps).tolist()]
+def _colours() -> dict[str, Any]:
+    """Return 255 colours from against the class to for the class, as many for positive values alone, and that of NaN."""
+    steps = np.linspace(-1, 1, 255)
+    scales = {"signed": Look().coloured(steps), "positive": Look(positive=True).coloured(steps.clip(0))}
+    undefined = [round(255 * part) for part in to_rgb(UNDEFINED)]
+    return {name: scale.tolist() for name, scale in scales.items()} | {"undefined": undefined}

@@ -32,7 +32,7 @@ _SECTIONS = {
     "failures": "Failures",
     "settings": "Settings",
 }
-_SCRIPTS = ("page.js", "table.js", "plots.js", "gallery.js")
+_SCRIPTS = ("page.js", "save.js", "table.js", "plots.js", "maps.js", "cases.js", "gallery.js", "prints.js")
 
 
 def write_report(

@@ -18,6 +18,7 @@ const methods = data.methods.map((method, place) => ({
   shown: true,
 }));
 const methodOf = (name) => methods.find((method) => method.name === name);
+const titleOf = (line) => methodOf(line.method).title;
 
 // Choose round values that cover a range, about as many as asked for.
 function ticks(low, high, amount = 6) {
@@ -78,6 +79,7 @@ function writeName(svg, name, colour, places, taken, room) {
   taken.push({ ...best.box, weight: 5 });
   text.setAttribute("x", best.box.left);
   text.setAttribute("y", best.box.top + 10);
+  return text;
 }
 
 function sample(method) {
@@ -107,7 +109,14 @@ if (byId("curves")) {
     const host = make("div");
     const direction = metric.higher ? "↑ higher is better" : "↓ lower is better";
     const caption = make("figcaption", {}, `${metric.title} `, make("small", {}, direction));
-    section.querySelector(".plots").append(make("figure", {}, caption, host));
+    const drawing = () => [host.firstElementChild, `${metric.title}, ${direction}`];
+    const ways = {
+      SVG: () => saveSvg(...drawing()),
+      PNG: () => rasterize(...drawing()),
+      CSV: () => csv(curvePoints(curve)),
+    };
+    const saving = saveButtons(`the curves of ${metric.title}`, fileName(metric.name, "curves"), ways);
+    section.querySelector(".plots").append(make("figure", {}, caption, host, saving));
     return drawn(host, (width) => drawCurves(curve, metric, width, host));
   });
   const choose = (name) => {
@@ -115,8 +124,7 @@ if (byId("curves")) {
       plot.classList.toggle("dimmed", name != null);
       for (const series of plot.querySelectorAll(".series"))
         series.classList.toggle("chosen", series.dataset.method === name);
-      for (const text of plot.querySelectorAll(".name"))
-        text.classList.toggle("chosen", text.textContent.split(", ").includes(name));
+      for (const text of plot.querySelectorAll(".name")) text.classList.toggle("chosen", text.methods.includes(name));
     }
   };
   const drawnMethods = new Set(data.curves.flatMap((curve) => curve.lines.map((line) => line.method)));
@@ -128,9 +136,16 @@ if (byId("curves")) {
     };
     const [on, off] = [() => choose(method.shown ? method.name : null), () => choose(null)];
     const listeners = { click: toggle, pointerenter: on, pointerleave: off, focus: on, blur: off };
-    const button = make("button", { type: "button", "aria-pressed": "true", ...listeners }, sample(method), method.name);
+    const button = make("button", { type: "button", "aria-pressed": "true", ...listeners }, sample(method), method.title);
     section.querySelector(".legend").append(button);
   }
+}
+
+function curvePoints({ metric, fractions, lines }) {
+  const rows = lines.flatMap(({ method, mean, low, high }) =>
+    fractions.map((fraction, place) => [metric, method, fraction, mean[place], low[place], high[place]]),
+  );
+  return [["metric", "method", "fraction", "mean", "low", "high"], ...rows];
 }
 
 function drawCurves(curve, metric, width, host) {
@@ -147,7 +162,7 @@ function drawCurves(curve, metric, width, host) {
     xTicks: ticks(0, Math.max(...curve.fractions), 5),
     xText: (value) => `${Math.round(100 * value)} %`,
     xLabel: `fraction of patches ${metric.higher ? "restored" : "replaced"}`,
-    label: `${metric.title}: mean curves of ${lines.map((line) => line.method).join(", ")}; the table has their areas.`,
+    label: `${metric.title}: mean curves of ${lines.map(titleOf).join(", ")}; the table has their areas.`,
   });
   const path = (values) => values.map((value, place) => `${px(curve.fractions[place])} ${py(value)}`).join("L");
   const faint = Math.min(0.15, 0.5 / lines.length); // because bands overlap
@@ -197,7 +212,8 @@ function nameCurves(svg, curve, lines, px, py, room) {
       ]);
     });
     const colour = group.length === 1 ? methodOf(group[0].method).colour : "var(--ink)";
-    writeName(svg, group.map((line) => line.method).join(", "), colour, places, taken, room);
+    const text = writeName(svg, group.map(titleOf).join(", "), colour, places, taken, room);
+    text.methods = group.map((line) => line.method);
   }
 }
 
@@ -224,7 +240,7 @@ function followPointer(svg, curve, lines, px, room) {
     for (const name of ["x1", "x2"]) rule.setAttribute(name, px(curve.fractions[place]));
     rule.setAttribute("visibility", "visible");
     const value = (line) =>
-      `${line.method} ${format(line.mean[place], 3)} [${format(line.low[place], 3)}, ${format(line.high[place], 3)}]`;
+      `${titleOf(line)} ${format(line.mean[place], 3)} [${format(line.low[place], 3)}, ${format(line.high[place], 3)}]`;
     const sorted = [...lines].sort((a, b) => b.mean[place] - a.mean[place]);
     showTip([`At ${percent(curve.fractions[place])}`, ...sorted.map(value)], rule);
   });
@@ -238,15 +254,27 @@ if (byId("costs")) {
   const select = byId("quality");
   select.append(...data.metrics.map((metric) => make("option", { value: metric.name }, metric.title)));
   const host = make("div");
-  document.querySelector("#costs .plots").append(make("figure", {}, host));
-  const redraw = drawn(host, (width) =>
-    drawCosts(
-      data.metrics.find(({ name }) => name === select.value),
-      width,
-      host,
-    ),
-  );
+  const metricNow = () => data.metrics.find(({ name }) => name === select.value);
+  const drawing = () => [host.firstElementChild, `${metricNow().title} against cost`];
+  const ways = {
+    SVG: () => saveSvg(...drawing()),
+    PNG: () => rasterize(...drawing()),
+    CSV: () => csv(costPoints(metricNow())),
+  };
+  const saving = saveButtons("the costs", () => fileName(select.value, "against-cost"), ways);
+  document.querySelector("#costs .plots").append(make("figure", {}, host, saving));
+  const redraw = drawn(host, (width) => drawCosts(metricNow(), width, host));
   select.addEventListener("change", redraw);
+}
+
+function costPoints(metric) {
+  const rows = methods.map(({ name }, place) => [
+    metric.name,
+    name,
+    data.costs.relative[place],
+    ...(data.costs.quality[metric.name][place] ?? ["", "", ""]),
+  ]);
+  return [["metric", "method", "cost", "mean", "low", "high"], ...rows];
 }
 
 function drawCosts(metric, width, host) {
@@ -272,7 +300,7 @@ function drawCosts(metric, width, host) {
     xText: (power) => (power < 0 ? `≤ ${least}` : format(10 ** power)),
     xLabel: "cost in plain forward passes",
     label: `${metric.title} against cost: ${points
-      .map(({ method, cost, quality }) => `${method.name} ${format(quality[0], metric.decimals)} at ${format(cost)}`)
+      .map(({ method, cost, quality }) => `${method.title} ${format(quality[0], metric.decimals)} at ${format(cost)}`)
       .join("; ")}.`,
   });
   svg.append(
@@ -313,7 +341,7 @@ function drawCosts(metric, width, host) {
       { x: left + 11, y: middle + shift, penalty: Math.abs(shift) },
       { x: left - 11, before: true, y: middle + shift, penalty: 5 + Math.abs(shift) },
     ]);
-    writeName(svg, method.name, method.colour, places, taken, room);
+    writeName(svg, method.title, method.colour, places, taken, room);
   }
   return svg;
 }

@@ -12,6 +12,7 @@ from typing import Any
 
 from captum_softcam._names import listed
 from captum_softcam.evaluation import Comparison, View
+from captum_softcam.evaluation.text import to_csv
 from captum_softcam.evaluation.view import Cell, digits
 
 __all__ = ["VERDICTS", "amount", "failures", "number", "performance", "scores", "settings", "summary"]
@@ -28,7 +29,7 @@ _COSTS = (
     ("seconds", 1e3, "ms per image"),
     ("peak_bytes", 1e-6, "MB of memory"),
 )
-_LARGEST_TABLE = 1_000_000  # bytes of CSV that are embedded in the file
+_LARGEST_TABLE = 1_333_333  # characters of CSV in base64 that are embedded in the file
 _KNOWN = {
     "created": "created",
     "model": "model",
@@ -198,8 +199,9 @@ def _strips(view: View) -> list[tuple[str, list[tuple[int, str]], str]]:
 
 
 def scores(view: View) -> dict[str, Any]:
-    """Return the values of the table: groups of columns, and rows of cells with bars and details."""
-    return {"groups": _groups(view), "rows": [_row(view, method) for method in view.methods]}
+    """Return the values of the table: groups of columns, rows of cells with bars and details, and all as CSV in base64."""
+    rows = [_row(view, method) for method in view.methods]
+    return {"groups": _groups(view), "rows": rows, "csv": _base64(to_csv(view))}
 
 
 def _row(view: View, method: str) -> dict[str, Any]:
@@ -317,17 +319,21 @@ def settings(comparison: Comparison, view: View) -> dict[str, Any]:
     if not view.shared:
         known.pop("images", None)  # as many as samples
     few = len(comparison.scores) < _LARGEST_TABLE  # a row has more than one byte, so do not format what is too large
-    # File names that are not UTF-8 have lone surrogates, which UTF-8 cannot encode.
-    table = comparison.scores.to_csv(index=False).encode("utf-8", "backslashreplace") if few else b""
+    table = _base64(comparison.scores.to_csv(index=False)) if few else ""
     return {
         "known": {title: _words(title, value) for title, value in known.items()},
         "tables": [_methods(manifest.get("methods", {})), _metrics(view, manifest.get("metrics", {}))],
         "versions": manifest.get("versions", {}),
         "call": _command(manifest["command"]) if "command" in manifest else _call(manifest, view),
-        "table": base64.b64encode(table).decode() if len(table) <= _LARGEST_TABLE else "",
+        "table": table if len(table) <= _LARGEST_TABLE else "",
         "rows": len(comparison.scores),
         "manifest": json.dumps(manifest, indent=2, default=str),
     }
+
+
+def _base64(text: str) -> str:
+    # File names that are not UTF-8 have lone surrogates, which UTF-8 cannot encode.
+    return base64.b64encode(text.encode("utf-8", "backslashreplace")).decode()
 
 
 def _words(title: str, value: Any) -> str:

@@ -57,3 +57,11 @@
   for (const cell of body.querySelectorAll("th, td")) cell.setAttribute("tabindex", "-1");
   visit(body.rows[0].cells[0], false);
 }
+
+// Show where a table goes on beside what is seen: its edge fades, and a note says so.
+for (const scroll of document.querySelectorAll(".scroll")) {
+  scroll.after(make("p", { class: "note hint" }, "Scroll sideways for more →"));
+  const look = () => scroll.classList.toggle("more", scroll.scrollLeft + scroll.clientWidth < scroll.scrollWidth - 4);
+  scroll.addEventListener("scroll", look, { passive: true });
+  new ResizeObserver(look).observe(scroll);
+}
