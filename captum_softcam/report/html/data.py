@@ -24,8 +24,6 @@ from captum_softcam.data.samples import UNKNOWN
 from captum_softcam.evaluation import Comparison, Example, View
 from captum_softcam.evaluation.controls import method_title
 from captum_softcam.evaluation.statistics import mean_intervals
-from captum_softcam.evaluation.controls import method_title
-from captum_softcam.evaluation.statistics import mean_intervals
 from captum_softcam.report.overlays import LEVELS, OPACITY, PERCENTILE, UNDEFINED, Look
 from captum_softcam.report.pictures import as_drawn
 
