@@ -16,9 +16,18 @@ from captum_softcam._names import NAME, shown
 from captum_softcam.evaluation import Example
 from captum_softcam.evaluation.controls import CONTROLS
 from captum_softcam.metrics.functional import pointing_game, relevance_mass_accuracy
-from captum_softcam.report.pictures import fitting_map, fitting_mask
+from captum_softcam.report.pictures import Drawn, fitting_map, fitting_mask
 
-__all__ = ["agreement", "are_probable", "class_name", "sentences", "several_classes", "strongest_place", "value_text"]
+__all__ = [
+    "agreement",
+    "are_probable",
+    "class_name",
+    "findings",
+    "sentences",
+    "several_classes",
+    "strongest_place",
+    "value_text",
+]
 
 _STRONGEST = 0.05  # fraction of the positions that count as the strongest
 _SPOTS, _MOST_OF = 3, 0.8  # spots that are named one by one, if they hold most of the strongest values
@@ -53,6 +62,20 @@ def value_text(value: float, probable: bool) -> str:
     if 0 < value < 0.0005:
         return "< 0.001"
     return "> 0.999" if 0.9995 <= value < 1 else f"{value:.3f}"
+
+
+def findings(example: Example, found: Drawn, method: str, classes: Sequence[str] | None = None) -> list[str]:
+    """Return :func:`sentences`, and between them the :func:`agreement` with the mask if there is one.
+
+    Args:
+        example (Example): the sample with the scores of all classes.
+        found (Drawn): the same as it is drawn.
+        method (str): name of the method, which has a map.
+        classes (sequence of str): names of the classes. Default: their numbers
+    """
+    kind = f"slice {found.slices[0] + 1}" if found.slices else _KINDS[found.example.sample.image.dim() - 1]
+    answer, limits = sentences(example, method, found.example.maps[method], kind, classes)
+    return [answer, *filter(None, [agreement(example, method)]), limits]
 
 
 def sentences(

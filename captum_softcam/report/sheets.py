@@ -25,10 +25,9 @@ from captum_softcam.data.samples import UNKNOWN
 from captum_softcam.evaluation import Comparison, Example
 from captum_softcam.evaluation.controls import CONTROLS, method_title
 from captum_softcam.report.findings import (
-    agreement,
     are_probable,
     class_name,
-    sentences,
+    findings,
     several_classes,
     value_text,
 )
@@ -278,10 +277,7 @@ class _Sheet:
         end = page.height - MARGIN
         page.write(_DISCLAIMER, MARGIN, end - LINE * 9, 9, bold=True)
         if self.method in self.example.maps:
-            kind = _kind(found)
-            words = sentences(self.example, self.method, found.example.maps[self.method], kind, self.classes)
-            if more := agreement(self.example, self.method):
-                words.insert(1, more)
+            words = findings(self.example, found, self.method, self.classes)
         else:
             words = [f"There is no map, because {method_title(self.method)} failed on this picture."]
         lines = page.wrapped(" ".join(words), page.inner, _TEXT)

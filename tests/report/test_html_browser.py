@@ -543,6 +543,18 @@ def test_the_samples_that_are_printed_can_be_chosen(open_page, report):
     page.wait_for_function("() => document.querySelector('#prints h3').textContent.startsWith('s0')")
 
 
+def test_hollow_marks_show_the_verdicts_without_the_adjustment(open_page, tmp_path):
+    comparison = make_comparison()
+    few = replace(comparison, scores=comparison.scores.query("sample <= 's6'"))  # too few for the adjustment
+    page = open_page(_written(few, tmp_path))
+    strip = page.locator(".strips li").first.locator(".strip")
+    assert [sign.strip() for sign in strip.inner_text().split()] == ["○", "○", "○"]
+    assert page.locator("#table .value .mark:visible").count() == 0
+    page.check("#unadjusted")
+    assert strip.inner_text().split() == ["△", "△", "○"]
+    assert page.locator("#table tbody tr").first.locator(".mark:visible").all_inner_texts() == ["△", "△"]
+
+
 def test_a_case_is_printed_on_one_page(open_page, report):
     page = open_page(report)
     page.evaluate("window.print = () => (document.title = 'printed')")
@@ -552,12 +564,13 @@ def test_a_case_is_printed_on_one_page(open_page, report):
     words = page.locator("main").inner_text()
     for part in (
         "s1",
-        "tiny (layer layer4)",
-        "hard exudates, 30.0 %",
-        "Runner-up: haemorrhages, 50.0 %",
+        "Model: tiny",
+        "SoftCAM for hard exudates (30.0 %)",
+        "Runner-up: haemorrhages (50.0 %)",
         "wrong: the model predicts haemorrhages, the label is hard exudates.",
-        "By SoftCAM, ",
-        "The blue outline is the mask.",
+        "blue line: the marked region",
+        "and gives “hard exudates” a probability of 0.300",
+        "Of the map's positive values, ",
         "Research software, not a medical device.",
     ):
         assert part in words

@@ -24,8 +24,9 @@ from captum_softcam.data.samples import UNKNOWN
 from captum_softcam.evaluation import Comparison, Example, View
 from captum_softcam.evaluation.controls import method_title
 from captum_softcam.evaluation.statistics import mean_intervals
+from captum_softcam.report.findings import findings
 from captum_softcam.report.overlays import LEVELS, OPACITY, PERCENTILE, UNDEFINED, Look
-from captum_softcam.report.pictures import as_drawn
+from captum_softcam.report.pictures import Drawn, drawn
 
 __all__ = ["gallery_data", "page_data"]
 
@@ -63,8 +64,9 @@ def page_data(comparison: Comparison, view: View, classes: Sequence[str]) -> dic
             for name in view.grouped
         ],
         "classes": classes,
+        "model": comparison.manifest.get("model"),
         "curves": _curves(comparison, view),
-        "gallery": gallery_data(comparison, view),
+        "gallery": gallery_data(comparison, view, classes),
         "costs": _costs(view),
     }
 
@@ -72,19 +74,19 @@ def page_data(comparison: Comparison, view: View, classes: Sequence[str]) -> dic
 def _curves(comparison: Comparison, view: View) -> list[dict[str, Any]]:
     """Return, for each metric that draws a curve, the fractions and each method's mean with its pointwise 95 % band."""
     curves = comparison.curves
-    drawn = [metric for metric in view.grouped if metric in set(curves["metric"])]
+    measured = [metric for metric in view.grouped if metric in set(curves["metric"])]
     images = dict(zip(comparison.samples, comparison.images, strict=True))
-    return [_figure(view, metric, curves[curves["metric"] == metric], images) for metric in drawn]
+    return [_figure(view, metric, curves[curves["metric"] == metric], images) for metric in measured]
 
 
 def _figure(view: View, metric: str, curves: pd.DataFrame, images: Mapping[str, str]) -> dict[str, Any]:
     points = curves.set_index(["method", "sample"]).drop(columns="metric").dropna(axis=1, how="all").dropna()  # whole curves
     points = points[sorted(points.columns, key=lambda name: float(str(name)))]
-    drawn = [name for name in view.methods if name in points.index.get_level_values("method")]
+    methods = [name for name in view.methods if name in points.index.get_level_values("method")]
     samples = points.index.get_level_values("sample").unique()
-    tables = [points.loc[name].reindex(samples).to_numpy(np.float64) for name in drawn]
+    tables = [points.loc[name].reindex(samples).to_numpy(np.float64) for name in methods]
     fractions = [float(str(name)) for name in points.columns]
-    lines = _lines(drawn, np.stack(tables, 1), [images.get(name, name) for name in samples]) if tables else []
+    lines = _lines(methods, np.stack(tables, 1), [images.get(name, name) for name in samples]) if tables else []
     return {"metric": metric, "fractions": fractions, "lines": lines}
 
 
@@ -110,7 +112,9 @@ def _costs(view: View) -> dict[str, Any]:
     }
 
 
-def gallery_data(comparison: Comparison, view: View, budget: int = BUDGET) -> dict[str, Any] | None:
+def gallery_data(
+    comparison: Comparison, view: View, classes: Sequence[str] = (), budget: int = BUDGET
+) -> dict[str, Any] | None:
     """Return the data of the gallery; None if there are no images to show.
 
     Maps are stored at most 112 positions a side, fewer where the gallery would exceed the budget. If even the coarsest maps
@@ -119,15 +123,18 @@ def gallery_data(comparison: Comparison, view: View, budget: int = BUDGET) -> di
     Args:
         comparison (Comparison): the comparison whose examples are shown.
         view (View): its methods and metrics, in order.
+        classes (sequence of str): names of the classes. Default: their numbers
         budget (int): approximate maximum of characters. Default: 7.5 million
     """
     examples = [example for example in comparison.examples if example.sample.image.ndim > 2]
     if not examples:
         return None
     entries, maps = [], []
-    for example, note in map(as_drawn, examples):  # one by one, because maps of the images' size take much memory
-        entries.append(_entry(comparison, view, example, note))
-        maps.append(_maps(view.methods, example))
+    for example in examples:
+        found = drawn(example)  # one by one, because maps of the images' size take much memory
+        words = [findings(example, found, name, classes) if name in example.maps else [] for name in view.methods]
+        entries.append(_entry(comparison, view, found) | {"findings": [" ".join(each) for each in words]})
+        maps.append(_maps(view.methods, found.example))
     spare = budget - sum(len(entry["image"]) + len(entry["mask"] or "") for entry in entries)
     for place in range(len(SIDES)):
         stored = [{kind: [each and _stored(each[place]) for each in both[kind]] for kind in both} for both in maps]
@@ -141,17 +148,17 @@ def gallery_data(comparison: Comparison, view: View, budget: int = BUDGET) -> di
     return {"samples": samples, **counts, **look}
 
 
-def _entry(comparison: Comparison, view: View, example: Example, note: str) -> dict[str, Any]:
-    """Return the data of a sample, except for its maps."""
-    sample = example.sample
+def _entry(comparison: Comparison, view: View, found: Drawn) -> dict[str, Any]:
+    """Return the data of a sample, except for its maps and what they say."""
+    example, sample = found.example, found.example.sample
     height, width = sample.image.shape[1:]
     own = comparison.scores[comparison.scores["sample"] == sample.identifier]
-    found = dict(zip(zip(own["method"], own["metric"], strict=True), own["score"], strict=True))
+    scores = dict(zip(zip(own["method"], own["metric"], strict=True), own["score"], strict=True))
     return {
         "name": sample.identifier,
         "height": height,
         "width": width,
-        "note": note,
+        "note": ", ".join(filter(None, [found.title, *found.notes])),
         "image": _jpeg(sample.image),
         "mask": None if sample.mask is None else _bits(sample.mask),
         "mask_size": None if sample.mask is None else _fitting(sample.mask.shape[1:], _MASK_SIDE),
@@ -163,7 +170,7 @@ def _entry(comparison: Comparison, view: View, example: Example, note: str) -> d
         "prediction": int(own["prediction"].iloc[0]) if len(own) and view.predicts else None,
         "probabilities": None if example.probabilities is None else _short(example.probabilities.tolist()),
         "probable": example.scores in ("softmax", "sigmoid"),  # else they are values of any size
-        "scores": [[found.get((method, metric)) for metric in view.grouped] for method in view.methods],
+        "scores": [[scores.get((method, metric)) for metric in view.grouped] for method in view.methods],
     }
 
 

@@ -133,7 +133,8 @@ async function picture(sample, map, look) {
     { class: map ? "view mapped" : "view" },
     make("img", { src: sample.image, alt: map ? "" : `Image ${sample.name}` }),
   );
-  view.style.aspectRatio = `${sample.width} / ${sample.height}`;
+  view.style.aspectRatio = sample.width / sample.height;
+  view.style.setProperty("--ratio", sample.width / sample.height);
   if (map) {
     await unpack(map);
     const canvas = make("canvas");

@@ -79,7 +79,7 @@ def make_page(comparison: Comparison, classes: Sequence[str] | None = None, *, a
     data = page_data(comparison, view, names)
     values = {
         "summary": summary(comparison, view),
-        "scores": scores(view),
+        "scores": scores(comparison, view),
         "performance": performance(view, names),
         "failures": failures(comparison, view),
         "settings": settings(comparison, view),

@@ -29,40 +29,42 @@ if (byId("gallery")) {
     root.classList.add("prints-ready");
   }
 
-  // A case on one page: image and map, prediction, runner-up with its own map, and two sentences.
+  // A case on one page: image and map, prediction, runner-up with its own map, and what the map says.
   async function sheet(sample) {
     const method = left.value;
-    const shownMap = stored(sample, method, "maps");
-    const second = sample.runner_up_maps.length > 0 && stored(sample, method, "runner_up_maps");
+    const scored = (index) => `${className(index)}${sample.probabilities ? ` (${score(sample, index)})` : ""}`;
     const titled = async (title, ...place) => {
       const figure = await panel(sample, ...place);
       figure.prepend(make("h3", {}, title));
       return figure;
     };
-    const classTitle = (index) => `${className(index)}${sample.probabilities ? `, ${score(sample, index)}` : ""}`;
-    const figures = [titled("Image"), titled(classTitle(sample.target), method, "maps")];
-    if (second) figures.push(titled(`Runner-up: ${classTitle(sample.runner_up)}`, method, "runner_up_maps"));
-    const model = document.querySelector(".title p").textContent;
+    const figures = [
+      titled(sample.note ? `Picture, ${sample.note}` : "Picture"),
+      titled(`${methods[method].title} for ${scored(sample.target)}`, method, "maps"),
+    ];
+    const second = sample.runner_up_maps.length > 0;
+    if (second) figures.push(titled(`Runner-up: ${scored(sample.runner_up)}`, method, "runner_up_maps"));
+    const answer = make("div", {}, make("h3", {}, "Prediction"), judged(sample), ...prediction(sample));
+    const parts = await Promise.all(figures);
+    parts.splice(2, 0, answer);
     return [
       make("h2", {}, sample.name),
-      make("p", { class: "note" }, model),
-      make("div", { class: "panels" }, ...(await Promise.all(figures))),
-      make("h3", {}, "Prediction"),
-      judged(sample),
-      ...prediction(sample),
-      make("p", {}, explained(sample, shownMap)),
-      make("p", { class: "note" }, "Research software, not a medical device."),
+      make("p", { class: "note" }, data.model && `Model: ${data.model}`),
+      make("div", { class: "panels" }, ...parts),
+      make("p", { class: "note" }, legend(sample)),
+      make("p", {}, sample.findings[method] || `There is no map by ${methods[method].title}.`),
+      make("p", {}, make("b", {}, "Research software, not a medical device.")),
     ];
   }
 
-  function explained(sample, map) {
-    const title = methods[left.value].title;
-    if (!map) return `There is no map by ${title}.`;
-    const { positive, mask } = look();
-    const against = positive ? "values against it are not drawn" : "purple counts against it";
-    const lines = data.gallery.levels.map((level) => `${100 * level} %`).join(" and ");
-    const border = mask && sample.mask ? " The blue outline is the mask." : "";
-    return `By ${title}, the bright colour supports the class and ${against}; lines enclose what reaches ${lines} of the scale.${border}`;
+  // Explain colours and lines, as far as they are drawn.
+  function legend(sample) {
+    const { positive, contours, mask } = look();
+    const words = [positive ? "Bright colours are for the class" : "Orange is for the class, purple against it"];
+    const levels = data.gallery.levels.map((level) => `${100 * level} %`).join(" and ");
+    if (contours) words.push(`white lines: ${levels} of the scale${positive ? "" : ", dashed against the class"}`);
+    if (mask && sample.mask) words.push("blue line: the marked region");
+    return `${words.join("; ")}. Each map has a scale of its own.`;
   }
 
   async function printCase() {

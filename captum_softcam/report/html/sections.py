@@ -12,17 +12,17 @@ from typing import Any
 
 from captum_softcam._names import listed
 from captum_softcam.evaluation import Comparison, View
+from captum_softcam.evaluation.statistics import LEVEL
 from captum_softcam.evaluation.text import to_csv
 from captum_softcam.evaluation.view import Cell, digits
 
 __all__ = ["VERDICTS", "amount", "failures", "number", "performance", "scores", "settings", "summary"]
 
-VERDICTS = {1: ("▲", "better"), 0: ("○", "inconclusive"), -1: ("▼", "worse")}
-"""Symbol and word of each verdict; the symbols differ in shape, not only in colour."""
+VERDICTS = {1: ("▲", "better", "△"), 0: ("○", "inconclusive", "○"), -1: ("▼", "worse", "▽")}
+"""Symbol, word and symbol without the adjustment of each verdict; symbols differ in shape, not only in colour."""
 
 _DASH, _MINUS, _SPACE = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{NARROW NO-BREAK SPACE}"
 _FEW = 3  # metrics that fit in a sentence
-_FALSE_ALARMS = 0.05  # fraction of 95 % intervals that exclude 0 although there is no difference
 _COSTS = (
     ("forwards", 1.0, "forwards per image"),
     ("backwards", 1.0, "backwards per image"),
@@ -79,23 +79,26 @@ def summary(comparison: Comparison, view: View) -> dict[str, Any]:
     """Return the values of the summary: key numbers, facts for the sentences, and the verdicts of every method."""
     cells = view.cells.values()
     verdicts = [verdict for name in view.others for verdict in _verdicts(view, name)]
+    raw = comparison.view(view.baseline, adjust="none")
+    unadjusted = [verdict for name in view.others for verdict in _verdicts(raw, name)]
     return {
         "numbers": _key_numbers(view),
         "lead": _lead(view) if view.others else None,
         "first": _first(view),
         "pairs": len(verdicts),
         "inconclusive": verdicts.count(0),
-        "by_chance": round(_FALSE_ALARMS * len(verdicts)) if view.adjust == "none" else 0,
+        "unadjusted": verdicts.count(0) - unadjusted.count(0),
+        "by_chance": round(LEVEL * len(verdicts)),
         **_against_controls(comparison, view),
         "undefined": sum(cell.undefined for cell in cells),
         "failed": sum(cell.failed for cell in cells),
-        "strips": _strips(view) if view.others or view.controls else [],
+        "strips": _strips(view, raw) if view.others or view.controls else [],
     }
 
 
 def _key_numbers(view: View) -> list[tuple[object, str, str]]:
-    samples, methods, metrics = len(view.samples), len(view.methods), len(view.metrics)
-    controls = f"including {amount(len(view.controls), 'control')}" if view.controls else "no controls"
+    samples, methods, metrics = len(view.samples), len(view.attributions), len(view.metrics)
+    controls = f"and {amount(len(view.controls), 'control')}" if view.controls else "no controls"
     categories = ", ".join(category for category, _ in _groups(view) if category)
     numbers: list[tuple[object, str, str]] = [
         (samples, "sample" if samples == 1 else "samples", _correct(view)),
@@ -149,9 +152,13 @@ def _lead(view: View) -> dict[str, Any]:
 
 
 def _sizes(view: View, method: str) -> list[str]:
-    """Format the differences on the metrics where a method is better than the baseline."""
+    """Format the differences on the metrics where a method is better than the baseline, in the digits of the table."""
     ahead = {metric: view.cells[method, metric] for metric in view.grouped if view.cells[method, metric].better == 1}
-    return [f"{view.titles[metric]} {cell.gain.replace('-', _MINUS)}" for metric, cell in ahead.items()]
+    return [
+        f"{view.titles[metric]} {number(cell.difference.mean, cell.decimals, signed=True)}"
+        for metric, cell in ahead.items()
+        if cell.difference
+    ]
 
 
 def _decimals(difference: float, least: int) -> int:
@@ -163,8 +170,8 @@ def _decimals(difference: float, least: int) -> int:
 
 def _first(view: View) -> list[str]:
     """Return the methods with the best mean rank, if there are ranks to compare."""
-    ranks = {name: rank for name in view.methods if not math.isnan(rank := view.mean_rank(name))}
-    if len(view.methods) < 2 or len(view.metrics) < 2 or not ranks:
+    ranks = {name: rank for name in view.attributions if not math.isnan(rank := view.mean_rank(name))}
+    if len(ranks) < 2 or len(view.metrics) < 2:
         return []
     return [name for name, rank in ranks.items() if rank == min(ranks.values())]
 
@@ -185,27 +192,36 @@ def _against_controls(comparison: Comparison, view: View) -> dict[str, list[str]
     }
 
 
-def _strips(view: View) -> list[tuple[str, list[tuple[int, str]], str]]:
-    """Return each method with its verdicts and their counts, the best first and controls last."""
+def _strips(view: View, raw: View) -> list[tuple[str, list[tuple[int, int, str]], str]]:
+    """Return each method with its verdicts, adjusted and not, and their counts, the best first and controls last."""
     methods = [*view.others, *(name for name in view.controls if name != view.baseline)]
-    methods.sort(key=lambda name: (name in view.controls, -sum(_verdicts(view, name))))
+    methods.sort(key=lambda name: (name in view.controls, -sum(_verdicts(view, name)), -sum(_verdicts(raw, name))))
     strips = []
     for method in methods:
         verdicts = _verdicts(view, method)
         titles = [f"{view.titles[name]}: {VERDICTS[each][1]}" for name, each in zip(view.grouped, verdicts, strict=True)]
-        tally = [f"{verdicts.count(each)} {word}" for each, (_, word) in VERDICTS.items() if each in verdicts]
-        strips.append((method, list(zip(verdicts, titles, strict=True)), ", ".join(tally)))
+        tally = [f"{verdicts.count(each)} {word}" for each, (_, word, _) in VERDICTS.items() if each in verdicts]
+        strips.append((method, list(zip(verdicts, _verdicts(raw, method), titles, strict=True)), ", ".join(tally)))
     return strips
 
 
-def scores(view: View) -> dict[str, Any]:
+def scores(comparison: Comparison, view: View) -> dict[str, Any]:
     """Return the values of the table: groups of columns, rows of cells with bars and details, and all as CSV in base64."""
-    rows = [_row(view, method) for method in view.methods]
+    raw = comparison.view(view.baseline, adjust="none")
+    rows = [_row(view, raw, method) for method in view.methods]
     return {"groups": _groups(view), "rows": rows, "csv": _base64(to_csv(view))}
 
 
-def _row(view: View, method: str) -> dict[str, Any]:
-    cells = [(view.cells[method, name], _bar(view, method, name), _details(view, method, name)) for name in view.grouped]
+def _row(view: View, raw: View, method: str) -> dict[str, Any]:
+    cells = [
+        (
+            view.cells[method, name],
+            raw.cells[method, name].better,
+            _bar(view, method, name),
+            _details(view, raw, method, name),
+        )
+        for name in view.grouped
+    ]
     cost = view.cost(method)
     return {
         "method": method,
@@ -237,14 +253,18 @@ def _bar(view: View, method: str, metric: str) -> dict[str, float | None] | None
     }
 
 
-def _details(view: View, method: str, metric: str) -> list[str]:
+def _details(view: View, raw: View, method: str, metric: str) -> list[str]:
     """Return the lines of a cell's tooltip, which screen readers read as well."""
     cell = view.cells[method, metric]
-    lines = [f"{method}, {view.titles[metric]}", *_difference(view, cell), f"{cell.count} defined scores"]
+    lines = [
+        f"{method}, {view.titles[metric]}",
+        *_difference(view, cell, raw.cells[method, metric].better),
+        f"{cell.count} defined scores",
+    ]
     return lines + [f"{cell.undefined} undefined, {cell.failed} of them because of an error"] * bool(cell.undefined)
 
 
-def _difference(view: View, cell: Cell) -> list[str]:
+def _difference(view: View, cell: Cell, unadjusted: int) -> list[str]:
     pair = cell.difference
     if pair is None:
         return ["The baseline"] if len(view.methods) > 1 else []
@@ -254,6 +274,7 @@ def _difference(view: View, cell: Cell) -> list[str]:
     mean, low, high = (number(value, decimals, signed=True) for value in (pair.mean, pair.low, pair.high))
     return [
         f"Against {view.baseline}: {mean} [{low}, {high}], {VERDICTS[pair.better][1]}",
+        *[f"Without the adjustment: {VERDICTS[unadjusted][1]}"] * (unadjusted != pair.better),
         f"Better in {100 * pair.win_rate:.0f} % of {pair.count} pairs",
     ]
 
