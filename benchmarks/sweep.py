@@ -242,20 +242,23 @@ def _tolerance(values: Tensor) -> float:
 def brute_force(
     model: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor, grid: tuple[int, ...], places: Tensor
 ) -> Tensor:
-    """Return the scores (N, P) of the whole model when the last call of a layer keeps one position of a grid."""
+    """Return the scores (N, P) of the whole model when the last call of a layer keeps one position of a grid.
+
+    They are relative to the score when it keeps none.
+    """
     calls = _calls(model, layer, images)
     columns = []
-    for place in places.tolist():
+    for place in (None, *places.tolist()):
         left = calls
 
-        def keep(_: nn.Module, __: Any, output: Tensor, place: int = place) -> Tensor | None:
+        def keep(_: nn.Module, __: Any, output: Tensor, place: int | None = place) -> Tensor | None:
             nonlocal left
             left -= 1
             return None if left else output * _mask(output, grid, place)
 
         with layer.register_forward_hook(keep):
             columns.append(model(images).gather(1, targets[:, None])[:, 0])
-    return torch.stack(columns, 1)
+    return torch.stack(columns[1:], 1) - columns[0][:, None]
 
 
 def _calls(model: nn.Module, layer: nn.Module, images: Tensor) -> int:
@@ -265,11 +268,12 @@ def _calls(model: nn.Module, layer: nn.Module, images: Tensor) -> int:
     return len(calls)
 
 
-def _mask(output: Tensor, grid: tuple[int, ...], place: int) -> Tensor:
-    """Return a factor for the output of a layer: 0 for all positions but one, and 1 for the tokens before them."""
+def _mask(output: Tensor, grid: tuple[int, ...], place: int | None) -> Tensor:
+    """Return a factor for the output of a layer: 0 for all positions but one or none, and 1 for the tokens before them."""
     cells, shape = math.prod(grid), tuple(output.shape)
     chosen = torch.zeros(cells, dtype=output.dtype)
-    chosen[place] = 1
+    if place is not None:
+        chosen[place] = 1
     if shape[2:] == grid:
         return chosen.view(grid)
     if shape[1:-1] == grid:

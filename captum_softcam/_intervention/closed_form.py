@@ -48,6 +48,7 @@ from captum_softcam._intervention.operations import (
     reshaped,
 )
 from captum_softcam._intervention.replay import resume
+from captum_softcam._intervention.targets import relative_to
 from captum_softcam._scores import rounding
 
 __all__ = ["Choice", "Rows", "observe_copies"]
@@ -130,7 +131,7 @@ class Rows:
         if self._pending is not None:
             # Subtracted before the linear layer, so that a large bias does not round the differences away
             return _of_linear(self._pending.differences(count), count, choose)
-        return [scores[:-2] - scores[-2:-1] for scores in self.scores(count, choose)]
+        return [relative_to(scores[-2:-1], scores[:-2]) for scores in self.scores(count, choose)]
 
 
 def _of_linear(layer: _Pending, count: int, choose: Choice) -> list[Tensor]:

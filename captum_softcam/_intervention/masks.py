@@ -20,7 +20,7 @@ from captum_softcam._intervention.call import Call, chunk_size
 from captum_softcam._intervention.forward import Trace, agree, refuse_other_scores, values_of
 from captum_softcam._intervention.layout import FeatureLayout
 from captum_softcam._intervention.replay import Recording, record, run_tail
-from captum_softcam._intervention.targets import check_rows
+from captum_softcam._intervention.targets import check_rows, relative_to
 from captum_softcam._names import listed, quoted
 
 __all__ = ["MaskedPart", "MaskedTail", "PositionMask", "make_mask"]
@@ -201,7 +201,7 @@ class MaskedTail:
             first = self._checked(part, row, chunks[0])
         others = [self._run(part, row, chunk) for chunk in chunks[1:]]
         scores = torch.cat([choose(scores, row) for scores in (first[1:], *others) if len(scores)])
-        return scores[1:] - scores[:1] if relative else scores[1:]
+        return relative_to(scores[:1], scores[1:]) if relative else scores[1:]
 
     def _checked(self, part: MaskedPart, row: int, positions: Tensor) -> Tensor | None:
         """Return the scores of a chunk whose first copy is untouched; None if that one is wrong and a slower way is left."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from captum_softcam._names import quoted
 from captum_softcam._scores import described, place_of_table
 
-__all__ = ["AllScores", "OneScore", "check_rows", "row_targets", "select_score"]
+__all__ = ["AllScores", "OneScore", "check_rows", "relative_to", "row_targets", "select_score"]
 
 
 def check_rows(scores: Any, count: int) -> None:
@@ -26,6 +26,16 @@ def check_rows(scores: Any, count: int) -> None:
         f"the model gives {described(scores)}; expected scores (N, K). "
         f"Pass lambda x: model(x){place_of_table(scores) or ', or whatever makes scores of it'}."
     )
+
+
+def relative_to(none: Tensor, scores: Tensor) -> Tensor:
+    """Return scores (P, R) of positions less those of no position (1, R); columns that differ by rounding alone are 0."""
+    differences = scores - none
+    if not scores.is_floating_point():
+        return differences
+    # Of a score that does not depend on the positions, the difference would be a map of rounding errors
+    tolerance = min(16 * torch.finfo(scores.dtype).eps, 1e-6) * scores.abs().amax(0)
+    return differences.masked_fill(differences.abs().amax(0) <= tolerance, 0)
 
 
 def row_targets(target: Any, count: int) -> list[Any]:

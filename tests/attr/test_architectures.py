@@ -56,7 +56,10 @@ def _network(name: str) -> nn.Module:
 
 @torch.no_grad()
 def _by_rerunning(net: nn.Module, layer: nn.Module, image: Tensor, layout: FeatureLayout) -> Tensor:
-    """All classes (K, h, w): the whole model once per position, with a hook that masks what the layer gives last."""
+    """All classes (K, h, w): the whole model once per position, with a hook that masks what the layer gives last.
+
+    They are relative to a run in which the hook keeps no position.
+    """
     position: list[int | None] = [None]
     grids: list[tuple[int, ...]] = []
     calls = [0, 0]
@@ -71,7 +74,7 @@ def _by_rerunning(net: nn.Module, layer: nn.Module, image: Tensor, layout: Featu
         if calls[0] < calls[1]:
             return None
         keep = torch.zeros(grids[0], dtype=output.dtype).flatten()
-        keep[position[0]] = 1
+        keep[max(position[0], 0)] = position[0] >= 0
         if not layout.channels_last:
             return output * keep.view(grids[0])
         if layout.grid is None:
@@ -81,10 +84,10 @@ def _by_rerunning(net: nn.Module, layer: nn.Module, image: Tensor, layout: Featu
     with layer.register_forward_hook(mask):
         net(image)
         scores = []
-        for position[0] in range(torch.Size(grids[0]).numel()):
+        for position[0] in range(-1, torch.Size(grids[0]).numel()):
             calls[0] = 0
             scores.append(net(image)[0])
-    return torch.stack(scores, 1).view(-1, *grids[0])
+    return (torch.stack(scores[1:], 1) - scores[0][:, None]).view(-1, *grids[0])
 
 
 def _check(net: nn.Module, layer: nn.Module, images: Tensor, monkeypatch, shortcut: bool, layout: FeatureLayout) -> None:

@@ -456,3 +456,16 @@ def test_probabilities_are_compared_with_those_of_no_position(net, images):
         zero = net.fc.bias.softmax(0)
     raw = LayerReciproCam(model, net.relu).attribute_all(images, relative=False)
     torch.testing.assert_close(maps, raw - zero.view(-1, 1, 1), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("chunk", [5, None])
+def test_a_score_that_does_not_depend_on_the_positions_has_a_map_of_zeros(chunk):
+    """Behind the last attention of a transformer that reads a class token, and not a map of rounding errors."""
+    torch.manual_seed(0)
+    net = torchvision.models.VisionTransformer(32, 8, 2, 4, 64, 128, num_classes=7).eval()
+    nn.init.normal_(net.heads.head.weight)
+    explain = LayerReciproCam(net, net.encoder.layers[-1])
+    images = torch.rand(2, 3, 32, 32)
+    assert not explain.attribute_all(images, perturbations_per_eval=chunk).any()
+    raw = explain.attribute_all(images, perturbations_per_eval=chunk, relative=False)
+    assert raw.flatten(2).std(2).max() < 1e-6 < raw.abs().max()

@@ -120,20 +120,26 @@ def test_declared_layouts_are_right(sides):
 
 
 def by_hand(model: nn.Module, layer: nn.Module, image: Tensor, keep, grid: tuple[int, ...]) -> Tensor:
-    """Scores of class 1 with one position kept at a time: ``keep(masked, features, position)`` copies it, by its indices."""
-    scores = []
-    for position in torch.cartesian_prod(*(torch.arange(side) for side in grid)).view(-1, len(grid)).tolist():
+    """Scores of class 1 with one position kept at a time: ``keep(masked, features, position)`` copies it, by its indices.
 
-        def mask(_module: nn.Module, _args: object, features: Tensor, position: list[int] = position) -> Tensor:
-            masked = torch.zeros_like(features)
-            keep(masked, features, position)
-            return masked
+    They are relative to the score with only that kept which is kept with the first position as well as with the last.
+    """
+    scores = []
+    positions = torch.cartesian_prod(*(torch.arange(side) for side in grid)).view(-1, len(grid)).tolist()
+    for kept in ((positions[0], positions[-1]), *((position,) for position in positions)):
+
+        def mask(_module: nn.Module, _args: object, features: Tensor, kept: tuple[list[int], ...] = kept) -> Tensor:
+            copies = [torch.zeros_like(features) for _ in kept]
+            for masked, position in zip(copies, kept, strict=True):
+                keep(masked, features, position)
+            return torch.where(copies[0] == copies[-1], copies[0], 0)
 
         handle = layer.register_forward_hook(mask)
         with torch.no_grad():
             scores.append(model(image)[:, 1])
         handle.remove()
-    return torch.stack(scores, 1).view(len(image), 1, *grid)
+    none, *others = scores
+    return (torch.stack(others, 1) - none[:, None]).view(len(image), 1, *grid)
 
 
 def first(masked: Tensor, features: Tensor, position: list[int]) -> None:

@@ -431,15 +431,17 @@ def _forwards(model: nn.Module) -> int:
 
 
 def _equals_brute_force(model: nn.Module, choice: Any) -> None:
-    """Compare Recipro-CAM with a loop that sets all positions but one to zero, by a hook at the layer."""
+    """Compare Recipro-CAM with a loop that sets all positions but one or none to zero, by a hook at the layer."""
     layer = model.get_submodule(choice.name)
     maps = LayerReciproCam(model, layer).attribute(IMAGES, target=1).flatten(1)
     with _hooked(layer, lambda features: features) as calls:
         model(IMAGES)
-    for position in range(math.prod(choice.grid)):
+    scores = {}
+    for position in (None, *range(math.prod(choice.grid))):
         with _hooked(layer, lambda features, kept=position: _kept(features, choice.grid, kept), len(calls)), torch.no_grad():
-            wanted = model(IMAGES)[:, 1]
-        torch.testing.assert_close(maps[:, position], wanted, rtol=1e-10, atol=1e-12)
+            scores[position] = model(IMAGES)[:, 1]
+    none = scores.pop(None)
+    torch.testing.assert_close(maps, torch.stack([*scores.values()], 1) - none[:, None], rtol=1e-9, atol=1e-12)
 
 
 @contextmanager
@@ -456,13 +458,16 @@ def _hooked(layer: nn.Module, change: Callable[[Tensor], Tensor], last: int = 0)
     handle.remove()
 
 
-def _kept(features: Tensor, grid: tuple[int, int], position: int) -> Tensor:
-    """Return maps (N, C, h, w), or tokens (N, L, C) behind prefix tokens, with zeros everywhere but at one position."""
+def _kept(features: Tensor, grid: tuple[int, int], position: int | None) -> Tensor:
+    """Return maps (N, C, h, w), or tokens (N, L, C) behind prefix tokens, with zeros at all positions but one."""
     kept = torch.zeros_like(features)
     if features.dim() == 3:
         prefix = features.shape[1] - math.prod(grid)
         kept[:, :prefix] = features[:, :prefix]
-        kept[:, prefix + position] = features[:, prefix + position]
+        if position is not None:
+            kept[:, prefix + position] = features[:, prefix + position]
+        return kept
+    if position is None:
         return kept
     row, column = divmod(position, grid[1])
     kept[:, :, row, column] = features[:, :, row, column]
