@@ -13,6 +13,7 @@ from captum_softcam.evaluation.comparison import Comparison
 from captum_softcam.evaluation.performance import PERFORMANCE, performance_table
 from captum_softcam.evaluation.reader import Unreadable
 from captum_softcam.evaluation.result import COSTS, BatchResult, Judged
+from captum_softcam.evaluation.same_maps import same_maps
 
 __all__ = ["assemble"]
 
@@ -37,6 +38,11 @@ def assemble(
         "multilabel": bool(judged) and all(each.several for each in judged),
         "samples_with_mask": sum(sum(result.masked) for result in ordered),
         "samples_failed": len(unreadable),
+        # Lists, as JSON returns them.
+        "same_maps": [
+            {**group._asdict(), "methods": list(group.methods)}
+            for group in same_maps([result.same for result in ordered], methods)
+        ],
     }
     examples = {index: example for result in ordered for index, example in result.examples.items()}
     return Comparison(

@@ -36,6 +36,7 @@ from captum_softcam.evaluation.one_logit import with_both_classes
 from captum_softcam.evaluation.performance import judge
 from captum_softcam.evaluation.reader import Unreadable
 from captum_softcam.evaluation.result import COSTS, BatchResult, Failure, fingerprint
+from captum_softcam.evaluation.same_maps import SameMapsFinder
 from captum_softcam.metrics import Batch, Curve, Explanation, Metric
 
 __all__ = ["BatchScorer", "Progress", "make_batch", "make_examples"]
@@ -101,6 +102,7 @@ class BatchScorer:
         batch, seconds = make_batch(
             self.model, samples, self.size, self.normalize, self.explain, self.seed, scores=self.scores
         )
+        same = np.empty((len(samples), len(self.methods), 2), dtype=np.int16)
         result = BatchResult(
             indices=tuple(indices),
             identifiers=[sample.identifier for sample in samples],
@@ -114,8 +116,9 @@ class BatchScorer:
             scores=np.full((len(samples), len(self.methods), len(self.metrics)), np.nan),
             costs=np.full((len(self.methods), len(COSTS)), np.nan),
             plain_seconds=seconds,
+            same=same,
         )
-        scoring = _Scoring(self, samples, batch, result, progress)
+        scoring = _Scoring(self, samples, batch, result, SameMapsFinder(same), progress)
         for place, name in enumerate(self.methods):
             scoring.score(place, name)
         return replace(result, examples=scoring.examples())
@@ -129,6 +132,7 @@ class _Scoring:
     samples: Sequence[Sample]
     batch: Batch
     result: BatchResult
+    finder: SameMapsFinder
     progress: Progress
     maps: dict[str, Tensor] = field(default_factory=dict)
     runner_up_maps: dict[str, Tensor] = field(default_factory=dict)
@@ -141,6 +145,7 @@ class _Scoring:
         self.progress(f"{name}: map", step)
         if maps is None:
             return
+        self.finder.add(place, maps)
         # With other seeds, or a random method would draw the same numbers for the masked images.
         again = partial(explain, self.model, targets=self.batch.targets, seeds=self._seeds(", masked"))
         explanation = Explanation(self.batch, maps, again)

@@ -159,7 +159,8 @@ def refuse_other(folder: Path, started: Mapping[str, Any], now: Mapping[str, Any
     """Raise ValueError, naming the first difference, if a resumed run has other settings than the interrupted one."""
     for name in dict.fromkeys((*now, *started)):
         one, other = started.get(name), now.get(name)
-        if one != other:
+        # The order counts as well, because arrays of results have methods and metrics by their places.
+        if one != other or (isinstance(one, dict) and isinstance(other, dict) and list(one) != list(other)):
             where, one, other = _difference(name, one, other)
             raise ValueError(
                 f"the comparison in '{shown(folder)}' was started with {where} {_short(one)}, and is resumed with "

@@ -17,6 +17,7 @@ from captum_softcam._names import NAME, closest, listed, named, quoted
 from captum_softcam.evaluation.controls import CONTROLS
 from captum_softcam.evaluation.example import Example
 from captum_softcam.evaluation.performance import PERFORMANCE
+from captum_softcam.evaluation.same_maps import SameMaps
 from captum_softcam.evaluation.statistics import (
     LEVEL,
     best,
@@ -126,6 +127,12 @@ class Comparison:
         """Names of the methods that ignore the model."""
         entries = _entries(self.manifest.get("methods"))
         return [name for name in self.methods if entries.get(name, {}).get("control", name in CONTROLS)]
+
+    @property
+    def same_maps(self) -> list[SameMaps]:
+        """Groups of methods that give the same map in every sample; empty where the run did not record it."""
+        groups = [SameMaps(**{**each, "methods": tuple(each["methods"])}) for each in self.manifest.get("same_maps", ())]
+        return [group for group in groups if set(group.methods) <= set(self.methods)]
 
     @property
     def titles(self) -> dict[str, str]:
@@ -247,6 +254,7 @@ class Comparison:
             images=len(set(self.images)),
             performance=self.performance,
             multilabel=bool(self.manifest.get("multilabel")),
+            same_maps=self.same_maps,
             adjust=adjust,
             scores=scores,
             predicts=scores in ("softmax", "sigmoid") or self.manifest.get("outputs") != 1,

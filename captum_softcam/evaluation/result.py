@@ -73,6 +73,8 @@ class BatchResult:
         scores (array): (N, M, K), NaN where undefined.
         costs (array): (M, 4), ``forwards, backwards, seconds, peak_bytes``; NaN where not measured.
         plain_seconds (float): time of a plain forward, per image.
+        same (array): (N, M, 2), which methods give the same map, as :class:`SameMapsFinder` records it; None in results of
+            earlier versions. Default: None
         curves (dict): points (N, M, S + 1) of each metric that draws a curve. Default: empty
         fractions (dict): positions of the points, (S + 1,), of each of these metrics. Default: empty
         failures (list of Failure): errors. Default: none
@@ -94,6 +96,7 @@ class BatchResult:
     scores: Array
     costs: Array
     plain_seconds: float
+    same: Array | None = None
     curves: dict[str, Array] = field(default_factory=dict)
     fractions: dict[str, Array] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
@@ -121,6 +124,7 @@ class BatchResult:
             masked=[self.masked[place] for place in places],
             judged=[self.judged[place] for place in places],
             scores=self.scores[places],
+            same=None if self.same is None else self.same[places],
             curves={name: points[places] for name, points in self.curves.items()},
             examples={
                 index: self.examples[self.indices[place]]
@@ -137,6 +141,7 @@ class BatchResult:
     def save(self, path: Path) -> None:
         """Write the result to one file, which appears only when it is complete and on the disk."""
         arrays = {"scores": self.scores, "costs": self.costs, "record": np.frombuffer(self._record(), np.uint8)}
+        arrays |= {} if self.same is None else {"same": self.same}
         arrays |= {f"curve {i}": points for i, points in enumerate(self.curves.values())}
         arrays |= {f"fractions {i}": places for i, places in enumerate(self.fractions.values())}
         content = io.BytesIO()
@@ -210,6 +215,7 @@ def _read(arrays: dict[str, Array]) -> BatchResult:
         **{**record, "indices": tuple(record["indices"])},
         scores=arrays["scores"],
         costs=arrays["costs"],
+        same=arrays.get("same"),
         curves={name: arrays[f"curve {i}"] for i, name in enumerate(named["curves"])},
         fractions={name: arrays[f"fractions {i}"] for i, name in enumerate(named["fractions"])},
         failures=failures,

@@ -13,6 +13,7 @@ import pandas as pd
 from captum_softcam._names import named, shown
 from captum_softcam.data.samples import UNKNOWN
 from captum_softcam.evaluation.reader import unreadable_in_words
+from captum_softcam.evaluation.same_maps import SameMaps
 from captum_softcam.evaluation.statistics import LEVEL, MIN_PAIRS, smallest_p_value
 
 __all__ = ["MARKS", "Adjust", "Cell", "Difference", "View", "digits", "one_line"]
@@ -117,6 +118,7 @@ class View:
         images (int): number of images; fewer than samples where images have several classes.
         performance (DataFrame): how well the model tells the classes of images with several; empty where they have one.
         multilabel (bool): whether images may show several classes.
+        same_maps (sequence of SameMaps): groups of methods that give the same map in every sample. Default: none
         adjust (str): how the marks are adjusted for the number of comparisons, ``"holm"`` or ``"none"``. Default: ``"holm"``
         scores (str): how the outputs of the model became scores. Default: ``"softmax"``
         predicts (bool): whether the model predicts a class, which the single value of a regression does not. Default: True
@@ -139,6 +141,7 @@ class View:
     images: int
     performance: pd.DataFrame
     multilabel: bool
+    same_maps: Sequence[SameMaps] = ()
     adjust: Adjust = "holm"
     scores: str = "softmax"
     predicts: bool = True
@@ -174,6 +177,11 @@ class View:
     def attributions(self) -> list[str]:
         """Names of the methods that are not controls."""
         return [name for name in self.methods if name not in self.controls]
+
+    @property
+    def same(self) -> tuple[tuple[str, ...], ...]:
+        """Groups of methods that give the same map up to scale and constant, so that they count as one."""
+        return tuple(group.methods for group in self.same_maps)
 
     @cached_property
     def tests(self) -> int:
@@ -291,7 +299,7 @@ class View:
         return " + ".join(f"{count:.1f}".removesuffix(".0") for count in counts if not math.isnan(count))
 
     def notes(self, marks: Mapping[int, str] = MARKS) -> list[str]:
-        """Return the notes below the table: number of samples, meaning of the marks, undefined scores, errors.
+        """Return the notes below the table: number of samples, meaning of the marks, same maps, undefined scores, errors.
 
         Args:
             marks (mapping): marks for 1 and -1. Default: ▲ and ▼
@@ -299,7 +307,13 @@ class View:
         Returns:
             list of str: one sentence per note, in plain text.
         """
-        return [*self._on_samples(), *self._on_marks(marks), *self._on_undefined(), *self._on_failures()]
+        return [
+            *self._on_samples(),
+            *self._on_marks(marks),
+            *map(self._on_same_maps, self.same_maps),
+            *self._on_undefined(),
+            *self._on_failures(),
+        ]
 
     def _on_samples(self) -> Iterator[str]:
         total = len(self.samples)
@@ -349,6 +363,22 @@ class View:
             yield "cost: run time relative to a plain forward pass on the same images."
         if any(map(self.passes, self.methods)):
             yield "passes: forwards + backwards per image."
+
+    def _on_same_maps(self, group: SameMaps) -> str:
+        names = [one_line(name) for name in group.methods]
+        total = len(self.samples)
+        where = f"all {total} samples" if group.samples == total else f"all {group.samples} samples where they have one"
+        apart = [one_line(self.titles[metric]) for metric in self.grouped if self._apart(group.methods, metric)]
+        return (
+            f"{', '.join(names[:-1])} and {names[-1]} give the same map up to scale{' and a constant' * group.constant} "
+            f"({where}): their scores differ where a metric reads values, not where it reads their order; as printed, "
+            f"{'in ' + ', '.join(apart) if apart else 'none differs'}."
+        )
+
+    def _apart(self, methods: Sequence[str], metric: str) -> bool:
+        """Return whether the printed means of methods differ by more than one unit of the last digit, as if rounded."""
+        means = [cell.mean for name in methods if (cell := self.cells[name, metric]).count]
+        return bool(means) and round(max(means) - min(means), self.decimals[metric]) > 0
 
     def _on_too_few(self, images: str) -> str:
         most = self.differences["images"].max()

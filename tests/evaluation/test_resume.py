@@ -43,6 +43,7 @@ def same(first: Comparison, second: Comparison) -> None:
     pd.testing.assert_frame_equal(first.curves, second.curves, atol=1e-5)
     counted = ["forwards", "backwards"]
     pd.testing.assert_frame_equal(first.costs[counted], second.costs[counted])
+    assert first.same_maps == second.same_maps
     assert [e.sample.identifier for e in first.examples] == [e.sample.identifier for e in second.examples]
     for one, other in zip(first.examples, second.examples, strict=True):
         assert torch.equal(one.sample.image, other.sample.image)
@@ -139,6 +140,11 @@ def test_results_of_different_runs_are_not_mixed(tmp_path):
         ({"model": other}, "was started with weights"),
         ({"seed": 1}, "was started with seed 0, and is resumed with 1"),
         ({"methods": ["random"]}, "was started with methods soft_cam, grad_cam, random, and is resumed with random"),
+        # The scores of each batch on the disk are in the order of the run that made them.
+        (
+            {"methods": ["grad_cam", "soft_cam", "random"]},
+            "grad_cam, random, and is resumed with grad_cam, soft_cam, random",
+        ),
         ({"explain": "predicted"}, "was started with explained_class true"),
         (
             {"normalize": lambda images: images / 2},
