@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ NAME = 80
 """Characters of a name or another value."""
 LINE = 4096
 """Characters of a path at the end of a line, to be copied from there: the longest path of Linux."""
+
+_PLAINER = "captum_softcam.plainer"  # name of the way in which streams treat such characters
+_PLAIN = {"▲": "+", "▼": "-", "↑": "^", "↓": "v", "\N{MULTIPLICATION SIGN}": "x", "\N{EN DASH}": "-", "\N{MINUS SIGN}": "-"}
 
 _COMPARED = 50_000  # known names that a wrong one is compared with
 
@@ -79,18 +83,26 @@ def closest(name: str, known: Iterable[object]) -> str:
 
 @contextmanager
 def degrading(*streams: Any) -> Iterator[None]:
-    r"""Escape characters that the encoding of a text stream lacks, as ``\u2191``, instead of raising an error.
+    r"""Replace characters that the encoding of a text stream lacks, as ▲ by + or others by ``\u1234``, instead of raising.
 
     The console of Windows, a pipe there or an old locale does not use UTF-8, and must not lose the results of a long run.
     """
+    codecs.register_error(_PLAINER, _plainer)
     strict = [stream for stream in streams if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure")]
     for stream in strict:
-        stream.reconfigure(errors="backslashreplace")
+        stream.reconfigure(errors=_PLAINER)
     try:
         yield
     finally:
         for stream in strict:
             stream.reconfigure(errors="strict")
+
+
+def _plainer(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Replace the first character that cannot be encoded, by one of the same width where there is one."""
+    if isinstance(error, UnicodeEncodeError) and (sign := error.object[error.start]) in _PLAIN:
+        return _PLAIN[sign], error.start + 1
+    return codecs.backslashreplace_errors(error)
 
 
 def _quoted(names: Sequence[str]) -> str:

@@ -26,9 +26,11 @@ from captum_softcam.cli.model import (
 )
 from captum_softcam.cli.options import (
     STRICT,
+    add_format_option,
     add_method_options,
     count,
     in_words,
+    messages_apart,
     missing_extra_in_words,
     names,
     plain_options,
@@ -94,6 +96,7 @@ def add_compare(commands: Any) -> None:
     parser.add_argument("--strict", action="store_true", help=STRICT)
     parser.add_argument("--report", type=Path, metavar="HTML", help="new report for the browser, in one file")
     parser.add_argument("--gallery", type=positive, metavar="N", help=f"samples shown in the report (default: {_GALLERY})")
+    add_format_option(parser)
     parser.add_argument(
         "--batch-size", type=positive, default=16, metavar="N", help="samples scored at a time (default: 16)"
     )
@@ -109,24 +112,29 @@ def add_compare(commands: Any) -> None:
 
 def _compare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     from captum_softcam.evaluation.checkpoint import refuse_existing
+    from captum_softcam.report import print_table
 
     asked, options.named = options.report, options.model
     if asked is not None:  # before the run, because a refusal after hours would be too late
         refuse_existing(asked, "--report")
     complete = None
     if options.resume:
-        complete = _restore(parser, options)
+        with messages_apart(options):
+            complete = _restore(parser, options)
     else:
         options.out = options.out or _new_name("comparison")
         refuse_existing(options.out)
     if options.report == options.out:
         raise ValueError(f"--report '{shown(options.report)}' is the folder of the results; choose another --report.")
     with missing_extra_in_words(), _advice_to_resume(options, asked):
-        comparison = _result(parser, options, complete)
-        _write(options, comparison)
-        if not names_data(options) and complete is None:
-            _print_held_out()
-        _print(options, comparison)
+        with messages_apart(options):
+            comparison = _result(parser, options, complete)
+            _write(options, comparison)
+            if not names_data(options) and complete is None:
+                _print_held_out()
+        print_table(comparison, form=options.format, adjust=_ADJUST[options.marks])
+        with messages_apart(options):
+            _print_what_next(options, comparison)
 
 
 @contextmanager
@@ -242,10 +250,8 @@ def _write(options: argparse.Namespace, comparison: Comparison) -> None:
             raise ValueError(str(error)) from error
 
 
-def _print(options: argparse.Namespace, comparison: Comparison) -> None:
-    from captum_softcam.report import print_table
-
-    print_table(comparison, adjust=_ADJUST[options.marks])
+def _print_what_next(options: argparse.Namespace, comparison: Comparison) -> None:
+    """Print how to go on if samples could not be read, and where the results are."""
     if comparison.unreadable:
         print(f"After their files were repaired or removed, go on with: {resume_command(options)}")
     print(f"Scores per sample, settings, table and picture: {shown(options.out, LINE)}/")

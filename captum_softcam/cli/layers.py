@@ -7,6 +7,7 @@ from typing import Any
 
 from captum_softcam._names import named, reason
 from captum_softcam.cli.model import add_model_options, load_model
+from captum_softcam.cli.options import add_format_option, messages_apart
 
 __all__ = ["add_layers"]
 
@@ -21,16 +22,17 @@ def add_layers(commands: Any) -> None:
     )
     parser.set_defaults(run=_layers)
     add_model_options(parser, "lesions_softcam")
+    add_format_option(parser)
 
 
 def _layers(options: argparse.Namespace) -> None:
     import torch
-    from rich.console import Console
 
     from captum_softcam.attr import suggest_layers
-    from captum_softcam.report import make_layer_table
+    from captum_softcam.report import print_layers
 
-    classifier = load_model(options, random=True)
+    with messages_apart(options):
+        classifier = load_model(options, random=True)
     size = classifier.image_size
     try:
         choices = suggest_layers(classifier.model, torch.rand(1, 3, size, size))
@@ -42,4 +44,4 @@ def _layers(options: argparse.Namespace) -> None:
         raise ValueError(
             f"no layer of model '{named(options.model)}' gives one map per image of {size} pixels; try another --size."
         )
-    Console().print(make_layer_table(choices))
+    print_layers(choices, form=options.format)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from captum_softcam.cli.options import add_format_option
+
 __all__ = ["add_metrics"]
 
 
@@ -17,9 +19,10 @@ def add_metrics(commands: Any) -> None:
         "metric of Quantus with the verdict whether it runs, is corrected or is refused, and why.",
     )
     parser.set_defaults(run=_metrics)
+    add_format_option(parser, "; csv has the metrics alone")
 
 
-def _metrics(_: argparse.Namespace) -> None:
+def _metrics(options: argparse.Namespace) -> None:
     from captum_softcam.report import print_metrics
 
-    print_metrics()
+    print_metrics(form=options.format)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import sys
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ __all__ = [
     "ALLOW_OUTSIDE",
     "STRICT",
     "absolute_model",
+    "add_format_option",
     "add_method_options",
     "count",
     "in_words",
+    "messages_apart",
     "missing_extra_in_words",
     "names",
     "plain_options",
@@ -37,7 +40,8 @@ _METHODS = (
     f"one or more of {', '.join(METHODS)}, and the controls centred_gaussian, random, edge_map (default: all that fit the "
     f"model except {' and '.join(name for name, method in METHODS.items() if not method.default)})"
 )
-_NEVER_STORED = ("help", "command", "run", "resume", "out", "strict")
+_FORMATS = ("text", "markdown", "csv")  # those of report.terminal, which imports Rich
+_NEVER_STORED = ("help", "command", "run", "resume", "out", "strict", "format")
 
 
 def positive(text: str) -> int:
@@ -93,6 +97,22 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose methods and their layer."""
     parser.add_argument("--layer", metavar="NAME", help="layer of layer methods (default: that of captum-softcam layers)")
     parser.add_argument("--methods", type=names, metavar="A,B", help=_METHODS)
+
+
+def add_format_option(parser: argparse.ArgumentParser, more: str = "") -> None:
+    """Add the option for the format of a table; ``more`` says what is special to the command."""
+    words = f"of the table: text fits the terminal, or 80 columns of a file; markdown and csv are never split{more}"
+    parser.add_argument("--format", choices=_FORMATS, default="text", help=f"{words} (default: text)")
+
+
+@contextmanager
+def messages_apart(options: argparse.Namespace) -> Iterator[None]:
+    """Print messages to stderr where stdout is for a table that a program may read."""
+    if options.format == "text":
+        yield
+    else:
+        with redirect_stdout(sys.stderr):
+            yield
 
 
 def resume_command(options: argparse.Namespace) -> str:

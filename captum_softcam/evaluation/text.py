@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
-from captum_softcam._html import Row, html_table
+from captum_softcam._tables import Row, csv_table, escape_markdown, html_table, markdown_table
 from captum_softcam.evaluation.view import Cell, View, one_line
 
 __all__ = ["to_csv", "to_html", "to_latex", "to_markdown"]
@@ -34,10 +31,10 @@ _LATEX = {
 
 def to_markdown(view: View) -> str:
     """Format a table in GitHub's Markdown, with the notes as a list below it."""
-    head, *rows = _grid(view, _markdown_cell, _escape_markdown, ("↓", "↑"))
+    head, *rows = _grid(view, _markdown_cell, escape_markdown, ("↓", "↑"))
     rule = ["---", *[":---:"] * len(view.metrics), *["---:"] * (len(head) - 1 - len(view.metrics))]
-    lines = [f"| {' | '.join(row)} |" for row in (head, rule, *rows)]
-    return "\n".join([*lines, "", *(f"- {_escape_markdown(note)}" for note in view.notes())]) + "\n"
+    notes = (f"- {escape_markdown(note)}\n" for note in view.notes())
+    return "".join([markdown_table(head, rows, rule), "\n", *notes])
 
 
 def to_latex(view: View) -> str:
@@ -64,12 +61,8 @@ def to_html(view: View) -> str:
 
 def to_csv(view: View) -> str:
     """Format a row for each method and metric: all that the table shows, with every digit; empty where it is unknown."""
-    file = io.StringIO()
     rows = [_record(view, method, metric) for method in view.methods for metric in view.metrics]
-    writer = csv.DictWriter(file, rows[0] if rows else [], quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return file.getvalue()
+    return csv_table(list(rows[0]) if rows else [], [list(row.values()) for row in rows])
 
 
 def _grid(
@@ -134,12 +127,6 @@ def _record(view: View, method: str, metric: str) -> dict[str, Any]:
     # Empty, because a spreadsheet reads "nan" as text.
     numbers = {key: "" if value != value else value for key, value in values.items()}
     return {"method": method, **kinds, **direction, **numbers}
-
-
-def _escape_markdown(text: str) -> str:
-    # In one pass, so that no backslash that was added is escaped again.
-    text = re.sub(r"([\\`*\[\]<>|&~$#])", r"\\\1", " ".join(text.split()))
-    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\_", text)  # an underscore within a word is not emphasis
 
 
 def _escape_latex(text: str) -> str:

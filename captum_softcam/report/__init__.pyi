@@ -10,6 +10,7 @@ from .terminal import make_layer_table as make_layer_table
 from .terminal import make_metric_table as make_metric_table
 from .terminal import make_table as make_table
 from .terminal import make_verdict_table as make_verdict_table
+from .terminal import print_layers as print_layers
 from .terminal import print_metrics as print_metrics
 from .terminal import print_table as print_table
 from .terminal import table_notes as table_notes

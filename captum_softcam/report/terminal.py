@@ -1,39 +1,60 @@
-"""Tables for the terminal: comparisons, metrics and layers."""
+"""Tables for the terminal, and as Markdown and CSV for a pipe: comparisons, metrics and layers."""
 
 from __future__ import annotations
 
 import io
+import math
+import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
+from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from captum_softcam._files import replacing, write_text
 from captum_softcam._names import closest, degrading, named, quoted, shown
+from captum_softcam._tables import csv_table, escape_markdown, markdown_table
 from captum_softcam.metrics import METRICS, VERDICTS, Metric, Verdict
 
 if TYPE_CHECKING:  # so that `captum-softcam metrics` loads neither torch nor pandas
     from captum_softcam.attr import LayerChoice
     from captum_softcam.evaluation import Comparison
-    from captum_softcam.evaluation.view import Adjust, Cell
+    from captum_softcam.evaluation.view import Adjust, Cell, View
 
 __all__ = [
+    "FORMATS",
     "make_layer_table",
     "make_metric_table",
     "make_table",
     "make_verdict_table",
+    "print_layers",
     "print_metrics",
     "print_table",
     "table_notes",
     "write_pictures",
 ]
 
-_COLUMN = 19  # characters of a column: the interval "[-0.456, -0.123]" and the lines around it
+FORMATS = ("text", "markdown", "csv")
+"""Formats of a table: text fits the terminal; Markdown and CSV are for files and pipes."""
+
+_FILE = 80  # characters of a line in a file or a pipe
+_WIDTH = 16  # characters of a column: the interval "[-0.456, -0.123]", and lines of the metric's title
+_LONGEST = 24  # characters of a line of a method's name
+_TITLE = "mean and 95 % interval; ↑ higher is better, ↓ lower; * best"
+_LOOK: dict[str, Any] = {
+    "box": box.SIMPLE_HEAD,
+    "show_edge": False,
+    "pad_edge": False,
+    "padding": (0, 1, 0, 0),
+    "title_justify": "left",
+}
 _ROWS = 4  # samples in the panel
 _LEGEND = "* default in a comparison; ↑ higher is better, ↓ lower; cost per image and method"
 _WIDE = 165  # characters that the widest row needs
@@ -42,7 +63,9 @@ _NOTES = (
     "corrected: Quantus has the metric and computes it wrongly; see the table above.",
     "Quantus' robustness and randomisation metrics take a LayerExplainFunc as explain_func.",
 )
-_NARROW = {"metric": 30, "": 1, "cost": 12, "origin": 9, "source": 12}  # 80 characters with the lines between the columns
+_LAYERS = "* recommended; passes: runs of the tail that Recipro-CAM needs, 0 if one forward pass is enough"
+_LAYER_COLUMNS = ("layer", "shape", "grid", "stride", "passes", "reason")
+_METRIC_COLUMNS = ("metric", "category", "better", "reads", "cost", "settings", "origin", "source")
 
 
 def make_table(
@@ -75,19 +98,21 @@ def make_table(
         if name not in comparison.metrics:
             raise ValueError(f"the metric {quoted(name)} is not in this comparison. {closest(name, comparison.metrics)}")
     view = comparison.view(baseline, adjust=adjust)
-    table = Table(show_lines=True, title="mean and 95 % interval; ↑ higher is better, ↓ lower; * best")
-    table.add_column("method", no_wrap=True)
-    for name in metrics:
-        # Text, because Rich reads square brackets in a str as markup: it drops "[red]" and raises MarkupError for "[/b]".
-        head = Text(f"{named(view.titles[name])} {'↑' if view.higher_is_better(name) else '↓'}")
-        # Of fixed width, so that the number of columns that fit is known before a table is made.
-        table.add_column(head, justify="center", min_width=16, max_width=16)
-    table.add_column("cost\npasses", justify="right")
-    for method in view.methods:
-        row = [_cell(view.cells[method, metric]) for metric in metrics]
-        label = [named(method), *(f"({kind})" for kind in view.kinds(method))]
-        table.add_row(Text("\n".join(label)), *row, f"{view.cost_text(method)}\n{view.passes(method)}")
-    return table
+    return _assembled(view, [*(_metric_column(view, name) for name in metrics), *_overall(view)])
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of the table of scores: its heading and the cells of the methods."""
+
+    head: str
+    cells: Sequence[Text]
+    justify: Literal["center", "right"] = "center"
+
+
+def _metric_column(view: View, metric: str) -> _Column:
+    head = f"{named(view.titles[metric])} {'↑' if view.higher_is_better(metric) else '↓'}"
+    return _Column(head, [_cell(view.cells[method, metric]) for method in view.methods])
 
 
 def _cell(cell: Cell) -> Text:
@@ -97,7 +122,41 @@ def _cell(cell: Cell) -> Text:
     return text.append(f" {cell.mark}" if cell.mark else "").append(f"\n{cell.interval}", style="not bold")
 
 
-def table_notes(comparison: Comparison, baseline: str | None = None, *, adjust: Adjust = "holm") -> list[str]:
+def _overall(view: View) -> Iterator[_Column]:
+    ranks = map(view.mean_rank, view.methods)
+    yield _Column("mean\nrank", [Text("" if math.isnan(rank) else f"{rank:.1f}") for rank in ranks], "right")
+    costs = [Text(f"{view.cost_text(method)}\n{view.passes(method)}") for method in view.methods]
+    yield _Column("cost\npasses", costs, "right")
+
+
+def _assembled(view: View, columns: Sequence[_Column], title: str = _TITLE) -> Table:
+    """Return a table of these columns, after one of the names of the methods."""
+    table = Table(**_LOOK, title=title)
+    table.add_column("method", max_width=_LONGEST, overflow="fold")
+    for column in columns:
+        # Texts, because Rich reads square brackets in a str as markup: it drops "[red]" and raises MarkupError for "[/b]".
+        table.add_column(Text(column.head), justify=column.justify, max_width=_WIDTH, overflow="fold", vertical="top")
+    for place, method in enumerate(view.methods):
+        label = Text("\n".join([named(method), *(f"({kind})" for kind in view.kinds(method))]))
+        table.add_row(label, *(column.cells[place] for column in columns))
+    return table
+
+
+def _parts(view: View, columns: Sequence[_Column], console: Console) -> Iterator[Table]:
+    """Yield tables that fit the console, each with as many columns as it has room for."""
+    part: list[_Column] = []
+    title = _TITLE
+    unbounded = console.options.update(width=10**6)
+    for column in columns:
+        wider = Measurement.get(console, unbounded, _assembled(view, [*part, column], "")).maximum
+        if part and wider > console.width:
+            yield _assembled(view, part, title)
+            part, title = [], ""
+        part.append(column)
+    yield _assembled(view, part, title)
+
+
+def table_notes(comparison: Comparison, baseline: str | None = None) -> list[str]:
     """Return the notes below the table: number of samples, meaning of the marks, undefined scores, errors.
 
     Args:
@@ -114,32 +173,47 @@ def table_notes(comparison: Comparison, baseline: str | None = None, *, adjust: 
     return comparison.view(baseline, adjust=adjust).notes()
 
 
-def print_table(comparison: Comparison, console: Console | None = None, *, adjust: Adjust = "holm") -> None:
-    """Print the table and its notes, split into several tables on a narrow terminal.
+def print_table(
+    comparison: Comparison, console: Console | None = None, form: str = "text", *, adjust: Adjust = "holm"
+) -> None:
+    """Print the table and its notes, in parts that fit the terminal, or 80 columns of a file or a pipe.
 
     Args:
         comparison (Comparison): the comparison to print.
         console (rich.console.Console): the console to print to. Default: standard output
+        form (str): one of :data:`FORMATS`; Markdown and CSV are never split. Default: ``"text"``
         adjust (str): adjustment of the marks for their number, ``"holm"`` or ``"none"``. Default: ``"holm"``
     """
+    view = comparison.view(adjust=adjust)
     with degrading(sys.stdout):
-        _print_table(comparison, console or Console(), adjust)
+        console = console or _console()
+        if form != "text":
+            _put(console, comparison.to_csv(adjust=adjust) if form == "csv" else comparison.to_markdown(adjust=adjust))
+            return
+        columns = [*(_metric_column(view, name) for name in view.metrics), *_overall(view)]
+        for part in _parts(view, columns, console):
+            console.print(part, "")
+        _print_notes(console, view.notes())
 
 
-def _print_table(comparison: Comparison, console: Console, adjust: Adjust) -> None:
-    if not console.is_terminal:  # a file or a pipe takes lines of any length
-        console.width = max(console.width, _width(len(comparison.metrics)))
-    columns = max(1, (console.width - _width(0)) // _COLUMN)
-    for start in range(0, len(comparison.metrics), columns):
-        console.print(make_table(comparison, comparison.metrics[start : start + columns], adjust=adjust))
-    for note in table_notes(comparison, adjust=adjust):
-        # Notes quote errors and names, whose brackets are not markup.
-        console.print(note, highlight=False, markup=False)
+def _console() -> Console:
+    """Return a console for standard output: as wide as the terminal, or as ``COLUMNS`` says, or 80 columns."""
+    console = Console()
+    # A file is read elsewhere, on a screen of unknown width.
+    if not (console.is_terminal or console.is_jupyter or "COLUMNS" in os.environ):
+        console.width = min(console.width, _FILE)
+    return console
 
 
-def _width(metrics: int) -> int:
-    """Return the characters that a table of so many metrics takes."""
-    return 37 + _COLUMN * metrics  # 37: the longest name of a method, the cost, and the lines around them
+def _print_notes(console: Console, notes: Sequence[str]) -> None:
+    for note in notes:
+        # Notes quote errors and names, whose brackets are not markup. In a file each stays one line, for grep.
+        console.print(note, highlight=False, markup=False, soft_wrap=not console.is_terminal)
+
+
+def _put(console: Console, text: str) -> None:
+    """Print lines as they are, but for characters that act on a terminal."""
+    console.out("\n".join(shown(line, sys.maxsize) for line in text.split("\n")), end="", highlight=False)
 
 
 def write_pictures(
@@ -158,8 +232,7 @@ def write_pictures(
     """
     table = io.StringIO()
     # By default Rich writes escape sequences into a file, too, if FORCE_COLOR or TTY_COMPATIBLE is set.
-    console = Console(file=table, force_terminal=False, width=_width(len(comparison.metrics)))
-    print_table(comparison, console, adjust=adjust)
+    print_table(comparison, Console(file=table, force_terminal=False, width=_FILE), adjust=adjust)
     write_text(folder / "table.txt", table.getvalue())
     if comparison.examples:
         from captum_softcam.report.panels import plot_panel
@@ -173,32 +246,34 @@ def make_metric_table(*, narrow: bool = False) -> Table:
     """Build a table of the metrics for the terminal, with the default metrics of a comparison starred and bold.
 
     Args:
-        narrow (bool): put settings below the names, and categories between the rows as headings. Default: False
+        narrow (bool): put everything but the name into one column, and categories between the rows as headings. Default:
+            False
 
     Returns:
         rich.table.Table: one row per metric; print it with a ``rich.console.Console``.
     """
-    table = Table(title=_LEGEND.replace("; ", "\n") if narrow else _LEGEND)
-    for name in _NARROW if narrow else ("metric", "category", "", "reads", "cost", "settings", "origin", "source"):
-        table.add_column(name, max_width=_NARROW[name] if narrow else None)
+    table = Table(title=_LEGEND, **_LOOK)
+    for name in ("metric", "cost, what it reads, settings, source") if narrow else _METRIC_COLUMNS:
+        table.add_column("" if name == "better" else name, overflow="fold")
     category = ""
     for metric in METRICS.values():
-        if category != metric.category:
+        if narrow and category != metric.category:
             table.add_section()
-            if narrow:
-                table.add_row(Text(metric.category, style="italic"))
-            category = metric.category
+            table.add_row(Text(metric.category, style="italic"))
+        category = metric.category
         table.add_row(*(_narrow_row(metric) if narrow else _wide_row(metric)), style="bold" if metric.default else "")
     return table
 
 
 def _wide_row(metric: Metric) -> list[str]:
-    return [_name(metric), metric.category, _arrow(metric), metric.reads, metric.cost, _settings(metric), *_whence(metric)]
+    settings = ", ".join(_settings(metric))
+    return [_name(metric), metric.category, _arrow(metric), metric.reads, metric.cost, settings, *_whence(metric)]
 
 
 def _narrow_row(metric: Metric) -> list[str | Text]:
-    below = f"\n  reads the {metric.reads}" + "".join(f"\n  {name}={value}" for name, value in metric.settings.items())
-    return [Text(_name(metric)).append(below, style="not bold"), _arrow(metric), metric.cost, *_whence(metric)]
+    cost = "no forwards" if metric.cost == "none" else metric.cost
+    about = ", ".join([cost, f"reads the {metric.reads}", *_settings(metric), *_whence(metric)])
+    return [f"{_name(metric)} {_arrow(metric)}", Text(about, style="not bold")]
 
 
 def _name(metric: Metric) -> str:
@@ -209,8 +284,8 @@ def _arrow(metric: Metric) -> str:
     return "↑" if metric.higher_is_better else "↓"
 
 
-def _settings(metric: Metric) -> str:
-    return ", ".join(f"{name}={value}" for name, value in metric.settings.items())
+def _settings(metric: Metric) -> list[str]:
+    return [f"{name}={value}" for name, value in metric.settings.items()]
 
 
 def _whence(metric: Metric) -> list[str]:
@@ -228,14 +303,14 @@ def make_verdict_table(*, narrow: bool = False) -> Table:
     Returns:
         rich.table.Table: one row per Quantus metric; print it with a ``rich.console.Console``.
     """
-    table = Table(title="Faithfulness and localisation in Quantus 0.6", show_lines=narrow)
-    table.add_column("Quantus", no_wrap=True)
+    table = Table(title="Faithfulness and localisation in Quantus 0.6", show_lines=narrow, **_LOOK)
+    table.add_column("Quantus", overflow="fold")
     for name in [] if narrow else ["verdict", "use"]:
         table.add_column(name, no_wrap=True)
-    table.add_column("reason")
+    table.add_column("reason", overflow="fold")
     for verdict in VERDICTS.values():
         words = _words(verdict)
-        table.add_row(*([Text("\n").join(filter(None, words))] if narrow else words), verdict.reason)
+        table.add_row(*([Text("\n").join(filter(None, words))] if narrow else words), Text(verdict.reason))
     return table
 
 
@@ -244,24 +319,46 @@ def _words(verdict: Verdict) -> list[Text]:
     return [Text(verdict.name), Text(verdict.verdict, styles[verdict.verdict]), Text(verdict.instead or "")]
 
 
-def print_metrics(console: Console | None = None) -> None:
-    """Print the tables of metrics and verdicts, with fewer columns on a narrow terminal.
+def print_metrics(console: Console | None = None, form: str = "text") -> None:
+    """Print the tables of metrics and verdicts, with fewer columns on a narrow terminal, in a file or a pipe.
 
     Args:
         console (rich.console.Console): the console to print to. Default: standard output
+        form (str): one of :data:`FORMATS`; as CSV, which has one table, the metrics alone. Default: ``"text"``
     """
     with degrading(sys.stdout):
-        _print_metrics(console or Console())
+        console = console or _console()
+        if form == "text":
+            narrow = console.width < _WIDE
+            console.print(make_metric_table(narrow=narrow), "", make_verdict_table(narrow=narrow), "")
+            _print_notes(console, _NOTES)
+        else:
+            _put(console, _metrics_as_csv() if form == "csv" else _metrics_as_markdown())
 
 
-def _print_metrics(console: Console) -> None:
-    if not console.is_terminal:
-        console.width = max(console.width, 2 * _WIDE)
-    narrow = console.width < _WIDE
-    console.print(make_metric_table(narrow=narrow))
-    console.print(make_verdict_table(narrow=narrow))
-    for note in _NOTES:
-        console.print(note, highlight=False)
+def _metrics_as_csv() -> str:
+    """Return the metrics with what a comparison takes them for, in words and numbers."""
+    head = ("metric", "title", "category", "higher_is_better", "default", "reads", "cost", "settings", "origin", "source")
+    rows = [
+        [
+            *(metric.name, metric.title, metric.category, int(metric.higher_is_better), int(metric.default)),
+            *(metric.reads, metric.cost, ", ".join(_settings(metric)), *_whence(metric)),
+        ]
+        for metric in METRICS.values()
+    ]
+    return csv_table(head, rows)
+
+
+def _metrics_as_markdown() -> str:
+    metrics = markdown_table(
+        _METRIC_COLUMNS, ([escape_markdown(cell) for cell in _wide_row(each)] for each in METRICS.values())
+    )
+    verdicts = markdown_table(
+        ("Quantus", "verdict", "use", "reason"),
+        ([escape_markdown(str(cell)) for cell in (*_words(each), each.reason)] for each in VERDICTS.values()),
+    )
+    notes = "".join(f"- {escape_markdown(note)}\n" for note in (_LEGEND, *_NOTES))
+    return f"{metrics}\n{verdicts}\n{notes}"
 
 
 def make_layer_table(choices: Sequence[LayerChoice]) -> Table:
@@ -273,15 +370,44 @@ def make_layer_table(choices: Sequence[LayerChoice]) -> Table:
     Returns:
         rich.table.Table: one row per layer; print it with a ``rich.console.Console``.
     """
-    table = Table(title="* recommended; passes: runs of the tail that Recipro-CAM needs, 0 if one forward pass is enough")
-    table.add_column("layer", overflow="fold")
-    for name in ("shape", "grid", "stride", "passes"):
-        table.add_column(name, justify="right")
-    table.add_column("reason")
-    for choice in choices:
-        grid, shape = (" x ".join(map(str, sizes)) for sizes in (choice.grid, choice.shape))
-        stride = " x ".join(f"{side:g}" for side in choice.stride) if choice.stride else ""
-        style = "bold" if choice.recommended else ""
-        name = shown(choice.name) + ("*" if choice.recommended else "")
-        table.add_row(Text(name), shape, grid, stride, str(choice.passes), Text(shown(choice.reason)), style=style)
+    table = Table(title=_LAYERS, **_LOOK)
+    rows = [_layer_row(choice) for choice in choices]
+    longest = max((len(row[0]) for row in rows), default=0)
+    table.add_column("layer", min_width=min(longest, _LONGEST), overflow="fold")
+    for name in _LAYER_COLUMNS[1:-1]:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("reason", overflow="fold")
+    for choice, row in zip(choices, rows, strict=True):
+        table.add_row(*map(Text, row), style="bold" if choice.recommended else "")
     return table
+
+
+def print_layers(choices: Sequence[LayerChoice], console: Console | None = None, form: str = "text") -> None:
+    """Print the table of layers.
+
+    Args:
+        choices (sequence of LayerChoice): the result of :func:`~captum_softcam.attr.suggest_layers`.
+        console (rich.console.Console): the console to print to. Default: standard output
+        form (str): one of :data:`FORMATS`. Default: ``"text"``
+    """
+    rows = [_layer_row(choice) for choice in choices]
+    with degrading(sys.stdout):
+        console = console or _console()
+        if form == "text":
+            console.print(make_layer_table(choices))
+        elif form == "markdown":
+            table = markdown_table(_LAYER_COLUMNS, ([escape_markdown(cell) for cell in row] for row in rows))
+            _put(console, f"{table}\n- {escape_markdown(_LAYERS)}\n")
+        else:
+            chosen = [
+                [choice.name, *row[1:-2], choice.passes, int(choice.recommended), row[-1]]
+                for choice, row in zip(choices, rows, strict=True)
+            ]
+            _put(console, csv_table([*_LAYER_COLUMNS[:-1], "recommended", "reason"], chosen))
+
+
+def _layer_row(choice: LayerChoice) -> list[str]:
+    grid, shape = ("x".join(map(str, sizes)) for sizes in (choice.grid, choice.shape))
+    stride = "x".join(f"{side:g}" for side in choice.stride) if choice.stride else ""
+    name = shown(choice.name) + ("*" if choice.recommended else "")
+    return [name, shape, grid, stride, str(choice.passes), shown(choice.reason)]

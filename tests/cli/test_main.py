@@ -1,5 +1,6 @@
 """The command line, in this process: what good runs leave behind, and one sentence for everything that is wrong."""
 
+import csv
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from importlib import metadata
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ from captum_softcam import cli
 from captum_softcam.attr import METHODS
 from captum_softcam.cli import compare
 from captum_softcam.cli.model import load_model
-from captum_softcam.evaluation import CONTROLS
+from captum_softcam.evaluation import CONTROLS, Comparison
 from captum_softcam.softcam import EMBEDDED
 
 NAME = "shufflenet_v2_x0_5"
@@ -377,11 +379,19 @@ class TestCompareEmbedded:
         for text in (done.out, kept):
             assert "Pointing game ↑" in text
             assert "perturbation ↑" in text, "its column is too narrow for the whole title"
-            assert re.search(r"soft_cam\s+│\s+-?\d\.\d{3}", text)
+            assert re.search(r"soft_cam\s+-?\d\.\d{3}", text)
             assert re.search(r"\[-?\d\.\d{3}, -?\d\.\d{3}\]", text)
             assert "cost" in text
             assert "*" in text
             assert "localisation: over the 3 samples with a mask." in text
+
+    def test_a_table_for_a_program(self, done):
+        """It alone is on stdout; what the command says besides goes to stderr."""
+        found = Comparison.load(done.folder)
+        for form, expected in (("csv", found.to_csv()), ("markdown", found.to_markdown())):
+            again = run("compare", "--resume", "--out", done.folder, "--format", form)
+            assert (again.code, again.out) == (0, expected)
+            assert "Scores per sample, settings, table and picture:" in again.err
 
     def test_accuracy_of_both_models_and_the_folder_are_printed(self, done):
         for name in EMBEDDED:
@@ -549,10 +559,26 @@ class TestLayers:
     def test_table(self):
         done = run("layers", "--model", NAME, "--size", "96")
         assert done.code == 0, done.err
-        rows = [line.split("│")[1:4] for line in done.out.splitlines() if line.startswith("│")]
-        names = [name.strip() for name, *_ in rows if name.strip()]
+        table = done.out.split("─\n")[1]
+        names = [line.split()[0] for line in table.splitlines() if not line.startswith(" ")]
         assert names == ["conv1", "stage2", "stage3", "conv5*"]
-        assert "3 x 3" in done.out
+        assert "  3x3  " in done.out
+
+    @pytest.mark.parametrize("columns", [60, 80, 200])
+    def test_it_fits(self, columns, monkeypatch):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        lines = run("layers", "--model", NAME, "--size", "96").out.splitlines()
+        assert max(map(len, lines)) <= columns
+
+    def test_as_csv_and_markdown(self):
+        done = run("layers", "--model", NAME, "--size", "96", "--format", "csv")
+        *others, chosen = csv.DictReader(StringIO(done.out))
+        assert [row["layer"] for row in others] == ["conv1", "stage2", "stage3"]
+        assert {row["recommended"] for row in others} == {"0"}
+        assert (chosen["layer"], chosen["grid"], chosen["recommended"], chosen["passes"]) == ("conv5", "3x3", "1", "0")
+        lines = run("layers", "--model", NAME, "--size", "96", "--format", "markdown").out.splitlines()
+        assert lines[0] == "| layer | shape | grid | stride | passes | reason |"
+        assert lines[5].startswith(r"| conv5\* | 1x1024x3x3 | 3x3 | 32x32 | 0 | ")
 
     def test_embedded_model(self):
         assert "backbone*" in run("layers").out  # the default of compare and explain, too

@@ -1,5 +1,7 @@
 """``captum-softcam metrics``: all metrics and verdicts, legible on any terminal."""
 
+import csv
+import re
 import subprocess
 import sys
 from io import StringIO
@@ -20,38 +22,44 @@ def printed(width, **console):
 
 
 @pytest.fixture(scope="module")
-def piped():
-    """What goes into a pipe."""
-    done = run("metrics")
-    assert done.code == 0
-    return done.out
-
-
-def row_of(text, name):
-    """The cells of the one line that begins with a name."""
-    (line,) = [line for line in text.splitlines() if line.startswith("│ ") and line.split()[1].rstrip("*") == name]
-    return [cell.strip() for cell in line.strip("│").split("│")]
+def rows():
+    """What goes into a spreadsheet."""
+    done = run("metrics", "--format", "csv")
+    assert (done.code, done.err) == (0, "")
+    return {row["metric"]: row for row in csv.DictReader(StringIO(done.out))}
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_a_metric_is_one_line_in_a_pipe(name, piped):
-    metric = METRICS[name]
-    starred, category, arrow, reads, cost, settings, origin, source = row_of(piped, name)
-    assert starred == name + "*" * metric.default
-    assert (category, arrow, origin.lower()) == (metric.category, "↑" if metric.higher_is_better else "↓", metric.origin)
-    assert reads == metric.reads != ""
+def test_a_metric_is_one_row_of_csv(name, rows):
+    metric, row = METRICS[name], rows[name]
+    for key in ("title", "category", "reads", "origin"):
+        assert row[key] == getattr(metric, key) != ""
+    assert (row["higher_is_better"], row["default"]) == (str(int(metric.higher_is_better)), str(int(metric.default)))
     counts = [(metric.forwards, "forward"), (metric.attributions, "map")]
-    assert cost == (", ".join(f"{n} {unit}{'s' * (n > 1)}" for n, unit in counts if n) or "none")
-    assert settings == ", ".join(f"{key}={value}" for key, value in metric.settings.items())
-    assert metric.source.startswith(source.lower().replace(" ", ""))
+    assert row["cost"] == (", ".join(f"{n} {unit}{'s' * (n > 1)}" for n, unit in counts if n) or "none")
+    assert row["settings"] == ", ".join(f"{key}={value}" for key, value in metric.settings.items())
+    assert metric.source.startswith(row["source"].lower().replace(" ", ""))
 
 
-@pytest.mark.parametrize("verdict", VERDICTS.values(), ids=list(VERDICTS))
-def test_a_verdict_is_one_line_in_a_pipe(verdict, piped):
-    assert row_of(piped, verdict.name) == [verdict.name, verdict.verdict, verdict.instead or "", verdict.reason]
+def test_everything_is_in_markdown():
+    done = run("metrics", "--format", "markdown")
+    lines = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in done.out.splitlines()]
+    rows = {line[0].rstrip("*\\"): line for line in lines if line}
+    assert rows.keys() >= {*METRICS, *VERDICTS}
+    assert rows["deletion"][:5] == [r"deletion\*", "faithfulness", "↓", "probability", "16 forwards"]
+    for verdict in VERDICTS.values():
+        found = [re.sub(r"\\(.)", r"\1", cell) for cell in rows[verdict.name]]
+        assert found == [verdict.name, verdict.verdict, verdict.instead or "", " ".join(verdict.reason.split())]
+    assert "- reads: of the model," in done.out
 
 
-@pytest.mark.parametrize("width", [80, 100, 160])
+def test_a_pipe_has_80_columns(monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    tables = run("metrics").out.split("reads: of the model")[0]
+    assert max(map(len, tables.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160, 200])
 def test_nothing_is_cut_off_on_a_terminal(width):
     text = printed(width)
     assert max(map(len, text.splitlines())) <= width

@@ -371,12 +371,12 @@ class TestConvert:
 
 class TestLayers:
     def test_the_size_is_the_models_own(self):
-        assert "20 x 20" in run("layers").out, "of 160 pixels"
+        assert "20x20" in run("layers").out, "of 160 pixels"
 
     def test_of_code(self):
         done = run("layers", "--model", "nets.py:three", "--size", "32")
         assert done.code == 0, done.err
-        assert "7 x 7" in done.out
+        assert "7x7" in done.out
 
 
 class TestTrain:

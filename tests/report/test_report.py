@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def _printed(comparison: Comparison, width: int) -> str:
     return text.getvalue()
 
 
-@pytest.mark.parametrize("width", [20, 200])
+@pytest.mark.parametrize("width", [30, 200])
 def test_the_table_says_it_all_at_any_width(comparison, width):
     text = _printed(comparison, width)
     for part in ("soft_cam", "random", "(control)", "Pixel AUC ↑", "0.850*", "[0.800, 0.900]", "0.500", "1.0", "cost"):
@@ -99,17 +100,89 @@ def test_names_in_brackets_are_no_style(comparison):
     assert "[red]mine" in _printed(dataclasses.replace(comparison, scores=renamed), 200)
 
 
-@pytest.mark.parametrize("width", [60, 80, 100, 150])
-def test_a_narrow_terminal_gets_tables_that_fit(comparison, width):
+@pytest.fixture
+def whole(comparison) -> Comparison:
+    """The comparison under every metric."""
     parts = [comparison.scores.assign(metric=name) for name in METRICS]
-    whole = dataclasses.replace(comparison, scores=pd.concat(parts, ignore_index=True))
+    return dataclasses.replace(comparison, scores=pd.concat(parts, ignore_index=True))
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 150])
+def test_a_narrow_terminal_gets_tables_that_fit(whole, width, terminal):
     text = io.StringIO()
-    print_table(whole, Console(file=text, width=width, force_terminal=True, color_system=None))
+    print_table(whole, Console(file=text, width=width, force_terminal=terminal, color_system=None))
     table = text.getvalue().split("2 samples")[0]
     assert max(map(len, table.splitlines())) <= width
-    assert table.count("soft_cam") == -(-len(METRICS) // ((width - 37) // 19))
+    parts = [part for part in table.split("\n\n") if part]
+    assert table.count("soft_cam") == len(parts)
     for metric in METRICS.values():
-        assert all(word in table for word in metric.title.split())
+        assert sum(all(word in part for word in metric.title.split()) for part in parts) >= 1
+    assert table.count("[0.800, 0.900]") == len(METRICS), "no interval is broken"
+    assert ["passes" in part for part in parts] == [False] * (len(parts) - 1) + [True]
+
+
+def test_every_metric_stands_in_one_part(whole):
+    titles = {metric.title for metric in METRICS.values()}
+    heads = [" ".join(column.header.plain.split()[:-1]) for column in make_table(whole).columns[1:-2]]
+    assert sorted(heads) == sorted(metric.title for metric in METRICS.values())
+    assert len(titles) == len(heads)
+
+
+def test_long_names_and_titles_are_folded(comparison):
+    name, title = "m" * 60 + "_end", "Title" * 12
+    entry = {"title": title, "category": "complexity", "higher_is_better": True}
+    rows = comparison.scores.replace({"method": {"soft_cam": name}}).assign(metric="long")
+    found = dataclasses.replace(comparison, scores=rows, manifest={"metrics": {"long": entry}})
+    text = _printed(found, 80).split("2 samples")[0]
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    first = "".join(line.split()[0] for line in text.splitlines() if line.startswith(("mm", "_")))
+    assert first.replace("(control)", "").startswith(name)
+
+
+@pytest.mark.parametrize(("columns", "most"), [(None, 80), ("120", 120), ("60", 60)])
+def test_a_pipe_counts_as_80_columns_unless_told(whole, columns, most, monkeypatch, capsys):
+    monkeypatch.setattr("os.get_terminal_size", lambda *_: os.terminal_size((300, 50)))
+    if columns is None:
+        monkeypatch.delenv("COLUMNS", raising=False)
+    else:
+        monkeypatch.setenv("COLUMNS", columns)
+    print_table(whole)
+    longest = max(map(len, capsys.readouterr().out.split("2 samples")[0].splitlines()))
+    assert most - 20 < longest <= most
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_a_console_without_unicode_gets_other_marks(comparison, encoding, monkeypatch):
+    rows = comparison.scores[comparison.scores["sample"] == "s0"]
+    many = [rows.assign(sample=f"m{i}", score=rows["score"] + i / 100) for i in range(6)]
+    larger = dataclasses.replace(comparison, scores=pd.concat(many, ignore_index=True))
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
+    monkeypatch.setattr("sys.stdout", stream)
+    print_table(larger)
+    text = stream.buffer.getvalue().decode(encoding)
+    higher, better, worse = ("↑", "▲", "▼") if encoding == "utf-8" else ("^", "+", "-")
+    assert f"Pixel AUC {higher}" in text
+    assert f"0.525 {worse}" in text
+    assert f"{better} better, {worse} worse than soft_cam" in text
+    assert "\\u" not in text
+    assert stream.errors == "strict"
+
+
+def test_markdown_and_csv_are_never_split(whole):
+    for form, expected in (("markdown", whole.to_markdown()), ("csv", whole.to_csv())):
+        text = io.StringIO()
+        print_table(whole, Console(file=text, width=40), form)
+        assert text.getvalue() == expected
+
+
+def test_csv_for_a_terminal_does_not_act_on_it(comparison):
+    renamed = comparison.scores.replace({"method": {"soft_cam": "\x1b[2Jmine"}})
+    text = io.StringIO()
+    print_table(dataclasses.replace(comparison, scores=renamed), Console(file=text, width=40), "csv")
+    assert "\x1b" not in text.getvalue()
+    assert "\\x1b[2Jmine" in text.getvalue()
 
 
 def test_notes_count_what_is_undefined(comparison):

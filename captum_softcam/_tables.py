@@ -1,12 +1,18 @@
-"""Tables in HTML for notebooks: escaped, legible on light and dark pages, and scrolled sideways where they are wide."""
+"""Tables in HTML, Markdown, CSV and plain text.
+
+Those in HTML are for notebooks: legible on light and dark pages, and scrolled sideways where they are wide.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
+import re
 from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup, escape
 
-__all__ = ["Row", "html_table"]
+__all__ = ["Row", "aligned_table", "csv_table", "escape_markdown", "html_table", "markdown_table"]
 
 Row = tuple[str, Sequence[str]]
 """The class of a row (``""``, ``"control"`` or ``"chosen"``), and its cells: text, or HTML as ``Markup``."""
@@ -78,3 +84,36 @@ def _tag(name: str, content: str | Iterable[str], kind: str = "", span: int = 1)
     attributes = (Markup(' class="{}"').format(kind) if kind else "") + (f' colspan="{span}"' if span > 1 else "")
     inner = escape(content) if isinstance(content, str) else Markup().join(content)
     return Markup("<{0}{1}>{2}</{0}>").format(name, Markup(attributes), inner)
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], rule: Sequence[str] = ()) -> str:
+    """Build a table in GitHub's Markdown of cells that are escaped already.
+
+    Args:
+        head (sequence of str): headings of the columns.
+        rows (iterable of sequence): cells.
+        rule (sequence of str): alignment of each column. Default: to the left
+    """
+    lines = (head, rule or ["---"] * len(head), *rows)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def escape_markdown(text: str) -> str:
+    """Escape text for a table in Markdown, on one line."""
+    # In one pass, so that no backslash that was added is escaped again.
+    text = re.sub(r"([\\`*\[\]<>|&~$#])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\_", text)  # an underscore within a word is not emphasis
+
+
+def csv_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Build a table as CSV, with all text in quotes; names are not escaped."""
+    file = io.StringIO()
+    csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n").writerows([head, *rows])
+    return file.getvalue()
+
+
+def aligned_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Build a table of columns as wide as their widest cell, two spaces apart."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows))
+    return "\n".join(map(str.rstrip, lines))
