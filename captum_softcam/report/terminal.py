@@ -156,7 +156,7 @@ def _parts(view: View, columns: Sequence[_Column], console: Console) -> Iterator
     yield _assembled(view, part, title)
 
 
-def table_notes(comparison: Comparison, baseline: str | None = None) -> list[str]:
+def table_notes(comparison: Comparison, baseline: str | None = None, *, adjust: Adjust = "holm") -> list[str]:
     """Return the notes below the table: number of samples, meaning of the marks, undefined scores, errors.
 
     Args:

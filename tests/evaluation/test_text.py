@@ -115,7 +115,8 @@ class TestNotebook:
 
     def test_the_repr_is_a_line(self, comparison):
         assert repr(comparison) == (
-            f"Comparison(8 samples; methods: {', '.join(METHODS)}; metrics: pixel_auc, deletion, sparseness)"
+            f"Comparison({len(comparison.samples)} samples; methods: {', '.join(METHODS)}; "
+            "metrics: pixel_auc, deletion, sparseness)"
         )
         assert "\n" not in repr(hostile_comparison())
         assert len(repr(hostile_comparison())) < 300
