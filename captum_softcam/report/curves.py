@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from captum_softcam._names import listed
+from captum_softcam.report.drawing import Drawing
 from captum_softcam.softcam.scores import best_epoch
 
 __all__ = ["plot_history"]
@@ -24,7 +28,12 @@ _STYLES = (
 )  # safe for colour-blind readers; dashes survive greyscale
 
 
-def plot_history(history: Sequence[Mapping[str, float]]) -> Figure:
+def plot_history(
+    history: Sequence[Mapping[str, float]],
+    *,
+    ax: Axes | Sequence[Axes] | None = None,
+    figsize: tuple[float, float] | None = None,
+) -> Figure:
     """Plot losses, scores, penalty and sparsity against the epochs, with the best epoch marked.
 
     Curves differ in dash and marker as well as in colour. Panels without logged values are left out, such as the penalty of
@@ -33,25 +42,34 @@ def plot_history(history: Sequence[Mapping[str, float]]) -> Figure:
     Args:
         history (sequence of mapping): one entry per epoch, as returned by
             :func:`~captum_softcam.softcam.train_classifier`.
+        ax (matplotlib.axes.Axes or sequence of them): one for each panel, in this order. Default: a new figure
+        figsize (tuple of float): of the new figure in inches. Default: 8 inches wide, 2.9 inches per row
 
     Returns:
-        matplotlib.figure.Figure: two panels per row; save it with ``savefig``.
+        matplotlib.figure.Figure: two panels per row, or the figure of ``ax``; save it with ``savefig``.
 
     Raises:
-        ValueError: if ``history`` is empty.
+        ValueError: if ``history`` is empty, or there is not one ``ax`` for each panel.
     """
     if not history:
         raise ValueError("there are no epochs to draw; pass at least one.")
     panels = {title: names for title, names in _PANELS.items() if any(name in history[0] for name in names)}
-    rows = -(-len(panels) // 2)
-    figure = Figure(figsize=(8, 2.9 * rows), layout="constrained")
+    if ax is None:
+        rows = -(-len(panels) // 2)
+        figure = Drawing(figsize=figsize or (8, 2.9 * rows), layout="constrained")
+        axes = [figure.add_subplot(rows, 2, place) for place in range(1, len(panels) + 1)]
+    else:
+        axes = [ax] if isinstance(ax, Axes) else list(np.ravel(cast(Any, ax)))
+    if len(axes) != len(panels):
+        raise ValueError(
+            f"this history has {len(panels)} panels ({listed(panels)}); pass as many axes as ax, got {len(axes)}."
+        )
     best = history[best_epoch(history)]["epoch"]
-    for place, (title, names) in enumerate(panels.items(), start=1):
-        axis = figure.add_subplot(rows, 2, place)
+    for axis, (title, names) in zip(axes, panels.items(), strict=True):
         _draw(axis, title, [name for name in names if name in history[0]], history)
         axis.axvline(best, color="0.5", linestyle=":", label=f"best: epoch {best:g}")
         axis.legend(fontsize=8)
-    return figure
+    return axes[0].figure.canvas.figure
 
 
 def _draw(axis: Any, title: str, names: Sequence[str], history: Sequence[Mapping[str, float]]) -> None:

@@ -10,10 +10,8 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import Colormap, LinearSegmentedColormap, to_rgb
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
-from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,17 +19,20 @@ from captum_softcam._fit import Fit
 from captum_softcam._names import quoted
 from captum_softcam.data import Sample
 from captum_softcam.evaluation import Example
+from captum_softcam.report.drawing import Drawing, draw_lines, draw_outline, draw_picture
 from captum_softcam.report.pictures import Drawn, channels_first, drawn, scaled_map
 from captum_softcam.report.signals import draw_signal
 
 __all__ = [
     "COLOURS",
-    "OUTLINE",
+    "LEVELS",
+    "OPACITY",
+    "PERCENTILE",
     "UNDEFINED",
     "Look",
-    "draw_outline",
+    "colour_bar",
+    "draw_input",
     "draw_overlay",
-    "draw_picture",
     "overlay",
     "plot_overlay",
 ]
@@ -40,20 +41,24 @@ COLOURS = "PuOr_r"
 """Colours of a map on white: diverging and safe for colour-blind readers, orange for the class, purple against it."""
 UNDEFINED = "#9be09b"
 """Green for values that are not finite, because no scale has it."""
-OUTLINE = "#00e5ff"
-"""Cyan for the mask, which differs from both ends for any reader, and from the white contours."""
 PERCENTILE = 99.0
 LEVELS = (0.5, 0.8)
 OPACITY = 0.8  # of the strongest colour; that of 0 is 0
 
-# The ends of PuOr are dark, and would vanish on dark ground; these are of middle lightness, and stand out on any.
-_SIGNED = LinearSegmentedColormap.from_list(
-    "for and against", ["#6a3df0", "#8f78ff", "#cfc6ff", "#ffd08a", "#ff9d1e", "#f26a00"]
-)
+_PALE = np.uint8(225)  # grey of what the network did not see, of a map on white
 _UNSEEN = 0.3  # contrast of the picture where the network did not see it
 _DPI = 64.0  # a power of two, so that a figure has exactly as many pixels as the picture
 _GRID = 512  # most positions a side at which contours are computed
 _GREY = (0.299, 0.587, 0.114)
+
+
+def _ramp(*colours: str) -> NDArray[np.float64]:
+    return np.asarray(LinearSegmentedColormap.from_list("ramp", colours)(np.linspace(0, 1, 128)))
+
+
+# The ends of PuOr are dark and would vanish on dark ground; these are of middle lightness and stand out on any. The two
+# halves do not blend, so that the smallest values have the colour of their sign; there, they are transparent.
+_SIGNED = ListedColormap(np.concatenate([_ramp("#6a3df0", "#8f78ff", "#bdb0ff"), _ramp("#ffc878", "#ff9d1e", "#f26a00")]))
 
 
 @dataclass(frozen=True)
@@ -75,30 +80,18 @@ class Look:
                 f"contours are fractions of the scale, above 0 and below 1, such as (0.5, 0.8); got {quoted(self.contours)}."
             )
 
-    @property
-    def colours(self) -> Colormap:
-        """Colours of values from -1 to 1, or from 0 to 1."""
-        return matplotlib.colormaps["inferno"] if self.positive else _SIGNED
-
     def scaled(self, attribution: Tensor) -> NDArray[np.float64]:
         """Return a map (1, ...) divided by the end of its scale (...), NaN where it is not finite."""
         values = attribution[0].numpy()
         return scaled_map(values.clip(min=0) if self.positive else values, self.percentile)
 
-    def coloured(self, scaled: NDArray[np.float64]) -> NDArray[np.uint8]:
-        """Return the colours (..., 3) of a scaled map."""
-        steps = scaled if self.positive else scaled / 2 + 0.5
-        return np.asarray(self.colours(np.nan_to_num(steps), bytes=True)[..., :3])
-
-
-class _Picture(AxesImage):
-    """Pixels that stay as they are in vector graphics, and are shrunk without jags on a screen."""
-
-    def draw(self, renderer: Any) -> None:
-        kind = "none" if renderer.option_scale_image() else "auto"
-        if self.get_interpolation() != kind:
-            self.set_interpolation(kind)
-        super().draw(renderer)
+    def coloured(self, scaled: NDArray[np.float64], *, on_white: bool = False) -> NDArray[np.uint8]:
+        """Return the colours (..., 3) of a scaled map, that of a picture or for a ground of white."""
+        both, one = (COLOURS, "inferno_r") if on_white else (_SIGNED, "inferno")
+        colours, steps = (one, scaled) if self.positive else (both, scaled / 2 + 0.5)
+        found = np.asarray(matplotlib.colormaps.get_cmap(colours)(np.nan_to_num(steps), bytes=True)[..., :3])
+        found[np.isnan(scaled)] = np.multiply(to_rgb(UNDEFINED), 255).round()
+        return found
 
 
 def overlay(
@@ -211,9 +204,8 @@ def plot_overlay(
     found = _drawn(image, attribution, mask, fit, size)
     if ax is None:
         figsize = figsize or (4.0, 4.0 * _aspect(found.example.sample.image) + 0.3 * bool(title))
-        ax = Figure(figsize=figsize, layout="constrained").subplots()
+        ax = Drawing(figsize=figsize, layout="constrained").subplots()
     draw_overlay(ax, found, "attribution", look)
-    ax.set(xticks=[], yticks=[])
     if title:
         ax.set_title(title, parse_math=False)
     return ax.figure.canvas.figure
@@ -224,57 +216,66 @@ def _aspect(image: Tensor) -> float:
     return image.shape[1] / image.shape[2] if image.dim() == 3 else max(0.5, 0.1 * len(image))
 
 
-def draw_overlay(axis: Axes, found: Drawn, method: str, look: Look) -> None:
-    """Draw one map of an example over its picture or along its signal, with contours and the outline of the mask."""
-    image, mask = found.example.sample.image, found.example.sample.mask
+def draw_overlay(axis: Axes, found: Drawn, method: str, look: Look, *, on_white: bool = False) -> None:
+    """Draw one map of an example, with the outline of the mask: over its picture with contours, on white, or of a signal."""
+    image = found.example.sample.image
     scaled = look.scaled(found.example.maps[method])
     if image.dim() == 2:
-        colours = look.coloured(scaled) / 255
-        colours[np.isnan(scaled)] = to_rgb(UNDEFINED)
-        draw_signal(axis, image, colours, mask)
+        draw_signal(axis, image, look.coloured(scaled, on_white=True) / 255, found.example.sample.mask)
         return
     seen = np.ones(scaled.shape, bool) if found.seen is None else found.seen[0].numpy()
-    draw_picture(axis, _blended(image.numpy(), scaled, seen, look))
-    _draw_contours(axis, scaled, look.contours)
-    if found.seen is not None:
-        draw_outline(axis, seen, "white", 0.5)
-    if mask is not None:
-        draw_outline(axis, mask[0].numpy(), OUTLINE)
+    if on_white:
+        draw_picture(axis, np.where(seen[..., None], look.coloured(scaled, on_white=True), _PALE))
+    else:
+        draw_picture(axis, _blended(image.numpy(), scaled, seen, look))
+        _draw_contours(axis, scaled, look.contours, [place for *_, place in found.tiles])
+    _draw_regions(axis, found)
 
 
-def draw_picture(axis: Axes, pixels: NDArray[Any]) -> None:
-    """Draw pixels (H, W, 3), or grey ones (H, W), over the whole axes."""
-    height, width = pixels.shape[:2]
-    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-    picture = _Picture(axis, cmap="gray", extent=extent, resample=False)
-    picture.set_data(pixels)
-    picture.set_clim(0, 255 if pixels.dtype == np.uint8 else 1)  # else grey is stretched to its own range
-    axis.add_image(picture)
-    axis.set(xlim=extent[:2], ylim=extent[2:], aspect="equal")
-
-
-def draw_outline(axis: Axes, region: NDArray[np.bool_], colour: str, strength: float = 1.0) -> None:
-    """Draw the border of a region (H, W)."""
-    if not region.any():
+def draw_input(axis: Axes, found: Drawn, *, with_mask: bool = True) -> None:
+    """Draw the input of an example, with the outline of the mask and a frame around what the network saw of an original."""
+    image, mask = found.example.sample.image, found.example.sample.mask
+    if image.dim() == 2:
+        draw_signal(axis, image, mask=mask if with_mask else None)
         return
-    rows, columns = (np.flatnonzero(region.any(side)) for side in (1, 0))
-    top, left = rows[0] - 1, columns[0] - 1
-    # closes the outline of a region that touches the border of the image
-    part = np.pad(region[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1)
-    places = np.arange(part.shape[1]) + left, np.arange(part.shape[0]) + top
-    _draw_lines(axis, *places, part.astype(float), [0.5], colour, strength)
+    draw_picture(axis, image.expand(3, -1, -1).permute(1, 2, 0).numpy())
+    _draw_regions(axis, found, with_mask)
 
 
-def _draw_contours(axis: Axes, scaled: NDArray[np.float64], levels: Sequence[float]) -> None:
-    """Draw contours, solid for the class and dashed against it, unless the map is too rough for them."""
-    rows, columns = (np.unique(np.linspace(0, side - 1, min(side, _GRID)).round().astype(int)) for side in scaled.shape)
-    if not levels or min(scaled.shape) < 2 or any(_is_rough(sign * scaled >= min(levels)) for sign in (1, -1)):
+def _draw_regions(axis: Axes, found: Drawn, with_mask: bool = True) -> None:
+    mask = found.example.sample.mask if with_mask else None
+    for *_, place in found.tiles:
+        if found.seen is not None:
+            draw_outline(axis, found.seen[0].numpy(), place, "white", 0.5)
+        if mask is not None:
+            draw_outline(axis, mask[0].numpy(), place)
+
+
+def colour_bar(look: Look, *, on_white: bool = False) -> NDArray[np.uint8]:
+    """Return the colours (1, 256, 3) of the whole scale, on white or over grey."""
+    values = np.linspace(0 if look.positive else -1, 1, 256)[None]
+    if on_white:
+        return look.coloured(values, on_white=True)
+    return _blended(np.full((1, *values.shape), 0.6, np.float32), values, np.ones(values.shape, bool), look)
+
+
+def _draw_contours(
+    axis: Axes, scaled: NDArray[np.float64], levels: Sequence[float], places: Sequence[tuple[slice, slice]]
+) -> None:
+    """Draw contours in each part of a picture, solid for the class and dashed against it, unless the map is too rough."""
+    if not levels or any(_is_rough(sign * scaled >= min(levels)) for sign in (1, -1)):
         return
-    values = np.ma.masked_invalid(scaled[np.ix_(rows, columns)])
-    for sign, dashes in ((1, "solid"), (-1, "dashed")):
-        reached = [level for level in sorted(levels) if (sign * values > level).any()]
-        if reached:
-            _draw_lines(axis, columns, rows, sign * values, reached, "white", dashes=dashes)
+    for place in places:
+        # of a large picture at some positions alone, between which maps are smooth
+        rows, columns = (
+            np.unique(np.linspace(side.start, side.stop - 1, min(side.stop - side.start, _GRID)).round().astype(int))
+            for side in place
+        )
+        values = np.ma.masked_invalid(scaled[np.ix_(rows, columns)])
+        for sign, dashes in ((1, "solid"), (-1, "dashed")):
+            reached = [level for level in sorted(levels) if (sign * values).min() < level < (sign * values).max()]
+            if reached and min(values.shape) > 1:
+                draw_lines(axis, columns, rows, sign * values, reached, "white", dashes=dashes)
 
 
 def _is_rough(region: NDArray[np.bool_]) -> bool:
@@ -287,41 +288,14 @@ def _is_rough(region: NDArray[np.bool_]) -> bool:
     return bool(length > 10 or (length > 3 and region.mean() < 0.006 * length))
 
 
-def _draw_lines(
-    axis: Axes,
-    columns: NDArray[Any],
-    rows: NDArray[Any],
-    values: NDArray[Any],
-    levels: Sequence[float],
-    colour: str,
-    strength: float = 1.0,
-    dashes: str = "solid",
-) -> None:
-    limits = axis.get_xlim(), axis.get_ylim()
-    width = strength * _width(axis)
-    lines = axis.contour(columns, rows, values, levels=levels, colors=colour, linewidths=width, linestyles=dashes)
-    lines.set_path_effects([withStroke(linewidth=2.2 * width, foreground="black")])
-    axis.set(xlim=limits[0], ylim=limits[1])  # contour changes them
-
-
-def _width(axis: Axes) -> float:
-    """Return the width of a line in points that suits the size of the axes."""
-    pixels: float = min(axis.get_window_extent().size)
-    inches = pixels / axis.figure.canvas.figure.dpi
-    return float(max(0.75, 1.3 * (inches / 3.5) ** 0.75))
-
-
 def _blended(
     image: NDArray[np.float32], scaled: NDArray[np.float64], seen: NDArray[np.bool_], look: Look
 ) -> NDArray[np.uint8]:
     """Return the picture in grey (H, W, 3) under the colours of a scaled map, washed out where it was not seen."""
     grey = image[0] if len(image) == 1 else np.tensordot(np.array(_GREY, np.float32), image, 1)
     grey = np.where(seen, grey, 0.5 + _UNSEEN * (grey - 0.5))[..., None].astype(np.float32)
-    wrong = np.isnan(scaled) & seen
-    opacity = (OPACITY * np.where(wrong, 1, np.abs(np.nan_to_num(scaled))))[..., None].astype(np.float32)
-    colours = look.coloured(scaled)
-    colours[wrong] = np.multiply(to_rgb(UNDEFINED), 255).round()
-    return np.asarray((255 * grey * (1 - opacity) + colours * opacity).round(), np.uint8)
+    opacity = (OPACITY * seen * np.nan_to_num(np.abs(scaled), nan=1))[..., None].astype(np.float32)
+    return np.asarray((255 * grey * (1 - opacity) + look.coloured(scaled) * opacity).round(), np.uint8)
 
 
 def _drawn(image: Any, attribution: Any, mask: Any, fit: Fit | None, size: int | None) -> Drawn:

@@ -1,181 +1,271 @@
-"""Panels of attribution maps: input, mask and every method on one signed colour scale."""
+"""Panels: samples with the maps of every method side by side."""
 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import matplotlib
-import numpy as np
-import torch
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
-from captum_softcam._maps import signed_scale
-from captum_softcam._names import shown
+from captum_softcam._fit import Fit
+from captum_softcam._maps import is_flat
+from captum_softcam._names import quoted, shown
 from captum_softcam.evaluation import Example
-from captum_softcam.report.overlays import COLOURS, UNDEFINED
-from captum_softcam.report.pictures import Drawn, drawn
-from captum_softcam.report.signals import draw_signal
+from captum_softcam.evaluation.controls import method_title
+from captum_softcam.report.drawing import Drawing
+from captum_softcam.report.overlays import LEVELS, PERCENTILE, Look, colour_bar, draw_input, draw_overlay
+from captum_softcam.report.pictures import Drawn, channels_first, drawn
 
 __all__ = ["plot_panel"]
 
-_CELL = 1.15  # inches
+_NARROWEST, _WIDTH = 4.0, 7.5  # inches of a panel: more could not be read on half a page
+_CELL = 1.5  # inches, of a picture
+_SIGNAL = 2.5  # inches, of a signal
 _LANE = 0.22  # inches, of each channel of a signal
-_NAME, _NOTE = 9, 6.5  # points
+_TALLEST = 2.0  # heights of a cell over its width
+_LEGEND = 0.5  # inches
+_TITLE, _NOTE = 9, 7  # points
+_GREY = "#555555"
 _LONGEST = 60  # characters of a name
 
 
-def plot_panel(examples: Sequence[Example], classes: Sequence[str] | None = None, *, montage: int = 1) -> Figure:
-    """Plot the maps of a few samples by all methods, next to input and mask.
+def plot_panel(
+    examples: Sequence[Example],
+    classes: Sequence[str] | None = None,
+    *,
+    overlays: bool = True,
+    positive: bool = False,
+    percentile: float = PERCENTILE,
+    contours: Sequence[float] = LEVELS,
+    originals: Sequence[Any] | None = None,
+    fit: Fit | None = None,
+    montage: int = 1,
+    figsize: tuple[float, float] | None = None,
+) -> Figure:
+    """Plot samples with their maps by all methods, as overlays.
 
-    Each map is upsampled to the input, as in the metrics, and divided by its largest magnitude, so that 0 has the same
-    colour everywhere and maps in different units can be compared. The outline is the mask. Inputs outside [0, 1] are scaled.
-    One channel is drawn in grey, three in colour; of any other number the mean is drawn. Of a volume, the slice with the
-    highest attribution for the class is drawn, and the title says which; with ``montage``, several slices.
+    Each sample has a line with the explained class, its probability and the name of the sample, and below it the input and
+    one picture per method, in as many lines as needed. Maps are drawn as by :func:`overlay`, each on a scale of its own that
+    ends at a percentile of its magnitudes; 0 has the same colour in all of them. The mask is outlined. Inputs outside [0, 1]
+    are scaled. One channel is drawn in grey, three in colour; of any other number the mean is drawn. Of a volume, the slice
+    with the highest attribution for the class is drawn; with ``montage``, several slices.
 
     The channels of a signal are drawn as lines one above the other, with the colours of the map along each line. Notes below
-    the pictures name changes of the input, flat maps and non-finite values (green).
+    the pictures name changes of the input, empty masks, flat maps and non-finite values (green).
+
+    Cost: no forward.
 
     Args:
         examples (sequence of Example): samples with their maps by method, (1, h, w) at the resolution of the input or of a
             layer; the cell of a method that failed stays empty.
-        classes (sequence of str): names for the rows. Default: the class numbers
+        classes (sequence of str): names of the classes. Default: their numbers
+        overlays (bool): draw maps over the pictures in grey; False draws them on white, without contours. Default: True
+        positive (bool): as for :func:`overlay`. Default: False
+        percentile (float): as for :func:`overlay`. Default: 99
+        contours (sequence of float): as for :func:`overlay`. Default: 0.5 and 0.8
+        originals (sequence): uncropped image of each example, of any type that :func:`overlay` draws, to put the maps back
+            onto, and the masks that do not have its size. Default: the inputs
+        fit (Fit): how the originals became the inputs, such as ``classifier.fit``. Default: squeezed as a whole
         montage (int): number of slices of a volume that are drawn side by side, evenly spaced except that the one with the
             highest attribution is among them. Default: 1
+        figsize (tuple of float): of the figure in inches. Default: up to 7.5 inches wide, as high as the pictures need
 
     Returns:
-        matplotlib.figure.Figure: one row per sample; save it with ``savefig``.
+        matplotlib.figure.Figure: save it with ``savefig``, as pixels or as vector graphics.
 
     Raises:
-        ValueError: if there are no examples, if ``montage`` is below 1, or if the shape of an input, a mask or a map cannot
-            be drawn.
+        ValueError: if there are no examples, if ``montage`` is below 1, if there is not one original per example, or
+            ``fit`` without originals, if the shape of an input, a mask or a map cannot be drawn, or if a percentile or a
+            contour is out of range.
+        TypeError: if an original is the path of a file.
+
+    Example::
+
+        >>> sample = Sample(torch.rand(3, 64, 80), 1, None, "cat.jpg")
+        >>> figure = plot_panel([Example(sample, 1, {"grad_cam": torch.randn(1, 7, 7)})], ["dog", "cat"])
     """
     if not examples:
         raise ValueError("there are no examples to draw; pass at least one.")
     if montage < 1:
         raise ValueError(f"montage must be the number of slices to draw, at least 1; got {montage}.")
+    if originals is None and fit is not None:
+        raise ValueError("fit puts maps back onto the images before cropping; pass these, too, as originals.")
+    look = Look(positive, percentile, tuple(contours))
     methods = list(dict.fromkeys(name for example in examples for name in example.maps))
-    rows = [drawn(example, montage) for example in examples]
-    columns = 2 + len(methods)
-    width, heights = max(_cell(row)[0] for row in rows), [_cell(row)[1] for row in rows]
-    figure = Figure(figsize=(width * columns + 1.4, sum(heights) + 0.5), layout="constrained")
-    axes = figure.subplots(len(examples), columns, squeeze=False, height_ratios=heights)
-    for line, row in zip(axes, rows, strict=True):
-        _draw_row(line, row, methods, classes)
-    for axis, title in zip(axes[0], ["input", "mask", *methods], strict=True):
-        title = shown(title, _LONGEST)
-        title = title.replace("_", "\n" if len(title) > 10 else " ")
-        pad = 6 if axis is not axes[0, 0] or not rows[0].title else 22  # points, above the title of the row
-        axis.set_title(title, fontsize=_NAME, parse_math=False, pad=pad)
-    scale = ScalarMappable(Normalize(-1, 1), COLOURS)
-    bar = figure.colorbar(scale, ax=axes, shrink=0.8, pad=0.01, ticks=[-1, 0, 1])
-    bar.ax.set_yticklabels(["against\nthe class", "0", "for the\nclass"], fontsize=8)
+    if originals is None:
+        rows = [drawn(example, montage) for example in examples]
+    else:
+        rows = _on_originals(examples, originals, fit or Fit(), montage)
+    blocks = [_block(row, methods, classes) for row in rows]
+    width = max(_NARROWEST, *(block.across * block.cell for block in blocks))
+    heights = [*(block.height(width) for block in blocks), _LEGEND]
+    figure = Drawing(figsize=figsize or (width, sum(heights)), layout="constrained")
+    parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for part, block in zip(parts, blocks, strict=False):
+        _draw_block(part, block, width, look, overlays)
+    _draw_legend(parts[-1], width, rows, look, overlays)
     return figure
 
 
-def _cell(row: Drawn) -> tuple[float, float]:
-    """Return width and height of a cell in inches."""
-    image = row.example.sample.image
-    if image.dim() == 2:
-        return 2 * _CELL, max(_CELL, _LANE * len(image))
-    return (_CELL if row.across == 1 else min(3.0, 0.8 * row.across) * _CELL,) * 2
+@dataclass(frozen=True)
+class _Block:
+    """An example as it is drawn: a line of words, and below it the input and the maps with titles and notes."""
 
+    row: Drawn
+    words: str
+    methods: Sequence[str]
+    titles: Sequence[str]
+    notes: Sequence[str]
+    cell: float  # least width in inches
+    across: int
 
-def _draw_row(axes: Any, row: Drawn, methods: Sequence[str], classes: Sequence[str] | None) -> None:
-    image, mask, maps = row.example.sample.image, row.example.sample.mask, row.example.maps
-    _draw_input(axes[0], image)
-    _note(axes[0], ", ".join(row.notes))
-    _say(axes[0], row.title.replace(", ", "\n"), "#555555", above=True)
-    axes[0].set_ylabel(_name(row.example.target, classes), fontsize=_NAME, parse_math=False)
-    _draw_mask(axes[1], image, mask)
-    for axis, method in zip(axes[2:], methods, strict=True):
-        if method in maps:
-            _draw_map(axis, image, maps[method], mask)
+    @property
+    def down(self) -> int:
+        return math.ceil(len(self.titles) / self.across)
+
+    def height(self, width: float) -> float:
+        """Return the height in inches in a panel of this width."""
+        image, cell = self.row.example.sample.image, width / self.across
+        if image.dim() == 2:
+            height = max(0.4 * cell, _LANE * len(image))
         else:
-            _say(axis, "failed", "black")
-    for axis in axes:
-        axis.set(xticks=[], yticks=[])
-        if image.dim() == 3:
-            _number(axis, image, row)
+            height = cell * min(_TALLEST, image.shape[1] / image.shape[2])
+        points = 1.3 * (_TITLE * _lines(self.titles) + _NOTE * _lines(self.notes)) + 3
+        return self.down * (height + points / 72) + 1.4 * _TITLE / 72 * _lines([_wrapped(self.words, width, _TITLE)]) + 0.1
 
 
-def _number(axis: Any, image: Tensor, row: Drawn) -> None:
+def _block(row: Drawn, methods: Sequence[str], classes: Sequence[str] | None) -> _Block:
+    image, mask, maps = row.example.sample.image, row.example.sample.mask, row.example.maps
+    cell = _SIGNAL if image.dim() == 2 else _CELL * (1 if row.across == 1 else min(3.0, 0.8 * row.across))
+    most = max(1, int(_WIDTH / cell))
+    titles = ["Input", *(_title(method) for method in methods)]
+    own = [*row.notes, *(["empty mask"] if mask is not None and not mask.any() else [])]
+    notes = [", ".join(own), *(_note(maps[method], row.seen) if method in maps else "" for method in methods)]
+    return _Block(
+        row,
+        _words(row, classes),
+        methods,
+        [_wrapped(title, cell, _TITLE) for title in titles],
+        [_wrapped(note, cell, _NOTE) for note in notes],
+        cell,
+        math.ceil(len(titles) / math.ceil(len(titles) / most)),  # as many in the last line as possible
+    )
+
+
+def _draw_block(part: SubFigure, block: _Block, width: float, look: Look, overlays: bool) -> None:
+    part.suptitle(
+        _wrapped(block.words, width, _TITLE), x=0.01, ha="left", fontsize=_TITLE, fontweight="bold", parse_math=False
+    )
+    axes = part.subplots(block.down, block.across, squeeze=False).flatten()
+    draw_input(axes[0], block.row)
+    for axis, method in zip(axes[1:], block.methods, strict=False):
+        if method in block.row.example.maps:
+            draw_overlay(axis, block.row, method, look, on_white=not overlays)
+        else:
+            axis.set(xticks=[], yticks=[])
+            axis.text(0.5, 0.5, "failed", ha="center", va="center", transform=axis.transAxes)
+    for axis, title, note in zip(axes, block.titles, block.notes, strict=False):
+        axis.set_title(title, fontsize=_TITLE, parse_math=False, pad=3)
+        axis.set_xlabel(note, fontsize=_NOTE, color=_GREY, labelpad=2)
+        _number(axis, block.row)
+        for spine in axis.spines.values():
+            spine.set_visible(axis.has_data() and block.row.example.sample.image.dim() == 2)
+    for axis in axes[len(block.titles) :]:
+        axis.set_axis_off()
+
+
+def _number(axis: Axes, row: Drawn) -> None:
     """Write its number into every slice of a montage."""
     if row.across == 1:
         return
-    height, width = image.shape[1] / math.ceil(len(row.slices) / row.across), image.shape[2] / row.across
-    for place, number in enumerate(row.slices):
-        x, y = place % row.across * width, place // row.across * height
-        edge = {"facecolor": "white", "alpha": 0.6, "pad": 0.6, "edgecolor": "none"}
-        axis.text(x, y, str(number + 1), fontsize=5, color="black", ha="left", va="top", bbox=edge)
+    edge = {"facecolor": "white", "alpha": 0.7, "pad": 1, "edgecolor": "none"}
+    for (top, left, _), number in zip(row.tiles, row.slices, strict=True):
+        axis.text(left, top, str(number + 1), fontsize=_NOTE, ha="left", va="top", bbox=edge)
 
 
-def _draw_input(axis: Any, image: Tensor) -> None:
-    if image.dim() == 2:
-        draw_signal(axis, image)
-        return
-    # Without limits, Matplotlib stretches a grey image to its own range.
-    axis.imshow(image.permute(1, 2, 0).numpy(), cmap="gray", vmin=0, vmax=1)
+def _draw_legend(part: SubFigure, width: float, rows: Sequence[Drawn], look: Look, overlays: bool) -> None:
+    """Draw the colours, and say what the lines are."""
+    on_white = not overlays or all(row.example.sample.image.dim() == 2 for row in rows)
+    bar = part.add_axes((0.02, 0.55, 0.3, 0.3))
+    bar.imshow(colour_bar(look, on_white=on_white), aspect="auto", extent=(0 if look.positive else -1, 1, 0, 1))
+    ends = {0: "0", 1: "for"} if look.positive else {-1: "against", 0: "0", 1: "for"}
+    bar.set(yticks=[])
+    bar.set_xticks(list(ends), list(ends.values()), fontsize=_NOTE)
+    bar.get_xticklabels()[0].set_horizontalalignment("left")
+    bar.get_xticklabels()[-1].set_horizontalalignment("right")
+    words = _explained(rows, look, overlays)
+    part.text(0.36, 0.92, _wrapped(words, 0.62 * width, _NOTE), fontsize=_NOTE, color=_GREY, va="top")
 
 
-def _draw_mask(axis: Any, image: Tensor, mask: Tensor | None) -> None:
-    if image.dim() == 2:
-        draw_signal(axis, image, mask=mask)
-        if mask is None:
-            _note(axis, "none")
-    elif mask is None:
-        axis.imshow(np.zeros(image.shape[1:]), cmap="gray", vmin=0, vmax=1)
-        _say(axis, "none", "white")
-    else:
-        axis.imshow(mask[0].numpy(), cmap="gray", vmin=0, vmax=1)
+def _explained(rows: Sequence[Drawn], look: Look, overlays: bool) -> str:
+    """Return what the legend says in words."""
+    pictures = [row for row in rows if row.example.sample.image.dim() > 2]
+    end = "largest magnitude" if look.percentile == 100 else f"percentile {look.percentile:g} of the magnitudes"
+    words = [f"Full colour: {end} of each map."]
+    if overlays and pictures and look.contours:
+        levels = " and ".join(f"{level:.0%}" for level in sorted(look.contours))
+        words.append(f"Lines: {levels} of it{'' if look.positive else ', dashed against'}.")
+    if any(row.example.sample.mask is not None for row in pictures):
+        words.append("Cyan: mask.")
+    if any(row.seen is not None for row in rows):
+        words.append("Pale: not seen by the network.")
+    return " ".join(words)
 
 
-def _draw_map(axis: Any, image: Tensor, attribution: Tensor, mask: Tensor | None) -> None:
-    scaled = _finite_scale(attribution)[0].numpy()
-    colours = matplotlib.colormaps[COLOURS].with_extremes(bad=UNDEFINED)
-    if image.dim() == 2:
-        draw_signal(axis, image, colours(Normalize(-1, 1)(np.ma.masked_invalid(scaled))), mask)
-    else:
-        axis.imshow(scaled, cmap=colours, vmin=-1, vmax=1)
-    if mask is not None and image.dim() > 2:
-        _outline(axis, mask[0])
-    finite = np.isfinite(scaled)
-    if not finite.all():
-        _note(axis, f"{(~finite).mean():.0%} not finite")
-    # Values are in [-1, 1], where the rounding of float32 maps is 6e-8.
-    elif np.ptp(scaled) <= 1e-6:
-        _note(axis, "flat: no information")
+def _words(row: Drawn, classes: Sequence[str] | None) -> str:
+    """Return the explained class and its probability, the predicted one if it is another, and the name of the sample."""
+    example = row.example
+    words = [_scored(example, example.target, classes)]
+    if example.probabilities is not None and len(example.probabilities) > 1 and example.scores == "softmax":
+        predicted = int(example.probabilities.argmax())
+        words += [] if predicted == example.target else [f"predicted: {_scored(example, predicted, classes)}"]
+    return " · ".join(filter(None, [*words, shown(example.sample.identifier, _LONGEST), row.title]))
 
 
-def _outline(axis: Any, mask: Tensor) -> None:
-    """Draw the border of the mask."""
-    padded = np.pad(mask.numpy(), 1)  # closes the outline of a mask that touches the border of the image
-    limits = axis.get_xlim(), axis.get_ylim()  # contour changes them
-    if padded.any():
-        columns, rows = (np.arange(-1, length - 1) for length in reversed(padded.shape))
-        axis.contour(columns, rows, padded, levels=[0.5], colors="black", linewidths=0.7)
-    axis.set(xlim=limits[0], ylim=limits[1])
+def _scored(example: Example, target: int, classes: Sequence[str] | None) -> str:
+    name = shown(classes[target], _LONGEST) if classes and 0 <= target < len(classes) else f"class {target}"
+    if example.probabilities is None or not 0 <= target < len(example.probabilities):
+        return name
+    score = float(example.probabilities[target])
+    return f"{name} {score:.1%}" if example.scores in ("softmax", "sigmoid") else f"{name} {score:.4g}"
 
 
-def _say(axis: Any, words: str, colour: str, *, above: bool = False) -> None:
-    place: dict[str, Any] = {"y": 1.02, "va": "bottom", "fontsize": _NOTE} if above else {"y": 0.5, "va": "center"}
-    axis.text(x=0.5, s=words, color=colour, ha="center", transform=axis.transAxes, **place)
+def _title(method: str) -> str:
+    title = shown(method_title(method), _LONGEST)
+    return title.replace("_", " ") if title == method else title
 
 
-def _note(axis: Any, words: str) -> None:
-    axis.set_xlabel(words.replace(", ", "\n"), fontsize=_NOTE, color="#555555", labelpad=2)
+def _note(attribution: Tensor, seen: Tensor | None) -> str:
+    values = attribution if seen is None else attribution[seen]
+    undefined = float(values.isnan().double().mean())
+    if undefined:
+        return f"{undefined:.0%} not finite"
+    return "flat: no information" if is_flat(values.flatten()[None]) else ""
 
 
-def _name(target: int, classes: Sequence[str] | None) -> str:
-    return shown(classes[target], _LONGEST) if classes and 0 <= target < len(classes) else f"class {target}"
+def _wrapped(words: str, width: float, points: int) -> str:
+    """Break words into lines that fit a width in inches."""
+    return textwrap.fill(words, max(8, int(width * 72 / (0.56 * points))))  # 0.56: mean width of a letter over its height
 
 
-def _finite_scale(attribution: Tensor) -> Tensor:
-    """Divide a map by its largest finite magnitude and set non-finite values to NaN."""
-    finite = attribution.isfinite()
-    scaled = signed_scale(attribution.where(finite, 0)[None])[0]
-    return scaled.where(finite, torch.nan)
+def _lines(texts: Sequence[str]) -> int:
+    return max(text.count("\n") + bool(text) for text in texts)
+
+
+def _on_originals(examples: Sequence[Example], originals: Sequence[Any], fit: Fit, montage: int) -> list[Drawn]:
+    """Put the maps of examples back onto the images that became their inputs."""
+    if len(originals) != len(examples):
+        raise ValueError(f"originals are the uncropped images of the examples, {len(examples)}; got {len(originals)}.")
+    rows = []
+    for example, original in zip(examples, originals, strict=True):
+        sides = tuple(example.sample.image.shape[1:])
+        if len(sides) < 2 or len(set(sides)) > 1:
+            raise ValueError(f"maps are put back from square or cubic inputs alone; got one of size {quoted(sides)}.")
+        sample = replace(example.sample, image=channels_first(original, sides))
+        rows.append(drawn(replace(example, sample=sample), montage, fit, sides[0]))
+    return rows

@@ -53,6 +53,15 @@ class Drawn:
     across: int = 1
     seen: Tensor | None = None
 
+    @property
+    def tiles(self) -> list[tuple[float, float, tuple[slice, slice]]]:
+        """Upper and left edge of each slice in the picture, and its place there; one of an image."""
+        height, width = self.example.sample.image.shape[1:]
+        count = max(1, len(self.slices))
+        height, width = height // math.ceil(count / self.across), width // self.across
+        corners = [(place // self.across * height, place % self.across * width) for place in range(count)]
+        return [(top - 0.5, left - 0.5, (slice(top, top + height), slice(left, left + width))) for top, left in corners]
+
 
 def as_drawn(example: Example) -> tuple[Example, str]:
     """Convert an example to an image in [0, 1] with mask and maps of the same size.
@@ -97,7 +106,7 @@ def drawn(example: Example, montage: int = 1, fit: Fit | None = None, size: int 
         {name: fitting_map(name, value, shape, fit, size) for name, value in kind.items()}
         for kind in (example.maps, example.runner_up_maps)
     ]
-    mask = None if example.sample.mask is None else fitting_mask(example.sample.mask, shape)
+    mask = None if example.sample.mask is None else fitting_mask(example.sample.mask, shape, fit, size)
     seen = None if fit is None else ~put_back(torch.zeros(1, 1, *[1] * len(shape)), shape, fit, size)[0].isnan()
     title, across, places = "", 1, tuple[int, ...]()
     if len(shape) == 3:
@@ -217,11 +226,14 @@ def fitting_map(
     return (upsample(values, shape) if fit is None else put_back(values, shape, fit, size))[0]
 
 
-def fitting_mask(mask: Any, size: tuple[int, ...]) -> Tensor:
-    """Return a mask (1, ...) as bool; ValueError if it has another size than the input."""
-    values = _with_channel(numbers(mask), len(size))
-    if tuple(values.shape) != (1, *size):
-        raise ValueError(f"a mask of shape {tuple(np.shape(mask))} does not fit its input; expected {(1, *size)}.")
+def fitting_mask(mask: Any, shape: tuple[int, ...], fit: Fit | None = None, size: int | None = None) -> Tensor:
+    """Return a mask of the picture (1, ...), or put that of the network's input back onto it."""
+    values = _with_channel(numbers(mask), len(shape))
+    if tuple(values.shape) != (1, *shape):
+        sides = set(values.shape[1:])
+        if fit is not None and len(values) == len(sides) == 1 and size in (None, *sides):
+            return put_back((values > 0).double()[None], shape, fit, size)[0] >= 0.5
+        raise ValueError(f"a mask of shape {tuple(np.shape(mask))} does not fit its input; expected {(1, *shape)}.")
     return values > 0
 
 

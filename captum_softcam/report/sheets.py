@@ -12,7 +12,6 @@ import matplotlib
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -24,6 +23,7 @@ from captum_softcam.data import Sample
 from captum_softcam.data.samples import UNKNOWN
 from captum_softcam.evaluation import Comparison, Example
 from captum_softcam.evaluation.controls import CONTROLS, method_title
+from captum_softcam.report.drawing import OUTLINE
 from captum_softcam.report.findings import (
     are_probable,
     class_name,
@@ -31,10 +31,9 @@ from captum_softcam.report.findings import (
     several_classes,
     value_text,
 )
-from captum_softcam.report.overlays import OUTLINE, Look, draw_outline, draw_overlay, draw_picture
+from captum_softcam.report.overlays import Look, colour_bar, draw_input, draw_overlay
 from captum_softcam.report.paper import CAPTION, GREY, LINE, MARGIN, SMALL, Cell, Page
 from captum_softcam.report.pictures import Drawn, channels_first, drawn, fitting_mask, numbers, put_back
-from captum_softcam.report.signals import draw_signal
 
 __all__ = ["A4", "plot_sheet", "write_sheet", "write_sheets"]
 
@@ -298,7 +297,7 @@ class _Sheet:
         stacked = Cell.width(ratio, *above, 1) > Cell.width(ratio, *beside, rows)
         box, rows = (above, 1) if stacked else (beside, rows)
         first = Cell(page, (MARGIN, top), box, ratio, _kind(found).capitalize(), rows, "; ".join(filter(None, notes)))
-        _draw_input(first.axes(), found)
+        draw_input(first.axes(), found, with_mask=False)
         place = (MARGIN, first.end + _GAP / 2) if stacked else (MARGIN + half + _GAP, top)
         second = Cell(page, place, box, ratio, title, rows)
         if self.method in found.example.maps:
@@ -318,7 +317,7 @@ class _Sheet:
         """Explain colours and lines in one row, and return the height at which it ends."""
         x = page.write("against", MARGIN, y, SMALL) + 4
         bar = page.axes(x, y + 1.5, 70, SMALL)
-        bar.imshow(Look().colours(np.linspace(0, 1, 101))[None], aspect="auto")
+        bar.imshow(colour_bar(Look()), aspect="auto")
         x = page.write("for the class", x + 74, y, SMALL) + _GAP
         if found.example.sample.image.dim() == 3:
             x = page.stroke(x, y, "white", "solid")
@@ -380,16 +379,6 @@ class _Sheet:
             start, end = sorted(((0.0 - low) / span, (value - low) / span))
             page.box(MARGIN + track * start, line, track * (end - start), _BAR, "#222222" if explained else "#9a9a9a")
         page.write(value_text(value, are_probable(example)), MARGIN + width, line - 2, 9, bold=explained, align="right")
-
-
-def _draw_input(axis: Axes, found: Drawn) -> None:
-    image = found.example.sample.image
-    if image.dim() == 2:
-        draw_signal(axis, image)
-        return
-    draw_picture(axis, image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).numpy())
-    if found.seen is not None:
-        draw_outline(axis, found.seen[0].numpy(), "white")
 
 
 def _kind(found: Drawn) -> str:

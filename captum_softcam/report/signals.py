@@ -19,7 +19,7 @@ def draw_signal(axis: Axes, signal: Tensor, colours: Any = None, mask: Tensor | 
     Args:
         axis (matplotlib.axes.Axes): to draw into.
         signal (Tensor): (C, L); values that are not finite are gaps.
-        colours (ndarray): of a map, (L, 4), drawn behind each line. Default: none
+        colours (ndarray): of a map, (L, 3), drawn behind each line. Default: none
         mask (Tensor): (1, L), whose parts are shaded. Default: none
     """
     lanes = _lanes(signal)
@@ -33,7 +33,7 @@ def draw_signal(axis: Axes, signal: Tensor, colours: Any = None, mask: Tensor | 
         axis.plot(places, lane, color="black", linewidth=0.5, zorder=2)
     low, high = float(lanes.nan_to_num(0).min()), float(lanes.nan_to_num(0).max())
     margin = 0.05 * ((high - low) or 1.0)
-    axis.set(xlim=(-0.5, signal.shape[1] - 0.5), ylim=(low - margin, high + margin))
+    axis.set(xlim=(-0.5, signal.shape[1] - 0.5), ylim=(low - margin, high + margin), xticks=[], yticks=[])
     if mask is not None:
         _shade(axis, mask[0])
 

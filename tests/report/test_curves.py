@@ -1,5 +1,6 @@
 """Training curves: panels, values, and that they can be read without colour."""
 
+import matplotlib.pyplot as plt
 import pytest
 
 from captum_softcam.report import plot_history
@@ -61,3 +62,12 @@ def test_one_epoch_can_be_drawn(tmp_path):
 def test_no_epoch_cannot():
     with pytest.raises(ValueError, match="there are no epochs to draw"):
         plot_history([])
+
+
+def test_curves_are_drawn_into_axes_of_the_caller():
+    axes = plt.Figure().subplots(1, 2)
+    assert plot_history(history(), ax=axes) is axes[0].figure
+    assert all(axis.get_lines() for axis in axes)
+    assert plot_history(history(), figsize=(3, 2)).get_size_inches().tolist() == [3, 2]
+    with pytest.raises(ValueError, match=r"has 2 panels .*; pass as many axes as ax, got 1"):
+        plot_history(history(), ax=axes[0])
