@@ -44,7 +44,7 @@ def test_a_map_of_zeros_leaves_the_photograph_in_grey(positive):
 
 def test_the_other_sign_has_the_other_colour():
     forth, back = plain(GREY, MAP), plain(GREY, -MAP)
-    values = upsampled(MAP)
+    values = upsampled(MAP.double())
     strong = np.abs(values) > 0.1
     assert (np.sign(forth[..., 0] - forth[..., 2]) == np.sign(values))[strong].all(), "orange for, purple against"
     assert (np.sign(back[..., 0] - back[..., 2]) == -np.sign(values))[strong].all()
