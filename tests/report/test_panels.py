@@ -313,7 +313,7 @@ def test_maps_and_masks_are_put_back_onto_originals():
     assert pixels(axes[0]).shape == (60, 90, 3)
     inner = (slice(12, 48), slice(26, 64))  # without the frame, which is a line
     assert (pixels(axes[1])[inner] == expected[inner]).all()
-    edge = axes[0].collections[0].get_paths()[0].vertices
+    edge = axes[0].collections[-1].get_paths()[0].vertices
     assert edge.min(0) == pytest.approx([29.5, 19.5], abs=1.5)
     assert edge.max(0) == pytest.approx([59.5, 39.5], abs=1.5)
 
