@@ -244,7 +244,8 @@ def _write(options: argparse.Namespace, comparison: Comparison) -> None:
         if options.resume and _is_report_of(options.report, comparison.manifest.get("run")):
             options.report.unlink()  # of the same run, when it had fewer samples
         try:
-            write_report(comparison, options.report, classes, adjust=_ADJUST[options.marks])
+            kept = None if options.gallery is None else min(options.gallery, len(comparison.examples))
+            write_report(comparison, options.report, classes, gallery=kept, adjust=_ADJUST[options.marks])
         except FileExistsError as error:
             # It appeared during the run. A ValueError, because a FileExistsError says that --out belongs to another run.
             raise ValueError(str(error)) from error

@@ -503,20 +503,16 @@ def accuracy(
 
 
 def _choose_examples(samples: SampleReader, count: int) -> list[int]:
-    """Return indices of the first samples with a mask, one class after the other; of the first samples if none has one."""
-    by_class: dict[int, list[int]] = defaultdict(list)
-    masked = False
+    """Return indices of the first samples, those with a mask before the others, each one class after the other."""
+    by_class: dict[bool, dict[int, list[int]]] = {True: defaultdict(list), False: defaultdict(list)}
     # Only the first samples are searched, because each is read from the disk.
     for i in range(min(len(samples), max(4 * count, 64)) if count else 0):
         sample = samples[i]
-        if isinstance(sample, Unreadable):
-            continue
-        if sample.mask is not None and not masked:
-            masked = True
-            by_class.clear()
-        if (sample.mask is not None) == masked:
-            by_class[sample.target].append(i)
-    turns = [queue[i] for i in range(count) for queue in by_class.values() if i < len(queue)]
+        if not isinstance(sample, Unreadable):
+            by_class[sample.mask is not None][sample.target].append(i)
+    turns = [
+        queue[i] for masked in (True, False) for i in range(count) for queue in by_class[masked].values() if i < len(queue)
+    ]
     return turns[:count]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -200,14 +201,27 @@ def test_a_report_is_added_on_resume_and_afterwards_with_the_gallery_that_is_ask
 
 def test_a_report_that_is_added_to_a_complete_run_has_the_maps_of_the_runner_up():
     assert run(*TINY, "--out", "run").code == 0
-    assert [bool(example.runner_up_maps) for example in Comparison.load(Path("run")).examples] == [False, False]
+    assert [bool(example.runner_up_maps) for example in Comparison.load(Path("run")).examples] == [False] * 3
     done = run("compare", "--resume", "--out", "run", "--report", "r.html", "--gallery", "2")
     assert done.code == 0, done.err
     examples = Comparison.load(Path("run")).examples
-    assert [bool(example.runner_up_maps) for example in examples] == [True, True]
+    assert [bool(example.runner_up_maps) for example in examples] == [True, True, False]
+    assert _pictured("r.html") == [example.sample.identifier for example in examples[:2]]
     before = Path("run/examples.npz").read_bytes()
     assert run("compare", "--resume", "--out", "run", "--report", "s.html", "--gallery", "2").code == 0
     assert Path("run/examples.npz").read_bytes() == before, "nothing was missing"
+    assert run("compare", "--resume", "--out", "run", "--report", "one.html", "--gallery", "1").code == 0
+    assert len(_pictured("one.html")) == 1
+    done = run("compare", "--resume", "--out", "run", "--report", "all.html", "--gallery", "50")
+    assert done.code == 0, done.err
+    assert len(_pictured("all.html")) == 3, "every sample of the run"
+
+
+def _pictured(report: str) -> list[str]:
+    """Return the names of the samples in the gallery of a report."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', Path(report).read_text(encoding="utf-8"))
+    assert found
+    return [sample["name"] for sample in json.loads(found[1])["gallery"]["samples"]]
 
 
 @pytest.mark.parametrize(
@@ -243,8 +257,8 @@ def test_a_report_that_cannot_be_written_in_the_end_loses_nothing(monkeypatch):
 def test_a_report_that_appears_during_the_run_loses_nothing(monkeypatch):
     from captum_softcam.report import write_pictures
 
-    def slowly(*arguments: object) -> None:
-        write_pictures(*arguments)
+    def slowly(*arguments: object, **options: object) -> None:
+        write_pictures(*arguments, **options)
         Path("r.html").touch()
 
     with monkeypatch.context() as patch:

@@ -275,11 +275,12 @@ def test_examples_are_samples_with_masks(model, samples):
     torch.testing.assert_close(single.probabilities, comparison.examples[0].probabilities)
 
 
-def test_samples_without_a_mask_are_no_examples_once_there_is_one(model, samples):
+def test_samples_with_a_mask_are_the_first_examples(model, samples):
     mixed = [samples[0], samples[1], replace(samples[0], identifier="again"), samples[2]]
     assert [sample.mask is None for sample in mixed] == [True, False, True, False]
-    comparison = compare_methods(model, mixed, ["random"], ["deletion"], examples=4)
-    assert [example.sample.identifier for example in comparison.examples] == ["s1", "s2"]
+    for count, names in ((2, ["s1", "s2"]), (3, ["s0", "s1", "s2"]), (9, ["s0", "s1", "again", "s2"])):
+        comparison = compare_methods(model, mixed, ["random"], ["deletion"], examples=count)
+        assert [example.sample.identifier for example in comparison.examples] == names
 
 
 def test_a_resumed_run_asks_for_nothing_that_is_done(model, samples, tmp_path):

@@ -295,6 +295,16 @@ def test_a_missing_part_is_left_out(tmp_path, changes, missing):
     assert f"#{missing}" not in [attributes.get("href") for _, attributes in page.elements]
 
 
+def test_the_size_of_the_gallery_can_be_chosen(tmp_path):
+    comparison = make_comparison()
+    write_report(comparison, tmp_path / "one.html", gallery=1)
+    assert [each["name"] for each in _data((tmp_path / "one.html").read_text("utf-8"))["gallery"]["samples"]] == ["s0"]
+    write_report(comparison, tmp_path / "none.html", gallery=0)
+    assert "gallery" not in Page((tmp_path / "none.html").read_text("utf-8")).ids()
+    with pytest.raises(ValueError, match="from 0 up to the 2 whose maps the comparison keeps; got 3"):
+        write_report(comparison, tmp_path / "three.html", gallery=3)
+
+
 def test_one_method_and_one_metric(tmp_path):
     sentences = _sentences(without(make_comparison(), methods=1, metrics=1), tmp_path)
     assert sentences == ["There is no other method to compare with soft_cam."]

@@ -7,6 +7,7 @@ import hashlib
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,12 @@ _SCRIPTS = ("page.js", "save.js", "table.js", "plots.js", "maps.js", "cases.js",
 
 
 def write_report(
-    comparison: Comparison, path: str | Path, classes: Sequence[str] | None = None, *, adjust: Adjust = "holm"
+    comparison: Comparison,
+    path: str | Path,
+    classes: Sequence[str] | None = None,
+    *,
+    gallery: int | None = None,
+    adjust: Adjust = "holm",
 ) -> None:
     """Write a comparison as one self-contained HTML file, which needs neither other files nor the network.
 
@@ -51,9 +57,11 @@ def write_report(
         comparison (Comparison): the comparison to report.
         path (path): a new file, which appears only when it is complete.
         classes (sequence of str): names of the classes. Default: those of the manifest, else their numbers
+        gallery (int): number of samples in the gallery, the first that the comparison keeps. Default: all of them
         adjust (str): adjustment of the marks for their number, ``"holm"`` or ``"none"``. Default: ``"holm"``
 
     Raises:
+        ValueError: if the comparison keeps the maps of fewer samples than ``gallery``, or there is no such adjustment.
         FileExistsError: if ``path`` exists, because nothing is overwritten.
         FileNotFoundError: if its folder does not exist.
         OSError: if the file cannot be written, as on a full disk or in a folder that is read-only.
@@ -69,7 +77,13 @@ def write_report(
         raise FileNotFoundError(
             f"the report's folder '{shown(path.parent)}' does not exist; make it first, or choose another."
         )
-    write_text(path, make_page(comparison, classes, adjust=adjust))
+    kept = len(comparison.examples)
+    if gallery is not None and not 0 <= gallery <= kept:
+        raise ValueError(
+            f"gallery is a number of samples, from 0 up to the {kept} whose maps the comparison keeps; got {gallery!r}. "
+            "More maps are added by compare_methods(..., examples=N, folder=FOLDER, resume=True)."
+        )
+    write_text(path, make_page(replace(comparison, examples=comparison.examples[:gallery]), classes, adjust=adjust))
 
 
 def make_page(comparison: Comparison, classes: Sequence[str] | None = None, *, adjust: Adjust = "holm") -> str:
