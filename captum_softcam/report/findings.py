@@ -9,31 +9,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch import Tensor
 
 from captum_softcam._maps import is_flat
 from captum_softcam._names import NAME, shown
 from captum_softcam.evaluation import Example
 from captum_softcam.evaluation.controls import CONTROLS
 from captum_softcam.metrics.functional import pointing_game, relevance_mass_accuracy
-from captum_softcam.report.pictures import Drawn, fitting_map, fitting_mask
+from captum_softcam.report.pictures import Drawn, fitting_map, fitting_mask, numbers
 
-__all__ = [
-    "agreement",
-    "are_probable",
-    "class_name",
-    "findings",
-    "sentences",
-    "several_classes",
-    "strongest_place",
-    "value_text",
-]
+__all__ = ["are_probable", "class_name", "findings", "kind_of", "several_classes", "strongest_place", "value_text"]
 
 _STRONGEST = 0.05  # fraction of the positions that count as the strongest
 _SPOTS, _MOST_OF = 3, 0.8  # spots that are named one by one, if they hold most of the strongest values
 _WIDE = 0.2  # standard deviation of the positions of a spot, as a fraction of the side, above which it has no third
 _THIRDS = (("upper", "middle", "lower"), ("left", "centre", "right"))  # of the height, and of the width
-_KINDS = {1: "signal", 2: "picture", 3: "volume"}
 _USED = "The map shows what the model used for its answer, not where disease is, and a strong colour is not a finding."
 
 
@@ -65,70 +54,64 @@ def value_text(value: float, probable: bool) -> str:
 
 
 def findings(example: Example, found: Drawn, method: str, classes: Sequence[str] | None = None) -> list[str]:
-    """Return :func:`sentences`, and between them the :func:`agreement` with the mask if there is one.
+    """Return what a map says in sentences: the answer and where it is strongest, its agreement with the mask, its limits.
 
     Args:
-        example (Example): the sample with the scores of all classes.
+        example (Example): the sample with the scores of all classes, and the mask if there is one.
         found (Drawn): the same as it is drawn.
-        method (str): name of the method, which has a map.
+        method (str): name of the method, which has a map; that of a control is told apart.
         classes (sequence of str): names of the classes. Default: their numbers
     """
-    kind = f"slice {found.slices[0] + 1}" if found.slices else _KINDS[found.example.sample.image.dim() - 1]
-    answer, limits = sentences(example, method, found.example.maps[method], kind, classes)
-    return [answer, *filter(None, [agreement(example, method)]), limits]
-
-
-def sentences(
-    example: Example, method: str, shown_map: Tensor, kind: str, classes: Sequence[str] | None = None
-) -> list[str]:
-    """Return two sentences: which class, how sure, and where the map is strongest; and what the map does not say.
-
-    Args:
-        example (Example): the sample with the scores of all classes.
-        method (str): name of the method; that of a control is told apart.
-        shown_map (Tensor): its map (1, ...) as it is drawn, NaN where it is not finite or was not seen.
-        kind (str): what it is drawn on, such as ``"picture"`` or ``"slice 3"``.
-        classes (sequence of str): names of the classes. Default: their numbers
-    """
-    answer = _answer(example, classes)
+    answer, limits = _answer(example, classes), _USED
     if method in CONTROLS:
-        return [f"{answer}.", "The map is a control, which ignores the model: it says nothing about this answer."]
-    if flaw := _flaw(fitting_map(method, example.maps[method], tuple(example.sample.image.shape[1:]))):
-        return [f"{answer}.", f"{flaw}, so it does not say what the model used."]
-    place = strongest_place(shown_map[0].double().numpy(), kind)
+        limits = "The map is a control, which ignores the model: it says nothing about this answer."
+    elif flaw := _flaw(example, method):
+        limits = f"{flaw}, so it does not say what the model used."
+    else:
+        answer += f"; {_strongest(example, found, method, classes)}"
+    return [f"{answer}.", *filter(None, [_agreement(example, method)]), limits]
+
+
+def kind_of(found: Drawn) -> str:
+    """Name what is drawn of a sample: a picture, a signal, or a slice of a volume with its number."""
+    if found.slices:
+        return f"slice {found.slices[0] + 1}"
+    return "signal" if found.example.sample.image.dim() == 2 else "picture"
+
+
+def _strongest(example: Example, found: Drawn, method: str, classes: Sequence[str] | None) -> str:
+    """Return a clause on where the map is strongest as it is drawn, which may be on the uncropped original."""
+    kind = kind_of(found) if found.slices else f"the {kind_of(found)}"
+    place = strongest_place(found.example.maps[method][0].double().numpy(), kind)
     regression = example.probabilities is not None and len(example.probabilities) == 1
-    most = "what raises it most" if regression else f"what counts most for “{class_name(example.target, classes)}”"
     if not place:
-        return [f"{answer}; {most.replace('what', 'nothing').replace(' most', '')} in this {kind.split()[0]}.", _USED]
-    return [f"{answer}; {most} lies {place}, as shown here.", _USED]
+        what = "raises it" if regression else f"counts for “{class_name(example.target, classes)}”"
+        return f"nothing in {kind} {what} in this map"
+    what = "raises it most" if regression else f"counts most for “{class_name(example.target, classes)}”"
+    return f"what {what} lies {place}, as shown here"
 
 
-def agreement(example: Example, method: str) -> str:
-    """Return in a sentence how far a map agrees with the mask, by the metrics of a comparison; "" without a mask.
-
-    Args:
-        example (Example): sample with its mask, and with maps of its size.
-        method (str): name of the map.
-    """
+def _agreement(example: Example, method: str) -> str:
+    """Return in a sentence how far a map agrees with the mask, by the metrics of a comparison; "" without a mask."""
     if example.sample.mask is None:
         return ""
     size = tuple(example.sample.image.shape[1:])
     masks = fitting_mask(example.sample.mask, size)[None]
     maps = fitting_map(method, example.maps[method], size)[None]
-    kind, area = _KINDS[len(size)], float(masks.double().mean())
+    area = float(masks.double().mean())
     if not area:
-        return f"The marked region lies outside of what the model saw of this {kind}."
+        return "No part of a marked region lies in what the model saw."
     mass, point = float(relevance_mass_accuracy(maps, masks)), float(pointing_game(maps, masks))
     if math.isnan(mass) or math.isnan(point):
-        return f"How far the map agrees with the marked region, {_percent(area)} of the {kind}, cannot be measured."
+        return "How far the map agrees with the marked region cannot be measured."
     where = "in it" if point == 1 else "outside of it" if point == 0 else "partly in it"
     return (
-        f"Of the map's positive values, {_percent(mass)} lie in the marked region, which covers {_percent(area)} of the "
-        f"{kind}; the highest value lies {where}."
+        f"{_percent(mass).capitalize()} of the sum of the map's positive values lies in the marked region, which covers "
+        f"{_percent(area)} of what the model saw; the highest value lies {where}."
     )
 
 
-def strongest_place(values: NDArray[np.float64], kind: str = "picture") -> str:
+def strongest_place(values: NDArray[np.float64], kind: str = "the picture") -> str:
     """Return in words where the strongest values of a map (H, W) or (L,) lie; "" if none is positive.
 
     The strongest are the highest 5 % of the positions, as far as they are positive. Spots of positions that touch are told
@@ -146,12 +129,12 @@ def strongest_place(values: NDArray[np.float64], kind: str = "picture") -> str:
     needed = int(np.searchsorted(np.cumsum(sums[order]) / sums.sum(), _MOST_OF)) + 1
     if needed > _SPOTS:
         where = _place(known, region)
-        return f"in {found} separate spots {f'{where} of the {kind}' if where else f'all over the {kind}'}"
+        return f"in {found} separate spots {f'{where} of {kind}' if where else f'all over {kind}'}"
     places = list(dict.fromkeys(_place(known, spots == 1 + spot) for spot in order[:needed]))
     if "" in places:
-        return f"all over the {kind}"
+        return f"all over {kind}"
     last = places.pop()
-    return f"{', '.join(places)} and {last} of the {kind}" if places else f"{last} of the {kind}"
+    return f"{', '.join(places)} and {last} of {kind}" if places else f"{last} of {kind}"
 
 
 def _place(values: NDArray[np.float64], spot: NDArray[np.bool_]) -> str:
@@ -179,33 +162,40 @@ def _answer(example: Example, classes: Sequence[str] | None) -> str:
     name, values = class_name(example.target, classes), example.probabilities
     if values is None:
         return f"The map explains “{name}”"
-    probable = are_probable(example)
-    own, best = float(values[example.target]), int(values.double().nan_to_num(-torch.inf).argmax())
-    score = f"{'a probability' if probable else 'a score'} of {value_text(own, probable)}"
-    if not math.isfinite(own):
-        return f"The model gives “{name}” a score that is not finite ({own})"
+    if not values[example.target].isfinite():
+        return f"The model gives “{name}” a score that is not finite ({float(values[example.target])})"
     if len(values) == 1:
-        return f"The model gives the value {value_text(own, probable)}"
-    others = [number for number in range(len(values)) if number != example.target]
-    following = max(others, key=lambda number: float(values[number].nan_to_num(-torch.inf)))
+        return f"The model gives the value {_in_words(example, 0)}"
+    score = f"a {'probability' if are_probable(example) else 'score'} of {_in_words(example, example.target)}"
+    own, others = values[example.target], values.double().nan_to_num(-torch.inf)
+    others[example.target] = -torch.inf
     if several_classes(example):
-        above = sum(float(value) > 0.5 for value in values[others])
-        more = f", and more than 0.5 to {above} other{'s' * (above != 1)}" if above else ", and more than 0.5 to no other"
-        return f"The model gives “{name}” {score}{more}"
-    if float(values[best]) > own:
-        highest = f"“{class_name(best, classes)}”, with {value_text(float(values[best]), probable)}"
-        verb = "predicts" if probable else "gives the highest to"
-        return f"The model {verb} {highest}, and gives “{name}” {score}"
-    next_best = f"“{class_name(following, classes)}” with {value_text(float(values[following]), probable)}"
-    return f"The model {'predicts' if probable else 'scores highest'} “{name}” with {score}, before {next_best}"
+        above = int((others > 0.5).sum())
+        return f"The model gives “{name}” {score}, and more than 0.5 to {above or 'no'} other class{'es' * (above > 1)}"
+    best = int(others.argmax())
+    other = f"“{class_name(best, classes)}” with {_in_words(example, best)}"
+    if values[best] > own:
+        return f"The model gives “{name}” {score}, and {'predicts' if are_probable(example) else 'the highest to'} {other}"
+    if not are_probable(example):
+        return f"The model gives “{name}” the highest score, {_in_words(example, example.target)}, before {other}"
+    return f"The model predicts “{name}” with {score}, before {other}"
 
 
-def _flaw(attribution: Tensor) -> str:
+def _in_words(example: Example, number: int) -> str:
+    """Return the score of a class in a sentence."""
+    assert example.probabilities is not None
+    text = value_text(float(example.probabilities[number]), are_probable(example))
+    return text.replace("< ", "less than ").replace("> ", "more than ")
+
+
+def _flaw(example: Example, method: str) -> str:
     """Return what makes a map say nothing, or ""."""
-    lost = 1 - float(attribution.isfinite().double().mean())
+    # of the map itself, because upsampling spreads what is not finite
+    lost = 1 - float(numbers(example.maps[method]).isfinite().double().mean())
     if lost:
         return f"The map is not finite at {_percent(lost)} of its positions"
-    return "The map is flat: all of its values are equal" if is_flat(attribution[None]).item() else ""
+    whole = fitting_map(method, example.maps[method], tuple(example.sample.image.shape[1:]))
+    return "The map is flat: all of its values are equal" if is_flat(whole[None]).item() else ""
 
 
 def _percent(fraction: float) -> str:

@@ -36,6 +36,7 @@ class Page:
         self.figure = Figure(figsize=figsize, facecolor="white")
         self.width, self.height = (72 * side for side in figsize)
         self.inner = self.width - 2 * MARGIN
+        self._advances: dict[tuple[str, bool], float] = {}
 
     def write(
         self, words: str, x: float, y: float, size: float, *, bold: bool = False, colour: str = "black", align: str = "left"
@@ -81,7 +82,7 @@ class Page:
         """Split words into lines of a width; words that are too long are split, too."""
         lines, length = self._split(words, width, size, bold), len(words)
         while len(lines) > most:
-            length = int(0.95 * length)
+            length = int(0.97 * length)
             lines = self._split(shown(words, length), width, size, bold)
         return lines
 
@@ -91,15 +92,14 @@ class Page:
 
     def measured(self, words: str, size: float, bold: bool = False) -> float:
         """Return the width of a line."""
-        font = FontProperties(size=size, weight="bold" if bold else "normal")
-        width, _, _ = text_to_path.get_text_width_height_descent(words, font, ismath=False)
-        return float(width)
+        return size * sum(self._advance(sign, bold) for sign in words)
 
     def axes(self, x: float, y: float, width: float, height: float) -> Axes:
         """Return axes without ticks."""
         place = (x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height)
-        axes = self.figure.add_axes(place)
+        axes = self.figure.add_axes(place, facecolor="white")
         axes.set(xticks=[], yticks=[])
+        axes.spines[:].set(color="black", linewidth=0.8)  # whatever the style of the user
         return axes
 
     def box(self, x: float, y: float, width: float, height: float, colour: str) -> None:
@@ -118,6 +118,16 @@ class Page:
         line.set_path_effects([withStroke(linewidth=2.9, foreground="black")])
         self.figure.add_artist(line)
         return x + 27
+
+    def _advance(self, sign: str, bold: bool) -> float:
+        """Return the width of a character between others, at a size of 1; kerning is left out, so that each counts once."""
+        if (sign, bold) not in self._advances:
+            font = FontProperties(size=100, weight="bold" if bold else "normal")
+            within, without = (
+                text_to_path.get_text_width_height_descent(words, font, ismath=False)[0] for words in (f"n{sign}n", "nn")
+            )
+            self._advances[sign, bold] = (within - without) / 100
+        return self._advances[sign, bold]
 
     def _split(self, words: str, width: float, size: float, bold: bool) -> list[str]:
         lines = [""]

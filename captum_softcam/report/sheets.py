@@ -18,19 +18,13 @@ from torch import Tensor
 
 from captum_softcam._files import new_folder, replacing
 from captum_softcam._fit import Fit
-from captum_softcam._names import closest, listed, quoted, shown
+from captum_softcam._names import closest, listed, named, quoted, shown
 from captum_softcam.data import Sample
 from captum_softcam.data.samples import UNKNOWN
 from captum_softcam.evaluation import Comparison, Example
 from captum_softcam.evaluation.controls import CONTROLS, method_title
 from captum_softcam.report.drawing import OUTLINE
-from captum_softcam.report.findings import (
-    are_probable,
-    class_name,
-    findings,
-    several_classes,
-    value_text,
-)
+from captum_softcam.report.findings import are_probable, class_name, findings, kind_of, several_classes, value_text
 from captum_softcam.report.overlays import Look, colour_bar, draw_input, draw_overlay
 from captum_softcam.report.paper import CAPTION, GREY, LINE, MARGIN, SMALL, Cell, Page
 from captum_softcam.report.pictures import Drawn, channels_first, drawn, fitting_mask, numbers, put_back
@@ -41,9 +35,9 @@ A4 = (210 / 25.4, 297 / 25.4)
 """Width and height of a sheet of paper in inches."""
 
 _DISCLAIMER = "Research software, not a medical device."
-_LEAST = (5.5, 5.5)  # inches, of a page on which everything is legible
+_LEAST = (8.0, 8.0)  # inches, of a page on which everything is legible
 _GAP = 18.0  # points
-_NAME, _TEXT = 14.0, 10.0  # points
+_NAME, _TEXT, _VALUE = 14.0, 10.0, 20.0  # points
 _ROW, _BAR = 25.0, 7.5  # points, of a class and of its bar
 _CLASSES, _MOST = 5, 8  # classes that are listed, and at most where several are above 0.5
 _LEGEND = 14.0  # points, of the row that explains colours and lines
@@ -53,7 +47,7 @@ _ALIKE = 0.8  # least correlation of the original, read again, with what the net
 _FORMATS = ("pdf", "svg", "png")
 # Text stays text: in PDF as embedded glyphs with their characters, because TrueType takes ten times as long to embed; in SVG
 # with the names of the fonts. The salt makes the ids of an SVG the same each time.
-_SAVED: Any = {"pdf.fonttype": 3, "svg.fonttype": "none", "svg.hashsalt": "captum_softcam"}
+_SAVED: Any = {"pdf.fonttype": 3, "svg.fonttype": "none", "svg.hashsalt": "captum_softcam", "savefig.bbox": None}
 _UNDATED: Any = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 
 
@@ -238,14 +232,19 @@ class _Sheet:
     figsize: tuple[float, float]
 
     def plot(self) -> Figure:
-        """Plot the page: header from the top, words from the bottom, and pictures and prediction between them."""
+        """Plot the page: the header, the pictures, the prediction, and the words that fit what is left."""
         page = Page(self.figsize)
         page.figure.set_label(shown(self.example.sample.identifier))
         found = self._found()
+        words = page.wrapped(" ".join(self._words(found)), page.inner, _TEXT)
+        end = page.height - MARGIN - LINE * CAPTION
+        page.rule(end - 6)
+        page.write(_DISCLAIMER, MARGIN, end, CAPTION, bold=True)
+        start = end - 12 - LINE * _TEXT * len(words)
         top = self._header(page)
-        bottom = self._words(page, found)
-        middle = self._pictures(page, found, top, top + _PICTURES * (bottom - top))
-        self._answers(page, found, middle + _GAP, bottom - _GAP / 2)
+        middle = self._pictures(page, found, top, top + _PICTURES * (start - top))
+        below = self._answers(page, found, middle + _GAP, start - _GAP / 2)
+        page.lines(words, MARGIN, min(start, below + _GAP / 2), _TEXT)
         return page.figure
 
     def _found(self) -> Drawn:
@@ -266,38 +265,33 @@ class _Sheet:
         """Write name and facts, and return the height at which they end."""
         name = shown(self.example.sample.identifier, 300) or "picture without a name"
         y = page.paragraph(name, MARGIN, MARGIN, page.inner, _NAME, most=2, bold=True)
-        facts = " · ".join(f"{shown(key, 60)}: {shown(value)}" for key, value in self.facts.items())
+        facts = " · ".join(f"{named(key)}: {named(value)}" for key, value in self.facts.items())
         y = page.paragraph(facts, MARGIN, y + 2, page.inner, 9, most=3, colour=GREY) if facts else y
         page.rule(y + 4)
         return y + 14
 
-    def _words(self, page: Page, found: Drawn) -> float:
-        """Write sentences and disclaimer at the bottom, and return the height at which they begin."""
-        end = page.height - MARGIN
-        page.write(_DISCLAIMER, MARGIN, end - LINE * 9, 9, bold=True)
+    def _words(self, found: Drawn) -> list[str]:
         if self.method in self.example.maps:
-            words = findings(self.example, found, self.method, self.classes)
-        else:
-            words = [f"There is no map, because {method_title(self.method)} failed on this picture."]
-        lines = page.wrapped(" ".join(words), page.inner, _TEXT)
-        start = end - LINE * 9 - 12 - LINE * _TEXT * len(lines)
-        page.rule(end - LINE * 9 - 6)
-        page.lines(lines, MARGIN, start, _TEXT)
-        return start
+            return findings(self.example, found, self.method, self.classes)
+        return [f"There is no map, because {method_title(self.method)} failed on this picture."]
 
     def _pictures(self, page: Page, found: Drawn, top: float, bottom: float) -> float:
         """Draw the picture and its map, side by side or, if both are larger then, one above the other."""
         notes = [found.title, *found.notes]
         if found.seen is not None:
             notes.insert(0, "the frame shows what the network saw")
+        whole, mask = self.example.sample.mask, found.example.sample.mask
+        if found.slices and whole is not None and mask is not None and whole.any() and not mask.any():
+            notes.append("no marked region here")
         ratio, half, room = _ratio(found), (page.inner - _GAP) / 2, bottom - top - _LEGEND
         title = f"{method_title(self.method)} for {self._scored(self.example.target)}"
         rows = len(page.wrapped(title, half, CAPTION, 2, bold=True))
         beside, above = (half, room), (page.inner, (room - _GAP / 2) / 2)
         stacked = Cell.width(ratio, *above, 1) > Cell.width(ratio, *beside, rows)
         box, rows = (above, 1) if stacked else (beside, rows)
-        first = Cell(page, (MARGIN, top), box, ratio, _kind(found).capitalize(), rows, "; ".join(filter(None, notes)))
-        draw_input(first.axes(), found, with_mask=False)
+        first = Cell(page, (MARGIN, top), box, ratio, kind_of(found).capitalize(), rows, "; ".join(filter(None, notes)))
+        # With the mask here, too: in grey print, its outline cannot be told from the contours of the map.
+        draw_input(first.axes(), found)
         place = (MARGIN, first.end + _GAP / 2) if stacked else (MARGIN + half + _GAP, top)
         second = Cell(page, place, box, ratio, title, rows)
         if self.method in found.example.maps:
@@ -315,54 +309,56 @@ class _Sheet:
 
     def _legend(self, page: Page, found: Drawn, y: float) -> float:
         """Explain colours and lines in one row, and return the height at which it ends."""
-        x = page.write("against", MARGIN, y, SMALL) + 4
+        regression = self.example.probabilities is not None and len(self.example.probabilities) == 1
+        low, high = ("lowers it", "raises it") if regression else ("against", "for the class")
+        x = page.write(low, MARGIN, y, SMALL) + 4
         bar = page.axes(x, y + 1.5, 70, SMALL)
         bar.imshow(colour_bar(Look()), aspect="auto")
-        x = page.write("for the class", x + 74, y, SMALL) + _GAP
+        x = page.write(high, x + 74, y, SMALL) + _GAP
         if found.example.sample.image.dim() == 3:
             x = page.stroke(x, y, "white", "solid")
             x = page.write("50 and 80 % of the scale", x, y, SMALL) + 8
             x = page.stroke(x, y, "white", "dashed")
-            x = page.write("the same, against", x, y, SMALL) + _GAP
+            x = page.write(f"the same, {low}", x, y, SMALL) + _GAP
             if found.example.sample.mask is not None:
                 x = page.stroke(x, y, OUTLINE, "solid")
                 page.write("marked region", x, y, SMALL)
         return y + LINE * SMALL
 
-    def _answers(self, page: Page, found: Drawn, top: float, bottom: float) -> None:
-        """Draw the prediction and, beside it, the map of the runner-up."""
+    def _answers(self, page: Page, found: Drawn, top: float, bottom: float) -> float:
+        """Draw the prediction and, beside it, the map of the runner-up; return the height at which they end."""
         half, number, maps = (page.inner - _GAP) / 2, self.example.runner_up, found.example.runner_up_maps
         if self.method not in maps or number is None:
-            self._bars(page, top, bottom, page.inner)
-            return
-        self._bars(page, top, bottom, half)
+            return self._bars(page, top, bottom, page.inner)
         place, box, title = (MARGIN + half + _GAP, top), (half, bottom - top), f"Runner-up: {self._scored(number)}"
         rows = len(page.wrapped(title, half, CAPTION, 2, bold=True))
         cell = Cell(page, place, box, _ratio(found), title, rows, "on a colour scale of its own")
         draw_overlay(cell.axes(), replace(found, example=replace(found.example, maps=maps)), self.method, Look())
+        return max(cell.end, self._bars(page, top, bottom, half))
 
-    def _bars(self, page: Page, top: float, bottom: float, width: float) -> None:
-        """Draw the scores of the highest classes as bars with numbers."""
+    def _bars(self, page: Page, top: float, bottom: float, width: float) -> float:
+        """Draw the scores of the highest classes as bars with numbers; return the height at which they end."""
         values = self.example.probabilities
         heading, note = _heading(self.example)
         y = page.paragraph(heading, MARGIN, top, width, _TEXT, most=1, bold=True)
         y = page.paragraph(note, MARGIN, y, width, SMALL, most=2, colour=GREY) + 6
         if values is None:
-            return
+            return y
+        probable = are_probable(self.example)
         if len(values) == 1:
-            page.write(value_text(float(values[0]), False), MARGIN, y, 20, bold=True)
-            return
-        most = max(2, min(_MOST, int((bottom - y - LINE * SMALL) / _ROW)))
-        rows, rest = _listed_classes(self.example, most)
+            page.write(value_text(float(values[0]), probable), MARGIN, y, _VALUE, bold=True)
+            return y + LINE * _VALUE
+        rows, rest = _listed_classes(self.example, max(2, min(_MOST, int((bottom - y - LINE * SMALL) / _ROW))))
         finite = [float(value) for value in values[rows].double() if value.isfinite()]
-        low, high = (0.0, 1.0) if are_probable(self.example) else (min([0.0, *finite]), max([0.0, *finite]))
+        low, high = (0.0, 1.0) if probable else (min([0.0, *finite]), max([0.0, *finite]))
         for number in rows:
             self._bar(page, number, y, width, low, (high - low) or 1.0)
             y += _ROW
-        if len(rest):
-            limit = value_text(float(values[rest].double().nan_to_num(-torch.inf).max()), are_probable(self.example))
-            words = f"and {len(rest)} more class{'es' * (len(rest) > 1)}, none above {limit}".replace("above < ", "above ")
-            page.write(words, MARGIN, y, SMALL, colour=GREY)
+        if rest:
+            highest = value_text(float(values[rest[0]]), probable)
+            words = f"and {len(rest)} more class{'es' * (len(rest) > 1)}, {'the highest ' * (len(rest) > 1)}at {highest}"
+            y = page.paragraph(words, MARGIN, y, width, SMALL, most=1, colour=GREY)
+        return y
 
     def _bar(self, page: Page, number: int, y: float, width: float, low: float, span: float) -> None:
         example, explained = self.example, number == self.example.target
@@ -381,13 +377,6 @@ class _Sheet:
         page.write(value_text(value, are_probable(example)), MARGIN + width, line - 2, 9, bold=explained, align="right")
 
 
-def _kind(found: Drawn) -> str:
-    """Name what is drawn of a sample."""
-    if found.slices:
-        return f"slice {found.slices[0] + 1}"
-    return "signal" if found.example.sample.image.dim() == 2 else "picture"
-
-
 def _ratio(found: Drawn) -> float:
     """Return width over height of a picture; signals are drawn in a fixed frame."""
     shape = found.example.sample.image.shape
@@ -403,8 +392,10 @@ def _heading(example: Example) -> tuple[str, str]:
         return "Value", "The model gives a value, not a class."
     if several_classes(example):
         return "Prediction", "Each class has a probability of its own; several can be present."
+    if not values.isfinite().all():
+        return "Prediction", "Some scores are not finite."
     if are_probable(example):
-        return "Prediction", f"The probabilities of all {len(values)} classes sum to 1."
+        return "Prediction", f"The probabilities of {'both' if len(values) == 2 else f'all {len(values)}'} classes sum to 1."
     kind = "" if example.scores == "identity" else f", by {shown(example.scores, 60)}"
     return "Scores", f"Scores of the model, which need not be probabilities{kind}."
 
@@ -468,13 +459,14 @@ def _new_file(path: str | Path) -> Path:
 def _save(figure: Figure, file: BinaryIO, form: str) -> None:
     title = {"Title": figure.get_label() or "figure"}
     with matplotlib.rc_context(_SAVED):
-        figure.savefig(file, format=form, dpi=150 if form == "png" else "figure", metadata=_UNDATED[form] | title)
+        dpi = 150 if form == "png" else "figure"
+        figure.savefig(file, format=form, dpi=dpi, facecolor="auto", metadata=_UNDATED[form] | title)
 
 
 def _save_together(pages: Iterator[tuple[str, Figure]], file: BinaryIO) -> None:
     with matplotlib.rc_context(_SAVED), PdfPages(file, metadata={"CreationDate": None, "Title": "Sheets"}) as together:
         for _, page in pages:
-            together.savefig(page)
+            together.savefig(page, facecolor="auto")
 
 
 def _safe(name: str) -> str:
