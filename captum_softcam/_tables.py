@@ -86,7 +86,7 @@ def _tag(name: str, content: str | Iterable[str], kind: str = "", span: int = 1)
     return Markup("<{0}{1}>{2}</{0}>").format(name, Markup(attributes), inner)
 
 
-def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], rule: Sequence[str] = ()) -> str:
+def markdown_table(head: Iterable[str], rows: Iterable[Iterable[str]], rule: Sequence[str] = ()) -> str:
     """Build a table in GitHub's Markdown of cells that are escaped already.
 
     Args:
@@ -94,7 +94,7 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], rule: Seq
         rows (iterable of sequence): cells.
         rule (sequence of str): alignment of each column. Default: to the left
     """
-    lines = (head, rule or ["---"] * len(head), *rows)
+    lines = (head, rule or ["---" for _ in head], *rows)
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

@@ -15,8 +15,15 @@ from captum_softcam._intervention.forward import refuse_train_mode
 from captum_softcam._intervention.layout import FeatureLayout
 from captum_softcam._intervention.stages import MapLayer, Survey, survey
 from captum_softcam._intervention.view import unwrap
+from captum_softcam._names import shown
+from captum_softcam._tables import Row, aligned_table, html_table
 
-__all__ = ["FeatureLayout", "LayerChoice", "suggest_layers"]
+__all__ = ["LAYER_COLUMNS", "LAYER_NOTE", "FeatureLayout", "LayerChoice", "suggest_layers"]
+
+LAYER_COLUMNS = ("layer", "shape", "grid", "stride", "passes", "reason")
+"""Headings of a table of layers."""
+LAYER_NOTE = "* recommended; passes: runs of the tail that Recipro-CAM needs, 0 if one forward pass is enough"
+"""The line beside a table of layers."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,27 @@ class LayerChoice:
     recommended: bool
     reason: str
 
+    def cells(self) -> list[str]:
+        """Return the layer as a row of a table.
+
+        Returns:
+            list of str: its name, starred if it is recommended, shape, grid, stride, passes and reason.
+        """
+        grid, shape = ("x".join(map(str, sizes)) for sizes in (self.grid, self.shape))
+        stride = "x".join(f"{side:g}" for side in self.stride) if self.stride else ""
+        return [shown(self.name) + "*" * self.recommended, shape, grid, stride, str(self.passes), shown(self.reason)]
+
+
+class _Choices(list[LayerChoice]):
+    """A list that is shown as a table."""
+
+    def __repr__(self) -> str:
+        return f"{aligned_table(LAYER_COLUMNS, [choice.cells() for choice in self])}\n{LAYER_NOTE}" if self else "[]"
+
+    def _repr_html_(self) -> str:
+        rows: list[Row] = [("chosen" * choice.recommended, choice.cells()) for choice in self]
+        return html_table(LAYER_COLUMNS, rows, notes=[LAYER_NOTE], texts=(len(LAYER_COLUMNS) - 1,))
+
 
 @torch.no_grad()
 def suggest_layers(model: nn.Module, *inputs: Any) -> list[LayerChoice]:
@@ -60,7 +88,7 @@ def suggest_layers(model: nn.Module, *inputs: Any) -> list[LayerChoice]:
         *inputs (Tensor): its arguments, examples first; their number is that of ``shape``.
 
     Returns:
-        list of LayerChoice: in the order of the forward; empty if the model has no map.
+        list of LayerChoice: in the order of the forward; empty if the model has no map. It is shown as a table.
 
     Raises:
         ValueError: if a module is in train mode.
@@ -77,7 +105,7 @@ def suggest_layers(model: nn.Module, *inputs: Any) -> list[LayerChoice]:
         refuse_train_mode(module)
     call = Call.of(model, inputs, None)
     found = survey(call)
-    return [_choice(call, found, place) for place in range(len(found.layers))]
+    return _Choices(_choice(call, found, place) for place in range(len(found.layers)))
 
 
 def _choice(call: Call, found: Survey, place: int) -> LayerChoice:

@@ -89,6 +89,10 @@ class Inventory:
     unreadable: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        found = f"{self.regions} with a region, {len(self.unreadable)} unreadable"
+        return f"Inventory({self.samples} samples of {self.images} images: {found})"
+
     def __str__(self) -> str:
         lines = [self._of_samples(), self._of_masks(), *self._of_unreadable(), self._of_unused(), *self._of_notes()]
         return "\n".join(line for line in lines if line)

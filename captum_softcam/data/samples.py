@@ -81,6 +81,14 @@ class Sample:
     labels: tuple[int, ...] | None = None
     undecided: tuple[int, ...] = ()
 
+    def __repr__(self) -> str:
+        shapes = [
+            f"{name}={tuple(each.shape)}" for name, each in (("image", self.image), ("mask", self.mask)) if each is not None
+        ]
+        optional = {"group": self.group, "labels": self.labels, "undecided": self.undecided or None}
+        more = [f"{name}={quoted(value)}" for name, value in optional.items() if value is not None]
+        return f"Sample({', '.join([quoted(self.identifier), f'target={self.target}', *shapes, *more])})"
+
 
 class SampleSequence(Protocol):
     """Anything with a length that returns a sample by its index: a list, a data set of this package, a ``Subset`` of one."""

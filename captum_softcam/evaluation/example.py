@@ -9,10 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from markupsafe import Markup
 from numpy.typing import NDArray
 from torch import Tensor
 
+from captum_softcam._names import listed, named, quoted
+from captum_softcam._tables import Row, html_table
 from captum_softcam.data import Sample
+from captum_softcam.evaluation.thumbnails import thumbnail
 
 __all__ = ["Example", "pack_examples", "unpack_examples"]
 
@@ -42,6 +46,44 @@ class Example:
     runner_up: int | None = None
     runner_up_maps: dict[str, Tensor] = field(default_factory=dict)
     scores: str = "softmax"
+
+    def __repr__(self) -> str:
+        classes = f"target={self.target}" + (f", runner_up={self.runner_up}" if self.runner_up is not None else "")
+        return f"Example({quoted(self.sample.identifier)}, {classes}; maps: {listed(self.maps) or 'none'})"
+
+    def _repr_html_(self) -> str:
+        rows = [self._row("explained", self.target, self.maps)]
+        if self.runner_up is not None and self.runner_up_maps:
+            rows.append(self._row("runner-up", self.runner_up, self.runner_up_maps))
+        head = [named(self.sample.identifier), "image", *map(named, self.maps)]
+        notes = [
+            "Orange is for the class, purple against it; each map has its own scale, given by its lowest and highest value."
+        ]
+        return html_table(head, rows, notes=notes)
+
+    def _row(self, role: str, number: int, maps: Mapping[str, Tensor]) -> Row:
+        """Return a class with its score, the image, and its map by every method of ``maps``."""
+        score = "" if self.probabilities is None else f"{float(self.probabilities[number]):.3g}"
+        label = Markup("class {} <small>{}</small><small>{}</small>").format(number, role, score)
+        return "", [label, _shape(self.sample.image), *(_drawn(self.sample.image, maps.get(name)) for name in self.maps)]
+
+
+def _shape(image: Tensor) -> Markup:
+    """Return a picture of the image, or only its size if it is a signal or a volume."""
+    size = Markup("<small>{}</small>").format(" x ".join(map(str, image.shape)))
+    return thumbnail(image) + size if image.ndim == 3 else size
+
+
+def _drawn(image: Tensor, attribution: Tensor | None) -> Markup:
+    if attribution is None:
+        return Markup("failed")
+    values = attribution.detach().float()
+    values = values.reshape(-1, *values.shape[1 - image.ndim :]).sum(0)  # channels, of which a map has one, are summed
+    finite = values[values.isfinite()]
+    ends = f"{float(finite.min()):.3g} to {float(finite.max()):.3g}" if len(finite) else "not finite"
+    size = " x ".join(map(str, values.shape))
+    text = Markup("<small>{}</small><small>{}</small>").format(ends, size)
+    return thumbnail(image, values) + text if image.ndim == 3 else text
 
 
 def pack_examples(examples: Sequence[Example]) -> Arrays:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from captum_softcam._names import named, shown
+from captum_softcam._names import named, quoted, shown
 from captum_softcam.data.samples import UNKNOWN
 from captum_softcam.evaluation.reader import unreadable_in_words
 from captum_softcam.evaluation.same_maps import SameMaps
@@ -145,6 +145,9 @@ class View:
     adjust: Adjust = "holm"
     scores: str = "softmax"
     predicts: bool = True
+
+    def __repr__(self) -> str:
+        return f"View({len(self.methods)} methods, {len(self.metrics)} metrics, baseline={quoted(self.baseline)})"
 
     @cached_property
     def cells(self) -> dict[tuple[str, str], Cell]:

@@ -63,8 +63,6 @@ _NOTES = (
     "corrected: Quantus has the metric and computes it wrongly; see the table above.",
     "Quantus' robustness and randomisation metrics take a LayerExplainFunc as explain_func.",
 )
-_LAYERS = "* recommended; passes: runs of the tail that Recipro-CAM needs, 0 if one forward pass is enough"
-_LAYER_COLUMNS = ("layer", "shape", "grid", "stride", "passes", "reason")
 _METRIC_COLUMNS = ("metric", "category", "better", "reads", "cost", "settings", "origin", "source")
 
 
@@ -370,11 +368,13 @@ def make_layer_table(choices: Sequence[LayerChoice]) -> Table:
     Returns:
         rich.table.Table: one row per layer; print it with a ``rich.console.Console``.
     """
-    table = Table(title=_LAYERS, **_LOOK)
-    rows = [_layer_row(choice) for choice in choices]
+    from captum_softcam.attr.suggest import LAYER_COLUMNS, LAYER_NOTE  # which load torch
+
+    table = Table(title=LAYER_NOTE, **_LOOK)
+    rows = [choice.cells() for choice in choices]
     longest = max((len(row[0]) for row in rows), default=0)
     table.add_column("layer", min_width=min(longest, _LONGEST), overflow="fold")
-    for name in _LAYER_COLUMNS[1:-1]:
+    for name in LAYER_COLUMNS[1:-1]:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("reason", overflow="fold")
     for choice, row in zip(choices, rows, strict=True):
@@ -390,24 +390,21 @@ def print_layers(choices: Sequence[LayerChoice], console: Console | None = None,
         console (rich.console.Console): the console to print to. Default: standard output
         form (str): one of :data:`FORMATS`. Default: ``"text"``
     """
-    rows = [_layer_row(choice) for choice in choices]
+    from captum_softcam.attr.suggest import LAYER_COLUMNS, LAYER_NOTE
+
     with degrading(sys.stdout):
         console = console or _console()
         if form == "text":
             console.print(make_layer_table(choices))
         elif form == "markdown":
-            table = markdown_table(_LAYER_COLUMNS, ([escape_markdown(cell) for cell in row] for row in rows))
-            _put(console, f"{table}\n- {escape_markdown(_LAYERS)}\n")
+            table = markdown_table(LAYER_COLUMNS, (map(escape_markdown, choice.cells()) for choice in choices))
+            _put(console, f"{table}\n- {escape_markdown(LAYER_NOTE)}\n")
         else:
-            chosen = [
-                [choice.name, *row[1:-2], choice.passes, int(choice.recommended), row[-1]]
-                for choice, row in zip(choices, rows, strict=True)
-            ]
-            _put(console, csv_table([*_LAYER_COLUMNS[:-1], "recommended", "reason"], chosen))
+            head = [*LAYER_COLUMNS[:-1], "recommended", "reason"]
+            _put(console, csv_table(head, map(_layer_record, choices)))
 
 
-def _layer_row(choice: LayerChoice) -> list[str]:
-    grid, shape = ("x".join(map(str, sizes)) for sizes in (choice.grid, choice.shape))
-    stride = "x".join(f"{side:g}" for side in choice.stride) if choice.stride else ""
-    name = shown(choice.name) + ("*" if choice.recommended else "")
-    return [name, shape, grid, stride, str(choice.passes), shown(choice.reason)]
+def _layer_record(choice: LayerChoice) -> list[str | int]:
+    """Return a row of the CSV, where the name is the layer's own and numbers are numbers."""
+    _, shape, grid, stride, _, why = choice.cells()
+    return [choice.name, shape, grid, stride, choice.passes, int(choice.recommended), why]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_softcam._fit import Fit, channels_first
-from captum_softcam._names import listed, named, quoted, shown
+from captum_softcam._names import NAME, listed, named, quoted, shown
 from captum_softcam._scores import are_probabilities, check_kind
 from captum_softcam.softcam._sources.class_names import both_classes, class_names, read_classes
 from captum_softcam.softcam._sources.door import load_network, new_network
@@ -68,6 +68,11 @@ class Classifier:
     source: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     outputs: str = ""
+
+    def __repr__(self) -> str:
+        kind = f"{len(self.classes)} classes: {listed(self.classes, NAME)}"
+        settings = f"image_size={self.image_size}, scores={self.scores!r}"
+        return f"Classifier({quoted(self.name)}, {type(self.model).__name__}, {kind}; {settings})"
 
     def normalize(self, images: Tensor) -> Tensor:
         """Normalize images as the model expects them.

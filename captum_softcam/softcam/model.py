@@ -15,7 +15,8 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from captum_softcam._names import reason
+from captum_softcam._names import reason, shown
+from captum_softcam._tables import html_table
 
 __all__ = [
     "CONVOLUTIONS",
@@ -114,7 +115,18 @@ class Conversion:
         known: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
         return cls(**known)
 
+    def __repr__(self) -> str:
+        logits = "exact" if self.exact else "logits changed"
+        return f"Conversion({shown(self.source)}, {logits}{', evidence ' * bool(self.grid)}{self._evidence()})"
+
     def __str__(self) -> str:
+        return "\n".join(f"{title:<11}{text}" for title, text in self._lines())
+
+    def _repr_html_(self) -> str:
+        return html_table((), [("", line) for line in self._lines()], texts=(1,))
+
+    def _lines(self) -> list[tuple[str, str]]:
+        """Return what the record says, each with a title."""
         lines = [
             ("source", self.source),
             ("pooling", f"{self.pooling}, now last"),
@@ -126,11 +138,11 @@ class Conversion:
             ("difference", self._difference()),
             ("checked", self.checked),
         ]
-        return "\n".join(f"{title:<11}{text}" for title, text in lines if text)
+        return [(title, text) for title, text in lines if text]
 
     def _dilated(self) -> str:
-        shown = ", ".join(self.dilated[:3])
-        return shown if len(self.dilated) <= 3 else f"{shown}, … ({len(self.dilated)} layers)"
+        first = ", ".join(self.dilated[:3])
+        return first if len(self.dilated) <= 3 else f"{first}, … ({len(self.dilated)} layers)"
 
     def _difference(self) -> str:
         if self.difference is None:

@@ -69,6 +69,10 @@ class TrainingResult:
     checkpoint: Path
     history: tuple[dict[str, float], ...]
 
+    def __repr__(self) -> str:
+        epochs, checkpoint = len(self.history), shown(self.checkpoint)
+        return f"TrainingResult(score={self.score:.4g}, epoch={self.epoch} of {epochs}, checkpoint={checkpoint!r})"
+
 
 def train_classifier(
     task: SoftCamTask,
