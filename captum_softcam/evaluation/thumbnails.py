@@ -49,7 +49,7 @@ def _pixels(image: Tensor) -> NDArray[np.uint8]:
     values = image.detach().cpu().double().nan_to_num(0, 0, 0).numpy()
     low, high = min(values.min(), 0), max(values.max(), 1)
     channels = values if len(values) == 3 else np.broadcast_to(values.mean(0), (3, *values.shape[1:]))
-    return np.moveaxis((channels - low) / (high - low) * 255, 0, -1).round().astype(np.uint8)
+    return np.asarray(np.moveaxis((channels - low) / (high - low) * 255, 0, -1).round(), np.uint8)
 
 
 def _colours(attribution: NDArray[np.float32]) -> NDArray[np.uint8]:
