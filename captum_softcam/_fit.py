@@ -154,6 +154,26 @@ class Fit:
         found = F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
         return found.masked_fill(~torch.stack(inside).all(dim=0).to(maps.device), torch.nan)
 
+    def box(self, shape: tuple[int, ...], size: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Find where the square lies on the picture that it is made of.
+
+        Args:
+            shape (tuple of int): height and width of the picture; of a volume, depth, height and width.
+            size (int): side of the square in pixels.
+
+        Returns:
+            tuple of tuple of float: where the square begins and where it ends along each axis, in pixels of the picture;
+            below 0 and beyond the picture where ``"pad"`` adds to it.
+
+        Raises:
+            ValueError: if the picture is too elongated for ``"crop"``.
+        """
+        place = self._place(shape, size)
+        scales = [length / resized for length, resized in zip(shape, place.lengths, strict=True)]
+        edges = [(start * scale, (start + size) * scale) for start, scale in zip(place.starts, scales, strict=True)]
+        low, high = zip(*edges, strict=True)
+        return low, high
+
     def _place(self, shape: tuple[int, ...], size: int) -> _Placement:
         """Return where a picture of this size comes to lie."""
         side = round(size / self.crop)

@@ -17,6 +17,7 @@ __all__ = [
     "Scores",
     "are_probabilities",
     "as_scores",
+    "best_classes",
     "check_kind",
     "class_logits",
     "classes_of",
@@ -123,6 +124,11 @@ def class_logits(logits: Tensor, scores: Scores = "softmax") -> Tensor:
 def predicted_classes(logits: Tensor, scores: Scores = "softmax") -> Tensor:
     """Return the class with the highest score, (N,): of a single logit 1 above 0, else 0; of a single value always 0."""
     return _in_order(logits, scores).argmax(1)
+
+
+def best_classes(logits: Tensor, count: int, scores: Scores = "softmax") -> Tensor:
+    """Return the classes with the highest scores, (N, count), best first; the first of them is the predicted class."""
+    return _in_order(logits, scores).argsort(dim=1, descending=True, stable=True)[:, :count]
 
 
 def runner_up_classes(logits: Tensor, targets: Tensor, scores: Scores = "softmax") -> Tensor:

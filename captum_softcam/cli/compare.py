@@ -8,7 +8,6 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,6 @@ from captum_softcam.cli.model import (
     load_model,
     model_notes,
     refuse_stored_code,
-    scored_classes,
 )
 from captum_softcam.cli.options import (
     STRICT,
@@ -33,6 +31,7 @@ from captum_softcam.cli.options import (
     messages_apart,
     missing_extra_in_words,
     names,
+    new_name,
     plain_options,
     positive,
     restore_options,
@@ -122,7 +121,7 @@ def _compare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
         with messages_apart(options):
             complete = _restore(parser, options)
     else:
-        options.out = options.out or _new_name("comparison")
+        options.out = options.out or new_name("comparison")
         refuse_existing(options.out)
     if options.report == options.out:
         raise ValueError(f"--report '{shown(options.report)}' is the folder of the results; choose another --report.")
@@ -204,7 +203,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Compar
         seed=options.seed,
         examples=_EXAMPLES if options.report is None else options.gallery or _GALLERY,
         # Only the report shows the runner-up, whose maps cost one more attribution per example. A regression has none.
-        runner_up=options.report is not None and len(scored_classes(classifier)) > 1,
+        runner_up=options.report is not None and len(classifier.scored_classes) > 1,
         folder=options.out,
         resume=options.resume,
         engine=_engine(options),
@@ -302,7 +301,7 @@ def _model_and_samples(options: argparse.Namespace) -> tuple[Classifier, Retinal
         raise ValueError(f"model '{options.model}' needs --images: the embedded lesions are for the embedded models.")
     if own:
         classifier = _with_classes_of_data(options, classifier)
-        samples = load_samples(options, classifier, scored_classes(classifier))
+        samples = load_samples(options, classifier, classifier.scored_classes)
         inventory = samples.inspect(options.samples, show_progress=True)
         tell(inventory, strict=options.strict)
         if not inventory.regions:
@@ -318,7 +317,7 @@ def _with_classes_of_data(options: argparse.Namespace, classifier: Classifier) -
     if options.classes is not None or not has_numbers_for_classes(classifier):
         return classifier
     found = load_samples(options, classifier, None).classes  # no image is read
-    known = scored_classes(classifier)
+    known = classifier.scored_classes
     if not found or set(found) <= set(known):  # images without classes, or folders that have the numbers
         return classifier
     if len(found) != len(known):
@@ -408,10 +407,3 @@ def _provenance(options: argparse.Namespace, classifier: Classifier, inventory: 
     data: dict[str, Any] = {name: str(getattr(options, name)) for name in DATA_OPTIONS if getattr(options, name) is not None}
     found = {"images": "RetinalLesions, split 'test', seed 0"} if inventory is None else {"found": inventory.summary()}
     return {**model_notes(options, classifier), "data": {**data, **found}}
-
-
-def _new_name(stem: str) -> Path:
-    """Return a new folder name made of the time of the run."""
-    base = f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
-    names = (base, *(f"{base}-{i}" for i in range(2, 1000)))  # several runs may start within a second
-    return next(path for path in map(Path, names) if not path.exists())

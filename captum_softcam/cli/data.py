@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captum_softcam._names import quoted, shown
-from captum_softcam.cli.model import scored_classes
 from captum_softcam.cli.options import ALLOW_OUTSIDE, count, names, positive
 
 if TYPE_CHECKING:
@@ -170,7 +169,7 @@ def load_samples(options: argparse.Namespace, classifier: Classifier, classes: S
         regions: dict[str, Any] = {} if options.regions is None else {"regions": options.regions}
         return data.CocoSamples(options.images, options.coco, size, classes, **how, **regions, allow_outside=outside)
     if options.pets is not None:
-        two = len(scored_classes(classifier)) == 2
+        two = len(classifier.scored_classes) == 2
         return data.OxfordPetSamples(options.pets, size=size, target="species" if two else "breed", **how, **split)
     if options.boxes is not None:
         columns = _columns(options, "image_column", "label_column", "box_columns")

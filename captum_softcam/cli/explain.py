@@ -1,97 +1,158 @@
-"""``captum-softcam explain``: draw the maps of one image."""
+"""``captum-softcam explain``: draw the maps of pictures over them."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from captum_softcam._names import LINE, listed, named, shown
-from captum_softcam.cli.data import add_reading_options, reading_of
-from captum_softcam.cli.model import add_model_options, load_model, scored_classes
-from captum_softcam.cli.options import add_method_options
+from captum_softcam._names import LINE, shown
+from captum_softcam.attr import METHODS
+from captum_softcam.cli.data import add_reading_options, reading_of, tell
+from captum_softcam.cli.model import add_model_options, load_model
+from captum_softcam.cli.options import STRICT, in_words, missing_extra_in_words, names, new_name, positive
+
+if TYPE_CHECKING:
+    from captum_softcam.data import PictureFiles
+    from captum_softcam.evaluation import ExplainedPicture
+    from captum_softcam.softcam import Classifier
 
 __all__ = ["add_explain"]
+
+_DEMO = "lesions_softcam"
+_PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg", ".tif", ".tiff", ".webp")
+
+# The controls are spelt out, because their module imports torch.
+_METHODS = (
+    f"one or more of {', '.join(METHODS)}, and the controls centred_gaussian, random, edge_map; or all, but the controls "
+    f"(default: the fast ones that suit the model, {', '.join(n for n, m in METHODS.items() if m.default and m.fast)})"
+)
 
 
 def add_explain(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "explain",
-        help="draw the maps of one image",
-        description="Draw one image with the maps of all methods beside it.",
+        help="draw the maps of pictures over them",
+        description="Draw the maps of pictures over them. For each picture, a new folder gets an overlay per method in the "
+        "picture's own size, a panel of all methods, and the maps as numbers (.npz).",
     )
-    parser.set_defaults(run=_explain)
-    parser.add_argument("image", type=Path, metavar="IMAGE", help="image file, DICOM and slices of NIfTI included")
-    add_model_options(parser, "lesions_softcam")
-    add_method_options(parser)
+    parser.add_argument(
+        "pictures",
+        type=Path,
+        nargs="+",
+        metavar="IMAGE|DIR",
+        help="image files, DICOM and slices of NIfTI included, and folders that are searched for them",
+    )
+    add_model_options(parser, _DEMO)
+    parser.set_defaults(run=_explain, model=None)  # so that the demo's model is not used without a word
+    parser.add_argument("--layer", metavar="NAME", help="layer of layer methods (default: that of captum-softcam layers)")
+    parser.add_argument("--methods", type=names, metavar="A,B|all", help=_METHODS)
     add_reading_options(parser, masks=False)
-    parser.add_argument(
-        "--target", metavar="CLASS", help="name or number of the class to explain (default: the predicted one)"
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--top-k", type=positive, metavar="N", default=1, help="explain the N classes with the highest scores"
     )
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="picture to write (default: IMAGE-panel.png in this folder)"
+    which.add_argument(
+        "--class",
+        "--target",
+        dest="target",
+        metavar="CLASS",
+        help="name or number of the class to explain (default: the predicted one of each picture)",
     )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="new folder for the results (default: a new one per run)")
+    parser.add_argument(
+        "--report", type=Path, metavar="HTML", help="new page for the browser with all pictures, in one file"
+    )
+    parser.add_argument("--strict", action="store_true", help=STRICT)
 
 
 def _explain(options: argparse.Namespace) -> None:
-    import torch
-
-    from captum_softcam._files import replacing
-    from captum_softcam._scores import predicted_classes
-    from captum_softcam.data import Sample, read_image
-    from captum_softcam.data._disk.files import without_ending
-    from captum_softcam.evaluation import explain_sample
+    from captum_softcam.evaluation import explain_pictures
     from captum_softcam.evaluation.checkpoint import refuse_existing
-    from captum_softcam.report import plot_panel
+    from captum_softcam.report import write_explanations
 
     # what can be refused is refused before the model is loaded
-    out = _picture(options.out or Path(f"{without_ending(options.image.name)}-panel.png"))
-    refuse_existing(out)
+    options.out = options.out or new_name("explanations")
+    _refuse_name_of_a_picture(options.out)
+    refuse_existing(options.out)
+    if options.report is not None:
+        refuse_existing(options.report, "--report")
+    if options.report == options.out:
+        raise ValueError(f"--report '{shown(options.report)}' is the folder of the results; choose another --report.")
+    _refuse_missing(options.pictures)
+    if options.model is None:
+        options.model = _DEMO
+        print(f"Without --model, pictures are explained with the model of the demo, {_DEMO}, for drawn retinal lesions.")
     classifier = load_model(options)
-    classes = scored_classes(classifier)
-    image = read_image(options.image, classifier.image_size, classifier.fit, reading_of(options))
-    with torch.no_grad():  # otherwise the logits would keep all activations in memory until the end
-        logits = classifier.model(classifier.normalize(image[None]))
-    predicted = int(predicted_classes(logits, classifier.scores))
-    target = predicted if options.target is None else _class_number(options.target, classes)
-    example = explain_sample(
-        classifier.model,
-        Sample(image, target, None, options.image.name),
-        options.methods,
+    pictures = _pictures(options, classifier)
+    explained = explain_pictures(
+        classifier,
+        pictures,
+        "all" if options.methods == ["all"] else options.methods,
+        target=options.target,
+        top_k=options.top_k,
         layer=options.layer,
-        normalize=classifier.normalize,
-        scores=classifier.scores,
+        strict=options.strict,
     )
-    figure = plot_panel([example], classes)
-    with replacing(out) as file:
-        # Matplotlib infers the format from a path only; for an open file it would write PNG.
-        figure.savefig(file, dpi=150, format=out.suffix[1:].lower())
-    scores: Any = example.probabilities  # explain_sample fills them in
-    form = ".4g" if classifier.scores == "identity" else ".3f"  # values of any size, or probabilities
-    if len(scores) > 1:  # a regression has one value, and predicts no class
-        print(f"predicted: {shown(classes[predicted])} ({scores[predicted]:{form}})")
-    print(f"explained: {shown(classes[target])} ({scores[target]:{form}})")
-    print(f"picture: {shown(out, LINE)}")
+    told = _Told(len(pictures))
+    try:
+        with missing_extra_in_words():
+            write_explanations(told.each(explained), options.out, report=options.report)
+    except (KeyboardInterrupt, OSError, ValueError) as stop:
+        if not told.written:
+            raise
+        kept = f"{told.written} of {len(pictures)} pictures are explained in {shown(options.out)}/"
+        if isinstance(stop, KeyboardInterrupt):
+            raise KeyboardInterrupt(kept) from stop
+        raise ValueError(f"{in_words(stop).rstrip('.')}. {kept}.") from stop
+    print(f"Overlays, panels and maps: {shown(options.out, LINE)}/")
+    if options.report is not None:
+        print(f"Page: {shown(options.report, LINE)}")
 
 
-def _picture(path: Path) -> Path:
-    """Return the file to write the picture to, PNG if it has no ending, or raise an error if that is not possible."""
-    from matplotlib.backend_bases import FigureCanvasBase
+class _Told:
+    """Tells what was written, and how much is left."""
 
-    path = path if path.suffix else path.with_suffix(".png")
-    known = FigureCanvasBase.get_supported_filetypes()
-    if path.suffix[1:].lower() not in known:
-        raise ValueError(f"'{path}' cannot be written as a picture; expected the ending {', '.join(sorted(known))}.")
-    if not path.parent.exists():
-        raise FileNotFoundError(f"folder '{path.parent}' does not exist; make it or choose another --out.")
-    return path
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.written = 0
+
+    def each(self, pictures: Iterator[ExplainedPicture]) -> Iterator[ExplainedPicture]:
+        """Yield the pictures, and print a line for each when its files are written: when the next one is asked for."""
+        from tqdm import tqdm
+
+        # Shown only where it takes more than a second.
+        with tqdm(total=self.total, desc="explaining", unit="picture", delay=1, leave=False) as bar:
+            for picture in pictures:
+                yield picture
+                self.written += 1
+                tqdm.write(str(picture))
+                bar.update()
 
 
-def _class_number(text: str, classes: Sequence[str]) -> int:
-    if text in classes:  # first, because a class may be named by a number
-        return list(classes).index(text)
-    if text.isdecimal() and int(text) < len(classes):
-        return int(text)
-    raise ValueError(f"class '{named(text)}' is none of the model's {len(classes)} classes: {listed(classes)}.")
+def _pictures(options: argparse.Namespace, classifier: Classifier) -> PictureFiles:
+    """Find the pictures, and print what was found unless it is the one that was named."""
+    from captum_softcam.data import PictureFiles
+
+    pictures = PictureFiles(options.pictures, classifier.image_size, classifier.fit, reading_of(options))
+    if len(pictures) > 1 or pictures.found.left_out:
+        tell(pictures.inspect(show_progress=True), strict=options.strict)
+    return pictures
+
+
+def _refuse_missing(paths: list[Path]) -> None:
+    from captum_softcam.data._disk.files import existing_file
+
+    for path in paths:
+        if not path.is_dir():
+            existing_file(path, "image")
+
+
+def _refuse_name_of_a_picture(path: Path) -> None:
+    if path.suffix.lower() in _PICTURES:
+        raise ValueError(
+            f"--out '{shown(path)}' has the name of a picture, and is a new folder for all files of a run; leave the ending "
+            f"out: --out {shown(path.with_suffix(''))}."
+        )

@@ -25,7 +25,6 @@ __all__ = [
     "load_model",
     "model_notes",
     "refuse_stored_code",
-    "scored_classes",
 ]
 
 DOORS = (
@@ -114,16 +113,6 @@ def has_numbers_for_classes(classifier: Classifier) -> bool:
     return classifier.classes == tuple(map(str, range(len(classifier.classes))))
 
 
-def scored_classes(classifier: Classifier) -> tuple[str, ...]:
-    """Return the names of all classes that have a score: of a single logit those of both classes."""
-    if len(classifier.classes) > 1 or classifier.scores != "sigmoid":
-        return classifier.classes
-    from captum_softcam.softcam._sources.class_names import both_classes
-
-    (name,) = classifier.classes
-    return ("0", "1") if has_numbers_for_classes(classifier) else both_classes(name)
-
-
 def model_notes(options: argparse.Namespace, classifier: Classifier) -> dict[str, Any]:
     """Record where a model came from and what it takes, for the manifest."""
     return {
@@ -131,7 +120,7 @@ def model_notes(options: argparse.Namespace, classifier: Classifier) -> dict[str
         "source": classifier.source,
         "checkpoint": str(options.checkpoint) if options.checkpoint else None,
         "weights": options.weights,
-        "classes": list(scored_classes(classifier)),
+        "classes": list(classifier.scored_classes),
         "mean": list(classifier.mean),
         "std": list(classifier.std),
         "fit": asdict(classifier.fit),

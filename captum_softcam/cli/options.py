@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ __all__ = [
     "messages_apart",
     "missing_extra_in_words",
     "names",
+    "new_name",
     "plain_options",
     "positive",
     "restore_options",
@@ -72,6 +74,13 @@ def names(text: str) -> list[str]:
     if not parts:
         raise argparse.ArgumentTypeError("expected a list of names separated by commas")
     return parts
+
+
+def new_name(stem: str) -> Path:
+    """Return a new folder name made of the time of the run."""
+    base = f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
+    names = (base, *(f"{base}-{i}" for i in range(2, 1000)))  # several runs may start within a second
+    return next(path for path in map(Path, names) if not path.exists())
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from .labelled import make_transforms as make_transforms
 from .labelled import split_samples as split_samples
 from .lesions import RetinalLesions as RetinalLesions
 from .pets import OxfordPetSamples as OxfordPetSamples
+from .picture_files import PictureFiles as PictureFiles
 from .samples import ImageEntry as ImageEntry
 from .samples import MaskedImages as MaskedImages
 from .samples import Sample as Sample

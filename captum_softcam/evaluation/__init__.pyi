@@ -10,6 +10,8 @@ from .engine import RayEngine as RayEngine
 from .example import Example as Example
 from .explain_func import LayerExplainFunc as LayerExplainFunc
 from .performance import class_performance as class_performance
+from .pictures import ExplainedPicture as ExplainedPicture
+from .pictures import explain_pictures as explain_pictures
 from .result import Failure as Failure
 from .runner import accuracy as accuracy
 from .runner import compare_methods as compare_methods

@@ -10,9 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from captum_softcam._intervention.call import Call
-from captum_softcam._intervention.forward import depends_on_mode, observe
+from captum_softcam._intervention.closed_form import observe_copies
+from captum_softcam._intervention.forward import depends_on_mode, observe, values_of
 from captum_softcam._intervention.layers import default_layer, get_layer, layer_name, refuse_flat_layer
 from captum_softcam._intervention.layout import refuse_other_count
 from captum_softcam._intervention.stages import Survey, survey
@@ -38,21 +41,89 @@ __all__ = [
     "check_scores",
     "default_methods",
     "default_metrics",
+    "fast_methods",
     "find_methods",
     "find_metrics",
+    "fitting_methods",
     "warn_of_flat_maps",
 ]
 
 
 _EXPLAINED = ("true", "predicted")
 _OF_FRACTIONS = {"average_drop", "increase_in_confidence", "adcc"}  # not defined for scores outside [0, 1]
+_FEW_FORWARDS = 4  # that a map of a fast method costs at most
 _LOOKED_AT = 64  # samples searched for a mask, because a data set need not declare that it has any
+
+
+def fitting_methods(model: nn.Module, layer: str | None) -> list[str]:
+    """Return the methods that suit the model; layer methods only if it has a layer with a map."""
+    evidence = isinstance(model, SoftCamModel)
+    return [
+        name
+        for name, method in METHODS.items()
+        if method.needs == "model" or (layer is not None and (evidence or method.needs == "layer"))
+    ]
 
 
 def default_methods(model: nn.Module) -> list[str]:
     """Return the methods that fit the model and take part by default, and the controls."""
     fitting = [name for name in METHODS if METHODS[name].needs != "evidence" or isinstance(model, SoftCamModel)]
     return [*(name for name in fitting if METHODS[name].default), *CONTROLS]
+
+
+@torch.no_grad()
+def fast_methods(model: nn.Module, layer: str | None, image: Tensor) -> tuple[list[str], dict[str, str]]:
+    """Return the default methods whose maps of one image cost a few forwards, and why others are left out, by name.
+
+    Recipro-CAM is fast where all masked copies follow from one forward, or where what lies behind the layer is cheap.
+
+    Cost: one or two forwards.
+
+    Args:
+        model (torch.nn.Module): in eval mode.
+        layer (str): of layer methods; None if no layer has a map.
+        image (Tensor): (1, C, ...), input of the model.
+
+    Raises:
+        ValueError: if no method is fast.
+    """
+    if layer is None:
+        refuse_without_layer(model, "grad_cam")
+    fast = [name for name in fitting_methods(model, layer) if METHODS[name].default and METHODS[name].fast]
+    forwards = _forwards_of_recipro_cam(model, get_layer(model, layer), image)
+    if forwards <= _FEW_FORWARDS:
+        return fast, {}
+    why = f"a map costs about {forwards:.0f} forward passes at layer '{named(layer)}'"
+    return [name for name in fast if name != "recipro_cam"], {"recipro_cam": why}
+
+
+def _forwards_of_recipro_cam(model: nn.Module, layer: nn.Module, image: Tensor) -> float:
+    """Return about how many forwards the map of an image costs, by the multiplications behind the layer."""
+    call = Call.of(model, (image,), None)
+    trace, rows = observe_copies(call, layer, "one_hot", None)
+    if rows.found:
+        return 1.0
+    work = _Multiplications()
+    before: list[int] = []
+    with work:
+        observe(call, layer, follow=lambda _: before.append(work.count), tracked=False)
+    features = values_of(trace.features)[0]
+    positions = trace.layout(features).to_maps(features).shape[2:].numel()
+    return 1.0 + positions * (1 - before[-1] / work.count) if work.count else 1.0
+
+
+class _Multiplications(TorchDispatchMode):
+    """Counts the multiplications of products and convolutions, as torch's ``FlopCounterMode`` does without its hooks."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # PyTorch's own
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func.overloadpacket)
+        self.count += formula(*args, **(kwargs or {}), out_val=result) if formula else 0
+        return result
 
 
 def default_metrics(samples: SampleReader) -> list[str]:

@@ -152,7 +152,15 @@ class LayerExplainFunc:
         maps = self.explain(model, images, torch.as_tensor(targets, dtype=torch.long, device=images.device))
         return maps.float().cpu().numpy()
 
-    def explain(self, model: nn.Module, images: Tensor, targets: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
+    def explain(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        targets: Tensor,
+        seeds: Sequence[int] | None = None,
+        *,
+        upsampled: bool = True,
+    ) -> Tensor:
         """Compute maps (N, 1, ...) of images (N, C, ...) for classes (N,).
 
         Args:
@@ -161,9 +169,10 @@ class LayerExplainFunc:
             targets (Tensor): the classes to explain.
             seeds (sequence of int): one per image, for random methods; a comparison derives them from the identifiers of
                 the samples. Default: derived from the images, averaged over 64 patches
+            upsampled (bool): return maps at input resolution, and not at that of the layer. Default: True
 
         Returns:
-            Tensor: signed maps at input resolution, in the precision and on the device of ``images``. Cost: that of the
+            Tensor: signed maps (N, 1, ...) in the precision and on the device of ``images``. Cost: that of the
             method; with ``scores="sigmoid"`` also one forward of an image, to see whether there is one logit.
 
         Raises:
@@ -174,7 +183,7 @@ class LayerExplainFunc:
         """
         if self.lacks_layer:
             at_layer = LayerExplainFunc(self.method, self._layer_of(model, images), scores=self.scores, **self.arguments)
-            return at_layer.explain(model, images, targets, seeds)
+            return at_layer.explain(model, images, targets, seeds, upsampled=upsampled)
         if self.scores == "sigmoid" and len(images) and not isinstance(model, BothClasses):
             if self.layer is not None:
                 get_layer(model, self.layer)  # so that an error names the type of the model
@@ -182,12 +191,17 @@ class LayerExplainFunc:
                 model = with_both_classes(model, model(images[:1]), self.scores)
         seeds = [image_seed(image) for image in images] if seeds is None and _draws(self.method) else seeds
         finite = images.flatten(1).isfinite().all(1)
+        size = tuple(images.shape[2:])
         if finite.all():
-            return self._explained(model, images, targets, seeds)
-        maps = images.new_full((len(images), 1, *images.shape[2:]), torch.nan)
-        if finite.any():
-            kept = None if seeds is None else [seed for seed, good in zip(seeds, finite.tolist(), strict=True) if good]
-            maps[finite] = self._explained(model, images[finite], targets[finite], kept)
+            maps = self._explained(model, images, targets, seeds)
+            return upsample(maps, size) if upsampled else maps
+        if not finite.any():
+            return images.new_full((len(images), 1, *size), torch.nan)
+        kept = None if seeds is None else [seed for seed, good in zip(seeds, finite.tolist(), strict=True) if good]
+        found = self._explained(model, images[finite], targets[finite], kept)
+        found = upsample(found, size) if upsampled else found
+        maps = found.new_full((len(images), *found.shape[1:]), torch.nan)
+        maps[finite] = found
         return maps
 
     def _layer_of(self, model: nn.Module, images: Tensor) -> str:
@@ -232,8 +246,8 @@ class LayerExplainFunc:
                 f"{named(self.name)} gives {tuple(maps.shape)} for images {tuple(images.shape)}; maps have as many "
                 "dimensions, and there is one for each image."
             )
-        # Summed before: upsampling is linear, so that the result is the same and one channel is upsampled instead of all.
-        return upsample(maps.detach().to(images).sum(1, keepdim=True), tuple(images.shape[2:]))
+        # Upsampling is linear, so that it may follow, and one channel is upsampled instead of all.
+        return maps.detach().to(images).sum(1, keepdim=True)
 
     def _attribute(self, model: nn.Module, images: Tensor, targets: Tensor, seeds: Sequence[int] | None) -> Any:
         explainer, arguments = self.method, dict(self.arguments)

@@ -1,4 +1,5 @@
 from .curves import plot_history as plot_history
+from .explanations import write_explanations as write_explanations
 from .html import write_report as write_report
 from .overlays import overlay as overlay
 from .overlays import plot_overlay as plot_overlay

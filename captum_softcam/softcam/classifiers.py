@@ -74,6 +74,13 @@ class Classifier:
         settings = f"image_size={self.image_size}, scores={self.scores!r}"
         return f"Classifier({quoted(self.name)}, {type(self.model).__name__}, {kind}; {settings})"
 
+    @property
+    def scored_classes(self) -> tuple[str, ...]:
+        """Names of all classes that have a score: of a single logit those of both classes."""
+        if len(self.classes) > 1 or self.scores != "sigmoid":
+            return self.classes
+        return ("0", "1") if self.classes == ("0",) else both_classes(self.classes[0])
+
     def normalize(self, images: Tensor) -> Tensor:
         """Normalize images as the model expects them.
 

@@ -65,9 +65,9 @@ def test_what_is_written_can_be_read_explained_and_exported(checkpoint):
     assert json.loads(told["captum_softcam"])["classes"] == ["cat", "dog"]
 
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (70, 60, 3), dtype=np.uint8)).save("image.png")
-    explained = run("explain", "image.png", "--model", "net.safetensors", "--methods", "soft_cam", "--out", "panel.png")
-    assert (explained.code, explained.err) == (0, "")
-    assert Path("panel.png").stat().st_size > 1000
+    explained = run("explain", "image.png", "--model", "net.safetensors", "--methods", "soft_cam", "--out", "explained")
+    assert explained.code == 0, explained.err
+    assert Path("explained/1-image-soft_cam.png").stat().st_size > 1000
     layers = run("layers", "--model", "net.safetensors", "--size", 64)
     assert "backbone" in layers.out
 

@@ -22,7 +22,7 @@ from captum_softcam.evaluation.view import Adjust
 from captum_softcam.report.html.data import page_data
 from captum_softcam.report.html.sections import VERDICTS, amount, failures, number, performance, scores, settings, summary
 
-__all__ = ["make_page", "write_report"]
+__all__ = ["environment", "make_page", "part", "write_report"]
 
 _SECTIONS = {
     "summary": "Summary",
@@ -99,20 +99,21 @@ def make_page(comparison: Comparison, classes: Sequence[str] | None = None, *, a
         "settings": settings(comparison, view),
     }
     present = {"curves": data["curves"], "gallery": data["gallery"], "costs": True, **values}
-    template = _environment().get_template("page.html")
+    template = environment().get_template("page.html")
     return template.render(
         values,
         view=view,
         manifest=comparison.manifest,
         sections={name: heading for name, heading in _SECTIONS.items() if present[name]},
         data=json_values(data),
-        style=_part("style.css"),
-        script=Markup("").join(map(_part, _SCRIPTS)),
+        style=part("style.css"),
+        script=Markup("").join(map(part, _SCRIPTS)),
     )
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Make the environment of the templates of all pages."""
+    made = Environment(
         loader=PackageLoader(__package__, "."),
         autoescape=True,
         undefined=StrictUndefined,  # a misspelt name is an error, not an empty string
@@ -122,14 +123,15 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     filters = {"amount": amount, "breakable": breakable, "digest": _digest, "listed": _listed}
-    environment.filters.update(filters, number=number, sortable=_sortable)
-    environment.globals["verdicts"] = VERDICTS
+    made.filters.update(filters, number=number, sortable=_sortable)
+    made.globals["verdicts"] = VERDICTS
     # Jinja sorts keys by default and allows NaN, which browsers reject.
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False, "default": str}
-    return environment
+    made.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False, "default": str}
+    return made
 
 
-def _part(name: str) -> Markup:
+def part(name: str) -> Markup:
+    """Read a style or script of this package."""
     # Markup, because our own files must not be escaped.
     return Markup(files(__package__).joinpath(name).read_text(encoding="utf-8"))
 

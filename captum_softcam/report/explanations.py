@@ -1,0 +1,202 @@
+"""Write explained pictures: overlays, panels, maps as arrays, and one page for all of them."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from captum_softcam._files import replacing, write_text
+from captum_softcam._maps import upsample
+from captum_softcam._names import shown
+from captum_softcam.evaluation import Example, ExplainedPicture
+from captum_softcam.evaluation.controls import method_title
+from captum_softcam.report.html.page import environment, part
+from captum_softcam.report.overlays import overlay
+from captum_softcam.report.panels import plot_panel
+
+__all__ = ["write_explanations"]
+
+_SIDE = 640  # most pixels a side of a picture on the page
+_PANEL_DPI = 110
+
+
+def write_explanations(
+    pictures: Iterable[ExplainedPicture], folder: str | Path, *, report: str | Path | None = None
+) -> list[Path]:
+    """Write the files of explained pictures, one picture after the other.
+
+    For each picture there are ``STEM-METHOD.png``, its overlay in the picture's own size, ``STEM-panel.png`` with all
+    methods side by side, and ``STEM.npz`` with the maps as numbers. Where several classes are explained, the names of
+    overlays end with the number of the class, as in ``STEM-METHOD-class281.png``.
+
+    The arrays of ``STEM.npz`` are ``layer/METHOD`` (K, h, w) and ``input/METHOD`` (K, size, size), the maps of K classes at
+    the resolutions of the layer and of the input; ``classes``, ``class_names`` and ``scores`` (K,); ``methods`` and
+    ``layers``, their names; ``picture``, ``model`` and ``score_kind``; ``picture_size`` (height, width), ``input_size`` and
+    ``fit``, how the picture became the input, with ``box``: top, left, bottom and right of the input on the picture, in
+    pixels.
+
+    Args:
+        pictures (iterable of ExplainedPicture): as :func:`~captum_softcam.evaluation.explain_pictures` yields them.
+        folder (path): a new folder, made when the first picture is explained. If a picture fails, those before it are kept.
+        report (path): a new file, one HTML page with all pictures, which is written at the end. Default: None
+
+    Returns:
+        list of Path: the files.
+
+    Raises:
+        FileExistsError: if ``folder`` or ``report`` exists, because nothing is overwritten.
+        FileNotFoundError: if the folder of the report does not exist.
+        OSError: if a file cannot be written, as on a full disk.
+
+    Example::
+
+        >>> written = write_explanations(explain_pictures(load_embedded(), "scans"), "explained")
+        >>> [path.name for path in written]
+        ['1-a-soft_cam.png', '1-a-recipro_cam.png', '1-a-grad_cam.png', '1-a-panel.png', '1-a.npz']
+    """
+    folder, report = Path(folder), None if report is None else Path(report)
+    for path in (folder, report):
+        if path is not None and os.path.lexists(path):
+            raise FileExistsError(
+                f"'{shown(path)}' exists already and is not overwritten; choose another name or move it away."
+            )
+    if report is not None and not os.path.isdir(report.parent):
+        raise FileNotFoundError(
+            f"the page's folder '{shown(report.parent)}' does not exist; make it first, or choose another."
+        )
+    written: list[Path] = []
+    shown_pictures: list[dict[str, Any]] = []
+    for each in pictures:
+        drawings = list(_drawings(each))
+        if not written:
+            folder.mkdir(parents=True)  # raises FileExistsError if it has appeared meanwhile
+        written += _write_one(each, drawings, folder)
+        if report is not None:
+            shown_pictures.append(_for_page(each, drawings))
+    if report is not None:
+        write_text(report, _page(shown_pictures))
+        written.append(report)
+    return written
+
+
+class _Drawing(NamedTuple):
+    """The overlay of a method and a class."""
+
+    method: str
+    example: Example
+    pixels: NDArray[np.uint8]
+
+
+def _drawings(each: ExplainedPicture) -> Iterator[_Drawing]:
+    for example in each.examples:
+        for method, attribution in example.maps.items():
+            yield _Drawing(method, example, overlay(each.picture, attribution, fit=each.fit, size=each.size))
+
+
+def _write_one(each: ExplainedPicture, drawings: Iterable[_Drawing], folder: Path) -> list[Path]:
+    """Write the files of one picture, all or none."""
+    names, written = _file_names(each.layers), list[Path]()
+
+    @contextmanager
+    def new(name: str) -> Iterator[BinaryIO]:
+        path = folder / f"{each.stem}{name}"
+        with replacing(path) as file:
+            written.append(path)
+            yield file
+
+    try:
+        for method, example, pixels in drawings:
+            number = f"-class{example.target}" * (len(each.examples) > 1)
+            with new(f"-{names[method]}{number}.png") as file:
+                Image.fromarray(pixels).save(file, "PNG", compress_level=1)  # half the time of 6 for a tenth of the size
+        with new("-panel.png") as file:
+            originals = [each.picture] * len(each.examples)
+            panel = plot_panel(each.examples, each.classes, originals=originals, fit=each.fit)
+            panel.savefig(file, dpi=_PANEL_DPI, format="png")
+        with new(".npz") as file:
+            np.savez_compressed(file, **_arrays(each))
+    except BaseException:  # Ctrl-C among them
+        for path in written:
+            path.unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()  # if it is empty
+        raise
+    return written
+
+
+def _file_names(methods: Iterable[str]) -> dict[str, str]:
+    """Return a different part of a file name for each method, which may have any name."""
+    found: dict[str, str] = {}
+    for method in methods:
+        name = re.sub(r"[^\w.-]+", "_", method)[:60]
+        while name == "panel" or name in found.values():
+            name += "_"
+        found[method] = name
+    return found
+
+
+def _arrays(each: ExplainedPicture) -> dict[str, Any]:
+    """Return the maps of a picture, and all that is needed to read them and to put them back, as arrays without objects."""
+    shape, size = tuple(each.picture.shape[1:]), each.size
+    maps = {method: torch.stack([example.maps[method] for example in each.examples]) for method in each.layers}
+    low, high = each.fit.box(shape, size)
+    targets = [example.target for example in each.examples]
+    table = each.examples[0].probabilities
+    return {
+        **{f"layer/{method}": values[:, 0].numpy() for method, values in maps.items()},
+        **{f"input/{method}": upsample(values, (size, size))[:, 0].numpy() for method, values in maps.items()},
+        "classes": np.array(targets),
+        "class_names": np.array([each.classes[target] for target in targets]),
+        "scores": np.array([np.nan if table is None else float(table[target]) for target in targets]),
+        "score_kind": np.array(each.examples[0].scores),
+        "methods": np.array(list(each.layers)),
+        "layers": np.array([layer or "" for layer in each.layers.values()]),
+        "model": np.array(each.model),
+        "picture": np.array(each.examples[0].sample.identifier),
+        "picture_size": np.array(shape),
+        "input_size": np.array(size),
+        "fit": np.array([each.fit.mode, repr(each.fit.crop), each.fit.interpolation]),
+        "box": np.array([*low, *high]),
+    }
+
+
+def _for_page(each: ExplainedPicture, drawings: Iterable[_Drawing]) -> dict[str, Any]:
+    """Return what the page shows of a picture."""
+    photograph = (each.picture * 255).round().byte().permute(1, 2, 0).numpy()
+    several = len(each.examples) > 1
+    overlays = [
+        {
+            "title": method_title(method),
+            "note": each.scored(example.target) if several else each.layers[method] or "",
+            "source": _inline(pixels),
+        }
+        for method, example, pixels in drawings
+    ]
+    words = {"name": each.name, "words": each.words, "model": each.model}
+    return {**words, "photograph": _inline(photograph), "overlays": overlays}
+
+
+def _inline(pixels: NDArray[np.uint8]) -> str:
+    """Return a picture as the address of an image that needs no file."""
+    image, data = Image.fromarray(pixels), BytesIO()
+    image.thumbnail((_SIDE, _SIDE))
+    image.save(data, "JPEG", quality=88)
+    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
+
+
+def _page(pictures: list[dict[str, Any]]) -> str:
+    ramp = overlay(torch.full((3, 12, 256), 0.5), torch.linspace(-1, 1, 256).expand(1, 12, -1), percentile=100, contours=())
+    template = environment().get_template("explanations.html")
+    style = part("style.css") + part("explanations.css")
+    return template.render(pictures=pictures, style=style, scale=_inline(ramp))
