@@ -65,6 +65,7 @@ def add_explain(commands: Any) -> None:
     parser.add_argument(
         "--report", type=Path, metavar="HTML", help="new page for the browser with all pictures, in one file"
     )
+    parser.add_argument("--sheets", action="store_true", help="write a page A4 for each picture, too, to print (PDF)")
     parser.add_argument("--strict", action="store_true", help=STRICT)
 
 
@@ -94,12 +95,13 @@ def _explain(options: argparse.Namespace) -> None:
         target=options.target,
         top_k=options.top_k,
         layer=options.layer,
+        runner_up=options.sheets and len(classifier.scored_classes) > 1,  # a regression has none
         strict=options.strict,
     )
     told = _Told(len(pictures))
     try:
         with missing_extra_in_words():
-            write_explanations(told.each(explained), options.out, report=options.report)
+            write_explanations(told.each(explained), options.out, report=options.report, sheets=options.sheets)
     except (KeyboardInterrupt, OSError, ValueError) as stop:
         if not told.written:
             raise

@@ -38,7 +38,7 @@ class PictureFiles(MaskedImages):
 
     Example::
 
-        >>> PictureFiles(["a.png", "scans"])[0].identifier
+        >>> PictureFiles("scans")[0].identifier
         'a.png'
     """
 

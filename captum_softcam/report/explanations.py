@@ -24,6 +24,7 @@ from captum_softcam.evaluation.controls import method_title
 from captum_softcam.report.html.page import environment, part
 from captum_softcam.report.overlays import overlay
 from captum_softcam.report.panels import plot_panel
+from captum_softcam.report.sheets import plot_sheet, write_sheet
 
 __all__ = ["write_explanations"]
 
@@ -32,7 +33,7 @@ _PANEL_DPI = 110
 
 
 def write_explanations(
-    pictures: Iterable[ExplainedPicture], folder: str | Path, *, report: str | Path | None = None
+    pictures: Iterable[ExplainedPicture], folder: str | Path, *, report: str | Path | None = None, sheets: bool = False
 ) -> list[Path]:
     """Write the files of explained pictures, one picture after the other.
 
@@ -50,6 +51,8 @@ def write_explanations(
         pictures (iterable of ExplainedPicture): as :func:`~captum_softcam.evaluation.explain_pictures` yields them.
         folder (path): a new folder, made when the first picture is explained. If a picture fails, those before it are kept.
         report (path): a new file, one HTML page with all pictures, which is written at the end. Default: None
+        sheets (bool): write ``STEM-sheet.pdf``, too, one page A4 as :func:`plot_sheet` draws it, of the first class. It has
+            the map of the runner-up if that was explained. Default: False
 
     Returns:
         list of Path: the files.
@@ -81,7 +84,7 @@ def write_explanations(
         drawings = list(_drawings(each))
         if not written:
             folder.mkdir(parents=True)  # raises FileExistsError if it has appeared meanwhile
-        written += _write_one(each, drawings, folder)
+        written += _write_one(each, drawings, folder, sheets)
         if report is not None:
             shown_pictures.append(_for_page(each, drawings))
     if report is not None:
@@ -104,7 +107,7 @@ def _drawings(each: ExplainedPicture) -> Iterator[_Drawing]:
             yield _Drawing(method, example, overlay(each.picture, attribution, fit=each.fit, size=each.size))
 
 
-def _write_one(each: ExplainedPicture, drawings: Iterable[_Drawing], folder: Path) -> list[Path]:
+def _write_one(each: ExplainedPicture, drawings: Iterable[_Drawing], folder: Path, sheets: bool) -> list[Path]:
     """Write the files of one picture, all or none."""
     names, written = _file_names(each.layers), list[Path]()
 
@@ -126,6 +129,12 @@ def _write_one(each: ExplainedPicture, drawings: Iterable[_Drawing], folder: Pat
             panel.savefig(file, dpi=_PANEL_DPI, format="png")
         with new(".npz") as file:
             np.savez_compressed(file, **_arrays(each))
+        if sheets:
+            written.append(folder / f"{each.stem}-sheet.pdf")
+            sheet = plot_sheet(
+                each.examples[0], each.classes, facts={"Model": each.model}, original=each.picture, fit=each.fit
+            )
+            write_sheet(sheet, written[-1])
     except BaseException:  # Ctrl-C among them
         for path in written:
             path.unlink(missing_ok=True)

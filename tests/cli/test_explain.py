@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from captum_softcam.attr import METHODS
 from captum_softcam.data import read_image
 from captum_softcam.evaluation import CONTROLS, explain_pictures
 from captum_softcam.report import explanations, overlay, write_explanations
-from captum_softcam.softcam import Classifier
+from captum_softcam.softcam import Classifier, load_embedded
 
 CODE = """
 import torch
@@ -28,7 +29,7 @@ from torch import nn
 
 def of(network, **more):
     torch.manual_seed(0)
-    from captum_softcam.softcam import Classifier
+    from captum_softcam.softcam import Classifier, load_embedded
     settings = {"classes": ("cat", "dog", "eel", "fox"), "image_size": 32, **more}
     return Classifier("tiny", network(classes=len(settings["classes"])).eval(), **settings)
 
@@ -167,6 +168,11 @@ class TestFiles:
         picture("a.png")
         lines = explained("a.png", "photos", "photos/../photos/a.png", "--methods", "random")
         assert [line.partition(":")[0] for line in lines[1:4]] == ["a.png", "photos/a.png", "photos/b.png"]
+
+    def test_sheets(self):
+        explained("photos/a.png", "--sheets", "--methods", "grad_cam", model="nets.py:crop")
+        assert listing() == ["1-a-grad_cam.png", "1-a-panel.png", "1-a-sheet.pdf", "1-a.npz"]
+        assert Path("out/1-a-sheet.pdf").read_bytes().startswith(b"%PDF")
 
     def test_a_new_folder_by_default(self):
         assert run("explain", "photos/a.png", *NET, "--methods", "random").code == 0
@@ -407,6 +413,34 @@ class TestPage:
         picture("photos/<img src=x onerror=alert(1)>.png", 8, 8)
         explained("photos", "--report", "page.html", "--methods", "random")
         assert "<img src=x" not in Path("page.html").read_text(encoding="utf-8")
+
+
+def test_the_guide_is_true():
+    """Commands and code of the page, in their order, with one picture and the embedded model."""
+    page = (Path(__file__).parents[2] / "docs/how-to/explain.md").read_text(encoding="utf-8")
+    shutil.rmtree("photos")
+    picture("photos/a.png")
+    load_embedded().save("net.safetensors")
+    names: dict = {}
+    for kind, text in re.findall(r"^```(console|python)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE):
+        if kind == "python":
+            exec(text, names)
+            continue
+        for command in text.splitlines():
+            assert run(*shlex.split(command)[2:]).code == 0, command
+    assert listing("explained") == [
+        f"1-a{end}" for end in ("-grad_cam.png", "-panel.png", "-recipro_cam.png", "-soft_cam.png", ".npz")
+    ]
+    assert names["heat"].shape == (160, 160)
+    assert names["whole"].shape == (40, 60)
+    assert np.load("of_one_class/1-a.npz")["class_names"].tolist() == ["haemorrhages"]
+    assert len([name for name in listing("of_two_classes") if "-grad_cam-class" in name]) == 2
+    assert "1-a-sheet.pdf" in listing("with_sheets")
+    tables = re.findall(r"^\| (.*?) \|", page, re.MULTILINE)[1:]
+    described = {name.replace("METHOD", "grad_cam") for row in tables for name in re.findall(r"`(.*?)`", row)}
+    assert described | {"score_kind"} == {
+        name for name in names["maps"].files if "/" not in name or name.endswith("grad_cam")
+    }
 
 
 def test_help_names_every_method():
