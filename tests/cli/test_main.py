@@ -21,7 +21,7 @@ from PIL import Image
 
 from captum_softcam import cli
 from captum_softcam.attr import METHODS
-from captum_softcam.cli import compare
+from captum_softcam.cli import compare, options
 from captum_softcam.evaluation import CONTROLS, Comparison
 from captum_softcam.softcam import EMBEDDED
 
@@ -412,9 +412,9 @@ class TestCompareOptions:
             def __format__(self, _spec):
                 return "now"
 
-        monkeypatch.setattr(compare, "datetime", Stopped)
+        monkeypatch.setattr(options, "datetime", Stopped)
         for name in ("comparison-now", "comparison-now-2", "comparison-now-3"):
-            assert compare._new_name("comparison") == Path(name)
+            assert options.new_name("comparison") == Path(name)
             Path(name).mkdir()
 
     def test_a_name_given_twice_counts_once(self):
