@@ -30,6 +30,7 @@ _LANE = 0.22  # inches, of each channel of a signal
 _TALLEST = 2.0  # heights of a cell over its width
 _LEGEND = 0.5  # inches
 _TITLE, _NOTE = 9, 7  # points
+_FLAT = 0.05  # of the peak: a map that varies less is drawn in one colour
 _GREY = "#555555"
 _LONGEST = 60  # characters of a name
 
@@ -56,7 +57,7 @@ def plot_panel(
     with the highest attribution for the class is drawn; with ``montage``, several slices.
 
     The channels of a signal are drawn as lines one above the other, with the colours of the map along each line. Notes below
-    the pictures name changes of the input, empty masks, flat maps and non-finite values (green).
+    the pictures name changes of the input, empty masks, maps that are flat or nearly so, and non-finite values (green).
 
     Cost: no forward.
 
@@ -245,7 +246,10 @@ def _note(attribution: Tensor, seen: Tensor | None) -> str:
     undefined = float(values.isnan().double().mean())
     if undefined:
         return f"{undefined:.0%} not finite"
-    return "flat: no information" if is_flat(values.flatten()[None]) else ""
+    if is_flat(values.flatten()[None]):
+        return "flat: no information"
+    varies = float((values.max() - values.min()) / values.abs().max())
+    return f"nearly flat: varies by {varies:.2g} of its peak" if varies < _FLAT else ""
 
 
 def _wrapped(words: str, width: float, points: int) -> str:

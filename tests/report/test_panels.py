@@ -179,6 +179,12 @@ def test_a_flat_map_says_nothing_and_the_panel_says_so(value):
     assert panel_of(torch.rand(3, *SIZE), torch.full((1, 3, 4), value))[0][1].get_xlabel() == "flat: no information"
 
 
+def test_a_map_that_looks_flat_is_said_to_vary():
+    """Raw scores of a network with a class token hardly depend on one patch."""
+    axes, _ = panel_of(torch.rand(3, *SIZE), 24.4 + 0.01 * RAMP)
+    assert axes[1].get_xlabel().replace("\n", " ") == "nearly flat: varies by 0.0012 of its peak"
+
+
 @pytest.mark.parametrize("fill", [False, True])
 def test_a_mask_of_nothing_or_of_all(fill):
     axes, _ = panel_of(torch.rand(3, *SIZE), RAMP, torch.full((1, *SIZE), fill))
