@@ -14,7 +14,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-__all__ = ["OUTLINE", "Drawing", "draw_lines", "draw_outline", "draw_picture"]
+__all__ = ["OUTLINE", "Drawing", "draw_lines", "draw_outline", "draw_picture", "set_limits"]
 
 OUTLINE = "#00e5ff"
 """Cyan, which differs from orange, purple and green for any reader, and from the white contours."""
@@ -44,12 +44,17 @@ class _Picture(AxesImage):
 
 def draw_picture(axis: Axes, pixels: NDArray[Any]) -> None:
     """Draw pixels (H, W, 3), of bytes or in [0, 1], over the whole axes, whose limits become those of the picture."""
+    set_limits(axis, pixels.shape[:2])
     height, width = pixels.shape[:2]
-    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-    picture = _Picture(axis, extent=extent, resample=False)
+    picture = _Picture(axis, extent=(-0.5, width - 0.5, height - 0.5, -0.5), resample=False)
     picture.set_data(pixels)
     axis.add_image(picture)
-    axis.set(xlim=extent[:2], ylim=extent[2:], aspect="equal", xticks=[], yticks=[])
+
+
+def set_limits(axis: Axes, shape: tuple[int, ...]) -> None:
+    """Set the limits of axes to those of a picture (H, W)."""
+    height, width = shape
+    axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal", xticks=[], yticks=[])
 
 
 def draw_outline(

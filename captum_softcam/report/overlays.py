@@ -19,7 +19,7 @@ from captum_softcam._fit import Fit
 from captum_softcam._names import quoted
 from captum_softcam.data import Sample
 from captum_softcam.evaluation import Example
-from captum_softcam.report.drawing import Drawing, draw_lines, draw_outline, draw_picture
+from captum_softcam.report.drawing import Drawing, draw_lines, draw_outline, draw_picture, set_limits
 from captum_softcam.report.pictures import Drawn, channels_first, drawn, scaled_map
 from captum_softcam.report.signals import draw_signal
 
@@ -146,14 +146,28 @@ def overlay(
     found = _drawn(image, attribution, mask, fit, size)
     if found.example.sample.image.dim() == 2:
         raise ValueError("a signal has no pixels to return as an array; use plot_overlay, which draws its lines.")
-    height, width = found.example.sample.image.shape[-2:]
-    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
+    scaled = look.scaled(found.example.maps["attribution"])
+    pixels = _blended(found, scaled, look)
+    # Matplotlib draws only the lines, because it would take seconds to copy a large photograph.
+    lines = _rendered_lines(found, scaled, look)
+    drawn_on = lines[..., 3] > 0
+    opacity = lines[drawn_on][:, 3:] / 255
+    pixels[drawn_on] = (pixels[drawn_on] * (1 - opacity) + lines[drawn_on][:, :3] * opacity).round()
+    return pixels
+
+
+def _rendered_lines(found: Drawn, scaled: NDArray[np.float64], look: Look) -> NDArray[np.uint8]:
+    """Return the lines of an overlay on transparent ground, (H, W, 4)."""
+    height, width = scaled.shape
+    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor="none")
     canvas = FigureCanvasAgg(figure)
     axis = figure.add_axes((0, 0, 1, 1))
     axis.set_axis_off()
-    draw_overlay(axis, found, "attribution", look)
+    set_limits(axis, scaled.shape)
+    _draw_contours(axis, scaled, look.contours, found)
+    _draw_regions(axis, found)
     canvas.draw()  # type: ignore[no-untyped-call]  # of Matplotlib
-    return np.array(canvas.buffer_rgba())[..., :3]  # type: ignore[no-untyped-call]  # of Matplotlib
+    return np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]  # of Matplotlib
 
 
 def plot_overlay(
@@ -223,12 +237,12 @@ def draw_overlay(axis: Axes, found: Drawn, method: str, look: Look, *, on_white:
     if image.dim() == 2:
         draw_signal(axis, image, look.coloured(scaled, on_white=True) / 255, found.example.sample.mask)
         return
-    seen = np.ones(scaled.shape, bool) if found.seen is None else found.seen[0].numpy()
     if on_white:
-        draw_picture(axis, np.where(seen[..., None], look.coloured(scaled, on_white=True), _PALE))
+        pixels = look.coloured(scaled, on_white=True)
+        draw_picture(axis, pixels if found.seen is None else np.where(found.seen[0].numpy()[..., None], pixels, _PALE))
     else:
-        draw_picture(axis, _blended(image.numpy(), scaled, seen, look))
-        _draw_contours(axis, scaled, look.contours, [place for *_, place in found.tiles])
+        draw_picture(axis, _blended(found, scaled, look))
+        _draw_contours(axis, scaled, look.contours, found)
     _draw_regions(axis, found)
 
 
@@ -256,16 +270,15 @@ def colour_bar(look: Look, *, on_white: bool = False) -> NDArray[np.uint8]:
     values = np.linspace(0 if look.positive else -1, 1, 256)[None]
     if on_white:
         return look.coloured(values, on_white=True)
-    return _blended(np.full((1, *values.shape), 0.6, np.float32), values, np.ones(values.shape, bool), look)
+    opacity = OPACITY * np.abs(values)[..., None]
+    return np.asarray((153 * (1 - opacity) + look.coloured(values) * opacity).round(), np.uint8)
 
 
-def _draw_contours(
-    axis: Axes, scaled: NDArray[np.float64], levels: Sequence[float], places: Sequence[tuple[slice, slice]]
-) -> None:
+def _draw_contours(axis: Axes, scaled: NDArray[np.float64], levels: Sequence[float], found: Drawn) -> None:
     """Draw contours in each part of a picture, solid for the class and dashed against it, unless the map is too rough."""
     if not levels or any(_is_rough(sign * scaled >= min(levels)) for sign in (1, -1)):
         return
-    for place in places:
+    for *_, place in found.tiles:
         # of a large picture at some positions alone, between which maps are smooth
         rows, columns = (
             np.unique(np.linspace(side.start, side.stop - 1, min(side.stop - side.start, _GRID)).round().astype(int))
@@ -288,14 +301,16 @@ def _is_rough(region: NDArray[np.bool_]) -> bool:
     return bool(length > 10 or (length > 3 and region.mean() < 0.006 * length))
 
 
-def _blended(
-    image: NDArray[np.float32], scaled: NDArray[np.float64], seen: NDArray[np.bool_], look: Look
-) -> NDArray[np.uint8]:
+def _blended(found: Drawn, scaled: NDArray[np.float64], look: Look) -> NDArray[np.uint8]:
     """Return the picture in grey (H, W, 3) under the colours of a scaled map, washed out where it was not seen."""
+    image = found.example.sample.image.numpy()
     grey = image[0] if len(image) == 1 else np.tensordot(np.array(_GREY, np.float32), image, 1)
-    grey = np.where(seen, grey, 0.5 + _UNSEEN * (grey - 0.5))[..., None].astype(np.float32)
-    opacity = (OPACITY * seen * np.nan_to_num(np.abs(scaled), nan=1))[..., None].astype(np.float32)
-    return np.asarray((255 * grey * (1 - opacity) + look.coloured(scaled) * opacity).round(), np.uint8)
+    opacity = OPACITY * np.nan_to_num(np.abs(scaled, dtype=np.float32), nan=1)
+    if found.seen is not None:
+        seen = found.seen[0].numpy()
+        grey, opacity = np.where(seen, grey, 0.5 + _UNSEEN * (grey - 0.5)), opacity * seen
+    pixels = (255 * grey * (1 - opacity))[..., None] + look.coloured(scaled) * opacity[..., None]
+    return np.asarray(pixels.round(), np.uint8)
 
 
 def _drawn(image: Any, attribution: Any, mask: Any, fit: Fit | None, size: int | None) -> Drawn:

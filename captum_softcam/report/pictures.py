@@ -95,7 +95,7 @@ def drawn(example: Example, montage: int = 1, fit: Fit | None = None, size: int 
     Raises:
         ValueError: as by :func:`as_drawn`.
     """
-    image = numbers(example.sample.image)
+    image = _bytes_or_numbers(example.sample.image)
     if not 2 <= image.dim() <= 4 or not image.numel():
         raise ValueError(
             f"an input of shape {tuple(image.shape)} cannot be drawn; expected a signal (C, L), an image (C, H, W) or a "
@@ -116,7 +116,7 @@ def drawn(example: Example, montage: int = 1, fit: Fit | None = None, size: int 
         kinds = [{name: _tiled(value, places, across) for name, value in kind.items()} for kind in kinds]
     notes: list[str] = []
     if len(shape) > 1:
-        image, notes = _pixels(image, of_bytes=_is_bytes(example.sample.image))
+        image, notes = _pixels(image)
     elif len(image) > _CHANNELS:
         image, notes = image[:_CHANNELS], [f"first {_CHANNELS} of {len(image)} channels"]
     sample = replace(example.sample, image=image.float(), mask=mask)
@@ -267,17 +267,23 @@ def _tiled(values: Tensor, places: Sequence[int], across: int) -> Tensor:
     return torch.cat(rows, 1)
 
 
-def _is_bytes(image: Any) -> bool:
-    return str(image.dtype).removeprefix("torch.") == "uint8"
+def _bytes_or_numbers(image: Any) -> Tensor:
+    """Return an image on the CPU; bytes stay bytes, because large photographs would take eight times their memory."""
+    if not str(image.dtype).endswith("uint8"):
+        return numbers(image)
+    return image.detach().cpu() if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
 
 
-def _pixels(image: Tensor, of_bytes: bool) -> tuple[Tensor, list[str]]:
+def _pixels(image: Tensor) -> tuple[Tensor, list[str]]:
     """Convert an image to grey or colour (1 or 3, H, W) in [0, 1] and return notes on the changes."""
     words = []
-    image = image / 255 if of_bytes else image
+    of_bytes = image.dtype == torch.uint8
+    image = image.float() / 255 if of_bytes else image
     if len(image) not in (1, 3):
         words.append(f"mean of {len(image)} channels")
         image = image.mean(0, keepdim=True)
+    if of_bytes:
+        return image, words
     finite = image[image.isfinite()]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
     if low < -_SLACK or high > 1 + _SLACK:
