@@ -75,6 +75,12 @@ class BatchScorer:
     scores: Scores = "softmax"
     first: int = 0
 
+    @property
+    def steps(self) -> dict[str, str]:
+        """The kind of each step, ``"map"`` or the metric, by the description in which progress is reported."""
+        kinds = ("map", *(metric.name for metric in self.metrics))
+        return {f"{name}: {kind}": kind for name in self.methods for kind in kinds}
+
     def score(
         self, indices: Sequence[int], samples: Sequence[Sample | Unreadable], progress: Progress = lambda *_: None
     ) -> BatchResult:
@@ -144,6 +150,8 @@ class _Scoring:
         maps = self._attempt(name, "", partial(self._explain, place, name))
         self.progress(f"{name}: map", step)
         if maps is None:
+            for metric in metrics:
+                self.progress(f"{name}: {metric.name}", step)
             return
         self.finder.add(place, maps)
         # With other seeds, or a random method would draw the same numbers for the masked images.

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from scipy.stats import binomtest
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from captum_softcam._files import owned
 from captum_softcam._names import as_text, listed, named, quoted, shown
@@ -53,6 +52,7 @@ from captum_softcam.evaluation.engine import Engine, LocalEngine
 from captum_softcam.evaluation.example import Example
 from captum_softcam.evaluation.one_logit import with_both_classes
 from captum_softcam.evaluation.performance import check_classifier
+from captum_softcam.evaluation.progress import ProgressBar
 from captum_softcam.evaluation.reader import (
     SampleReader,
     Unreadable,
@@ -269,7 +269,7 @@ class _Run:
         """Compute the maps of samples, without any metric."""
         scorer = replace(self.scorer, metrics=(), kept=frozenset(indices))
         batches = _batches(indices, self.groups, self.batch_size)
-        with self._bar("maps of examples", len(indices)) as bar:
+        with self._bar("maps of examples", scorer, len(indices)) as bar:
             results = list(self._score(scorer, batches, bar))
         return {index: example for result in results for index, example in result.examples.items()}
 
@@ -306,7 +306,7 @@ class _Run:
         """Score the batches of a plan."""
         indices = {name: i for result in plan.results for i, name in zip(result.indices, result.identifiers, strict=True)}
         missing = sum(map(len, plan.batches))
-        with self._bar("", len(self.samples), len(self.samples) - missing) as bar:
+        with self._bar("", self.scorer, len(self.samples), len(self.samples) - missing) as bar:
             for result in self._score(self.scorer, plan.batches, bar):
                 if not indices:
                     _refuse_nothing_but_failures(result, self.scorer)
@@ -314,18 +314,16 @@ class _Run:
                     refuse_duplicate(name, index, indices)
                 yield result
 
-    def _score(self, scorer: BatchScorer, batches: Sequence[Sequence[int]], bar: Any) -> Iterator[BatchResult]:
+    def _score(self, scorer: BatchScorer, batches: Sequence[Sequence[int]], bar: ProgressBar) -> Iterator[BatchResult]:
         def progress(text: str, count: float) -> None:
             bar.set_description_str(named(text), refresh=False)
-            bar.update(min(count, bar.total - bar.n))  # sums of fractions of samples exceed the total by rounding
+            bar.advance(text, count)
 
         if batches:  # an engine without work would start a cluster for nothing
             yield from self.engine.run(scorer, self.samples, batches, progress)
 
-    def _bar(self, text: str, total: int, initial: int = 0) -> Any:
-        form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
-        hidden = not self.show_progress or initial == total
-        return tqdm(desc=text, total=total, initial=initial, disable=hidden, bar_format=form, dynamic_ncols=True)
+    def _bar(self, text: str, scorer: BatchScorer, total: int, initial: int = 0) -> ProgressBar:
+        return ProgressBar(text, total, initial, scorer.steps, shown=self.show_progress)
 
 
 def _batches(indices: Sequence[int], groups: Sequence[str] | None, size: int) -> list[list[int]]:
