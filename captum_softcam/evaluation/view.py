@@ -313,7 +313,7 @@ class View:
         return [
             *self._on_samples(),
             *self._on_marks(marks),
-            *map(self._on_same_maps, self.same_maps),
+            *self.on_same_maps(),
             *self._on_undefined(),
             *self._on_failures(),
         ]
@@ -367,7 +367,15 @@ class View:
         if any(map(self.passes, self.methods)):
             yield "passes: forwards + backwards per image."
 
-    def _on_same_maps(self, group: SameMaps) -> str:
+    def on_same_maps(self) -> list[str]:
+        """Return a sentence for each group of methods that give the same map.
+
+        Returns:
+            list of str: the sentences, with what differs in print nevertheless; or nothing.
+        """
+        return [self._on_group(group) for group in self.same_maps]
+
+    def _on_group(self, group: SameMaps) -> str:
         names = [one_line(name) for name in group.methods]
         total = len(self.samples)
         where = f"all {total} samples" if group.samples == total else f"all {group.samples} samples where they have one"

@@ -124,6 +124,43 @@ def test_the_summary_says_what_the_intervals_allow(tmp_path):
     assert sentences[4] == "10 scores are undefined, 3 of them because of an error; each cell shows its count."
 
 
+def test_methods_with_the_same_map_count_once(tmp_path):
+    groups = [{"methods": ["soft_cam", "occlusion"], "samples": 10, "constant": False}]
+    comparison = with_manifest(make_comparison(), same_maps=groups)
+    sentences = _sentences(comparison, tmp_path)
+    assert sentences[0].startswith("soft_cam is better than the baseline grad_cam on 2 of 3 metrics")
+    assert sentences[1].endswith("soft_cam comes first (1.5), with the same map as occlusion.")
+    assert sentences[2].startswith("soft_cam and occlusion give the same map up to scale (all 10 samples)")
+    assert sentences[2].endswith("They count once here.")
+    assert sentences[3].startswith("1 of 3 comparisons with the baseline is inconclusive")
+    source = make_page(comparison)
+    strips = re.findall('<span class="who">(.*?)</span>', source)
+    assert [re.sub("<.*?>", "", strip).strip() for strip in strips] == ["soft_cam, occlusion", "random control"]
+    assert source.count("same map as soft_<wbr>cam") == 1
+
+
+def test_a_method_with_the_map_of_the_baseline_is_no_winner(tmp_path):
+    groups = [{"methods": ["soft_cam", "grad_cam", "occlusion"], "samples": 9, "constant": True}]
+    sentences = _sentences(with_manifest(make_comparison(), same_maps=groups), tmp_path)
+    assert sentences[0] == "There is no other map to compare with that of grad_cam."
+    assert "give the same map up to scale and a constant (all 9 samples where they have one)" in sentences[2]
+    assert not any("comparisons with the baseline" in sentence for sentence in sentences)
+
+
+def test_marks_without_the_adjustment_are_called_so(tmp_path):
+    few = make_comparison()
+    few = dataclasses.replace(few, scores=few.scores.query("sample <= 's6'"))
+    assert _sentences(few, tmp_path)[0] == "7 samples are too few to tell a method from the baseline grad_cam on any metric."
+    raw, adjusted = (re.sub("<.*?>", "", make_page(few, adjust=kind)) for kind in ("none", "holm"))
+    assert "soft_cam is better than the baseline grad_cam on 2 of 3 metrics" in raw
+    assert "conclusive in 5 % of such reports, because the marks are not adjusted for their number" in raw
+    assert "not adjusted for the 8 comparisons" in raw
+    assert "hollow marks" not in raw
+    assert "because the marks are adjusted for 8 comparisons" in adjusted
+    assert "Without this adjustment, 5 more would be conclusive." in adjusted
+    assert "hollow marks" in adjusted
+
+
 def test_images_with_several_classes_are_judged_class_by_class(tmp_path):
     words = " ".join(re.sub("<[^>]*>", " ", _write(several_classes(), tmp_path)).split())
     assert "10 samples of 4 images" in words

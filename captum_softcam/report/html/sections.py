@@ -78,13 +78,15 @@ def amount(count: int, noun: str) -> str:
 def summary(comparison: Comparison, view: View) -> dict[str, Any]:
     """Return the values of the summary: key numbers, facts for the sentences, and the verdicts of every method."""
     cells = view.cells.values()
-    verdicts = [verdict for name in view.others for verdict in _verdicts(view, name)]
+    others = _distinct(view)
+    verdicts = [verdict for name in others for verdict in _verdicts(view, name)]
     raw = comparison.view(view.baseline, adjust="none")
-    unadjusted = [verdict for name in view.others for verdict in _verdicts(raw, name)]
+    unadjusted = [verdict for name in others for verdict in _verdicts(raw, name)]
     return {
         "numbers": _key_numbers(view),
-        "lead": _lead(view) if view.others else None,
+        "lead": _lead(view, others) if others else None,
         "first": _first(view),
+        "twins": _twins(view),
         "pairs": len(verdicts),
         "inconclusive": verdicts.count(0),
         "unadjusted": verdicts.count(0) - unadjusted.count(0),
@@ -92,7 +94,7 @@ def summary(comparison: Comparison, view: View) -> dict[str, Any]:
         **_against_controls(comparison, view),
         "undefined": sum(cell.undefined for cell in cells),
         "failed": sum(cell.failed for cell in cells),
-        "strips": _strips(view, raw) if view.others or view.controls else [],
+        "strips": _strips(view, raw, others),
     }
 
 
@@ -136,12 +138,24 @@ def _verdicts(view: View, method: str) -> list[int]:
     return [difference.better if difference else 0 for difference in found]
 
 
-def _lead(view: View) -> dict[str, Any]:
+def _twins(view: View) -> dict[str, list[str]]:
+    """Return the methods that give the same map as another by that one: the baseline if it is among them, else the first."""
+    groups = ((view.baseline if view.baseline in group else group[0], group) for group in view.same)
+    return {first: [name for name in group if name != first] for first, group in groups}
+
+
+def _distinct(view: View) -> list[str]:
+    """Return the methods to compare with the baseline, of those that give the same map only one."""
+    twins = set(itertools.chain.from_iterable(_twins(view).values()))
+    return [name for name in view.others if name not in twins]
+
+
+def _lead(view: View, others: Sequence[str]) -> dict[str, Any]:
     """Return the methods with the best record against the baseline, with their counts of verdicts."""
-    tallies = {name: tuple(map(_verdicts(view, name).count, (1, 0, -1))) for name in view.others}
+    tallies = {name: tuple(map(_verdicts(view, name).count, (1, 0, -1))) for name in others}
     # By the balance of better and worse, so that a method with many of both does not lead.
     best = max(tallies.values(), key=lambda tally: (tally[0] - tally[2], tally[0]))
-    methods = [name for name in view.others if tallies[name] == best]
+    methods = [name for name in others if tallies[name] == best]
     # A difference can be clear and still be tiny: where a sentence has room, it names the sizes.
     few = len(methods) == 1 and best[0] <= _FEW
     return {
@@ -168,19 +182,21 @@ def _decimals(difference: float, least: int) -> int:
     return max(least, 1 - math.floor(math.log10(abs(difference))))
 
 
-def _first(view: View) -> list[str]:
-    """Return the methods with the best mean rank, if there are ranks to compare."""
+def _first(view: View) -> tuple[list[str], list[str]]:
+    """Return the methods with the best mean rank, if there are ranks to compare, and others that give the same maps."""
     ranks = {name: rank for name in view.attributions if not math.isnan(rank := view.mean_rank(name))}
     if len(ranks) < 2 or len(view.metrics) < 2:
-        return []
-    return [name for name, rank in ranks.items() if rank == min(ranks.values())]
+        return [], []
+    first = [name for name, rank in ranks.items() if rank == min(ranks.values())]
+    groups = [group for group in view.same if not set(first).isdisjoint(group)]
+    return first, [name for group in groups for name in group if name not in first]
 
 
 def _against_controls(comparison: Comparison, view: View) -> dict[str, list[str]]:
     """Return the methods that beat all controls on every metric, and the metrics where none does."""
     # Without complexity, because a random map may well be the sparsest.
     asked = [name for name in view.grouped if view.categories[name] != "complexity"]
-    methods = [name for name in view.methods if name not in view.controls]
+    methods = [name for name in view.attributions if name == view.baseline or name in _distinct(view)]
     if not view.controls or not asked or not methods:
         return {"asked": [], "everywhere": [], "nowhere": []}
     tables = [comparison.differences(control, adjust=view.adjust)["better"].to_dict() for control in view.controls]
@@ -192,9 +208,9 @@ def _against_controls(comparison: Comparison, view: View) -> dict[str, list[str]
     }
 
 
-def _strips(view: View, raw: View) -> list[tuple[str, list[tuple[int, int, str]], str]]:
+def _strips(view: View, raw: View, others: Sequence[str]) -> list[tuple[str, list[tuple[int, int, str]], str]]:
     """Return each method with its verdicts, adjusted and not, and their counts, the best first and controls last."""
-    methods = [*view.others, *(name for name in view.controls if name != view.baseline)]
+    methods = [*others, *(name for name in view.controls if name != view.baseline)]
     methods.sort(key=lambda name: (name in view.controls, -sum(_verdicts(view, name)), -sum(_verdicts(raw, name))))
     strips = []
     for method in methods:
@@ -225,6 +241,7 @@ def _row(view: View, raw: View, method: str) -> dict[str, Any]:
     cost = view.cost(method)
     return {
         "method": method,
+        "twin_of": next((first for first, twins in _twins(view).items() if method in twins), None),
         "cells": cells,
         "rank": view.mean_rank(method),
         "cost": cost,
