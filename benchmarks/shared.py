@@ -1,10 +1,17 @@
-"""The parts that several benchmarks share: tables in Markdown, and the options of those that measure time."""
+"""The parts that several benchmarks share: tables in Markdown, options of those that measure time, pictures."""
 
 from __future__ import annotations
 
 import argparse
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+PIXELS = 4.0  # largest mean difference of two pictures, of 255: fonts are drawn differently from machine to machine
 
 
 def table(head: Sequence[object], rows: Iterable[Sequence[object]], align: str | None = None) -> str:
@@ -37,3 +44,14 @@ def publish(parts: Iterable[str], out: Path | None) -> None:
     print(text)
     if out is not None:
         out.write_text(text, encoding="utf-8")
+
+
+def same_picture(stored: bytes, drawn: bytes) -> bool:
+    """Check whether two pictures are the same, but for the drawing of fonts."""
+    old, new = pixels(stored), pixels(drawn)
+    return old.shape == new.shape and bool(np.abs(old - new).mean() <= PIXELS)
+
+
+def pixels(content: bytes) -> np.ndarray[Any, Any]:
+    """Return the values of a picture, from 0 to 255."""
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), dtype=np.float64)

@@ -8,12 +8,13 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
+import pictures
 import pytest
 import readme as script
 import torch
 from PIL import Image
 
-from captum_softcam import cli, load_embedded
+from captum_softcam import cli, load_classifier, load_embedded
 from captum_softcam.attr import METHODS
 from captum_softcam.evaluation import CONTROLS
 from captum_softcam.evaluation.checks import default_methods
@@ -42,12 +43,20 @@ def test_block(block, tmp_path, monkeypatch, capsys):
     torch.manual_seed(0)
     exec(block, names)
     shapes = re.findall(r"^(\w+) = .*# (\([\d, ]+\))", block, re.MULTILINE)
-    assert shapes or list(tmp_path.glob("*.png"))
+    shown = capsys.readouterr().out
+    assert shapes or list(tmp_path.glob("*.png")) or shown.startswith("|")
     for name, shape in shapes:
         assert tuple(names[name].shape) == eval(shape)
     if "; its mean is the logit" in block:
         torch.testing.assert_close(names["evidence"].mean((2, 3)), names["model"](names["images"]), atol=1e-4, rtol=1e-4)
-        assert capsys.readouterr().out
+        assert shown
+
+
+def test_an_overlay_takes_eight_lines():
+    """From the installation to the picture, as the README has them."""
+    install = next(block for block in CONSOLE if "[imagenet]" in block)
+    code = next(block for block in PYTHON if "plot_overlay" in block)
+    assert len([line for line in (install + code).splitlines() if line.strip()]) <= 8
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("captum-softcam")])
@@ -68,6 +77,31 @@ def test_links_lead_to_files():
     assert len(links) > 10
     for link in links:
         assert (ROOT / link).exists(), link
+
+
+def test_pictures_are_small():
+    for path in [*(ROOT / "docs/images").glob("*.*"), *(ROOT / "docs/images/gallery").iterdir()]:
+        assert path.stat().st_size < 400_000, path.name
+
+
+def test_gallery_shows_every_method():
+    page = (ROOT / "docs/gallery.md").read_text(encoding="utf-8")
+    for name, method in METHODS.items():
+        assert f"### {method.title}\n\n![Maps of {method.title}: " in page
+        assert f"](images/gallery/{name}.jpg)" in page
+    drawn = [name for name, _ in pictures.pictures()]
+    assert sorted(drawn) == sorted(path.relative_to(pictures.IMAGES).as_posix() for path in pictures.IMAGES.rglob("*.jpg"))
+
+
+def test_the_network_is_the_one_of_the_photographs():
+    """Classes and probabilities of the photographs, which the texts mention, are those of the network."""
+    classifier = load_classifier(pictures.NETWORK)
+    found = {}
+    for name in pictures.PHOTOGRAPHS:
+        with torch.no_grad():
+            found[name] = classifier.classes[classifier.model(classifier.prepare(pictures.photograph(name))).argmax()]
+    assert (found["astronaut"], found["chelsea"]) == ("football helmet", "tiger cat")
+    assert classifier.classes[282] == "tiger cat"
 
 
 def test_everything_is_cited():
