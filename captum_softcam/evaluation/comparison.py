@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from captum_softcam._names import NAME, closest, listed, named, quoted
 from captum_softcam.evaluation.controls import CONTROLS
+from captum_softcam.evaluation.curves import MeanCurves, mean_curves
 from captum_softcam.evaluation.example import Example
 from captum_softcam.evaluation.performance import PERFORMANCE
 from captum_softcam.evaluation.same_maps import SameMaps
@@ -330,12 +331,30 @@ class Comparison:
     def _repr_html_(self) -> str:
         return self.to_html()
 
-    def plot(self, baseline: str | None = None, *, adjust: Adjust = "holm") -> Figure:
-        """Plot means and intervals of each metric, and cost against mean rank.
+    def mean_curves(self, metrics: Sequence[str] | None = None) -> list[MeanCurves]:
+        """Return the mean curve of every method with its pointwise 95 % band, under each metric that draws a curve.
+
+        Args:
+            metrics (sequence of str): names of metrics, in order. Default: all
+
+        Returns:
+            list of MeanCurves: one per metric with a curve, each with ``metric``, ``fractions`` and ``lines``, which have
+            ``mean, low, high, count`` by method.
+        """
+        images = dict(zip(self.samples, self.images, strict=True))
+        return mean_curves(self.curves, self.metrics if metrics is None else metrics, self.methods, images)
+
+    def plot(
+        self, baseline: str | None = None, *, adjust: Adjust = "holm", figsize: tuple[float, float] | None = None
+    ) -> Figure:
+        """Plot means and intervals of each metric, cost against mean rank, and the curves of insertion and deletion.
+
+        Methods bear the names of their papers; controls are grey.
 
         Args:
             baseline (str): the method that the others are compared with. Default: :attr:`baseline`
             adjust (str): adjustment of the marks, as for :meth:`differences`. Default: ``"holm"``
+            figsize (tuple of float): width and height in inches. Default: as many as the panels need
 
         Returns:
             matplotlib.figure.Figure: the figure; ``savefig`` saves it.
@@ -345,7 +364,7 @@ class Comparison:
         """
         from captum_softcam.evaluation.figure import plot_comparison  # which loads matplotlib
 
-        return plot_comparison(self.view(baseline, adjust=adjust))
+        return plot_comparison(self.view(baseline, adjust=adjust), self.mean_curves(), figsize)
 
     def save(self, folder: str | Path) -> None:
         r"""Write the comparison to a folder; each file is complete or absent.

@@ -620,6 +620,9 @@ class TestTables:
         assert name + r"\textasciitilde{}\textasciicircum{}\textbackslash{} {[}q] new (baseline) & " in ugly.to_latex()
 
 
+TITLES = ("SoftCAM", "Grad-CAM", "Occlusion", "Random map")
+
+
 class TestFigure:
     def test_a_panel_for_each_metric_and_one_for_the_cost(self, comparison):
         figure = comparison.plot()
@@ -627,7 +630,7 @@ class TestFigure:
         assert titles == ["Pixel AUC", "Deletion", "Of a later version", "Mean rank (1 is best) and cost"]
         assert [axis.get_xlabel() for axis in figure.axes[:3]] == ["better →", "← better", "better →"]
         labels = figure.axes[0].get_yticklabels()
-        assert [label.get_text() for label in labels] == list(METHODS)
+        assert [label.get_text() for label in labels] == list(TITLES)
         assert figure.axes[0].yaxis_inverted()
         assert labels[3].get_color() != labels[0].get_color()
 
@@ -644,14 +647,14 @@ class TestFigure:
         assert [point.get_marker() for point in points] == ["^", "D", "o", "v"]
         assert points[3].get_color() == "#a3a3a3"
         (legend,) = comparison.plot().legends
-        expected = ["grad_cam (baseline)", "better than grad_cam", "worse", "inconclusive", "control"]
+        expected = ["Grad-CAM (baseline)", "better than Grad-CAM", "worse", "inconclusive", "control"]
         assert [text.get_text() for text in legend.get_texts()] == expected
 
     def test_cost_against_rank(self, comparison):
         axis = comparison.plot().axes[-1]
         ranks = comparison.ranks()["mean_rank"]
         assert [line.get_xydata().tolist() for line in axis.get_lines()] == [[[1 / 3, rank]] for rank in ranks]
-        assert sorted(text.get_text() for text in axis.texts) == sorted(METHODS)
+        assert sorted(text.get_text() for text in axis.texts) == sorted(TITLES)
         heights = sorted(text.xyann[1] + text.xy[1] for text in axis.texts)
         assert min(np.diff(heights)) > 0.4, "no name lies on another"
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 import base64
 import io
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
@@ -23,7 +22,7 @@ from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
 from captum_softcam.data.samples import UNKNOWN
 from captum_softcam.evaluation import Comparison, Example, View
 from captum_softcam.evaluation.controls import method_title
-from captum_softcam.evaluation.statistics import mean_intervals
+from captum_softcam.evaluation.curves import MeanCurve
 from captum_softcam.report.findings import findings
 from captum_softcam.report.overlays import LEVELS, OPACITY, PERCENTILE, UNDEFINED, Look
 from captum_softcam.report.pictures import Drawn, drawn
@@ -73,31 +72,18 @@ def page_data(comparison: Comparison, view: View, classes: Sequence[str]) -> dic
 
 def _curves(comparison: Comparison, view: View) -> list[dict[str, Any]]:
     """Return, for each metric that draws a curve, the fractions and each method's mean with its pointwise 95 % band."""
-    curves = comparison.curves
-    measured = [metric for metric in view.grouped if metric in set(curves["metric"])]
-    images = dict(zip(comparison.samples, comparison.images, strict=True))
-    return [_figure(view, metric, curves[curves["metric"] == metric], images) for metric in measured]
+    return [
+        {
+            "metric": found.metric,
+            "fractions": found.fractions,
+            "lines": [{"method": name, **_line(curve)} for name, curve in found.lines.items()],
+        }
+        for found in comparison.mean_curves(view.grouped)
+    ]
 
 
-def _figure(view: View, metric: str, curves: pd.DataFrame, images: Mapping[str, str]) -> dict[str, Any]:
-    points = curves.set_index(["method", "sample"]).drop(columns="metric").dropna(axis=1, how="all").dropna()  # whole curves
-    points = points[sorted(points.columns, key=lambda name: float(str(name)))]
-    methods = [name for name in view.methods if name in points.index.get_level_values("method")]
-    samples = points.index.get_level_values("sample").unique()
-    tables = [points.loc[name].reindex(samples).to_numpy(np.float64) for name in methods]
-    fractions = [float(str(name)) for name in points.columns]
-    lines = _lines(methods, np.stack(tables, 1), [images.get(name, name) for name in samples]) if tables else []
-    return {"metric": metric, "fractions": fractions, "lines": lines}
-
-
-def _lines(methods: Sequence[str], points: NDArray[np.float64], images: Sequence[str]) -> list[dict[str, Any]]:
-    """Return mean and band of each method from points (samples, methods, fractions)."""
-    # One call for all curves, because resampling takes its time.
-    flat = mean_intervals(points.reshape(len(points), -1), images)
-    mean, low, high = (np.round(part, _DIGITS).reshape(points.shape[1:]) for part in flat)
-    counts = np.isfinite(points).all(axis=2).sum(axis=0).tolist()
-    keys = ("method", "mean", "low", "high", "count")
-    return [dict(zip(keys, row, strict=True)) for row in zip(methods, mean, low, high, counts, strict=True)]
+def _line(curve: MeanCurve) -> dict[str, Any]:
+    return {name: np.round(getattr(curve, name), _DIGITS) for name in ("mean", "low", "high")} | {"count": curve.count}
 
 
 def _costs(view: View) -> dict[str, Any]:
