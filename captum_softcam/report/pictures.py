@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
+from PIL.ImageOps import exif_transpose
 from torch import Tensor
 
 from captum_softcam._fit import Fit
@@ -149,6 +150,8 @@ def channels_first(image: Any, of_map: tuple[int, ...]) -> Any:
         raise TypeError(
             f"an overlay is drawn on an image, not on a path; pass read_image({quoted(str(image))}) of captum_softcam.data."
         )
+    if isinstance(image, Image):
+        image = exif_transpose(image)  # as telephones write them
     if isinstance(image, Image) and image.mode not in _MODES:  # palettes, transparency, printers' colours
         image = image.convert("RGB")
     values: Any = image.detach().cpu() if isinstance(image, Tensor) else np.asarray(image)

@@ -23,6 +23,12 @@ GREY = torch.full((3, *SIZE), 0.5)
 MAP = torch.tensor([[-2.0, -1.0, 0.0], [1.0, 2.0, 3.0]])
 
 
+def turned(image):
+    """The picture with the note that it lies on its side."""
+    image.getexif()[0x0112] = 6  # a quarter turn to the right
+    return image
+
+
 def plain(image, attribution, **options):
     """The overlay without lines, as numbers that can be subtracted."""
     return overlay(image, attribution, contours=(), **options).astype(int)
@@ -92,6 +98,7 @@ CONTAINERS = {
     "channels last, tensor": torch.from_numpy(BYTES).permute(1, 2, 0),
     "transparency": np.dstack([np.moveaxis(BYTES, 0, 2), np.full(SIZE, 9, np.uint8)]),
     "Pillow": Image.fromarray(np.moveaxis(BYTES, 0, 2)),
+    "Pillow as a telephone writes it": turned(Image.fromarray(np.rot90(np.moveaxis(BYTES, 0, 2)))),
     "Pillow with transparency": Image.fromarray(np.moveaxis(BYTES, 0, 2)).convert("RGBA"),
     "strides": BYTES[:, ::-1][:, ::-1],
 }
