@@ -15,9 +15,10 @@ class TimeLeft:
     """Estimates the time that a run still takes, from the seconds that each of its steps has taken per sample.
 
     Methods and metrics differ in cost by a factor of a thousand, so that the fraction of steps that are done does not tell
-    the fraction of the time. Every step counts by its own mean over all batches so far. Until each was seen once, another
-    method's step of the same kind stands in for it, and the estimate is only a rough one; there is none until one method has
-    passed all metrics.
+    the fraction of the time. Every step counts by its own mean over the batches so far, the first one left out as soon as
+    there is another, because it loads what the others find loaded, and measures memory, which may double its time. Until
+    every step was seen, there is only a lower bound, with the metrics of another method and without the maps that are not
+    known; none at all until one method has passed all metrics.
 
     Args:
         samples (float): number of samples to score.
@@ -32,7 +33,8 @@ class TimeLeft:
         self._clock = clock
         self._last = clock()
         self._done: dict[str, float] = {}
-        self._seconds: dict[str, float] = {}
+        self._timed: dict[str, tuple[float, float]] = {}  # seconds and samples of each step
+        self._warm: set[str] = set()
 
     def add(self, step: str, work: float) -> None:
         """Count a step that has just ended.
@@ -47,26 +49,32 @@ class TimeLeft:
             return
         if step not in self._kinds:
             self._kinds = {step: step}
-        self._done[step] = self._done.get(step, 0) + work * len(self._kinds)
-        self._seconds[step] = self._seconds.get(step, 0) + now - self._last
+        samples = work * len(self._kinds)
+        seconds, timed = self._timed.get(step, (0.0, 0.0))
+        if step in self._done and step not in self._warm and len(self._kinds) > 1:
+            seconds, timed = 0.0, 0.0  # a cluster has no first batch, because several end at the same time
+            self._warm.add(step)
+        self._timed[step] = seconds + now - self._last, timed + samples
+        self._done[step] = self._done.get(step, 0) + samples
         self._last = now
 
     @property
     def rough(self) -> bool:
-        """Whether a step has not been seen yet."""
+        """Whether a step has not been seen yet, so that there is only a lower bound."""
         return any(step not in self._done for step in self._kinds)
 
     @property
     def seconds(self) -> float | None:
-        """The seconds that are left; None if nothing is known of a kind of steps."""
-        costs = {step: self._seconds[step] / self._done[step] for step in self._kinds if self._done.get(step)}
+        """The seconds that are left, at least if they are :attr:`rough`; None if nothing is known of a kind of steps."""
+        costs = {step: seconds / samples for step, (seconds, samples) in self._timed.items() if step in self._kinds}
         kinds: dict[str, list[float]] = {}
         for step, cost in costs.items():
             kinds.setdefault(self._kinds[step], []).append(cost)
         if any(kind not in kinds for kind in self._kinds.values()):
             return None
+        usual = {kind: sum(found) / len(found) for kind, found in kinds.items()} | {"map": 0.0}
         rest = sum(
-            costs.get(step, sum(kinds[kind]) / len(kinds[kind])) * max(self._samples - self._done.get(step, 0), 0)
+            costs.get(step, usual[kind]) * max(self._samples - self._done.get(step, 0), 0)
             for step, kind in self._kinds.items()
         )
         return max(rest - (self._clock() - self._last), 0)  # the step that is running has taken that already
@@ -75,7 +83,7 @@ class TimeLeft:
         seconds = self.seconds
         if seconds is None:
             return "--:-- left"
-        return f"{'about ' * self.rough}{tqdm.format_interval(round(seconds))} left"
+        return f"{'at least ' * self.rough}{tqdm.format_interval(round(seconds))} left"
 
 
 class ProgressBar(tqdm):  # type: ignore[type-arg]  # it iterates over nothing
