@@ -361,6 +361,16 @@ def test_all_metrics_and_a_baseline():
     assert comparison.baseline == "random"
 
 
+def test_marks_are_adjusted_unless_told_otherwise():
+    """Six samples and two comparisons: enough for a single interval, too few after the correction."""
+    done = run(*FAST, "--out", "run", "--marks", "raw")
+    assert done.code == 0, done.err
+    assert "not corrected for the number of comparisons, 2" in " ".join(done.out.split())
+    assert "not corrected" in Path("run/table.txt").read_text(encoding="utf-8")
+    again = " ".join(run("compare", "--resume", "--out", "run").out.split())
+    assert "not corrected" in again, "as the run was started"
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
