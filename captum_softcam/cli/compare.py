@@ -51,6 +51,7 @@ _DEMO_SAMPLES = 48
 _ACCURACY_SAMPLES = 400
 _EXAMPLES, _GALLERY = 4, 24
 _ADJUST: dict[str, Adjust] = {"holm": "holm", "raw": "none"}
+_PICTURED = ("report", "sheets")  # options that draw more examples, with their runners-up
 _FREE = (
     "address",
     "batch_size",
@@ -59,6 +60,7 @@ _FREE = (
     "gallery",
     "marks",
     "report",
+    "sheets",
     "strict",
     "workers",
 )  # may change on --resume
@@ -94,7 +96,15 @@ def add_compare(commands: Any) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, with its settings")
     parser.add_argument("--strict", action="store_true", help=STRICT)
     parser.add_argument("--report", type=Path, metavar="HTML", help="new report for the browser, in one file")
-    parser.add_argument("--gallery", type=positive, metavar="N", help=f"samples shown in the report (default: {_GALLERY})")
+    parser.add_argument(
+        "--sheets",
+        type=Path,
+        metavar="PATH",
+        help="a page A4 per sample, to print: new folder, or new file that ends in .pdf",
+    )
+    parser.add_argument(
+        "--gallery", type=positive, metavar="N", help=f"samples shown in the report and on sheets (default: {_GALLERY})"
+    )
     add_format_option(parser)
     parser.add_argument(
         "--batch-size", type=positive, default=16, metavar="N", help="samples scored at a time (default: 16)"
@@ -113,9 +123,10 @@ def _compare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
     from captum_softcam.evaluation.checkpoint import refuse_existing
     from captum_softcam.report import print_table
 
-    asked, options.named = options.report, options.model
-    if asked is not None:  # before the run, because a refusal after hours would be too late
-        refuse_existing(asked, "--report")
+    options.named = options.model
+    asked = {name: path for name in _PICTURED if (path := getattr(options, name)) is not None}
+    for name, path in asked.items():  # before the run, because a refusal after hours would be too late
+        refuse_existing(path, f"--{name}")
     complete = None
     if options.resume:
         with messages_apart(options):
@@ -123,8 +134,9 @@ def _compare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
     else:
         options.out = options.out or new_name("comparison")
         refuse_existing(options.out)
-    if options.report == options.out:
-        raise ValueError(f"--report '{shown(options.report)}' is the folder of the results; choose another --report.")
+    for name in _PICTURED:
+        if getattr(options, name) == options.out:
+            raise ValueError(f"--{name} '{shown(options.out)}' is the folder of the results; choose another --{name}.")
     with missing_extra_in_words(), _advice_to_resume(options, asked):
         with messages_apart(options):
             comparison = _result(parser, options, complete)
@@ -137,8 +149,8 @@ def _compare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
 
 
 @contextmanager
-def _advice_to_resume(options: argparse.Namespace, asked: Path | None) -> Iterator[None]:
-    """Add to the message of a run that stops early what is kept and how to resume; ``asked`` is the report of this call."""
+def _advice_to_resume(options: argparse.Namespace, asked: dict[str, Path]) -> Iterator[None]:
+    """Add to the message of a run that stops early what is kept and how to resume; ``asked`` is what this call draws."""
     from captum_softcam.evaluation.checkpoint import is_complete
 
     try:
@@ -148,8 +160,8 @@ def _advice_to_resume(options: argparse.Namespace, asked: Path | None) -> Iterat
         if isinstance(stop, FileExistsError | BlockingIOError) or not os.path.lexists(options.out):
             raise
         command = resume_command(options)
-        if options.resume and asked is not None:  # the settings in the folder do not have it
-            command += f" --report {shlex.quote(str(asked))}"
+        if options.resume:  # the settings in the folder do not have it
+            command += "".join(f" --{name} {shlex.quote(str(path))}" for name, path in asked.items())
         complete = is_complete(options.out)
         if isinstance(stop, KeyboardInterrupt):
             scores = "the scores are complete; " if complete else ""
@@ -162,11 +174,11 @@ def _result(parser: argparse.ArgumentParser, options: argparse.Namespace, comple
     """Return the comparison, after running what is missing of it; ``complete`` is the one in ``--out``, if there is one."""
     if complete is None:
         return _run(parser, options)
-    if options.report is None:
+    if not _draws_examples(options):
         return complete
     wanted = min(options.gallery or _GALLERY, len(complete.samples))
     enough = len(complete.examples) >= wanted
-    # A run without a report keeps no maps of the runner-up.
+    # A run without a report or sheets keeps no maps of the runner-up.
     if enough and all(example.runner_up_maps for example in complete.examples[:wanted]):
         return complete
     # Only the model can make more maps. Scores that are complete are not computed again.
@@ -178,6 +190,10 @@ def _result(parser: argparse.ArgumentParser, options: argparse.Namespace, comple
         f"the comparison keeps the maps of {len(complete.examples)} samples and was not started by this command; leave "
         "--gallery out, or add maps by compare_methods(..., resume=True)."
     )
+
+
+def _draws_examples(options: argparse.Namespace) -> bool:
+    return any(getattr(options, name) is not None for name in _PICTURED)
 
 
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Comparison:
@@ -201,9 +217,9 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Compar
         baseline=options.baseline,
         batch_size=options.batch_size,
         seed=options.seed,
-        examples=_EXAMPLES if options.report is None else options.gallery or _GALLERY,
-        # Only the report shows the runner-up, whose maps cost one more attribution per example. A regression has none.
-        runner_up=options.report is not None and len(classifier.scored_classes) > 1,
+        examples=(options.gallery or _GALLERY) if _draws_examples(options) else _EXAMPLES,
+        # Only report and sheets show the runner-up, whose maps cost one more attribution per example. A regression has none.
+        runner_up=_draws_examples(options) and len(classifier.scored_classes) > 1,
         folder=options.out,
         resume=options.resume,
         engine=_engine(options),
@@ -229,25 +245,30 @@ def _print_cut_off(comparison: Comparison, samples: RetinalLesions | MaskedImage
 
 
 def _write(options: argparse.Namespace, comparison: Comparison) -> None:
-    """Write table, pictures and report of a complete comparison."""
+    """Write table, pictures, report and sheets of a complete comparison."""
     from captum_softcam.evaluation.checkpoint import Checkpoint, is_complete
-    from captum_softcam.report import write_pictures, write_report
+    from captum_softcam.report import write_pictures, write_report, write_sheets
 
     classes = comparison.manifest.get("classes")
     with owned(options.out):
         if is_complete(options.out):
             Checkpoint(options.out, comparison.manifest.get("run", "")).close()  # removes what a killed process left
         write_pictures(comparison, options.out, classes, adjust=_ADJUST[options.marks])
-    if options.report is not None:
-        options.report.parent.mkdir(parents=True, exist_ok=True)
-        if options.resume and _is_report_of(options.report, comparison.manifest.get("run")):
-            options.report.unlink()  # of the same run, when it had fewer samples
-        try:
-            kept = None if options.gallery is None else min(options.gallery, len(comparison.examples))
-            write_report(comparison, options.report, classes, gallery=kept, adjust=_ADJUST[options.marks])
-        except FileExistsError as error:
-            # It appeared during the run. A ValueError, because a FileExistsError says that --out belongs to another run.
-            raise ValueError(str(error)) from error
+    kept = len(comparison.examples) if options.gallery is None else min(options.gallery, len(comparison.examples))
+    for name in _PICTURED:
+        if (path := getattr(options, name)) is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if options.report is not None:
+            if options.resume and _is_report_of(options.report, comparison.manifest.get("run")):
+                options.report.unlink()  # of the same run, when it had fewer samples
+            gallery = None if options.gallery is None else kept
+            write_report(comparison, options.report, classes, gallery=gallery, adjust=_ADJUST[options.marks])
+        if options.sheets is not None:
+            write_sheets(replace(comparison, examples=comparison.examples[:kept]), options.sheets, classes)
+    except FileExistsError as error:
+        # It appeared during the run. A ValueError, because a FileExistsError says that --out belongs to another run.
+        raise ValueError(str(error)) from error
 
 
 def _print_what_next(options: argparse.Namespace, comparison: Comparison) -> None:
@@ -257,6 +278,8 @@ def _print_what_next(options: argparse.Namespace, comparison: Comparison) -> Non
     print(f"Scores per sample, settings, table and picture: {shown(options.out, LINE)}/")
     if options.report is not None:
         print(f"Report: {shown(options.report, LINE)}")
+    if options.sheets is not None:
+        print(f"Sheets: {shown(options.sheets, LINE)}")
 
 
 def _restore(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Comparison | None:
@@ -266,7 +289,8 @@ def _restore(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Co
 
     if options.out is None:
         raise ValueError("--resume needs --out: the folder of the interrupted run.")
-    complete, asked = Comparison.load(options.out) if is_complete(options.out) else None, options.report
+    complete = Comparison.load(options.out) if is_complete(options.out) else None
+    asked = [name for name in _PICTURED if getattr(options, name) is not None]
     notes = Checkpoint.read(options.out)["notes"] if complete is None else complete.manifest
     stored = notes.get("command")
     if stored is not None:
@@ -277,12 +301,15 @@ def _restore(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Co
         )
     # The report of a run with unreadable samples is written anew.
     own = complete is None and _is_report_of(options.report, Checkpoint.read(options.out)["run"])
-    if asked is None and options.report is not None and not own:
-        if os.path.lexists(options.report):  # the first run has written it, and was interrupted afterwards
-            print(f"'{options.report}' exists already and is not written again; --report FILE writes another.")
-            options.report = None
+    for name in _PICTURED:
+        path = getattr(options, name)
+        if name in asked or path is None or (name == "report" and own):
+            continue
+        if os.path.lexists(path):  # the first run has written it, and was interrupted afterwards
+            print(f"'{path}' exists already and is not written again; --{name} PATH writes another.")
+            setattr(options, name, None)
         else:
-            refuse_existing(options.report, "--report")
+            refuse_existing(path, f"--{name}")
     return complete
 
 

@@ -199,6 +199,5 @@ def _flaw(example: Example, method: str) -> str:
 
 
 def _percent(fraction: float) -> str:
-    if 0 < fraction < 0.005:
-        return "less than 1 %"
-    return "more than 99 %" if 0.995 <= fraction < 1 else f"{fraction:.0%}".replace("%", " %")
+    text = "less than 1%" if 0 < fraction < 0.005 else "more than 99%" if 0.995 <= fraction < 1 else f"{fraction:.0%}"
+    return text.replace("%", "\N{NO-BREAK SPACE}%")

@@ -164,7 +164,7 @@ def stopped(where: str, monkeypatch: pytest.MonkeyPatch, *arguments: object):
             "the scores are complete; go on with: captum-softcam compare --resume --out run",
         ),
         (
-            "captum_softcam.cli.compare._print",
+            "captum_softcam.cli.compare._print_what_next",
             "the scores are complete; go on with: captum-softcam compare --resume --out run",
         ),
     ],
@@ -215,6 +215,24 @@ def test_a_report_that_is_added_to_a_complete_run_has_the_maps_of_the_runner_up(
     done = run("compare", "--resume", "--out", "run", "--report", "all.html", "--gallery", "50")
     assert done.code == 0, done.err
     assert len(_pictured("all.html")) == 3, "every sample of the run"
+
+
+def test_sheets_are_written_and_added_on_resume():
+    done = run(*TINY, "--out", "run", "--sheets", "deep/sheets", "--gallery", "2")
+    assert done.code == 0, done.err
+    assert done.out.rstrip().endswith("Sheets: deep/sheets")
+    names = [example.sample.identifier for example in Comparison.load(Path("run")).examples]
+    assert sorted(path.name for path in Path("deep/sheets").iterdir()) == [
+        f"{i:03d}-{name}.pdf" for i, name in enumerate(names, start=1)
+    ]
+    again = run("compare", "--resume", "--out", "run", "--sheets", "deep/sheets")
+    assert "'deep/sheets' exists already and is not overwritten; choose another --sheets" in again.err
+    done = run("compare", "--resume", "--out", "run", "--sheets", "all.pdf", "--gallery", "3")
+    assert done.code == 0, done.err
+    assert Path("all.pdf").read_bytes().count(b"/MediaBox") == 3
+    done = run("compare", "--resume", "--out", "run")
+    assert done.code == 0, done.err
+    assert "deep/sheets' exists already and is not written again; --sheets PATH writes another." in done.out
 
 
 def _pictured(report: str) -> list[str]:
@@ -380,6 +398,8 @@ def test_marks_are_adjusted_unless_told_otherwise():
         (["--address", "local"], "--address is for --engine ray; leave it out."),
         (["--workers", "-1"], "'-1' is not a whole number of 0 or more"),
         (["--report", "."], "'.' exists already and is not overwritten; choose another --report"),
+        (["--sheets", "."], "'.' exists already and is not overwritten; choose another --sheets"),
+        (["--sheets", "run"], "--sheets 'run' is the folder of the results; choose another --sheets."),
     ],
 )
 def test_refused(options, sentence):

@@ -21,7 +21,7 @@ from captum_softcam.evaluation import Comparison
 from captum_softcam.softcam import Classifier
 
 DOCS = Path(__file__).parents[2] / "docs"
-RUN_HERE = ["how-to/choose_method.md", "how-to/reproduce.md"]
+RUN_HERE = ["how-to/choose_method.md", "how-to/reproduce.md", "how-to/sheets.md"]
 
 
 def read(page):

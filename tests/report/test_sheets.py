@@ -62,7 +62,7 @@ def words(figure: Any, folder: Path) -> str:
     write_sheet(figure, folder / "sheet.svg")
     tree = ElementTree.parse(folder / "sheet.svg")
     (folder / "sheet.svg").unlink()
-    return " ".join("".join(text.itertext()) for text in tree.iter("{http://www.w3.org/2000/svg}text"))
+    return " ".join("".join(text.itertext()) for text in tree.iter("{http://www.w3.org/2000/svg}text")).replace("\xa0", " ")
 
 
 # What it says ------------------------------------------------------------------------------------------------------
