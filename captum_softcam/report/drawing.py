@@ -97,7 +97,7 @@ def draw_lines(
     limits = axis.get_xlim(), axis.get_ylim()
     width = strength * _width(axis)
     lines = axis.contour(columns, rows, values, levels=levels, colors=colour, linewidths=width, linestyles=dashes)
-    lines.set_path_effects([withStroke(linewidth=2.2 * width, foreground="black")])
+    lines.set_path_effects([withStroke(linewidth=1.8 * width, foreground="black")])
     axis.set(xlim=limits[0], ylim=limits[1])  # contour changes them
 
 

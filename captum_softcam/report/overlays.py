@@ -89,7 +89,9 @@ class Look:
         """Return the colours (..., 3) of a scaled map, that of a picture or for a ground of white."""
         both, one = (COLOURS, "inferno_r") if on_white else (_SIGNED, "inferno")
         colours, steps = (one, scaled) if self.positive else (both, scaled / 2 + 0.5)
-        found = np.asarray(matplotlib.colormaps.get_cmap(colours)(np.nan_to_num(steps), bytes=True)[..., :3])
+        # A table of its 256 colours, because a colour map itself copies a large map several times.
+        table = np.asarray(matplotlib.colormaps.get_cmap(colours)(np.arange(256), bytes=True))[:, :3]
+        found = table[(256 * np.nan_to_num(steps)).clip(0, 255).astype(np.uint8)]
         found[np.isnan(scaled)] = np.multiply(to_rgb(UNDEFINED), 255).round()
         return found
 
