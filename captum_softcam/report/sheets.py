@@ -255,8 +255,9 @@ class _Sheet:
         if self.original is None:
             return drawn(example)
         size, mask = tuple(example.sample.image.shape[1:]), example.sample.mask
-        image, side = _shrunk(channels_first(self.original, size)), size[-1]
-        _refuse_another(image, example.sample, self.fit)
+        whole, side = _in_floats(channels_first(self.original, size)), size[-1]
+        _refuse_another(whole, example.sample, self.fit)
+        image = _shrunk(whole)
         if mask is not None:
             mask = put_back(fitting_mask(mask, size)[None].double(), tuple(image.shape[1:]), self.fit, side)[0] > 0.5
         return drawn(replace(example, sample=replace(example.sample, image=image, mask=mask)), fit=self.fit, size=side)
@@ -414,27 +415,34 @@ def _listed_classes(example: Example, most: int) -> tuple[list[int], list[int]]:
     return [number for number in order if number in chosen], [number for number in order if number not in chosen]
 
 
-def _shrunk(image: Any) -> Tensor:
-    """Return an image (C, H, W) in floating point, at most as large as print shows; volumes and signals as they are."""
-    values = numbers(image) / (255 if str(image.dtype).endswith("uint8") else 1)
-    shrink = _SIDE / max(values.shape[1:])
-    if values.dim() != 3 or shrink >= 1:
-        return values
-    size = [max(1, round(side * shrink)) for side in values.shape[1:]]
-    return F.interpolate(values[None], size, mode="bilinear", antialias=True)[0]
+def _in_floats(image: Any) -> Tensor:
+    return numbers(image) / (255 if str(image.dtype).endswith("uint8") else 1)
+
+
+def _shrunk(image: Tensor) -> Tensor:
+    """Return an image (C, H, W), at most as large as print shows; volumes and signals as they are."""
+    shrink = _SIDE / max(image.shape[1:])
+    if image.dim() != 3 or shrink >= 1:
+        return image
+    size = [max(1, round(side * shrink)) for side in image.shape[1:]]
+    return F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
 
 
 def _refuse_another(image: Tensor, sample: Sample, fit: Fit) -> None:
     """Raise ValueError unless an original, read by ``fit``, looks like the input of the network."""
-    grey = image.double().nan_to_num().mean(0, keepdim=True)
+    grey = image.nan_to_num().mean(0, keepdim=True)
     grey = (grey - grey.min()) / ((grey.max() - grey.min()) or 1.0)
-    seen = sample.image.double().nan_to_num().mean(0)
-    again = fit.image(grey, seen.shape[-1])[0] if grey.dim() > 2 else grey[0]
-    # Values may have been windowed or scaled on reading, which keeps the correlation high.
+    seen = numbers(sample.image).nan_to_num().mean(0)
     alike = 0.0
+    if grey.dim() == 2:
+        again, inside = grey[0], torch.ones_like(grey[0], dtype=torch.bool)
+    else:  # black margins say nothing, because they are of another brightness before and after scaling
+        again, inside = (fit.image(each, seen.shape[-1])[0] for each in (grey, torch.ones_like(grey)))
+        inside = inside > 0.5
     if again.shape == seen.shape:
-        flat = again.std() == 0 or seen.std() == 0
-        alike = 1.0 if flat else float(np.corrcoef(again.flatten().numpy(), seen.flatten().numpy())[0, 1])
+        one, other = again[inside].numpy(), seen[inside].numpy()
+        # Values may have been windowed or scaled on reading, which keeps the correlation high.
+        alike = float(np.corrcoef(one, other)[0, 1]) if one.std() and other.std() else 1.0
     if alike < _ALIKE:
         raise ValueError(
             f"the original of '{shown(sample.identifier)}' is not the picture that the network saw: read by {quoted(fit)}, "

@@ -304,6 +304,8 @@ def test_another_original_is_refused():
     for other, how in ((original.transpose(1, 2), fit), (original.flip(2), fit), (original, Fit())):
         with pytest.raises(ValueError, match="the original of 'eye 1' is not the picture that the network saw: read by"):
             plot_sheet(shown, original=other, fit=how)
+    bright, pad = 0.8 + 0.2 * original, Fit("pad", interpolation="nearest")  # black margins are no part of the picture
+    plot_sheet(without_runner_up(pad.image(bright, 32), maps=shown.maps), original=bright, fit=pad)
     flat = torch.zeros(3, 64, 128)
     plot_sheet(without_runner_up(fit.image(flat, 32), maps=shown.maps), original=flat, fit=fit)  # nothing to compare
 
