@@ -51,7 +51,7 @@ TUTORIAL = ROOT / "tutorials" / "4_transformers_volumes_signals.ipynb"
 
 WIDTH = 1280  # pixels; a telephone shows them at 390
 DPI = 100
-TEXT = 20  # points: 28 pixels, of which a telephone shows 8
+TEXT = 21  # points: 29 pixels, of which a telephone shows 8
 GAP = 8  # pixels between pictures
 QUALITY = 88  # of JPEG
 
