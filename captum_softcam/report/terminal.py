@@ -7,6 +7,7 @@ import math
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,9 @@ class _Column:
 
 
 def _metric_column(view: View, metric: str) -> _Column:
-    head = f"{named(view.titles[metric])} {'↑' if view.higher_is_better(metric) else '↓'}"
+    # Wrapped here, because Rich would put the arrow alone on the last line.
+    title = "\n".join(textwrap.wrap(named(view.titles[metric]), _WIDTH - 2))
+    head = f"{title} {'↑' if view.higher_is_better(metric) else '↓'}"
     return _Column(head, [_cell(view.cells[method, metric]) for method in view.methods])
 
 
@@ -231,7 +234,8 @@ def write_pictures(
     table = io.StringIO()
     # By default Rich writes escape sequences into a file, too, if FORCE_COLOR or TTY_COMPATIBLE is set.
     print_table(comparison, Console(file=table, force_terminal=False, width=_FILE), adjust=adjust)
-    write_text(folder / "table.txt", table.getvalue())
+    # Rich fills lines up with spaces.
+    write_text(folder / "table.txt", "".join(f"{line.rstrip()}\n" for line in table.getvalue().split("\n")[:-1]))
     if comparison.examples:
         from captum_softcam.report.panels import plot_panel
 
