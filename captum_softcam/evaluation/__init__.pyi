@@ -4,6 +4,8 @@ from .controls import CentredGaussian as CentredGaussian
 from .controls import EdgeMap as EdgeMap
 from .controls import RandomMap as RandomMap
 from .costs import CostMeter as CostMeter
+from .curves import MeanCurve as MeanCurve
+from .curves import MeanCurves as MeanCurves
 from .engine import Engine as Engine
 from .engine import LocalEngine as LocalEngine
 from .engine import RayEngine as RayEngine

@@ -7,6 +7,7 @@ from .panels import plot_panel as plot_panel
 from .sheets import plot_sheet as plot_sheet
 from .sheets import write_sheet as write_sheet
 from .sheets import write_sheets as write_sheets
+from .terminal import FORMATS as FORMATS
 from .terminal import make_layer_table as make_layer_table
 from .terminal import make_metric_table as make_metric_table
 from .terminal import make_table as make_table
