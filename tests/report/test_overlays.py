@@ -57,6 +57,12 @@ def test_the_other_sign_has_the_other_colour():
     assert (plain(GREY, MAP, positive=True) == plain(GREY, values.clip(min=0), positive=True)).all(), "only above 0"
 
 
+@pytest.mark.parametrize(("sign", "colour"), [(1, (242, 106, 0)), (-1, (106, 61, 240))])
+def test_the_ends_of_the_scale_cover_four_fifths_of_the_photograph(sign, colour):
+    expected = 0.2 * grey_of(PICTURE) + 0.8 * np.array(colour)
+    assert plain(PICTURE, torch.full((2, 2), sign * 3.0)) == pytest.approx(expected, abs=1)
+
+
 def upsampled(attribution, size=SIZE):
     return torch.nn.functional.interpolate(attribution[None, None], size, mode="bilinear")[0, 0].numpy()
 
