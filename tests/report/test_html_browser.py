@@ -16,10 +16,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from reports import HOSTILE, METHODS, hostile_comparison, make_comparison, make_map, several_classes
+from reports import (
+    CLASSES,
+    HOSTILE,
+    METHODS,
+    hostile_comparison,
+    make_comparison,
+    make_example,
+    make_map,
+    several_classes,
+    with_manifest,
+)
 
 from captum_softcam.evaluation import Comparison
 from captum_softcam.report import write_report
+from captum_softcam.report.findings import findings
+from captum_softcam.report.pictures import drawn
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; it comes with the extra 'test'")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -195,6 +207,13 @@ def test_method_class_and_sample_can_be_switched(open_page, report):
         seen.append(page.evaluate(_INK))
     assert len(seen[-1]) == 1
     assert "haemorrhages (runner-up)" in page.locator("#kind").inner_text()
+
+
+def test_the_gallery_does_not_begin_with_the_same_map_twice(open_page, tmp_path):
+    groups = [{"methods": ["soft_cam", "grad_cam"], "samples": 10, "constant": False}]
+    page = open_page(_written(with_manifest(make_comparison(), same_maps=groups), tmp_path))
+    chosen = [page.locator(f"#{side} option:checked").inner_text() for side in ("left", "right")]
+    assert chosen == ["SoftCAM", "Occlusion"]
 
 
 def test_prediction_and_scores_belong_to_the_sample(open_page, report):
@@ -569,8 +588,7 @@ def test_a_case_is_printed_on_one_page(open_page, report):
         "Runner-up: haemorrhages (50.0 %)",
         "wrong: the model predicts haemorrhages, the label is hard exudates.",
         "blue line: the marked region",
-        "and gives “hard exudates” a probability of 0.300",
-        "Of the map's positive values, ",
+        " ".join(findings(make_example(1), drawn(make_example(1)), "soft_cam", CLASSES)),
         "Research software, not a medical device.",
     ):
         assert part in words

@@ -50,6 +50,7 @@ def page_data(comparison: Comparison, view: View, classes: Sequence[str]) -> dic
                 "title": method_title(name),
                 "control": name in view.controls,
                 "baseline": name == view.baseline,
+                "map": next((group[0] for group in view.same if name in group), name),
             }
             for name in view.methods
         ],

@@ -217,7 +217,10 @@ if (byId("gallery")) {
     methods.findIndex((method) => !method.control && !method.baseline),
   );
   const others = methods.map((_, place) => place).filter((place) => place !== Number(left.value));
-  right.value = others.find((place) => methods[place].baseline) ?? others[0] ?? "";
+  const differs = (place) => methods[place].map !== methods[left.value].map;
+  const wanted = [({ baseline }) => baseline, ({ control }) => !control, () => true]; // but not the same map twice
+  const found = wanted.map((test) => others.find((place) => differs(place) && test(methods[place])));
+  right.value = found.find((place) => place != null) ?? others[0] ?? "";
   fillFilter();
   fillStrip();
   showScale();

@@ -185,7 +185,8 @@ def _decimals(difference: float, least: int) -> int:
 def _first(view: View) -> tuple[list[str], list[str]]:
     """Return the methods with the best mean rank, if there are ranks to compare, and others that give the same maps."""
     ranks = {name: rank for name in view.attributions if not math.isnan(rank := view.mean_rank(name))}
-    if len(ranks) < 2 or len(view.metrics) < 2:
+    maps = {name for name in ranks if name == view.baseline or name in _distinct(view)}
+    if len(maps) < 2 or len(view.metrics) < 2:
         return [], []
     first = [name for name, rank in ranks.items() if rank == min(ranks.values())]
     groups = [group for group in view.same if not set(first).isdisjoint(group)]
