@@ -23,7 +23,7 @@ class PictureFiles(MaskedImages):
     """Image files, and all images below folders, in the order in which they are named.
 
     In folders, images are found as by :class:`UnlabelledImages`; masks beside them are not used. A file that is named twice
-    is there once. With one folder, the images have their names relative to it, else their paths.
+    is there once. Images are named relative to the folder, or to the innermost one that contains all files and folders.
 
     Args:
         paths (path or sequence of path): files and folders.
@@ -49,9 +49,12 @@ class PictureFiles(MaskedImages):
         fit: Fit = Fit(),
         reading: Reading = Reading(),
     ) -> None:
-        named = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+        # normalised, so that a file that is named twice is recognised
+        named = [Path(os.path.normpath(path)) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+        folders = [os.path.abspath(path if os.path.isdir(path) else path.parent) for path in named]
+        base = os.path.commonpath(folders) if folders else ""
         left_out: dict[str, list[str]] = {}
-        found = dict(pair for path in named for pair in _named(path, len(named) == 1, left_out))
+        found = dict(pair for path in named for pair in _named(path, base, left_out))
         self.files = list(found)
         """The paths, in the order of the samples."""
         entries = [ImageEntry(file, UNKNOWN, as_text(name)) for file, name in found.items()]
@@ -82,16 +85,16 @@ class PictureFiles(MaskedImages):
         return picture
 
 
-def _named(path: Path, alone: bool, left_out: dict[str, list[str]]) -> Iterator[tuple[Path, str]]:
-    """Yield each image that a path stands for, and its name."""
-    path = Path(os.path.normpath(path))  # so that a file that is named twice is recognised
+def _named(path: Path, base: str, left_out: dict[str, list[str]]) -> Iterator[tuple[Path, str]]:
+    """Yield each image that a path stands for, and its name relative to the folder ``base``."""
     if not os.path.isdir(path):
-        yield existing_file(path, "image"), path.name if alone else str(path)
+        yield existing_file(path, "image"), os.path.relpath(path, base)
         return
     pictures = list_pictures(path)
     if not pictures.names:
         raise FileNotFoundError(f"image folder '{shown(path)}' holds no image ({', '.join(ENDINGS)}).")
-    prefix = "" if alone else f"{path}/"
+    inner = os.path.relpath(path, base)
+    prefix = "" if inner == os.curdir else f"{inner}/"
     for why, names in {**pictures.left_out, "mask beside its image": list(pictures.beside)}.items():
         left_out.setdefault(why, []).extend(prefix + name for name in names)
     for name in pictures.names:

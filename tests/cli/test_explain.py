@@ -168,6 +168,8 @@ class TestFiles:
         picture("a.png")
         lines = explained("a.png", "photos", "photos/../photos/a.png", "--methods", "random")
         assert [line.partition(":")[0] for line in lines[1:4]] == ["a.png", "photos/a.png", "photos/b.png"]
+        lines = explained(Path("photos/a.png").resolve(), "photos/b.png", "--methods", "random")
+        assert [line.partition(":")[0] for line in lines[1:3]] == ["a.png", "b.png"]
 
     def test_sheets(self):
         explained("photos/a.png", "--sheets", "--methods", "grad_cam", model="nets.py:crop")
