@@ -7,6 +7,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -84,7 +85,8 @@ class _Shapes(NamedTuple):
 
     @classmethod
     def of(cls, maps: Tensor) -> _Shapes:
-        maps = maps.detach()
+        # In half precision, scaling would round different maps to the same one.
+        maps = maps.detach().to(torch.promote_types(maps.dtype, torch.float32))
         every = -(-maps[0].numel() // _MOST_POSITIONS)
         cells = rescale(maps).flatten(1)[:, ::every].float().contiguous()  # a view would keep the whole maps
         # On the CPU, because not every device has float64.

@@ -57,6 +57,15 @@ def test_rounding_is_no_difference_and_more_is_one(maps):
     assert found(maps, maps + 1e-3 * noise) == []
 
 
+def test_half_precision_does_not_hide_a_difference():
+    ramp = torch.linspace(0, 1, 64, dtype=torch.bfloat16).view(1, 1, 8, 8)
+    other = ramp.clone()
+    other[0, 0, 7, 6] = ramp[0, 0, 7, 6] + 2**-7
+    assert found(ramp, 2 * ramp) == [SameMaps(("a", "b"), 1, False)]
+    assert found(ramp + 1000, 2 * ramp) == []
+    assert found(ramp, other) == []
+
+
 def test_one_position_of_one_sample_is_a_difference(maps):
     other = maps.clone()
     other[2, 0, 7, 8] += 0.01
