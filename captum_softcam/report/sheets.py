@@ -42,7 +42,7 @@ _ROW, _BAR = 25.0, 7.5  # points, of a class and of its bar
 _CLASSES, _MOST = 5, 8  # classes that are listed, and at most where several are above 0.5
 _LEGEND = 14.0  # points, of the row that explains colours and lines
 _PICTURES = 0.62  # of the height that pictures and prediction share
-_SIDE = 1200  # pixels of an original that is printed: 300 to the inch, and a file that can be sent
+_SIDE = 800  # pixels of an original that is printed: 240 to the inch, and a file that can be sent
 _ALIKE = 0.8  # least correlation of the original, read again, with what the network saw
 _FORMATS = ("pdf", "svg", "png")
 # Text stays text: in PDF as embedded glyphs with their characters, because TrueType takes ten times as long to embed; in SVG

@@ -290,10 +290,10 @@ def test_the_map_is_put_back_onto_the_original(tmp_path):
     assert "the frame" not in words(plot_sheet(shown), tmp_path)
 
 
-def test_a_large_original_is_printed_at_300_dots_per_inch():
+def test_a_large_original_is_shrunk_to_what_print_shows():
     original = noise(1, 1500, 2000)
     shown = without_runner_up(Fit().image(original, 32), maps={"grad_cam": spot(32, 32, 0.1, 0.9)})
-    assert plot_sheet(shown, original=original).axes[0].get_images()[0].get_array().shape[:2] == (900, 1200)
+    assert plot_sheet(shown, original=original).axes[0].get_images()[0].get_array().shape[:2] == (600, 800)
 
 
 def test_another_original_is_refused():
