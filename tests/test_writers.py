@@ -31,7 +31,9 @@ def _targets(tree: ast.AST) -> set[str]:
         match node:
             case ast.With(items):
                 for item in items:
-                    if isinstance(item.optional_vars, ast.Name) and "replacing" in ast.unparse(item.context_expr):
+                    # pages of a PDF go to the file that Matplotlib is handed
+                    source = ast.unparse(item.context_expr)
+                    if isinstance(item.optional_vars, ast.Name) and ("replacing" in source or "PdfPages(file" in source):
                         found.add(item.optional_vars.id)
             case ast.arg(name, annotation) if annotation is not None and "IO" in ast.unparse(annotation):
                 found.add(name)
