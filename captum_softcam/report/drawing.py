@@ -36,7 +36,8 @@ class _Picture(AxesImage):
     """Pixels that stay as they are in vector graphics, and are shrunk without jags on a screen."""
 
     def draw(self, renderer: Any) -> None:
-        kind = "none" if renderer.option_scale_image() else "auto"
+        # The name of the other kind in all releases; those from 3.10 also call it "auto"
+        kind = "none" if renderer.option_scale_image() else "antialiased"
         if self.get_interpolation() != kind:
             self.set_interpolation(kind)
         super().draw(renderer)
