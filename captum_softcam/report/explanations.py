@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
@@ -13,8 +14,10 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from captum_softcam._files import replacing, write_text
 from captum_softcam._maps import upsample
@@ -29,7 +32,9 @@ from captum_softcam.report.sheets import plot_sheet, write_sheet
 __all__ = ["write_explanations"]
 
 _SIDE = 640  # most pixels a side of a picture on the page
-_PANEL_DPI = 110
+_PANEL_DPI = 150
+_MOST = 2**22  # pixels at which overlays are drawn: Matplotlib takes 170 bytes for each
+_SMALL = 2**20  # pixels of the pictures of a panel
 
 
 def write_explanations(
@@ -37,9 +42,10 @@ def write_explanations(
 ) -> list[Path]:
     """Write the files of explained pictures, one picture after the other.
 
-    For each picture there are ``STEM-METHOD.png``, its overlay in the picture's own size, ``STEM-panel.png`` with all
-    methods side by side, and ``STEM.npz`` with the maps as numbers. Where several classes are explained, the names of
-    overlays end with the number of the class, as in ``STEM-METHOD-class281.png``.
+    For each picture there are ``STEM-METHOD.png``, its overlay in the picture's own size (drawn at 4 megapixels and enlarged
+    if the picture has more), ``STEM-panel.png`` with all methods side by side, and ``STEM.npz`` with the maps as numbers.
+    Where several classes are explained, the names of overlays end with the number of the class, as in
+    ``STEM-METHOD-class281.png``.
 
     The arrays of ``STEM.npz`` are ``layer/METHOD`` (K, h, w) and ``input/METHOD`` (K, size, size), the maps of K classes at
     the resolutions of the layer and of the input; ``classes``, ``class_names`` and ``scores`` (K,); ``methods`` and
@@ -104,7 +110,25 @@ class _Drawing(NamedTuple):
 def _drawings(each: ExplainedPicture) -> Iterator[_Drawing]:
     for example in each.examples:
         for method, attribution in example.maps.items():
-            yield _Drawing(method, example, overlay(each.picture, attribution, fit=each.fit, size=each.size))
+            pixels = overlay(_reduced(each.picture, _MOST), attribution, fit=each.fit, size=each.size)
+            yield _Drawing(method, example, _enlarged(pixels, each.picture))
+
+
+def _reduced(picture: Tensor, most: int) -> Tensor:
+    """Return a picture, smaller if it has more than ``most`` pixels."""
+    height, width = picture.shape[1:]
+    scale = math.sqrt(most / (height * width))
+    if scale >= 1:
+        return picture
+    return F.interpolate(picture[None], (max(1, round(height * scale)), max(1, round(width * scale))), mode="area")[0]
+
+
+def _enlarged(pixels: NDArray[np.uint8], picture: Tensor) -> NDArray[np.uint8]:
+    """Return pixels (h, w, 3) in the size of a picture."""
+    height, width = picture.shape[1:]
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _write_one(each: ExplainedPicture, drawings: Iterable[_Drawing], folder: Path, sheets: bool) -> list[Path]:
@@ -124,7 +148,7 @@ def _write_one(each: ExplainedPicture, drawings: Iterable[_Drawing], folder: Pat
             with new(f"-{names[method]}{number}.png") as file:
                 Image.fromarray(pixels).save(file, "PNG", compress_level=1)  # half the time of 6 for a tenth of the size
         with new("-panel.png") as file:
-            originals = [each.picture] * len(each.examples)
+            originals = [_reduced(each.picture, _SMALL)] * len(each.examples)
             panel = plot_panel(each.examples, each.classes, originals=originals, fit=each.fit)
             panel.savefig(file, dpi=_PANEL_DPI, format="png")
         with new(".npz") as file:
@@ -180,20 +204,22 @@ def _arrays(each: ExplainedPicture) -> dict[str, Any]:
     }
 
 
-def _for_page(each: ExplainedPicture, drawings: Iterable[_Drawing]) -> dict[str, Any]:
+def _for_page(each: ExplainedPicture, drawings: Sequence[_Drawing]) -> dict[str, Any]:
     """Return what the page shows of a picture."""
     photograph = (each.picture * 255).round().byte().permute(1, 2, 0).numpy()
-    several = len(each.examples) > 1
-    overlays = [
+    by_class = [
         {
-            "title": method_title(method),
-            "note": each.scored(example.target) if several else each.layers[method] or "",
-            "source": _inline(pixels),
+            "name": each.scored(example.target),
+            "overlays": [
+                {"title": method_title(one.method), "layer": each.layers[one.method] or "", "source": _inline(one.pixels)}
+                for one in drawings
+                if one.example is example
+            ],
         }
-        for method, example, pixels in drawings
+        for example in each.examples
     ]
     words = {"name": each.name, "words": each.words, "model": each.model}
-    return {**words, "photograph": _inline(photograph), "overlays": overlays}
+    return {**words, "photograph": _inline(photograph), "by_class": by_class}
 
 
 def _inline(pixels: NDArray[np.uint8]) -> str:

@@ -192,6 +192,16 @@ class TestPictures:
             explained("a.png", model=model)
             assert size("out/1-a-grad_cam.png") == (width, height)
 
+    def test_huge(self, monkeypatch):
+        drawn = []
+        monkeypatch.setattr(explanations, "_MOST", 600)
+        monkeypatch.setattr(
+            explanations, "overlay", lambda image, *_, **more: drawn.append(image) or overlay(image, *_, **more)
+        )
+        explained("photos/a.png", "--methods", "grad_cam")
+        assert drawn[0].shape == (3, 20, 30)
+        assert size("out/1-a-grad_cam.png") == (60, 40)
+
     def test_turned_by_a_phone(self):
         exif = Image.Exif()
         exif[0x0112] = 6
