@@ -474,7 +474,7 @@ def _save(figure: Figure, file: BinaryIO, form: str) -> None:
 def _save_together(pages: Iterator[tuple[str, Figure]], file: BinaryIO) -> None:
     with matplotlib.rc_context(_SAVED), PdfPages(file, metadata={"CreationDate": None, "Title": "Sheets"}) as together:
         for _, page in pages:
-            together.savefig(page, facecolor="auto")
+            page.savefig(together, format="pdf", facecolor="auto")
 
 
 def _safe(name: str) -> str:
