@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from captum_softcam._names import listed
-from captum_softcam.report.drawing import Drawing
+from captum_softcam.report._drawing.figures import Drawing
 from captum_softcam.softcam.scores import best_epoch
 
 __all__ = ["plot_history"]

@@ -15,7 +15,7 @@ from captum_softcam._names import NAME, shown
 from captum_softcam.evaluation import Example
 from captum_softcam.evaluation.controls import CONTROLS
 from captum_softcam.metrics.functional import pointing_game, relevance_mass_accuracy
-from captum_softcam.report.pictures import Drawn, fitting_map, fitting_mask, numbers
+from captum_softcam.report._drawing.pictures import Drawn, fitting_map, fitting_mask, numbers
 
 __all__ = ["are_probable", "class_name", "findings", "kind_of", "several_classes", "strongest_place", "value_text"]
 

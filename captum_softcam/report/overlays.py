@@ -19,9 +19,9 @@ from captum_softcam._fit import Fit
 from captum_softcam._names import quoted
 from captum_softcam.data import Sample
 from captum_softcam.evaluation import Example
-from captum_softcam.report.drawing import Drawing, draw_lines, draw_outline, draw_picture, set_limits
-from captum_softcam.report.pictures import Drawn, channels_first, drawn, scaled_map
-from captum_softcam.report.signals import draw_signal
+from captum_softcam.report._drawing.figures import Drawing, draw_lines, draw_outline, draw_picture, set_limits
+from captum_softcam.report._drawing.pictures import Drawn, channels_first, drawn, scaled_map
+from captum_softcam.report._drawing.signals import draw_signal
 
 __all__ = [
     "COLOURS",

@@ -17,9 +17,9 @@ from captum_softcam._maps import is_flat
 from captum_softcam._names import quoted, shown
 from captum_softcam.evaluation import Example
 from captum_softcam.evaluation.controls import method_title
-from captum_softcam.report.drawing import Drawing
+from captum_softcam.report._drawing.figures import Drawing
+from captum_softcam.report._drawing.pictures import Drawn, channels_first, drawn
 from captum_softcam.report.overlays import LEVELS, PERCENTILE, Look, colour_bar, draw_input, draw_overlay
-from captum_softcam.report.pictures import Drawn, channels_first, drawn
 
 __all__ = ["plot_panel"]
 

@@ -23,11 +23,11 @@ from captum_softcam.data import Sample
 from captum_softcam.data.samples import UNKNOWN
 from captum_softcam.evaluation import Comparison, Example
 from captum_softcam.evaluation.controls import CONTROLS, method_title
-from captum_softcam.report.drawing import OUTLINE
+from captum_softcam.report._drawing.figures import OUTLINE
+from captum_softcam.report._drawing.paper import CAPTION, GREY, LINE, MARGIN, SMALL, Cell, Page
+from captum_softcam.report._drawing.pictures import Drawn, channels_first, drawn, fitting_mask, numbers, put_back
 from captum_softcam.report.findings import are_probable, class_name, findings, kind_of, several_classes, value_text
 from captum_softcam.report.overlays import Look, colour_bar, draw_input, draw_overlay
-from captum_softcam.report.paper import CAPTION, GREY, LINE, MARGIN, SMALL, Cell, Page
-from captum_softcam.report.pictures import Drawn, channels_first, drawn, fitting_mask, numbers, put_back
 
 __all__ = ["A4", "plot_sheet", "write_sheet", "write_sheets"]
 

@@ -30,8 +30,8 @@ from reports import (
 
 from captum_softcam.evaluation import Comparison
 from captum_softcam.report import write_report
+from captum_softcam.report._drawing.pictures import drawn
 from captum_softcam.report.findings import findings
-from captum_softcam.report.pictures import drawn
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; it comes with the extra 'test'")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

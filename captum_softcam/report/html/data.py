@@ -23,9 +23,9 @@ from captum_softcam.data.samples import UNKNOWN
 from captum_softcam.evaluation import Comparison, Example, View
 from captum_softcam.evaluation.controls import method_title
 from captum_softcam.evaluation.curves import MeanCurve
+from captum_softcam.report._drawing.pictures import Drawn, drawn
 from captum_softcam.report.findings import findings
 from captum_softcam.report.overlays import LEVELS, OPACITY, PERCENTILE, UNDEFINED, Look
-from captum_softcam.report.pictures import Drawn, drawn
 
 __all__ = ["gallery_data", "page_data"]
 
