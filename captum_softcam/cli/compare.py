@@ -24,9 +24,11 @@ from captum_softcam.cli.model import (
 )
 from captum_softcam.cli.options import (
     STRICT,
+    add_device_option,
     add_format_option,
     add_method_options,
     count,
+    device_of,
     in_words,
     messages_apart,
     missing_extra_in_words,
@@ -109,7 +111,7 @@ def add_compare(commands: Any) -> None:
     parser.add_argument(
         "--batch-size", type=positive, default=16, metavar="N", help="samples scored at a time (default: 16)"
     )
-    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: a GPU if there is one)")
+    add_device_option(parser)
     parser.add_argument(
         "--workers", type=count, default=0, metavar="N", help="processes that read images, or workers of Ray (default: 0)"
     )
@@ -206,7 +208,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Compar
     # the first samples are a balanced choice, because all readers alternate between the classes
     count = min(options.samples or len(samples), len(samples))
     comparison = compare_methods(
-        classifier.model.to(_device(options)),
+        classifier.model.to(device_of(options)),
         Subset(samples, range(count)),
         options.methods,
         _metrics(options, inventory),
@@ -389,19 +391,6 @@ def _leave_localisation_out(options: argparse.Namespace, inventory: Inventory) -
     if options.metrics == ["all"]:
         options.metrics = [name for name in METRICS if name not in localisation]
     print(f"{'No sample has a region' if black else 'No masks'}: the localisation metrics are left out.")
-
-
-def _device(options: argparse.Namespace) -> Any:
-    """Return the device of the options; the default is a GPU if there is one."""
-    import torch
-
-    if options.device is None:  # with Ray the CPU, because each worker moves the model to a device of its own
-        return torch.device("cuda" if torch.cuda.is_available() and options.engine == "local" else "cpu")
-    try:
-        # Allocated, because torch.device accepts the name of a device that the machine lacks.
-        return torch.empty(0, device=options.device).device
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {options.device} cannot be used: {str(error).splitlines()[0]}") from error
 
 
 def _engine(options: argparse.Namespace) -> Engine:

@@ -11,7 +11,16 @@ from captum_softcam._names import LINE, shown
 from captum_softcam.attr import METHODS
 from captum_softcam.cli.data import add_reading_options, reading_of, tell
 from captum_softcam.cli.model import add_model_options, load_model
-from captum_softcam.cli.options import STRICT, in_words, missing_extra_in_words, names, new_name, positive
+from captum_softcam.cli.options import (
+    STRICT,
+    add_device_option,
+    device_of,
+    in_words,
+    missing_extra_in_words,
+    names,
+    new_name,
+    positive,
+)
 
 if TYPE_CHECKING:
     from captum_softcam.data import PictureFiles
@@ -67,6 +76,7 @@ def add_explain(commands: Any) -> None:
     )
     parser.add_argument("--sheets", action="store_true", help="write a page A4 for each picture, too, to print (PDF)")
     parser.add_argument("--strict", action="store_true", help=STRICT)
+    add_device_option(parser)
 
 
 def _explain(options: argparse.Namespace) -> None:
@@ -87,6 +97,7 @@ def _explain(options: argparse.Namespace) -> None:
         options.model = _DEMO
         print(f"Without --model, pictures are explained with the model of the demo, {_DEMO}, for drawn retinal lesions.")
     classifier = load_model(options)
+    classifier.model.to(device_of(options))
     pictures = _pictures(options, classifier)
     explained = explain_pictures(
         classifier,

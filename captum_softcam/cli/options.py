@@ -19,9 +19,11 @@ __all__ = [
     "ALLOW_OUTSIDE",
     "STRICT",
     "absolute_model",
+    "add_device_option",
     "add_format_option",
     "add_method_options",
     "count",
+    "device_of",
     "in_words",
     "messages_apart",
     "missing_extra_in_words",
@@ -122,6 +124,25 @@ def messages_apart(options: argparse.Namespace) -> Iterator[None]:
     else:
         with redirect_stdout(sys.stderr):
             yield
+
+
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that chooses where the model runs."""
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, ... (default: a GPU if there is one)")
+
+
+def device_of(options: argparse.Namespace) -> Any:
+    """Return the device of the options; the default is a GPU if there is one."""
+    import torch
+
+    if options.device is None:  # with Ray the CPU, because each worker moves the model to a device of its own
+        ray = getattr(options, "engine", "local") == "ray"
+        return torch.device("cuda" if torch.cuda.is_available() and not ray else "cpu")
+    try:
+        # Allocated, because torch.device accepts the name of a device that the machine lacks.
+        return torch.empty(0, device=options.device).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {options.device} cannot be used: {str(error).splitlines()[0]}") from error
 
 
 def resume_command(options: argparse.Namespace) -> str:
