@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter, MaxNLocator
 
+from captum_softcam._figures import Drawing
 from captum_softcam._names import named, shown
 from captum_softcam.evaluation.controls import method_title
 from captum_softcam.evaluation.curves import MeanCurves
@@ -53,7 +54,7 @@ def plot_comparison(view: View, curves: Sequence[MeanCurves] = (), figsize: tupl
     height = rows * (0.75 + 0.24 * max(len(view.methods), 4))
     below = _CURVES * math.ceil(len(curves) / _ACROSS)
     # Not by pyplot, which keeps every figure in memory until it is closed.
-    figure = Figure(
+    figure = Drawing(
         figsize=figsize or (max(1.8 + 2.1 * columns, 6 * bool(curves)), 0.4 + height + below), layout="constrained"
     )
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr, call-arg]

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from captum_softcam._figures import Drawing
 from captum_softcam._names import listed
-from captum_softcam.report._drawing.figures import Drawing
 from captum_softcam.softcam.scores import best_epoch
 
 __all__ = ["plot_history"]

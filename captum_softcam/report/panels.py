@@ -12,12 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
+from captum_softcam._figures import Drawing
 from captum_softcam._fit import Fit
 from captum_softcam._maps import is_flat
 from captum_softcam._names import quoted, shown
 from captum_softcam.evaluation import Example
 from captum_softcam.evaluation.controls import method_title
-from captum_softcam.report._drawing.figures import Drawing
 from captum_softcam.report._drawing.pictures import Drawn, channels_first, drawn
 from captum_softcam.report.overlays import LEVELS, PERCENTILE, Look, colour_bar, draw_input, draw_overlay
 

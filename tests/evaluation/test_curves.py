@@ -62,6 +62,7 @@ def test_only_the_metrics_asked_for(comparison):
 class TestFigure:
     def test_a_panel_for_each_metric_with_curves(self, comparison):
         figure = comparison.plot()
+        assert figure._repr_png_(), "shown by a notebook"
         axis, beside = figure.axes[-2:]
         assert axis.get_title() == "Deletion"
         assert axis.get_xlabel() == "fraction of the image replaced, lower is better"

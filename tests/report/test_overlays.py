@@ -13,7 +13,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from captum_softcam._fit import Fit
-from captum_softcam.report import overlay, plot_overlay
+from captum_softcam.data import Sample
+from captum_softcam.evaluation import Example
+from captum_softcam.report import overlay, plot_history, plot_overlay, plot_panel, plot_sheet
 
 SIZE = (40, 56)
 RANDOM = np.random.default_rng(0)
@@ -312,3 +314,16 @@ def test_text_stays_text_in_vector_graphics():
     assert matplotlib.rcParams["svg.fonttype"] == before
     embedded = b'<image xlink:href="data:image/png' in file.getvalue()
     assert embedded
+
+
+@pytest.mark.parametrize("kind", ["overlay", "panel", "sheet", "curves"])
+def test_a_notebook_shows_every_figure_before_pyplot_has_made_one(kind):
+    example = Example(Sample(PICTURE, 0, None, "cat"), 0, {"grad_cam": MAP[None]}, torch.tensor([0.9, 0.1]))
+    figure = {
+        "overlay": lambda: plot_overlay(PICTURE, MAP),
+        "panel": lambda: plot_panel([example]),
+        "sheet": lambda: plot_sheet(example),
+        "curves": lambda: plot_history([{"epoch": 1, "val_loss": 0.5, "val_score": 0.5, "val_auc": 0.5}]),
+    }[kind]()
+    shown = Image.open(io.BytesIO(figure._repr_png_()))
+    assert shown.size == pytest.approx(100 * figure.get_size_inches(), abs=1)

@@ -1,35 +1,20 @@
-"""Figures, pictures and outlines as all overlays and panels draw them."""
+"""Pictures and outlines as all overlays and panels draw them."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-__all__ = ["OUTLINE", "Drawing", "draw_lines", "draw_outline", "draw_picture", "set_limits"]
+__all__ = ["OUTLINE", "draw_lines", "draw_outline", "draw_picture", "set_limits"]
 
 OUTLINE = "#00e5ff"
 """Cyan, which differs from orange, purple and green for any reader, and from the white contours."""
-
-_SAVING = threading.Lock()
-
-
-class Drawing(Figure):
-    """A figure whose text stays text in SVG, so that it can be searched and edited, instead of becoming outlines."""
-
-    def savefig(self, fname: Any, **options: Any) -> None:
-        """Save the figure as Matplotlib does."""
-        # One at a time, because the setting is that of the process: a second thread would restore the wrong one.
-        with _SAVING, matplotlib.rc_context({"svg.fonttype": "none"}):
-            super().savefig(fname, **options)
 
 
 class _Picture(AxesImage):

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.textpath import text_to_path
 
+from captum_softcam._figures import Drawing
 from captum_softcam._names import shown
 
 __all__ = ["CAPTION", "GREY", "LINE", "MARGIN", "SMALL", "Cell", "Page"]
@@ -33,7 +33,7 @@ class Page:
     """
 
     def __init__(self, figsize: tuple[float, float]) -> None:
-        self.figure = Figure(figsize=figsize, facecolor="white")
+        self.figure = Drawing(figsize=figsize, facecolor="white")
         self.width, self.height = (72 * side for side in figsize)
         self.inner = self.width - 2 * MARGIN
         self._advances: dict[tuple[str, bool], float] = {}
