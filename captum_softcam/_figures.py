@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
-__all__ = ["Drawing"]
+__all__ = ["Drawing", "saving"]
 
-_SAVING = threading.Lock()
+_SAVING = threading.RLock()  # which a sheet holds already when its Drawing is saved
 
 
 class Drawing(Figure):
@@ -19,8 +21,7 @@ class Drawing(Figure):
 
     def savefig(self, fname: Any, **options: Any) -> None:
         """Save the figure as Matplotlib does."""
-        # One at a time, because the setting is that of the process: a second thread would restore the wrong one.
-        with _SAVING, matplotlib.rc_context({"svg.fonttype": "none"}):
+        with saving({"svg.fonttype": "none"}):
             super().savefig(fname, **options)
 
     def _repr_png_(self) -> bytes:
@@ -28,3 +29,11 @@ class Drawing(Figure):
         file = io.BytesIO()
         self.savefig(file, format="png")
         return file.getvalue()
+
+
+@contextmanager
+def saving(settings: Any) -> Iterator[None]:
+    """Save figures with settings of Matplotlib, one at a time."""
+    # Because they are settings of the process: a second thread would restore the wrong ones.
+    with _SAVING, matplotlib.rc_context(settings):
+        yield

@@ -30,11 +30,13 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 __all__ = [
+    "check_new_file",
     "check_place",
     "new_folder",
     "owned",
     "owner_of",
     "read_json",
+    "refuse_taken",
     "remove_leftovers",
     "replacing",
     "replacing_path",
@@ -173,6 +175,21 @@ def new_folder(path: Path) -> Iterator[Path]:
     finally:
         _remove(draft)
     _synchronise(path.parent)
+
+
+def refuse_taken(path: Path) -> None:
+    """Raise FileExistsError if a path is that of a file, a folder or a broken link."""
+    if os.path.lexists(path):
+        raise FileExistsError(f"'{shown(path)}' exists already and is not overwritten; choose another name or move it away.")
+
+
+def check_new_file(path: Path, what: str) -> None:
+    """Raise FileExistsError if a file exists, and FileNotFoundError if its folder does not; ``what`` names it in words."""
+    refuse_taken(path)
+    if not os.path.isdir(path.parent):
+        raise FileNotFoundError(
+            f"the {what}'s folder '{shown(path.parent)}' does not exist; make it first, or choose another."
+        )
 
 
 def check_place(path: Path) -> None:

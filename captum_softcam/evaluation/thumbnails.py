@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from captum_softcam._maps import upsample
+from captum_softcam._maps import PERCENTILE, scaled_map, upsample
 
 __all__ = ["thumbnail"]
 
 _SIDE = 160  # pixels
-_PERCENTILE = 99  # of the magnitudes, at which colours are strongest
 _FOR, _AGAINST = (230, 110, 0), (110, 60, 190)  # orange and purple, as in the report
 _OPACITY = 0.85
 _PICTURE = Markup('<img src="data:image/{};base64,{}" width="{}" height="{}" style="{}" alt="">')
@@ -54,12 +53,9 @@ def _pixels(image: Tensor) -> NDArray[np.uint8]:
 
 def _colours(attribution: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return a map as bytes (H, W, 4), transparent where it is 0 or not finite."""
-    values = np.nan_to_num(attribution, nan=0, posinf=0, neginf=0)
-    magnitude = np.abs(values)
-    # The maximum where most of the map is 0, as of a sparse one.
-    peak = np.percentile(magnitude, _PERCENTILE) or magnitude.max() or 1
-    alpha = np.minimum(magnitude / peak, 1) * _OPACITY * 255
-    return np.dstack([np.where(values[..., None] > 0, _FOR, _AGAINST), alpha]).round().astype(np.uint8)
+    scaled = np.nan_to_num(scaled_map(attribution.astype(np.float64), PERCENTILE))
+    alpha = np.abs(scaled) * _OPACITY * 255
+    return np.dstack([np.where(scaled[..., None] > 0, _FOR, _AGAINST), alpha]).round().astype(np.uint8)
 
 
 def _encoded(picture: Image.Image, form: str, style: str) -> Markup:

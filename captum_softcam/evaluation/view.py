@@ -87,11 +87,6 @@ class Cell:
         """The interval as text, in brackets."""
         return f"[{digits(self.low, self.decimals)}, {digits(self.high, self.decimals)}]"
 
-    @property
-    def gain(self) -> str:
-        """The difference to the baseline as text, with sign and as many decimals as the mean; empty where there is none."""
-        return digits(self.difference.mean, self.decimals, "+") if self.difference and self.difference.count else ""
-
 
 @dataclass(frozen=True, eq=False)
 class View:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import math
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -19,11 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from captum_softcam._files import replacing, write_text
+from captum_softcam._files import check_new_file, refuse_taken, replacing, write_text
 from captum_softcam._maps import upsample
-from captum_softcam._names import shown
 from captum_softcam.evaluation import Example, ExplainedPicture
 from captum_softcam.evaluation.controls import method_title
+from captum_softcam.report._drawing.pictures import as_bytes
+from captum_softcam.report.html.data import inline_jpeg
 from captum_softcam.report.html.page import environment, part
 from captum_softcam.report.overlays import overlay
 from captum_softcam.report.panels import plot_panel
@@ -75,15 +73,9 @@ def write_explanations(
         ['1-a-soft_cam.png', '1-a-recipro_cam.png', '1-a-grad_cam.png', '1-a-panel.png', '1-a.npz']
     """
     folder, report = Path(folder), None if report is None else Path(report)
-    for path in (folder, report):
-        if path is not None and os.path.lexists(path):
-            raise FileExistsError(
-                f"'{shown(path)}' exists already and is not overwritten; choose another name or move it away."
-            )
-    if report is not None and not os.path.isdir(report.parent):
-        raise FileNotFoundError(
-            f"the page's folder '{shown(report.parent)}' does not exist; make it first, or choose another."
-        )
+    refuse_taken(folder)
+    if report is not None:
+        check_new_file(report, "page")
     written: list[Path] = []
     shown_pictures: list[dict[str, Any]] = []
     for each in pictures:
@@ -206,12 +198,15 @@ def _arrays(each: ExplainedPicture) -> dict[str, Any]:
 
 def _for_page(each: ExplainedPicture, drawings: Sequence[_Drawing]) -> dict[str, Any]:
     """Return what the page shows of a picture."""
-    photograph = (each.picture * 255).round().byte().permute(1, 2, 0).numpy()
     by_class = [
         {
             "name": each.scored(example.target),
             "overlays": [
-                {"title": method_title(one.method), "layer": each.layers[one.method] or "", "source": _inline(one.pixels)}
+                {
+                    "title": method_title(one.method),
+                    "layer": each.layers[one.method] or "",
+                    "source": inline_jpeg(one.pixels, _SIDE),
+                }
                 for one in drawings
                 if one.example is example
             ],
@@ -219,19 +214,11 @@ def _for_page(each: ExplainedPicture, drawings: Sequence[_Drawing]) -> dict[str,
         for example in each.examples
     ]
     words = {"name": each.name, "words": each.words, "model": each.model}
-    return {**words, "photograph": _inline(photograph), "by_class": by_class}
-
-
-def _inline(pixels: NDArray[np.uint8]) -> str:
-    """Return a picture as the address of an image that needs no file."""
-    image, data = Image.fromarray(pixels), BytesIO()
-    image.thumbnail((_SIDE, _SIDE))
-    image.save(data, "JPEG", quality=88)
-    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
+    return {**words, "photograph": inline_jpeg(as_bytes(each.picture), _SIDE), "by_class": by_class}
 
 
 def _page(pictures: list[dict[str, Any]]) -> str:
     ramp = overlay(torch.full((3, 12, 256), 0.5), torch.linspace(-1, 1, 256).expand(1, 12, -1), percentile=100, contours=())
     template = environment().get_template("explanations.html")
     style = part("style.css") + part("explanations.css")
-    return template.render(pictures=pictures, style=style, scale=_inline(ramp))
+    return template.render(pictures=pictures, style=style, scale=inline_jpeg(ramp, _SIDE))

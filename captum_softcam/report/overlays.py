@@ -17,18 +17,15 @@ from torch import Tensor
 
 from captum_softcam._figures import Drawing
 from captum_softcam._fit import Fit
-from captum_softcam._names import quoted
 from captum_softcam.data import Sample
 from captum_softcam.evaluation import Example
 from captum_softcam.report._drawing.figures import draw_lines, draw_outline, draw_picture, set_limits
-from captum_softcam.report._drawing.pictures import Drawn, channels_first, drawn, scaled_map
+from captum_softcam.report._drawing.pictures import Drawn, channels_first, drawn
 from captum_softcam.report._drawing.signals import draw_signal
 
 __all__ = [
-    "COLOURS",
     "LEVELS",
     "OPACITY",
-    "PERCENTILE",
     "UNDEFINED",
     "Look",
     "colour_bar",
@@ -38,14 +35,13 @@ __all__ = [
     "plot_overlay",
 ]
 
-COLOURS = "PuOr_r"
-"""Colours of a map on white: diverging and safe for colour-blind readers, orange for the class, purple against it."""
 UNDEFINED = "#9be09b"
 """Green for values that are not finite, because no scale has it."""
-PERCENTILE = 99.0
 LEVELS = (0.5, 0.8)
 OPACITY = 0.8  # of the strongest colour; that of 0 is 0
 
+# of a map on white: diverging and safe for colour-blind readers, orange for the class, purple against it
+_ON_WHITE = "PuOr_r"
 _PALE = np.uint8(225)  # grey of what the network did not see, of a map on white
 _UNSEEN = 0.3  # contrast of the picture where the network did not see it
 _DPI = 64.0  # a power of two, so that a figure has exactly as many pixels as the picture
@@ -88,7 +84,7 @@ class Look:
 
     def coloured(self, scaled: NDArray[np.float64], *, on_white: bool = False) -> NDArray[np.uint8]:
         """Return the colours (..., 3) of a scaled map, that of a picture or for a ground of white."""
-        both, one = (COLOURS, "inferno_r") if on_white else (_SIGNED, "inferno")
+        both, one = (_ON_WHITE, "inferno_r") if on_white else (_SIGNED, "inferno")
         colours, steps = (one, scaled) if self.positive else (both, scaled / 2 + 0.5)
         # A table of its 256 colours, because a colour map itself copies a large map several times.
         table = np.asarray(matplotlib.colormaps.get_cmap(colours)(np.arange(256), bytes=True))[:, :3]

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from captum_softcam._figures import Drawing
 from captum_softcam._fit import Fit
-from captum_softcam._maps import is_flat
+from captum_softcam._maps import PERCENTILE, is_flat
 from captum_softcam._names import quoted, shown
 from captum_softcam.evaluation import Example
 from captum_softcam.evaluation.controls import method_title
 from captum_softcam.report._drawing.pictures import Drawn, channels_first, drawn
-from captum_softcam.report.overlays import LEVELS, PERCENTILE, Look, colour_bar, draw_input, draw_overlay
+from captum_softcam.report.findings import are_probable, class_name
+from captum_softcam.report.overlays import LEVELS, Look, colour_bar, draw_input, draw_overlay
 
 __all__ = ["plot_panel"]
 
@@ -229,11 +230,11 @@ def _words(row: Drawn, classes: Sequence[str] | None) -> str:
 
 
 def _scored(example: Example, target: int, classes: Sequence[str] | None) -> str:
-    name = shown(classes[target], _LONGEST) if classes and 0 <= target < len(classes) else f"class {target}"
+    name = class_name(target, classes, _LONGEST)
     if example.probabilities is None or not 0 <= target < len(example.probabilities):
         return name
     score = float(example.probabilities[target])
-    return f"{name} {score:.1%}" if example.scores in ("softmax", "sigmoid") else f"{name} {score:.4g}"
+    return f"{name} {score:.1%}" if are_probable(example) else f"{name} {score:.4g}"
 
 
 def _title(method: str) -> str:

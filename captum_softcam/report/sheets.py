@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import matplotlib
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -16,7 +14,8 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from captum_softcam._files import new_folder, replacing
+from captum_softcam._figures import saving
+from captum_softcam._files import check_new_file, new_folder, refuse_taken, replacing
 from captum_softcam._fit import Fit
 from captum_softcam._names import closest, listed, named, quoted, shown
 from captum_softcam.data import Sample
@@ -27,7 +26,7 @@ from captum_softcam.report._drawing.figures import OUTLINE
 from captum_softcam.report._drawing.paper import CAPTION, GREY, LINE, MARGIN, SMALL, Cell, Page
 from captum_softcam.report._drawing.pictures import Drawn, channels_first, drawn, fitting_mask, numbers, put_back
 from captum_softcam.report.findings import are_probable, class_name, findings, kind_of, several_classes, value_text
-from captum_softcam.report.overlays import Look, colour_bar, draw_input, draw_overlay
+from captum_softcam.report.overlays import LEVELS, Look, colour_bar, draw_input, draw_overlay
 
 __all__ = ["A4", "plot_sheet", "write_sheet", "write_sheets"]
 
@@ -182,8 +181,7 @@ def write_sheets(
         with replacing(path) as file:
             _save_together(pages, file)
         return
-    if os.path.lexists(path):
-        raise FileExistsError(f"'{shown(path)}' exists already and is not overwritten; choose another name or move it away.")
+    refuse_taken(path)
     digits = max(3, len(str(len(comparison.examples))))
     with new_folder(path) as folder:
         for number, (name, page) in enumerate(pages, start=1):
@@ -318,7 +316,8 @@ class _Sheet:
         x = page.write(high, x + 74, y, SMALL) + _GAP
         if found.example.sample.image.dim() == 3:
             x = page.stroke(x, y, "white", "solid")
-            x = page.write("50 and 80 % of the scale", x, y, SMALL) + 8
+            levels = " and ".join(f"{100 * level:g}" for level in LEVELS)
+            x = page.write(f"{levels} % of the scale", x, y, SMALL) + 8
             x = page.stroke(x, y, "white", "dashed")
             x = page.write(f"the same, {low}", x, y, SMALL) + _GAP
             if found.example.sample.mask is not None:
@@ -455,24 +454,19 @@ def _new_file(path: str | Path) -> Path:
     path = Path(path)
     if path.suffix[1:].lower() not in _FORMATS:
         raise ValueError(f"'{shown(path)}' cannot be written as a sheet; expected the ending .{', .'.join(_FORMATS)}.")
-    if os.path.lexists(path):
-        raise FileExistsError(f"'{shown(path)}' exists already and is not overwritten; choose another name or move it away.")
-    if not os.path.isdir(path.parent):
-        raise FileNotFoundError(
-            f"the sheet's folder '{shown(path.parent)}' does not exist; make it first, or choose another."
-        )
+    check_new_file(path, "sheet")
     return path
 
 
 def _save(figure: Figure, file: BinaryIO, form: str) -> None:
     title = {"Title": figure.get_label() or "figure"}
-    with matplotlib.rc_context(_SAVED):
+    with saving(_SAVED):
         dpi = 150 if form == "png" else "figure"
         figure.savefig(file, format=form, dpi=dpi, facecolor="auto", metadata=_UNDATED[form] | title)
 
 
 def _save_together(pages: Iterator[tuple[str, Figure]], file: BinaryIO) -> None:
-    with matplotlib.rc_context(_SAVED), PdfPages(file, metadata={"CreationDate": None, "Title": "Sheets"}) as together:
+    with saving(_SAVED), PdfPages(file, metadata={"CreationDate": None, "Title": "Sheets"}) as together:
         for _, page in pages:
             page.savefig(together, format="pdf", facecolor="auto")
 

@@ -289,10 +289,6 @@ class TestView:
         view = comparison.view()
         assert view.attributions == ["soft_cam", "grad_cam", "occlusion"]
         assert (view.tests, view.markable, view.adjust) == (9, True, "holm")
-        cell = view.cells["soft_cam", "new_metric"]
-        assert float(cell.gain) == pytest.approx(cell.difference.mean, abs=0.0005)
-        assert cell.gain.startswith("+")
-        assert view.cells["grad_cam", "deletion"].gain == ""
         alone = make({("a", "deletion"): [0.5, 0.25]}).view()
         assert (alone.tests, alone.markable) == (0, False)
 

@@ -22,19 +22,17 @@ from captum_softcam.evaluation import Example
 
 __all__ = [
     "Drawn",
-    "as_drawn",
+    "as_bytes",
     "channels_first",
     "drawn",
     "fitting_map",
     "fitting_mask",
     "numbers",
     "put_back",
-    "scaled_map",
 ]
 
 _CHANNELS = 16  # of a signal that are drawn
 _SLACK = 1e-3  # beyond [0, 1]: rounding, not another unit
-_SPARSE = 1e-2  # of the largest magnitude: a percentile below it is that of a sparse map's empty rest
 _COLOURS = (1, 3, 4)  # channels of a picture: grey, colours, and colours with transparency
 _MODES = ("L", "RGB", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")  # of Pillow, which NumPy reads as they are seen
 _SIDE = 224  # pixels: smallest input that a map of unknown input is taken to be of
@@ -64,37 +62,23 @@ class Drawn:
         return [(top - 0.5, left - 0.5, (slice(top, top + height), slice(left, left + width))) for top, left in corners]
 
 
-def as_drawn(example: Example) -> tuple[Example, str]:
+def drawn(example: Example, montage: int = 1, fit: Fit | None = None, size: int | None = None) -> Drawn:
     """Convert an example to an image in [0, 1] with mask and maps of the same size.
 
     Args:
         example (Example): with a signal (C, L), an image (C, H, W) or a volume (C, D, H, W); tensors or arrays of any type.
             Maps have the resolution of the input or of a layer, with or without channel and batch dimensions of 1; several
             channels are summed.
-
-    Returns:
-        tuple of Example and str: a signal (C, L), of 16 channels at most, or an image (1 or 3, H, W) in [0, 1]; the boolean
-        mask (1, H, W); the maps (1, H, W) in their own units, NaN where they are not finite. The text describes the changes
-        to the input and is empty if there are none.
-
-    Raises:
-        ValueError: if the input has other dimensions, or a map or mask does not fit it.
-    """
-    found = drawn(example)
-    return found.example, ", ".join([*([found.title] if found.title else []), *found.notes])
-
-
-def drawn(example: Example, montage: int = 1, fit: Fit | None = None, size: int | None = None) -> Drawn:
-    """Convert an example as :func:`as_drawn`, with several slices of a volume, or its maps put back onto the original.
-
-    Args:
-        example (Example): as for :func:`as_drawn`.
         montage (int): number of slices of a volume. Default: 1
         fit (Fit): how the image became the input of the network, of which the maps are. Default: None, it is the input
         size (int): side of that input in pixels. Default: that of the maps, or a multiple of it from 224 up
 
+    Returns:
+        Drawn: a signal (C, L), of 16 channels at most, or an image (1 or 3, H, W) in [0, 1]; the boolean mask (1, H, W); the
+        maps (1, H, W) in their own units, NaN where they are not finite.
+
     Raises:
-        ValueError: as by :func:`as_drawn`.
+        ValueError: if the input has other dimensions, or a map or mask does not fit it.
     """
     image = _bytes_or_numbers(example.sample.image)
     if not 2 <= image.dim() <= 4 or not image.numel():
@@ -131,6 +115,11 @@ def numbers(values: Any) -> Tensor:
         return values.detach().cpu().double()
     # A copy, because torch refuses negative strides and warns of read-only arrays.
     return torch.from_numpy(np.array(values, dtype=np.float64))
+
+
+def as_bytes(image: Tensor) -> NDArray[np.uint8]:
+    """Return an image (1 or 3, H, W) in [0, 1] as bytes (H, W, 3)."""
+    return np.asarray((image.expand(3, -1, -1) * 255).round().byte().permute(1, 2, 0).numpy())
 
 
 def channels_first(image: Any, of_map: tuple[int, ...]) -> Any:
@@ -188,31 +177,6 @@ def put_back(maps: Tensor, shape: tuple[int, ...], fit: Fit, size: int | None = 
         raise ValueError("a signal is not cropped, so that its map cannot be put back by 'fit'; leave out fit.")
     side = size or maps.shape[2] * -(-_SIDE // maps.shape[2])
     return fit.restore(upsample(maps, (side,) * len(shape)), shape, side)
-
-
-def scaled_map(attribution: NDArray[np.float64], percentile: float) -> NDArray[np.float64]:
-    """Divide a map by a percentile of its magnitudes, so that the scale of its colours ends at 1.
-
-    Of a sparse map, whose percentile is below a hundredth of the largest magnitude, the percentile is that of the magnitudes
-    above this hundredth.
-
-    Args:
-        attribution (ndarray): values of any unit; not finite ones are left out of the percentile.
-        percentile (float): above 0 and up to 100, which is the largest magnitude.
-
-    Returns:
-        ndarray: values from -1 to 1, NaN where they are not finite; a map of zeros stays 0.
-    """
-    finite = np.isfinite(attribution)
-    magnitudes = np.abs(attribution[finite])
-    peak = magnitudes.max(initial=0)
-    if not peak:
-        return np.where(finite, 0.0, np.nan)
-    magnitudes /= peak  # first, because a percentile of the smallest floats would lose digits
-    end = np.percentile(magnitudes, percentile)
-    if end < _SPARSE:
-        end = np.percentile(magnitudes[magnitudes >= _SPARSE], percentile)
-    return np.where(finite, np.clip(attribution / peak / end, -1, 1), np.nan)
 
 
 def fitting_map(

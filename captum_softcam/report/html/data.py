@@ -19,15 +19,16 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
 
+from captum_softcam._maps import PERCENTILE
 from captum_softcam.data.samples import UNKNOWN
 from captum_softcam.evaluation import Comparison, Example, View
 from captum_softcam.evaluation.controls import method_title
 from captum_softcam.evaluation.curves import MeanCurve
-from captum_softcam.report._drawing.pictures import Drawn, drawn
-from captum_softcam.report.findings import findings
-from captum_softcam.report.overlays import LEVELS, OPACITY, PERCENTILE, UNDEFINED, Look
+from captum_softcam.report._drawing.pictures import Drawn, as_bytes, drawn
+from captum_softcam.report.findings import are_probable, findings
+from captum_softcam.report.overlays import LEVELS, OPACITY, UNDEFINED, Look
 
-__all__ = ["gallery_data", "page_data"]
+__all__ = ["gallery_data", "inline_jpeg", "page_data"]
 
 SIDES = (112, 80, 56, 40, 28)
 """Longest sides of the stored maps; the first that fits the budget is used."""
@@ -146,7 +147,7 @@ def _entry(comparison: Comparison, view: View, found: Drawn) -> dict[str, Any]:
         "height": height,
         "width": width,
         "note": ", ".join(filter(None, [found.title, *found.notes])),
-        "image": _jpeg(sample.image),
+        "image": inline_jpeg(as_bytes(sample.image), _IMAGE_SIDE),
         "mask": None if sample.mask is None else _bits(sample.mask),
         "mask_size": None if sample.mask is None else _fitting(sample.mask.shape[1:], _MASK_SIDE),
         "label": None if sample.target == UNKNOWN else sample.target,
@@ -156,7 +157,7 @@ def _entry(comparison: Comparison, view: View, found: Drawn) -> dict[str, Any]:
         "runner_up": example.runner_up if example.runner_up_maps else None,
         "prediction": int(own["prediction"].iloc[0]) if len(own) and view.predicts else None,
         "probabilities": None if example.probabilities is None else _short(example.probabilities.tolist()),
-        "probable": example.scores in ("softmax", "sigmoid"),  # else they are values of any size
+        "probable": are_probable(example),
         "scores": [[scores.get((method, metric)) for metric in view.grouped] for method in view.methods],
     }
 
@@ -166,12 +167,10 @@ def _short(values: list[float]) -> list[float]:
     return [float(f"{value:.5g}") for value in values]
 
 
-def _jpeg(image: Tensor) -> str:
-    """Encode an image as a data URL, at most 320 pixels a side."""
-    array = (image.expand(3, -1, -1) * 255).round().byte().permute(1, 2, 0).numpy()
-    picture = Image.fromarray(array)
-    picture.thumbnail((_IMAGE_SIDE, _IMAGE_SIDE))
-    file = io.BytesIO()
+def inline_jpeg(pixels: NDArray[np.uint8], side: int) -> str:
+    """Encode pixels (H, W, 3) as a data URL, which needs no file, at most ``side`` pixels a side."""
+    picture, file = Image.fromarray(pixels), io.BytesIO()
+    picture.thumbnail((side, side))
     picture.save(file, "JPEG", quality=87, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 

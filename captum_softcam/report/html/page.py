@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.resources import files
@@ -15,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from captum_softcam._files import write_text
+from captum_softcam._files import check_new_file, write_text
 from captum_softcam._names import shown
 from captum_softcam.evaluation import Comparison
 from captum_softcam.evaluation.view import Adjust
@@ -71,12 +70,7 @@ def write_report(
         >>> write_report(comparison, "report.html")
     """
     path = Path(path)
-    if os.path.lexists(path):
-        raise FileExistsError(f"'{shown(path)}' exists already and is not overwritten; choose another name or move it away.")
-    if not os.path.isdir(path.parent):
-        raise FileNotFoundError(
-            f"the report's folder '{shown(path.parent)}' does not exist; make it first, or choose another."
-        )
+    check_new_file(path, "report")
     kept = len(comparison.examples)
     if gallery is not None and not 0 <= gallery <= kept:
         raise ValueError(
