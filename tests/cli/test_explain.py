@@ -225,9 +225,8 @@ class TestPictures:
 
     def test_of_a_clinic(self):
         files = pytest.importorskip("clinic_files")
-        files.dicom(Path("scans/a.dcm"), np.arange(600, dtype=np.int16).reshape(20, 30)) if Path(
-            "scans"
-        ).mkdir() is None else 0
+        Path("scans").mkdir()
+        files.dicom(Path("scans/a.dcm"), np.arange(600, dtype=np.int16).reshape(20, 30))
         files.nifti(Path("scans/b.nii.gz"), np.arange(600, dtype=np.float32).reshape(20, 30, 1))
         files.nifti(Path("scans/c.nii.gz"), np.zeros((8, 9, 10), np.float32))
         done = run("explain", "scans", *NET, "--out", "out")
@@ -389,10 +388,10 @@ class TestARunThatStops:
     def test_keeps_what_is_finished(self, monkeypatch, error, code):
         panel = explanations.plot_panel
 
-        def stop(examples, *rest):
+        def stop(examples, *rest, **options):
             if examples[0].sample.identifier == "b.png":
                 raise error
-            return panel(examples, *rest)
+            return panel(examples, *rest, **options)
 
         monkeypatch.setattr(explanations, "plot_panel", stop)
         done = run("explain", "photos", *NET, "--out", "out", "--report", "page.html")
@@ -402,7 +401,7 @@ class TestARunThatStops:
         assert not Path("page.html").exists()
 
     def test_before_the_first_picture(self, monkeypatch):
-        def stop(*_):
+        def stop(*_, **__):
             raise KeyboardInterrupt
 
         monkeypatch.setattr(explanations, "plot_panel", stop)
