@@ -17,9 +17,11 @@ from torch import Tensor
 
 from captum_softcam._figures import Drawing
 from captum_softcam._fit import Fit
+from captum_softcam._maps import PERCENTILE, scaled_map
+from captum_softcam._names import quoted
 from captum_softcam.data import Sample
 from captum_softcam.evaluation import Example
-from captum_softcam.report._drawing.figures import draw_lines, draw_outline, draw_picture, set_limits
+from captum_softcam.report._drawing.axes import draw_lines, draw_outline, draw_picture, set_limits
 from captum_softcam.report._drawing.pictures import Drawn, channels_first, drawn
 from captum_softcam.report._drawing.signals import draw_signal
 

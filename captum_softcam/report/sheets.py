@@ -22,7 +22,7 @@ from captum_softcam.data import Sample
 from captum_softcam.data.samples import UNKNOWN
 from captum_softcam.evaluation import Comparison, Example
 from captum_softcam.evaluation.controls import CONTROLS, method_title
-from captum_softcam.report._drawing.figures import OUTLINE
+from captum_softcam.report._drawing.axes import OUTLINE
 from captum_softcam.report._drawing.paper import CAPTION, GREY, LINE, MARGIN, SMALL, Cell, Page
 from captum_softcam.report._drawing.pictures import Drawn, channels_first, drawn, fitting_mask, numbers, put_back
 from captum_softcam.report.findings import are_probable, class_name, findings, kind_of, several_classes, value_text

@@ -1,1 +1,1 @@
-"""The means of all pictures: samples as pictures, figures and their lines, signals, pages of paper."""
+"""The means of all pictures: samples as pictures, pixels and lines in axes, signals, pages of paper."""

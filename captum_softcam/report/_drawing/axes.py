@@ -1,4 +1,4 @@
-"""Pictures and outlines as all overlays and panels draw them."""
+"""Draw pixels, contours and outlines into axes, as all overlays and panels do."""
 
 from __future__ import annotations
 
