@@ -63,9 +63,16 @@ class Example:
 
     def _row(self, role: str, number: int, maps: Mapping[str, Tensor]) -> Row:
         """Return a class with its score, the image, and its map by every method of ``maps``."""
-        score = "" if self.probabilities is None else f"{float(self.probabilities[number]):.3g}"
+        scores = [] if self.probabilities is None else self.probabilities.tolist()
+        score = f"{scores[number]:.3g}" if 0 <= number < len(scores) else ""
         label = Markup("class {} <small>{}</small><small>{}</small>").format(number, role, score)
-        return "", [label, _shape(self.sample.image), *(_drawn(self.sample.image, maps.get(name)) for name in self.maps)]
+        image = _as_tensor(self.sample.image)
+        return "", [label, _shape(image), *(_drawn(image, maps.get(name)) for name in self.maps)]
+
+
+def _as_tensor(values: Any) -> Tensor:
+    """Return values as a tensor, also of an array, which panels and sheets draw, too."""
+    return values.detach() if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
 
 
 def _shape(image: Tensor) -> Markup:
@@ -77,7 +84,7 @@ def _shape(image: Tensor) -> Markup:
 def _drawn(image: Tensor, attribution: Tensor | None) -> Markup:
     if attribution is None:
         return Markup("failed")
-    values = attribution.detach().float()
+    values = _as_tensor(attribution).double()
     values = values.reshape(-1, *values.shape[1 - image.ndim :]).sum(0)  # channels, of which a map has one, are summed
     finite = values[values.isfinite()]
     ends = f"{float(finite.min()):.3g} to {float(finite.max()):.3g}" if len(finite) else "not finite"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -22,7 +25,7 @@ from captum_softcam._names import quoted
 from captum_softcam.data import Sample
 from captum_softcam.evaluation import Example
 from captum_softcam.report._drawing.axes import draw_lines, draw_outline, draw_picture, set_limits
-from captum_softcam.report._drawing.pictures import Drawn, channels_first, drawn
+from captum_softcam.report._drawing.pictures import Drawn, channels_first, drawn, map_channels_first
 from captum_softcam.report._drawing.signals import draw_signal
 
 __all__ = [
@@ -47,6 +50,7 @@ _ON_WHITE = "PuOr_r"
 _PALE = np.uint8(225)  # grey of what the network did not see, of a map on white
 _UNSEEN = 0.3  # contrast of the picture where the network did not see it
 _DPI = 64.0  # a power of two, so that a figure has exactly as many pixels as the picture
+_LETTERS = 9  # of a title in an inch
 _GRID = 512  # most positions a side at which contours are computed
 _GREY = (0.299, 0.587, 0.114)
 
@@ -66,18 +70,23 @@ class Look:
 
     positive: bool = False
     percentile: float = PERCENTILE
-    contours: tuple[float, ...] = LEVELS
+    contours: Sequence[float] = LEVELS
 
     def __post_init__(self) -> None:
-        if not 0 < self.percentile <= 100:
+        if not (isinstance(self.percentile, Real) and 0 < self.percentile <= 100):
             raise ValueError(
                 f"percentile is that of the magnitudes at which the colours end, above 0 and up to 100, the largest; got "
                 f"{quoted(self.percentile)}."
             )
-        if not all(0 < level < 1 for level in self.contours):
+        try:
+            levels = sorted({float(level) for level in self.contours})
+        except (TypeError, ValueError):
+            levels = [0.0]
+        if not all(0 < level < 1 for level in levels):
             raise ValueError(
                 f"contours are fractions of the scale, above 0 and below 1, such as (0.5, 0.8); got {quoted(self.contours)}."
             )
+        object.__setattr__(self, "contours", tuple(levels))
 
     def scaled(self, attribution: Tensor) -> NDArray[np.float64]:
         """Return a map (1, ...) divided by the end of its scale (...), NaN where it is not finite."""
@@ -121,7 +130,8 @@ def overlay(
             numbers in [0, 1], others are scaled. Of other than 1 or 3 channels first, the mean is drawn. Of a volume
             (C, D, H, W), the slice with the highest attribution.
         attribution (Tensor or ndarray): map (h, w), (1, h, w) or (1, 1, h, w) of any resolution, upsampled as in the
-            metrics; of a volume (1, d, h, w). Several channels are summed.
+            metrics; of a volume (1, d, h, w). Several channels are summed, also those of (h, w, C) in the size of the image
+            or square; of evidence maps, pass one class, as in ``evidence[:, 282]``.
         mask (Tensor, ndarray or PIL image): (1, H, W) or (H, W), True or above 0 inside. Default: None
         positive (bool): draw only values above 0, in a sequential colour map from dark to bright. Default: False
         percentile (float): of the magnitudes, where the colours end; 100 is the largest. Default: 99
@@ -135,15 +145,16 @@ def overlay(
         ndarray: (H, W, 3), of bytes.
 
     Raises:
-        ValueError: if a shape does not fit, the image is a signal, or a percentile or contour is out of range.
-        TypeError: if the image is the path of a file.
+        ValueError: if a shape does not fit, the image is a signal or a batch of several, or a percentile, a contour or
+            ``size`` is out of range.
+        TypeError: if the image, the map or the mask is the path of a file, or ``fit`` is not a :class:`Fit`.
 
     Example::
 
         >>> overlay(torch.rand(3, 64, 80), torch.randn(1, 7, 7)).shape
         (64, 80, 3)
     """
-    look = Look(positive, percentile, tuple(contours))
+    look = Look(positive, percentile, contours)
     found = _drawn(image, attribution, mask, fit, size)
     if found.example.sample.image.dim() == 2:
         raise ValueError("a signal has no pixels to return as an array; use plot_overlay, which draws its lines.")
@@ -161,6 +172,7 @@ def _rendered_lines(found: Drawn, scaled: NDArray[np.float64], look: Look) -> ND
     """Return the lines of an overlay on transparent ground, (H, W, 4)."""
     height, width = scaled.shape
     figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor="none")
+    figure.set_layout_engine("none")
     canvas = FigureCanvasAgg(figure)
     axis = figure.add_axes((0, 0, 1, 1))
     axis.set_axis_off()
@@ -200,7 +212,7 @@ def plot_overlay(
         contours (sequence of float): as for :func:`overlay`. Default: 0.5 and 0.8
         fit (Fit): as for :func:`overlay`. Default: None
         size (int): as for :func:`overlay`. Default: that of the map, from 224 up
-        title (str): above the picture. Default: none
+        title (str): above the picture, in as many lines as a new figure needs. Default: none
         ax (matplotlib.axes.Axes): to draw into. Default: a new figure
         figsize (tuple of float): of the new figure in inches. Default: 4 inches wide, as high as the picture needs
 
@@ -209,17 +221,21 @@ def plot_overlay(
 
     Raises:
         ValueError: as by :func:`overlay`, except for signals.
-        TypeError: if the image is the path of a file.
+        TypeError: as by :func:`overlay`, or if ``ax`` is not one pair of flat axes.
 
     Example::
 
         >>> plot_overlay(torch.rand(3, 64, 80), torch.randn(1, 7, 7), title="Grad-CAM").savefig("overlay.svg")
     """
-    look = Look(positive, percentile, tuple(contours))
+    look = Look(positive, percentile, contours)
     found = _drawn(image, attribution, mask, fit, size)
     if ax is None:
-        figsize = figsize or (4.0, 4.0 * _aspect(found.example.sample.image) + 0.3 * bool(title))
+        letters = int((figsize or (4.0,))[0] * _LETTERS)
+        title = "\n".join(textwrap.fill(line, letters) for line in str(title or "").splitlines())
+        figsize = figsize or (4.0, 4.0 * _aspect(found.example.sample.image) + 0.3 * len(title.splitlines()))
         ax = Drawing(figsize=figsize, layout="constrained").subplots()
+    elif getattr(ax, "name", "") != "rectilinear":
+        raise TypeError(f"ax is one of the flat axes of a figure, such as plt.subplots()[1]; got {type(ax).__name__}.")
     draw_overlay(ax, found, "attribution", look)
     if title:
         ax.set_title(title, parse_math=False)
@@ -315,6 +331,10 @@ def _blended(found: Drawn, scaled: NDArray[np.float64], look: Look) -> NDArray[n
 
 
 def _drawn(image: Any, attribution: Any, mask: Any, fit: Fit | None, size: int | None) -> Drawn:
+    for value in (attribution, mask):
+        if isinstance(value, str | Path):
+            raise TypeError(f"a map and a mask are arrays, not paths; read {quoted(str(value))} first, as with np.load.")
     picture = channels_first(image, np.shape(attribution))
+    attribution = map_channels_first(attribution, np.shape(picture)[1:])
     mask = mask if mask is None or isinstance(mask, Tensor) else np.asarray(mask)  # of PIL
     return drawn(Example(Sample(picture, 0, mask, ""), 0, {"attribution": attribution}), fit=fit, size=size)

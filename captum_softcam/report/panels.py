@@ -97,7 +97,7 @@ def plot_panel(
         raise ValueError(f"montage must be the number of slices to draw, at least 1; got {montage}.")
     if originals is None and fit is not None:
         raise ValueError("fit puts maps back onto the images before cropping; pass these, too, as originals.")
-    look = Look(positive, percentile, tuple(contours))
+    look = Look(positive, percentile, contours)
     methods = list(dict.fromkeys(name for example in examples for name in example.maps))
     if originals is None:
         rows = [drawn(example, montage) for example in examples]

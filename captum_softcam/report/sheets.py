@@ -98,6 +98,8 @@ def plot_sheet(
         >>> write_sheet(plot_sheet(example, classifier.classes), "sheet.pdf")
     """
     method = _default_method(example.maps) if method is None else method
+    if not example.maps:
+        raise ValueError("the example has no maps to draw; explain_sample returns one with maps.")
     if method not in example.maps:
         raise ValueError(f"the example has no map {quoted(method)}. {closest(method, example.maps)}")
     if figsize[0] < _LEAST[0] or figsize[1] < _LEAST[1]:

@@ -146,8 +146,9 @@ class TestExample:
             (torch.randn(5, 8, 8) * 1000, torch.zeros(1, 2, 2)),
             (torch.full((3, 8, 8), float("inf")), torch.tensor([[[float("inf"), 1.0]]])),
             (torch.rand(3, 8, 8).half(), torch.rand(1, 2, 2).bfloat16().requires_grad_()),
+            (np.ones((3, 8, 8))[:, ::-1], np.ones((1, 2, 2), np.float16)),
         ],
-        ids=["signal", "volume", "no number", "five channels", "infinite", "half"],
+        ids=["signal", "volume", "no number", "five channels", "infinite", "half", "arrays"],
     )
     def test_any_sample_and_map(self, image, attribution):
         example = Example(Sample(image, 0, None, HOSTILE), 0, {HOSTILE: attribution}, torch.tensor([1.0]))
@@ -156,6 +157,13 @@ class TestExample:
         assert " x ".join(map(str, image.shape)) in page.text
         assert bool(pictures(example._repr_html_())) == (image.ndim == 3)
         assert "\x1b" not in page.text
+
+    def test_a_class_without_a_score_and_values_beyond_floats_of_32_bits(self):
+        attribution = torch.tensor([[[1e300, -2e300]]], dtype=torch.float64)
+        example = Example(Sample(torch.rand(3, 8, 8), 0, None, "s"), 7, {"m": attribution}, torch.tensor([1.0]))
+        text = Balanced(example._repr_html_()).text
+        assert "class 7" in text
+        assert "-2e+300 to 1e+300" in text
 
     def test_a_method_that_failed(self):
         example = make_example(1)

@@ -340,6 +340,8 @@ def test_the_size_of_the_gallery_can_be_chosen(tmp_path):
     assert "gallery" not in Page((tmp_path / "none.html").read_text("utf-8")).ids()
     with pytest.raises(ValueError, match="from 0 up to the 2 whose maps the comparison keeps; got 3"):
         write_report(comparison, tmp_path / "three.html", gallery=3)
+    with pytest.raises(ValueError, match="from 0 up to the 2 whose maps the comparison keeps; got 'all'"):
+        write_report(comparison, tmp_path / "all.html", gallery="all")
 
 
 def test_one_method_and_one_metric(tmp_path):

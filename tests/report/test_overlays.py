@@ -299,6 +299,16 @@ def test_a_signal_is_drawn_as_lines(shape, batch):
         (GREY, [], {}, ValueError, r"shape \(0,\)"),
         (GREY, MAP, {"mask": np.ones((3, 4))}, ValueError, r"a mask of shape \(3, 4\) does not fit"),
         (GREY, MAP, {"percentile": 0}, ValueError, "above 0 and up to 100, the largest; got 0"),
+        (GREY, "map.npy", {}, TypeError, "arrays, not paths; read 'map.npy' first"),
+        (GREY, MAP, {"mask": "mask.png"}, TypeError, "arrays, not paths; read 'mask.png' first"),
+        (GREY[None].repeat(2, 1, 1, 1), torch.rand(2, 1, 3, 4), {}, ValueError, r"a batch of 2; draw one at a time"),
+        (np.zeros((40, 56, 12)), MAP, {}, ValueError, "would be 40 channels of 56 x 12 pixels; pass its channels first"),
+        (GREY, MAP, {"fit": "crop"}, TypeError, r"such as classifier.fit or Fit\('crop'\) .*; got 'crop'"),
+        (GREY, MAP, {"fit": Fit(), "size": 0}, ValueError, "such as 224; got 0"),
+        (GREY, MAP, {"fit": Fit(), "size": (224, 224)}, ValueError, "such as 224; got "),
+        (GREY, MAP, {"percentile": "99"}, ValueError, "the largest; got '99'"),
+        (GREY, MAP, {"contours": 0.5}, ValueError, r"such as \(0.5, 0.8\); got 0.5"),
+        (GREY, MAP, {"contours": None}, ValueError, r"such as \(0.5, 0.8\); got None"),
         (GREY, MAP, {"contours": (50, 80)}, ValueError, r"such as \(0.5, 0.8\); got \(50, 80\)"),
     ],
 )
@@ -327,3 +337,52 @@ def test_a_notebook_shows_every_figure_before_pyplot_has_made_one(kind):
     }[kind]()
     shown = Image.open(io.BytesIO(figure._repr_png_()))
     assert shown.size == pytest.approx(100 * figure.get_size_inches(), abs=1)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_map_with_channels_last_is_read_as_captum_draws_it(channels):
+    """Of the size of the picture, of the input that was cut out of it, and of a square layer."""
+    small = torch.randn(channels, 7, 7)
+    large = torch.randn(channels, *SIZE)
+    cut = torch.randn(channels, 40, 40)
+    for first, options in ((small, {}), (large, {}), (cut, {"fit": Fit("crop"), "size": 40})):
+        last = first.permute(1, 2, 0)
+        expected = plain(GREY, first.sum(0), **options)
+        assert expected.std() > 1
+        assert (plain(GREY, last, **options) == expected).all()
+        assert (plain(GREY, last.numpy(), **options) == expected).all()
+    activations = torch.randn(512, 3, 3)
+    assert (plain(GREY, activations) == plain(GREY, activations.sum(0))).all(), "of a layer, whose channels are first"
+
+
+def test_contours_may_be_any_sequence_in_any_order():
+    expected = overlay(PICTURE, MAP)
+    for contours in ([0.8, 0.5], np.array([0.5, 0.8]), torch.tensor([0.5, 0.8], dtype=torch.float64), (0.5, 0.8, 0.5)):
+        assert (overlay(PICTURE, MAP, contours=contours) == expected).all()
+
+
+def test_axes_that_are_not_flat_are_refused():
+    figure = Figure()
+    for ax, got in (
+        (figure, "Figure"),
+        (figure.subplots(1, 2), "ndarray"),
+        (figure.add_subplot(polar=True), "PolarAxes"),
+    ):
+        with pytest.raises(TypeError, match=f"one of the flat axes of a figure, .*; got {got}"):
+            plot_overlay(PICTURE, MAP, ax=ax)
+
+
+def test_a_long_title_stays_within_the_figure():
+    figure = plot_overlay(PICTURE, MAP, title="Recipro-CAM for the tiger cat, with a probability of 85 %,\nof 3")
+    figure.draw_without_rendering()
+    title = figure.axes[0].title.get_window_extent()
+    assert 0 <= title.x0 < title.x1 <= 400
+    assert title.y1 <= figure.bbox.height
+    assert figure.axes[0].get_title().endswith("\nof 3")
+
+
+def test_the_layout_of_the_user_is_left_alone(recwarn):
+    expected = overlay(PICTURE, MAP)
+    with matplotlib.rc_context({"figure.autolayout": True}):
+        assert (overlay(PICTURE, MAP) == expected).all()
+    assert not recwarn.list

@@ -445,7 +445,7 @@ def test_nothing_is_overwritten_and_nothing_is_left_half(tmp_path):
     ("call", "message"),
     [
         (lambda _: plot_sheet(example(), method="gradcam"), r"the example has no map 'gradcam'\. Closest: 'grad_cam'"),
-        (lambda _: plot_sheet(example(maps={})), "the example has no map ''"),
+        (lambda _: plot_sheet(example(maps={})), "the example has no maps to draw"),
         (
             lambda _: plot_sheet(example(), figsize=(3, 4)),
             "a sheet of 3 x 4 inches is too small for its text; expected at",

@@ -27,6 +27,7 @@ __all__ = [
     "drawn",
     "fitting_map",
     "fitting_mask",
+    "map_channels_first",
     "numbers",
     "put_back",
 ]
@@ -134,6 +135,7 @@ def channels_first(image: Any, of_map: tuple[int, ...]) -> Any:
 
     Raises:
         TypeError: if it is the path of a file.
+        ValueError: if it is a batch of several pictures, or has other channels last than those of colours.
     """
     if isinstance(image, str | Path):
         raise TypeError(
@@ -148,13 +150,35 @@ def channels_first(image: Any, of_map: tuple[int, ...]) -> Any:
         of_map = of_map[1:]
     while values.ndim > 3 and len(values) == 1 and (values.ndim > 4 or len(of_map) < 3 or values.shape[1] in _COLOURS):
         values = values[0]
+    if values.ndim == 4 and len(values) > 1 and values.shape[1] in (1, 3):
+        raise ValueError(
+            f"images of shape {tuple(values.shape)} are a batch of {len(values)}; draw one at a time, such as images[0], "
+            "with its map."
+        )
     if len(of_map) == 1 and of_map[0] > 1:
         return values[0] if values.ndim == 3 and len(values) == 1 else values
     if values.ndim == 2:
         return values[None]
     if values.ndim == 3 and values.shape[2] in _COLOURS and values.shape[0] not in (1, 3):
-        return values[..., :3].permute(2, 0, 1) if isinstance(values, Tensor) else np.moveaxis(values[..., :3], 2, 0)
+        return _first(values[..., :3])
+    if values.ndim == 3 and values.shape[2] <= _CHANNELS < min(values.shape[:2]):
+        raise ValueError(
+            f"an image of shape {tuple(values.shape)} would be {len(values)} channels of {values.shape[1]} x "
+            f"{values.shape[2]} pixels; pass its channels first, as np.moveaxis(image, 2, 0), or the mean of them."
+        )
     return values
+
+
+def map_channels_first(attribution: Any, sides: tuple[int, ...]) -> Any:
+    """Return a map (C, h, w) if it is (h, w, C), as Captum draws it: of the size of its picture, or else square."""
+    shape = tuple(np.shape(attribution))
+    if len(shape) != 3 or shape[2] not in _COLOURS or shape[0] in (1, 3) or shape[1:] == sides:
+        return attribution
+    return _first(attribution) if shape[:2] == sides or shape[0] == shape[1] else attribution
+
+
+def _first(values: Any) -> Any:
+    return values.permute(2, 0, 1) if isinstance(values, Tensor) else np.moveaxis(np.asarray(values), 2, 0)
 
 
 def put_back(maps: Tensor, shape: tuple[int, ...], fit: Fit, size: int | None = None) -> Tensor:
@@ -171,8 +195,14 @@ def put_back(maps: Tensor, shape: tuple[int, ...], fit: Fit, size: int | None = 
         Tensor: ``(N, 1, *shape)``, NaN where the network did not see the original.
 
     Raises:
-        ValueError: for signals, which no :class:`Fit` makes square.
+        ValueError: for signals, which no :class:`Fit` makes square, or if ``size`` is not a number of pixels.
+        TypeError: if ``fit`` is something else.
     """
+    if not isinstance(fit, Fit):
+        raise TypeError(f"fit is a Fit, such as classifier.fit or Fit('crop') of captum_softcam.data; got {quoted(fit)}.")
+    given: object = size
+    if given is not None and not (isinstance(given, int | np.integer) and given > 0):
+        raise ValueError(f"size is the side of the network's input in pixels, such as 224; got {quoted(size)}.")
     if len(shape) == 1:
         raise ValueError("a signal is not cropped, so that its map cannot be put back by 'fit'; leave out fit.")
     side = size or maps.shape[2] * -(-_SIDE // maps.shape[2])

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.resources import files
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def write_report(
     path = Path(path)
     check_new_file(path, "report")
     kept = len(comparison.examples)
-    if gallery is not None and not 0 <= gallery <= kept:
+    if gallery is not None and not (isinstance(gallery, Integral) and 0 <= gallery <= kept):
         raise ValueError(
             f"gallery is a number of samples, from 0 up to the {kept} whose maps the comparison keeps; got {gallery!r}. "
             "More maps are added by compare_methods(..., examples=N, folder=FOLDER, resume=True)."
