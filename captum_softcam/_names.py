@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -77,8 +78,20 @@ def closest(name: str, known: Iterable[object]) -> str:
     """Return the end of an error message: the known names closest to a wrong one, or the first few if none is close."""
     # The list and the name are cut, because difflib compares each pair of names in up to quadratic time.
     names = [str(entry) for entry in islice(known, _COMPARED) if entry or entry == 0]
-    close = difflib.get_close_matches(str(name)[:NAME], names, n=3)
+    close = [*_holding(str(name), names), *difflib.get_close_matches(str(name)[:NAME], names, n=3)]
+    close = list(dict.fromkeys(close))[:3]
     return f"Closest: {_quoted(close)}." if close else f"Known: {_quoted(names)}."
+
+
+def _holding(name: str, names: Sequence[str]) -> list[str]:
+    """Return the names with all of another as words of them, as "tiger cat" for "cat", before those that begin with it."""
+    if not 3 <= len(name) <= NAME:
+        return []
+    wanted = name.casefold()
+    word = re.compile(rf"(?<![^\W_]){re.escape(wanted)}(?![^\W_])")
+    words = (entry for entry in names if word.search(entry.casefold()))
+    begin = (entry for entry in names if entry.casefold().startswith(wanted))
+    return [*islice(words, 3), *islice(begin, 3)]
 
 
 @contextmanager

@@ -26,6 +26,13 @@ def test_short_values_stay_unchanged():
     assert closest("q", [*"abcdefghi"] * 9).endswith("'e' and 49 more.")  # 32 of 81 fit into a line
 
 
+def test_names_that_hold_the_wrong_one_are_closest():
+    cats = ["crate", "tiger cat", "Persian cat", "catamaran", "oxcart"]
+    assert closest("Cat", cats) == "Closest: 'tiger cat', 'Persian cat', 'catamaran'."
+    assert closest("net", ["lite_net", "network", "nest"]) == "Closest: 'lite_net', 'network', 'nest'."
+    assert closest("a.(b", ["xa.(b", "a.(b c"]) == "Closest: 'a.(b c', 'xa.(b'."
+
+
 def test_long_values_are_cut_in_the_middle():
     assert shown("/folder/" + "x" * 500 + "/name.png", 20) == "/folder/x…x/name.png"
     assert shown("abcdefgh", 5) == "ab…gh"

@@ -136,8 +136,8 @@ class _Told:
         """Yield the pictures, and print a line for each when its files are written: when the next one is asked for."""
         from tqdm import tqdm
 
-        # Shown only where it takes more than a second.
-        with tqdm(total=self.total, desc="explaining", unit="picture", delay=1, leave=False) as bar:
+        # Shown only where it takes more than a second, and not in a file, which has the lines of the pictures.
+        with tqdm(total=self.total, desc="explaining", unit="picture", delay=1, leave=False, disable=None) as bar:
             for picture in pictures:
                 yield picture
                 self.written += 1

@@ -169,7 +169,7 @@ def _explainer(method: Any, layer: str | None, model: nn.Module) -> LayerExplain
     if softcam and not isinstance(model, SoftCamModel):
         raise ValueError(
             f"method '{name}' needs a SoftCAM model; got {type(model).__name__}. Convert it with "
-            "convert_to_softcam(model), or leave the method out."
+            "convert_to_softcam(model) (captum-softcam convert), or leave the method out."
         )
     explainer = LayerExplainFunc(method, None if softcam else layer)
     if explainer.lacks_layer:

@@ -333,9 +333,9 @@ def _class_number(target: int | str, classes: Sequence[str]) -> int:
     number = int(target) if isinstance(target, str) and target.isdecimal() else target
     if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < len(classes):
         return number
-    raise ValueError(
-        f"class {quoted(target)} is none of the model's {len(classes)} classes. {closest(str(target), classes)}"
-    )
+    text = str(target)
+    known = f"Their numbers are 0 to {len(classes) - 1}." if text.lstrip("+-").isdecimal() else closest(text, classes)
+    raise ValueError(f"class {quoted(target)} is none of the model's {len(classes)} classes. {known}")
 
 
 def _stem(place: int, total: int, name: str) -> str:

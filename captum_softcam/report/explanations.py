@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,8 +24,8 @@ from captum_softcam.evaluation.controls import method_title
 from captum_softcam.report._drawing.pictures import as_bytes
 from captum_softcam.report.html.data import inline_jpeg
 from captum_softcam.report.html.page import environment, part
-from captum_softcam.report.overlays import overlay
-from captum_softcam.report.panels import plot_panel
+from captum_softcam.report.overlays import Look, overlay
+from captum_softcam.report.panels import legend, plot_panel
 from captum_softcam.report.sheets import plot_sheet, write_sheet
 
 __all__ = ["write_explanations"]
@@ -54,7 +55,8 @@ def write_explanations(
     Args:
         pictures (iterable of ExplainedPicture): as :func:`~captum_softcam.evaluation.explain_pictures` yields them.
         folder (path): a new folder, made when the first picture is explained. If a picture fails, those before it are kept.
-        report (path): a new file, one HTML page with all pictures, which is written at the end. Default: None
+        report (path): a new file, one HTML page with all pictures, which is written at the end; may lie in ``folder``.
+            Default: None
         sheets (bool): write ``STEM-sheet.pdf``, too, one page A4 as :func:`plot_sheet` draws it, of the first class. It has
             the map of the runner-up if that was explained. Default: False
 
@@ -74,7 +76,9 @@ def write_explanations(
     """
     folder, report = Path(folder), None if report is None else Path(report)
     refuse_taken(folder)
-    if report is not None:
+    if report is not None and os.path.abspath(report.parent) == os.path.abspath(folder):
+        refuse_taken(report)  # its folder is made with the first picture
+    elif report is not None:
         check_new_file(report, "page")
     written: list[Path] = []
     shown_pictures: list[dict[str, Any]] = []
@@ -214,11 +218,13 @@ def _for_page(each: ExplainedPicture, drawings: Sequence[_Drawing]) -> dict[str,
         for example in each.examples
     ]
     words = {"name": each.name, "words": each.words, "model": each.model}
-    return {**words, "photograph": inline_jpeg(as_bytes(each.picture), _SIDE), "by_class": by_class}
+    pale = any(edge > 0 for edge in each.fit.box(tuple(each.picture.shape[1:]), each.size)[0])
+    return {**words, "photograph": inline_jpeg(as_bytes(each.picture), _SIDE), "by_class": by_class, "pale": pale}
 
 
 def _page(pictures: list[dict[str, Any]]) -> str:
     ramp = overlay(torch.full((3, 12, 256), 0.5), torch.linspace(-1, 1, 256).expand(1, 12, -1), percentile=100, contours=())
     template = environment().get_template("explanations.html")
     style = part("style.css") + part("explanations.css")
-    return template.render(pictures=pictures, style=style, scale=inline_jpeg(ramp, _SIDE))
+    words = legend(Look(), pale=any(picture["pale"] for picture in pictures))
+    return template.render(pictures=pictures, style=style, scale=inline_jpeg(ramp, _SIDE), legend=words)

@@ -22,7 +22,7 @@ from captum_softcam.report._drawing.pictures import Drawn, channels_first, drawn
 from captum_softcam.report.findings import are_probable, class_name
 from captum_softcam.report.overlays import LEVELS, Look, colour_bar, draw_input, draw_overlay
 
-__all__ = ["plot_panel"]
+__all__ = ["legend", "plot_panel"]
 
 _NARROWEST, _WIDTH = 4.0, 7.5  # inches of a panel: more could not be read on half a page
 _CELL = 1.5  # inches, of a picture
@@ -207,14 +207,27 @@ def _draw_legend(part: SubFigure, width: float, rows: Sequence[Drawn], look: Loo
 def _explained(rows: Sequence[Drawn], look: Look, overlays: bool) -> str:
     """Return what the legend says in words."""
     pictures = [row for row in rows if row.example.sample.image.dim() > 2]
+    masks = any(row.example.sample.mask is not None for row in pictures)
+    return legend(look, lines=overlays and bool(pictures), masks=masks, pale=any(row.seen is not None for row in rows))
+
+
+def legend(look: Look, *, lines: bool = True, masks: bool = False, pale: bool = False) -> str:
+    """Say in words what colours and lines of overlays mean.
+
+    Args:
+        look (Look): how they are drawn.
+        lines (bool): overlays have contours, and not maps alone. Default: True
+        masks (bool): some have the outline of a mask. Default: False
+        pale (bool): some have margins that the network did not see. Default: False
+    """
     end = "largest magnitude" if look.percentile == 100 else f"percentile {look.percentile:g} of the magnitudes"
     words = [f"Full colour: {end} of each map."]
-    if overlays and pictures and look.contours:
+    if lines and look.contours:
         levels = " and ".join(f"{level:.0%}" for level in sorted(look.contours))
         words.append(f"Lines: {levels} of it{'' if look.positive else ', dashed against'}.")
-    if any(row.example.sample.mask is not None for row in pictures):
+    if masks:
         words.append("Cyan: mask.")
-    if any(row.seen is not None for row in rows):
+    if pale:
         words.append("Pale: not seen by the network.")
     return " ".join(words)
 

@@ -303,8 +303,9 @@ class TestWhatIsExplained:
 
     @pytest.mark.parametrize("name", ["4", "-1", "²", "feline", "1.0", ""])
     def test_no_such_class(self, name):
+        known = "Their numbers are 0 to 3." if name in ("4", "-1") else "Known: 'cat', 'dog', 'eel', 'fox'."
         assert refused("explain", "photos/a.png", *NET, f"--class={name}") == (
-            f"class '{name}' is none of the model's 4 classes. Known: 'cat', 'dog', 'eel', 'fox'."
+            f"class '{name}' is none of the model's 4 classes. {known}"
         )
 
     def test_a_class_that_is_named_twice(self):
@@ -420,6 +421,10 @@ class TestPage:
         assert text.count("<figure>") == 2 * (1 + 2 * 2)
         assert "Recipro-CAM" in text
         assert "Grad-CAM" in text
+
+    def test_in_the_folder_of_the_results(self):
+        explained("photos/a.png", "--report", "out/page.html", "--methods", "random")
+        assert "Lines: 50% and 80% of it, dashed against." in Path("out/page.html").read_text(encoding="utf-8")
 
     def test_names_are_text(self):
         picture("photos/<img src=x onerror=alert(1)>.png", 8, 8)
