@@ -147,6 +147,15 @@ def test_the_answer_in_words(tmp_path, probabilities, scores, target, parts):
     assert ("(explained)" in found) == (len(probabilities) > 1)
 
 
+@pytest.mark.parametrize(("scores", "role"), [("softmax", "predicted"), ("sigmoid", "highest")])
+def test_a_class_ahead_of_the_explained_one_is_no_runner_up(tmp_path, scores, role):
+    shown = example(target=0, runner_up=1, scores=scores)
+    found = words(plot_sheet(shown, CLASSES), tmp_path)
+    assert f"{role.capitalize()}: “hard exudates” (0.750)" in found
+    assert f"hard exudates ({role})" in found
+    assert "unner-up" not in found
+
+
 def test_without_scores_the_sheet_says_so(tmp_path):
     found = words(plot_sheet(without_runner_up(probabilities=None), CLASSES), tmp_path)
     assert "The scores of the classes are not known." in found
