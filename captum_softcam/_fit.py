@@ -9,18 +9,22 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from captum_softcam._names import closest, quoted
 
-__all__ = ["INTERPOLATIONS", "MODES", "Fit", "channels_first"]
+__all__ = ["COLOURS", "INTERPOLATIONS", "MODES", "Fit", "channels_first", "upright"]
 
 Mode = Literal["squash", "crop", "pad"]
 Interpolation = Literal["bilinear", "bicubic", "nearest"]
 
 MODES = get_args(Mode)
 INTERPOLATIONS = get_args(Interpolation)
+COLOURS = (1, 3, 4)
+"""Channels of a picture: grey, colours, and colours with transparency."""
 
+_MODES = ("L", "RGB", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")  # of Pillow, which NumPy reads as they are seen
 _MOST_PIXELS = 2**26  # of a resized picture: a strip of 1x5000 pixels would need gigabytes before its centre is cut out
 
 
@@ -192,22 +196,27 @@ class Fit:
         return tuple(max(1, round(side * length / max(shape))) for length in shape)
 
 
-def channels_first(picture: Any) -> Tensor:
-    """Convert a tensor (C, H, W), an array, also (H, W, C) or (H, W), or a PIL image to (C, H, W), values as they are."""
+def upright(picture: Any) -> Tensor | NDArray[Any]:
+    """Return a PIL image as an array, upright and in grey or colours; tensors on the CPU, arrays as they are."""
     from PIL import Image, ImageOps
 
     if isinstance(picture, Tensor):
         return picture.detach().cpu()
     if isinstance(picture, Image.Image):
-        picture = ImageOps.exif_transpose(picture)  # as telephones write them
-        if picture.mode[0] not in "IF":  # those have more than 8 bits, which Pillow would clip
+        picture = ImageOps.exif_transpose(picture)
+        if picture.mode not in _MODES:  # palettes, transparency, printers' colours
             picture = picture.convert("RGB")
-    values = np.asarray(picture)
-    if values.ndim == 2:
-        values = values[None]
-    elif values.ndim == 3 and values.shape[-1] in (1, 3, 4) and values.shape[0] not in (1, 3):
-        values = np.moveaxis(values[..., :3], -1, 0)
-    return torch.from_numpy(values.copy())
+    return np.asarray(picture)
+
+
+def channels_first(picture: Tensor | NDArray[Any]) -> Tensor | NDArray[Any]:
+    """Return a picture (H, W) or (H, W, 1, 3 or 4) as (C, H, W), without transparency; others as they are."""
+    if picture.ndim == 2:
+        return picture[None]
+    if picture.ndim != 3 or picture.shape[2] not in COLOURS or picture.shape[0] in (1, 3):
+        return picture
+    colours = picture[..., :3]
+    return colours.permute(2, 0, 1) if isinstance(colours, Tensor) else np.moveaxis(colours, 2, 0)
 
 
 def _start(length: int, size: int) -> int:

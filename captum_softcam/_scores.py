@@ -13,6 +13,7 @@ from torch import Tensor
 from captum_softcam._names import listed, named, quoted, shown
 
 __all__ = [
+    "PROBABILITIES",
     "SCORES",
     "Scores",
     "are_probabilities",
@@ -36,6 +37,8 @@ Scores: TypeAlias = str | Callable[[Tensor], Tensor]
 """How the logits (N, K) of a model become scores, as :func:`as_scores` takes it."""
 
 SCORES = ("softmax", "sigmoid", "identity")
+PROBABILITIES = ("softmax", "sigmoid")
+"""The kinds of scores that are probabilities; others are values of any size."""
 """Names of the ways in which logits become scores."""
 
 _SQUASH = {"Sigmoid", "Softmax", "Hardsigmoid"}
@@ -280,7 +283,7 @@ def refuse_probabilities(
         scores (str or callable): as for :func:`as_scores`; the identity and functions take any output.
             Default: ``"softmax"``
     """
-    if scores not in ("softmax", "sigmoid") or not are_probabilities(forward_func, images, tables):
+    if scores not in PROBABILITIES or not are_probabilities(forward_func, images, tables):
         return
     # One column of a saturated sigmoid also sums to 1.
     if all(_sum_to_one(table) and table.shape[1] > 1 for table in tables):

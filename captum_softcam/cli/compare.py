@@ -54,18 +54,8 @@ _ACCURACY_SAMPLES = 400
 _EXAMPLES, _GALLERY = 4, 24
 _ADJUST: dict[str, Adjust] = {"holm": "holm", "raw": "none"}
 _PICTURED = ("report", "sheets")  # options that draw more examples, with their runners-up
-_FREE = (
-    "address",
-    "batch_size",
-    "device",
-    "engine",
-    "gallery",
-    "marks",
-    "report",
-    "sheets",
-    "strict",
-    "workers",
-)  # may change on --resume
+# may change on --resume
+_FREE = ("address", "batch_size", "device", "engine", "gallery", "marks", "report", "sheets", "strict", "workers")
 
 
 def add_compare(commands: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,18 +82,10 @@ def add_explain(commands: Any) -> None:
 
 def _explain(options: argparse.Namespace) -> None:
     from captum_softcam.evaluation import explain_pictures
-    from captum_softcam.evaluation.checkpoint import refuse_existing
     from captum_softcam.report import write_explanations
 
-    # what can be refused is refused before the model is loaded
     options.out = options.out or new_name("explanations")
-    _refuse_name_of_a_picture(options.out)
-    refuse_existing(options.out)
-    if options.report is not None:
-        refuse_existing(options.report, "--report")
-    if options.report == options.out:
-        raise ValueError(f"--report '{shown(options.report)}' is the folder of the results; choose another --report.")
-    _refuse_missing(options.pictures)
+    _refuse_wrong_paths(options)  # before the model is loaded
     if options.model is None:
         options.model = _DEMO
         print(f"Without --model, pictures are explained with the model of the demo, {_DEMO}, for drawn retinal lesions.")
@@ -110,19 +103,25 @@ def _explain(options: argparse.Namespace) -> None:
         strict=options.strict,
     )
     told = _Told(len(pictures))
-    try:
-        with missing_extra_in_words():
-            write_explanations(told.each(explained), options.out, report=options.report, sheets=options.sheets)
-    except (KeyboardInterrupt, OSError, ValueError) as stop:
-        if not told.written:
-            raise
-        kept = f"{told.written} of {len(pictures)} pictures are explained in {shown(options.out)}/"
-        if isinstance(stop, KeyboardInterrupt):
-            raise KeyboardInterrupt(kept) from stop
-        raise ValueError(f"{in_words(stop).rstrip('.')}. {kept}.") from stop
+    with _kept_in_words(options, told), missing_extra_in_words():
+        write_explanations(told.each(explained), options.out, report=options.report, sheets=options.sheets)
     print(f"Overlays, panels and maps: {shown(options.out, LINE)}/")
     if options.report is not None:
         print(f"Page: {shown(options.report, LINE)}")
+
+
+@contextmanager
+def _kept_in_words(options: argparse.Namespace, told: _Told) -> Iterator[None]:
+    """Add to the message of a run that stops early what is kept."""
+    try:
+        yield
+    except (KeyboardInterrupt, OSError, ValueError) as stop:
+        if not told.written:
+            raise
+        kept = f"{told.written} of {told.total} pictures are explained in {shown(options.out)}/"
+        if isinstance(stop, KeyboardInterrupt):
+            raise KeyboardInterrupt(kept) from stop
+        raise ValueError(f"{in_words(stop).rstrip('.')}. {kept}.") from stop
 
 
 class _Told:
@@ -155,17 +154,22 @@ def _pictures(options: argparse.Namespace, classifier: Classifier) -> PictureFil
     return pictures
 
 
-def _refuse_missing(paths: list[Path]) -> None:
+def _refuse_wrong_paths(options: argparse.Namespace) -> None:
+    """Raise an error if a place to write to is taken, or a picture is missing."""
     from captum_softcam.data._disk.files import existing_file
+    from captum_softcam.evaluation.checkpoint import refuse_existing
 
-    for path in paths:
+    out, report = options.out, options.report
+    if out.suffix.lower() in _PICTURES:
+        raise ValueError(
+            f"--out '{shown(out)}' has the name of a picture, and is a new folder for all files of a run; leave the ending "
+            f"out: --out {shown(out.with_suffix(''))}."
+        )
+    refuse_existing(out)
+    if report is not None:
+        refuse_existing(report, "--report")
+    if report == out:
+        raise ValueError(f"--report '{shown(report)}' is the folder of the results; choose another --report.")
+    for path in options.pictures:
         if not path.is_dir():
             existing_file(path, "image")
-
-
-def _refuse_name_of_a_picture(path: Path) -> None:
-    if path.suffix.lower() in _PICTURES:
-        raise ValueError(
-            f"--out '{shown(path)}' has the name of a picture, and is a new folder for all files of a run; leave the ending "
-            f"out: --out {shown(path.with_suffix(''))}."
-        )

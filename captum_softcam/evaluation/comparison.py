@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from captum_softcam._names import NAME, closest, listed, named, quoted
+from captum_softcam._scores import PROBABILITIES
 from captum_softcam.evaluation.controls import CONTROLS
 from captum_softcam.evaluation.curves import MeanCurves, mean_curves
 from captum_softcam.evaluation.example import Example
@@ -258,7 +259,7 @@ class Comparison:
             same_maps=self.same_maps,
             adjust=adjust,
             scores=scores,
-            predicts=scores in ("softmax", "sigmoid") or self.manifest.get("outputs") != 1,
+            predicts=scores in PROBABILITIES or self.manifest.get("outputs") != 1,
         )
 
     def to_markdown(self, baseline: str | None = None, *, adjust: Adjust = "holm") -> str:

@@ -14,6 +14,7 @@ from matplotlib.ticker import FormatStrFormatter, MaxNLocator
 
 from captum_softcam._figures import Drawing
 from captum_softcam._names import named, shown
+from captum_softcam._scores import PROBABILITIES
 from captum_softcam.evaluation.controls import method_title
 from captum_softcam.evaluation.curves import MeanCurves
 from captum_softcam.evaluation.view import View
@@ -122,7 +123,7 @@ def _measured(view: View, metric: str) -> str:
     reads = METRICS[metric].reads if metric in METRICS else "score"
     if reads == "prediction":
         return "predicted as the class"
-    probable = reads == "probability" and view.scores in ("softmax", "sigmoid")
+    probable = reads == "probability" and view.scores in PROBABILITIES
     return f"{'probability' if probable else reads.replace('probability', 'score')} of the class"
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from captum_softcam._fit import Fit
 from captum_softcam._maps import is_flat
 from captum_softcam._names import as_text, closest, named, quoted, shown
-from captum_softcam._scores import best_classes, runner_up_classes
+from captum_softcam._scores import PROBABILITIES, best_classes, runner_up_classes
 from captum_softcam.attr import METHODS
 from captum_softcam.data import PictureFiles, Sample
 from captum_softcam.data._disk.files import without_ending
@@ -109,7 +109,7 @@ class ExplainedPicture:
         Returns:
             str: on one line.
         """
-        form = ".4g" if self.examples[0].scores == "identity" else ".3f"  # values of any size, or probabilities
+        form = ".3f" if self.examples[0].scores in PROBABILITIES else ".4g"
         return f"{named(self.classes[number])} ({self._scores[number]:{form}})"
 
     @property

@@ -22,10 +22,7 @@ _PANELS = {
     "penalty on the evidence": ("train_penalty", "val_penalty"),
     "sparsity of the evidence (Hoyer)": ("val_sparsity",),
 }
-_STYLES = (
-    ("#0072b2", "-", "o"),
-    ("#d55e00", "--", "s"),
-)  # safe for colour-blind readers; dashes survive greyscale
+_STYLES = (("#0072b2", "-", "o"), ("#d55e00", "--", "s"))  # safe for colour-blind readers; dashes survive greyscale
 
 
 def plot_history(

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from captum_softcam._maps import is_flat
 from captum_softcam._names import NAME, shown
+from captum_softcam._scores import PROBABILITIES
 from captum_softcam.evaluation import Example
 from captum_softcam.evaluation.controls import CONTROLS
 from captum_softcam.metrics.functional import pointing_game, relevance_mass_accuracy
@@ -33,7 +34,7 @@ def class_name(number: int, classes: Sequence[str] | None, most: int = NAME) -> 
 
 def are_probable(example: Example) -> bool:
     """Return whether the scores of an example are probabilities; else they are values of any size."""
-    return example.scores in ("softmax", "sigmoid")
+    return example.scores in PROBABILITIES
 
 
 def several_classes(example: Example) -> bool:

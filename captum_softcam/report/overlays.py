@@ -25,7 +25,7 @@ from captum_softcam._names import quoted
 from captum_softcam.data import Sample
 from captum_softcam.evaluation import Example
 from captum_softcam.report._drawing.axes import draw_lines, draw_outline, draw_picture, set_limits
-from captum_softcam.report._drawing.pictures import Drawn, channels_first, drawn, map_channels_first
+from captum_softcam.report._drawing.pictures import Drawn, as_input, drawn, map_channels_first
 from captum_softcam.report._drawing.signals import draw_signal
 
 __all__ = [
@@ -334,7 +334,7 @@ def _drawn(image: Any, attribution: Any, mask: Any, fit: Fit | None, size: int |
     for value in (attribution, mask):
         if isinstance(value, str | Path):
             raise TypeError(f"a map and a mask are arrays, not paths; read {quoted(str(value))} first, as with np.load.")
-    picture = channels_first(image, np.shape(attribution))
+    picture = as_input(image, np.shape(attribution))
     attribution = map_channels_first(attribution, np.shape(picture)[1:])
     mask = mask if mask is None or isinstance(mask, Tensor) else np.asarray(mask)  # of PIL
     return drawn(Example(Sample(picture, 0, mask, ""), 0, {"attribution": attribution}), fit=fit, size=size)

@@ -18,7 +18,7 @@ from captum_softcam._maps import PERCENTILE, is_flat
 from captum_softcam._names import quoted, shown
 from captum_softcam.evaluation import Example
 from captum_softcam.evaluation.controls import method_title
-from captum_softcam.report._drawing.pictures import Drawn, channels_first, drawn
+from captum_softcam.report._drawing.pictures import Drawn, as_input, drawn
 from captum_softcam.report.findings import are_probable, class_name
 from captum_softcam.report.overlays import LEVELS, Look, colour_bar, draw_input, draw_overlay
 
@@ -284,6 +284,6 @@ def _on_originals(examples: Sequence[Example], originals: Sequence[Any], fit: Fi
         sides = tuple(example.sample.image.shape[1:])
         if len(sides) < 2 or len(set(sides)) > 1:
             raise ValueError(f"maps are put back from square or cubic inputs alone; got one of size {quoted(sides)}.")
-        sample = replace(example.sample, image=channels_first(original, sides))
+        sample = replace(example.sample, image=as_input(original, sides))
         rows.append(drawn(replace(example, sample=sample), montage, fit, sides[0]))
     return rows

@@ -24,7 +24,7 @@ from captum_softcam.evaluation import Comparison, Example
 from captum_softcam.evaluation.controls import CONTROLS, method_title
 from captum_softcam.report._drawing.axes import OUTLINE
 from captum_softcam.report._drawing.paper import CAPTION, GREY, LINE, MARGIN, SMALL, Cell, Page
-from captum_softcam.report._drawing.pictures import Drawn, channels_first, drawn, fitting_mask, numbers, put_back
+from captum_softcam.report._drawing.pictures import Drawn, as_input, drawn, fitting_mask, numbers, put_back
 from captum_softcam.report.findings import are_probable, class_name, findings, kind_of, several_classes, value_text
 from captum_softcam.report.overlays import LEVELS, Look, colour_bar, draw_input, draw_overlay
 
@@ -255,7 +255,7 @@ class _Sheet:
         if self.original is None:
             return drawn(example)
         size, mask = tuple(example.sample.image.shape[1:]), example.sample.mask
-        whole, side = _in_floats(channels_first(self.original, size)), size[-1]
+        whole, side = _in_floats(as_input(self.original, size)), size[-1]
         _refuse_another(whole, example.sample, self.fit)
         image = _shrunk(whole)
         if mask is not None:

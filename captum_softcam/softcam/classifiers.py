@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_softcam._fit import Fit, channels_first
+from captum_softcam._fit import Fit, channels_first, upright
 from captum_softcam._names import NAME, listed, named, quoted, shown
 from captum_softcam._scores import are_probabilities, check_kind
 from captum_softcam.softcam._sources.class_names import both_classes, class_names, read_classes
@@ -108,8 +108,7 @@ class Classifier:
         :func:`~captum_softcam.report.plot_overlay`.
 
         Args:
-            picture (Tensor, ndarray or PIL image): (3, H, W) or (1, H, W), an array also (H, W, 3) or (H, W); of bytes or in
-                [0, 1].
+            picture (Tensor, ndarray or PIL image): (3, H, W), (H, W, 3), (1, H, W) or (H, W); of bytes or in [0, 1].
 
         Returns:
             Tensor: (1, 3, image_size, image_size), float32.
@@ -122,7 +121,8 @@ class Classifier:
             >>> load_embedded().prepare(torch.rand(3, 300, 400)).shape
             torch.Size([1, 3, 160, 160])
         """
-        image = channels_first(picture)
+        pixels = channels_first(upright(picture))
+        image = pixels if isinstance(pixels, Tensor) else torch.from_numpy(pixels.copy())
         if image.ndim != 3 or len(image) not in (1, 3) or not image.numel():
             raise ValueError(
                 "prepare takes one picture with 1 or 3 channels, such as (3, H, W) or an array (H, W, 3); got shape "

@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL.Image import Image
-from PIL.ImageOps import exif_transpose
 from torch import Tensor
 
-from captum_softcam._fit import Fit
+from captum_softcam._fit import COLOURS, Fit, channels_first, upright
 from captum_softcam._maps import signed_scale, upsample
 from captum_softcam._names import quoted
 from captum_softcam.evaluation import Example
@@ -23,7 +21,7 @@ from captum_softcam.evaluation import Example
 __all__ = [
     "Drawn",
     "as_bytes",
-    "channels_first",
+    "as_input",
     "drawn",
     "fitting_map",
     "fitting_mask",
@@ -34,8 +32,6 @@ __all__ = [
 
 _CHANNELS = 16  # of a signal that are drawn
 _SLACK = 1e-3  # beyond [0, 1]: rounding, not another unit
-_COLOURS = (1, 3, 4)  # channels of a picture: grey, colours, and colours with transparency
-_MODES = ("L", "RGB", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")  # of Pillow, which NumPy reads as they are seen
 _SIDE = 224  # pixels: smallest input that a map of unknown input is taken to be of
 
 
@@ -123,7 +119,7 @@ def as_bytes(image: Tensor) -> NDArray[np.uint8]:
     return np.asarray((image.expand(3, -1, -1) * 255).round().byte().permute(1, 2, 0).numpy())
 
 
-def channels_first(image: Any, of_map: tuple[int, ...]) -> Any:
+def as_input(image: Any, of_map: tuple[int, ...]) -> Any:
     """Return a picture (C, H, W), signal (C, L) or volume (C, D, H, W), whatever its container and order of axes.
 
     Args:
@@ -141,14 +137,10 @@ def channels_first(image: Any, of_map: tuple[int, ...]) -> Any:
         raise TypeError(
             f"an overlay is drawn on an image, not on a path; pass read_image({quoted(str(image))}) of captum_softcam.data."
         )
-    if isinstance(image, Image):
-        image = exif_transpose(image)  # as telephones write them
-    if isinstance(image, Image) and image.mode not in _MODES:  # palettes, transparency, printers' colours
-        image = image.convert("RGB")
-    values: Any = image.detach().cpu() if isinstance(image, Tensor) else np.asarray(image)
+    values = upright(image)
     while len(of_map) > 1 and of_map[0] == 1:
         of_map = of_map[1:]
-    while values.ndim > 3 and len(values) == 1 and (values.ndim > 4 or len(of_map) < 3 or values.shape[1] in _COLOURS):
+    while values.ndim > 3 and len(values) == 1 and (values.ndim > 4 or len(of_map) < 3 or values.shape[1] in COLOURS):
         values = values[0]
     if values.ndim == 4 and len(values) > 1 and values.shape[1] in (1, 3):
         raise ValueError(
@@ -157,10 +149,7 @@ def channels_first(image: Any, of_map: tuple[int, ...]) -> Any:
         )
     if len(of_map) == 1 and of_map[0] > 1:
         return values[0] if values.ndim == 3 and len(values) == 1 else values
-    if values.ndim == 2:
-        return values[None]
-    if values.ndim == 3 and values.shape[2] in _COLOURS and values.shape[0] not in (1, 3):
-        return _first(values[..., :3])
+    values = channels_first(values)
     if values.ndim == 3 and values.shape[2] <= _CHANNELS < min(values.shape[:2]):
         raise ValueError(
             f"an image of shape {tuple(values.shape)} would be {len(values)} channels of {values.shape[1]} x "
@@ -172,13 +161,9 @@ def channels_first(image: Any, of_map: tuple[int, ...]) -> Any:
 def map_channels_first(attribution: Any, sides: tuple[int, ...]) -> Any:
     """Return a map (C, h, w) if it is (h, w, C), as Captum draws it: of the size of its picture, or else square."""
     shape = tuple(np.shape(attribution))
-    if len(shape) != 3 or shape[2] not in _COLOURS or shape[0] in (1, 3) or shape[1:] == sides:
+    if len(shape) != 3 or shape[2] not in COLOURS or shape[0] in (1, 3) or shape[1:] == sides:
         return attribution
-    return _first(attribution) if shape[:2] == sides or shape[0] == shape[1] else attribution
-
-
-def _first(values: Any) -> Any:
-    return values.permute(2, 0, 1) if isinstance(values, Tensor) else np.moveaxis(np.asarray(values), 2, 0)
+    return numbers(attribution).permute(2, 0, 1) if shape[:2] == sides or shape[0] == shape[1] else attribution
 
 
 def put_back(maps: Tensor, shape: tuple[int, ...], fit: Fit, size: int | None = None) -> Tensor:
