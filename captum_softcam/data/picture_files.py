@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -34,6 +35,7 @@ class PictureFiles(MaskedImages):
     Raises:
         FileNotFoundError: if a path is neither a file nor a folder, or a folder holds no images.
         PermissionError: if a folder may not be read.
+        TypeError: if something else than paths is passed, such as an array.
         ValueError: if there are no paths. Reading a sample raises it for an unreadable image.
 
     Example::
@@ -49,8 +51,14 @@ class PictureFiles(MaskedImages):
         fit: Fit = Fit(),
         reading: Reading = Reading(),
     ) -> None:
+        given: list[Any] = list(paths) if isinstance(paths, Iterable) and not isinstance(paths, str) else [paths]
+        if wrong := [path for path in given if not isinstance(path, str | os.PathLike)]:
+            raise TypeError(
+                f"pictures are image files and folders; got {type(wrong[0]).__name__}. For one in memory, attribute "
+                "classifier.prepare(picture) and draw it with plot_overlay."
+            )
         # normalised, so that a file that is named twice is recognised
-        named = [Path(os.path.normpath(path)) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+        named = [Path(os.path.normpath(path)) for path in given]
         folders = [os.path.abspath(path if os.path.isdir(path) else path.parent) for path in named]
         base = os.path.commonpath(folders) if folders else ""
         left_out: dict[str, list[str]] = {}

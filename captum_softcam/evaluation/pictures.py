@@ -17,7 +17,7 @@ from torch import Tensor
 
 from captum_softcam._fit import Fit
 from captum_softcam._maps import is_flat
-from captum_softcam._names import as_text, closest, named, quoted, shown
+from captum_softcam._names import as_text, closest, listed, named, quoted, shown
 from captum_softcam._scores import PROBABILITIES, best_classes, runner_up_classes
 from captum_softcam.attr import METHODS
 from captum_softcam.data import PictureFiles, Sample
@@ -84,6 +84,12 @@ class ExplainedPicture:
 
     def __str__(self) -> str:
         return f"{self.name}: {self.words}"
+
+    def __repr__(self) -> str:
+        return f"ExplainedPicture({quoted(self.name)}, {self.words}; maps: {listed(self.examples[0].maps)})"
+
+    def _repr_html_(self) -> str:
+        return "".join(example._repr_html_() for example in self.examples)
 
     @property
     def name(self) -> str:
@@ -161,7 +167,7 @@ def explain_pictures(
         ValueError: if there is no such class, ``top_k`` is not between 1 and their number, both are passed, a method or the
             layer does not suit the model, no fast method suits it, the model is in train mode, or no picture can be read.
             Errors of a method are not caught.
-        TypeError: if ``classifier`` is a model alone, or a method is not a method.
+        TypeError: if ``classifier`` is a model alone, ``pictures`` are not paths, or a method is not a method.
 
     Example::
 

@@ -205,7 +205,8 @@ def plot_overlay(
 
     Args:
         image (Tensor, ndarray or PIL image): as for :func:`overlay`, or a signal (C, L).
-        attribution (Tensor or ndarray): as for :func:`overlay`; of a signal (l,), (1, l) or (1, 1, l).
+        attribution (Tensor or ndarray): as for :func:`overlay`; of a signal (l,), (1, l) or (1, 1, l), so sum
+            channels before, as in ``attribution.sum(1)``.
         mask (Tensor, ndarray or PIL image): as for :func:`overlay`. Default: None
         positive (bool): as for :func:`overlay`. Default: False
         percentile (float): as for :func:`overlay`. Default: 99

@@ -475,3 +475,16 @@ def _classifier(name) -> Classifier:
     scope: dict = {}
     exec(CODE, scope)
     return scope[name]()
+
+
+class TestInANotebook:
+    def test_a_picture_is_shown_by_name_classes_and_maps_without_its_pixels(self):
+        each = next(explain_pictures(_classifier("crop"), "photos/a.png", ["recipro_cam", "grad_cam"], top_k=2))
+        assert repr(each) == f"ExplainedPicture('a.png', {each.words}; maps: recipro_cam, grad_cam)"
+        assert each._repr_html_() == "".join(example._repr_html_() for example in each.examples)
+
+    @pytest.mark.parametrize("kind", [np.asarray, lambda picture: [np.asarray(picture)], lambda picture: picture])
+    def test_pictures_in_memory_are_refused_in_words(self, kind):
+        message = "are image files and folders; got [a-zA-Z]+. For one in memory, attribute classifier.prepare"
+        with Image.open("photos/a.png") as image, pytest.raises(TypeError, match=message):
+            explain_pictures(_classifier("crop"), kind(image))

@@ -158,7 +158,7 @@ class TestTable:
                 "path,label",
                 ["pictures/0.png,a"],
                 {"kind": "multi"},
-                "kind 'multi' is unknown. Closest: 'multilabel', 'multiclass'.",
+                "kind 'multi' is unknown. Closest: 'multiclass', 'multilabel'.",
             ),
         ],
     )
