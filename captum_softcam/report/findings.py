@@ -29,7 +29,7 @@ _USED = "The map shows what the model used for its answer, not where disease is,
 
 def class_name(number: int, classes: Sequence[str] | None, most: int = NAME) -> str:
     """Return the name of a class, shortened, or its number if it has no name."""
-    return shown(classes[number], most) if classes and 0 <= number < len(classes) else f"class {number}"
+    return shown(classes[number], most) if classes is not None and 0 <= number < len(classes) else f"class {number}"
 
 
 def are_probable(example: Example) -> bool:

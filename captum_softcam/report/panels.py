@@ -91,6 +91,7 @@ def plot_panel(
         >>> sample = Sample(torch.rand(3, 64, 80), 1, None, "cat.jpg")
         >>> figure = plot_panel([Example(sample, 1, {"grad_cam": torch.randn(1, 7, 7)})], ["dog", "cat"])
     """
+    examples = list(examples)
     if not examples:
         raise ValueError("there are no examples to draw; pass at least one.")
     if montage < 1:

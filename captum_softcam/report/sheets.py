@@ -176,7 +176,7 @@ def write_sheets(
     method = _default_method(comparison.methods) if method is None else method
     if method not in comparison.methods:
         raise ValueError(f"the method {quoted(method)} is not in this comparison. {closest(method, comparison.methods)}")
-    classes = classes or comparison.manifest.get("classes")
+    classes = comparison.manifest.get("classes") if classes is None or not len(classes) else classes
     pages = _pages(comparison, classes, method, dict(facts or {}), originals or {}, fit or Fit(), figsize)
     if path.suffix.lower() == ".pdf":
         _new_file(path)

@@ -348,3 +348,8 @@ def test_vector_graphics_have_text_lines_and_the_pixels_of_the_input(kind):
 
 def test_the_size_of_the_figure_is_the_callers():
     assert plot_panel([example()], figsize=(3, 5)).get_size_inches().tolist() == [3, 5]
+
+
+def test_classes_may_be_an_array_and_examples_a_generator(two):
+    figure = plot_panel((each for each in two), np.array(["dog", "cat", "eel"]))
+    assert words(figure) == words(plot_panel(two, ["dog", "cat", "eel"]))

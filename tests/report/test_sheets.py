@@ -483,3 +483,7 @@ def test_arrays_and_layer_maps_are_taken_as_in_panels(tmp_path):
     shown = without_runner_up(maps={"grad_cam": spot(4, 6, 0.1, 0.9)[0].numpy()})
     shown = replace(shown, sample=replace(shown.sample, image=np.asarray(shown.sample.image)))
     assert "in the upper right of the picture" in words(plot_sheet(shown), tmp_path)
+
+
+def test_classes_may_be_an_array(tmp_path):
+    assert "hard exudates" in words(plot_sheet(example(), np.array(CLASSES)), tmp_path)

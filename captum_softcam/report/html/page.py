@@ -84,7 +84,8 @@ def write_report(
 def make_page(comparison: Comparison, classes: Sequence[str] | None = None, *, adjust: Adjust = "holm") -> str:
     """Render the report as HTML."""
     view = comparison.view(adjust=adjust)
-    names = list(classes or comparison.manifest.get("classes") or ())
+    names = [] if classes is None else list(classes)
+    names = names or list(comparison.manifest.get("classes") or ())
     data = page_data(comparison, view, names)
     values = {
         "summary": summary(comparison, view),
