@@ -49,9 +49,11 @@ def test_means_and_bands(make):
 
 def test_a_curve_with_a_gap_does_not_count(comparison):
     curves = comparison.curves.copy()
-    curves.loc[(curves["method"] == "grad_cam") & (curves["sample"] == "s7"), "0.5"] = float("nan")
+    curves.loc[(curves["method"] == "grad_cam") & (curves["sample"] == "s7"), ["0.5", "1"]] = float("nan"), 9.0
     (found,) = dataclasses.replace(comparison, curves=curves).mean_curves()
     assert found.lines["grad_cam"].count == found.lines["soft_cam"].count - 1
+    others = curves[(curves["method"] == "grad_cam") & (curves["sample"] != "s7")]
+    assert found.lines["grad_cam"].mean == pytest.approx([others[column].mean() for column in FRACTIONS]), "at no point"
 
 
 def test_only_the_metrics_asked_for(comparison):

@@ -79,6 +79,7 @@ def test_a_sheet_says_class_probability_place_and_what_it_is_not(tmp_path):
         "haemorrhages (runner-up)",
         "0.062",
         "The probabilities of all 3 classes sum to 1.",
+        "50 and 80 % of the scale",
         "The model predicts “hard exudates” with a probability of 0.750, before “haemorrhages” with 0.188; what counts most "
         "for “hard exudates” lies in the upper right of the picture, as shown here.",
         USED,
