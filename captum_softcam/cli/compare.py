@@ -36,6 +36,7 @@ from captum_softcam.cli.options import (
     new_name,
     plain_options,
     positive,
+    refuse_name_of_a_file,
     restore_options,
     resume_command,
     seed,
@@ -119,12 +120,15 @@ def _compare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
     asked = {name: path for name in _PICTURED if (path := getattr(options, name)) is not None}
     for name, path in asked.items():  # before the run, because a refusal after hours would be too late
         refuse_existing(path, f"--{name}")
+    if options.sheets is not None and options.sheets.suffix.lower() != ".pdf":  # which is one file with all sheets
+        refuse_name_of_a_file(options.sheets, "--sheets")
     complete = None
     if options.resume:
         with messages_apart(options):
             complete = _restore(parser, options)
     else:
         options.out = options.out or new_name("comparison")
+        refuse_name_of_a_file(options.out, "--out")
         refuse_existing(options.out)
     for name in _PICTURED:
         if getattr(options, name) == options.out:

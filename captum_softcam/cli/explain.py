@@ -21,6 +21,7 @@ from captum_softcam.cli.options import (
     names,
     new_name,
     positive,
+    refuse_name_of_a_file,
 )
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["add_explain"]
 
 _DEMO = "lesions_softcam"
-_PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg", ".tif", ".tiff", ".webp")
 
 # The controls are spelt out, because their module imports torch.
 _METHODS = (
@@ -160,11 +160,7 @@ def _refuse_wrong_paths(options: argparse.Namespace) -> None:
     from captum_softcam.evaluation.checkpoint import refuse_existing
 
     out, report = options.out, options.report
-    if out.suffix.lower() in _PICTURES:
-        raise ValueError(
-            f"--out '{shown(out)}' has the name of a picture, and is a new folder for all files of a run; leave the ending "
-            f"out: --out {shown(out.with_suffix(''))}."
-        )
+    refuse_name_of_a_file(out, "--out")
     refuse_existing(out)
     if report is not None:
         refuse_existing(report, "--report")

@@ -31,6 +31,7 @@ __all__ = [
     "new_name",
     "plain_options",
     "positive",
+    "refuse_name_of_a_file",
     "restore_options",
     "resume_command",
     "seed",
@@ -45,6 +46,7 @@ _METHODS = (
     f"model except {' and '.join(name for name, method in METHODS.items() if not method.default)})"
 )
 _FORMATS = ("text", "markdown", "csv")  # those of report.terminal, which imports Rich
+_FILES = (".png", ".jpg", ".jpeg", ".pdf", ".svg", ".tif", ".tiff", ".webp", ".html", ".csv")
 _NEVER_STORED = ("help", "command", "run", "resume", "out", "strict", "format")
 
 
@@ -102,6 +104,15 @@ def in_words(error: Exception) -> str:
         return f"{text}: '{error.filename}'." if error.filename else f"{text}."
     text = str(error)
     return text.rstrip().rpartition("\n")[2].partition(": ")[2] if "Original Traceback" in text else text
+
+
+def refuse_name_of_a_file(folder: Path, flag: str) -> None:
+    """Raise ValueError if a new folder would have the name of a picture or page, which the user expects to be one file."""
+    if folder.suffix.lower() in _FILES:
+        raise ValueError(
+            f"{flag} '{shown(folder)}' has the name of a file, and is a new folder for all files of a run; leave the ending "
+            f"out: {flag} {shown(folder.with_suffix(''))}."
+        )
 
 
 def add_method_options(parser: argparse.ArgumentParser) -> None:

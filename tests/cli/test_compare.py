@@ -399,6 +399,8 @@ def test_marks_are_adjusted_unless_told_otherwise():
         (["--workers", "-1"], "'-1' is not a whole number of 0 or more"),
         (["--report", "."], "'.' exists already and is not overwritten; choose another --report"),
         (["--sheets", "."], "'.' exists already and is not overwritten; choose another --sheets"),
+        (["--sheets", "a.png"], "--sheets 'a.png' has the name of a file, and is a new folder"),
+        (["--out", "run.svg"], "leave the ending out: --out run."),
         (["--sheets", "run"], "--sheets 'run' is the folder of the results; choose another --sheets."),
     ],
 )

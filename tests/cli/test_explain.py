@@ -372,7 +372,7 @@ class TestNothingIsOverwritten:
 
     def test_the_name_of_a_picture(self):
         assert refused("explain", "photos/a.png", *NET, "--out", "panel.png") == (
-            "--out 'panel.png' has the name of a picture, and is a new folder for all files of a run; leave the ending out: "
+            "--out 'panel.png' has the name of a file, and is a new folder for all files of a run; leave the ending out: "
             "--out panel."
         )
 
