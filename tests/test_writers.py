@@ -60,6 +60,8 @@ def writers(code: str) -> Iterator[str]:
         opens = name in ("open", "fdopen") and set(_mode(node)) & MODES
         places = {each.id for each in [*node.args, *(k.value for k in node.keywords)] if isinstance(each, ast.Name)}
         bare = name in ON_A_TARGET and (node.args or name != "to_csv") and not places & targets
+        # A function of this name returns text; a figure of ours passes on what it is given, and calls of it are judged.
+        bare = bare and not text.startswith(("to_csv(", "super().savefig("))
         torch_saves = ast.unparse(node.func) == "torch.save" and not places & targets
         attribute = isinstance(node.func, ast.Attribute)
         moves = ast.unparse(node.func).startswith("os.re") or (

@@ -333,16 +333,16 @@ class _Sheet:
         if self.method not in maps or number is None:
             return self._bars(page, top, bottom, page.inner)
         place, box = (MARGIN + half + _GAP, top), (half, bottom - top)
-        title = f"{self._rival().capitalize()}: {self._scored(number)}"
+        title = f"{self._role_of_other().capitalize()}: {self._scored(number)}"
         rows = len(page.wrapped(title, half, CAPTION, 2, bold=True))
         cell = Cell(page, place, box, _ratio(found), title, rows, "on a colour scale of its own")
         draw_overlay(cell.axes(), replace(found, example=replace(found.example, maps=maps)), self.method, Look())
         return max(cell.end, self._bars(page, top, bottom, half))
 
-    def _rival(self) -> str:
+    def _role_of_other(self) -> str:
         """Return what the other class is: ahead of an explained class that was not predicted, there is no runner-up."""
-        values, rival, target = self.example.probabilities, self.example.runner_up, self.example.target
-        if values is None or rival is None or not values[rival] > values[target]:
+        values, other, target = self.example.probabilities, self.example.runner_up, self.example.target
+        if values is None or other is None or not values[other] > values[target]:
             return "runner-up"
         return "predicted" if self.example.scores == "softmax" else "highest"
 
@@ -375,7 +375,7 @@ class _Sheet:
         assert example.probabilities is not None
         value, role = float(example.probabilities[number]), " (explained)" if explained else ""
         if example.runner_up_maps and number == example.runner_up:
-            role = f" ({self._rival()})"
+            role = f" ({self._role_of_other()})"
         room = page.measured(role, 9, explained)
         name = page.cut(class_name(number, self.classes, 300), width - room, 9, explained)
         page.write(name + role, MARGIN, y, 9, bold=explained)

@@ -206,7 +206,7 @@ def test_method_class_and_sample_can_be_switched(open_page, report):
         page.wait_for_function(f"before => String(({_INK})()) !== String(before)", arg=seen[-1])  # another picture
         seen.append(page.evaluate(_INK))
     assert len(seen[-1]) == 1
-    assert "haemorrhages (runner-up)" in page.locator("#kind").inner_text()
+    assert "haemorrhages (highest)" in page.locator("#kind").inner_text()
 
 
 def test_the_gallery_does_not_begin_with_the_same_map_twice(open_page, tmp_path):
@@ -424,7 +424,7 @@ def test_images_with_several_classes(open_page, tmp_path):
     assert "wrong" not in said, "whether the image shows haemorrhages is not decided"
     names = page.locator("#prediction .class span").all_inner_texts()
     assert sorted(" ".join(name.split()) for name in names) == [
-        "haemorrhages runner-up, undecided",
+        "haemorrhages predicted, undecided",
         "hard exudates explained, shown",
         "healthy shown",
     ]
@@ -585,7 +585,7 @@ def test_a_case_is_printed_on_one_page(open_page, report):
         "s1",
         "Model: tiny",
         "SoftCAM for hard exudates (30.0 %)",
-        "Runner-up: haemorrhages (50.0 %)",
+        "Predicted: haemorrhages (50.0 %)",
         "wrong: the model predicts haemorrhages, the label is hard exudates.",
         "blue line: the marked region",
         " ".join(findings(make_example(1), drawn(make_example(1)), "soft_cam", CLASSES)),

@@ -20,7 +20,7 @@ const judged = (sample) =>
   make("p", { class: !isJudged(sample) ? "" : isWrong(sample) ? "worse" : "better" }, judgement(sample));
 
 // The class with the highest score besides the explained one: no runner-up where it is ahead of that.
-const rival = (sample) => {
+const roleOfOther = (sample) => {
   if (sample.runner_up === sample.prediction) return "predicted";
   const { probabilities, runner_up, target } = sample;
   return probabilities?.[runner_up] > probabilities?.[target] ? "highest" : "runner-up";
@@ -28,7 +28,7 @@ const rival = (sample) => {
 
 // Say in which roles a class is listed.
 function roles(sample, index) {
-  const found = { explained: index === sample.target, [rival(sample)]: index === sample.runner_up };
+  const found = { explained: index === sample.target, [roleOfOther(sample)]: index === sample.runner_up };
   if (sample.labels) found.shown = shows(sample, index);
   found.undecided = sample.undecided.includes(index);
   return Object.keys(found).filter((role) => found[role]);

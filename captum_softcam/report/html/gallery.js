@@ -126,7 +126,7 @@ if (byId("gallery")) {
     );
     const options = [make("option", { value: "maps" }, `${className(sample.target)} (explained)`)];
     if (sample.runner_up_maps.length)
-      options.push(make("option", { value: "runner_up_maps" }, `${className(sample.runner_up)} (${rival(sample)})`));
+      options.push(make("option", { value: "runner_up_maps" }, `${className(sample.runner_up)} (${roleOfOther(sample)})`));
     const before = kind.value;
     kind.replaceChildren(...options);
     kind.value = sample.runner_up_maps.length && before === "runner_up_maps" ? "runner_up_maps" : "maps";

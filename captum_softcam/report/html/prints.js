@@ -43,7 +43,7 @@ if (byId("gallery")) {
       titled(`${methods[method].title} for ${scored(sample.target)}`, method, "maps"),
     ];
     const second = sample.runner_up_maps.length > 0;
-    const [first, ...rest] = rival(sample);
+    const [first, ...rest] = roleOfOther(sample);
     const other = `${first.toUpperCase()}${rest.join("")}: ${scored(sample.runner_up)}`;
     if (second) figures.push(titled(other, method, "runner_up_maps"));
     const answer = make("div", {}, make("h3", {}, "Prediction"), judged(sample), ...prediction(sample));
