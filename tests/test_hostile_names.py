@@ -234,11 +234,11 @@ class TestTheCommand:
     def test_explain(self, folder, tmp_path, name):
         classes = ",".join(entry.strip() or "blank" for entry in ON_DISK)
         model = ("--model", "squeezenet1_1", "--checkpoint", folder / "w.pt", "--classes", classes)
-        options = ("--methods", "random", f"--target={name}", "--out", tmp_path / "e.png")
+        options = ("--methods", "random", f"--target={name}", "--out", tmp_path / "explained")
         code, text = run("ascii", "explain", folder / "images" / name / f"{name}.png", *model, *options)
         assert code == 0
         assert not CONTROL.search(text)
-        assert (tmp_path / "e.png").is_file()
+        assert len(list((tmp_path / "explained").glob("*.npz"))) == 1
 
     def test_metrics_in_ascii(self):
         code, text = run("ascii", "metrics")
