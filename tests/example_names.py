@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -119,7 +120,20 @@ def prepare_comparison(names: dict[str, Any]) -> None:
     names["comparison"].save("results")
 
 
+def prepare_sheet(names: dict[str, Any]) -> None:
+    names |= {"classifier": names["load_embedded"](), "sample": names["RetinalLesions"]("test", length=1)[0]}
+
+
+def prepare_sheets(names: dict[str, Any]) -> None:
+    sample = names["Sample"](torch.rand(3, 16, 16), 0, None, "s0")
+    maps = {name: torch.rand(1, 4, 4) for name in ("soft_cam", "grad_cam")}
+    example = names["Example"](sample, 0, maps, probabilities=torch.tensor([0.75, 0.25]))
+    names["comparison"] = replace(make_results(), examples=[example])
+
+
 def prepare_quantus(names: dict[str, Any]) -> None:
+    with torch.no_grad():  # Quantus refuses maps that are negative everywhere
+        names["model"].fc.weight.abs_()
     names["quantus"] = importlib.import_module("quantus")
 
 
@@ -150,6 +164,8 @@ def prepare_training(names: dict[str, Any]) -> None:
 PREPARE = {
     "Comparison": prepare_comparison,
     "write_report": prepare_comparison,
+    "plot_sheet": prepare_sheet,
+    "write_sheets": prepare_sheets,
     "ImageNetSamples": prepare_imagenet,
     "LayerExplainFunc": prepare_quantus,
     "split_samples": prepare_table,

@@ -63,7 +63,7 @@ class Flat(PooledNet):
 def flat():
     return of(Flat)
 """
-NET = ["--model", "nets.py:net"]
+NET = ["--model", "pooled.py:net"]
 
 pytestmark = pytest.mark.filterwarnings("default::UserWarning")  # which the command prints
 
@@ -72,7 +72,7 @@ pytestmark = pytest.mark.filterwarnings("default::UserWarning")  # which the com
 def here(tmp_path, monkeypatch):
     """A folder with code and two pictures, in which commands run."""
     monkeypatch.chdir(tmp_path)
-    Path("nets.py").write_text(CODE)
+    Path("pooled.py").write_text(CODE)
     for number, name in enumerate(("photos/a.png", "photos/b.png")):
         picture(name, seed=number)
     return tmp_path
@@ -86,7 +86,7 @@ def picture(name, height=40, width=60, seed=0, **options):
     return path
 
 
-def explained(*arguments, model="nets.py:net"):
+def explained(*arguments, model="pooled.py:net"):
     """The lines that a run prints; its files are in the folder ``out``, which is new."""
     shutil.rmtree("out", ignore_errors=True)
     done = run("explain", *arguments, "--model", model, "--out", "out")
@@ -114,7 +114,7 @@ class TestFiles:
         assert lines[2].startswith("b.png: ")
         assert lines[3:] == ["Overlays, panels and maps: out/", "Page: page.html"]
 
-    @pytest.mark.parametrize("model", ["nets.py:net", "nets.py:crop"])
+    @pytest.mark.parametrize("model", ["pooled.py:net", "pooled.py:crop"])
     def test_an_overlay_is_the_map_on_the_whole_picture(self, model):
         explained("photos/a.png", model=model)
         fit, arrays = Fit("crop", 0.875) if model.endswith("crop") else Fit(), np.load("out/1-a.npz")
@@ -125,7 +125,7 @@ class TestFiles:
 
     @torch.no_grad()
     def test_arrays_are_the_maps_and_all_about_them(self):
-        explained("photos/a.png", "--top-k", "2", "--methods", "recipro_cam,occlusion", model="nets.py:crop")
+        explained("photos/a.png", "--top-k", "2", "--methods", "recipro_cam,occlusion", model="pooled.py:crop")
         arrays = dict(np.load("out/1-a.npz"))  # without pickles
         each = next(explain_pictures(_classifier("crop"), "photos/a.png", ["recipro_cam", "occlusion"], top_k=2))
         for number, example in enumerate(each.examples):
@@ -172,7 +172,7 @@ class TestFiles:
         assert [line.partition(":")[0] for line in lines[1:3]] == ["a.png", "b.png"]
 
     def test_sheets(self):
-        explained("photos/a.png", "--sheets", "--methods", "grad_cam", model="nets.py:crop")
+        explained("photos/a.png", "--sheets", "--methods", "grad_cam", model="pooled.py:crop")
         assert listing() == ["1-a-grad_cam.png", "1-a-panel.png", "1-a-sheet.pdf", "1-a.npz"]
         assert Path("out/1-a-sheet.pdf").read_bytes().startswith(b"%PDF")
 
@@ -188,7 +188,7 @@ class TestPictures:
     @pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 500), (500, 3), (2, 1), (700, 30)])
     def test_of_any_shape(self, width, height):
         picture("a.png", height, width)
-        for model in ("nets.py:net", "nets.py:crop"):
+        for model in ("pooled.py:net", "pooled.py:crop"):
             explained("a.png", model=model)
             assert size("out/1-a-grad_cam.png") == (width, height)
 
@@ -322,7 +322,7 @@ class TestWhatIsExplained:
         assert set(np.load("out/1-a.npz")["methods"]) == set(METHODS) - {"soft_cam"}
 
     def test_a_method_that_would_take_long_is_left_out_and_named(self):
-        done = run("explain", "photos/a.png", "--model", "nets.py:slow", "--layer", "stem", "--out", "out")
+        done = run("explain", "photos/a.png", "--model", "pooled.py:slow", "--layer", "stem", "--out", "out")
         assert re.search(
             r"recipro_cam is left out, because a map costs about 2\d\d forward passes at layer 'stem'", done.err
         )
@@ -331,7 +331,7 @@ class TestWhatIsExplained:
 
     def test_a_flat_map_is_said_once(self):
         done = run(
-            "explain", "photos", "--model", "nets.py:flat", "--layer", "stem", "--methods", "recipro_cam", "--out", "out"
+            "explain", "photos", "--model", "pooled.py:flat", "--layer", "stem", "--methods", "recipro_cam", "--out", "out"
         )
         assert done.code == 0
         assert done.err.count("the map is flat by 'recipro_cam'") == 1

@@ -498,20 +498,20 @@ class TestTerminal:
     def test_a_dicom_file_is_explained(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         dicom(tmp_path / "1.2.840.10")  # as archives name them
-        done = run("explain", "1.2.840.10", "--methods", "random", "--window", "-500,600")
+        done = run("explain", "1.2.840.10", "--methods", "random", "--window", "-500,600", "--out", "out")
         assert (done.code, done.err) == (0, "")
-        assert done.out.splitlines()[-1] == "picture: 1.2.840.10-panel.png"
-        assert (tmp_path / "1.2.840.10-panel.png").stat().st_size > 1000
+        assert Path("out/1-1.2.840.10-panel.png").stat().st_size > 1000
 
     def test_a_slice_is_explained_and_a_volume_refused(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         nifti("slice.nii.gz", np.zeros((9, 8), np.uint8))
         nifti("volume.nii.gz", np.zeros((9, 8, 7), np.uint8))
-        assert run("explain", "slice.nii.gz", "--methods", "random").out.endswith("picture: slice-panel.png\n")
-        done = run("explain", "volume.nii.gz", "--methods", "random")
+        assert run("explain", "slice.nii.gz", "--methods", "random", "--out", "out").code == 0
+        assert Path("out/1-slice-panel.png").stat().st_size > 1000
+        done = run("explain", "volume.nii.gz", "--methods", "random", "--out", "volume")
         assert done.code == 2
-        assert "takes pictures, (N, 3, H, W); got inputs of shape (1, 1, 160, 160, 160)" in done.err
-        assert not Path("volume-panel.png").exists()
+        assert "is a volume of 7x8x9 voxels, not a picture; save the slices to explain as files of their own." in done.err
+        assert not Path("volume").exists()
 
     def test_volumes_are_not_trained_on(self, tmp_path, monkeypatch):
         pytest.importorskip("lightning")

@@ -271,6 +271,7 @@ def test_a_file_without_a_digest_is_read_and_one_with_another_is_not(files, tmp_
 def test_at_the_command_line(files, tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
     _with(files[0][0], Path("model.safetensors"), architecture=_named("fcn_resnet50"))
+    Path("image.png").touch()
     done = run(*command, "--model", "model.safetensors")
     assert done.code == 2, done.err
     assert "architecture 'fcn_resnet50' is unknown" in done.err
