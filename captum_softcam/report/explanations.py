@@ -44,7 +44,7 @@ def write_explanations(
     For each picture there are ``STEM-METHOD.png``, its overlay in the picture's own size (drawn at 4 megapixels and enlarged
     if the picture has more), ``STEM-panel.png`` with all methods side by side, and ``STEM.npz`` with the maps as numbers.
     Where several classes are explained, the names of overlays end with the number of the class, as in
-    ``STEM-METHOD-class281.png``.
+    ``STEM-METHOD-class281.png``. ``explained.txt`` has a line for each picture, with the explained classes and their scores.
 
     The arrays of ``STEM.npz`` are ``layer/METHOD`` (K, h, w) and ``input/METHOD`` (K, size, size), the maps of K classes at
     the resolutions of the layer and of the input; ``classes``, ``class_names`` and ``scores`` (K,); ``methods`` and
@@ -72,7 +72,7 @@ def write_explanations(
 
         >>> written = write_explanations(explain_pictures(load_embedded(), "scans"), "explained")
         >>> [path.name for path in written]
-        ['1-a-soft_cam.png', '1-a-recipro_cam.png', '1-a-grad_cam.png', '1-a-panel.png', '1-a.npz']
+        ['1-a-soft_cam.png', '1-a-recipro_cam.png', '1-a-grad_cam.png', '1-a-panel.png', '1-a.npz', 'explained.txt']
     """
     folder, report = Path(folder), None if report is None else Path(report)
     refuse_taken(folder)
@@ -81,14 +81,21 @@ def write_explanations(
     elif report is not None:
         check_new_file(report, "page")
     written: list[Path] = []
+    lines: list[str] = []
     shown_pictures: list[dict[str, Any]] = []
-    for each in pictures:
-        drawings = list(_drawings(each))
-        if not written:
-            folder.mkdir(parents=True)  # raises FileExistsError if it has appeared meanwhile
-        written += _write_one(each, drawings, folder, sheets)
-        if report is not None:
-            shown_pictures.append(_for_page(each, drawings))
+    try:
+        for each in pictures:
+            drawings = list(_drawings(each))
+            if not written:
+                folder.mkdir(parents=True)  # raises FileExistsError if it has appeared meanwhile
+            written += _write_one(each, drawings, folder, sheets)
+            lines.append(str(each))
+            if report is not None:
+                shown_pictures.append(_for_page(each, drawings))
+    finally:  # also of the pictures before an error
+        if lines:
+            written.append(folder / "explained.txt")
+            write_text(written[-1], "\n".join([*lines, ""]))
     if report is not None:
         write_text(report, _page(shown_pictures))
         written.append(report)

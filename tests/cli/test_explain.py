@@ -95,7 +95,8 @@ def explained(*arguments, model="pooled.py:net"):
 
 
 def listing(folder="out"):
-    return sorted(path.name for path in Path(folder).iterdir())
+    """Return the names of the files of pictures, which all have a number."""
+    return sorted(path.name for path in Path(folder).glob("[0-9]*"))
 
 
 def size(path):
@@ -113,6 +114,7 @@ class TestFiles:
         assert re.fullmatch(r"a\.png: (cat|dog|eel|fox) \(0\.\d{3}\)", lines[1])
         assert lines[2].startswith("b.png: ")
         assert lines[3:] == ["Overlays, panels and maps: out/", "Page: page.html"]
+        assert Path("out/explained.txt").read_text(encoding="utf-8").splitlines() == lines[1:3]
 
     @pytest.mark.parametrize("model", ["pooled.py:net", "pooled.py:crop"])
     def test_an_overlay_is_the_map_on_the_whole_picture(self, model):
@@ -399,6 +401,7 @@ class TestARunThatStops:
         assert done.code == code
         assert done.err.splitlines()[-1].endswith("1 of 2 pictures are explained in out/.")
         assert {name[:3] for name in listing()} == {"1-a"}
+        assert Path("out/explained.txt").read_text(encoding="utf-8").startswith("a.png: ")
         assert not Path("page.html").exists()
 
     def test_before_the_first_picture(self, monkeypatch):
