@@ -19,7 +19,7 @@ from captum_softcam._names import quoted, shown
 from captum_softcam.evaluation import Example
 from captum_softcam.evaluation.controls import method_title
 from captum_softcam.report._drawing.pictures import Drawn, as_input, drawn
-from captum_softcam.report.findings import are_probable, class_name
+from captum_softcam.report.findings import are_probable, class_name, value_text
 from captum_softcam.report.overlays import LEVELS, Look, colour_bar, draw_input, draw_overlay
 
 __all__ = ["legend", "plot_panel"]
@@ -247,8 +247,7 @@ def _scored(example: Example, target: int, classes: Sequence[str] | None) -> str
     name = class_name(target, classes, _LONGEST)
     if example.probabilities is None or not 0 <= target < len(example.probabilities):
         return name
-    score = float(example.probabilities[target])
-    return f"{name} {score:.1%}" if are_probable(example) else f"{name} {score:.4g}"
+    return f"{name} ({value_text(float(example.probabilities[target]), are_probable(example))})"
 
 
 def _title(method: str) -> str:

@@ -220,7 +220,7 @@ def test_prediction_and_scores_belong_to_the_sample(open_page, report):
     page = open_page(report)
     prediction = page.locator("#prediction")
     assert "✗ wrong: the model predicts haemorrhages, the label is hard exudates." in prediction.inner_text()
-    assert "30.0 %" in page.locator("#prediction .target").inner_text()
+    assert "0.300" in page.locator("#prediction .target").inner_text()
     assert page.locator("#own tbody tr").first.inner_text().split() == ["Pixel", "AUC", "↑", "0.810", "0.710"]
     page.select_option("#filter", label="healthy (1)")
     assert page.locator("#place").inner_text().split() == ["s0", "1", "of", "1,", "no", "mask"]
@@ -584,8 +584,8 @@ def test_a_case_is_printed_on_one_page(open_page, report):
     for part in (
         "s1",
         "Model: tiny",
-        "SoftCAM for hard exudates (30.0 %)",
-        "Predicted: haemorrhages (50.0 %)",
+        "SoftCAM for hard exudates (0.300)",
+        "Predicted: haemorrhages (0.500)",
         "wrong: the model predicts haemorrhages, the label is hard exudates.",
         "blue line: the marked region",
         " ".join(findings(make_example(1), drawn(make_example(1)), "soft_cam", CLASSES)),

@@ -68,13 +68,13 @@ def test_input_and_every_method_have_titles(two):
 
 def test_the_line_above_names_class_probability_prediction_and_sample(two):
     assert words(plot_panel(two, ["healthy", "sick"]))[:2] == [
-        "healthy 25.0% · predicted: sick 75.0% · s0",
-        "sick 75.0% · s1",
+        "healthy (0.250) · predicted: sick (0.750) · s0",
+        "sick (0.750) · s1",
     ]
     plain = dataclasses.replace(two[1], probabilities=None)
     assert words(plot_panel([plain]))[0] == "class 1 · s1"
     values = dataclasses.replace(two[0], probabilities=torch.tensor([123.456]), scores="identity")
-    assert words(plot_panel([values], ["mm"]))[0] == "mm 123.5 · s0"
+    assert words(plot_panel([values], ["mm"]))[0] == "mm (123.5) · s0"
 
 
 def test_maps_are_drawn_as_overlays(two):

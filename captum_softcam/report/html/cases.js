@@ -35,7 +35,7 @@ function roles(sample, index) {
 }
 
 const score = (sample, index) =>
-  sample.probable ? percent(sample.probabilities[index]) : format(sample.probabilities[index]);
+  format(sample.probabilities[index], sample.probable ? 3 : undefined);
 
 // List the five classes with the highest scores, and all labels, the explained class and the runner-up.
 function prediction(sample) {
