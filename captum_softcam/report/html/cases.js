@@ -34,8 +34,7 @@ function roles(sample, index) {
   return Object.keys(found).filter((role) => found[role]);
 }
 
-const score = (sample, index) =>
-  format(sample.probabilities[index], sample.probable ? 3 : undefined);
+const score = (sample, index) => format(sample.probabilities[index], sample.probable ? 3 : undefined);
 
 // List the five classes with the highest scores, and all labels, the explained class and the runner-up.
 function prediction(sample) {
