@@ -87,9 +87,10 @@ nitpick_ignore_regex = [
         r"py:class",
         r"(Any|Attribution|BatchResult|BatchScorer|Callable|Iterable|Iterator|Mapping|Path|PathLike|SampleReader|Sequence)",
     ),
-    (r"py:class", r"(Console|DataFrame|Dataset|Figure|Module|NDArray|Series|Table|Tensor)"),
+    (r"py:class", r"(Adjust|Console|DataFrame|Dataset|Figure|Module|NDArray|Series|Table|Tensor)"),
     (r"py:class", r"(np|nn|pd|plt|v2)\..*"),
     (r"py:class", r"[a-z][a-z ]*"),  # prose: "tensor", "optional", "callable"
+    (r"py:class", r"PIL image"),
     (r"py:class", r"[CHKNW]"),  # shapes: "Tensor (N,)"
 ]
 

@@ -18,4 +18,5 @@ from .result import Failure as Failure
 from .runner import accuracy as accuracy
 from .runner import compare_methods as compare_methods
 from .runner import explain_sample as explain_sample
+from .same_maps import SameMaps as SameMaps
 from .view import View as View

@@ -147,7 +147,8 @@ def overlay(
     Raises:
         ValueError: if a shape does not fit, the image is a signal or a batch of several, or a percentile, a contour or
             ``size`` is out of range.
-        TypeError: if the image, the map or the mask is the path of a file, or ``fit`` is not a :class:`Fit`.
+        TypeError: if the image, the map or the mask is the path of a file, or ``fit`` is not a
+            :class:`~captum_softcam.data.Fit`.
 
     Example::
 

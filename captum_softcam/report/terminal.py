@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 FORMATS = ("text", "markdown", "csv")
-"""Formats of a table: text fits the terminal; Markdown and CSV are for files and pipes."""
+"""Formats of a table; text fits the terminal, Markdown and CSV are for files and pipes."""
 
 _FILE = 80  # characters of a line in a file or a pipe
 _WIDTH = 16  # characters of a column: the interval "[-0.456, -0.123]", and lines of the metric's title
@@ -77,8 +77,8 @@ def make_table(
     """Build a table for the terminal, with means above their 95 % intervals and the best of each column starred and bold.
 
     Arrows in the header show whether higher or lower is better. ▲ and ▼ mark methods that are better or worse than the
-    baseline, as in :meth:`Comparison.differences`. The last column has the run time relative to a plain forward pass,
-    above forwards + backwards per image.
+    baseline, as in :meth:`~captum_softcam.evaluation.Comparison.differences`. The last column has the run time relative to
+    a plain forward pass, above forwards + backwards per image.
 
     Args:
         comparison (Comparison): the comparison to show.

@@ -76,7 +76,7 @@ class Classifier:
 
     @property
     def scored_classes(self) -> tuple[str, ...]:
-        """Names of all classes that have a score: of a single logit those of both classes."""
+        """Names of all classes that have a score; of a single logit those of both classes."""
         if len(self.classes) > 1 or self.scores != "sigmoid":
             return self.classes
         return ("0", "1") if self.classes == ("0",) else both_classes(self.classes[0])
