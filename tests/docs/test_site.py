@@ -118,7 +118,8 @@ def blocks(page, fence):
 
 
 @pytest.mark.parametrize("block", blocks("index.md", "python"))
-def test_snippet_of_an_entrance(block, capsys):
+def test_snippet_of_an_entrance(block, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     lines = [line for line in block.splitlines() if line]
     assert len(lines) == 5
     assert max(map(len, lines)) <= 90  # wider ones are cut off on the page
