@@ -126,7 +126,7 @@ class Classifier:
         if image.ndim != 3 or len(image) not in (1, 3) or not image.numel():
             raise ValueError(
                 "prepare takes one picture with 1 or 3 channels, such as (3, H, W) or an array (H, W, 3); got shape "
-                f"{quoted(tuple(picture.shape))}."
+                f"{quoted(tuple(pixels.shape))}."
             )
         image = image.float() / 255 if image.dtype == torch.uint8 else image.float()
         if not (image.min() >= 0 and image.max() <= 1):

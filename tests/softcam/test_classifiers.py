@@ -373,6 +373,7 @@ class TestPrepare:
             (torch.rand(2, 9, 9), r"1 or 3 channels.*got shape \(2, 9, 9\)"),
             (torch.rand(3, 0, 9), r"1 or 3 channels"),
             (np.zeros((2, 9, 9, 3)), r"1 or 3 channels"),
+            ([[[[0.5], [0.5]]]], r"1 or 3 channels.*got shape \(1, 1, 2, 1\)"),
             (torch.full((3, 9, 9), 1.5), r"from 1\.5 to 1\.5\. Pass the picture as it was before"),
             (torch.full((3, 9, 9), torch.nan), r"from nan to nan"),
             (np.full((9, 9), 4000, dtype=np.int32), r"from 4e\+03"),
