@@ -111,9 +111,10 @@ class _Drawing(NamedTuple):
 
 
 def _drawings(each: ExplainedPicture) -> Iterator[_Drawing]:
+    picture = _reduced(each.picture, _MOST)
     for example in each.examples:
         for method, attribution in example.maps.items():
-            pixels = overlay(_reduced(each.picture, _MOST), attribution, fit=each.fit, size=each.size)
+            pixels = overlay(picture, attribution, fit=each.fit, size=each.size)
             yield _Drawing(method, example, _enlarged(pixels, each.picture))
 
 
