@@ -370,7 +370,7 @@ def _leave_localisation_out(options: argparse.Namespace, inventory: Inventory) -
     """Restrict the metrics to those that need no masks, or raise ValueError if a localisation metric was named."""
     from captum_softcam.metrics import METRICS
 
-    localisation = [name for name, metric in METRICS.items() if metric.category == "localisation"]
+    localisation = [name for name, metric in METRICS.items() if metric.needs_mask]
     asked = [name for name in options.metrics or [] if name in localisation]
     black = len(inventory.black)
     if asked and black:

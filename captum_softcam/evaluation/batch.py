@@ -145,7 +145,7 @@ class _Scoring:
 
     def score(self, place: int, name: str) -> None:
         """Score one method under all metrics; ``place`` is its position among the methods."""
-        metrics, explain = self.scorer.metrics, self.scorer.methods[name].explain
+        metrics = self.scorer.metrics
         step = len(self.samples) / (len(self.scorer.methods) * (1 + len(metrics)))
         maps = self._attempt(name, "", partial(self._explain, place, name))
         self.progress(f"{name}: map", step)
@@ -154,9 +154,7 @@ class _Scoring:
                 self.progress(f"{name}: {metric.name}", step)
             return
         self.finder.add(place, maps)
-        # With other seeds, or a random method would draw the same numbers for the masked images.
-        again = partial(explain, self.model, targets=self.batch.targets, seeds=self._seeds(", masked"))
-        explanation = Explanation(self.batch, maps, again)
+        explanation = Explanation(self.batch, maps, partial(self._explain_again, name))
         for k, metric in enumerate(metrics):
             scores = self._attempt(name, metric.name, partial(self._measure, metric, explanation, place))
             if scores is not None:
@@ -187,8 +185,26 @@ class _Scoring:
         """The class with the highest score besides the explained one, (N,)."""
         return runner_up_classes(self.batch.outputs, self.batch.targets, self.scorer.scores)
 
-    def _seeds(self, suffix: str = "") -> list[int]:
-        return [name_seed(sample.identifier + suffix) for sample in self.samples]
+    def _seeds(self, draw: str = "", rows: Sequence[int] | None = None) -> list[int]:
+        suffix = f", {draw}" if draw else ""
+        samples = self.samples if rows is None else [self.samples[row] for row in rows]
+        return [name_seed(sample.identifier + suffix) for sample in samples]
+
+    def _explain_again(
+        self,
+        name: str,
+        images: Tensor,
+        *,
+        targets: Tensor | None = None,
+        model: nn.Module | None = None,
+        rows: Sequence[int] | None = None,
+        draw: str = "",
+    ) -> Tensor:
+        """Compute maps for a metric, see :class:`~captum_softcam.metrics.batch.Explain`."""
+        if targets is None:
+            targets = self.batch.targets if rows is None else self.batch.targets[list(rows)]
+        explained = self.model if model is None else with_both_classes(model, self.batch.outputs, self.scorer.scores)
+        return self.scorer.methods[name].explain(explained, images, targets, self._seeds(draw, rows))
 
     def _explain(self, place: int, name: str) -> Tensor:
         """Compute the maps of one method and their cost; keep those of the examples."""

@@ -130,7 +130,7 @@ def default_metrics(samples: SampleReader) -> list[str]:
     """Return the default metrics, without localisation metrics if none of the first samples has a mask."""
     first = (samples[i] for i in range(min(len(samples), _LOOKED_AT)))
     masks = any(isinstance(sample, Sample) and sample.mask is not None for sample in first)
-    return [name for name, metric in METRICS.items() if metric.default and (masks or metric.category != "localisation")]
+    return [name for name, metric in METRICS.items() if metric.default and (masks or not metric.needs_mask)]
 
 
 def find_methods(

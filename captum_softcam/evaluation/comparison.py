@@ -458,7 +458,8 @@ class Comparison:
     def _expected(self) -> NDArray[np.int64]:
         """Number of scores that each metric should have; samples without a mask do not count for localisation."""
         masked = self.manifest.get("samples_with_mask", len(self.samples))
-        located = [entry.get("category") == "localisation" for entry in self._described.values()]
+        # Earlier versions did not record the need of a mask.
+        located = [entry.get("needs_mask", entry.get("category") == "localisation") for entry in self._described.values()]
         return np.where(located, masked, len(self.samples))
 
     @property
@@ -531,4 +532,10 @@ def _known(name: str) -> dict[str, Any]:
             f"{{'metrics': {{{quoted(name)}: {{'higher_is_better': True}}}}}}."
         )
     metric = METRICS[name]
-    return {"title": metric.title, "category": metric.category, "higher_is_better": metric.higher_is_better}
+    return {
+        "title": metric.title,
+        "category": metric.category,
+        "higher_is_better": metric.higher_is_better,
+        "needs_mask": metric.needs_mask,
+        "note": metric.note,
+    }

@@ -566,6 +566,8 @@ def _description(metric: Metric) -> dict[str, Any]:
         "attributions": metric.attributions,
         "reads": metric.reads,
         "origin": metric.origin,
+        "needs_mask": metric.needs_mask,
+        "note": metric.note,
         "source": metric.source,
         "settings": dict(metric.settings),
     }

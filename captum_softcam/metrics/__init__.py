@@ -15,9 +15,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     ["functional"],
     {
-        "batch": ["Batch", "Explanation"],
+        "batch": ["Batch", "Explain", "Explanation"],
         "classes": [*CLASS_NAMES, "IROF", "ROAD"],
-        "metric": ["Curve", "Metric"],
+        "metric": ["Category", "Curve", "Metric"],
         "patches": ["PATCHES", "PatchGame", "patches_of"],
         "quantus_metric": ["QuantusMetric"],
         "registry": ["METRICS"],

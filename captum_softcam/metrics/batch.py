@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,35 @@ from captum_softcam.metrics.functional._edges import nan_if_flat, nan_if_not_pos
 from captum_softcam.metrics.functional._grid import even_grid, grid, patch_means, patch_sums
 from captum_softcam.metrics.patches import PATCHES, PatchGame
 
-__all__ = ["Batch", "Explanation"]
+__all__ = ["Batch", "Explain", "Explanation"]
+
+
+class Explain(Protocol):
+    """Computes maps of other images, for other classes or of another model, by the method of an :class:`Explanation`."""
+
+    def __call__(
+        self,
+        images: Tensor,
+        *,
+        targets: Tensor | None = None,
+        model: nn.Module | None = None,
+        rows: Sequence[int] | None = None,
+        draw: str = "",
+    ) -> Tensor:
+        """Compute maps (M, 1, ...) of images (M, C, ...).
+
+        Args:
+            images (Tensor): versions of the images of the batch, (M, C, ...).
+            targets (Tensor): the classes to explain, (M,). Default: those that the batch explains
+            model (torch.nn.Module): the model to explain, with the layers of the batch's. Default: that of the batch
+            rows (sequence of int): the sample of which each image is a version, (M,). Default: all, in their order
+            draw (str): name of the random numbers of a random method; with the empty name it draws those of the maps
+                themselves. Default: ``""``
+
+        Returns:
+            Tensor: signed maps at the resolution of the images. Cost: one attribution per image.
+        """
+        ...
 
 
 class Batch:
@@ -137,14 +166,13 @@ class Explanation:
     Args:
         batch (Batch): the batch.
         maps (Tensor): (N, 1, ...) at input resolution, signed; the map of an image that is not finite is replaced by NaN.
-        explain (callable): images (N, C, ...) -> maps by the same method for the same classes, for metrics that need the
-            map of another image.
+        explain (Explain): computes other maps by the same method, for metrics that need them.
 
     Raises:
         ValueError: if the maps are not (N, 1, ...) of the images' number and size.
     """
 
-    def __init__(self, batch: Batch, maps: Tensor, explain: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, batch: Batch, maps: Tensor, explain: Explain) -> None:
         self.batch = batch
         self.maps = usable_maps(batch.images, maps)
         self.explain = explain
@@ -177,7 +205,7 @@ class Explanation:
     @cached_property
     def masked_maps(self) -> Tensor:
         """Maps of the masked images by the same method, (N, 1, ...). Cost: one attribution."""
-        return self.explain(self.masked_images)
+        return self.explain(self.masked_images, draw="masked")  # or a random method would draw the same numbers again
 
 
 def fractions(values: Tensor, scores: Scores) -> Tensor:

@@ -11,7 +11,10 @@ if TYPE_CHECKING:  # names and directions of the metrics are read without torch,
 
     from captum_softcam.metrics.batch import Explanation
 
-__all__ = ["Curve", "Metric"]
+__all__ = ["Category", "Curve", "Metric"]
+
+Category = Literal["localisation", "faithfulness", "robustness", "randomisation", "axiomatic", "complexity"]
+"""The families of metrics, named as in Quantus."""
 
 
 @dataclass(frozen=True)
@@ -41,34 +44,41 @@ class Metric:
     Args:
         name (str): name of the metric in files and on the command line.
         title (str): name of the metric in the head of a table.
-        category (str): ``"localisation"`` asks whether the map lies on the mask, ``"faithfulness"`` whether the model
-            needs what the map marks, ``"complexity"`` how much of the image it marks.
+        category (str): the family, as Quantus has them. ``"localisation"`` asks whether the map lies on the mask,
+            ``"faithfulness"`` whether the model needs what the map marks, ``"robustness"`` whether the map stays alike where
+            the image does, ``"randomisation"`` whether it depends on what the model has learned, ``"axiomatic"`` whether it
+            satisfies an identity, ``"complexity"`` how much of the image it marks.
         higher_is_better (bool): the direction.
         source (str): the citation key.
         forwards (int): model runs per image and method.
         function (callable): :class:`Explanation` -> scores (N,), NaN where undefined, or a :class:`Curve`.
         settings (mapping): keyword arguments of the function, as JSON can hold them; numbers of patches are for 64, and
             shrink on images of fewer, see :meth:`settings_for`. Default: none
-        origin (str): ``"ours"``, or ``"corrected"`` if Quantus computes the metric wrongly. Default: ``"ours"``
+        origin (str): ``"ours"``; ``"corrected"`` if Quantus computes the metric wrongly; ``"quantus"`` if Quantus computes
+            the column. Default: ``"ours"``
         attributions (int): further maps per image and method. Default: 0
         default (bool): whether a comparison includes it by default. Default: False
         reads (str): what the function reads of the model for the explained class: ``"probability"``, the score that
             ``scores`` makes of the outputs; ``"logit"``, the output itself; ``"prediction"``, whether the class is
             predicted; ``"map"``, nothing but the map. Default: ``""``, not stated
+        needs_mask (bool): whether samples without a mask have no score. Default: False
+        note (str): a sentence that tables show beside the column. Default: none
     """
 
     name: str
     title: str
-    category: Literal["localisation", "faithfulness", "complexity"]
+    category: Category
     higher_is_better: bool
     source: str
     forwards: int
     function: Callable[..., Tensor | Curve]
     settings: Mapping[str, Any] = field(default_factory=dict)
-    origin: Literal["ours", "corrected"] = "ours"
+    origin: Literal["ours", "corrected", "quantus"] = "ours"
     attributions: int = 0
     default: bool = False
     reads: Literal["map", "probability", "logit", "prediction", ""] = ""
+    needs_mask: bool = False
+    note: str = ""
 
     @property
     def cost(self) -> str:

@@ -206,8 +206,16 @@ class QuantusMetric(Base[list[float]]):
             # A copy, because torch.from_numpy shares memory and warns of arrays that are read-only.
             return torch.tensor(self._prepare(_one_channel(values, x_batch)), device=like.device)
 
-        def explain(images: Tensor) -> Tensor:
-            return to_maps(self._explain(module, images.cpu().numpy(), y_batch))
+        def explain(
+            images: Tensor,
+            *,
+            targets: Tensor | None = None,
+            model: nn.Module | None = None,
+            rows: Sequence[int] | None = None,
+            draw: str = "",  # noqa: ARG001 - an explain_func has random numbers of its own
+        ) -> Tensor:
+            classes = y_batch[slice(None) if rows is None else list(rows)] if targets is None else targets.cpu().numpy()
+            return to_maps(self._explain(module if model is None else model, images.cpu().numpy(), classes))
 
         batch = Batch(
             _with_arguments(module, model),
@@ -242,7 +250,7 @@ class QuantusMetric(Base[list[float]]):
             raise ValueError(
                 f"{named(name)} has nothing to measure; pass maps as a_batch, or the explain_func that computes them."
             )
-        if masks is None and metric.category == "localisation":
+        if masks is None and metric.needs_mask:
             raise ValueError(f"{named(name)} compares maps with masks; pass masks as s_batch, (N, 1, ...).")
         if model is not None:
             for module in model.modules():

@@ -60,7 +60,9 @@ def measured(name: str, model: nn.Module, data: dict[str, np.ndarray], **setting
     """The scores of the row itself."""
     images, targets, maps, masks = (torch.tensor(array) for array in data.values())
     batch = Batch(model, images, targets, masks)
-    explanation = Explanation(batch, maps, lambda x: torch.tensor(brightness(inputs=x.numpy(), targets=data["y_batch"])))
+    explanation = Explanation(
+        batch, maps, lambda x, **_: torch.tensor(brightness(inputs=x.numpy(), targets=data["y_batch"]))
+    )
     scores = METRICS[name].function(explanation, **{**METRICS[name].settings, **settings})
     return (scores.area if isinstance(scores, Curve) else scores).tolist()
 
@@ -165,7 +167,11 @@ def test_the_adapter_is_an_explain_func(method, model, data):
     def maps(images: Tensor) -> Tensor:
         return explain.explain(model, images, targets)
 
-    want = METRICS["coherency"].measure(Explanation(Batch(model, images, targets), maps(images), maps)).tolist()
+    want = (
+        METRICS["coherency"]
+        .measure(Explanation(Batch(model, images, targets), maps(images), lambda x, **_: maps(x)))
+        .tolist()
+    )
     assert np.isfinite(want).any()
     got = metrics.Coherency()(model, **{**data, "a_batch": None}, explain_func=explain)
     np.testing.assert_allclose(got, want, rtol=1e-6)

@@ -65,7 +65,7 @@ def masks() -> Tensor:
     return torch.rand(5, 1, 20, 27, generator=torch.Generator().manual_seed(4)) < 0.2
 
 
-def explain(images: Tensor) -> Tensor:
+def explain(images: Tensor, **_: object) -> Tensor:
     """A method whose map is another for another image."""
     return images[:, :1] - images[:, 1:2]
 
@@ -129,7 +129,7 @@ def test_cost(name, small, pictures, maps, masks):
         logits = small(pictures)
     small.register_forward_hook(lambda _module, inputs, _output: forwards.append(len(inputs[0])))
     asked = explanation(small, pictures, maps, masks, outputs=logits)
-    asked.explain = lambda images: attributions.append(1) or explain(images)
+    asked.explain = lambda images, **_: attributions.append(1) or explain(images)
     metric = METRICS[name]
     metric.measure(asked)
     assert len(attributions) == metric.attributions
@@ -350,7 +350,7 @@ def test_the_right_map_beats_its_negative(name):
     marks[:, :, :16, :16] *= -1
     batch = Batch(Corner().eval(), images, torch.zeros(2, dtype=torch.long), marks > 0)
     right, wrong = (
-        METRICS[name].measure(Explanation(batch, sign * marks, lambda _, sign=sign: sign * marks)) for sign in (1, -1)
+        METRICS[name].measure(Explanation(batch, sign * marks, lambda *_, sign=sign, **__: sign * marks)) for sign in (1, -1)
     )
     if isinstance(right, Curve):
         right, wrong = right.area, wrong.area
@@ -374,7 +374,7 @@ def test_signals_volumes_and_images_of_any_size(name, shape):
         def forward(self, x: Tensor) -> Tensor:
             return x.flatten(1) @ weights.T
 
-    asked = Explanation(Batch(Linear().eval(), images, torch.tensor([0, 1]), masks), maps, lambda x: x[:, :1] ** 2)
+    asked = Explanation(Batch(Linear().eval(), images, torch.tensor([0, 1]), masks), maps, lambda x, **_: x[:, :1] ** 2)
     if name == "selectivity" and any(count % 2 for count in asked.batch.counts):
         with pytest.raises(ValueError, match="cannot be cut into blocks of 2"):
             METRICS[name].measure(asked)

@@ -156,11 +156,11 @@ class TestRegression:
     @pytest.mark.parametrize("name", ["average_drop", "increase_in_confidence", "adcc"])
     def test_probabilities_are_asked_for_in_words(self, name, value, images, maps):
         batch = Batch(value, images, torch.zeros(4, dtype=torch.long), scores="identity")
-        explanation = Explanation(batch, maps, lambda x: x[:, :1])
+        explanation = Explanation(batch, maps, lambda x, **_: x[:, :1])
         with pytest.raises(ValueError, match=r"read probabilities in \[0, 1\]; with scores='identity' the model gives"):
             METRICS[name].measure(explanation)
         batch = Batch(value, images, batch.targets, scores=lambda values: (values / 100).sigmoid())
-        assert METRICS[name].measure(Explanation(batch, maps, lambda x: x[:, :1])).isfinite().all()
+        assert METRICS[name].measure(Explanation(batch, maps, lambda x, **_: x[:, :1])).isfinite().all()
 
     @pytest.mark.parametrize("name", ["average_drop", "increase_in_confidence", "adcc"])
     def test_a_value_outside_is_undefined_whatever_the_batch(self, name, images, maps):
@@ -169,7 +169,7 @@ class TestRegression:
         assert 0 < (inside := (values >= 0) & (values <= 1)).sum() < 4, values
         zeros = torch.zeros(4, dtype=torch.long)
         batch = Batch(fraction, images, zeros, scores="identity")
-        scores = METRICS[name].measure(Explanation(batch, maps, lambda x: x[:, :1]))
+        scores = METRICS[name].measure(Explanation(batch, maps, lambda x, **_: x[:, :1]))
         assert scores[~inside].isnan().all()
 
 
@@ -179,11 +179,13 @@ class TestFunctions:
     def test_a_function_in_place_changes_no_outputs(self, model, images, maps, targets):
         batch = Batch(model, images, targets, scores=lambda logits: logits.sigmoid_())
         before = batch.outputs.clone()
-        found = METRICS["deletion"].measure(Explanation(batch, maps, torch.clone))
+        found = METRICS["deletion"].measure(Explanation(batch, maps, lambda x, **_: x.clone()))
         assert isinstance(found, Curve)
         torch.testing.assert_close(batch.outputs, before, rtol=0, atol=0)
         other = Batch(model, images, targets, scores="sigmoid")
-        torch.testing.assert_close(found.points, METRICS["deletion"].measure(Explanation(other, maps, torch.clone)).points)
+        torch.testing.assert_close(
+            found.points, METRICS["deletion"].measure(Explanation(other, maps, lambda x, **_: x.clone())).points
+        )
 
     @pytest.mark.parametrize(
         ("function", "kind", "words"),

@@ -1,8 +1,4 @@
-"""The metrics of a comparison, each a row with its direction, cost, settings and source.
-
-A row names a function of :mod:`captum_softcam.metrics.functional`, which is looked up when the row is measured: the table
-can be shown without loading torch.
-"""
+"""Rows of faithfulness: whether the model needs what a map marks."""
 
 from __future__ import annotations
 
@@ -20,16 +16,6 @@ if TYPE_CHECKING:
     from captum_softcam.metrics.batch import Explanation
 
 __all__ = ["ROWS"]
-
-
-def _of_mask(name: str, explanation: Explanation, **settings: Any) -> Tensor:
-    scores: Tensor = getattr(functional, name)(explanation.maps, explanation.batch.masks, **settings)
-    return scores
-
-
-def _of_map(name: str, explanation: Explanation) -> Tensor:
-    scores: Tensor = getattr(functional, name)(explanation.maps)
-    return scores
 
 
 def _on_board(name: str, explanation: Explanation, attributions: Tensor, **settings: Any) -> Tensor:
@@ -132,10 +118,6 @@ def _adcc(explanation: Explanation) -> Tensor:
     return functional.adcc(*parts)
 
 
-def _localisation(name: str, title: str, source: str, **more: Any) -> Metric:
-    return Metric(name, title, "localisation", True, source, 0, partial(_of_mask, name), reads="map", **more)
-
-
 def _faithfulness(name: str, title: str, higher: bool, source: str, forwards: int, *rest: Any, **more: Any) -> Metric:
     return Metric(name, title, "faithfulness", higher, source, forwards, *rest, **{"reads": "probability", **more})
 
@@ -144,30 +126,7 @@ _STEPS = {"steps": 16}
 _TENTHS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 _corrected = partial(_faithfulness, origin="corrected")
 
-_LOCALISATION = (
-    _localisation(
-        "pointing_game",
-        "Pointing game",
-        "zhang2018pointing",
-        settings={"tolerance": 0.0},
-        default=True,
-        origin="corrected",
-    ),
-    _localisation("relevance_mass_accuracy", "Relevance mass", "arras2022clevr", default=True, origin="corrected"),
-    _localisation("relevance_rank_accuracy", "Relevance rank", "arras2022clevr", default=True, origin="corrected"),
-    _localisation("pixel_auc", "Pixel AUC", "fawcett2006roc", default=True),
-    _localisation("energy_based_pointing_game", "Energy pointing", "wang2020scorecam"),
-    _localisation(
-        "top_k_intersection", "Top-k intersection", "theiner2022geolocation", settings={"k": 0.5}, origin="corrected"
-    ),
-    _localisation("activation_precision", "Activation precision", "djoumessi2026softcam"),
-    _localisation("activation_sensitivity", "Activation sensitivity", "djoumessi2026softcam"),
-    _localisation(
-        "top_k_localisation_precision", "Top-k precision", "djoumessi2026softcam", settings={"k": 10, "patches": 16}
-    ),
-    _localisation("iou_at_best_threshold", "Best IoU", "choe2020wsol"),
-)
-_FAITHFULNESS = (
+ROWS = (
     _faithfulness(
         "deletion", "Deletion", False, "petsiuk2018rise", 16, partial(_curve, "deletion_curve"), _STEPS, default=True
     ),
@@ -246,29 +205,3 @@ _FAITHFULNESS = (
     _faithfulness("pixel_flipping", "Pixel flipping", False, "bach2015pixelwise", 64, _pixel_flipping),
     _faithfulness("selectivity", "Selectivity", False, "montavon2018methods", 16, _selectivity, {"patch_size": 2}),
 )
-_COMPLEXITY = (
-    Metric(
-        "map_complexity",
-        "Map complexity",
-        "complexity",
-        False,
-        "poppi2021adcc",
-        0,
-        partial(_of_map, "map_complexity"),
-        reads="map",
-    ),
-    Metric(
-        "sparseness",
-        "Sparseness",
-        "complexity",
-        True,
-        "chalasani2020concise",
-        0,
-        partial(_of_map, "sparseness"),
-        reads="map",
-        origin="corrected",
-    ),
-)
-
-ROWS = (*_LOCALISATION, *_FAITHFULNESS, *_COMPLEXITY)
-"""The metrics in the order of tables."""
