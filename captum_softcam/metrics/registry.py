@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from captum_softcam.metrics.metric import Metric
-from captum_softcam.metrics.rows import ROWS
+from captum_softcam.metrics._rows import ROWS
 
 __all__ = ["CLASS_NAMES", "METRICS"]
 

@@ -6,7 +6,7 @@ can be shown without loading torch.
 
 from __future__ import annotations
 
-from captum_softcam.metrics.rows import axiomatic, complexity, faithfulness, localisation, randomisation, robustness
+from captum_softcam.metrics._rows import axiomatic, complexity, faithfulness, localisation, randomisation, robustness
 
 __all__ = ["ROWS"]
 
