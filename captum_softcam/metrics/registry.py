@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from captum_softcam.metrics.metric import Metric
 from captum_softcam.metrics._rows import ROWS
+from captum_softcam.metrics.metric import Metric
 
 __all__ = ["CLASS_NAMES", "METRICS"]
 
