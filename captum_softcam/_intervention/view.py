@@ -16,7 +16,7 @@ import copy
 import sys
 import types
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -49,15 +49,19 @@ def unwrap(module: Any) -> Any:
             return module
 
 
-def duplicate(module: nn.Module) -> Any:
+def duplicate(module: nn.Module, replaced: Mapping[int, Tensor] = types.MappingProxyType({})) -> Any:
     """Copy a module with all that it holds, also after a forward pass with gradients.
 
     ``copy.deepcopy`` refuses tensors that autograd has computed, which modules keep as attributes: caches of attention
     biases, the weight of a weight normalisation. The copy has them without their history.
+
+    Args:
+        module (torch.nn.Module): the module.
+        replaced (mapping): tensors that the copy has in place of the module's, by the id of those. Default: none
     """
     # An object in the memo counts as copied already.
     computed = {id(value): value.detach().clone() for part in module.modules() for value in _computed(vars(part))}
-    return copy.deepcopy(module, computed)
+    return copy.deepcopy(module, {**computed, **replaced})
 
 
 def _computed(value: Any, steps: int = 0) -> Iterator[Tensor]:

@@ -38,6 +38,7 @@ from captum_softcam.evaluation.reader import Unreadable
 from captum_softcam.evaluation.result import COSTS, BatchResult, Failure, fingerprint
 from captum_softcam.evaluation.same_maps import SameMapsFinder
 from captum_softcam.metrics import Batch, Curve, Explanation, Metric
+from captum_softcam.metrics.randomised import RandomisedModels
 
 __all__ = ["BatchScorer", "Progress", "make_batch", "make_examples"]
 
@@ -81,6 +82,11 @@ class BatchScorer:
         kinds = ("map", *(metric.name for metric in self.metrics))
         return {f"{name}: {kind}": kind for name in self.methods for kind in kinds}
 
+    @cached_property
+    def randomised(self) -> RandomisedModels:
+        """Networks with random weights, which all batches and methods share; drawn when the first is needed."""
+        return RandomisedModels(self.model, self.seed)
+
     def score(
         self, indices: Sequence[int], samples: Sequence[Sample | Unreadable], progress: Progress = lambda *_: None
     ) -> BatchResult:
@@ -106,7 +112,9 @@ class BatchScorer:
 
     def _score(self, indices: Sequence[int], samples: Sequence[Sample], progress: Progress) -> BatchResult:
         batch, seconds = make_batch(
-            self.model, samples, self.size, self.normalize, self.explain, self.seed, scores=self.scores
+            *(self.model, samples, self.size, self.normalize, self.explain, self.seed),
+            scores=self.scores,
+            randomised=self.randomised,
         )
         same = np.empty((len(samples), len(self.methods), 2), dtype=np.int16)
         result = BatchResult(
@@ -257,6 +265,7 @@ def make_batch(
     seed: int = 0,
     *,
     scores: Scores = "softmax",
+    randomised: RandomisedModels | None = None,
 ) -> tuple[Batch, float]:
     """Stack samples of one shape on the model's device, and run the model once on every image.
 
@@ -279,7 +288,7 @@ def make_batch(
     labels = torch.tensor([sample.target for sample in samples], device=device)
     masks = torch.stack([_mask(sample, size) for sample in samples]).to(device)
     targets = labels if explain == "true" else predicted_classes(outputs, scores)
-    batch = Batch(model, images, targets, masks, outputs=outputs, seed=seed, scores=scores)
+    batch = Batch(model, images, targets, masks, outputs=outputs, seed=seed, scores=scores, randomised=randomised)
     return batch, meter.seconds / len(distinct)
 
 

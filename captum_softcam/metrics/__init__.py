@@ -20,6 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "metric": ["Category", "Curve", "Metric"],
         "patches": ["PATCHES", "PatchGame", "patches_of"],
         "quantus_metric": ["QuantusMetric"],
+        "randomised": ["RandomisedModels"],
         "registry": ["METRICS"],
         "verdicts": ["VERDICTS", "Verdict"],
     },

@@ -6,5 +6,6 @@ from .patches import PATCHES as PATCHES
 from .patches import PatchGame as PatchGame
 from .patches import patches_of as patches_of
 from .quantus_metric import *
+from .randomised import RandomisedModels as RandomisedModels
 from .registry import METRICS as METRICS
 from .verdicts import *

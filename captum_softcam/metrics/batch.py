@@ -25,6 +25,7 @@ from captum_softcam.metrics.functional._answers import of_class, refuse_other_cl
 from captum_softcam.metrics.functional._edges import nan_if_flat, nan_if_not_positive, usable_maps
 from captum_softcam.metrics.functional._grid import even_grid, grid, patch_means, patch_sums
 from captum_softcam.metrics.patches import PATCHES, PatchGame
+from captum_softcam.metrics.randomised import RandomisedModels
 
 __all__ = ["Batch", "Explain", "Explanation"]
 
@@ -71,6 +72,8 @@ class Batch:
         seed (int): seed of random subsets and noise, the same for every method and sample. Default: 0
         scores (str or callable): how the outputs become probabilities, see
             :func:`~captum_softcam.metrics.functional.as_scores`. Default: ``"softmax"``
+        randomised (RandomisedModels): networks with random weights, which batches of one comparison share. Default: made of
+            the model and the seed when needed
 
     Raises:
         ValueError: if ``scores`` is unknown.
@@ -88,6 +91,7 @@ class Batch:
         patches: int | None = None,
         seed: int = 0,
         scores: Scores = "softmax",
+        randomised: RandomisedModels | None = None,
     ) -> None:
         check_kind(scores)
         self.model = model
@@ -99,6 +103,7 @@ class Batch:
         self.scores = scores
         if outputs is not None:
             self.outputs = outputs  # takes precedence over the cached property
+        self.randomised = RandomisedModels(model, seed) if randomised is None else randomised
 
     @cached_property
     def counts(self) -> list[int]:

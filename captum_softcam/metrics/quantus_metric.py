@@ -20,6 +20,7 @@ from captum_softcam._names import closest, named, quoted
 from captum_softcam._scores import check_kind
 from captum_softcam.metrics.batch import Batch, Explanation
 from captum_softcam.metrics.metric import Curve
+from captum_softcam.metrics.randomised import RandomisedModels
 from captum_softcam.metrics.registry import METRICS
 
 __all__ = ["QuantusMetric"]
@@ -222,6 +223,7 @@ class QuantusMetric(Base[list[float]]):
             torch.tensor(x_batch).to(like),
             torch.tensor(y_batch, dtype=torch.long, device=like.device),
             None if s_batch is None else torch.tensor(_masks(s_batch, x_batch), device=like.device),
+            randomised=RandomisedModels(module, self.settings.get("seed", 0)),
             **{name: value for name, value in self.settings.items() if name not in metric.settings},
         )
         explanation = Explanation(batch, to_maps(a_batch), explain)
