@@ -19,14 +19,20 @@ from captum_softcam._intervention.forward import refuse_train_mode
 from captum_softcam._names import closest, named, quoted
 from captum_softcam._scores import check_kind
 from captum_softcam.metrics.batch import Batch, Explanation
-from captum_softcam.metrics.metric import Curve
+from captum_softcam.metrics.metric import Curve, Metric
 from captum_softcam.metrics.randomised import RandomisedModels
 from captum_softcam.metrics.registry import METRICS
 
 __all__ = ["QuantusMetric"]
 
-_OF_THE_BATCH = {"patches": None, "seed": 0, "scores": "softmax"}
 _TABLE = 2  # dimensions
+
+
+def _of_the_batch(metric: Metric) -> dict[str, Any]:
+    """Return the settings of the batch that a metric reads, besides its own, with their defaults."""
+    shared: dict[str, Any] = {"patches": None} if metric.category == "faithfulness" else {}
+    maps_alone = metric.category in ("localisation", "complexity")
+    return shared if maps_alone else {**shared, "seed": 0, "scores": "softmax"}
 
 
 class QuantusMetric(Base[list[float]]):
@@ -36,13 +42,14 @@ class QuantusMetric(Base[list[float]]):
     and volumes have their channels first; tables are refused. Maps are signed and of the size of the images. Several
     channels, as Captum's input attributions have them, are summed. A map without positive relevance is measured.
 
-    Faithfulness metrics have three settings besides their own: the ``patches`` per side that are perturbed (None for 64 in
-    all, 8 per side of an image; smaller images have fewer, and default settings that count patches shrink with them), the
-    ``seed`` (0) of random subsets and noise, the same for every sample, and ``scores``, what the outputs of the model mean
-    (``"softmax"``, see :func:`~captum_softcam.metrics.functional.as_scores`). Some metrics ignore them: :class:`Road`,
-    :class:`Irof`, :class:`AverageDrop`, :class:`IncreaseInConfidence`, :class:`Coherency` and :class:`Adcc` perturb no
-    patches, only :class:`FaithfulnessCorrelation`, :class:`SensitivityN` and :class:`Road` are random, and
-    :class:`Coherency` reads nothing but maps.
+    Metrics that run the model have two settings besides their own: the ``seed`` (0) of random subsets, noise and weights,
+    the same for every sample, and ``scores``, what the outputs of the model mean (``"softmax"``, see
+    :func:`~captum_softcam.metrics.functional.as_scores`). Faithfulness metrics also have the ``patches`` per side that are
+    perturbed (None for 64 in all, 8 per side of an image; smaller images have fewer, and default settings that count patches
+    shrink with them). Some metrics ignore them: :class:`Road`, :class:`Irof`, :class:`AverageDrop`,
+    :class:`IncreaseInConfidence`, :class:`Coherency` and :class:`Adcc` perturb no patches, of the faithfulness metrics only
+    :class:`FaithfulnessCorrelation`, :class:`SensitivityN` and :class:`Road` are random, and :class:`Coherency` reads
+    nothing but maps.
 
     Args:
         abs (bool): measure the magnitudes of the maps; negative relevance then counts as positive. Default: False
@@ -55,6 +62,8 @@ class QuantusMetric(Base[list[float]]):
         default_plot_func (callable): for ``plot``. Default: none
         disable_warnings (bool): has no effect, because there are no warnings. Default: True
         display_progressbar (bool): show the progress over batches. Default: False
+        explain_func (callable): computes maps in place of the ``explain_func`` of the call, which
+            ``quantus.evaluate`` chooses itself where maps are given as arrays. Default: none
         **settings: settings of the metric, listed by its class.
 
     Raises:
@@ -74,7 +83,7 @@ class QuantusMetric(Base[list[float]]):
         cls.name = metric.title
         cls.score_direction = ScoreDirection.HIGHER if metric.higher_is_better else ScoreDirection.LOWER
         cls.evaluation_category = EvaluationCategory[metric.category.upper()]
-        shared = _OF_THE_BATCH if metric.category == "faithfulness" else {}
+        shared = _of_the_batch(metric)
         cls._defaults = {**shared, **metric.settings}
         cls.__signature__ = _signature(cls._defaults)  # for help(): the signature of __init__ hides the settings
         cls.__doc__ = f"{inspect.cleandoc(cls.__doc__ or '')}\n\n{_shared(shared)}"  # for help() and autodoc, likewise
@@ -91,6 +100,7 @@ class QuantusMetric(Base[list[float]]):
         default_plot_func: Callable[..., Any] | None = None,
         disable_warnings: bool = True,
         display_progressbar: bool = False,
+        explain_func: Callable[..., NDArray[Any]] | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(
@@ -112,6 +122,7 @@ class QuantusMetric(Base[list[float]]):
             check_kind(settings["scores"])
         self.settings = {**self._defaults, **settings}
         self._given = settings
+        self._explained_by = explain_func
         self.a_axes = ()  # the axes of a map among those of the image: Quantus 0.6 would infer them, and raise if it cannot
 
     def __call__(
@@ -154,6 +165,7 @@ class QuantusMetric(Base[list[float]]):
             ValueError: if a required model, masks or ``explain_func`` is missing, the model is in train mode or does not
                 return outputs (N, K) with these ``scores``, images are a table, or maps, masks and classes do not fit them.
         """
+        explain_func = self._explained_by or explain_func
         self._refuse_missing(model, a_batch, s_batch, explain_func)
         images = np.asarray(x_batch)
         _refuse_other_counts(images, y_batch=y_batch, a_batch=a_batch, s_batch=s_batch)
@@ -185,6 +197,7 @@ class QuantusMetric(Base[list[float]]):
         **_: Any,
     ) -> dict[str, Any]:
         """Return the maps, or maps computed on demand; called by Quantus."""
+        self._randomised = RandomisedModels(_module(model), self.settings.get("seed", 0))  # shared by all batches
         on_demand = _Maps(lambda part: self._explain(_module(model), x_batch[part], y_batch[part]), len(x_batch))
         # Where a_batch is set, Quantus 0.6 skips its explain_batch, which refuses maps without positive values.
         return {"a_batch": on_demand if custom_batch is None else custom_batch, "custom_batch": None}
@@ -223,7 +236,7 @@ class QuantusMetric(Base[list[float]]):
             torch.tensor(x_batch).to(like),
             torch.tensor(y_batch, dtype=torch.long, device=like.device),
             None if s_batch is None else torch.tensor(_masks(s_batch, x_batch), device=like.device),
-            randomised=RandomisedModels(module, self.settings.get("seed", 0)),
+            randomised=self._randomised,
             **{name: value for name, value in self.settings.items() if name not in metric.settings},
         )
         explanation = Explanation(batch, to_maps(a_batch), explain)

@@ -117,7 +117,9 @@ def test_a_docstring_is_true(name):
 @EACH
 def test_a_signature_shows_the_settings(name):
     found = inspect.signature(CLASSES[name]).parameters
-    shared = {"patches": None, "scores": "softmax", "seed": 0} if METRICS[name].category == "faithfulness" else {}
+    shared = {"patches": None} if METRICS[name].category == "faithfulness" else {}
+    if METRICS[name].category not in ("localisation", "complexity"):
+        shared |= {"scores": "softmax", "seed": 0}
     assert {key: each.default for key, each in found.items() if key != "common"} == {**shared, **METRICS[name].settings}
     assert CLASSES[name]().settings == {**shared, **METRICS[name].settings}
 
@@ -258,6 +260,13 @@ class TestEvaluate:
         with pytest.raises(KeyError):  # with arrays there is none, and one failure takes the whole table down
             self.ask({"metric": cls()}, {"given": data["a_batch"]}, model, data)
         assert "re-explaining" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("cls", [metrics.Coherency, metrics.Adcc])
+    def test_explains_other_images_with_the_function_of_the_metric_where_maps_are_arrays(self, cls, model, data):
+        maps = brightness(inputs=data["x_batch"], targets=data["y_batch"])
+        results = self.ask({"metric": cls(explain_func=brightness)}, {"given": maps}, model, data)
+        want = cls()(model, **{**data, "a_batch": maps}, explain_func=brightness, batch_size=2)
+        np.testing.assert_array_equal(results["given"]["metric"], want)
 
     @staticmethod
     def ask(table: dict, methods: dict, model: nn.Module, data: dict[str, np.ndarray]) -> dict:
