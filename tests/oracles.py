@@ -5,8 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from random import Random
+from typing import Any
 
 import torch
+from scipy import stats
 from torch import Tensor
 
 
@@ -707,3 +710,27 @@ def antialiased(image: Tensor, lengths: tuple[int, ...], cubic: bool) -> Tensor:
 
 
 # Several models -----------------------------------------------------------------------------------------------------
+
+
+def model_interval(values: list[list[float]], draws: int = 1000) -> tuple[float, float, float]:
+    """Draw models and images of M lists of G scores one by one, and widen by Student's quantile; NaN is left out."""
+    random = Random(1)
+    models, images = range(len(values)), range(len(values[0]))
+
+    def mean(numbers: Any) -> float:
+        defined = [number for number in numbers if number == number]
+        return sum(defined) / len(defined) if defined else math.nan
+
+    means = [mean(row) for row in values]
+    centre = mean(means)
+    moved_by_models, moved_by_images = [], []
+    for _ in range(draws):
+        some = random.choices(images, k=len(images))
+        moved_by_images.append(mean(mean(values[m][i] for i in some) for m in models) - centre)
+        moved_by_models.append(mean(means[random.choice(models)] for _ in models[1:]) - centre)
+    of_models = sum((each - centre) ** 2 for each in means) / (len(models) - 1) / len(models)
+    of_images = mean(moved**2 for moved in moved_by_images)
+    freedom = (of_models + of_images) ** 2 / (of_models**2 / (len(models) - 1))
+    wider = stats.t.ppf(0.975, freedom) / stats.norm.ppf(0.975)
+    moved = sorted(wider * (a + b) for a, b in zip(moved_by_models, moved_by_images, strict=True))
+    return centre, centre + moved[round(0.025 * draws)], centre + moved[round(0.975 * draws)]

@@ -31,6 +31,7 @@ from captum_softcam.evaluation.statistics import (
     shown,
     sign_flip_p_values,
     significance,
+    visible,
     win_rates,
 )
 from captum_softcam.evaluation.storage import read_folder, write_folder
@@ -504,11 +505,9 @@ class Comparison:
     def _visible(self, place: int, differences: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return whether the printed digits show the differences to a method, in the means as well as by themselves."""
         means = shown(self._means)
-        # Means over other samples than the pairs may differ the other way round, and a mark would contradict them.
-        printed = np.delete(means - means[place], place, axis=0).ravel()
-        places = np.tile(list(self.decimals.values()), len(self.methods) - 1)
-        rounded = [round(value, digits) for value, digits in zip(differences.tolist(), places.tolist(), strict=True)]
-        return np.asarray(np.sign(printed) * np.sign(rounded) > 0)
+        others = np.delete(means, place, axis=0)
+        places = np.tile(list(self.decimals.values()), len(others))
+        return visible(others.ravel(), np.tile(means[place], len(others)), differences, places)
 
 
 def _names(stated: Iterable[str], found: pd.Series[str]) -> list[str]:

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
+from scipy.stats import norm, rankdata
+from scipy.stats import t as student
 
 __all__ = [
     "LEVEL",
@@ -24,11 +25,13 @@ __all__ = [
     "holm",
     "mean_intervals",
     "mean_ranks",
+    "model_intervals",
     "ranking_intervals",
     "shown",
     "sign_flip_p_values",
     "significance",
     "smallest_p_value",
+    "visible",
     "win_rates",
 ]
 
@@ -109,12 +112,13 @@ def _intervals(
     return shifted.sum(axis=0) / defined.sum(axis=0) + origin, low + origin, high + origin
 
 
-def _counts(images: int, resamples: int, seed: int) -> Iterator[Array]:
-    """Yield how often each image is drawn, (resamples of one step, G)."""
+def _counts(images: int, resamples: int, seed: int | Sequence[int], draws: int | None = None) -> Iterator[Array]:
+    """Yield how often each image is drawn in ``draws`` draws, by default as many as images, (resamples of one step, G)."""
     rng = np.random.default_rng(seed)
     step = max(1, _MEMORY // (8 * images))
     for start in range(0, resamples, step):
-        drawn = rng.integers(0, images, (min(step, resamples - start), images), dtype=np.int32)
+        size = (min(step, resamples - start), draws or images)
+        drawn = rng.integers(0, images, size, dtype=np.int32)
         yield np.stack([np.bincount(row, minlength=images) for row in drawn]).astype(np.float64)
 
 
@@ -123,6 +127,124 @@ def _means(counts: Array, sums: Array, sizes: Array) -> Array:
     with np.errstate(invalid="ignore"):
         # A product with counts, because sums[drawn] would copy (G, C) for every resample.
         return np.asarray(counts @ sums / (counts @ sizes))
+
+
+def model_intervals(
+    values: Array, images: Sequence[Hashable] | None = None, *, resamples: int = 2000, seed: int = 0
+) -> tuple[Array, Array, Array]:
+    r"""Compute the mean of each column over models and images, with its 95 % interval from a two-level bootstrap.
+
+    .. math::
+
+        \theta = \frac1M \sum_m \bar x_m, \qquad
+        \theta^* = \theta + f\,\Big[\frac1{M-1} \sum_{m^*} (\bar x_{m^*} - \theta)
+        + \frac1M \sum_m (\bar x_m^{\,i^*} - \theta)\Big]
+
+    with :math:`\bar x_m` the mean of model m over the images, and :math:`\bar x_m^{\,i^*}` its mean over drawn images.
+    Images are drawn with replacement, and they are the same for all models, because a hard image is hard for each of them:
+    models and images are crossed, as in the pigeonhole bootstrap :cite:`owen2007pigeonhole`. Drawing images anew for each
+    model, as for nested data, treats M models on G images as M G independent images: where the images have most of the
+    variance, its intervals contained the true mean in 70 to 84 % of simulated cases with 2 to 10 models. Both levels are
+    drawn separately and added, because in a joint draw what is particular to a model and an image counts three times
+    instead of twice.
+
+    Of M models, M - 1 are drawn, which makes the variance of their mean unbiased :cite:`rao1988resampling`, and all
+    deviations are multiplied by :math:`f = t_\nu / 1.96` :cite:`hesterberg2015what`. The degrees of freedom :math:`\nu`
+    follow from the variances of both levels by Satterthwaite's rule :cite:`satterthwaite1946approximate`, with M - 1 for the
+    models and infinitely many for the images, as radiologists compute them for several readers of the same cases
+    :cite:`hillis2007comparison`.
+
+    **With one model, the interval is that of** :func:`mean_intervals`, **which covers other images and not another
+    training.** With several, it covers other models that are made in the same way, on other images. Normal scores of 48
+    images were simulated in which models, images and both together have an effect; the table has the fraction of intervals
+    that contain the true mean, and in brackets that of plain percentiles with M drawn models (2,000 and 1,000 cases each):
+
+    ======================================  ==========  ==========  ==========  ==========  ==========
+    variance of the mean that is due to     1 model     2 models    3 models    5 models    10 models
+    ======================================  ==========  ==========  ==========  ==========  ==========
+    models alone                            0 %         90 (50) %   93 (77) %   94 (84) %   95 (92) %
+    models, mostly (80 %)                   62 %        88 (81) %   93 (89) %   94 (90) %   96 (96) %
+    models and images alike                 85 %        93 (90) %   94 (93) %   95 (94) %   96 (95) %
+    images, mostly (80 %)                   93 %        96 (94) %   95 (95) %   95 (95) %   96 (96) %
+    images (90 %), no models                94 %        95 (94) %   95 (94) %   95 (96) %   95 (95) %
+    neither, only both together             94 %        98 (99) %   98 (99) %   99 (100) %  99 (100) %
+    ======================================  ==========  ==========  ==========  ==========  ==========
+
+    With two models it is up to 6.5 times as wide as the plain one, and still too narrow where trainings differ most.
+
+    Cost: ``resamples`` x G x 2MC multiplications for G images and M models; 0.2 s for 5 models, 200 images and 72 columns on
+    one core.
+
+    Args:
+        values (ndarray): scores (M, S, C) of M models; or differences (M, B, S, C) of each of M models to each of B others,
+            of which both groups are drawn. NaN where undefined; a model without a defined value in a column does not count
+            there.
+        images (sequence): name of the image of each sample. Default: None, each has its own
+        resamples (int): number of resamples. Default: 2000
+        seed (int): seed of the resamples. Default: 0
+
+    Returns:
+        tuple of ndarray: means, lower and upper ends, (C,) each; NaN where no value is defined.
+    """
+    if math.prod(values.shape[:-2]) == 1:
+        return mean_intervals(values.reshape(values.shape[-2:]), images, resamples=resamples, seed=seed)
+    some = np.isfinite(values).any(axis=tuple(range(values.ndim - 1)))
+    mean, low, high = np.full((3, values.shape[-1]), np.nan)
+    if some.any():
+        mean[some], low[some], high[some] = _model_intervals(values[..., some], _clusters(images), resamples, seed)
+    return mean, low, high
+
+
+def _model_intervals(
+    values: Array, clusters: NDArray[np.int64] | None, resamples: int, seed: int
+) -> tuple[Array, Array, Array]:
+    """Compute means and intervals of columns with at least one defined value."""
+    models, (samples, columns) = values.shape[:-2], values.shape[-2:]
+    flat = np.moveaxis(values.reshape(-1, samples, columns), 0, 1)  # (S, models, C)
+    defined = np.isfinite(flat)
+    # Relative to a defined value, as for one model, so that equal values have no width.
+    first = defined.reshape(-1, columns).argmax(axis=0)
+    origin = flat.reshape(-1, columns)[first, range(columns)]
+    shifted = np.where(defined, np.where(defined, flat, 0) - origin, 0)
+    sums, sizes = (_per_image(each.reshape(samples, -1), clusters) for each in (shifted, defined.astype(np.float64)))
+    each = _means(np.ones((1, len(sums))), sums, sizes).reshape(*models, columns)
+    mean = _mean_over(each, tuple(range(len(models))))
+    drawn = [_means(counts, sums, sizes).reshape(len(counts), -1, columns) for counts in _counts(len(sums), resamples, seed)]
+    parts = [np.concatenate([_mean_over(part, (1,)) for part in drawn]) - mean]
+    levels = [_mean_over(each, tuple(set(range(len(models))) - {axis})) for axis in range(len(models))]
+    parts += [_drawn_models(level, resamples, [seed, axis + 1]) for axis, level in enumerate(levels)]
+    deviations = np.sum(parts, axis=0) * _widening(levels, np.nanvar(parts[0], axis=0))
+    low, high = np.nanpercentile(deviations, _LIMITS, axis=0)
+    return mean + origin, mean + low + origin, mean + high + origin
+
+
+def _mean_over(values: Array, axes: tuple[int, ...]) -> Array:
+    """Average the defined values over axes, NaN where there is none."""
+    defined = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(defined, values, 0).sum(axis=axes) / defined.sum(axis=axes))
+
+
+def _drawn_models(level: Array, resamples: int, seed: Sequence[int]) -> Array:
+    """Draw all models but one with replacement, (R, C): deviations of their mean, 0 for a single model."""
+    defined = np.isfinite(level)
+    deviations = np.where(defined, np.where(defined, level, 0) - _mean_over(level, (0,)), 0)
+    draws = max(len(level) - 1, 1)
+    counts = np.concatenate([*_counts(len(level), resamples, seed, draws)])
+    return _means(counts, deviations, defined.astype(np.float64))
+
+
+def _widening(levels: Sequence[Array], images: Array) -> Array:
+    """Return by how much the quantiles of Student's distribution exceed normal ones; ``images`` is their variance, (C,)."""
+    total, squares = images.copy(), np.zeros_like(images)
+    for level in levels:
+        free = np.isfinite(level).sum(axis=0) - 1
+        deviations = np.nan_to_num(level - _mean_over(level, (0,)))
+        variance = (deviations**2).sum(axis=0) / np.maximum(free * (free + 1), 1)
+        total += variance
+        squares += variance**2 / np.maximum(free, 1)
+    freedom = np.divide(total**2, squares, out=np.full_like(total, np.inf), where=squares > 0)
+    return np.asarray(student.ppf(_LIMITS[1] / 100, freedom) / norm.ppf(_LIMITS[1] / 100))
 
 
 def count_images(defined: NDArray[np.bool_], images: Sequence[Hashable] | None = None) -> NDArray[np.int64]:
@@ -383,6 +505,21 @@ def best(means: Array, directions: Array) -> NDArray[np.bool_]:
 def shown(means: Array) -> Array:
     """Round means (M, K) as in tables, so that means that look equal count as equal."""
     return np.stack([column.round(decimals(column)) for column in means.T], axis=1)
+
+
+def visible(means: Array, others: Array, differences: Array, places: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return whether the printed digits show a difference, in both means as well as by itself.
+
+    Means over other samples than the pairs may differ the other way round, and a mark would contradict them.
+
+    Args:
+        means (ndarray): rounded for tables, (C,).
+        others (ndarray): those that they are compared with, rounded for tables, (C,).
+        differences (ndarray): the paired differences, (C,).
+        places (ndarray): number of decimals, (C,).
+    """
+    rounded = [round(value, digits) for value, digits in zip(differences.tolist(), places.tolist(), strict=True)]
+    return np.asarray(np.sign(means - others) * np.sign(rounded) > 0)
 
 
 def decimals(values: Array) -> int:

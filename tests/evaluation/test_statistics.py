@@ -9,7 +9,8 @@ import oracles
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, ttest_ind
+from scipy.stats import t as student
 
 from captum_softcam.evaluation import statistics
 from captum_softcam.evaluation.statistics import (
@@ -19,11 +20,13 @@ from captum_softcam.evaluation.statistics import (
     holm,
     mean_intervals,
     mean_ranks,
+    model_intervals,
     ranking_intervals,
     shown,
     sign_flip_p_values,
     significance,
     smallest_p_value,
+    visible,
     win_rates,
 )
 
@@ -363,3 +366,71 @@ def test_means_are_rounded_by_the_metric():
     assert shown(np.array([[0.12345, 0.012345], [0.1, NAN]])).tolist() == pytest.approx(
         [pytest.approx([0.123, 0.0123]), pytest.approx([0.1, NAN], nan_ok=True)]
     )
+
+
+def _models(models: int = 3, images: int = 12, spread: float = 0.4) -> np.ndarray:
+    rng = np.random.default_rng(2)
+    shared = rng.normal(size=(1, images, 1))
+    return spread * rng.normal(size=(models, 1, 1)) + shared + 0.3 * rng.normal(size=(models, images, 1))
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.4, 2.0])
+@pytest.mark.parametrize("models", [2, 4])
+def test_intervals_of_several_models_equal_literal_draws(models, spread):
+    values = _models(models, spread=spread)
+    values[0, 3:6] = NAN
+    expected = oracles.model_interval(values[..., 0].tolist())
+    found = [float(end[0]) for end in model_intervals(values)]
+    assert found[0] == pytest.approx(expected[0], abs=1e-12)
+    assert found[1:] == pytest.approx(expected[1:], abs=0.1 * (expected[2] - expected[1]))
+
+
+def test_one_model_has_the_interval_of_its_images():
+    values = _models(1)
+    images = [i // 2 for i in range(12)]
+    assert np.array_equal(model_intervals(values, images), mean_intervals(values[0], images))
+    assert np.array_equal(model_intervals(values[None], images), mean_intervals(values[0], images))
+
+
+def test_images_that_are_hard_for_every_model_stay_so():
+    """More models do not help against the choice of images."""
+    shared = np.random.default_rng(0).normal(size=(1, 40, 1))
+    one, many = (model_intervals(np.repeat(shared, models, axis=0)) for models in (1, 8))
+    assert np.allclose(one, many, rtol=0, atol=1e-12)
+
+
+def test_intervals_cover_other_models():
+    """Without the levels and the widening, these would be 50 to 80 %."""
+    rng = np.random.default_rng(4)
+    for models, least in ((2, 0.85), (3, 0.9), (5, 0.92)):
+        _, low, high = model_intervals(rng.normal(size=(models, 1, 400)) + 0.1 * rng.normal(size=(models, 12, 400)))
+        assert least < ((low <= 0) & (high >= 0)).mean() < 0.99
+
+
+def test_both_groups_of_a_difference_are_drawn():
+    rng = np.random.default_rng(5)
+    one, other = rng.normal(size=(4, 1, 1)), rng.normal(size=(4, 1, 1))
+    pairs = one[:, None] - other[None] + np.zeros((1, 1, 20, 1))
+    mean, low, high = (float(end[0]) for end in model_intervals(pairs))
+    assert mean == pytest.approx(float(one.mean() - other.mean()), abs=1e-12)
+    error = math.sqrt((one.var(ddof=1) + other.var(ddof=1)) / 4)
+    theirs = ttest_ind(one.ravel(), other.ravel(), equal_var=False)  # Welch: Satterthwaite's rule for two groups
+    expected = error * student.ppf(0.975, theirs.df)
+    assert (low, high) == pytest.approx((mean - expected, mean + expected), abs=0.15 * expected)
+
+
+def test_models_without_a_value_do_not_count():
+    values = _models(3)
+    values[1] = NAN
+    assert np.allclose(model_intervals(values)[0], values[[0, 2]].mean(), rtol=0, atol=1e-12)
+    values[2] = NAN
+    assert np.allclose(model_intervals(values), mean_intervals(values[0]), rtol=0, atol=0.1), "of fewer draws"
+    assert np.isnan(model_intervals(np.full((3, 5, 1), NAN))).all()
+    assert [end.shape for end in model_intervals(np.zeros((3, 5, 0)))] == [(0,)] * 3
+    assert np.array_equal(model_intervals(np.full((3, 5, 1), 0.1)), [[0.1]] * 3), "to the last digit"
+
+
+def test_a_difference_is_visible_in_print():
+    means, others = np.array([0.3, 0.3, 0.3, 0.2]), np.array([0.2, 0.3, 0.2, 0.3])
+    found = visible(means, others, np.array([0.1, 0.1, 0.0004, 0.1]), np.array([3, 3, 3, 3]))
+    assert found.tolist() == [True, False, False, False]
