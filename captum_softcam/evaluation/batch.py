@@ -37,7 +37,7 @@ from captum_softcam.evaluation.performance import judge
 from captum_softcam.evaluation.reader import Unreadable
 from captum_softcam.evaluation.result import COSTS, BatchResult, Failure, fingerprint
 from captum_softcam.evaluation.same_maps import SameMapsFinder
-from captum_softcam.metrics import Batch, Curve, Explanation, Metric
+from captum_softcam.metrics import Batch, Curve, Explanation, Metric, Scored
 from captum_softcam.metrics.randomised import RandomisedModels
 
 __all__ = ["BatchScorer", "Progress", "make_batch", "make_examples"]
@@ -164,7 +164,7 @@ class _Scoring:
         self.finder.add(place, maps)
         explanation = Explanation(self.batch, maps, partial(self._explain_again, name))
         for k, metric in enumerate(metrics):
-            scores = self._attempt(name, metric.name, partial(self._measure, metric, explanation, place))
+            scores = self._attempt(name, metric.name, partial(self._measure, metric, explanation, place, name))
             if scores is not None:
                 self.result.scores[:, place, k] = scores
             self.progress(f"{name}: {metric.name}", step)
@@ -239,9 +239,14 @@ class _Scoring:
             self.result.failures.append(Failure(method, metric, as_text(f"{type(error).__name__}: {error}")))
             return None
 
-    def _measure(self, metric: Metric, explanation: Explanation, place: int) -> NDArray[Any]:
-        """Return the scores (N,) of a metric; record the points of a curve."""
+    def _measure(self, metric: Metric, explanation: Explanation, place: int, name: str) -> NDArray[Any]:
+        """Return the scores (N,) of a metric; record the points of a curve, and why samples were refused."""
         scores = metric.measure(explanation)
+        if isinstance(scores, Scored):
+            for error in dict.fromkeys(scores.errors.values()):
+                refused = [self.samples[i].identifier for i, each in scores.errors.items() if each == error]
+                self.result.failures.append(Failure(name, metric.name, as_text(error), refused))
+            scores = scores.scores
         if isinstance(scores, Curve):
             points = scores.points.double().cpu().numpy()
             empty = np.full((len(points), len(self.scorer.methods), points.shape[1]), np.nan)

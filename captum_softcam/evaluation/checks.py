@@ -27,7 +27,7 @@ from captum_softcam.data import Sample
 from captum_softcam.evaluation.controls import CONTROLS
 from captum_softcam.evaluation.explain_func import LayerExplainFunc, refuse_without_layer
 from captum_softcam.evaluation.reader import SampleReader
-from captum_softcam.metrics import METRICS, Metric
+from captum_softcam.metrics import METRICS, VERDICTS, Metric
 from captum_softcam.metrics.batch import fractions
 from captum_softcam.metrics.functional.imputation import stays_predicted
 from captum_softcam.softcam import SoftCamModel
@@ -177,22 +177,41 @@ def _explainer(method: Any, layer: str | None, model: nn.Module) -> LayerExplain
     return explainer
 
 
-def find_metrics(metrics: Sequence[str | Metric]) -> list[Metric]:
-    """Resolve names to metrics, each once.
+def find_metrics(metrics: Sequence[Any] | Mapping[str, Any]) -> list[Metric]:
+    """Resolve names and metrics of Quantus to metrics, each once; the keys of a mapping name them.
 
     Raises:
-        ValueError: if a name is unknown, two metrics have the same name, or there is no metric.
+        ValueError: if a name is unknown, two metrics have the same name, there is no metric, or one of Quantus cannot be a
+            column.
+        TypeError: if a metric is of another kind.
     """
     if not metrics:
         raise ValueError("there are no metrics to compare by; pass at least one.")
-    unknown = [metric for metric in metrics if isinstance(metric, str) and metric not in METRICS]
-    if unknown:
-        raise ValueError(f"metric {quoted(unknown[0])} is unknown. {closest(unknown[0], METRICS)}")
+    if isinstance(metrics, Mapping):
+        named_ones = [(as_text(name), _metric(metric)) for name, metric in metrics.items()]
+        return [replace(metric, name=name, title=name) for name, metric in named_ones]
     found: dict[str, Metric] = {}
-    for metric in [METRICS[metric] if isinstance(metric, str) else _named_in_text(metric) for metric in metrics]:
+    # A metric listed twice counts once; by identity, because instances of Quantus may compare in any way.
+    for each in {metric if isinstance(metric, str) else id(metric): metric for metric in metrics}.values():
+        metric = _metric(each)
         if found.setdefault(metric.name, metric) is not metric:
-            raise ValueError(f"two metrics are called '{named(metric.name)}'; give one of them another name.")
+            raise ValueError(
+                f"two metrics are called '{named(metric.name)}'; give them names: {{'one': ..., 'other': ...}}."
+            )
     return list(found.values())
+
+
+def _metric(metric: Any) -> Metric:
+    if isinstance(metric, Metric):
+        return _named_in_text(metric)
+    if isinstance(metric, str) and not metric.startswith("quantus:"):
+        if metric not in METRICS:
+            known = [*METRICS, *(f"quantus:{name}" for name in VERDICTS)]
+            raise ValueError(f"metric {quoted(metric)} is unknown. {closest(metric, known)}")
+        return METRICS[metric]
+    from captum_softcam.metrics import quantus_column  # which loads Quantus
+
+    return quantus_column(metric)
 
 
 def _named_in_text(metric: Metric) -> Metric:

@@ -75,7 +75,7 @@ def compare_methods(
     model: nn.Module,
     samples: SampleSequence,
     methods: Sequence[Any] | Mapping[str, Any] | None = None,
-    metrics: Sequence[str | Metric] | None = None,
+    metrics: Sequence[Any] | Mapping[str, Any] | None = None,
     *,
     layer: str | None = None,
     normalize: Callable[[Tensor], Tensor] | None = None,
@@ -120,8 +120,9 @@ def compare_methods(
         methods (sequence or dict): names in ``METHODS`` and ``CONTROLS``, Captum attribution classes or instances, or
             functions of model, images and classes; the keys of a dict name them. Default: all that suit the model, except
             CAM and Score-CAM
-        metrics (sequence): names in ``METRICS``, or instances of ``Metric``. Default: those with ``default`` set; if no
-            sample has a mask, without localisation
+        metrics (sequence or dict): names in ``METRICS``, instances of ``Metric``, or metrics of Quantus, as instances,
+            classes or names such as ``"quantus:MaxSensitivity"``, see :func:`~captum_softcam.metrics.quantus_column`; the
+            keys of a dict name them. Default: those with ``default`` set; if no sample has a mask, without localisation
         layer (str): layer of layer methods; SoftCAM always uses the evidence. Default: the one that
             :func:`~captum_softcam.attr.suggest_layers` recommends (the backbone of a SoftCAM model)
         normalize (callable): turns images in [0, 1] into inputs of the model. Default: the images themselves

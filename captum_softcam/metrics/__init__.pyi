@@ -5,6 +5,7 @@ from .metric import *
 from .patches import PATCHES as PATCHES
 from .patches import PatchGame as PatchGame
 from .patches import patches_of as patches_of
+from .quantus import quantus_column as quantus_column
 from .quantus_metric import *
 from .randomised import RandomisedModels as RandomisedModels
 from .registry import METRICS as METRICS

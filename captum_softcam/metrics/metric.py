@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # names and directions of the metrics are read without torch,
 
     from captum_softcam.metrics.batch import Explanation
 
-__all__ = ["Category", "Curve", "Metric"]
+__all__ = ["Category", "Curve", "Metric", "Scored"]
 
 Category = Literal["localisation", "faithfulness", "robustness", "randomisation", "axiomatic", "complexity"]
 """The families of metrics, named as in Quantus."""
@@ -38,6 +38,19 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Scored:
+    """Scores of which some are missing for a reason, which is recorded for their samples.
+
+    Args:
+        scores (Tensor): (N,), NaN where undefined.
+        errors (mapping): the reason in words by the place of the sample, such as ``"ValueError: ..."``.
+    """
+
+    scores: Tensor
+    errors: Mapping[int, str]
+
+
+@dataclass(frozen=True)
 class Metric:
     """One column of a comparison.
 
@@ -51,7 +64,8 @@ class Metric:
         higher_is_better (bool): the direction.
         source (str): the citation key.
         forwards (int): model runs per image and method.
-        function (callable): :class:`Explanation` -> scores (N,), NaN where undefined, or a :class:`Curve`.
+        function (callable): :class:`Explanation` -> scores (N,), NaN where undefined, a :class:`Curve`, or :class:`Scored`
+            where samples are refused one by one.
         settings (mapping): keyword arguments of the function, as JSON can hold them; numbers of patches are for 64, and
             shrink on images of fewer, see :meth:`settings_for`. Default: none
         origin (str): ``"ours"``; ``"corrected"`` if Quantus computes the metric wrongly; ``"quantus"`` if Quantus computes
@@ -71,7 +85,7 @@ class Metric:
     higher_is_better: bool
     source: str
     forwards: int
-    function: Callable[..., Tensor | Curve]
+    function: Callable[..., Tensor | Curve | Scored]
     settings: Mapping[str, Any] = field(default_factory=dict)
     origin: Literal["ours", "corrected", "quantus"] = "ours"
     attributions: int = 0
@@ -100,14 +114,15 @@ class Metric:
 
         return fit_settings(self.settings, explanation.batch.counts, explanation.maps.shape[2:])
 
-    def measure(self, explanation: Explanation) -> Tensor | Curve:
+    def measure(self, explanation: Explanation) -> Tensor | Curve | Scored:
         """Score one method's maps of a batch.
 
         Args:
             explanation (Explanation): the maps with the batch that they explain.
 
         Returns:
-            Tensor or Curve: one score per sample, (N,), or the curves whose areas are the scores; NaN where undefined.
+            Tensor, Curve or Scored: one score per sample, (N,), NaN where undefined; or the curves whose areas are the
+            scores; or scores with the reasons why some are missing.
 
         Raises:
             ValueError: as the function behind it does, for settings or maps that do not fit.

@@ -242,7 +242,7 @@ class QuantusMetric(Base[list[float]]):
         explanation = Explanation(batch, to_maps(a_batch), explain)
         own = {name: self._given.get(name, value) for name, value in metric.settings_for(explanation).items()}
         scores = metric.function(explanation, **own)
-        return cast("list[float]", (scores.area if isinstance(scores, Curve) else scores).tolist())
+        return cast("list[float]", (scores.area if isinstance(scores, Curve) else cast(Tensor, scores)).tolist())
 
     def interpret_scores(self) -> None:
         """Print what the metric measures."""
