@@ -293,7 +293,12 @@ def make_batch(
     labels = torch.tensor([sample.target for sample in samples], device=device)
     masks = torch.stack([_mask(sample, size) for sample in samples]).to(device)
     targets = labels if explain == "true" else predicted_classes(outputs, scores)
-    batch = Batch(model, images, targets, masks, outputs=outputs, seed=seed, scores=scores, randomised=randomised)
+
+    def black() -> Tensor:
+        return normalize(torch.zeros_like(samples[0].image)[None].to(device))
+
+    own = model, images, targets, masks
+    batch = Batch(*own, outputs=outputs, seed=seed, scores=scores, randomised=randomised, black=black)
     return batch, meter.seconds / len(distinct)
 
 

@@ -9,4 +9,5 @@ from .quantus import quantus_column as quantus_column
 from .quantus_metric import *
 from .randomised import RandomisedModels as RandomisedModels
 from .registry import METRICS as METRICS
+from .registry import find_metric as find_metric
 from .verdicts import *

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Protocol
 
@@ -74,6 +74,8 @@ class Batch:
             :func:`~captum_softcam.metrics.functional.as_scores`. Default: ``"softmax"``
         randomised (RandomisedModels): networks with random weights, which batches of one comparison share. Default: made of
             the model and the seed when needed
+        black (callable): returns what the model receives for a black image, (1, C, ...), called when it is needed.
+            Default: 0, which is grey where inputs are normalised
 
     Raises:
         ValueError: if ``scores`` is unknown.
@@ -92,6 +94,7 @@ class Batch:
         seed: int = 0,
         scores: Scores = "softmax",
         randomised: RandomisedModels | None = None,
+        black: Callable[[], Tensor] | None = None,
     ) -> None:
         check_kind(scores)
         self.model = model
@@ -99,6 +102,8 @@ class Batch:
         self.targets = targets
         self.masks = images.new_zeros(len(images), 1, *images.shape[2:], dtype=torch.bool) if masks is None else masks
         self._patches = patches
+        self._black = black
+        self._games: dict[str, PatchGame] = {}
         self.seed = seed
         self.scores = scores
         if outputs is not None:
@@ -148,16 +153,49 @@ class Batch:
         _ = self.logits  # checked
         return fractions(of_class(as_scores(self.outputs, self.scores), self.targets), self.scores)
 
-    @cached_property
+    @property
     def game(self) -> PatchGame:
         """The images as a game of patches, in which a removed patch is blurred."""
-        # As wide as a patch: all detail within it goes, while colour and brightness stay, which models know from training.
-        # One width for all dimensions, the longest side of a patch: a narrower blur would leave details along that side.
-        sides = [side / count for side, count in zip(self.images.shape[2:], self.counts, strict=True)]
-        baseline = functional.blur_baseline(self.images, sigma=max(1.0, *sides))
-        _ = self.logits  # checked
-        # With the outputs given, the full board costs no forward.
-        return PatchGame(self.model, self.images, baseline, self.counts, self.outputs)
+        return self.game_with("blur")
+
+    def game_with(self, baseline: str) -> PatchGame:
+        """Return the images as a game of patches, made once for each baseline.
+
+        Args:
+            baseline (str): replacement of removed patches, see :func:`~captum_softcam.metrics.functional.as_baseline`.
+
+        Returns:
+            PatchGame: the game, which remembers the scores of the boards that any method or metric has asked for.
+
+        Raises:
+            ValueError: as for :meth:`replacement`, or if the outputs of the model are not (N, K) with these scores.
+        """
+        if baseline not in self._games:
+            replacement = self.replacement(baseline)
+            _ = self.logits  # checked
+            # With the outputs given, the full board costs no forward.
+            self._games[baseline] = PatchGame(self.model, self.images, replacement, self.counts, self.outputs)
+        return self._games[baseline]
+
+    def replacement(self, baseline: str) -> Tensor | Callable[[Tensor, Tensor], Tensor]:
+        """Return what replaces the removed parts of the images; noise is drawn from the seed of the batch.
+
+        Args:
+            baseline (str): a name, see :func:`~captum_softcam.metrics.functional.as_baseline`.
+
+        Returns:
+            Tensor or callable: the replacement (N, C, ...), or a function of images and removed positions.
+
+        Raises:
+            ValueError: if the baseline is unknown, or black is not a finite input of the model.
+        """
+        black = self._black() if baseline == "black" and self._black is not None else 0.0
+        if isinstance(black, Tensor) and not black.isfinite().all():
+            raise ValueError(
+                "the baseline 'black' is not defined, because normalize gives no finite values for a black image; choose "
+                "another, such as 'mean'."
+            )
+        return functional.as_baseline(baseline, self.images, patches=self.counts, black=black, seed=self.seed)
 
     @cached_property
     def superpixels(self) -> Tensor:

@@ -126,6 +126,7 @@ class Deletion(QuantusMetric, of="deletion"):
 
     Args:
         steps (int): number of steps from the whole image to none of it. Default: 16
+        perturb_baseline (str): what replaces removed patches, see :func:`.as_baseline`. Default: blur
     """
 
 
@@ -136,6 +137,7 @@ class Insertion(QuantusMetric, of="insertion"):
 
     Args:
         steps (int): number of steps from none of the image to all of it. Default: 16
+        perturb_baseline (str): what replaces removed patches, see :func:`.as_baseline`. Default: blur
     """
 
 
@@ -146,6 +148,7 @@ class RegionPerturbation(QuantusMetric, of="region_perturbation"):
 
     Args:
         regions_evaluation (int): number of patches that are removed, one at a time. Default: 32
+        perturb_baseline (str): what replaces removed patches, see :func:`.as_baseline`. Default: blur
     """
 
 
@@ -153,6 +156,9 @@ class PixelFlipping(QuantusMetric, of="pixel_flipping"):
     """Area under the probability while patches are removed one by one :cite:p:`bach2015pixelwise`.
 
     Lower is better. Reads the probability. Cost: 64 forwards.
+
+    Args:
+        perturb_baseline (str): what replaces removed patches, see :func:`.as_baseline`. Default: blur
     """
 
 
@@ -163,6 +169,7 @@ class Selectivity(QuantusMetric, of="selectivity"):
 
     Args:
         patch_size (int): side of the squares, in patches. Default: 2
+        perturb_baseline (str): what replaces removed patches, see :func:`.as_baseline`. Default: blur
     """
 
 
@@ -174,6 +181,7 @@ class FaithfulnessCorrelation(QuantusMetric, of="faithfulness_correlation"):
     Args:
         subset_size (int): number of patches in a set. Default: 16
         runs (int): number of sets. Default: 200
+        perturb_baseline (str): what replaces removed patches, see :func:`.as_baseline`. Default: blur
     """
 
 
@@ -181,6 +189,9 @@ class FaithfulnessEstimate(QuantusMetric, of="faithfulness_estimate"):
     """Correlation of the map over single patches with the drops of the logit :cite:p:`alvarez2018towards`.
 
     Higher is better. Reads the logit. Cost: 64 forwards.
+
+    Args:
+        perturb_baseline (str): what replaces removed patches, see :func:`.as_baseline`. Default: blur
     """
 
 
@@ -192,6 +203,7 @@ class SensitivityN(QuantusMetric, of="sensitivity_n"):
     Args:
         sizes (sequence of int): numbers of patches in a set. Default: [1, 4, 16, 48]
         runs (int): number of sets of each size. Default: 50
+        perturb_baseline (str): what replaces removed patches, see :func:`.as_baseline`. Default: blur
     """
 
 
@@ -203,6 +215,7 @@ class Infidelity(QuantusMetric, of="infidelity"):
     Args:
         sides (sequence of int): sides of the squares, in patches. Default: [1, 2, 4]
         scaled (bool): False to use the map in its own units. Default: True
+        perturb_baseline (str): what replaces removed patches, see :func:`.as_baseline`. Default: blur
     """
 
 
@@ -213,6 +226,7 @@ class Monotonicity(QuantusMetric, of="monotonicity"):
 
     Args:
         steps (int): number of steps from none of the image to all of it. Default: 16
+        perturb_baseline (str): what replaces removed patches, see :func:`.as_baseline`. Default: blur
     """
 
 
@@ -220,6 +234,9 @@ class MonotonicityCorrelation(QuantusMetric, of="monotonicity_correlation"):
     """Rank correlation of the magnitudes of patches with the changes of the logit :cite:p:`nguyen2020quantitative`.
 
     Higher is better. Reads the logit. Cost: 64 forwards.
+
+    Args:
+        perturb_baseline (str): what replaces removed patches, see :func:`.as_baseline`. Default: blur
     """
 
 
@@ -245,6 +262,7 @@ class Irof(QuantusMetric, of="irof"):
 
     Args:
         steps (int): number of steps from the whole image to none of it. Default: 16
+        perturb_baseline (str): what replaces removed segments, see :func:`.as_baseline`. Default: mean
     """
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
+
+from captum_softcam._names import closest, named, quoted
+from captum_softcam.metrics.functional import BASELINES
 
 if TYPE_CHECKING:  # names and directions of the metrics are read without torch, which takes seconds to load
     from torch import Tensor
 
     from captum_softcam.metrics.batch import Explanation
 
-__all__ = ["Category", "Curve", "Metric", "Scored"]
+__all__ = ["BASELINES", "Category", "Curve", "Metric", "Scored"]
 
 Category = Literal["localisation", "faithfulness", "robustness", "randomisation", "axiomatic", "complexity"]
 """The families of metrics, named as in Quantus."""
+
+_BASELINE = "perturb_baseline"
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,45 @@ class Metric:
         counts = {"forward": self.forwards, "map": self.attributions}
         return ", ".join(f"{count} {unit}{'s' * (count > 1)}" for unit, count in counts.items() if count) or "none"
 
+    @property
+    def perturbs(self) -> bool:
+        """Whether the metric replaces parts of the image, and by what is a choice: :meth:`with_baseline`."""
+        return _BASELINE in self.settings
+
+    def with_baseline(self, baseline: str) -> Metric:
+        """Return the metric with another replacement of removed patches, as a column of its own.
+
+        Args:
+            baseline (str): ``"blur"``, ``"mean"``, ``"black"``, ``"uniform"`` or ``"linear"``, see
+                :func:`~captum_softcam.metrics.functional.as_baseline`.
+
+        Returns:
+            Metric: ``deletion@mean``, titled "Deletion (mean)"; the metric itself if that is its baseline already.
+
+        Raises:
+            ValueError: if the baseline is unknown, the metric has no choice of one, or another one is in its name already.
+
+        Example::
+
+            >>> METRICS["deletion"].with_baseline("mean").name
+            'deletion@mean'
+        """
+        check_baseline(baseline)
+        if not self.perturbs:
+            raise ValueError(
+                f"metric '{named(self.name)}' has no choice of a baseline; leave '@{baseline}' out, or measure one that "
+                "replaces parts of the image, such as 'deletion'."
+            )
+        if self.settings[_BASELINE] == baseline:
+            return self
+        if "@" in self.name:
+            raise ValueError(
+                f"metric '{named(self.name)}' has a baseline already; choose another as in "
+                f"'{named(self.name.partition('@')[0])}@{baseline}'."
+            )
+        name, title = f"{self.name}@{baseline}", f"{self.title} ({baseline})"
+        return replace(self, name=name, title=title, settings={**self.settings, _BASELINE: baseline})
+
     def settings_for(self, explanation: Explanation) -> dict[str, Any]:
         """Return the settings, fitted to images that may be too small for 64 patches.
 
@@ -128,3 +172,9 @@ class Metric:
             ValueError: as the function behind it does, for settings or maps that do not fit.
         """
         return self.function(explanation, **self.settings_for(explanation))
+
+
+def check_baseline(baseline: str) -> None:
+    """Raise ValueError unless a baseline is known by this name."""
+    if baseline not in BASELINES:
+        raise ValueError(f"baseline {quoted(baseline)} is unknown. {closest(baseline, BASELINES)}")

@@ -46,7 +46,8 @@ class PatchGame:
     Args:
         model (torch.nn.Module): images (N, C, ...) -> scores (N, K).
         images (Tensor): (N, C, ...), as the model expects them.
-        baseline (Tensor): replacement of the patches, (N, C, ...) or broadcastable to it.
+        baseline (Tensor or callable): replacement of the patches, (N, C, ...) or broadcastable to it; or a function of
+            images and removed positions (N, 1, ...) bool, which is called for each board.
         patches (int or sequence of int): patches per side, g, or along each dimension. Default: 8
         scores (Tensor): scores of the untouched images, (N, K). Default: None, computed when needed
 
@@ -58,11 +59,12 @@ class PatchGame:
         self,
         model: Callable[[Tensor], Tensor],
         images: Tensor,
-        baseline: Tensor,
+        baseline: Tensor | Callable[[Tensor, Tensor], Tensor],
         patches: int | Sequence[int] = 8,
         scores: Tensor | None = None,
     ) -> None:
-        self._model, self._images, self._baseline = model, images, baseline.expand_as(images)
+        self._model, self._images = model, images
+        self._baseline = baseline.expand_as(images) if isinstance(baseline, Tensor) else baseline
         self.full_board = images.new_ones(len(images), 1, *grid(images.shape[2:], patches))
         self._known = {} if scores is None else {_key(self.full_board): scores}
 
@@ -87,9 +89,14 @@ class PatchGame:
 
     def _forward(self, board: Tensor) -> Tensor:
         # A board of fewer rows belongs to the first images: the check for probabilities alters the first one alone.
-        images, baseline = self._images[: len(board)], self._baseline[: len(board)]
+        images = self._images[: len(board)]
+        shown = expand_patches(board[:, 0].to(images), images.shape[2:])
+        if isinstance(self._baseline, Tensor):
+            baseline = self._baseline[: len(board)]
+        else:
+            baseline = self._baseline(images, shown.detach() < 1)
         # Where the board is 0 or 1, lerp returns the baseline or the image to the last digit.
-        return self._model(torch.lerp(baseline, images, expand_patches(board[:, 0].to(images), images.shape[2:])))
+        return self._model(torch.lerp(baseline, images, shown))
 
 
 def _key(board: Tensor) -> bytes:

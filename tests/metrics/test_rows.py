@@ -170,6 +170,7 @@ def test_curves_are_those_of_the_images(name, small, pictures, maps):
 def test_the_board_says_what_the_images_say(name, small, pictures, maps):
     asked = explanation(small, pictures, maps, seed=7)
     settings = dict(METRICS[name].settings) | ({"seed": 7} if name in DRAWN else {})
+    assert settings.pop("perturb_baseline") == "blur"
     want = PLAYED[name](small, pictures, maps, TARGETS, blurred(asked.batch), patches=8, **settings)
     torch.testing.assert_close(METRICS[name].measure(asked), want, atol=1e-5, rtol=1e-5, check_dtype=False)
 
@@ -387,7 +388,7 @@ def test_signals_volumes_and_images_of_any_size(name, shape):
 
 
 def test_patches_are_64_in_any_number_of_dimensions():
-    settings = {"subset_size": 16, "runs": 200}
+    settings = {"subset_size": 16, "runs": 200, "perturb_baseline": "blur"}
     for shape, counts in (((100,), [64]), ((30, 40), [8, 8]), ((9, 9, 9), [4, 4, 4]), ((40,), [40]), ((4, 20), [4, 8])):
         batch = Batch(nn.Identity(), torch.rand(1, 1, *shape), torch.tensor([0]))
         assert batch.counts == counts

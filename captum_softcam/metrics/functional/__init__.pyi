@@ -7,3 +7,5 @@ from .masks import *
 from .perturbation import *
 from .segmentation import *
 from .subsets import *
+
+BASELINES: tuple[str, ...]

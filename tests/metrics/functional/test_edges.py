@@ -16,15 +16,18 @@ HELPERS = {  # no scores of maps: what makes their input, and what is made of th
     "adcc_of_means",
     "area_under_curve",
     "as_scores",
+    "as_baseline",
     "black_baseline",
     "blur_baseline",
     "boxes_to_masks",
     "confidence",
     "masked_images",
+    "linear_imputation",
     "mean_baseline",
     "noisy_linear_imputation",
     "step_fractions",
     "superpixels",
+    "uniform_baseline",
 }
 
 
