@@ -212,6 +212,14 @@ class Comparison:
         ranks = pd.DataFrame(mean_ranks(shown(self._means), self._signs), self.methods, self.metrics)
         return ranks.assign(mean_rank=ranks.mean(axis=1))
 
+    def array(self) -> NDArray[np.float64]:
+        """Return all scores as an array.
+
+        Returns:
+            ndarray: (samples, methods, metrics), in the order of these attributes; NaN where undefined or missing.
+        """
+        return self._cube.copy()
+
     def to_frame(self) -> pd.DataFrame:
         """Return a table with one row per method, for notebooks and spreadsheets.
 
