@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -18,11 +18,9 @@ from captum_softcam.attr import METHODS
 from captum_softcam.data import SampleSequence
 from captum_softcam.evaluation.checkpoint import refuse_existing, refuse_other
 from captum_softcam.evaluation.comparison import Comparison
-from captum_softcam.evaluation.engine import Engine
 from captum_softcam.evaluation.explain_func import LayerExplainFunc
 from captum_softcam.evaluation.model_comparison import MODELS_FILE, ModelComparison, check_groups, models_record
 from captum_softcam.evaluation.runner import compare_methods
-from captum_softcam.metrics import Metric
 from captum_softcam.softcam import SoftCamModel
 
 __all__ = ["compare_models"]
@@ -35,24 +33,17 @@ def compare_models(
     models: Mapping[str, Any],
     samples: SampleSequence,
     methods: Sequence[Any] | Mapping[str, Any] | None = None,
-    metrics: Sequence[str | Metric] | None = None,
+    metrics: Sequence[Any] | Mapping[str, Any] | None = None,
     *,
     groups: Mapping[str, str] | None = None,
     layer: str | None = None,
     normalize: Callable[[Tensor], Tensor] | None = None,
-    explain: Literal["true", "predicted"] = "true",
     scores: Scores = "softmax",
     baseline: str | None = None,
-    batch_size: int = 16,
-    seed: int = 0,
-    examples: int = 4,
-    runner_up: bool = False,
     folder: str | Path | None = None,
     resume: bool = False,
-    engine: Engine | None = None,
     notes: Mapping[str, Any] | None = None,
-    strict: bool = False,
-    show_progress: bool = False,
+    **settings: Any,
 ) -> ModelComparison:
     """Compare methods on several models, on the same samples, for one table.
 
@@ -71,26 +62,21 @@ def compare_models(
         samples (SampleSequence): the samples of all models, as for :func:`compare_methods`.
         methods (sequence or dict): as for :func:`compare_methods`. Default: all that suit each model, except CAM and
             Score-CAM
-        metrics (sequence): as for :func:`compare_methods`. Default: those with ``default`` set; if no sample has a mask,
-            without localisation
+        metrics (sequence or dict): as for :func:`compare_methods`. Default: those with ``default`` set; if no sample has a
+            mask, without localisation
         groups (mapping): the group of each model, such as ``"softcam"`` for each of three seeds. Default: each model is a
             group of its own
         layer (str): layer of layer methods. Default: the one that is suggested for each model
         normalize (callable): turns images in [0, 1] into inputs of a model. Default: the images themselves
-        explain (str): the class to explain, as for :func:`compare_methods`. Default: ``"true"``
         scores (str or callable): what the outputs of a model mean. Default: ``"softmax"``
         baseline (str): the method that the others of a model are compared with. Default: ``"grad_cam"`` if it is among the
             methods, else the first
-        batch_size (int): samples per batch. Default: 16
-        seed (int): seed of the random subsets. Default: 0
-        examples (int): number of samples whose maps are kept for each model. Default: 4
-        runner_up (bool): keep maps of the runner-up class, too. Default: False
         folder (path): new folder for the results. Default: None, nothing is written
         resume (bool): go on with the comparison in ``folder``. Default: False
-        engine (Engine): executes the batches. Default: this process
         notes (mapping): further facts for the manifest of every model; JSON. Default: none
-        strict (bool): raise the error of a sample that cannot be read. Default: False
-        show_progress (bool): show the name of each model and a progress bar. Default: False
+        settings (dict): further arguments of :func:`compare_methods`, which are the same for all models: ``explain``,
+            ``perturb_baseline``, ``batch_size``, ``seed``, ``examples``, ``runner_up``, ``engine``, ``strict`` and
+            ``show_progress``.
 
     Returns:
         ModelComparison: the comparisons of all models.
@@ -98,7 +84,8 @@ def compare_models(
     Raises:
         ValueError: for the reasons of :func:`compare_methods` and :class:`ModelComparison`, if an option of a model is not
             known, or the folder was started with other models or groups.
-        TypeError: if a value of ``models`` is none of those above, or the first sample is not a ``Sample``.
+        TypeError: if a value of ``models`` is none of those above, a setting is not known, or the first sample is not a
+            ``Sample``.
         FileExistsError: if the folder exists and ``resume`` is False.
         FileNotFoundError: if there is nothing to resume.
         BlockingIOError: if another process works in the folder.
@@ -125,7 +112,7 @@ def compare_models(
     try:
         for name, entry in entries.items():
             place = None if root is None else root / places[name]
-            if show_progress:
+            if settings.get("show_progress"):
                 tqdm.write(named(name))
             found[name] = compare_methods(
                 entry["model"],
@@ -134,19 +121,12 @@ def compare_models(
                 metrics,
                 layer=entry["layer"],
                 normalize=entry["normalize"],
-                explain=explain,
                 scores=entry["scores"],
                 baseline=None if evidence and baseline not in _fitting([baseline], entry["model"]) else baseline,
-                batch_size=batch_size,
-                seed=seed,
-                examples=examples,
-                runner_up=runner_up,
                 folder=place,
                 resume=resume and place is not None and os.path.lexists(place),
-                engine=engine,
                 notes={**(notes or {}), **entry.get("notes", {})},
-                strict=strict,
-                show_progress=show_progress,
+                **settings,
             )
     finally:
         # Arguments are refused before the first batch, and leave no folder behind.
