@@ -11,6 +11,8 @@ from .engine import LocalEngine as LocalEngine
 from .engine import RayEngine as RayEngine
 from .example import Example as Example
 from .explain_func import LayerExplainFunc as LayerExplainFunc
+from .model_comparison import ModelComparison as ModelComparison
+from .models import compare_models as compare_models
 from .performance import class_performance as class_performance
 from .pictures import ExplainedPicture as ExplainedPicture
 from .pictures import explain_pictures as explain_pictures

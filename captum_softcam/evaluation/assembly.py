@@ -156,6 +156,7 @@ def _failures(results: Sequence[BatchResult]) -> pd.DataFrame:
         for result in results
         for failure in result.failures
         for identifier in result.identifiers
+        if not failure.identifiers or identifier in failure.identifiers
     ]
     return pd.DataFrame(rows, columns=["sample", "method", "metric", "error"])
 

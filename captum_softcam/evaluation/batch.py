@@ -37,8 +37,7 @@ from captum_softcam.evaluation.performance import judge
 from captum_softcam.evaluation.reader import Unreadable
 from captum_softcam.evaluation.result import COSTS, BatchResult, Failure, fingerprint
 from captum_softcam.evaluation.same_maps import SameMapsFinder
-from captum_softcam.metrics import Batch, Curve, Explanation, Metric
-from captum_softcam.metrics.mosaics import MosaicPool, Mosaics
+from captum_softcam.metrics import Batch, Curve, Explanation, Metric, Scored
 from captum_softcam.metrics.randomised import RandomisedModels
 
 __all__ = ["BatchScorer", "Progress", "make_batch", "make_examples"]
@@ -63,7 +62,6 @@ class BatchScorer:
         runner_up (bool): whether maps of the runner-up class are kept, too.
         scores (str or callable): how logits become scores. Default: ``"softmax"``
         first (int): index of the first sample, in whose batch memory is measured. Default: 0
-        pool (MosaicPool): images of other classes for mosaics. Default: those of each batch
     """
 
     model: nn.Module
@@ -77,7 +75,6 @@ class BatchScorer:
     runner_up: bool
     scores: Scores = "softmax"
     first: int = 0
-    pool: MosaicPool | None = None
 
     @property
     def steps(self) -> dict[str, str]:
@@ -118,7 +115,6 @@ class BatchScorer:
             *(self.model, samples, self.size, self.normalize, self.explain, self.seed),
             scores=self.scores,
             randomised=self.randomised,
-            pool=self.pool,
         )
         same = np.empty((len(samples), len(self.methods), 2), dtype=np.int16)
         result = BatchResult(
@@ -168,7 +164,7 @@ class _Scoring:
         self.finder.add(place, maps)
         explanation = Explanation(self.batch, maps, partial(self._explain_again, name))
         for k, metric in enumerate(metrics):
-            scores = self._attempt(name, metric.name, partial(self._measure, metric, explanation, place))
+            scores = self._attempt(name, metric.name, partial(self._measure, metric, explanation, place, name))
             if scores is not None:
                 self.result.scores[:, place, k] = scores
             self.progress(f"{name}: {metric.name}", step)
@@ -243,9 +239,14 @@ class _Scoring:
             self.result.failures.append(Failure(method, metric, as_text(f"{type(error).__name__}: {error}")))
             return None
 
-    def _measure(self, metric: Metric, explanation: Explanation, place: int) -> NDArray[Any]:
-        """Return the scores (N,) of a metric; record the points of a curve."""
+    def _measure(self, metric: Metric, explanation: Explanation, place: int, name: str) -> NDArray[Any]:
+        """Return the scores (N,) of a metric; record the points of a curve, and why samples were refused."""
         scores = metric.measure(explanation)
+        if isinstance(scores, Scored):
+            for error in dict.fromkeys(scores.errors.values()):
+                refused = [self.samples[i].identifier for i, each in scores.errors.items() if each == error]
+                self.result.failures.append(Failure(name, metric.name, as_text(error), refused))
+            scores = scores.scores
         if isinstance(scores, Curve):
             points = scores.points.double().cpu().numpy()
             empty = np.full((len(points), len(self.scorer.methods), points.shape[1]), np.nan)
@@ -270,7 +271,6 @@ def make_batch(
     *,
     scores: Scores = "softmax",
     randomised: RandomisedModels | None = None,
-    pool: MosaicPool | None = None,
 ) -> tuple[Batch, float]:
     """Stack samples of one shape on the model's device, and run the model once on every image.
 
@@ -293,21 +293,13 @@ def make_batch(
     labels = torch.tensor([sample.target for sample in samples], device=device)
     masks = torch.stack([_mask(sample, size) for sample in samples]).to(device)
     targets = labels if explain == "true" else predicted_classes(outputs, scores)
-    seeds = [name_seed(sample.identifier) for sample in samples]
-    batch = Batch(
-        *(model, images, targets, masks),
-        outputs=outputs,
-        seed=seed,
-        scores=scores,
-        randomised=randomised,
-        seeds=seeds,
-        mosaics=None if pool is None else partial(_mosaics, pool, samples, targets, seeds, seed),
-    )
+
+    def black() -> Tensor:
+        return normalize(torch.zeros_like(samples[0].image)[None].to(device))
+
+    own = model, images, targets, masks
+    batch = Batch(*own, outputs=outputs, seed=seed, scores=scores, randomised=randomised, black=black)
     return batch, meter.seconds / len(distinct)
-
-
-def _mosaics(pool: MosaicPool, samples: Sequence[Sample], targets: Tensor, seeds: Sequence[int], seed: int) -> Mosaics:
-    return pool.make(torch.stack([sample.image for sample in samples]).to(targets.device), targets, seeds, seed)
 
 
 def _shared_images(samples: Sequence[Sample]) -> tuple[list[int], list[Tensor]]:

@@ -20,16 +20,17 @@ from captum_softcam._intervention.layers import default_layer, get_layer, layer_
 from captum_softcam._intervention.layout import refuse_other_count
 from captum_softcam._intervention.stages import Survey, survey
 from captum_softcam._maps import is_flat
-from captum_softcam._names import as_text, closest, listed, named, quoted
+from captum_softcam._names import as_text, listed, named, quoted
 from captum_softcam._scores import Scores, as_scores, check_kind, class_logits, refuse_probabilities, score_table
 from captum_softcam.attr import METHODS
 from captum_softcam.data import Sample
 from captum_softcam.evaluation.controls import CONTROLS
 from captum_softcam.evaluation.explain_func import LayerExplainFunc, refuse_without_layer
 from captum_softcam.evaluation.reader import SampleReader
-from captum_softcam.metrics import METRICS, Metric
+from captum_softcam.metrics import METRICS, Metric, find_metric
 from captum_softcam.metrics.batch import fractions
 from captum_softcam.metrics.functional.imputation import stays_predicted
+from captum_softcam.metrics.metric import check_baseline
 from captum_softcam.softcam import SoftCamModel
 
 __all__ = [
@@ -177,22 +178,66 @@ def _explainer(method: Any, layer: str | None, model: nn.Module) -> LayerExplain
     return explainer
 
 
-def find_metrics(metrics: Sequence[str | Metric]) -> list[Metric]:
-    """Resolve names to metrics, each once.
+def find_metrics(
+    metrics: Sequence[Any] | Mapping[str, Any], perturb_baseline: str | Sequence[str] | None = None
+) -> list[Metric]:
+    """Resolve names and metrics of Quantus to metrics, each once; the keys of a mapping name them.
+
+    Args:
+        metrics (sequence or mapping): names such as ``deletion`` or ``deletion@mean``, or metrics, also of Quantus.
+        perturb_baseline (str or sequence of str): baselines of the metrics that replace parts of the image, unless their
+            name has one already: a column for each. Default: that of each metric
 
     Raises:
-        ValueError: if a name is unknown, two metrics have the same name, or there is no metric.
+        ValueError: if a name or baseline is unknown, two metrics have the same name, there is no metric or baseline, a
+            baseline is named and no metric has a choice of it, or a metric of Quantus cannot be a column.
+        TypeError: if a metric is of another kind.
     """
     if not metrics:
         raise ValueError("there are no metrics to compare by; pass at least one.")
-    unknown = [metric for metric in metrics if isinstance(metric, str) and metric not in METRICS]
-    if unknown:
-        raise ValueError(f"metric {quoted(unknown[0])} is unknown. {closest(unknown[0], METRICS)}")
+    if isinstance(metrics, Mapping):
+        named_ones = [(as_text(name), _metric(metric)) for name, metric in metrics.items()]
+        resolved = [replace(metric, name=name, title=name) for name, metric in named_ones]
+    else:
+        # A metric listed twice counts once; by identity, because instances of Quantus may compare in any way.
+        once = {metric if isinstance(metric, str) else id(metric): metric for metric in metrics}
+        resolved = [_metric(metric) for metric in once.values()]
     found: dict[str, Metric] = {}
-    for metric in [METRICS[metric] if isinstance(metric, str) else _named_in_text(metric) for metric in metrics]:
-        if found.setdefault(metric.name, metric) is not metric:
-            raise ValueError(f"two metrics are called '{named(metric.name)}'; give one of them another name.")
+    for metric in resolved if perturb_baseline is None else _with_baselines(resolved, perturb_baseline):
+        if found.setdefault(metric.name, metric) != metric:
+            raise ValueError(
+                f"two metrics are called '{named(metric.name)}'; give them names: {{'one': ..., 'other': ...}}."
+            )
     return list(found.values())
+
+
+def _metric(metric: Any) -> Metric:
+    if isinstance(metric, Metric):
+        return _named_in_text(metric)
+    if isinstance(metric, str) and not metric.startswith("quantus:"):
+        return find_metric(metric)
+    from captum_softcam.metrics import quantus_column  # which loads Quantus
+
+    return quantus_column(metric)
+
+
+def _with_baselines(metrics: Sequence[Metric], baselines: str | Sequence[str]) -> list[Metric]:
+    baselines = [baselines] if isinstance(baselines, str) else list(baselines)
+    if not baselines:
+        raise ValueError("perturb_baseline is empty; pass at least one baseline, or leave it out.")
+    free = [metric.perturbs and "@" not in metric.name for metric in metrics]
+    if not any(free):
+        for baseline in baselines:
+            check_baseline(baseline)
+        raise ValueError(
+            f"perturb_baseline is {quoted(baselines[0])}, and it is no choice in any of the metrics; leave it out, or "
+            "measure one that replaces parts of the image, such as 'deletion'."
+        )
+    columns = [
+        [metric.with_baseline(baseline) for baseline in baselines] if choice else [metric]
+        for metric, choice in zip(metrics, free, strict=True)
+    ]
+    return [metric for each in columns for metric in each]
 
 
 def _named_in_text(metric: Metric) -> Metric:

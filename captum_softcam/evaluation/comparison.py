@@ -37,7 +37,7 @@ from captum_softcam.evaluation.statistics import (
 from captum_softcam.evaluation.storage import read_folder, write_folder
 from captum_softcam.evaluation.text import to_csv, to_html, to_latex, to_markdown
 from captum_softcam.evaluation.view import Adjust, View
-from captum_softcam.metrics import METRICS
+from captum_softcam.metrics import METRICS, find_metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -211,6 +211,14 @@ class Comparison:
         """
         ranks = pd.DataFrame(mean_ranks(shown(self._means), self._signs), self.methods, self.metrics)
         return ranks.assign(mean_rank=ranks.mean(axis=1))
+
+    def array(self) -> NDArray[np.float64]:
+        """Return all scores as an array.
+
+        Returns:
+            ndarray: (samples, methods, metrics), in the order of these attributes; NaN where undefined or missing.
+        """
+        return self._cube.copy()
 
     def to_frame(self) -> pd.DataFrame:
         """Return a table with one row per method, for notebooks and spreadsheets.
@@ -525,12 +533,13 @@ def _entries(stated: Any) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _known(name: str) -> dict[str, Any]:
-    if name not in METRICS:
+    stem = name.partition("@")[0]
+    if stem not in METRICS:
         raise ValueError(
             f"the direction of the metric {quoted(name)} is not known; name it in the manifest: "
             f"{{'metrics': {{{quoted(name)}: {{'higher_is_better': True}}}}}}."
         )
-    metric = METRICS[name]
+    metric = find_metric(name)
     return {
         "title": metric.title,
         "category": metric.category,

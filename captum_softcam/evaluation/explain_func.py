@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -31,6 +30,7 @@ from captum_softcam._intervention.layers import default_layer, get_layer, layer_
 from captum_softcam._intervention.view import View, duplicate
 from captum_softcam._maps import upsample
 from captum_softcam._names import closest, named, quoted
+from captum_softcam._random import ONE_AT_A_TIME, random_numbers
 from captum_softcam._scores import Scores, check_kind, score_table
 from captum_softcam.attr import METHODS
 from captum_softcam.evaluation.arguments import check_arguments, check_class, default_arguments, parameters_of
@@ -39,9 +39,6 @@ from captum_softcam.evaluation.costs import device_of
 from captum_softcam.evaluation.one_logit import BothClasses, with_both_classes
 
 __all__ = ["LayerExplainFunc", "refuse_without_layer"]
-
-_ONE_AT_A_TIME = threading.RLock()
-"""Held while filters of warnings or seeds are set, because Python, PyTorch and NumPy share them between all threads."""
 
 _RANDOM = (LimeBase, ShapleyValueSampling, GradientShap, LayerGradientShap, NeuronGradientShap, NoiseTunnel)
 
@@ -232,7 +229,7 @@ class LayerExplainFunc:
             raise
 
     def _drawn(self, model: nn.Module, image: Tensor, target: Tensor, seed: int) -> Tensor:
-        with _random_numbers(seed, image.device):
+        with random_numbers(seed, image.device):
             return self._maps(model, image, target, [seed])
 
     def _maps(self, model: nn.Module, images: Tensor, targets: Tensor, seeds: Sequence[int] | None) -> Tensor:
@@ -416,7 +413,7 @@ def _as_found(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _without_announcements() -> Iterator[None]:
     """Ignore Captum's warnings that it will set hooks and remove them again."""
-    with _ONE_AT_A_TIME, warnings.catch_warnings():
+    with ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Setting (forward, )?backward hooks", UserWarning)
         yield
 
@@ -431,24 +428,3 @@ def _blame_scores(model: nn.Module, images: Tensor) -> None:
     if isinstance(output, Tensor) and output.dim() > 1 and len(output) == len(images) and output.shape[1:] != (1,):
         return
     score_table(output, len(images), "softmax")
-
-
-@contextmanager
-def _random_numbers(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed the generators of PyTorch and NumPy within the block, and restore their states afterwards."""
-    with _ONE_AT_A_TIME, torch.random.fork_rng([device] if device.type == "cuda" else []):
-        # fork_rng restores PyTorch's generators alone, while Captum's GradientShap and LayerGradientShap draw from NumPy's.
-        state = np.random.get_state()
-        try:
-            _seed(seed, device)
-            yield
-        finally:
-            np.random.set_state(state)
-
-
-def _seed(seed: int, device: torch.device) -> None:
-    np.random.seed(seed)
-    torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every other device, too
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)

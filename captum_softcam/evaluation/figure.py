@@ -120,7 +120,8 @@ def _draw_curves(axis: Any, view: View, found: MeanCurves, styles: dict[str, dic
 
 def _measured(view: View, metric: str) -> str:
     """Return what a curve shows: what its metric reads of the model."""
-    reads = METRICS[metric].reads if metric in METRICS else "score"
+    stem = metric.partition("@")[0]  # of a column with another baseline
+    reads = METRICS[stem].reads if stem in METRICS else "score"
     if reads == "prediction":
         return "predicted as the class"
     probable = reads == "probability" and view.scores in PROBABILITIES

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,17 +48,19 @@ class Judged(NamedTuple):
 
 @dataclass(frozen=True)
 class Failure:
-    """An error of a method, or of a metric on a method's maps, for all samples of a batch.
+    """An error of a method, or of a metric on a method's maps, for all samples of a batch or some of them.
 
     Args:
         method (str): name of the method.
         metric (str): name of the metric; empty if the method itself failed.
         error (str): type and message, such as ``"ValueError: ..."``.
+        identifiers (sequence of str): the samples that it concerns; empty for all of the batch. Default: ``()``
     """
 
     method: str
     metric: str
     error: str
+    identifiers: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ class BatchResult:
                 "pictured": list(self.examples),
                 "curves": list(self.curves),  # their arrays are numbered, because not every name is valid in a ZIP
                 "fractions": list(self.fractions),
-                "failures": [[failure.method, failure.metric, failure.error] for failure in self.failures],
+                "failures": [[each.method, each.metric, each.error, [*each.identifiers]] for each in self.failures],
             }
         ).encode()
 

@@ -50,7 +50,6 @@ from captum_softcam.evaluation.controls import name_seed
 from captum_softcam.evaluation.costs import device_of
 from captum_softcam.evaluation.engine import Engine, LocalEngine
 from captum_softcam.evaluation.example import Example
-from captum_softcam.evaluation.mosaics import choose_pool
 from captum_softcam.evaluation.one_logit import with_both_classes
 from captum_softcam.evaluation.performance import check_classifier
 from captum_softcam.evaluation.progress import ProgressBar
@@ -76,13 +75,14 @@ def compare_methods(
     model: nn.Module,
     samples: SampleSequence,
     methods: Sequence[Any] | Mapping[str, Any] | None = None,
-    metrics: Sequence[str | Metric] | None = None,
+    metrics: Sequence[Any] | Mapping[str, Any] | None = None,
     *,
     layer: str | None = None,
     normalize: Callable[[Tensor], Tensor] | None = None,
     explain: Literal["true", "predicted"] = "true",
     scores: Scores = "softmax",
     baseline: str | None = None,
+    perturb_baseline: str | Sequence[str] | None = None,
     batch_size: int = 16,
     seed: int = 0,
     examples: int = 4,
@@ -121,8 +121,10 @@ def compare_methods(
         methods (sequence or dict): names in ``METHODS`` and ``CONTROLS``, Captum attribution classes or instances, or
             functions of model, images and classes; the keys of a dict name them. Default: all that suit the model, except
             CAM and Score-CAM
-        metrics (sequence): names in ``METRICS``, or instances of ``Metric``. Default: those with ``default`` set; if no
-            sample has a mask, without localisation
+        metrics (sequence or dict): names in ``METRICS``, also with a baseline as in ``"deletion@mean"``, instances of
+            ``Metric``, or metrics of Quantus, as instances, classes or names such as ``"quantus:MaxSensitivity"``, see
+            :func:`~captum_softcam.metrics.quantus_column`; the keys of a dict name them. Default: those with ``default``
+            set; if no sample has a mask, without localisation
         layer (str): layer of layer methods; SoftCAM always uses the evidence. Default: the one that
             :func:`~captum_softcam.attr.suggest_layers` recommends (the backbone of a SoftCAM model)
         normalize (callable): turns images in [0, 1] into inputs of the model. Default: the images themselves
@@ -133,6 +135,10 @@ def compare_methods(
             with a softmax in the model. Or a function (N, K) -> (N, K). Default: ``"softmax"``
         baseline (str): the method that the others are compared with, sample by sample. Default: ``"grad_cam"`` if it is
             among the methods, else the first
+        perturb_baseline (str or sequence of str): what replaces the removed parts of images: ``"blur"``, ``"mean"``,
+            ``"black"``, ``"uniform"`` or ``"linear"``, see :func:`~captum_softcam.metrics.functional.as_baseline`. With
+            several, each perturbation metric is a column for each, and :meth:`Comparison.rank_shifts` says how far the ranks
+            of the methods move. Default: a blur, and the mean colour for IROF
         batch_size (int): samples per batch. Default: 16
         seed (int): seed of the random subsets, which are the same for every method. Default: 0
         examples (int): number of samples whose maps are kept for figures, first those with a mask, balanced over classes.
@@ -177,7 +183,7 @@ def compare_methods(
     reader, first = SampleReader.opened(samples, strict=strict)
     if metrics is None and resume and folder is not None:
         metrics = _metrics_of(Path(folder))
-    measured = find_metrics(default_metrics(reader) if metrics is None else metrics)
+    measured = find_metrics(default_metrics(reader) if metrics is None else metrics, perturb_baseline)
     images = normalize(first.image[None].to(device_of(model)))
     outputs = check_scores(model, images, measured, scores, runner_up=runner_up)
     layer = check_layer(model, layer, images)
@@ -197,9 +203,6 @@ def compare_methods(
     baseline = None if baseline is None else as_text(baseline)  # as the names of the methods
     _refuse_unknown_baseline(baseline, scorer)
     fingerprints = _fingerprints(scorer, first.image.shape, outputs)
-    if any(metric.needs_mosaics for metric in measured):
-        pool, fingerprints["mosaic images"] = choose_pool(reader, model, normalize, scores)
-        scorer = replace(scorer, pool=pool)
     manifest = {
         **_manifest(scorer, samples, fingerprints, outputs.shape[1], layer, baseline, dict(notes or {})),
         "batch_size": batch_size,
@@ -557,7 +560,7 @@ def _manifest(
 def _metrics_of(folder: Path) -> list[str] | None:
     """Return the metrics that a run was started with, if all are known by name: those of its data may be others by now."""
     names = list(Comparison.load(folder).metrics if is_complete(folder) else Checkpoint.read(folder)["settings"]["metrics"])
-    return names if METRICS.keys() >= set(names) else None
+    return names if METRICS.keys() >= {name.partition("@")[0] for name in names} else None
 
 
 def _description(metric: Metric) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def _record(view: View, method: str, metric: str) -> dict[str, Any]:
     direction = {"category": view.categories[metric], "higher_is_better": int(view.higher_is_better(metric))}
     # Empty, because a spreadsheet reads "nan" as text.
     numbers = {key: "" if value != value else value for key, value in values.items()}
-    return {"method": method, **kinds, **direction, **numbers}
+    return {**view.columns(method), **kinds, **direction, **numbers}
 
 
 def _escape_latex(text: str) -> str:

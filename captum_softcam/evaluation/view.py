@@ -249,6 +249,17 @@ class View:
         compared = method == self.baseline and len(self.methods) > 1
         return ["control"] * (method in self.controls) + ["baseline"] * compared
 
+    def columns(self, method: str) -> dict[str, str]:
+        """Return the columns of a table for spreadsheets that say which method a row is about.
+
+        Args:
+            method (str): its name.
+
+        Returns:
+            dict: text by the name of the column.
+        """
+        return {"method": method}
+
     def mean_rank(self, method: str) -> float:
         """Return the mean rank of a method over the metrics; NaN if it has none.
 

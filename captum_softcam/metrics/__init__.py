@@ -16,13 +16,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     ["functional"],
     {
         "batch": ["Batch", "Explain", "Explanation"],
-        "classes": [*CLASS_NAMES, "IROF", "MPRT", "ROAD"],
-        "metric": ["Category", "Curve", "Metric"],
-        "mosaics": ["MosaicPool", "Mosaics"],
+        "classes": [*CLASS_NAMES, "IROF", "ROAD"],
+        "metric": ["BASELINES", "Category", "Curve", "Metric", "Scored"],
         "patches": ["PATCHES", "PatchGame", "patches_of"],
+        "quantus": ["quantus_column"],
         "quantus_metric": ["QuantusMetric"],
         "randomised": ["RandomisedModels"],
-        "registry": ["METRICS"],
+        "registry": ["METRICS", "find_metric"],
         "verdicts": ["VERDICTS", "Verdict"],
     },
 )

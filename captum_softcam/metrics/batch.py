@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Protocol
@@ -25,9 +24,7 @@ from captum_softcam.metrics import functional
 from captum_softcam.metrics.functional._answers import of_class, refuse_other_classes
 from captum_softcam.metrics.functional._edges import nan_if_flat, nan_if_not_positive, usable_maps
 from captum_softcam.metrics.functional._grid import even_grid, grid, patch_means, patch_sums
-from captum_softcam.metrics.functional.randomisation import other_classes
-from captum_softcam.metrics.mosaics import Candidate, MosaicPool, Mosaics
-from captum_softcam.metrics.patches import PATCHES, PatchGame, image_seed
+from captum_softcam.metrics.patches import PATCHES, PatchGame
 from captum_softcam.metrics.randomised import RandomisedModels
 
 __all__ = ["Batch", "Explain", "Explanation"]
@@ -77,9 +74,8 @@ class Batch:
             :func:`~captum_softcam.metrics.functional.as_scores`. Default: ``"softmax"``
         randomised (RandomisedModels): networks with random weights, which batches of one comparison share. Default: made of
             the model and the seed when needed
-        seeds (sequence of int): one per sample, for draws that must not depend on the batch. Default: derived from the
-            images, averaged over 64 patches
-        mosaics (callable): makes the :attr:`mosaics` when needed. Default: of the images of the batch
+        black (callable): returns what the model receives for a black image, (1, C, ...), called when it is needed.
+            Default: 0, which is grey where inputs are normalised
 
     Raises:
         ValueError: if ``scores`` is unknown.
@@ -98,8 +94,7 @@ class Batch:
         seed: int = 0,
         scores: Scores = "softmax",
         randomised: RandomisedModels | None = None,
-        seeds: Sequence[int] | None = None,
-        mosaics: Callable[[], Mosaics] | None = None,
+        black: Callable[[], Tensor] | None = None,
     ) -> None:
         check_kind(scores)
         self.model = model
@@ -107,13 +102,13 @@ class Batch:
         self.targets = targets
         self.masks = images.new_zeros(len(images), 1, *images.shape[2:], dtype=torch.bool) if masks is None else masks
         self._patches = patches
+        self._black = black
+        self._games: dict[str, PatchGame] = {}
         self.seed = seed
         self.scores = scores
         if outputs is not None:
             self.outputs = outputs  # takes precedence over the cached property
         self.randomised = RandomisedModels(model, seed) if randomised is None else randomised
-        self._seeds = seeds
-        self._mosaics = mosaics
 
     @cached_property
     def counts(self) -> list[int]:
@@ -158,38 +153,49 @@ class Batch:
         _ = self.logits  # checked
         return fractions(of_class(as_scores(self.outputs, self.scores), self.targets), self.scores)
 
-    @cached_property
+    @property
     def game(self) -> PatchGame:
         """The images as a game of patches, in which a removed patch is blurred."""
-        # As wide as a patch: all detail within it goes, while colour and brightness stay, which models know from training.
-        # One width for all dimensions, the longest side of a patch: a narrower blur would leave details along that side.
-        sides = [side / count for side, count in zip(self.images.shape[2:], self.counts, strict=True)]
-        baseline = functional.blur_baseline(self.images, sigma=max(1.0, *sides))
-        _ = self.logits  # checked
-        # With the outputs given, the full board costs no forward.
-        return PatchGame(self.model, self.images, baseline, self.counts, self.outputs)
+        return self.game_with("blur")
 
-    @cached_property
-    def seeds(self) -> list[int]:
-        """A seed for each sample, which does not depend on the batch."""
-        return [image_seed(image) for image in self.images] if self._seeds is None else list(self._seeds)
+    def game_with(self, baseline: str) -> PatchGame:
+        """Return the images as a game of patches, made once for each baseline.
 
-    @cached_property
-    @torch.no_grad()
-    def other_targets(self) -> Tensor | None:
-        """Another class for each sample, drawn from its seed, (N,); None where the model has a single class."""
-        classes = self.logits.shape[1]
-        return other_classes(self.targets, classes, self.seeds, seed=self.seed) if classes > 1 else None
+        Args:
+            baseline (str): replacement of removed patches, see :func:`~captum_softcam.metrics.functional.as_baseline`.
 
-    @cached_property
-    @torch.no_grad()
-    def mosaics(self) -> Mosaics:
-        """A mosaic for each sample, of its image and of images that neither are of its class nor are taken for it."""
-        if self._mosaics is not None:
-            return self._mosaics()
-        candidates = itertools.starmap(Candidate, zip(self.images, self.targets.tolist(), strict=True))
-        pool, _ = MosaicPool.chosen(candidates, self.model, self.scores)
-        return pool.make(self.images, self.targets, self.seeds, self.seed)
+        Returns:
+            PatchGame: the game, which remembers the scores of the boards that any method or metric has asked for.
+
+        Raises:
+            ValueError: as for :meth:`replacement`, or if the outputs of the model are not (N, K) with these scores.
+        """
+        if baseline not in self._games:
+            replacement = self.replacement(baseline)
+            _ = self.logits  # checked
+            # With the outputs given, the full board costs no forward.
+            self._games[baseline] = PatchGame(self.model, self.images, replacement, self.counts, self.outputs)
+        return self._games[baseline]
+
+    def replacement(self, baseline: str) -> Tensor | Callable[[Tensor, Tensor], Tensor]:
+        """Return what replaces the removed parts of the images; noise is drawn from the seed of the batch.
+
+        Args:
+            baseline (str): a name, see :func:`~captum_softcam.metrics.functional.as_baseline`.
+
+        Returns:
+            Tensor or callable: the replacement (N, C, ...), or a function of images and removed positions.
+
+        Raises:
+            ValueError: if the baseline is unknown, or black is not a finite input of the model.
+        """
+        black = self._black() if baseline == "black" and self._black is not None else 0.0
+        if isinstance(black, Tensor) and not black.isfinite().all():
+            raise ValueError(
+                "the baseline 'black' is not defined, because normalize gives no finite values for a black image; choose "
+                "another, such as 'mean'."
+            )
+        return functional.as_baseline(baseline, self.images, patches=self.counts, black=black, seed=self.seed)
 
     @cached_property
     def superpixels(self) -> Tensor:
@@ -213,7 +219,6 @@ class Explanation:
         self.batch = batch
         self.maps = usable_maps(batch.images, maps)
         self.explain = explain
-        self._maps_of: dict[nn.Module, Tensor] = {}
 
     @cached_property
     def patch_means(self) -> Tensor:
@@ -239,24 +244,6 @@ class Explanation:
         scores = fractions(found, batch.scores)
         # A map without positive relevance leaves an image of zeros, whose confidence is a number but not a score.
         return nan_if_not_positive(scores, self.maps)
-
-    @cached_property
-    def mosaic_maps(self) -> Tensor:
-        """Maps of the mosaics by the same method, (N, 1, ...). Cost: one attribution."""
-        return self.explain(self.batch.mosaics.images, draw="mosaic")
-
-    def maps_of(self, network: nn.Module) -> Tensor:
-        """Compute the maps of the images by a network with random weights, once for all metrics.
-
-        Args:
-            network (torch.nn.Module): one of ``batch.randomised``.
-
-        Returns:
-            Tensor: (N, 1, ...). Cost: one attribution for the first call with a network.
-        """
-        if network not in self._maps_of:
-            self._maps_of[network] = self.explain(self.batch.images, model=network)
-        return self._maps_of[network]
 
     @cached_property
     def masked_maps(self) -> Tensor:

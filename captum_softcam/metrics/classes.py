@@ -6,7 +6,6 @@ from captum_softcam.metrics.quantus_metric import QuantusMetric
 
 __all__ = [
     "IROF",
-    "MPRT",
     "ROAD",
     "ActivationPrecision",
     "ActivationSensitivity",
@@ -17,7 +16,6 @@ __all__ = [
     "EnergyBasedPointingGame",
     "FaithfulnessCorrelation",
     "FaithfulnessEstimate",
-    "GridPointingGame",
     "IncreaseInConfidence",
     "Infidelity",
     "Insertion",
@@ -26,13 +24,9 @@ __all__ = [
     "MapComplexity",
     "Monotonicity",
     "MonotonicityCorrelation",
-    "Mprt",
-    "MprtIndependent",
-    "MprtSsim",
     "PixelAuc",
     "PixelFlipping",
     "PointingGame",
-    "RandomLogit",
     "RegionPerturbation",
     "RelevanceMassAccuracy",
     "RelevanceRankAccuracy",
@@ -132,6 +126,7 @@ class Deletion(QuantusMetric, of="deletion"):
 
     Args:
         steps (int): number of steps from the whole image to none of it. Default: 16
+        perturb_baseline (str): what replaces removed patches, see :func:`.as_baseline`. Default: blur
     """
 
 
@@ -142,6 +137,7 @@ class Insertion(QuantusMetric, of="insertion"):
 
     Args:
         steps (int): number of steps from none of the image to all of it. Default: 16
+        perturb_baseline (str): what replaces removed patches, see :func:`.as_baseline`. Default: blur
     """
 
 
@@ -152,6 +148,7 @@ class RegionPerturbation(QuantusMetric, of="region_perturbation"):
 
     Args:
         regions_evaluation (int): number of patches that are removed, one at a time. Default: 32
+        perturb_baseline (str): what replaces removed patches, see :func:`.as_baseline`. Default: blur
     """
 
 
@@ -159,6 +156,9 @@ class PixelFlipping(QuantusMetric, of="pixel_flipping"):
     """Area under the probability while patches are removed one by one :cite:p:`bach2015pixelwise`.
 
     Lower is better. Reads the probability. Cost: 64 forwards.
+
+    Args:
+        perturb_baseline (str): what replaces removed patches, see :func:`.as_baseline`. Default: blur
     """
 
 
@@ -169,6 +169,7 @@ class Selectivity(QuantusMetric, of="selectivity"):
 
     Args:
         patch_size (int): side of the squares, in patches. Default: 2
+        perturb_baseline (str): what replaces removed patches, see :func:`.as_baseline`. Default: blur
     """
 
 
@@ -180,6 +181,7 @@ class FaithfulnessCorrelation(QuantusMetric, of="faithfulness_correlation"):
     Args:
         subset_size (int): number of patches in a set. Default: 16
         runs (int): number of sets. Default: 200
+        perturb_baseline (str): what replaces removed patches, see :func:`.as_baseline`. Default: blur
     """
 
 
@@ -187,6 +189,9 @@ class FaithfulnessEstimate(QuantusMetric, of="faithfulness_estimate"):
     """Correlation of the map over single patches with the drops of the logit :cite:p:`alvarez2018towards`.
 
     Higher is better. Reads the logit. Cost: 64 forwards.
+
+    Args:
+        perturb_baseline (str): what replaces removed patches, see :func:`.as_baseline`. Default: blur
     """
 
 
@@ -198,6 +203,7 @@ class SensitivityN(QuantusMetric, of="sensitivity_n"):
     Args:
         sizes (sequence of int): numbers of patches in a set. Default: [1, 4, 16, 48]
         runs (int): number of sets of each size. Default: 50
+        perturb_baseline (str): what replaces removed patches, see :func:`.as_baseline`. Default: blur
     """
 
 
@@ -209,6 +215,7 @@ class Infidelity(QuantusMetric, of="infidelity"):
     Args:
         sides (sequence of int): sides of the squares, in patches. Default: [1, 2, 4]
         scaled (bool): False to use the map in its own units. Default: True
+        perturb_baseline (str): what replaces removed patches, see :func:`.as_baseline`. Default: blur
     """
 
 
@@ -219,6 +226,7 @@ class Monotonicity(QuantusMetric, of="monotonicity"):
 
     Args:
         steps (int): number of steps from none of the image to all of it. Default: 16
+        perturb_baseline (str): what replaces removed patches, see :func:`.as_baseline`. Default: blur
     """
 
 
@@ -226,6 +234,9 @@ class MonotonicityCorrelation(QuantusMetric, of="monotonicity_correlation"):
     """Rank correlation of the magnitudes of patches with the changes of the logit :cite:p:`nguyen2020quantitative`.
 
     Higher is better. Reads the logit. Cost: 64 forwards.
+
+    Args:
+        perturb_baseline (str): what replaces removed patches, see :func:`.as_baseline`. Default: blur
     """
 
 
@@ -251,6 +262,7 @@ class Irof(QuantusMetric, of="irof"):
 
     Args:
         steps (int): number of steps from the whole image to none of it. Default: 16
+        perturb_baseline (str): what replaces removed segments, see :func:`.as_baseline`. Default: mean
     """
 
 
@@ -297,54 +309,4 @@ class Sparseness(QuantusMetric, of="sparseness"):
     """Gini index of the map's magnitudes :cite:p:`chalasani2020concise`.
 
     Higher is better. Reads the map alone. Cost: no forward.
-    """
-
-
-class GridPointingGame(QuantusMetric, of="grid_pointing_game"):
-    """Fraction of the positive relevance in the image's cell of a mosaic with other images :cite:p:`bohle2021coda`.
-
-    Higher is better; a map that ignores the model scores 1/4 on average. Needs no masks, but images of two classes or more:
-    the mosaics are made of the first images of each class in ``x_batch``. Reads the map alone. Cost: 1 map.
-    """
-
-
-class Mprt(QuantusMetric, of="mprt"):
-    """Rank correlation with the maps of networks whose weights are random, layer after layer :cite:p:`adebayo2018sanity`.
-
-    Lower is better; a map that ignores the model scores 1. One float for each sample, the mean over the stages, where
-    ``quantus.MPRT`` returns those of every layer. Reads the map alone. Cost: 4 maps.
-
-    Args:
-        stages (int): number of networks, in each of which more layers are random, from the output to the input. Default: 4
-    """
-
-
-MPRT = Mprt
-"""Alias in the spelling of Quantus."""
-
-
-class MprtIndependent(QuantusMetric, of="mprt_independent"):
-    """Rank correlation with the maps of networks in which some layers are random :cite:p:`adebayo2018sanity`.
-
-    Lower is better; a map that ignores the model scores 1. Reads the map alone. Cost: 4 maps.
-
-    Args:
-        stages (int): number of networks, each with other random layers. Default: 4
-    """
-
-
-class MprtSsim(QuantusMetric, of="mprt_ssim"):
-    """Structural similarity with the maps of networks with random weights, layer after layer :cite:p:`adebayo2018sanity`.
-
-    Lower is better; a map that ignores the model scores 1. Reads the map alone. Cost: 4 maps.
-
-    Args:
-        stages (int): number of networks, in each of which more layers are random, from the output to the input. Default: 4
-    """
-
-
-class RandomLogit(QuantusMetric, of="random_logit"):
-    """Rank correlation with the map of another class :cite:p:`sixt2020explanations`.
-
-    Lower is better; a map that ignores the class scores 1. Reads the map alone. Cost: 1 map.
     """

@@ -10,22 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from captum_softcam.metrics.functional._edges import wide
-from captum_softcam.metrics.functional._grid import even_grid, expand_patches, grid, patch_means
+from captum_softcam.metrics.functional._grid import even_grid, expand_patches, grid
 
-__all__ = ["PATCHES", "PatchGame", "fit_settings", "image_seed", "patches_of"]
+__all__ = ["PATCHES", "PatchGame", "fit_settings", "patches_of"]
 
 PATCHES = 64
 """Number of patches in the faithfulness metrics, 8 x 8 in an image, 4 x 4 x 4 in a volume, 64 in a row in a signal."""
-
-_STEPS = 128  # of an image's range, in its seed
 
 
 def patches_of(size: Sequence[int]) -> int | list[int]:
@@ -41,17 +37,6 @@ def patches_of(size: Sequence[int]) -> int | list[int]:
     return counts[0] if len(set(counts)) == 1 else counts
 
 
-def image_seed(image: Tensor) -> int:
-    """Return the seed of an image (C, ...), which depends on its content and not on its batch."""
-    # Means of 64 patches in steps of 1/128 of the image's range: rounding in the last digit, as on another machine, does not
-    # change the seed, but a little noise on the image does.
-    shown = wide(image.detach()).nan_to_num(0, 0, 0).mean(0)[None, None]
-    means = patch_means(shown, even_grid(shown.shape[2:], PATCHES)) - shown.min()
-    span = shown.max() - shown.min()
-    steps = (means * (_STEPS / span)).round() if span > 0 else torch.zeros_like(means)
-    return zlib.crc32(steps.to(torch.int32).cpu().numpy().tobytes())
-
-
 class PatchGame:
     """Function of boards (N, 1, g, g) -> scores (N, K): 1 shows a patch of the image, 0 its baseline, in between a blend.
 
@@ -61,7 +46,8 @@ class PatchGame:
     Args:
         model (torch.nn.Module): images (N, C, ...) -> scores (N, K).
         images (Tensor): (N, C, ...), as the model expects them.
-        baseline (Tensor): replacement of the patches, (N, C, ...) or broadcastable to it.
+        baseline (Tensor or callable): replacement of the patches, (N, C, ...) or broadcastable to it; or a function of
+            images and removed positions (N, 1, ...) bool, which is called for each board.
         patches (int or sequence of int): patches per side, g, or along each dimension. Default: 8
         scores (Tensor): scores of the untouched images, (N, K). Default: None, computed when needed
 
@@ -73,11 +59,12 @@ class PatchGame:
         self,
         model: Callable[[Tensor], Tensor],
         images: Tensor,
-        baseline: Tensor,
+        baseline: Tensor | Callable[[Tensor, Tensor], Tensor],
         patches: int | Sequence[int] = 8,
         scores: Tensor | None = None,
     ) -> None:
-        self._model, self._images, self._baseline = model, images, baseline.expand_as(images)
+        self._model, self._images = model, images
+        self._baseline = baseline.expand_as(images) if isinstance(baseline, Tensor) else baseline
         self.full_board = images.new_ones(len(images), 1, *grid(images.shape[2:], patches))
         self._known = {} if scores is None else {_key(self.full_board): scores}
 
@@ -102,9 +89,14 @@ class PatchGame:
 
     def _forward(self, board: Tensor) -> Tensor:
         # A board of fewer rows belongs to the first images: the check for probabilities alters the first one alone.
-        images, baseline = self._images[: len(board)], self._baseline[: len(board)]
+        images = self._images[: len(board)]
+        shown = expand_patches(board[:, 0].to(images), images.shape[2:])
+        if isinstance(self._baseline, Tensor):
+            baseline = self._baseline[: len(board)]
+        else:
+            baseline = self._baseline(images, shown.detach() < 1)
         # Where the board is 0 or 1, lerp returns the baseline or the image to the last digit.
-        return self._model(torch.lerp(baseline, images, expand_patches(board[:, 0].to(images), images.shape[2:])))
+        return self._model(torch.lerp(baseline, images, shown))
 
 
 def _key(board: Tensor) -> bytes:

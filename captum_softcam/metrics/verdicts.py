@@ -19,6 +19,8 @@ class Verdict:
             metric of this package computes them rightly; ``"refused"`` if the idea cannot be corrected.
         reason (str): the settings, the fault, or the reason of the refusal.
         instead (str): the metric of ``METRICS`` to use; None where it is refused.
+        column (bool): whether it can be a column, because it gives a score of one sample under any method. Default: True
+        higher_is_better (bool): the direction, where the one that Quantus declares is wrong. Default: None, it is right
     """
 
     name: str
@@ -26,6 +28,8 @@ class Verdict:
     verdict: Literal["runs", "corrected", "refused"]
     reason: str
     instead: str | None = None
+    column: bool = True
+    higher_is_better: bool | None = None
 
 
 _APART = "Perturbs the channels of a pixel separately. On a board of patches, its numbers equal ours."
@@ -71,6 +75,7 @@ _FAITHFULNESS = (
         "runs",
         "Returns a curve of drops. With the strongest first, higher is better, but it declares lower.",
         "region_perturbation",
+        higher_is_better=True,
     ),
     Verdict(
         "ROAD",
@@ -86,14 +91,22 @@ _FAITHFULNESS = (
         "corrected",
         "Reads only the first batch, and correlates over the samples at each step, not over the subsets of a sample.",
         "sensitivity_n",
+        column=False,
     ),
     Verdict(
         "Sufficiency",
         "faithfulness",
         "refused",
         "The score of a sample depends on which other samples of its batch have similar maps.",
+        column=False,
     ),
-    Verdict("BatchSufficiency", "faithfulness", "refused", "The same as Sufficiency; raises on a batch of several images."),
+    Verdict(
+        "BatchSufficiency",
+        "faithfulness",
+        "refused",
+        "The same as Sufficiency; raises on a batch of several images.",
+        column=False,
+    ),
 )
 
 _LOCALISATION = (
@@ -111,6 +124,7 @@ _LOCALISATION = (
         "localisation",
         "refused",
         "Scores maps of mosaics of four images, two of them of the class, which is another experiment, without masks.",
+        column=False,
     ),
     Verdict(
         "PointingGame",

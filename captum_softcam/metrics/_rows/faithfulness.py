@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 __all__ = ["ROWS"]
 
 
-def _on_board(name: str, explanation: Explanation, attributions: Tensor, **settings: Any) -> Tensor:
+def _on_board(name: str, explanation: Explanation, attributions: Tensor, perturb_baseline: str, **settings: Any) -> Tensor:
     """Call a function of images and maps with the board and the attributions of its patches (N, 1, g, g)."""
     batch = explanation.batch
-    board = batch.game.full_board
+    game = batch.game_with(perturb_baseline)
+    board = game.full_board
     # Each position of the board is a patch, and 0 removes it.
     scores: Tensor = getattr(functional, name)(
-        batch.game,
+        game,
         board,
         attributions,
         batch.targets,
@@ -47,16 +48,16 @@ def _by_random_sums(name: str, explanation: Explanation, **settings: Any) -> Ten
     return _by_sums(name, explanation, seed=explanation.batch.seed, **settings)
 
 
-def _curve(name: str, explanation: Explanation, *, steps: int) -> Curve:
-    points = _by_order(name, explanation, steps=steps)
+def _curve(name: str, explanation: Explanation, *, steps: int, **baseline: str) -> Curve:
+    points = _by_order(name, explanation, steps=steps, **baseline)
     return Curve(points, functional.step_fractions(explanation.batch.counts, patches=None, steps=steps))
 
 
-def _pixel_flipping(explanation: Explanation) -> Curve:
-    return _curve("deletion_curve", explanation, steps=math.prod(explanation.batch.counts))
+def _pixel_flipping(explanation: Explanation, **baseline: str) -> Curve:
+    return _curve("deletion_curve", explanation, steps=math.prod(explanation.batch.counts), **baseline)
 
 
-def _selectivity(explanation: Explanation, *, patch_size: int) -> Curve:
+def _selectivity(explanation: Explanation, *, patch_size: int, **baseline: str) -> Curve:
     counts = explanation.batch.counts
     for count in counts:
         if count % patch_size:
@@ -67,7 +68,7 @@ def _selectivity(explanation: Explanation, *, patch_size: int) -> Curve:
     # Blocks are ranked by the sum of the map, as in the paper; they are of one size, so that the mean of sums ranks alike.
     blocks = [count // patch_size for count in counts]
     steps = math.prod(blocks)
-    points = _by_sums("deletion_curve", explanation, patches=blocks, steps=steps)
+    points = _by_sums("deletion_curve", explanation, patches=blocks, steps=steps, **baseline)
     return Curve(points, functional.step_fractions(counts, patches=blocks, steps=steps))
 
 
@@ -94,10 +95,9 @@ def _road(explanation: Explanation, *, fractions: Sequence[float], noise: float)
     return Curve(torch.cat([whole, points], 1), torch.tensor([0.0, *fractions]))
 
 
-def _irof(explanation: Explanation, *, steps: int) -> Tensor:
+def _irof(explanation: Explanation, *, steps: int, perturb_baseline: str) -> Tensor:
     batch = explanation.batch
-    mean = functional.mean_baseline(batch.images)
-    own = batch.targets, mean, batch.superpixels
+    own = batch.targets, batch.replacement(perturb_baseline), batch.superpixels
     return functional.irof(batch.model, batch.images, explanation.maps, *own, steps=steps, scores=batch.scores)
 
 
@@ -122,7 +122,8 @@ def _faithfulness(name: str, title: str, higher: bool, source: str, forwards: in
     return Metric(name, title, "faithfulness", higher, source, forwards, *rest, **{"reads": "probability", **more})
 
 
-_STEPS = {"steps": 16}
+_BLUR = {"perturb_baseline": "blur"}
+_STEPS = {"steps": 16, **_BLUR}
 _TENTHS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 _corrected = partial(_faithfulness, origin="corrected")
 
@@ -140,7 +141,7 @@ ROWS = (
         "bhatt2020evaluating",
         200,
         partial(_by_random_sums, "faithfulness_correlation"),
-        {"subset_size": 16, "runs": 200},
+        {"subset_size": 16, "runs": 200, **_BLUR},
         default=True,
         reads="logit",
     ),
@@ -151,7 +152,7 @@ ROWS = (
         "ancona2018towards",
         200,
         partial(_by_random_sums, "sensitivity_n"),
-        {"sizes": [1, 4, 16, 48], "runs": 50},
+        {"sizes": [1, 4, 16, 48], "runs": 50, **_BLUR},
         reads="logit",
     ),
     _corrected(
@@ -161,7 +162,7 @@ ROWS = (
         "yeh2019infidelity",
         138,
         partial(_by_sums, "infidelity"),
-        {"sides": [1, 2, 4], "scaled": True},
+        {"sides": [1, 2, 4], "scaled": True, **_BLUR},
         reads="logit",
     ),
     _corrected("monotonicity", "Monotonicity", True, "arya2019explanation", 16, partial(_by_order, "monotonicity"), _STEPS),
@@ -172,10 +173,11 @@ ROWS = (
         "nguyen2020quantitative",
         64,
         partial(_by_sums, "monotonicity_correlation"),
+        _BLUR,
         reads="logit",
     ),
     _corrected("road", "ROAD", False, "rong2022road", 9, _road, {"fractions": _TENTHS, "noise": 0.01}, reads="prediction"),
-    _corrected("irof", "IROF", True, "rieger2020irof", 17, _irof, _STEPS),
+    _corrected("irof", "IROF", True, "rieger2020irof", 17, _irof, {"steps": 16, "perturb_baseline": "mean"}),
     _faithfulness("average_drop", "Average drop", False, "chattopadhay2018gradcampp", 1, _average_drop),
     _faithfulness(
         "increase_in_confidence", "Increase in confidence", True, "chattopadhay2018gradcampp", 1, _increase_in_confidence
@@ -190,7 +192,7 @@ ROWS = (
         "samek2017evaluating",
         32,
         partial(_by_order, "region_perturbation"),
-        {"regions_evaluation": 32},
+        {"regions_evaluation": 32, **_BLUR},
         default=True,
     ),
     _faithfulness(
@@ -200,8 +202,9 @@ ROWS = (
         "alvarez2018towards",
         64,
         partial(_by_sums, "faithfulness_estimate"),
+        _BLUR,
         reads="logit",
     ),
-    _faithfulness("pixel_flipping", "Pixel flipping", False, "bach2015pixelwise", 64, _pixel_flipping),
-    _faithfulness("selectivity", "Selectivity", False, "montavon2018methods", 16, _selectivity, {"patch_size": 2}),
+    _faithfulness("pixel_flipping", "Pixel flipping", False, "bach2015pixelwise", 64, _pixel_flipping, _BLUR),
+    _faithfulness("selectivity", "Selectivity", False, "montavon2018methods", 16, _selectivity, {"patch_size": 2, **_BLUR}),
 )

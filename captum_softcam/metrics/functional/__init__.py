@@ -28,6 +28,9 @@ Only functions with a ``forward_func`` run the model. Their cost is stated in fo
 
 from importlib import import_module
 
+BASELINES = ("blur", "mean", "black", "uniform", "linear")
+"""Names of what replaces the removed parts of an image, see :func:`as_baseline`."""
+
 _MODULES = (
     "baselines",
     "coherence",
@@ -35,9 +38,7 @@ _MODULES = (
     "imputation",
     "localisation",
     "masks",
-    "mosaics",
     "perturbation",
-    "randomisation",
     "segmentation",
     "subsets",
 )

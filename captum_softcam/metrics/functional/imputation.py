@@ -15,7 +15,7 @@ from captum_softcam.metrics.functional._answers import of_class, outputs_of
 from captum_softcam.metrics.functional._edges import nan_if_flat, refuse_other_images, usable_maps, wide
 from captum_softcam.metrics.functional._grid import ranks
 
-__all__ = ["noisy_linear_imputation", "road_curve"]
+__all__ = ["linear_imputation", "noisy_linear_imputation", "road_curve"]
 
 _EXACT = 1e-5  # of the imputed values, far below the noise
 _CONVOLUTIONS: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -121,6 +121,29 @@ def noisy_linear_imputation(images: Tensor, removed: Tensor, *, noise: float = 0
     # Drawn on the CPU, because a GPU draws other numbers from the same seed.
     grain = torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(seed)).to(values)
     return torch.where(removed, filled + noise * grain, values).to(images.dtype)
+
+
+@torch.no_grad()
+def linear_imputation(images: Tensor, removed: Tensor) -> Tensor:
+    """Replace removed positions by the weighted mean of their neighbours: :func:`noisy_linear_imputation` without noise.
+
+    An image of which nothing is left has nothing to impute from, and becomes its mean colour.
+
+    Args:
+        images (Tensor): (N, C, ...) of one to three dimensions.
+        removed (Tensor): (N, 1, ...) bool, True where the image is imputed.
+
+    Returns:
+        Tensor: (N, C, ...). Cost: no forward.
+
+    Raises:
+        ValueError: if ``removed`` is not (N, 1, ...) of the images' number and size.
+    """
+    refuse_other_images(images, removed)
+    whole = removed.flatten(1).all(1).view(-1, *[1] * (images.dim() - 1))
+    values, holes = wide(images), wide(removed & ~whole)
+    mean = images.mean(tuple(range(2, images.dim())), keepdim=True)
+    return torch.where(whole, mean, torch.where(removed, _fill(values, holes).to(images.dtype), images))
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from captum_softcam._scores import Scores
 from captum_softcam.metrics.functional._answers import probabilities_of
 from captum_softcam.metrics.functional._edges import nan_if_flat, usable_maps
 from captum_softcam.metrics.functional._grid import expand_patches, grid, patch_means, ranks
+from captum_softcam.metrics.functional.baselines import Baseline, as_baseline, replace_removed
 
 __all__ = [
     "area_under_curve",
@@ -29,7 +30,7 @@ def deletion_curve(
     images: Tensor,
     maps: Tensor,
     targets: Tensor,
-    baseline: Tensor,
+    baseline: Baseline,
     *,
     patches: int | Sequence[int] | None = 16,
     steps: int = 16,
@@ -46,8 +47,8 @@ def deletion_curve(
         images (Tensor): (N, C, ...).
         maps (Tensor): (N, 1, ...), of the size of the images.
         targets (Tensor): (N,), the class of each image.
-        baseline (Tensor): replacement of the images, (N, C, ...) or broadcastable to it: :func:`black_baseline`,
-            :func:`mean_baseline`, :func:`blur_baseline`.
+        baseline (Tensor, str or callable): replacement of the images, (N, C, ...) or broadcastable to it, a name, or a
+            function of images and removed positions, see :func:`as_baseline`.
         patches (int or sequence of int): per side, or along each dimension; None for single positions. Default: 16
         steps (int): number of steps from the whole image to none of it. Default: 16
         scores (str or callable): how the outputs become probabilities, see :func:`as_scores`. Default: ``"softmax"``
@@ -60,9 +61,8 @@ def deletion_curve(
         ValueError: if the maps are not (N, 1, ...) of the images' number and size, a side has fewer positions than patches,
             there is not a single step, or the scores are not (N, K).
     """
-    counts = grid(maps.shape[2:], patches)
-    replaced = _replaced(math.prod(counts), steps)
-    return _curve(forward_func, images, maps, targets, baseline, counts, replaced, inserted=False, scores=scores)
+    replaced = _replaced(math.prod(grid(maps.shape[2:], patches)), steps)
+    return _curve(forward_func, images, maps, targets, baseline, patches, replaced, inserted=False, scores=scores)
 
 
 def insertion_curve(
@@ -70,7 +70,7 @@ def insertion_curve(
     images: Tensor,
     maps: Tensor,
     targets: Tensor,
-    baseline: Tensor,
+    baseline: Baseline,
     *,
     patches: int | Sequence[int] | None = 16,
     steps: int = 16,
@@ -86,7 +86,8 @@ def insertion_curve(
         images (Tensor): (N, C, ...).
         maps (Tensor): (N, 1, ...), of the size of the images.
         targets (Tensor): (N,), the class of each image.
-        baseline (Tensor): image before anything is inserted, (N, C, ...) or broadcastable to it.
+        baseline (Tensor, str or callable): image before anything is inserted, (N, C, ...) or broadcastable to it, the name
+            of one, or a function of images and removed positions, see :func:`as_baseline`.
         patches (int or sequence of int): per side, or along each dimension; None for single positions. Default: 16
         steps (int): number of steps from none of the image to all of it. Default: 16
         scores (str or callable): how the outputs become probabilities, see :func:`as_scores`. Default: ``"softmax"``
@@ -98,9 +99,8 @@ def insertion_curve(
     Raises:
         ValueError: as :func:`deletion_curve` does.
     """
-    counts = grid(maps.shape[2:], patches)
-    replaced = _replaced(math.prod(counts), steps)
-    return _curve(forward_func, images, maps, targets, baseline, counts, replaced, inserted=True, scores=scores)
+    replaced = _replaced(math.prod(grid(maps.shape[2:], patches)), steps)
+    return _curve(forward_func, images, maps, targets, baseline, patches, replaced, inserted=True, scores=scores)
 
 
 def monotonicity(
@@ -108,7 +108,7 @@ def monotonicity(
     images: Tensor,
     maps: Tensor,
     targets: Tensor,
-    baseline: Tensor,
+    baseline: Baseline,
     *,
     patches: int | Sequence[int] | None = 8,
     steps: int = 16,
@@ -126,7 +126,8 @@ def monotonicity(
         images (Tensor): (N, C, ...).
         maps (Tensor): (N, 1, ...), of the size of the images.
         targets (Tensor): (N,), the class of each image.
-        baseline (Tensor): image before anything is inserted, (N, C, ...) or broadcastable to it.
+        baseline (Tensor, str or callable): image before anything is inserted, (N, C, ...) or broadcastable to it, the name
+            of one, or a function of images and removed positions, see :func:`as_baseline`.
         patches (int or sequence of int): per side, or along each dimension; None for single positions. Default: 8
         steps (int): number of steps from none of the image to all of it. Default: 16
         tolerance (float): a fall by this fraction of the probability is ignored, because rounding differs between batch
@@ -151,7 +152,7 @@ def region_perturbation(
     images: Tensor,
     maps: Tensor,
     targets: Tensor,
-    baseline: Tensor,
+    baseline: Baseline,
     *,
     patches: int | Sequence[int] | None = 8,
     regions_evaluation: int = 32,
@@ -169,7 +170,8 @@ def region_perturbation(
         images (Tensor): (N, C, ...).
         maps (Tensor): (N, 1, ...), of the size of the images.
         targets (Tensor): (N,), the class of each image.
-        baseline (Tensor): replacement of the images, (N, C, ...) or broadcastable to it.
+        baseline (Tensor, str or callable): replacement of the images, (N, C, ...) or broadcastable to it, a name, or a
+            function of images and removed positions, see :func:`as_baseline`.
         patches (int or sequence of int): per side, or along each dimension; None for single positions. Default: 8
         regions_evaluation (int): number of patches that are removed, one at a time, *L*. Default: 32
         scores (str or callable): how the outputs become probabilities, see :func:`as_scores`. Default: ``"softmax"``
@@ -188,7 +190,7 @@ def region_perturbation(
             f"got {quoted(regions_evaluation)}."
         )
     replaced = range(regions_evaluation + 1)
-    curves = _curve(forward_func, images, maps, targets, baseline, counts, replaced, inserted=False, scores=scores)
+    curves = _curve(forward_func, images, maps, targets, baseline, patches, replaced, inserted=False, scores=scores)
     return (curves[:, :1] - curves).mean(1)
 
 
@@ -237,8 +239,8 @@ def _curve(
     images: Tensor,
     maps: Tensor,
     targets: Tensor,
-    baseline: Tensor,
-    counts: Sequence[int],
+    baseline: Baseline,
+    patches: int | Sequence[int] | None,
     replaced: Sequence[int],
     inserted: bool,
     scores: Scores,
@@ -246,10 +248,11 @@ def _curve(
     """Compute the probability of the class with each of these numbers of patches replaced, (N, len(replaced))."""
     maps, size = usable_maps(images, maps), maps.shape[2:]
     # Means, because sums would favour the larger patches where the sizes differ by one position.
-    places = ranks(patch_means(maps, counts))
+    places = ranks(patch_means(maps, grid(size, patches)))
+    replacement = as_baseline(baseline, images, patches=patches)
     # Generators, because all versions of a batch of images at once would not fit into memory.
     touched = (expand_patches(places < number, size) for number in replaced)
-    shown = (torch.where(each == inserted, images, baseline) for each in touched)
+    shown = (replace_removed(images, each != inserted, replacement) for each in touched)
     return nan_if_flat(probabilities_of(forward_func, images, shown, targets, scores), maps)
 
 

@@ -15,6 +15,7 @@ from captum_softcam._scores import Scores
 from captum_softcam.metrics.functional._answers import probabilities_of
 from captum_softcam.metrics.functional._edges import nan_if_flat, refuse_other_images, usable_maps, wide
 from captum_softcam.metrics.functional._grid import ranks
+from captum_softcam.metrics.functional.baselines import Baseline, as_baseline, replace_removed
 
 __all__ = ["irof", "superpixels"]
 
@@ -70,7 +71,7 @@ def irof(
     images: Tensor,
     maps: Tensor,
     targets: Tensor,
-    baseline: Tensor,
+    baseline: Baseline,
     segments: Tensor,
     *,
     steps: int = 16,
@@ -91,8 +92,8 @@ def irof(
         images (Tensor): (N, C, ...).
         maps (Tensor): (N, 1, ...), of the size of the images.
         targets (Tensor): (N,), the class of each image.
-        baseline (Tensor): replacement of the images, (N, C, ...) or broadcastable to it; the paper's is
-            :func:`mean_baseline`.
+        baseline (Tensor, str or callable): replacement of the images, (N, C, ...) or broadcastable to it, a name, or a
+            function of images and removed positions, see :func:`as_baseline`; the paper's is ``"mean"``.
         segments (Tensor): (N, 1, ...) int64, numbered from 0 without a gap in each image: :func:`superpixels`.
         steps (int): number of steps from the whole image to none of it. Default: 16
         scores (str or callable): how the outputs become probabilities, see :func:`as_scores`. Default: ``"softmax"``
@@ -114,7 +115,8 @@ def irof(
     counts = segments.flatten(1).amax(1) + 1
     taken = torch.stack([step * counts // steps for step in range(steps + 1)], 1)
     gone = (places < numbers.view(-1, *[1] * (maps.dim() - 1)) for numbers in taken.T)
-    shown = (torch.where(each, baseline, images) for each in gone)
+    replacement = as_baseline(baseline, images)
+    shown = (replace_removed(images, each, replacement) for each in gone)
     curves = probabilities_of(forward_func, images, shown, targets, scores)
     fractions = (taken / counts[:, None]).to(curves)
     areas = torch.trapezoid(curves / curves[:, :1], fractions, dim=1)

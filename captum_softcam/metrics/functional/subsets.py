@@ -15,6 +15,7 @@ from captum_softcam.metrics.functional._answers import of_class, outputs_of
 from captum_softcam.metrics.functional._correlation import pearson, spearman
 from captum_softcam.metrics.functional._edges import nan_if_flat, refuse_other_images, usable_maps, wide
 from captum_softcam.metrics.functional._grid import expand_patches, grid, patch_sums
+from captum_softcam.metrics.functional.baselines import Baseline, as_baseline, replace_removed
 
 __all__ = [
     "faithfulness_correlation",
@@ -32,7 +33,7 @@ def faithfulness_correlation(
     images: Tensor,
     maps: Tensor,
     targets: Tensor,
-    baseline: Tensor,
+    baseline: Baseline,
     *,
     patches: int | None = 8,
     subset_size: int = 16,
@@ -54,7 +55,8 @@ def faithfulness_correlation(
         images (Tensor): (N, C, ...).
         maps (Tensor): (N, 1, ...), of the size of the images.
         targets (Tensor): (N,), the class of each image.
-        baseline (Tensor): replacement of the images, (N, C, ...) or broadcastable to it.
+        baseline (Tensor, str or callable): replacement of the images, (N, C, ...) or broadcastable to it, a name, or a
+            function of images and removed positions, see :func:`as_baseline`.
         patches (int): per side; None for single positions, all channels together. Default: 8
         subset_size (int): number of patches in a subset. Default: 16
         runs (int): number of subsets; with fewer than a few hundred the score is noise. Default: 200
@@ -81,7 +83,7 @@ def faithfulness_estimate(
     images: Tensor,
     maps: Tensor,
     targets: Tensor,
-    baseline: Tensor,
+    baseline: Baseline,
     *,
     patches: int | None = 8,
     scores: Scores = "softmax",
@@ -98,7 +100,8 @@ def faithfulness_estimate(
         images (Tensor): (N, C, ...).
         maps (Tensor): (N, 1, ...), of the size of the images.
         targets (Tensor): (N,), the class of each image.
-        baseline (Tensor): replacement of the images, (N, C, ...) or broadcastable to it.
+        baseline (Tensor, str or callable): replacement of the images, (N, C, ...) or broadcastable to it, a name, or a
+            function of images and removed positions, see :func:`as_baseline`.
         patches (int): per side; None for single positions, all channels together. Default: 8
         scores (str or callable): as for the other metrics, see :func:`as_scores`. This one reads the outputs before they
             become scores; with ``"sigmoid"`` and a single logit, class 0 has its negative. Default: ``"softmax"``
@@ -122,7 +125,7 @@ def sensitivity_n(
     images: Tensor,
     maps: Tensor,
     targets: Tensor,
-    baseline: Tensor,
+    baseline: Baseline,
     *,
     patches: int | None = 8,
     sizes: Sequence[int] = (1, 4, 16, 48),
@@ -140,7 +143,8 @@ def sensitivity_n(
         images (Tensor): (N, C, ...).
         maps (Tensor): (N, 1, ...), of the size of the images.
         targets (Tensor): (N,), the class of each image.
-        baseline (Tensor): replacement of the images, (N, C, ...) or broadcastable to it.
+        baseline (Tensor, str or callable): replacement of the images, (N, C, ...) or broadcastable to it, a name, or a
+            function of images and removed positions, see :func:`as_baseline`.
         patches (int): per side; None for single positions, all channels together. Default: 8
         sizes (sequence of int): numbers of patches in a subset, *n*. Default: (1, 4, 16, 48)
         runs (int): number of subsets of each size. Default: 50
@@ -170,7 +174,7 @@ def infidelity(
     images: Tensor,
     maps: Tensor,
     targets: Tensor,
-    baseline: Tensor,
+    baseline: Baseline,
     *,
     patches: int | None = 8,
     sides: Sequence[int] = (1, 2, 4),
@@ -192,7 +196,8 @@ def infidelity(
         images (Tensor): (N, C, ...).
         maps (Tensor): (N, 1, ...), of the size of the images.
         targets (Tensor): (N,), the class of each image.
-        baseline (Tensor): replacement of the images, (N, C, ...) or broadcastable to it.
+        baseline (Tensor, str or callable): replacement of the images, (N, C, ...) or broadcastable to it, a name, or a
+            function of images and removed positions, see :func:`as_baseline`.
         patches (int): per side; None for single positions, all channels together. Default: 8
         sides (sequence of int): of the squares, in patches. Default: (1, 2, 4)
         scaled (bool): False to use the map in its own units, :math:`\beta = 1`. Default: True
@@ -224,7 +229,7 @@ def monotonicity_correlation(
     images: Tensor,
     maps: Tensor,
     targets: Tensor,
-    baseline: Tensor,
+    baseline: Baseline,
     *,
     patches: int | None = 8,
     scores: Scores = "softmax",
@@ -243,7 +248,8 @@ def monotonicity_correlation(
         images (Tensor): (N, C, ...).
         maps (Tensor): (N, 1, ...), of the size of the images.
         targets (Tensor): (N,), the class of each image.
-        baseline (Tensor): replacement of the images, (N, C, ...) or broadcastable to it.
+        baseline (Tensor, str or callable): replacement of the images, (N, C, ...) or broadcastable to it, a name, or a
+            function of images and removed positions, see :func:`as_baseline`.
         patches (int): per side; None for single positions, all channels together. Default: 8
         scores (str or callable): as for the other metrics, see :func:`as_scores`. This one reads the outputs before they
             become scores; with ``"sigmoid"`` and a single logit, class 0 has its negative. Default: ``"softmax"``
@@ -269,7 +275,7 @@ def _removals(
     images: Tensor,
     maps: Tensor,
     targets: Tensor,
-    baseline: Tensor,
+    baseline: Baseline,
     patches: int | None,
     subsets: Tensor,
     scores: Scores,
@@ -282,7 +288,8 @@ def _removals(
     size = maps.shape[2:]
     subsets = subsets.to(maps.device)
     sums = patch_sums(maps, grid(size, patches)).flatten(1)
-    taken = (torch.where(expand_patches(subset[None], size), baseline, images) for subset in subsets)
+    replacement = as_baseline(baseline, images, patches=patches)
+    taken = (replace_removed(images, expand_patches(subset[None], size), replacement) for subset in subsets)
     # The untouched images take part, so that one check for probabilities covers all outputs.
     outputs = outputs_of(forward_func, images, itertools.chain([images], taken), targets, scores)
     logits = wide(torch.stack([of_class(class_logits(each, scores), targets) for each in outputs], 1))
