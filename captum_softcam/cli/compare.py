@@ -102,6 +102,13 @@ def add_compare(commands: Any) -> None:
     parser.add_argument(
         "--batch-size", type=positive, default=16, metavar="N", help="samples scored at a time (default: 16)"
     )
+    parser.add_argument(
+        "--passes",
+        choices=("fast", "plain", "bfloat16"),
+        default="fast",
+        help="run forwards without gradients in a faster copy of the model that is checked against it, in the model itself, "
+        "or in half precision (default: fast)",
+    )
     add_device_option(parser)
     parser.add_argument(
         "--workers", type=count, default=0, metavar="N", help="processes that read images, or workers of Ray (default: 0)"
@@ -220,6 +227,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Compar
         resume=options.resume,
         engine=_engine(options),
         notes={**_provenance(options, classifier, inventory), "command": plain_options(parser, options)},
+        passes=options.passes,
         strict=options.strict,
         show_progress=True,
     )

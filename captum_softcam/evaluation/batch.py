@@ -32,6 +32,7 @@ from captum_softcam.evaluation.controls import name_seed
 from captum_softcam.evaluation.costs import CostMeter, device_of
 from captum_softcam.evaluation.example import Example, pack_examples, unpack_examples
 from captum_softcam.evaluation.explain_func import LayerExplainFunc
+from captum_softcam.evaluation.fast_forward import FastForward, Passes
 from captum_softcam.evaluation.one_logit import with_both_classes
 from captum_softcam.evaluation.performance import judge
 from captum_softcam.evaluation.reader import Unreadable
@@ -62,6 +63,7 @@ class BatchScorer:
         runner_up (bool): whether maps of the runner-up class are kept, too.
         scores (str or callable): how logits become scores. Default: ``"softmax"``
         first (int): index of the first sample, in whose batch memory is measured. Default: 0
+        passes (str): how forwards without gradients run, see :class:`FastForward`. Default: ``"fast"``
     """
 
     model: nn.Module
@@ -75,6 +77,13 @@ class BatchScorer:
     runner_up: bool
     scores: Scores = "softmax"
     first: int = 0
+    passes: Passes = "fast"
+
+    @cached_property
+    def fast(self) -> FastForward:
+        """The model for forwards without gradients, shared by all batches."""
+        layers = {method.layer for method in self.methods.values() if method.layer is not None}
+        return FastForward(self.model, self.passes, layers)
 
     @property
     def steps(self) -> dict[str, str]:
@@ -116,6 +125,8 @@ class BatchScorer:
             scores=self.scores,
             randomised=self.randomised,
         )
+        self.fast.check(batch.images, batch.outputs)
+        batch.forward = self.fast
         same = np.empty((len(samples), len(self.methods), 2), dtype=np.int16)
         result = BatchResult(
             indices=tuple(indices),
@@ -216,10 +227,12 @@ class _Scoring:
 
     def _explain(self, place: int, name: str) -> Tensor:
         """Compute the maps of one method and their cost; keep those of the examples."""
-        explain, model, batch, count = self.scorer.methods[name].explain, self.model, self.batch, len(self.samples)
-        seeds = self._seeds()
+        method, batch, count = self.scorer.methods[name], self.batch, len(self.samples)
+        explain, seeds = method.explain, self._seeds()
+        run = self.scorer.fast.exact if method.only_perturbs else self.scorer.model
+        model = with_both_classes(run, batch.outputs, self.scorer.scores)
         # Following memory slows the CPU down, so that only the batch of the first sample is measured.
-        with CostMeter(self.scorer.model, memory=self.scorer.first in self.result.indices) as meter:
+        with CostMeter(run, memory=self.scorer.first in self.result.indices) as meter:
             maps = explain(model, batch.images, batch.targets, seeds)
         peak = np.nan if meter.peak_bytes is None else meter.peak_bytes
         self.result.costs[place] = meter.forwards / count, meter.backwards / count, meter.seconds / count, peak

@@ -20,6 +20,7 @@ from captum.attr import (
     LimeBase,
     NeuronGradientShap,
     NoiseTunnel,
+    PerturbationAttribution,
     ShapleyValues,
     ShapleyValueSampling,
 )
@@ -45,6 +46,8 @@ _RANDOM = (LimeBase, ShapleyValueSampling, GradientShap, LayerGradientShap, Neur
 
 _LINEAR = [METHODS[name].cls for name in ("soft_cam", "class_activation_map")]
 """Methods whose map of the negative logit is the negative map, and that cannot explain a function of the logit."""
+
+_RUN_ONCE = [method.cls for name, method in METHODS.items() if name != "score_cam"]
 
 _CLASSES: dict[str, type[Attribution]] = {**{name: method.cls for name, method in METHODS.items()}, **CONTROLS}
 
@@ -121,6 +124,13 @@ class LayerExplainFunc:
     def lacks_layer(self) -> bool:
         """Whether the method has a layer and none was named, so that every model has its suggested one."""
         return isinstance(self.method, type) and self.layer is None and "layer" in parameters_of(self.method)
+
+    @property
+    def only_perturbs(self) -> bool:
+        """Whether the method is a class that runs whole models on many altered inputs, without gradients."""
+        # The other methods of this package search the modules behind their layer, and run the whole model once.
+        found = isinstance(self.method, type) and issubclass(self.method, PerturbationAttribution)
+        return found and self.method not in _RUN_ONCE and not self.lacks_layer
 
     @property
     def description(self) -> dict[str, Any]:

@@ -77,6 +77,9 @@ class Batch:
         black (callable): returns what the model receives for a black image, (1, C, ...), called when it is needed.
             Default: 0, which is grey where inputs are normalised
 
+    Attributes:
+        forward (callable): runs the model on perturbed images; a comparison sets a faster function with the same outputs.
+
     Raises:
         ValueError: if ``scores`` is unknown.
         TypeError: if it is neither text nor a function.
@@ -98,6 +101,7 @@ class Batch:
     ) -> None:
         check_kind(scores)
         self.model = model
+        self.forward: Callable[[Tensor], Tensor] = model
         self.images = images
         self.targets = targets
         self.masks = images.new_zeros(len(images), 1, *images.shape[2:], dtype=torch.bool) if masks is None else masks
@@ -174,7 +178,7 @@ class Batch:
             replacement = self.replacement(baseline)
             _ = self.logits  # checked
             # With the outputs given, the full board costs no forward.
-            self._games[baseline] = PatchGame(self.model, self.images, replacement, self.counts, self.outputs)
+            self._games[baseline] = PatchGame(self.forward, self.images, replacement, self.counts, self.outputs)
         return self._games[baseline]
 
     def replacement(self, baseline: str) -> Tensor | Callable[[Tensor, Tensor], Tensor]:
@@ -240,7 +244,7 @@ class Explanation:
     def masked_confidence(self) -> Tensor:
         """Probability of the class in the masked images, (N,)."""
         batch = self.batch
-        found = functional.confidence(batch.model, self.masked_images, batch.targets, scores=batch.scores)
+        found = functional.confidence(batch.forward, self.masked_images, batch.targets, scores=batch.scores)
         scores = fractions(found, batch.scores)
         # A map without positive relevance leaves an image of zeros, whose confidence is a number but not a score.
         return nan_if_not_positive(scores, self.maps)

@@ -79,7 +79,7 @@ def _road(explanation: Explanation, *, fractions: Sequence[float], noise: float)
 
     batch = explanation.batch
     points = functional.road_curve(
-        batch.model,
+        batch.forward,
         batch.images,
         explanation.maps,
         batch.targets,
@@ -98,7 +98,7 @@ def _road(explanation: Explanation, *, fractions: Sequence[float], noise: float)
 def _irof(explanation: Explanation, *, steps: int, perturb_baseline: str) -> Tensor:
     batch = explanation.batch
     own = batch.targets, batch.replacement(perturb_baseline), batch.superpixels
-    return functional.irof(batch.model, batch.images, explanation.maps, *own, steps=steps, scores=batch.scores)
+    return functional.irof(batch.forward, batch.images, explanation.maps, *own, steps=steps, scores=batch.scores)
 
 
 def _average_drop(explanation: Explanation) -> Tensor:
