@@ -74,7 +74,12 @@ def add_compare(commands: Any) -> None:
     add_data_options(parser)
     add_reading_options(parser)
     parser.add_argument("--samples", type=positive, metavar="N", help="number of samples (default: 48, or all of your data)")
-    parser.add_argument("--metrics", type=names, metavar="A,B", help="names of metrics, or all; see captum-softcam metrics")
+    parser.add_argument(
+        "--metrics",
+        type=names,
+        metavar="A,B",
+        help="names of metrics, or all; see captum-softcam metrics; any of Quantus as quantus:MaxSensitivity",
+    )
     parser.add_argument("--explain", choices=("true", "predicted"), default="true", help="class to explain (default: true)")
     parser.add_argument("--baseline", metavar="METHOD", help="method that the others are compared with (default: grad_cam)")
     parser.add_argument(
@@ -369,16 +374,19 @@ def _metrics(options: argparse.Namespace, inventory: Inventory | None) -> list[s
         return list(METRICS)
     if options.metrics is None and inventory is not None and inventory.regions:
         # because the comparison looks for a mask among the first samples alone, and the inventory has looked at all
-        return [name for name, metric in METRICS.items() if metric.default]
+        from captum_softcam.evaluation.checks import BY_QUANTUS
+
+        return [*(name for name, metric in METRICS.items() if metric.default), BY_QUANTUS]
     metrics: list[str] | None = options.metrics
     return metrics
 
 
 def _leave_localisation_out(options: argparse.Namespace, inventory: Inventory) -> None:
     """Restrict the metrics to those that need no masks, or raise ValueError if a localisation metric was named."""
-    from captum_softcam.metrics import METRICS
+    from captum_softcam.metrics import METRICS, VERDICTS
 
     localisation = [name for name, metric in METRICS.items() if metric.needs_mask]
+    localisation += [f"quantus:{name}" for name, verdict in VERDICTS.items() if verdict.category == "localisation"]
     asked = [name for name in options.metrics or [] if name in localisation]
     black = len(inventory.black)
     if asked and black:

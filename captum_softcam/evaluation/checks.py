@@ -34,6 +34,7 @@ from captum_softcam.metrics.metric import check_baseline
 from captum_softcam.softcam import SoftCamModel
 
 __all__ = [
+    "BY_QUANTUS",
     "check_choices",
     "check_explain",
     "check_layer",
@@ -49,6 +50,9 @@ __all__ = [
     "warn_of_flat_maps",
 ]
 
+
+BY_QUANTUS = "quantus:Complexity"
+"""The default metric that Quantus computes: right as it is, without a forward, and a fraction of a second for an image."""
 
 _EXPLAINED = ("true", "predicted")
 _OF_FRACTIONS = {"average_drop", "increase_in_confidence", "adcc"}  # not defined for scores outside [0, 1]
@@ -131,7 +135,7 @@ def default_metrics(samples: SampleReader) -> list[str]:
     """Return the default metrics, without localisation metrics if none of the first samples has a mask."""
     first = (samples[i] for i in range(min(len(samples), _LOOKED_AT)))
     masks = any(isinstance(sample, Sample) and sample.mask is not None for sample in first)
-    return [name for name, metric in METRICS.items() if metric.default and (masks or not metric.needs_mask)]
+    return [*(name for name, each in METRICS.items() if each.default and (masks or not each.needs_mask)), BY_QUANTUS]
 
 
 def find_methods(

@@ -126,7 +126,7 @@ def compare_methods(
         metrics (sequence or dict): names in ``METRICS``, also with a baseline as in ``"deletion@mean"``, instances of
             ``Metric``, or metrics of Quantus, as instances, classes or names such as ``"quantus:MaxSensitivity"``, see
             :func:`~captum_softcam.metrics.quantus_column`; the keys of a dict name them. Default: those with ``default``
-            set; if no sample has a mask, without localisation
+            set, without localisation if no sample has a mask, and ``"quantus:Complexity"``
         layer (str): layer of layer methods; SoftCAM always uses the evidence. Default: the one that
             :func:`~captum_softcam.attr.suggest_layers` recommends (the backbone of a SoftCAM model)
         normalize (callable): turns images in [0, 1] into inputs of the model. Default: the images themselves
@@ -570,7 +570,8 @@ def _manifest(
 def _metrics_of(folder: Path) -> list[str] | None:
     """Return the metrics that a run was started with, if all are known by name: those of its data may be others by now."""
     names = list(Comparison.load(folder).metrics if is_complete(folder) else Checkpoint.read(folder)["settings"]["metrics"])
-    return names if METRICS.keys() >= {name.partition("@")[0] for name in names} else None
+    ours = {name.partition("@")[0] for name in names if not name.startswith("quantus:")}
+    return names if METRICS.keys() >= ours else None
 
 
 def _description(metric: Metric) -> dict[str, Any]:

@@ -308,7 +308,7 @@ class View:
         return " + ".join(f"{count:.1f}".removesuffix(".0") for count in counts if not math.isnan(count))
 
     def notes(self, marks: Mapping[int, str] = MARKS) -> list[str]:
-        """Return the notes below the table: number of samples, meaning of the marks, same maps, undefined scores, errors.
+        """Return the notes below the table: samples, marks, same maps, what is known of metrics, undefined scores, errors.
 
         Args:
             marks (mapping): marks for 1 and -1. Default: ▲ and ▼
@@ -320,6 +320,7 @@ class View:
             *self._on_samples(),
             *self._on_marks(marks),
             *self.on_same_maps(),
+            *self.on_metrics(),
             *self._on_undefined(),
             *self._on_failures(),
         ]
@@ -380,6 +381,15 @@ class View:
             list of str: the sentences, with what differs in print nevertheless; or nothing.
         """
         return [self._on_group(group) for group in self.same_maps]
+
+    def on_metrics(self) -> list[str]:
+        """Return what a reader of the scores of a metric has to know, such as a verdict on a metric of Quantus.
+
+        Returns:
+            list of str: the title of each such metric with its note; or nothing.
+        """
+        notes = {name: " ".join(str(self.metrics[name].get("note") or "").split()) for name in self.grouped}
+        return [f"{one_line(self.titles[name])}: {note}" for name, note in notes.items() if note]
 
     def _on_group(self, group: SameMaps) -> str:
         names = [one_line(name) for name in group.methods]

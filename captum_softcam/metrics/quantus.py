@@ -21,6 +21,7 @@ import numpy as np
 import quantus
 import torch
 from numpy.typing import NDArray
+from quantus.functions.normalise_func import normalise_by_average_second_moment_estimate, normalise_by_max
 from quantus.helpers.enums import EvaluationCategory, ScoreDirection
 from quantus.helpers.model.pytorch_model import PyTorchModel
 from quantus.metrics.base import Metric as QuantusBase
@@ -192,10 +193,10 @@ def _called(made: QuantusBase[Any], model: _Seen | None, explanation: Explanatio
         "model": model,
         "x_batch": _array(batch.images[i : i + 1]),
         "y_batch": batch.targets[i : i + 1].cpu().numpy().copy(),
-        "a_batch": _array(explanation.maps[i : i + 1]),
+        "a_batch": _signed(metric, _array(explanation.maps[i : i + 1])),
         "s_batch": batch.masks[i : i + 1].cpu().numpy().copy(),
         "channel_first": True,
-        "explain_func": partial(_explain, explanation, model, i),
+        "explain_func": partial(_explain, explanation, metric, model, i),
         "explain_func_kwargs": {},
         "model_predict_kwargs": None,
         "softmax": False,
@@ -213,8 +214,21 @@ def _called(made: QuantusBase[Any], model: _Seen | None, explanation: Explanatio
             PyTorchModel._get_model_with_linear_top.cache_clear()
 
 
+def _signed(metric: QuantusBase[Any], maps: NDArray[Any]) -> NDArray[Any]:
+    """Return the maps, or their magnitudes if the metric takes these: before it does, Quantus refuses maps below 0."""
+    scaled = getattr(metric, "normalise_func", None) in (normalise_by_max, normalise_by_average_second_moment_estimate)
+    return np.abs(maps) if getattr(metric, "abs", False) and (scaled or not metric.normalise) else maps
+
+
 def _explain(
-    explanation: Explanation, seen: _Seen | None, i: int, model: nn.Module, inputs: Any, targets: Any, **_: Any
+    explanation: Explanation,
+    metric: QuantusBase[Any],
+    seen: _Seen | None,
+    i: int,
+    model: nn.Module,
+    inputs: Any,
+    targets: Any,
+    **_: Any,
 ) -> NDArray[Any]:
     """Compute maps of versions of sample ``i`` by the method that is compared; called by Quantus."""
     batch = explanation.batch
@@ -231,7 +245,7 @@ def _explain(
         draw = "" if same else hashlib.sha256(_array(image).tobytes()).hexdigest()[:16]
         return explanation.explain(image, targets=classes[place : place + 1], model=inner, rows=[i], draw=draw)
 
-    return _array(torch.cat([one(place) for place in range(len(images))]))
+    return _signed(metric, _array(torch.cat([one(place) for place in range(len(images))])))
 
 
 class _Seen(nn.Module):

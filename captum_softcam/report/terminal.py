@@ -62,7 +62,8 @@ _WIDE = 165  # characters that the widest row needs
 _NOTES = (
     "reads: of the model, the probability of the class, its logit, or whether it is predicted; scores= says what they are.",
     "corrected: Quantus has the metric and computes it wrongly; see the table above.",
-    "Quantus' robustness and randomisation metrics take a LayerExplainFunc as explain_func.",
+    "Any metric of Quantus is a column, too: --metrics quantus:MaxSensitivity, or an instance in Python; the default has "
+    "quantus:Complexity.",
 )
 _METRIC_COLUMNS = ("metric", "category", "better", "reads", "cost", "settings", "origin", "source")
 

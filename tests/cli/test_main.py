@@ -459,7 +459,8 @@ class TestCompareOwn:
         assert done.code == 0, done.err
         assert "No masks: the localisation metrics are left out." in done.out
         scores = pd.read_csv("X/scores.csv")
-        assert set(scores["metric"]) == {"deletion", "insertion", "region_perturbation", "faithfulness_correlation"}
+        faithful = {"deletion", "insertion", "region_perturbation", "faithfulness_correlation"}
+        assert set(scores["metric"]) == {*faithful, "quantus:Complexity"}
         assert scores["sample"].nunique() == 3
         assert "Pointing" not in done.out
 

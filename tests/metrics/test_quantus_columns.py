@@ -218,11 +218,35 @@ def test_what_quantus_refuses_is_undefined_with_the_reason(net, samples):
     def negative(_, images, __):
         return -images[:, :1] - 1
 
-    comparison = compare_methods(net, samples, {"negative": negative}, ["quantus:Sparseness"], examples=0)
+    comparison = compare_methods(net, samples, {"negative": negative}, ["quantus:AUC"], examples=0)
     assert comparison.scores["score"].isna().all()
     assert comparison.failures["error"].unique().tolist() == [
         "AssertionError: Attributions should not all be less than zero"
     ]
+
+
+def test_a_metric_of_magnitudes_gets_them(net, samples):
+    """Quantus refuses a map below 0 before it takes the magnitudes, which are all that the metric reads."""
+    signs = {"negative": lambda _, images, __: -images[:, :1], "positive": lambda _, images, __: images[:, :1]}
+    found = scores(net, samples, "quantus:Complexity", signs)
+    assert found["negative"] == found["positive"]
+    assert np.isfinite(found["negative"]).all()
+
+
+def test_a_verdict_is_said_beside_the_column(net, samples):
+    wrong = quantus.TopKIntersection(k=20, disable_warnings=True)
+    comparison = compare_methods(net, samples[:1], ["random"], [wrong, "quantus:AUC"], examples=0)
+    title, note = quantus_column(wrong).title, "Reads 1000 positions whatever the size of the mask"
+    assert any(line.startswith(f"{title}: {note}") for line in comparison.view().notes())
+    assert all(note in table for table in (comparison.to_markdown(), comparison.to_html(), comparison.to_latex()))
+    assert not any("AUC (Quantus):" in line for line in comparison.view().notes()), "which is right as it is"
+
+
+def test_one_column_of_the_default_is_by_quantus(net, samples):
+    comparison = compare_methods(net, samples, ["random"], layer="first", examples=0)
+    origins = {name: entry["origin"] for name, entry in comparison.manifest["metrics"].items()}
+    assert [name for name, origin in origins.items() if origin == "quantus"] == ["quantus:Complexity"]
+    assert comparison.scores["score"].notna().all()
 
 
 def test_a_sample_without_a_mask_has_no_score_in_localisation(net, samples):
