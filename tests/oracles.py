@@ -734,3 +734,51 @@ def model_interval(values: list[list[float]], draws: int = 1000) -> tuple[float,
     wider = stats.t.ppf(0.975, freedom) / stats.norm.ppf(0.975)
     moved = sorted(wider * (a + b) for a, b in zip(moved_by_models, moved_by_images, strict=True))
     return centre, centre + moved[round(0.025 * draws)], centre + moved[round(0.975 * draws)]
+
+
+def structural_similarity(first: list[list[float]], second: list[list[float]]) -> float:
+    """Mean over the windows of 11 x 11 within two planes, each scaled to [0, 1] (Wang et al., 2004)."""
+
+    def scaled(plane: list[list[float]]) -> list[list[float]]:
+        low, high = min(map(min, plane)), max(map(max, plane))
+        return [[(value - low) / (high - low) for value in row] for row in plane]
+
+    first, second = scaled(first), scaled(second)
+    weights = {(u, v): math.exp(-(u * u + v * v) / (2 * 1.5**2)) for u in range(-5, 6) for v in range(-5, 6)}
+    total = sum(weights.values())
+    scores = []
+    for i in range(5, len(first) - 5):
+        for j in range(5, len(first[0]) - 5):
+            window = [(w / total, first[i + u][j + v], second[i + u][j + v]) for (u, v), w in weights.items()]
+            a, b = sum(w * x for w, x, _ in window), sum(w * y for w, _, y in window)
+            spread_a = sum(w * (x - a) ** 2 for w, x, _ in window)
+            spread_b = sum(w * (y - b) ** 2 for w, _, y in window)
+            together = sum(w * (x - a) * (y - b) for w, x, y in window)
+            alike = (2 * a * b + 0.01**2) * (2 * together + 0.03**2)
+            scores.append(alike / ((a * a + b * b + 0.01**2) * (spread_a + spread_b + 0.03**2)))
+    return sum(scores) / len(scores)
+
+
+def mosaic(image: Tensor, others: list[Tensor], cell: int) -> Tensor:
+    """An image (C, H, W) of even sides in one quadrant and others in the rest, each by the means of 2 x 2 positions."""
+    shown = [*others[:cell], image, *others[cell:]]
+    height, width = image.shape[1] // 2, image.shape[2] // 2
+    made = torch.zeros_like(image)
+    for c in range(image.shape[0]):
+        for i in range(image.shape[1]):
+            for j in range(image.shape[2]):
+                tile = shown[2 * (i // height) + j // width]
+                y, x = 2 * (i % height), 2 * (j % width)
+                made[c, i, j] = sum(float(tile[c, y + a, x + b]) for a in (0, 1) for b in (0, 1)) / 4
+    return made
+
+
+def grid_pointing(values: list[list[float]], cell: int) -> float:
+    """Share of the positive values that lies in a quadrant of a plane of even sides."""
+    height, width = len(values) // 2, len(values[0]) // 2
+    inside = whole = 0.0
+    for i, row in enumerate(values):
+        for j, value in enumerate(row):
+            whole += max(value, 0.0)
+            inside += max(value, 0.0) * (2 * (i // height) + j // width == cell)
+    return inside / whole

@@ -39,6 +39,7 @@ from captum_softcam.evaluation.reader import Unreadable
 from captum_softcam.evaluation.result import COSTS, BatchResult, Failure, fingerprint
 from captum_softcam.evaluation.same_maps import SameMapsFinder
 from captum_softcam.metrics import Batch, Curve, Explanation, Metric, Scored
+from captum_softcam.metrics.mosaics import MosaicPool, Mosaics
 from captum_softcam.metrics.randomised import RandomisedModels
 
 __all__ = ["BatchScorer", "Progress", "make_batch", "make_examples"]
@@ -64,6 +65,7 @@ class BatchScorer:
         scores (str or callable): how logits become scores. Default: ``"softmax"``
         first (int): index of the first sample, in whose batch memory is measured. Default: 0
         passes (str): how forwards without gradients run, see :class:`FastForward`. Default: ``"fast"``
+        pool (MosaicPool): images of other classes for mosaics. Default: those of each batch
     """
 
     model: nn.Module
@@ -78,6 +80,7 @@ class BatchScorer:
     scores: Scores = "softmax"
     first: int = 0
     passes: Passes = "fast"
+    pool: MosaicPool | None = None
 
     @cached_property
     def fast(self) -> FastForward:
@@ -124,6 +127,7 @@ class BatchScorer:
             *(self.model, samples, self.size, self.normalize, self.explain, self.seed),
             scores=self.scores,
             randomised=self.randomised,
+            pool=self.pool,
         )
         self.fast.check(batch.images, batch.outputs)
         batch.forward = self.fast
@@ -284,6 +288,7 @@ def make_batch(
     *,
     scores: Scores = "softmax",
     randomised: RandomisedModels | None = None,
+    pool: MosaicPool | None = None,
 ) -> tuple[Batch, float]:
     """Stack samples of one shape on the model's device, and run the model once on every image.
 
@@ -310,9 +315,22 @@ def make_batch(
     def black() -> Tensor:
         return normalize(torch.zeros_like(samples[0].image)[None].to(device))
 
-    own = model, images, targets, masks
-    batch = Batch(*own, outputs=outputs, seed=seed, scores=scores, randomised=randomised, black=black)
+    seeds = [name_seed(sample.identifier) for sample in samples]
+    batch = Batch(
+        *(model, images, targets, masks),
+        outputs=outputs,
+        seed=seed,
+        scores=scores,
+        randomised=randomised,
+        black=black,
+        seeds=seeds,
+        mosaics=None if pool is None else partial(_mosaics, pool, samples, targets, seeds, seed),
+    )
     return batch, meter.seconds / len(distinct)
+
+
+def _mosaics(pool: MosaicPool, samples: Sequence[Sample], targets: Tensor, seeds: Sequence[int], seed: int) -> Mosaics:
+    return pool.make(torch.stack([sample.image for sample in samples]).to(targets.device), targets, seeds, seed)
 
 
 def _shared_images(samples: Sequence[Sample]) -> tuple[list[int], list[Tensor]]:

@@ -13,13 +13,10 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_softcam.attr import METHODS
-from captum_softcam.metrics import PATCHES
 from captum_softcam.metrics.functional._edges import wide
-from captum_softcam.metrics.functional._grid import even_grid, patch_means
+from captum_softcam.metrics.patches import image_seed
 
 __all__ = ["CONTROLS", "CentredGaussian", "EdgeMap", "RandomMap", "image_seed", "method_title", "name_seed"]
-
-_STEPS = 128
 
 
 class RandomMap(Attribution):
@@ -138,17 +135,6 @@ def name_seed(name: str) -> int:
     """Return the seed of a name, such as the identifier of a sample."""
     # hash() of text differs between processes of Python.
     return zlib.crc32(name.encode("utf-8", "surrogatepass"))
-
-
-def image_seed(image: Tensor) -> int:
-    """Return the seed of an image (C, ...), which depends on its content and not on its batch."""
-    # Means of 64 patches in steps of 1/128 of the image's range: rounding in the last digit, as on another machine, does not
-    # change the seed, but a little noise on the image does.
-    shown = wide(image.detach()).nan_to_num(0, 0, 0).mean(0)[None, None]
-    means = patch_means(shown, even_grid(shown.shape[2:], PATCHES)) - shown.min()
-    span = shown.max() - shown.min()
-    steps = (means * (_STEPS / span)).round() if span > 0 else torch.zeros_like(means)
-    return zlib.crc32(steps.to(torch.int32).cpu().numpy().tobytes())
 
 
 def _slope(images: Tensor, along: int) -> Tensor:

@@ -51,6 +51,7 @@ from captum_softcam.evaluation.costs import device_of
 from captum_softcam.evaluation.engine import Engine, LocalEngine
 from captum_softcam.evaluation.example import Example
 from captum_softcam.evaluation.fast_forward import Passes, check_passes
+from captum_softcam.evaluation.mosaics import choose_pool
 from captum_softcam.evaluation.one_logit import with_both_classes
 from captum_softcam.evaluation.performance import check_classifier
 from captum_softcam.evaluation.progress import ProgressBar
@@ -212,6 +213,9 @@ def compare_methods(
     baseline = None if baseline is None else as_text(baseline)  # as the names of the methods
     _refuse_unknown_baseline(baseline, scorer)
     fingerprints = _fingerprints(scorer, first.image.shape, outputs)
+    if any(metric.needs_mosaics for metric in measured):
+        pool, fingerprints["mosaic images"] = choose_pool(reader, model, normalize, scores)
+        scorer = replace(scorer, pool=pool)
     manifest = {
         **_manifest(scorer, samples, fingerprints, outputs.shape[1], layer, baseline, dict(notes or {})),
         "batch_size": batch_size,

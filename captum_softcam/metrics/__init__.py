@@ -16,8 +16,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     ["functional"],
     {
         "batch": ["Batch", "Explain", "Explanation"],
-        "classes": [*CLASS_NAMES, "IROF", "ROAD"],
+        "classes": [*CLASS_NAMES, "IROF", "MPRT", "ROAD"],
         "metric": ["BASELINES", "Category", "Curve", "Metric", "Scored"],
+        "mosaics": ["MosaicPool", "Mosaics"],
         "patches": ["PATCHES", "PatchGame", "patches_of"],
         "quantus": ["quantus_column"],
         "quantus_metric": ["QuantusMetric"],

@@ -2,6 +2,8 @@ from . import functional as functional
 from .batch import *
 from .classes import *
 from .metric import *
+from .mosaics import MosaicPool as MosaicPool
+from .mosaics import Mosaics as Mosaics
 from .patches import PATCHES as PATCHES
 from .patches import PatchGame as PatchGame
 from .patches import patches_of as patches_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Protocol
@@ -24,7 +25,9 @@ from captum_softcam.metrics import functional
 from captum_softcam.metrics.functional._answers import of_class, refuse_other_classes
 from captum_softcam.metrics.functional._edges import nan_if_flat, nan_if_not_positive, usable_maps
 from captum_softcam.metrics.functional._grid import even_grid, grid, patch_means, patch_sums
-from captum_softcam.metrics.patches import PATCHES, PatchGame
+from captum_softcam.metrics.functional.randomisation import other_classes
+from captum_softcam.metrics.mosaics import Candidate, MosaicPool, Mosaics
+from captum_softcam.metrics.patches import PATCHES, PatchGame, image_seed
 from captum_softcam.metrics.randomised import RandomisedModels
 
 __all__ = ["Batch", "Explain", "Explanation"]
@@ -76,6 +79,9 @@ class Batch:
             the model and the seed when needed
         black (callable): returns what the model receives for a black image, (1, C, ...), called when it is needed.
             Default: 0, which is grey where inputs are normalised
+        seeds (sequence of int): one per sample, for draws that must not depend on the batch. Default: derived from the
+            images, averaged over 64 patches
+        mosaics (callable): makes the :attr:`mosaics` when needed. Default: of the images of the batch
 
     Attributes:
         forward (callable): runs the model on perturbed images; a comparison sets a faster function with the same outputs.
@@ -98,6 +104,8 @@ class Batch:
         scores: Scores = "softmax",
         randomised: RandomisedModels | None = None,
         black: Callable[[], Tensor] | None = None,
+        seeds: Sequence[int] | None = None,
+        mosaics: Callable[[], Mosaics] | None = None,
     ) -> None:
         check_kind(scores)
         self.model = model
@@ -113,6 +121,8 @@ class Batch:
         if outputs is not None:
             self.outputs = outputs  # takes precedence over the cached property
         self.randomised = RandomisedModels(model, seed) if randomised is None else randomised
+        self._seeds = seeds
+        self._mosaics = mosaics
 
     @cached_property
     def counts(self) -> list[int]:
@@ -202,6 +212,28 @@ class Batch:
         return functional.as_baseline(baseline, self.images, patches=self.counts, black=black, seed=self.seed)
 
     @cached_property
+    def seeds(self) -> list[int]:
+        """A seed for each sample, which does not depend on the batch."""
+        return [image_seed(image) for image in self.images] if self._seeds is None else list(self._seeds)
+
+    @cached_property
+    @torch.no_grad()
+    def other_targets(self) -> Tensor | None:
+        """Another class for each sample, drawn from its seed, (N,); None where the model has a single class."""
+        classes = self.logits.shape[1]
+        return other_classes(self.targets, classes, self.seeds, seed=self.seed) if classes > 1 else None
+
+    @cached_property
+    @torch.no_grad()
+    def mosaics(self) -> Mosaics:
+        """A mosaic for each sample, of its image and of images that neither are of its class nor are taken for it."""
+        if self._mosaics is not None:
+            return self._mosaics()
+        candidates = itertools.starmap(Candidate, zip(self.images, self.targets.tolist(), strict=True))
+        pool, _ = MosaicPool.chosen(candidates, self.model, self.scores)
+        return pool.make(self.images, self.targets, self.seeds, self.seed)
+
+    @cached_property
     def superpixels(self) -> Tensor:
         """Segments of the images, (N, 1, ...)."""
         return functional.superpixels(self.images)
@@ -223,6 +255,7 @@ class Explanation:
         self.batch = batch
         self.maps = usable_maps(batch.images, maps)
         self.explain = explain
+        self._maps_of: dict[nn.Module, Tensor] = {}
 
     @cached_property
     def patch_means(self) -> Tensor:
@@ -248,6 +281,24 @@ class Explanation:
         scores = fractions(found, batch.scores)
         # A map without positive relevance leaves an image of zeros, whose confidence is a number but not a score.
         return nan_if_not_positive(scores, self.maps)
+
+    @cached_property
+    def mosaic_maps(self) -> Tensor:
+        """Maps of the mosaics by the same method, (N, 1, ...). Cost: one attribution."""
+        return self.explain(self.batch.mosaics.images, draw="mosaic")
+
+    def maps_of(self, network: nn.Module) -> Tensor:
+        """Compute the maps of the images by a network with random weights, once for all metrics.
+
+        Args:
+            network (torch.nn.Module): one of ``batch.randomised``.
+
+        Returns:
+            Tensor: (N, 1, ...). Cost: one attribution for the first call with a network.
+        """
+        if network not in self._maps_of:
+            self._maps_of[network] = self.explain(self.batch.images, model=network)
+        return self._maps_of[network]
 
     @cached_property
     def masked_maps(self) -> Tensor:

@@ -6,6 +6,7 @@ from captum_softcam.metrics.quantus_metric import QuantusMetric
 
 __all__ = [
     "IROF",
+    "MPRT",
     "ROAD",
     "ActivationPrecision",
     "ActivationSensitivity",
@@ -16,6 +17,7 @@ __all__ = [
     "EnergyBasedPointingGame",
     "FaithfulnessCorrelation",
     "FaithfulnessEstimate",
+    "GridPointingGame",
     "IncreaseInConfidence",
     "Infidelity",
     "Insertion",
@@ -24,9 +26,13 @@ __all__ = [
     "MapComplexity",
     "Monotonicity",
     "MonotonicityCorrelation",
+    "Mprt",
+    "MprtIndependent",
+    "MprtSsim",
     "PixelAuc",
     "PixelFlipping",
     "PointingGame",
+    "RandomLogit",
     "RegionPerturbation",
     "RelevanceMassAccuracy",
     "RelevanceRankAccuracy",
@@ -309,4 +315,54 @@ class Sparseness(QuantusMetric, of="sparseness"):
     """Gini index of the map's magnitudes :cite:p:`chalasani2020concise`.
 
     Higher is better. Reads the map alone. Cost: no forward.
+    """
+
+
+class GridPointingGame(QuantusMetric, of="grid_pointing_game"):
+    """Fraction of the positive relevance in the image's cell of a mosaic with other images :cite:p:`bohle2021coda`.
+
+    Higher is better; a map that ignores the model scores 1/4 on average. Needs no masks, but images of two classes or more:
+    the mosaics are made of the first images of each class in ``x_batch``. Reads the map alone. Cost: 1 map.
+    """
+
+
+class Mprt(QuantusMetric, of="mprt"):
+    """Rank correlation with the maps of networks whose weights are random, layer after layer :cite:p:`adebayo2018sanity`.
+
+    Lower is better; a map that ignores the model scores 1. One float for each sample, the mean over the stages, where
+    ``quantus.MPRT`` returns those of every layer. Reads the map alone. Cost: 4 maps.
+
+    Args:
+        stages (int): number of networks, in each of which more layers are random, from the output to the input. Default: 4
+    """
+
+
+MPRT = Mprt
+"""Alias in the spelling of Quantus."""
+
+
+class MprtIndependent(QuantusMetric, of="mprt_independent"):
+    """Rank correlation with the maps of networks in which some layers are random :cite:p:`adebayo2018sanity`.
+
+    Lower is better; a map that ignores the model scores 1. Reads the map alone. Cost: 4 maps.
+
+    Args:
+        stages (int): number of networks, each with other random layers. Default: 4
+    """
+
+
+class MprtSsim(QuantusMetric, of="mprt_ssim"):
+    """Structural similarity with the maps of networks with random weights, layer after layer :cite:p:`adebayo2018sanity`.
+
+    Lower is better; a map that ignores the model scores 1. Reads the map alone. Cost: 4 maps.
+
+    Args:
+        stages (int): number of networks, in each of which more layers are random, from the output to the input. Default: 4
+    """
+
+
+class RandomLogit(QuantusMetric, of="random_logit"):
+    """Rank correlation with the map of another class :cite:p:`sixt2020explanations`.
+
+    Lower is better; a map that ignores the class scores 1. Reads the map alone. Cost: 1 map.
     """

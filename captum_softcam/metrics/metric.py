@@ -81,6 +81,7 @@ class Metric:
             ``scores`` makes of the outputs; ``"logit"``, the output itself; ``"prediction"``, whether the class is
             predicted; ``"map"``, nothing but the map. Default: ``""``, not stated
         needs_mask (bool): whether samples without a mask have no score. Default: False
+        needs_mosaics (bool): whether the function reads the mosaics of the batch. Default: False
         note (str): a sentence that tables show beside the column. Default: none
     """
 
@@ -97,6 +98,7 @@ class Metric:
     default: bool = False
     reads: Literal["map", "probability", "logit", "prediction", ""] = ""
     needs_mask: bool = False
+    needs_mosaics: bool = False
     note: str = ""
 
     @property

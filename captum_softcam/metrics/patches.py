@@ -10,18 +10,22 @@ from __future__ import annotations
 
 import hashlib
 import math
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from captum_softcam.metrics.functional._grid import even_grid, expand_patches, grid
+from captum_softcam.metrics.functional._edges import wide
+from captum_softcam.metrics.functional._grid import even_grid, expand_patches, grid, patch_means
 
-__all__ = ["PATCHES", "PatchGame", "fit_settings", "patches_of"]
+__all__ = ["PATCHES", "PatchGame", "fit_settings", "image_seed", "patches_of"]
 
 PATCHES = 64
 """Number of patches in the faithfulness metrics, 8 x 8 in an image, 4 x 4 x 4 in a volume, 64 in a row in a signal."""
+
+_STEPS = 128  # of an image's range, in its seed
 
 
 def patches_of(size: Sequence[int]) -> int | list[int]:
@@ -35,6 +39,17 @@ def patches_of(size: Sequence[int]) -> int | list[int]:
     """
     counts = even_grid(size, PATCHES)
     return counts[0] if len(set(counts)) == 1 else counts
+
+
+def image_seed(image: Tensor) -> int:
+    """Return the seed of an image (C, ...), which depends on its content and not on its batch."""
+    # Means of 64 patches in steps of 1/128 of the image's range: rounding in the last digit, as on another machine, does not
+    # change the seed, but a little noise on the image does.
+    shown = wide(image.detach()).nan_to_num(0, 0, 0).mean(0)[None, None]
+    means = patch_means(shown, even_grid(shown.shape[2:], PATCHES)) - shown.min()
+    span = shown.max() - shown.min()
+    steps = (means * (_STEPS / span)).round() if span > 0 else torch.zeros_like(means)
+    return zlib.crc32(steps.to(torch.int32).cpu().numpy().tobytes())
 
 
 class PatchGame:

@@ -20,6 +20,7 @@ from captum_softcam._names import closest, named, quoted
 from captum_softcam._scores import check_kind
 from captum_softcam.metrics.batch import Batch, Explanation
 from captum_softcam.metrics.metric import Curve, Metric
+from captum_softcam.metrics.mosaics import Candidate, MosaicPool
 from captum_softcam.metrics.randomised import RandomisedModels
 from captum_softcam.metrics.registry import METRICS
 
@@ -31,7 +32,7 @@ _TABLE = 2  # dimensions
 def _of_the_batch(metric: Metric) -> dict[str, Any]:
     """Return the settings of the batch that a metric reads, besides its own, with their defaults."""
     shared: dict[str, Any] = {"patches": None} if metric.category == "faithfulness" else {}
-    maps_alone = metric.category in ("localisation", "complexity")
+    maps_alone = metric.category in ("localisation", "complexity") and not metric.needs_mosaics
     return shared if maps_alone else {**shared, "seed": 0, "scores": "softmax"}
 
 
@@ -198,6 +199,8 @@ class QuantusMetric(Base[list[float]]):
     ) -> dict[str, Any]:
         """Return the maps, or maps computed on demand; called by Quantus."""
         self._randomised = RandomisedModels(_module(model), self.settings.get("seed", 0))  # shared by all batches
+        if METRICS[self.row].needs_mosaics:
+            self._pool = self._choose_pool(model, x_batch, y_batch)
         on_demand = _Maps(lambda part: self._explain(_module(model), x_batch[part], y_batch[part]), len(x_batch))
         # Where a_batch is set, Quantus 0.6 skips its explain_batch, which refuses maps without positive values.
         return {"a_batch": on_demand if custom_batch is None else custom_batch, "custom_batch": None}
@@ -237,6 +240,7 @@ class QuantusMetric(Base[list[float]]):
             torch.tensor(y_batch, dtype=torch.long, device=like.device),
             None if s_batch is None else torch.tensor(_masks(s_batch, x_batch), device=like.device),
             randomised=self._randomised,
+            mosaics=lambda: self._pool.make(batch.images, batch.targets, batch.seeds, batch.seed),
             **{name: value for name, value in self.settings.items() if name not in metric.settings},
         )
         explanation = Explanation(batch, to_maps(a_batch), explain)
@@ -251,6 +255,16 @@ class QuantusMetric(Base[list[float]]):
     def _explain(self, module: nn.Module, images: NDArray[Any], targets: NDArray[Any]) -> NDArray[Any]:
         own = {"inputs": images.copy(), "targets": targets.copy()}  # an explain_func may write into its arguments
         return np.asarray(self.explain_func(model=module, **own, **self.explain_func_kwargs))
+
+    def _choose_pool(
+        self, model: ModelInterface[nn.Module] | None, images: NDArray[Any], targets: NDArray[Any]
+    ) -> MosaicPool:
+        """Choose the images that fill mosaics among all images of a call, whatever its batch size."""
+        module = _module(model)
+        like = next(module.parameters(), torch.empty(0))
+        pairs = zip(images, targets.tolist(), strict=True)
+        candidates = (Candidate(torch.tensor(image).to(like), target) for image, target in pairs)
+        return MosaicPool.chosen(candidates, _with_arguments(module, model), self.settings["scores"])[0]
 
     def _prepare(self, maps: NDArray[Any]) -> NDArray[Any]:
         """Apply ``normalise`` and ``abs``."""

@@ -6,6 +6,7 @@ import importlib
 import json
 import re
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_softcam._maps import rescale
-from captum_softcam.metrics import METRICS, Batch, Curve, Explanation, PatchGame, functional
+from captum_softcam.metrics import METRICS, Batch, Curve, Explanation, MosaicPool, PatchGame, functional
+from captum_softcam.metrics.patches import image_seed
 
 TARGETS = torch.tensor([2, 0, 1, 2, 1])
 PLAYED = {  # rows that are functions of images and maps, on patches that the batch's blur replaces
@@ -31,6 +33,11 @@ SIGNLESS = {  # rows of which a map's negative may have the better score
     "sparseness",
     "monotonicity",  # evidence that is all in favour lets the curve rise in any order
     "monotonicity_correlation",  # reads magnitudes
+    "grid_pointing_game",  # of other images, other networks or another class
+    "mprt",
+    "mprt_independent",
+    "mprt_ssim",
+    "random_logit",
 }
 DRAWN = {"faithfulness_correlation", "sensitivity_n"}
 
@@ -70,8 +77,12 @@ def explain(images: Tensor, **_: object) -> Tensor:
     return images[:, :1] - images[:, 1:2]
 
 
+POOL = MosaicPool(torch.rand(3, 3, 20, 27, generator=torch.Generator().manual_seed(5)), (frozenset(),) * 3)
+
+
 def explanation(model, images, maps, masks=None, targets=TARGETS, **settings) -> Explanation:
-    return Explanation(Batch(model, images, targets, masks, **settings), maps, explain)
+    mosaics = partial(POOL.make, images, targets, map(image_seed, images))
+    return Explanation(Batch(model, images, targets, masks, mosaics=mosaics, **settings), maps, explain)
 
 
 def score(name: str, *arguments, **settings) -> Tensor:
@@ -94,7 +105,7 @@ def test_a_sample_is_scored_as_if_alone(name, small, pictures, maps, masks):
     assert together.shape == (5,)
     assert together[[2, 3]].isnan().all(), "flat and broken maps rank nothing"
     assert together[[0, 1]].isfinite().all()
-    assert together[4].isnan() == (METRICS[name].category == "localisation"), "nothing to find in an empty mask"
+    assert together[4].isnan() == METRICS[name].needs_mask, "nothing to find in an empty mask"
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -132,7 +143,8 @@ def test_cost(name, small, pictures, maps, masks):
     asked.explain = lambda images, **_: attributions.append(1) or explain(images)
     metric = METRICS[name]
     metric.measure(asked)
-    assert len(attributions) == metric.attributions
+    stages = {"mprt": 2, "mprt_independent": 2, "mprt_ssim": 2}  # of a network of two layers with weights
+    assert len(attributions) == stages.get(name, metric.attributions)
     assert set(forwards) <= {5}
     if name == "sensitivity_n":
         assert metric.forwards - 50 < len(forwards) <= metric.forwards
@@ -213,7 +225,7 @@ def test_the_adcc_family(small, pictures, maps):
         torch.testing.assert_close(score(name, small, pictures, maps), scores)
 
 
-@pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.category == "localisation"])
+@pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.needs_mask])
 def test_localisation_rows_are_functions_of_map_and_mask(name, small, pictures, maps, masks):
     want = getattr(functional, name)(maps, masks)
     torch.testing.assert_close(score(name, small, pictures, maps, masks), want)
@@ -372,10 +384,17 @@ def test_signals_volumes_and_images_of_any_size(name, shape):
     masks.flatten(1)[:, 1:3] = True
 
     class Linear(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return x.flatten(1) @ weights.T
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = nn.Parameter(weights)
 
-    asked = Explanation(Batch(Linear().eval(), images, torch.tensor([0, 1]), masks), maps, lambda x, **_: x[:, :1] ** 2)
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1) @ self.weights.T
+
+    targets = torch.tensor([0, 1])
+    mosaics = partial(MosaicPool(images, (frozenset({2}),) * 2).make, images, targets, [0, 1])
+    batch = Batch(Linear().eval(), images, targets, masks, mosaics=mosaics)
+    asked = Explanation(batch, maps, lambda x, **_: x[:, :1] ** 2)
     if name == "selectivity" and any(count % 2 for count in asked.batch.counts):
         with pytest.raises(ValueError, match="cannot be cut into blocks of 2"):
             METRICS[name].measure(asked)

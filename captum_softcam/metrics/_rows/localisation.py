@@ -27,6 +27,13 @@ def _localisation(name: str, title: str, source: str, **more: Any) -> Metric:
     )
 
 
+def _grid_pointing_game(explanation: Explanation) -> Tensor:
+    from captum_softcam.metrics.functional._edges import nan_if_flat
+
+    scores: Tensor = functional.grid_pointing_game(explanation.mosaic_maps, explanation.batch.mosaics.cells)
+    return nan_if_flat(scores, explanation.maps)
+
+
 ROWS = (
     _localisation(
         "pointing_game",
@@ -49,4 +56,18 @@ ROWS = (
         "top_k_localisation_precision", "Top-k precision", "djoumessi2026softcam", settings={"k": 10, "patches": 16}
     ),
     _localisation("iou_at_best_threshold", "Best IoU", "choe2020wsol"),
+    Metric(
+        "grid_pointing_game",
+        "Grid pointing",
+        "localisation",
+        True,
+        "bohle2021coda",
+        0,
+        _grid_pointing_game,
+        attributions=1,
+        reads="map",
+        needs_mosaics=True,
+        origin="corrected",
+        note="On mosaics with images of other classes: a map that ignores the model scores 1/4 on average.",
+    ),
 )

@@ -38,7 +38,9 @@ _MODULES = (
     "imputation",
     "localisation",
     "masks",
+    "mosaics",
     "perturbation",
+    "randomisation",
     "segmentation",
     "subsets",
 )

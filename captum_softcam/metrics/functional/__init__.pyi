@@ -4,7 +4,9 @@ from .complexity import *
 from .imputation import *
 from .localisation import *
 from .masks import *
+from .mosaics import *
 from .perturbation import *
+from .randomisation import *
 from .segmentation import *
 from .subsets import *
 

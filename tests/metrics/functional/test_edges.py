@@ -24,6 +24,7 @@ HELPERS = {  # no scores of maps: what makes their input, and what is made of th
     "masked_images",
     "linear_imputation",
     "mean_baseline",
+    "mosaics",
     "noisy_linear_imputation",
     "step_fractions",
     "superpixels",
@@ -33,7 +34,17 @@ HELPERS = {  # no scores of maps: what makes their input, and what is made of th
 
 SCORES = sorted(set(scores.__all__) - HELPERS)
 VALUED = {"adcc", "average_drop", "increase_in_confidence", "irof", "road_curve"}  # they look at values before they are done
-SHAPED = {"adcc", "coherency", "infidelity", "road_curve"}  # maps are mirrored, squares cut and holes filled along sides
+SHAPED = {  # maps are mirrored, squares and windows cut and holes filled along sides
+    "adcc",
+    "coherency",
+    "grid_pointing_game",
+    "infidelity",
+    "mprt",
+    "mprt_ssim",
+    "random_logit",
+    "road_curve",
+    "structural_similarity",
+}
 
 # What differs from the rule: a map of negative values has a score like any other, an empty mask gives NaN, a full one 1.
 WEIGH_EVIDENCE = {
@@ -42,6 +53,7 @@ WEIGH_EVIDENCE = {
     "average_drop",
     "coherency",
     "energy_based_pointing_game",
+    "grid_pointing_game",
     "increase_in_confidence",
     "map_complexity",
     "masked_confidence",
