@@ -706,6 +706,38 @@ def antialiased(image: Tensor, lengths: tuple[int, ...], cubic: bool) -> Tensor:
 # Baselines ----------------------------------------------------------------------------------------------------------
 
 
+def imputed_in_cells(image: Tensor, removed: Tensor, cell: int) -> Tensor:
+    """ROAD's imputation of an image (C, H, W) on cells, of which the kept positions are averaged, and interpolated.
+
+    Sides are multiples of the cell. An image of which nothing is left becomes its mean colour.
+    """
+    channels, height, width = image.shape
+    rows, columns = height // cell, width // cell
+    means = torch.zeros(channels, rows, columns, dtype=torch.float64)
+    holes = torch.zeros(rows, columns, dtype=torch.bool)
+    for row in range(rows):
+        for column in range(columns):
+            inside = [(y, x) for y in range(row * cell, (row + 1) * cell) for x in range(column * cell, (column + 1) * cell)]
+            kept = [(y, x) for y, x in inside if not removed[y, x]]
+            holes[row, column] = not kept
+            for channel in range(channels if kept else 0):
+                means[channel, row, column] = sum(float(image[channel, y, x]) for y, x in kept) / len(kept)
+    if holes.all():
+        return image.double().mean((1, 2), keepdim=True).expand(image.shape)
+    solved = imputed(means, holes)
+    smooth = torch.tensor([upsample(plane, height, width, False) for plane in solved.tolist()], dtype=torch.float64)
+    return torch.where(removed, smooth, image.double())
+
+
+def kendall(first: list[float], second: list[float]) -> float:
+    """Kendall's tau-b: pairs in the same order less those in the opposite one, over those that are not tied."""
+    pairs = [(i, j) for i in range(len(first)) for j in range(i)]
+    one = [(first[i] > first[j]) - (first[i] < first[j]) for i, j in pairs]
+    other = [(second[i] > second[j]) - (second[i] < second[j]) for i, j in pairs]
+    size = math.sqrt(sum(map(abs, one)) * sum(map(abs, other)))
+    return sum(a * b for a, b in zip(one, other, strict=True)) / size if size else math.nan
+
+
 # Health of metrics --------------------------------------------------------------------------------------------------
 
 

@@ -41,6 +41,7 @@ from captum_softcam.cli.options import (
     resume_command,
     seed,
 )
+from captum_softcam.metrics import BASELINES
 
 if TYPE_CHECKING:
     from captum_softcam.data import Inventory, MaskedImages, RetinalLesions
@@ -57,6 +58,13 @@ _ADJUST: dict[str, Adjust] = {"holm": "holm", "raw": "none"}
 _PICTURED = ("report", "sheets")  # options that draw more examples, with their runners-up
 # may change on --resume
 _FREE = ("address", "batch_size", "device", "engine", "gallery", "marks", "report", "sheets", "strict", "workers")
+
+
+class _Names(argparse.Action):
+    """Joins names that are separated by spaces, commas or both into one list."""
+
+    def __call__(self, _parser: object, namespace: argparse.Namespace, values: Any, _option: str | None = None) -> None:
+        setattr(namespace, self.dest, [name for each in values for name in each])
 
 
 def add_compare(commands: Any) -> None:
@@ -82,6 +90,15 @@ def add_compare(commands: Any) -> None:
     )
     parser.add_argument("--explain", choices=("true", "predicted"), default="true", help="class to explain (default: true)")
     parser.add_argument("--baseline", metavar="METHOD", help="method that the others are compared with (default: grad_cam)")
+    parser.add_argument(
+        "--perturb-baseline",
+        type=names,
+        nargs="+",
+        action=_Names,
+        metavar="A,B",
+        help=f"what replaces removed parts of images, one or more of {', '.join(BASELINES)}; each is a column (default: "
+        "blur, and mean for irof)",
+    )
     parser.add_argument(
         "--marks",
         choices=("holm", "raw"),
@@ -223,6 +240,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Compar
         explain=options.explain,
         scores=classifier.scores,
         baseline=options.baseline,
+        perturb_baseline=options.perturb_baseline,
         batch_size=options.batch_size,
         seed=options.seed,
         examples=(options.gallery or _GALLERY) if _draws_examples(options) else _EXAMPLES,

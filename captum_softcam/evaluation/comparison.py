@@ -19,6 +19,7 @@ from captum_softcam.evaluation.controls import CONTROLS
 from captum_softcam.evaluation.curves import MeanCurves, mean_curves
 from captum_softcam.evaluation.example import Example
 from captum_softcam.evaluation.performance import PERFORMANCE
+from captum_softcam.evaluation.rank_shifts import RankShift, rank_shifts
 from captum_softcam.evaluation.same_maps import SameMaps
 from captum_softcam.evaluation.statistics import (
     LEVEL,
@@ -220,6 +221,21 @@ class Comparison:
         """
         return self._cube.copy()
 
+    def rank_shifts(self) -> pd.DataFrame:
+        """Say how far the ranks of the methods move between baselines, under each metric that was measured with several.
+
+        Returns:
+            DataFrame: one row per metric and pair of baselines, with ``metric, baseline, other``; ``tau, low, high``,
+            Kendall's tau between the ranks of all methods, controls included, and its 95 % interval over images; and the
+            largest move as ``method, rank, other_rank``. Empty if no metric has several baselines.
+        """
+        return pd.DataFrame(self._rank_shifts, columns=list(RankShift._fields))
+
+    @cached_property
+    def _rank_shifts(self) -> list[RankShift]:
+        ranks = self.ranks()[self.metrics].to_numpy(dtype=np.float64)
+        return rank_shifts(self._cube, ranks, self.methods, self._described, self.images)
+
     def to_frame(self) -> pd.DataFrame:
         """Return a table with one row per method, for notebooks and spreadsheets.
 
@@ -266,6 +282,7 @@ class Comparison:
             performance=self.performance,
             multilabel=bool(self.manifest.get("multilabel")),
             same_maps=self.same_maps,
+            rank_shifts=self._rank_shifts,
             adjust=adjust,
             scores=scores,
             predicts=scores in PROBABILITIES or self.manifest.get("outputs") != 1,

@@ -27,6 +27,7 @@ __all__ = [
     "mean_ranks",
     "model_intervals",
     "ranking_intervals",
+    "resampled_means",
     "shown",
     "sign_flip_p_values",
     "significance",
@@ -80,6 +81,25 @@ def mean_intervals(
         clusters = _clusters(images)
         mean[some], low[some], high[some] = _intervals(values[:, some], defined[:, some], clusters, resamples, seed)
     return mean, low, high
+
+
+def resampled_means(
+    values: Array, images: Sequence[Hashable] | None = None, *, resamples: int = 1000, seed: int = 0
+) -> Array:
+    """Compute the mean of each column in resamples of the images, which bring all their rows along.
+
+    Args:
+        values (ndarray): scores (S, C) of S samples.
+        images (sequence): name of the image of each sample. Default: None, each has its own
+        resamples (int): number of resamples. Default: 1000
+        seed (int): seed of the resamples. Default: 0
+
+    Returns:
+        ndarray: (resamples, C), NaN where no defined value was drawn.
+    """
+    defined, clusters = np.isfinite(values), _clusters(images)
+    sums, sizes = _per_image(np.where(defined, values, 0), clusters), _per_image(defined.astype(np.float64), clusters)
+    return np.concatenate([_means(counts, sums, sizes) for counts in _counts(len(sums), resamples, seed)])
 
 
 def _clusters(images: Sequence[Hashable] | None) -> NDArray[np.int64] | None:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from captum_softcam._names import named, quoted, shown
 from captum_softcam.data.samples import UNKNOWN
+from captum_softcam.evaluation.rank_shifts import RankShift
 from captum_softcam.evaluation.reader import unreadable_in_words
 from captum_softcam.evaluation.same_maps import SameMaps
 from captum_softcam.evaluation.statistics import LEVEL, MIN_PAIRS, smallest_p_value
@@ -114,6 +115,7 @@ class View:
         performance (DataFrame): how well the model tells the classes of images with several; empty where they have one.
         multilabel (bool): whether images may show several classes.
         same_maps (sequence of SameMaps): groups of methods that give the same map in every sample. Default: none
+        rank_shifts (sequence of RankShift): how far ranks move between baselines. Default: none
         adjust (str): how the marks are adjusted for the number of comparisons, ``"holm"`` or ``"none"``. Default: ``"holm"``
         scores (str): how the outputs of the model became scores. Default: ``"softmax"``
         predicts (bool): whether the model predicts a class, which the single value of a regression does not. Default: True
@@ -137,6 +139,7 @@ class View:
     performance: pd.DataFrame
     multilabel: bool
     same_maps: Sequence[SameMaps] = ()
+    rank_shifts: Sequence[RankShift] = ()
     adjust: Adjust = "holm"
     scores: str = "softmax"
     predicts: bool = True
@@ -321,6 +324,7 @@ class View:
             *self._on_marks(marks),
             *self.on_same_maps(),
             *self.on_metrics(),
+            *self.on_rank_shifts(),
             *self._on_undefined(),
             *self._on_failures(),
         ]
@@ -390,6 +394,28 @@ class View:
         """
         notes = {name: " ".join(str(self.metrics[name].get("note") or "").split()) for name in self.grouped}
         return [f"{one_line(self.titles[name])}: {note}" for name, note in notes.items() if note]
+
+    def on_rank_shifts(self) -> list[str]:
+        """Return a sentence for each metric with several baselines: on which two of them its ranks agree least.
+
+        Returns:
+            list of str: the sentences, with the method that moves most; or nothing.
+        """
+        by_metric: dict[str, list[RankShift]] = {}
+        for shift in self.rank_shifts:
+            if not math.isnan(shift.tau):
+                by_metric.setdefault(shift.metric, []).append(shift)
+        return [self._on_shift(min(shifts, key=lambda shift: shift.tau), len(shifts)) for shifts in by_metric.values()]
+
+    def _on_shift(self, shift: RankShift, pairs: int) -> str:
+        name = next(name for name in self.metrics if name.partition("@")[0] == shift.metric)
+        title = one_line(self.titles[name].partition(" (")[0].lower())
+        agree = "agree" if pairs == 1 else f"agree least of {pairs} pairs of baselines,"
+        interval = f"{digits(shift.tau, 2)} [{digits(shift.low, 2)}, {digits(shift.high, 2)}]"
+        moved = (
+            f"{one_line(shift.method)} moves from {shift.rank:g} to {shift.other_rank:g}" if shift.method else "none moves"
+        )
+        return f"ranks under {title}: {shift.baseline} and {shift.other} {agree} with tau {interval}; {moved}."
 
     def _on_group(self, group: SameMaps) -> str:
         names = [one_line(name) for name in group.methods]

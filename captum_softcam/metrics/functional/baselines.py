@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -21,6 +22,7 @@ Baseline: TypeAlias = Replacement | str
 """What replaces the removed parts of images, as :func:`as_baseline` takes it."""
 
 _WIDE = 10.0  # of a blur where single positions are removed
+_CELLS = 7  # of an imputation along the side of a patch: 4 pixels each at 224 x 224, where no border of a patch shows
 
 
 def as_baseline(
@@ -38,8 +40,9 @@ def as_baseline(
     - ``"mean"``: the mean colour of the image (:func:`mean_baseline`).
     - ``"black"``: the image's black, which is not 0 where inputs are normalised (:func:`black_baseline`).
     - ``"uniform"``: noise between the lowest and the highest value of each channel (:func:`uniform_baseline`).
-    - ``"linear"``: the imputation of ROAD from what is left of the image (:func:`linear_imputation`). It depends on which
-      parts are removed, and is computed anew for each removal.
+    - ``"linear"``: the imputation of ROAD from what is left of the image (:func:`linear_imputation`), with 7 cells along the
+      side of a patch. It depends on which parts are removed, and is computed anew for each removal; where nothing is left,
+      as at the start of an insertion, it is the mean colour.
 
     Args:
         baseline (Tensor, str or callable): a name; a tensor (N, C, ...) or broadcastable to the images; or a function of
@@ -65,11 +68,17 @@ def as_baseline(
         "mean": lambda: mean_baseline(images),
         "black": lambda: torch.as_tensor(black, dtype=images.dtype, device=images.device).expand_as(images),
         "uniform": lambda: uniform_baseline(images, seed=seed),
-        "linear": lambda: linear_imputation,
+        "linear": lambda: partial(linear_imputation, cell=_cell(images, patches)),
     }
     if baseline not in known:
         raise ValueError(f"baseline {quoted(baseline)} is unknown. {closest(baseline, known)}")
     return known[baseline]()
+
+
+def _cell(images: Tensor, patches: int | Sequence[int] | None) -> int:
+    """Return the side of the cells of an imputation, a seventh of the shortest side of a patch."""
+    size = images.shape[2:]
+    return max(1, min(side // (_CELLS * count) for side, count in zip(size, grid(size, patches), strict=True)))
 
 
 def _width(images: Tensor, patches: int | Sequence[int] | None) -> float:
