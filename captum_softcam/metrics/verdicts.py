@@ -122,8 +122,9 @@ _LOCALISATION = (
     Verdict(
         "Focus",
         "localisation",
-        "refused",
-        "Scores maps of mosaics of four images, two of them of the class, which is another experiment, without masks.",
+        "corrected",
+        "Needs mosaics that are made elsewhere, two of their four images of the class, and their layout as custom_batch.",
+        "grid_pointing_game",
         column=False,
     ),
     Verdict(
