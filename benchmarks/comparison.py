@@ -1,6 +1,6 @@
 """Measure the cost of a comparison: against the same metrics one by one, against the model alone, and for all of ImageNet.
 
-All runs of the three tables take place side by side in one process. Both ways must lead to the same numbers; times are
+All runs of the four tables take place side by side in one process. Both ways must lead to the same numbers; times are
 reported and not asserted.
 
     python benchmarks/comparison.py --out comparison.md
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,8 +22,10 @@ import torch
 import torchvision
 from shared import publish, table, timing_options
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
-from captum_softcam import load_embedded
+from captum_softcam import load_classifier, load_embedded
+from captum_softcam._intervention.view import runs_whole
 from captum_softcam.data import RetinalLesions, Sample
 from captum_softcam.evaluation import Comparison, LayerExplainFunc, compare_methods
 from captum_softcam.metrics import METRICS
@@ -55,26 +58,22 @@ IMAGENET = 50_000
 
 @dataclass
 class Clock:
-    """Counts of the images and calls that pass through a model, and the seconds within its forward."""
+    """The seconds within the forwards of a model."""
 
-    images: int = 0
-    calls: int = 0
     seconds: float = 0.0
     started: list[float] = field(default_factory=list)
 
 
 @contextmanager
 def watched(model: nn.Module) -> Iterator[Clock]:
-    """Count and time the forwards of a model."""
+    """Time the forwards of a model."""
     clock = Clock()
 
     def start(*_: Any) -> None:
         clock.started.append(_now(model))
 
-    def stop(_module: nn.Module, arguments: tuple[Tensor, ...], _output: Tensor) -> None:
+    def stop(*_: Any) -> None:
         clock.seconds += _now(model) - clock.started.pop()
-        clock.images += len(arguments[0])
-        clock.calls += 1
 
     handles = model.register_forward_pre_hook(start), model.register_forward_hook(stop)
     try:
@@ -131,14 +130,14 @@ def against_one_by_one(options: argparse.Namespace) -> str:
     samples = [sample for sample in (data[i] for i in range(4 * options.samples)) if sample.mask is not None]
     samples = samples[: options.samples]
     runs: dict[str, list[float]] = {"one by one": [], "comparison": []}
-    counts: dict[str, Clock] = {}
+    counts: dict[str, int] = {}
     for _ in range(options.rounds):
         for name, run in (("one by one", one_by_one), ("comparison", all_at_once)):
             start = time.perf_counter()
-            with watched(model) as clock:
+            with shapes_seen(model) as seen:
                 found = run(model, samples, classifier.normalize)
             runs[name].append(time.perf_counter() - start)
-            counts[name] = clock
+            counts[name] = images_of(seen)
             if name == "one by one":
                 asked = found
             else:
@@ -146,10 +145,10 @@ def against_one_by_one(options: argparse.Namespace) -> str:
     apart = max(np.nanmax(np.abs(np.array(scores) - together.get_group(key).to_numpy())) for key, scores in asked.items())
     if apart > 1e-4:
         raise SystemExit(f"the two ways differ by {apart:.2g}.")
-    base, images = statistics.median(runs["comparison"]), counts["comparison"].images
+    base, images = statistics.median(runs["comparison"]), counts["comparison"]
     rows = []
     for name, seconds in runs.items():
-        median, count = statistics.median(seconds), counts[name].images
+        median, count = statistics.median(seconds), counts[name]
         rows.append([name, f"{median:.2f}", f"{count:,}", f"{median / base:.2f}", f"{count / images:.2f}"])
     lines = [
         "\n## One comparison instead of separate calls\n",
@@ -182,6 +181,85 @@ def against_the_model(options: argparse.Namespace) -> str:
     return "\n".join(lines)
 
 
+@contextmanager
+def shapes_seen(model: nn.Module) -> Iterator[Counter[tuple[int, ...]]]:
+    """Count the forwards of a model and of its copies by the shape of their images."""
+    seen: Counter[tuple[int, ...]] = Counter()
+
+    def ran(module: nn.Module, inputs: tuple[Any, ...], _output: Any) -> None:
+        if type(module) is type(model) and runs_whole(module):
+            seen[tuple(inputs[0].shape)] += 1
+
+    # Not a hook of the model, which would keep a comparison from its faster copy.
+    handle = register_module_forward_hook(ran)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def images_of(seen: Counter[tuple[int, ...]]) -> int:
+    """Return the number of images in all forwards."""
+    return sum(shape[0] * count for shape, count in seen.items())
+
+
+@torch.no_grad()
+def eager_seconds(model: nn.Module, seen: Counter[tuple[int, ...]], rounds: int) -> float:
+    """Measure the time of plain forwards of all shapes that were seen, as often as they were."""
+    total = 0.0
+    for shape, count in seen.items():
+        images = torch.rand(shape, device=next(model.parameters()).device)
+        seconds = []
+        for _ in range(rounds + 1):
+            start = _now(model)
+            model(images)
+            seconds.append(_now(model) - start)
+        total += count * statistics.median(seconds[1:])  # the first one loads
+    return total
+
+
+def against_eager_forwards(options: argparse.Namespace) -> str:
+    """Compare the wall time of the main job with that of its own forwards, on several networks."""
+    import timm
+
+    lesions = load_embedded()
+    crops = [RetinalLesions("test")[i] for i in range(options.samples)]
+    torch.manual_seed(0)
+    mask = torch.zeros(1, 224, 224, dtype=torch.bool)
+    mask[:, 60:150, 70:160] = True
+    pictures = [Sample(torch.rand(3, 224, 224), i, mask, str(i)) for i in range(options.pictures)]
+    networks = {
+        "embedded": (lesions.model, crops, lesions.normalize),
+        "ResNet-50": (torchvision.models.resnet50(weights=None), pictures, None),
+        "efficientnet_lite0": (load_classifier("efficientnet_lite0").model, pictures, None),
+        "ViT-tiny": (timm.create_model("vit_tiny_patch16_224"), pictures, None),
+    }
+    rows = []
+    for name, (network, samples, normalize) in networks.items():
+        model = network.eval().to(options.device)
+        wall: dict[str, float] = {}
+        found: dict[str, Any] = {}
+        for passes in ("plain", "fast"):
+            start = _now(model)
+            with shapes_seen(model) as seen:
+                found[passes] = compare_methods(model, samples, normalize=normalize, passes=passes, examples=0)
+            wall[passes] = _now(model) - start
+        eager = eager_seconds(model, seen, 2 * options.rounds)
+        apart = np.nanmax(np.abs(found["plain"].scores["score"] - found["fast"].scores["score"]))
+        times = [f"{seconds:.1f}" for seconds in (eager, *wall.values())]
+        ratios = [f"{seconds / eager:.2f}" for seconds in wall.values()]
+        rows.append([name, len(samples), f"{images_of(seen):,}", *times, *ratios, f"{apart:.0e}"])
+    columns = ["network", "samples", "forwards (images)", "their eager time, s", "wall, plain, s", "wall, fast, s"]
+    lines = [
+        "\n## The main job against its own forwards\n",
+        "`compare_methods` with its default methods and metrics. *Their eager time* is that of a plain forward of every "
+        "shape that the run has passed to the model, times the number of such forwards; Occlusion and Integrated Gradients "
+        f"are among them. {options.device}.\n",
+        table([*columns, "plain / eager", "fast / eager", "largest difference of a score"], rows),
+    ]
+    return "\n".join(lines)
+
+
 def plan(options: argparse.Namespace) -> str:
     """Count forwards per image on a few images, and extrapolate to the validation images of ImageNet."""
     model = torchvision.models.resnet50(weights=None).eval().to(options.device)
@@ -190,10 +268,10 @@ def plan(options: argparse.Namespace) -> str:
     torch.manual_seed(0)
     samples = [Sample(torch.rand(3, 224, 224), i, mask, str(i)) for i in range(options.images)]
     start = _now(model)
-    with watched(model) as clock:
+    with shapes_seen(model) as seen:
         comparison = compare_methods(model, samples, PLAN_METHODS, PLAN_METRICS, batch_size=options.images, examples=0)
     total = _now(model) - start
-    per_image = clock.images / len(samples)
+    per_image = images_of(seen) / len(samples)
     seconds = total / len(samples)
     rate = _rate(model, options)
     costs = [
@@ -233,10 +311,12 @@ def main() -> None:
     parser = timing_options(__doc__, rounds=3)
     parser.add_argument("--samples", type=int, default=16, help="of the first two tables (default: %(default)s)")
     parser.add_argument("--images", type=int, default=4, help="of the table for ImageNet (default: %(default)s)")
+    parser.add_argument("--pictures", type=int, default=2, help="of the table of networks (default: %(default)s)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     head = f"PyTorch {torch.__version__}, {options.threads} threads; METRICS of captum_softcam: {len(METRICS)}."
-    publish([head, against_one_by_one(options), against_the_model(options), plan(options)], options.out)
+    parts = against_one_by_one, against_the_model, against_eager_forwards, plan
+    publish([head, *(part(options) for part in parts)], options.out)
 
 
 if __name__ == "__main__":

@@ -177,7 +177,8 @@ def _faster_copy(model: nn.Module, image: Tensor, kept: Collection[str]) -> nn.M
     if on_cpu:
         norms = dict(folded)
         for name, module in modules.items():
-            activation = after.get(norms[name] if name in norms else name, "")
+            last: str = norms.get(name, name)
+            activation = after.get(last, "")
             _fuse_activation(fast, name, module, activation, modules.get(activation))
     # On a CPU, a normalisation that is left takes several times as long with the channels last.
     if on_cpu and not any(isinstance(module, _NORMS) for module in fast.modules()):

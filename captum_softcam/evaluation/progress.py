@@ -17,7 +17,7 @@ class TimeLeft:
     Methods and metrics differ in cost by a factor of a thousand, so that the fraction of steps that are done does not tell
     the fraction of the time. Every step counts by its own mean over the batches so far, the first one left out as soon as
     there is another, because it loads what the others find loaded, and measures memory, which may double its time. Until
-    every step was seen, there is only a lower bound, with the metrics of another method and without the maps that are not
+    every step was seen, there is only a lower bound, with the metrics of the latest method and without the maps that are not
     known; none at all until one method has passed all metrics.
 
     Args:
@@ -67,12 +67,11 @@ class TimeLeft:
     def seconds(self) -> float | None:
         """The seconds that are left, at least if they are :attr:`rough`; None if nothing is known of a kind of steps."""
         costs = {step: seconds / samples for step, (seconds, samples) in self._timed.items() if step in self._kinds}
-        kinds: dict[str, list[float]] = {}
-        for step, cost in costs.items():
-            kinds.setdefault(self._kinds[step], []).append(cost)
-        if any(kind not in kinds for kind in self._kinds.values()):
+        # The latest method tells most of those to come: the first ones pay for forwards that all of them share.
+        usual = {self._kinds[step]: cost for step, cost in costs.items()}
+        if any(kind not in usual for kind in self._kinds.values()):
             return None
-        usual = {kind: sum(found) / len(found) for kind, found in kinds.items()} | {"map": 0.0}
+        usual["map"] = 0.0
         rest = sum(
             costs.get(step, usual[kind]) * max(self._samples - self._done.get(step, 0), 0)
             for step, kind in self._kinds.items()

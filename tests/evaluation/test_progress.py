@@ -88,6 +88,33 @@ def test_slow_and_fast_steps_do_not_move_the_estimate():
     assert 0.8 < min(errors) < max(errors) < 1.2
 
 
+def test_from_a_quarter_of_the_main_job_on_it_is_right_within_30_percent():
+    """The first method pays for random subsets that all methods share, extra work comes in the first batch alone."""
+    maps = {
+        "soft_cam": 1,
+        "recipro_cam": 1,
+        "grad_cam": 3,
+        "occlusion": 120,
+        "path": 190,
+        "gaussian": 0,
+        "random": 0,
+        "edge": 0,
+    }
+    shared, own = {"correlation": 200, "randomised": 40}, {"deletion": 16, "insertion": 16, "regions": 16}
+    steps = {f"{name}: {kind}": kind for name in maps for kind in ("map", *own, *shared)}
+    run = Run(48, steps)
+    start = run.now
+    for batch in range(3):
+        for step, kind in steps.items():
+            name = step.partition(":")[0]
+            cost = maps[name] if kind == "map" else own.get(kind, shared.get(kind, 0) * (name == "soft_cam"))
+            run.step(step, 16 * cost * (1.1 if batch == 0 else 1), 16 / len(steps))
+    end = run.now
+    for left, now, _ in run.estimates:
+        if start + (end - start) / 4 <= now < end - 1:
+            assert left == pytest.approx(end - now, rel=0.3)
+
+
 def test_a_resumed_run_counts_what_is_missing():
     run = Run(10)
     run.batch(5)
