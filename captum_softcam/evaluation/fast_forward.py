@@ -175,10 +175,9 @@ def _faster_copy(model: nn.Module, image: Tensor, kept: Collection[str]) -> nn.M
         # Batch normalisations of timm contain their activation.
         _replace(fast, norm, copy.deepcopy(getattr(modules[norm], "act", nn.Identity())))
     if on_cpu:
-        norms = dict(folded)
+        ends = {name: name for name in modules} | dict(folded)
         for name, module in modules.items():
-            last: str = norms.get(name, name)
-            activation = after.get(last, "")
+            activation = after.get(ends[name], "")
             _fuse_activation(fast, name, module, activation, modules.get(activation))
     # On a CPU, a normalisation that is left takes several times as long with the channels last.
     if on_cpu and not any(isinstance(module, _NORMS) for module in fast.modules()):
