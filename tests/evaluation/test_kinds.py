@@ -144,7 +144,9 @@ def test_models_of_several_classes_are_explained_alike(scores, images):
 def test_a_comparison_of_one_logit_is_that_of_a_softmax_of_two(one, samples):
     own = [Sample(each.image, 1, each.mask, each.identifier) for each in samples]
     run = partial(compare_methods, samples=own, methods=["grad_cam", "random", gradient], layer=LAYER, runner_up=True)
-    found, expected = run(one, metrics=list(METRICS), scores="sigmoid"), run(of_both(one, 0), metrics=list(METRICS))
+    # Networks with random weights differ, and so do maps of class 0, whose logit is -s in one model and 0 in the other.
+    metrics = [name for name, metric in METRICS.items() if metric.category != "randomisation"]
+    found, expected = run(one, metrics=metrics, scores="sigmoid"), run(of_both(one, 0), metrics=metrics)
     assert found.failures.empty, found.failures["error"].tolist()
     columns = ["sample", "target", "prediction", "method", "metric"]
     assert found.scores[columns].equals(expected.scores[columns])
