@@ -50,6 +50,7 @@ def call(
         "confidences": lambda: functional.confidence(model, images, targets),
         "masked_confidences": lambda: functional.masked_confidence(model, images, maps, targets),
         "drops": lambda: call("average_drop", model, images, maps, targets),
+        "gaps": lambda: call("road_curve", model, images, -maps, targets) - call("road_curve", model, images, maps, targets),
         "coherencies": lambda: call("coherency", model, images, maps, targets),
         "complexities": lambda: functional.map_complexity(maps),
     }

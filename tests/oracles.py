@@ -729,6 +729,12 @@ def imputed_in_cells(image: Tensor, removed: Tensor, cell: int) -> Tensor:
     return torch.where(removed, smooth, image.double())
 
 
+def arcc(gap: float, coherency: float, complexity: float) -> float:
+    """Harmonic mean of the gap between two ROAD curves, cut off at 0, coherency and 1 - complexity; 0 where one is."""
+    parts = [min(1.0, max(0.0, gap)), coherency, 1 - complexity]
+    return 0.0 if 0.0 in parts else 3 / sum(1 / part for part in parts)
+
+
 def kendall(first: list[float], second: list[float]) -> float:
     """Kendall's tau-b: pairs in the same order less those in the opposite one, over those that are not tied."""
     pairs = [(i, j) for i in range(len(first)) for j in range(i)]

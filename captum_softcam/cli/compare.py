@@ -97,7 +97,7 @@ def add_compare(commands: Any) -> None:
         action=_Names,
         metavar="A,B",
         help=f"what replaces removed parts of images, one or more of {', '.join(BASELINES)}; each is a column (default: "
-        "blur, and mean for irof)",
+        "that of each metric, a blur for most)",
     )
     parser.add_argument(
         "--marks",

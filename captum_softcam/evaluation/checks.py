@@ -55,7 +55,7 @@ BY_QUANTUS = "quantus:Complexity"
 """The default metric that Quantus computes: right as it is, without a forward, and a fraction of a second for an image."""
 
 _EXPLAINED = ("true", "predicted")
-_OF_FRACTIONS = {"average_drop", "increase_in_confidence", "adcc"}  # not defined for scores outside [0, 1]
+_OF_FRACTIONS = {"average_drop", "increase_in_confidence", "adcc", "arcc"}  # not defined for scores outside [0, 1]
 _FEW_FORWARDS = 4  # that a map of a fast method costs at most
 _LOOKED_AT = 64  # samples searched for a mask, because a data set need not declare that it has any
 

@@ -139,9 +139,10 @@ def compare_methods(
         baseline (str): the method that the others are compared with, sample by sample. Default: ``"grad_cam"`` if it is
             among the methods, else the first
         perturb_baseline (str or sequence of str): what replaces the removed parts of images: ``"blur"``, ``"mean"``,
-            ``"black"``, ``"uniform"`` or ``"linear"``, see :func:`~captum_softcam.metrics.functional.as_baseline`. With
-            several, each perturbation metric is a column for each, and :meth:`Comparison.rank_shifts` says how far the ranks
-            of the methods move. Default: a blur, and the mean colour for IROF
+            ``"black"``, ``"zero"``, ``"uniform"`` or ``"linear"``, see
+            :func:`~captum_softcam.metrics.functional.as_baseline`. With several, each perturbation metric is a column for
+            each, and :meth:`Comparison.rank_shifts` says how far the ranks of the methods move. Default: that of each
+            metric, a blur for most
         batch_size (int): samples per batch. Default: 16
         seed (int): seed of the random subsets, which are the same for every method. Default: 0
         examples (int): number of samples whose maps are kept for figures, first those with a mask, balanced over classes.

@@ -11,6 +11,7 @@ __all__ = [
     "ActivationPrecision",
     "ActivationSensitivity",
     "Adcc",
+    "Arcc",
     "AverageDrop",
     "Coherency",
     "Deletion",
@@ -39,6 +40,7 @@ __all__ = [
     "Road",
     "Selectivity",
     "SensitivityN",
+    "SingleDeletion",
     "Sparseness",
     "TopKIntersection",
     "TopKLocalisationPrecision",
@@ -201,6 +203,18 @@ class FaithfulnessEstimate(QuantusMetric, of="faithfulness_estimate"):
     """
 
 
+class SingleDeletion(QuantusMetric, of="single_deletion"):
+    """Rank correlation of the map over single cells with the drops of the logit :cite:p:`hesse2024idsds`.
+
+    Higher is better. Reads the logit. Cost: 16 forwards. In-domain only for a model that was fine-tuned with single cells
+    set to 0.
+
+    Args:
+        cells (int): cells per side. Default: 4
+        perturb_baseline (str): what replaces removed cells, see :func:`.as_baseline`. Default: zero
+    """
+
+
 class SensitivityN(QuantusMetric, of="sensitivity_n"):
     """Mean of the faithfulness correlation over several sizes of the sets :cite:p:`ancona2018towards`.
 
@@ -274,6 +288,17 @@ class Irof(QuantusMetric, of="irof"):
 
 IROF = Irof
 """Alias in the spelling of Quantus."""
+
+
+class Arcc(QuantusMetric, of="arcc"):
+    """Harmonic mean of ROAD, coherency and one minus the complexity, ARCC :cite:p:`domeniconi2026refine`.
+
+    Higher is better. Reads the probability. Cost: 8 forwards, 1 map.
+
+    Args:
+        fractions (sequence of float): of the positions that are imputed. Default: [0.2, 0.4, 0.6, 0.8]
+        noise (float): standard deviation of the noise, in units of the images. Default: 0.01
+    """
 
 
 class AverageDrop(QuantusMetric, of="average_drop"):

@@ -116,7 +116,7 @@ class Metric:
         """Return the metric with another replacement of removed patches, as a column of its own.
 
         Args:
-            baseline (str): ``"blur"``, ``"mean"``, ``"black"``, ``"uniform"`` or ``"linear"``, see
+            baseline (str): ``"blur"``, ``"mean"``, ``"black"``, ``"zero"``, ``"uniform"`` or ``"linear"``, see
                 :func:`~captum_softcam.metrics.functional.as_baseline`.
 
         Returns:

@@ -140,6 +140,7 @@ def fit_settings(settings: Mapping[str, Any], counts: Sequence[int], size: Seque
     fitted: dict[str, Callable[[Any], Any]] = {
         "regions_evaluation": scaled,
         "subset_size": scaled,
+        "cells": lambda cells: [min(cells, count) for count in counts],
         # On few patches, several sizes shrink to the same number, which must not count twice in the mean.
         "sizes": lambda sizes: list(dict.fromkeys(map(scaled, sizes))),
         "sides": lambda sides: [side for side in sides if side <= min(counts)] or [1],

@@ -95,6 +95,10 @@ def _road(explanation: Explanation, *, fractions: Sequence[float], noise: float)
     return Curve(torch.cat([whole, points], 1), torch.tensor([0.0, *fractions]))
 
 
+def _single_deletion(explanation: Explanation, *, cells: int | Sequence[int], **baseline: str) -> Tensor:
+    return _by_sums("single_deletion", explanation, patches=cells, **baseline)
+
+
 def _irof(explanation: Explanation, *, steps: int, perturb_baseline: str) -> Tensor:
     batch = explanation.batch
     own = batch.targets, batch.replacement(perturb_baseline), batch.superpixels
@@ -116,6 +120,16 @@ def _coherency(explanation: Explanation) -> Tensor:
 def _adcc(explanation: Explanation) -> Tensor:
     parts = _average_drop(explanation), _coherency(explanation), functional.map_complexity(explanation.maps)
     return functional.adcc(*parts)
+
+
+def _arcc(explanation: Explanation, *, fractions: Sequence[float], noise: float) -> Tensor:
+    batch = explanation.batch
+    options: dict[str, Any] = {"fractions": fractions, "noise": noise, "seed": batch.seed, "scores": batch.scores}
+    strongest, weakest = (
+        functional.road_curve(batch.model, batch.images, maps, batch.targets, accuracy=False, **options).mean(1)
+        for maps in (explanation.maps, -explanation.maps)
+    )
+    return functional.arcc(weakest - strongest, _coherency(explanation), functional.map_complexity(explanation.maps))
 
 
 def _faithfulness(name: str, title: str, higher: bool, source: str, forwards: int, *rest: Any, **more: Any) -> Metric:
@@ -185,6 +199,16 @@ ROWS = (
     _faithfulness("coherency", "Coherency", True, "poppi2021adcc", 0, _coherency, attributions=1, reads="map"),
     _faithfulness("adcc", "ADCC", True, "poppi2021adcc", 1, _adcc, attributions=1),
     _faithfulness(
+        "arcc",
+        "ARCC",
+        True,
+        "domeniconi2026refine",
+        8,
+        _arcc,
+        {"fractions": [0.2, 0.4, 0.6, 0.8], "noise": 0.01},
+        attributions=1,
+    ),
+    _faithfulness(
         "region_perturbation",
         "Region perturbation",
         # Quantus declares lower as better, but with the strongest patches first a good map causes a large drop.
@@ -204,6 +228,17 @@ ROWS = (
         partial(_by_sums, "faithfulness_estimate"),
         _BLUR,
         reads="logit",
+    ),
+    _faithfulness(
+        "single_deletion",
+        "Single deletion",
+        True,
+        "hesse2024idsds",
+        16,
+        _single_deletion,
+        {"cells": 4, "perturb_baseline": "zero"},
+        reads="logit",
+        note="In-domain only for a model that was fine-tuned with single cells set to 0.",
     ),
     _faithfulness("pixel_flipping", "Pixel flipping", False, "bach2015pixelwise", 64, _pixel_flipping, _BLUR),
     _faithfulness("selectivity", "Selectivity", False, "montavon2018methods", 16, _selectivity, {"patch_size": 2, **_BLUR}),

@@ -28,7 +28,7 @@ Only functions with a ``forward_func`` run the model. Their cost is stated in fo
 
 from importlib import import_module
 
-BASELINES = ("blur", "mean", "black", "uniform", "linear")
+BASELINES = ("blur", "mean", "black", "zero", "uniform", "linear")
 """Names of what replaces the removed parts of an image, see :func:`as_baseline`."""
 
 _MODULES = (

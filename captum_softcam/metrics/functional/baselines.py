@@ -39,6 +39,7 @@ def as_baseline(
       (:func:`blur_baseline`).
     - ``"mean"``: the mean colour of the image (:func:`mean_baseline`).
     - ``"black"``: the image's black, which is not 0 where inputs are normalised (:func:`black_baseline`).
+    - ``"zero"``: 0 in every channel of the inputs, which is grey where they are normalised, and the mean of their data.
     - ``"uniform"``: noise between the lowest and the highest value of each channel (:func:`uniform_baseline`).
     - ``"linear"``: the imputation of ROAD from what is left of the image (:func:`linear_imputation`), with 7 cells along the
       side of a patch. It depends on which parts are removed, and is computed anew for each removal; where nothing is left,
@@ -67,6 +68,7 @@ def as_baseline(
         "blur": lambda: blur_baseline(images, sigma=_width(images, patches)),
         "mean": lambda: mean_baseline(images),
         "black": lambda: torch.as_tensor(black, dtype=images.dtype, device=images.device).expand_as(images),
+        "zero": lambda: torch.zeros_like(images),
         "uniform": lambda: uniform_baseline(images, seed=seed),
         "linear": lambda: partial(linear_imputation, cell=_cell(images, patches)),
     }

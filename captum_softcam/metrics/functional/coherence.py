@@ -26,6 +26,7 @@ from captum_softcam.metrics.functional._edges import (
 __all__ = [
     "adcc",
     "adcc_of_means",
+    "arcc",
     "average_drop",
     "coherency",
     "confidence",
@@ -195,6 +196,32 @@ def adcc(drops: Tensor, coherencies: Tensor, complexities: Tensor) -> Tensor:
     _refuse_other_fractions(drops=drops, coherencies=coherencies, complexities=complexities)
     # 1 / 0 is infinite, and 3 / inf is 0, the limit.
     return 3 / (1 / coherencies + 1 / (1 - complexities) + 1 / (1 - drops))
+
+
+def arcc(gaps: Tensor, coherencies: Tensor, complexities: Tensor) -> Tensor:
+    r"""Combine ROAD, coherency and complexity of each sample in a harmonic mean :cite:p:`domeniconi2026refine`.
+
+    .. math:: \frac{3}{\frac{1}{\mathrm{Coh}} + \frac{1}{1 - \mathrm{Com}} + \frac{1}{\mathrm{R}}}, \qquad
+        \mathrm{R} = \max(0, \mathrm{gap})
+
+    ARCC replaces the drop of :func:`adcc` by the gap between two curves of ROAD: the mean probability of the class while the
+    weakest positions are imputed, less that while the strongest are. Higher is better. The score is 0, the limit, where a
+    part is 0, so also for a map whose strongest positions matter less than its weakest; NaN where a part is NaN. The formula
+    is that of the implementation by the paper's first author.
+
+    Args:
+        gaps (Tensor): (N,), the difference of the means of two :func:`road_curve` with ``accuracy=False``, that of the
+            negative maps less that of the maps.
+        coherencies (Tensor): (N,), from :func:`coherency`.
+        complexities (Tensor): (N,), from :func:`map_complexity`.
+
+    Returns:
+        Tensor: (N,), in [0, 1]. Cost: no forward beyond those of the parts.
+
+    Raises:
+        ValueError: if the parts are not (N,), or coherencies or complexities are not in [0, 1].
+    """
+    return adcc(1 - gaps.clamp(0, 1), coherencies, complexities)
 
 
 def adcc_of_means(drops: Tensor, coherencies: Tensor, complexities: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import oracles
 import pytest
@@ -94,7 +95,9 @@ def test_a_board_of_ones_is_the_image_and_one_of_zeros_is_none_of_it(name):
 @pytest.mark.parametrize("name", BASELINES)
 def test_a_constant_image_replaces_itself(name):
     images = torch.full((2, 3, 12, 20), 0.25)
-    replacement = batch(images, black=lambda: torch.full((1, 3, 12, 20), 0.25)).replacement(name)
+    if name == "zero":
+        images = torch.zeros_like(images)
+    replacement = batch(images, black=lambda: images[:1]).replacement(name)
     removed = board(3, 4, 9).expand(2, -1, -1, -1)
     shown = replacement if isinstance(replacement, Tensor) else replacement(images, removed)
     torch.testing.assert_close(shown, images, atol=1e-5, rtol=0)
@@ -131,7 +134,9 @@ COLUMNS = [(name, each) for name in PLAYED for each in BASELINES if each != "lin
 @pytest.mark.parametrize(("name", "baseline"), COLUMNS)
 def test_a_column_depends_neither_on_the_batch_nor_on_another_column(name, baseline):
     images, maps = image(3, 2, 16, 24).float(), image(3, 1, 16, 24, seed=3).float() - 0.5
-    whole, alone = batch(images, seed=4), Batch(model, images[1:2], torch.tensor([1]), seed=4)
+    black = partial(torch.full, (1, 2, 16, 24), -0.3)
+    whole = batch(images, seed=4, black=black)
+    alone = Batch(model, images[1:2], torch.tensor([1]), seed=4, black=black)
 
     def measured(metric: Metric, of: Batch, shown: Tensor) -> Tensor:
         found = metric.measure(Explanation(of, shown, lambda *_, **__: shown))
@@ -200,4 +205,47 @@ def test_names_and_titles():
     with pytest.raises(ValueError, match="has a baseline already; choose another as in 'deletion@black'"):
         column.with_baseline("black")
     assert find_metric("irof@mean") is METRICS["irof"]
-    assert set(BASELINES) == {"blur", "mean", "black", "uniform", "linear"}
+    assert set(BASELINES) == {"blur", "mean", "black", "zero", "uniform", "linear"}
+
+
+def test_arcc():
+    """Against its formula, and as a row: the weakest positions imputed less the strongest, with coherency and complexity."""
+    gaps, coherencies, complexities = torch.tensor(
+        [[0.5, -0.2, 0.9, 1.0], [0.8, 0.9, 0.0, 1.0], [0.3, 0.1, 0.5, 0.0]]
+    ).double()
+    want = [oracles.arcc(*each) for each in zip(gaps.tolist(), coherencies.tolist(), complexities.tolist(), strict=True)]
+    torch.testing.assert_close(functional.arcc(gaps, coherencies, complexities), torch.tensor(want).double())
+    assert want[1] == want[2] == 0
+    assert want[3] == 1
+
+    images, maps = image(3, 2, 8, 8).float(), image(3, 1, 8, 8, seed=3).float()
+    asked = Explanation(batch(images, seed=2), maps, lambda shown, **_: shown[:, :1])
+    means = []
+    for ordered in (-maps, maps):
+        shown = []
+        for fraction in (0.2, 0.4, 0.6, 0.8):
+            places = (-ordered.flatten(1)).argsort(dim=1, stable=True).argsort(dim=1).view_as(ordered)
+            filled = functional.noisy_linear_imputation(images, places < round(fraction * 64), seed=2)
+            shown.append(model(filled).softmax(1).gather(1, asked.batch.targets[:, None])[:, 0])
+        means.append(torch.stack(shown).mean(0))
+    parts = functional.coherency(maps, asked.masked_maps), functional.map_complexity(maps)
+    want = functional.arcc(means[0] - means[1], *parts)
+    torch.testing.assert_close(METRICS["arcc"].measure(asked), want)
+
+
+def test_single_deletion():
+    """Spearman's correlation of the sums of 16 cells with the drops of the logit when a cell is set to 0."""
+    images, maps = image(2, 3, 16, 24).float() - 0.5, image(2, 1, 16, 24, seed=3) - 0.5
+    asked = Explanation(batch(images), maps, lambda shown, **_: shown)
+    want = []
+    for k in range(2):
+        sums, drops = [], []
+        for row in range(4):
+            for column in range(4):
+                rows, columns = slice(4 * row, 4 * row + 4), slice(6 * column, 6 * column + 6)
+                gone = images[k : k + 1].clone()
+                gone[:, :, rows, columns] = 0
+                sums.append(float(maps[k, 0, rows, columns].sum()))
+                drops.append(float((model(images[k : k + 1]) - model(gone))[0, k]))
+        want.append(oracles.spearman(sums, drops))
+    torch.testing.assert_close(METRICS["single_deletion"].measure(asked), torch.tensor(want, dtype=torch.float64))

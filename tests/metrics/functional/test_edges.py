@@ -33,7 +33,14 @@ HELPERS = {  # no scores of maps: what makes their input, and what is made of th
 
 
 SCORES = sorted(set(scores.__all__) - HELPERS)
-VALUED = {"adcc", "average_drop", "increase_in_confidence", "irof", "road_curve"}  # they look at values before they are done
+VALUED = {
+    "adcc",
+    "arcc",
+    "average_drop",
+    "increase_in_confidence",
+    "irof",
+    "road_curve",
+}  # they look at values before they are done
 SHAPED = {  # maps are mirrored, squares and windows cut and holes filled along sides
     "adcc",
     "coherency",
@@ -50,6 +57,7 @@ SHAPED = {  # maps are mirrored, squares and windows cut and holes filled along 
 WEIGH_EVIDENCE = {
     "activation_precision",
     "adcc",
+    "arcc",
     "average_drop",
     "coherency",
     "energy_based_pointing_game",
