@@ -185,7 +185,8 @@ def _faster_copy(model: nn.Module, image: Tensor, kept: Collection[str]) -> nn.M
         for parameter in fast.parameters():
             if parameter.dim() in formats:
                 parameter.data = parameter.data.contiguous(memory_format=formats[parameter.dim()])
-    return fast if folded or any(isinstance(module, _CONVOLUTIONS) for module in modules.values()) else None
+    # One convolution alone cuts the image into the patches of a transformer, where there is nothing to gain.
+    return fast if folded or sum(isinstance(module, _CONVOLUTIONS) for module in modules.values()) > 1 else None
 
 
 def _followers(model: nn.Module, image: Tensor) -> dict[str, str]:

@@ -118,7 +118,7 @@ def test_the_copy_returns_what_the_model_returns(name):
     model, images = _case(name)
     fast = _checked(model, images)
     assert fast.why_plain is None
-    assert fast.exact is not model
+    assert (fast.exact is model) == (name == "transformer"), "which has nothing to gain"
     for batch in (images, images[:1], 1 - torch.cat([images, images])):
         assert torch.allclose(fast(batch), model(batch), rtol=0, atol=1e-5)
 
