@@ -13,15 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captum_softcam._files import owned
-from captum_softcam._names import LINE, listed, named, quoted, shown
-from captum_softcam.cli.data import DATA_OPTIONS, add_data_options, add_reading_options, load_samples, names_data, tell
-from captum_softcam.cli.model import (
-    add_model_options,
-    has_numbers_for_classes,
-    load_model,
-    model_notes,
-    refuse_stored_code,
-)
+from captum_softcam._names import LINE, shown
+from captum_softcam.cli.data import add_data_options, add_reading_options, names_data
+from captum_softcam.cli.inputs import engine_of, metrics_of, model_and_samples, print_held_out, provenance
+from captum_softcam.cli.model import add_model_options, refuse_stored_code
+from captum_softcam.cli.models import compare_several, names_several, restore_several
 from captum_softcam.cli.options import (
     STRICT,
     add_device_option,
@@ -44,15 +40,12 @@ from captum_softcam.cli.options import (
 from captum_softcam.metrics import BASELINES
 
 if TYPE_CHECKING:
-    from captum_softcam.data import Inventory, MaskedImages, RetinalLesions
-    from captum_softcam.evaluation import Comparison, Engine
+    from captum_softcam.data import MaskedImages, RetinalLesions
+    from captum_softcam.evaluation import Comparison
     from captum_softcam.evaluation.view import Adjust
-    from captum_softcam.softcam import Classifier
 
 __all__ = ["add_compare"]
 
-_DEMO_SAMPLES = 48
-_ACCURACY_SAMPLES = 400
 _EXAMPLES, _GALLERY = 4, 24
 _ADJUST: dict[str, Adjust] = {"holm": "holm", "raw": "none"}
 _PICTURED = ("report", "sheets")  # options that draw more examples, with their runners-up
@@ -77,8 +70,8 @@ def add_compare(commands: Any) -> None:
         "compare --resume --out DIR",
     )
     parser.set_defaults(run=partial(_compare, parser))
-    add_model_options(parser, "lesions_softcam")
-    add_method_options(parser)
+    add_model_options(parser, "lesions_softcam", several=True)
+    add_method_options(parser, several=True)
     add_data_options(parser)
     add_reading_options(parser)
     parser.add_argument("--samples", type=positive, metavar="N", help="number of samples (default: 48, or all of your data)")
@@ -152,9 +145,13 @@ def _compare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
     if options.sheets is not None and options.sheets.suffix.lower() != ".pdf":  # which is one file with all sheets
         refuse_name_of_a_file(options.sheets, "--sheets")
     complete = None
+    several = names_several(options)
     if options.resume:
         with messages_apart(options):
-            complete = _restore(parser, options)
+            if several:
+                restore_several(parser, options, _FREE)
+            else:
+                complete = _restore(parser, options)
     else:
         options.out = options.out or new_name("comparison")
         refuse_name_of_a_file(options.out, "--out")
@@ -163,11 +160,14 @@ def _compare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
         if getattr(options, name) == options.out:
             raise ValueError(f"--{name} '{shown(options.out)}' is the folder of the results; choose another --{name}.")
     with missing_extra_in_words(), _advice_to_resume(options, asked):
+        if several:
+            compare_several(parser, options, _ADJUST[options.marks], _EXAMPLES)
+            return
         with messages_apart(options):
             comparison = _result(parser, options, complete)
             _write(options, comparison)
             if not names_data(options) and complete is None:
-                _print_held_out()
+                print_held_out()
         print_table(comparison, form=options.format, adjust=_ADJUST[options.marks])
         with messages_apart(options):
             _print_what_next(options, comparison)
@@ -227,14 +227,14 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Compar
     from captum_softcam.evaluation import compare_methods
 
     refuse_stored_code(options.named, options)
-    classifier, samples, inventory = _model_and_samples(options)
+    classifier, samples, inventory = model_and_samples(options)
     # the first samples are a balanced choice, because all readers alternate between the classes
     count = min(options.samples or len(samples), len(samples))
     comparison = compare_methods(
         classifier.model.to(device_of(options)),
         Subset(samples, range(count)),
         options.methods,
-        _metrics(options, inventory),
+        metrics_of(options, inventory),
         layer=options.layer,
         normalize=classifier.normalize,
         explain=options.explain,
@@ -248,8 +248,8 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Compar
         runner_up=_draws_examples(options) and len(classifier.scored_classes) > 1,
         folder=options.out,
         resume=options.resume,
-        engine=_engine(options),
-        notes={**_provenance(options, classifier, inventory), "command": plain_options(parser, options)},
+        engine=engine_of(options),
+        notes={**provenance(options, classifier, inventory), "command": plain_options(parser, options)},
         passes=options.passes,
         strict=options.strict,
         show_progress=True,
@@ -343,113 +343,3 @@ def _restore(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Co
 def _is_report_of(report: Path | None, run: str | None) -> bool:
     """Check whether a file is the report of a run, which contains the random name of that run."""
     return report is not None and run is not None and os.path.isfile(report) and run.encode() in report.read_bytes()
-
-
-def _model_and_samples(options: argparse.Namespace) -> tuple[Classifier, RetinalLesions | MaskedImages, Inventory | None]:
-    """Load classifier and samples, and print what was found; the classes are the model's if it has them, else the data's."""
-    from captum_softcam.data import RetinalLesions
-    from captum_softcam.softcam import EMBEDDED
-
-    own, classifier = names_data(options), load_model(options)
-    if not own and options.model not in EMBEDDED:
-        raise ValueError(f"model '{options.model}' needs --images: the embedded lesions are for the embedded models.")
-    if own:
-        classifier = _with_classes_of_data(options, classifier)
-        samples = load_samples(options, classifier, classifier.scored_classes)
-        inventory = samples.inspect(options.samples, show_progress=True)
-        tell(inventory, strict=options.strict)
-        if not inventory.regions:
-            _leave_localisation_out(options, inventory)
-        return classifier, samples, inventory
-    options.samples = options.samples or _DEMO_SAMPLES
-    length = max(options.samples, _ACCURACY_SAMPLES)
-    return classifier, RetinalLesions("test", length=length, size=classifier.image_size), None
-
-
-def _with_classes_of_data(options: argparse.Namespace, classifier: Classifier) -> Classifier:
-    """Name the classes after those of the data, if nothing but their number is known."""
-    if options.classes is not None or not has_numbers_for_classes(classifier):
-        return classifier
-    found = load_samples(options, classifier, None).classes  # no image is read
-    known = classifier.scored_classes
-    if not found or set(found) <= set(known):  # images without classes, or folders that have the numbers
-        return classifier
-    if len(found) != len(known):
-        absence = options.labels is not None and (len(found), len(known)) == (1, 2)
-        example = f", such as {quoted(f'not {found[0]},{found[0]}')}" if absence else ""
-        raise ValueError(
-            f"model '{named(classifier.name)}' has {len(known)} classes without names, the data {len(found)} "
-            f"({listed(found, 80)}); name all classes of the model in the order of its logits by --classes A,B or "
-            f"FILE{example}."
-        )
-    return replace(classifier, classes=tuple(found))
-
-
-def _metrics(options: argparse.Namespace, inventory: Inventory | None) -> list[str] | None:
-    from captum_softcam.metrics import METRICS
-
-    if options.metrics == ["all"]:
-        return list(METRICS)
-    if options.metrics is None and inventory is not None and inventory.regions:
-        # because the comparison looks for a mask among the first samples alone, and the inventory has looked at all
-        from captum_softcam.evaluation.checks import BY_QUANTUS
-
-        return [*(name for name, metric in METRICS.items() if metric.default), BY_QUANTUS]
-    metrics: list[str] | None = options.metrics
-    return metrics
-
-
-def _leave_localisation_out(options: argparse.Namespace, inventory: Inventory) -> None:
-    """Restrict the metrics to those that need no masks, or raise ValueError if a localisation metric was named."""
-    from captum_softcam.metrics import METRICS, VERDICTS
-
-    localisation = [name for name, metric in METRICS.items() if metric.needs_mask]
-    localisation += [f"quantus:{name}" for name, verdict in VERDICTS.items() if verdict.category == "localisation"]
-    asked = [name for name in options.metrics or [] if name in localisation]
-    black = len(inventory.black)
-    if asked and black:
-        given = [f"--mask-{name}" for name in ("threshold", "ignore") if getattr(options, f"mask_{name}") is not None]
-        cause = f" under {' and '.join(given)}" if given else ""
-        raise ValueError(
-            f"{', '.join(asked)} cannot be measured, because {'all masks are' if black > 1 else 'the only mask is'} black"
-            f"{cause}: no sample has anything to localise; leave it out{', or change these options' if given else ''}."
-        )
-    if asked:
-        raise ValueError(f"{', '.join(asked)} cannot be measured without masks; pass --masks or leave it out.")
-    if options.metrics == ["all"]:
-        options.metrics = [name for name in METRICS if name not in localisation]
-    print(f"{'No sample has a region' if black else 'No masks'}: the localisation metrics are left out.")
-
-
-def _engine(options: argparse.Namespace) -> Engine:
-    from torch import device
-
-    from captum_softcam.evaluation import LocalEngine, RayEngine
-
-    if options.engine == "ray":
-        gpus = int(device(options.device or "cpu").type == "cuda")  # whatever its number: Ray chooses the GPU of a worker
-        # --workers 0, the default, stands for as many workers of Ray as the cluster has room for.
-        return RayEngine(options.address, options.workers or None, gpus=gpus)
-    if options.address is not None:
-        raise ValueError("--address is for --engine ray; leave it out.")
-    return LocalEngine(options.workers)
-
-
-def _print_held_out() -> None:
-    """Print the accuracy of both embedded models on the held-out split."""
-    from captum_softcam.data import RetinalLesions
-    from captum_softcam.evaluation import accuracy
-    from captum_softcam.softcam import EMBEDDED, load_embedded
-
-    held_out = RetinalLesions("test", length=_ACCURACY_SAMPLES)
-    samples = [held_out[i] for i in range(len(held_out))]  # painted once for all models
-    for name in EMBEDDED:
-        value, low, high = accuracy(load_embedded(name), samples)
-        print(f"{name}: held-out accuracy {value:.3f} [{low:.3f}, {high:.3f}] on {_ACCURACY_SAMPLES} samples")
-
-
-def _provenance(options: argparse.Namespace, classifier: Classifier, inventory: Inventory | None) -> dict[str, Any]:
-    """Record where model and data came from, and what was found, for the manifest."""
-    data: dict[str, Any] = {name: str(getattr(options, name)) for name in DATA_OPTIONS if getattr(options, name) is not None}
-    found = {"images": "RetinalLesions, split 'test', seed 0"} if inventory is None else {"found": inventory.summary()}
-    return {**model_notes(options, classifier), "data": {**data, **found}}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captum_softcam._names import quoted, shown
-from captum_softcam.cli.options import absolute_model, missing_extra_in_words, names, positive
+from captum_softcam.cli.options import Several, absolute_model, missing_extra_in_words, names, positive
 
 if TYPE_CHECKING:
     from captum_softcam._fit import Fit
@@ -33,6 +33,10 @@ DOORS = (
     "path/to/file.py:factory (runs your code) (default: {default})"
 )
 _EMBEDDED = "lesions_softcam, lesions_black_box, "
+_SEVERAL = (
+    "; several, for one table: --model A --model B, or with names --model NAME=A; models of one NAME are a group, as seeds "
+    "of one training"
+)
 _MODES = ("squash", "crop", "pad")  # spelt out, because the module of Fit imports torch
 _CLASSES = "class names in the order of the logits, or a file with one per line (default: those that the network brings)"
 _FIT = (
@@ -41,13 +45,13 @@ _FIT = (
 )
 
 
-def add_model_options(parser: argparse.ArgumentParser, default: str) -> None:
-    """Add the options that choose a trained model."""
+def add_model_options(parser: argparse.ArgumentParser, default: str, *, several: bool = False) -> None:
+    """Add the options that choose a trained model, or several of them."""
     group = parser.add_argument_group("model", "what is left out is what the network was trained with")
-    group.add_argument(
-        "--model", default=default, metavar="NAME", help=DOORS.format(embedded=_EMBEDDED, default=default.replace("%", "%%"))
-    )
-    add_start_options(group)
+    doors = DOORS.format(embedded=_EMBEDDED, default=default.replace("%", "%%"))
+    action: Any = Several if several else "store"
+    group.add_argument("--model", action=action, default=default, metavar="NAME", help=doors + _SEVERAL * several)
+    add_start_options(group, several=several)
     group.add_argument("--classes", type=class_list, metavar="A,B|FILE", help=_CLASSES)
     group.add_argument("--size", type=positive, metavar="PIXELS", help="side of the square input")
     add_input_options(group, "the network's")
@@ -55,9 +59,15 @@ def add_model_options(parser: argparse.ArgumentParser, default: str) -> None:
     group.add_argument("--scores", choices=("softmax", "sigmoid", "identity"), help=scores)
 
 
-def add_start_options(group: Any) -> None:
+def add_start_options(group: Any, *, several: bool = False) -> None:
     """Add the options that say where the weights come from."""
-    group.add_argument("--checkpoint", type=Path, metavar="FILE", help="state dict of the network, .pt or .safetensors")
+    group.add_argument(
+        "--checkpoint",
+        action=Several if several else "store",
+        type=Path,
+        metavar="FILE",
+        help="state dict of the network, .pt or .safetensors" + "; of one of several models: NAME=FILE" * several,
+    )
     group.add_argument("--weights", metavar="NAME", help="weights of the library itself, e.g. DEFAULT")
 
 

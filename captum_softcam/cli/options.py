@@ -18,6 +18,7 @@ from captum_softcam.attr import METHODS
 __all__ = [
     "ALLOW_OUTSIDE",
     "STRICT",
+    "Several",
     "absolute_model",
     "add_device_option",
     "add_format_option",
@@ -115,9 +116,25 @@ def refuse_name_of_a_file(folder: Path, flag: str) -> None:
         )
 
 
-def add_method_options(parser: argparse.ArgumentParser) -> None:
+class Several(argparse.Action):
+    """Stores a value as it is, and several as a list, so that an option that is used once is what it always was."""
+
+    def __call__(self, _: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_more: Any) -> None:
+        """Store the value of one use of the option."""
+        given = vars(namespace).setdefault("_given", {}).setdefault(self.dest, [])
+        given.append(values)
+        setattr(namespace, self.dest, values if len(given) == 1 else list(given))
+
+
+def add_method_options(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
     """Add the options that choose methods and their layer."""
-    parser.add_argument("--layer", metavar="NAME", help="layer of layer methods (default: that of captum-softcam layers)")
+    parser.add_argument(
+        "--layer",
+        action=Several if several else "store",
+        metavar="NAME",
+        help="layer of layer methods (default: that of captum-softcam layers)"
+        + "; of one of several models: NAME=LAYER" * several,
+    )
     parser.add_argument("--methods", type=names, metavar="A,B", help=_METHODS)
 
 
@@ -160,7 +177,9 @@ def resume_command(options: argparse.Namespace) -> str:
     """Return what to type to resume the run in ``--out``; code of the user's is run only if it is named again."""
     from captum_softcam.softcam._sources.factory import is_code
 
-    again = f" --model {shlex.quote(options.model)}" if is_code(options.model) else ""
+    models = options.model if isinstance(options.model, list) else [options.model]
+    code = any(is_code(name.rpartition("=")[2]) for name in models)
+    again = "".join(f" --model {shlex.quote(name)}" for name in models) if code else ""
     return f"captum-softcam {options.command} --resume --out {shlex.quote(str(options.out))}{again}"
 
 
@@ -169,7 +188,7 @@ def plain_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
     # ``out`` is not stored, because a folder may be moved before its run is resumed.
     names = [action.dest for action in parser._actions if action.dest not in _NEVER_STORED]
     values = {name: getattr(options, name) for name in names}
-    if "model" in values:
+    if isinstance(values.get("model"), str):  # several have absolute names already
         values["model"] = absolute_model(values["model"])
     return {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in values.items()}
 
@@ -208,7 +227,9 @@ def _parsed(action: argparse.Action, value: Any) -> Any:
         return value
     parsed: Any
     try:
-        if action.nargs == 0:
+        if isinstance(action, Several) and isinstance(value, list):
+            parsed = [action.type(each) if callable(action.type) else str(each) for each in value]
+        elif action.nargs == 0:
             # bool() would accept any value, and turn the text "false" into True.
             parsed = {True: True, False: False}[value]
         else:

@@ -75,8 +75,8 @@ def compare_models(
         resume (bool): go on with the comparison in ``folder``. Default: False
         notes (mapping): further facts for the manifest of every model; JSON. Default: none
         settings (dict): further arguments of :func:`compare_methods`, which are the same for all models: ``explain``,
-            ``perturb_baseline``, ``batch_size``, ``seed``, ``examples``, ``runner_up``, ``engine``, ``strict`` and
-            ``show_progress``.
+            ``perturb_baseline``, ``batch_size``, ``seed``, ``examples``, ``runner_up``, ``engine``, ``passes``, ``strict``
+            and ``show_progress``.
 
     Returns:
         ModelComparison: the comparisons of all models.
@@ -106,7 +106,7 @@ def compare_models(
     places = {each["name"]: each["folder"] for each in record["models"]}
     root = None if folder is None else Path(folder)
     if root is not None:
-        _open(root, record, resume)
+        _open(root, {**record, "notes": dict(notes or {})}, resume)
     evidence = any(isinstance(entry["model"], SoftCamModel) for entry in entries.values())
     found: dict[str, Comparison] = {}
     try:

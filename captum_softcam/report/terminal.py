@@ -26,7 +26,7 @@ from captum_softcam.metrics import METRICS, VERDICTS, Metric, Verdict
 
 if TYPE_CHECKING:  # so that `captum-softcam metrics` loads neither torch nor pandas
     from captum_softcam.attr import LayerChoice
-    from captum_softcam.evaluation import Comparison
+    from captum_softcam.evaluation import Comparison, ModelComparison
     from captum_softcam.evaluation.view import Adjust, Cell, View
 
 __all__ = [
@@ -176,12 +176,12 @@ def table_notes(comparison: Comparison, baseline: str | None = None, *, adjust: 
 
 
 def print_table(
-    comparison: Comparison, console: Console | None = None, form: str = "text", *, adjust: Adjust = "holm"
+    comparison: Comparison | ModelComparison, console: Console | None = None, form: str = "text", *, adjust: Adjust = "holm"
 ) -> None:
     """Print the table and its notes, in parts that fit the terminal, or 80 columns of a file or a pipe.
 
     Args:
-        comparison (Comparison): the comparison to print.
+        comparison (Comparison or ModelComparison): the comparison to print.
         console (rich.console.Console): the console to print to. Default: standard output
         form (str): one of :data:`FORMATS`; Markdown and CSV are never split. Default: ``"text"``
         adjust (str): adjustment of the marks for their number, ``"holm"`` or ``"none"``. Default: ``"holm"``

@@ -22,7 +22,7 @@ from command import run
 from PIL import Image
 
 from captum_softcam._files import owned
-from captum_softcam.cli import compare
+from captum_softcam.cli import compare, inputs
 from captum_softcam.evaluation import Comparison
 from captum_softcam.evaluation.checkpoint import is_complete
 from captum_softcam.metrics import METRICS
@@ -33,7 +33,7 @@ FAST = ["compare", "--samples", "6", "--methods", "soft_cam,random", "--metrics"
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(compare, "_ACCURACY_SAMPLES", 8)
+    monkeypatch.setattr(inputs, "_ACCURACY_SAMPLES", 8)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def whole(tmp_path_factory):
     """The comparison that was never cut off."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("whole"))
-        patch.setattr(compare, "_ACCURACY_SAMPLES", 8)
+        patch.setattr(inputs, "_ACCURACY_SAMPLES", 8)
         assert run(*FAST, "--batch-size", "2", "--out", "run").code == 0
         return Comparison.load(Path("run"))
 
@@ -414,7 +414,7 @@ def test_refused(options, sentence):
 @pytest.mark.parametrize(("device", "gpus"), [(None, 0), ("cpu", 0), ("cuda", 1), ("cuda:0", 1)])
 def test_workers_of_ray_get_a_gpu_for_every_name_of_one(device, gpus):
     options = argparse.Namespace(engine="ray", address=None, workers=0, device=device)
-    assert compare._engine(options).gpus == gpus
+    assert inputs.engine_of(options).gpus == gpus
 
 
 def test_on_a_cluster(whole):

@@ -21,7 +21,7 @@ from PIL import Image
 
 from captum_softcam import cli
 from captum_softcam.attr import METHODS
-from captum_softcam.cli import compare, options
+from captum_softcam.cli import inputs, options
 from captum_softcam.evaluation import CONTROLS, Comparison
 from captum_softcam.softcam import EMBEDDED
 
@@ -79,7 +79,7 @@ def files(tmp_path_factory):
 def here(tmp_path, monkeypatch):
     """An empty working directory, and a small held-out split."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(compare, "_ACCURACY_SAMPLES", 8)
+    monkeypatch.setattr(inputs, "_ACCURACY_SAMPLES", 8)
     return tmp_path
 
 
@@ -309,7 +309,7 @@ def done(tmp_path_factory):
     """One good run of the embedded model, looked at from many sides."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("run"))
-        patch.setattr(compare, "_ACCURACY_SAMPLES", 8)
+        patch.setattr(inputs, "_ACCURACY_SAMPLES", 8)
         result = run(*EMBEDDED_RUN, "--out", "deep/X")
         result.folder = Path("deep/X").absolute()
     return result
