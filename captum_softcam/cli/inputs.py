@@ -126,7 +126,8 @@ def print_held_out() -> None:
     from captum_softcam.evaluation import accuracy
     from captum_softcam.softcam import EMBEDDED, load_embedded
 
-    samples = list(RetinalLesions("test", length=_ACCURACY_SAMPLES))  # painted once for all models
+    held_out = RetinalLesions("test", length=_ACCURACY_SAMPLES)
+    samples = [held_out[i] for i in range(len(held_out))]  # painted once for all models
     for name in EMBEDDED:
         value, low, high = accuracy(load_embedded(name), samples)
         print(f"{name}: held-out accuracy {value:.3f} [{low:.3f}, {high:.3f}] on {_ACCURACY_SAMPLES} samples")
