@@ -16,7 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     ["functional"],
     {
         "batch": ["Batch", "Explain", "Explanation"],
-        "classes": [*CLASS_NAMES, "IROF", "MPRT", "ROAD"],
+        "classes": [*CLASS_NAMES, "AUC", "IROF", "MPRT", "ROAD", "AttributionLocalisation", "Focus"],
         "metric": ["BASELINES", "Category", "Curve", "Metric", "Scored"],
         "mosaics": ["MosaicPool", "Mosaics"],
         "patches": ["PATCHES", "PatchGame", "patches_of"],

@@ -18,15 +18,17 @@ from torch import Tensor, nn
 from captum_softcam._intervention.forward import refuse_train_mode
 from captum_softcam._names import closest, named, quoted
 from captum_softcam._scores import check_kind
-from captum_softcam.metrics.batch import Batch, Explanation
+from captum_softcam.metrics.batch import Batch, Explain, Explanation
 from captum_softcam.metrics.metric import Curve, Metric
 from captum_softcam.metrics.mosaics import Candidate, MosaicPool
+from captum_softcam.metrics.quantus_arguments import DROP_INS, Argument
 from captum_softcam.metrics.randomised import RandomisedModels
 from captum_softcam.metrics.registry import METRICS
 
 __all__ = ["QuantusMetric"]
 
 _TABLE = 2  # dimensions
+_DROP_INS = {name.lower(): each for name, each in DROP_INS.items()}  # Irof is IROF
 
 
 def _of_the_batch(metric: Metric) -> dict[str, Any]:
@@ -39,8 +41,9 @@ def _of_the_batch(metric: Metric) -> dict[str, Any]:
 class QuantusMetric(Base[list[float]]):
     """One of :data:`METRICS` as a class of Quantus.
 
-    It is called like the classes of Quantus and returns one float per sample, the score of a comparison. Images, signals
-    and volumes have their channels first; tables are refused. Maps are signed and of the size of the images. Several
+    It is called like the classes of Quantus and returns one float per sample, the score of a comparison. Where Quantus'
+    class of the name returns something else, such as a curve, so does this one, unless ``return_scores`` is True. Images,
+    signals and volumes have their channels first; tables are refused. Maps are signed and of the size of the images. Several
     channels, as Captum's input attributions have them, are summed. A map without positive relevance is measured.
 
     Metrics that run the model have two settings besides their own: the ``seed`` (0) of random subsets, noise and weights,
@@ -65,29 +68,36 @@ class QuantusMetric(Base[list[float]]):
         display_progressbar (bool): show the progress over batches. Default: False
         explain_func (callable): computes maps in place of the ``explain_func`` of the call, which
             ``quantus.evaluate`` chooses itself where maps are given as arrays. Default: none
-        **settings: settings of the metric, listed by its class.
+        **settings: settings of the metric, listed by its class, and the arguments of Quantus' class of the same name.
 
     Raises:
-        ValueError: if the metric does not have a setting of that name, or ``scores`` is unknown.
+        ValueError: if the metric does not have a setting of that name, ``scores`` is unknown, or an argument of Quantus has
+            a value that this package does not measure.
         TypeError: if ``scores`` is neither text nor a function.
     """
 
     row: ClassVar[str]
+    arguments: ClassVar[Mapping[str, Argument]] = {}
+    """Arguments of Quantus' class of this name."""
     _defaults: ClassVar[dict[str, Any]]
     __signature__: ClassVar[inspect.Signature]
     data_applicability = {DataType.IMAGE, DataType.TIMESERIES}  # noqa: RUF012 - Quantus' own declare it so
     model_applicability = {ModelType.TORCH}  # noqa: RUF012 - likewise
 
-    def __init_subclass__(cls, *, of: str) -> None:
+    def __init_subclass__(cls, *, of: str = "") -> None:
         super().__init_subclass__()
+        if not of:  # a base of several classes
+            return
         metric, cls.row = METRICS[of], of
         cls.name = metric.title
         cls.score_direction = ScoreDirection.HIGHER if metric.higher_is_better else ScoreDirection.LOWER
         cls.evaluation_category = EvaluationCategory[metric.category.upper()]
         shared = _of_the_batch(metric)
         cls._defaults = {**shared, **metric.settings}
-        cls.__signature__ = _signature(cls._defaults)  # for help(): the signature of __init__ hides the settings
-        cls.__doc__ = f"{inspect.cleandoc(cls.__doc__ or '')}\n\n{_shared(shared)}"  # for help() and autodoc, likewise
+        cls.arguments = _DROP_INS[cls.__name__.lower()].arguments if cls.__name__.lower() in _DROP_INS else {}
+        # For help() and autodoc: the signature of __init__ hides the settings.
+        cls.__signature__ = _signature({**dict.fromkeys(cls.arguments), **cls._defaults})
+        cls.__doc__ = f"{inspect.cleandoc(cls.__doc__ or '')}\n\n{_shared(shared, cls.arguments)}"
 
     def __init__(
         self,
@@ -115,14 +125,19 @@ class QuantusMetric(Base[list[float]]):
             disable_warnings=disable_warnings,
             display_progressbar=display_progressbar,
         )
-        for name in settings.keys() - self._defaults.keys():
+        for name in settings.keys() - self._defaults.keys() - self.arguments.keys():
             common = inspect.signature(QuantusMetric).parameters.keys() - {"settings"}
-            known = [*self._defaults, *sorted(common)]
+            known = list(dict.fromkeys([*self._defaults, *self.arguments, *sorted(common)]))
             raise ValueError(f"{type(self).__name__} has no setting {quoted(name)}. {closest(name, known)}")
         if "scores" in settings:
             check_kind(settings["scores"])
-        self.settings = {**self._defaults, **settings}
-        self._given = settings
+        # None is the default of many arguments of Quantus.
+        self.asked = {name: settings[name] for name in self.arguments if settings.get(name) is not None}
+        self._refuse_values()
+        given = {name: value for name, value in settings.items() if name in self._defaults}
+        self._given = given | {self.arguments[name].setting: value for name, value in self.asked.items()}
+        self._given.pop("", None)
+        self.settings = {**self._defaults, **self._given}
         self._explained_by = explain_func
         self.a_axes = ()  # the axes of a map among those of the image: Quantus 0.6 would infer them, and raise if it cannot
 
@@ -234,19 +249,39 @@ class QuantusMetric(Base[list[float]]):
             classes = y_batch[slice(None) if rows is None else list(rows)] if targets is None else targets.cpu().numpy()
             return to_maps(self._explain(module if model is None else model, images.cpu().numpy(), classes))
 
-        batch = Batch(
+        arguments = (
             _with_arguments(module, model),
             torch.tensor(x_batch).to(like),
             torch.tensor(y_batch, dtype=torch.long, device=like.device),
             None if s_batch is None else torch.tensor(_masks(s_batch, x_batch), device=like.device),
-            randomised=self._randomised,
-            mosaics=lambda: self._pool.make(batch.images, batch.targets, batch.seeds, batch.seed),
-            **{name: value for name, value in self.settings.items() if name not in metric.settings},
         )
-        explanation = Explanation(batch, to_maps(a_batch), explain)
+        settings = {name: value for name, value in self.settings.items() if name not in metric.settings}
+        maps = to_maps(a_batch)
+        settings |= {
+            "randomised": self._randomised,
+            "mosaics": lambda: self._pool.make(batch.images, batch.targets, batch.seeds, batch.seed),
+        }
+        batch = self._batch(maps, *arguments, **settings)
+        return self._answers(self._measured(self._explanation(batch, maps, explain)))
+
+    def _batch(self, maps: Tensor, *arguments: Any, **settings: Any) -> Batch:  # noqa: ARG002 - of subclasses
+        """Make the batch whose maps are measured."""
+        return Batch(*arguments, **settings)
+
+    def _explanation(self, batch: Batch, maps: Tensor, explain: Explain) -> Explanation:
+        """Make the explanation that is measured."""
+        return Explanation(batch, maps, explain)
+
+    def _measured(self, explanation: Explanation, **more: Any) -> Tensor | Curve:
+        """Measure a batch with the settings of the instance, and with more."""
+        metric = METRICS[self.row]
         own = {name: self._given.get(name, value) for name, value in metric.settings_for(explanation).items()}
-        scores = metric.function(explanation, **own)
-        return cast("list[float]", (scores.area if isinstance(scores, Curve) else cast(Tensor, scores)).tolist())
+        return cast("Tensor | Curve", metric.function(explanation, **{**own, **more}))
+
+    def _answers(self, measured: Tensor | Curve) -> list[Any]:
+        """Return what Quantus returns of each sample."""
+        scores: list[Any] = (measured.area if isinstance(measured, Curve) else measured).tolist()
+        return scores
 
     def interpret_scores(self) -> None:
         """Print what the metric measures."""
@@ -272,6 +307,16 @@ class QuantusMetric(Base[list[float]]):
         if self.normalise and self.normalise_func:
             maps = np.concatenate([self.normalise_func(maps[i : i + 1]) for i in range(len(maps))])
         return np.abs(maps) if self.abs else maps
+
+    def _refuse_values(self) -> None:
+        """Raise ValueError if an argument of Quantus has a value that this package does not measure."""
+        for name, value in self.asked.items():
+            values = self.arguments[name].values
+            if values and getattr(value, "__name__", value) not in values:
+                raise ValueError(
+                    f"{type(self).__name__} takes {' or '.join(map(quoted, values))} as {name}; got {quoted(value)}: use "
+                    "the class of Quantus for other values."
+                )
 
     def _refuse_missing(self, model: nn.Module | None, maps: object, masks: object, explain_func: object) -> None:
         name, metric = type(self).__name__, METRICS[self.row]
@@ -313,10 +358,14 @@ def _signature(defaults: Mapping[str, Any]) -> inspect.Signature:
     return inspect.Signature([*settings, kind("common", kind.VAR_KEYWORD)])
 
 
-def _shared(settings: Mapping[str, Any]) -> str:
+def _shared(settings: Mapping[str, Any], arguments: Mapping[str, Argument]) -> str:
     """Describe the arguments that are not settings of the class itself, for its docstring."""
     own = f"{', '.join(f'``{name}``' for name in settings)} and " if settings else ""
-    return f"Also accepts {own}the ``common`` arguments of :class:`QuantusMetric`."
+    also = f"Also accepts {own}the ``common`` arguments of :class:`QuantusMetric`"
+    if not arguments:
+        return f"{also}."
+    listed = "\n".join(f"- ``{name}``: {argument.text}" for name, argument in arguments.items())
+    return f"{also}, and those of the class of Quantus:\n\n{listed}"
 
 
 def _module(model: ModelInterface[nn.Module] | None) -> nn.Module:

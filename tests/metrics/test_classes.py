@@ -27,6 +27,7 @@ with warnings.catch_warnings():
     import quantus
 
 CLASSES = {cls.row: cls for cls in (getattr(metrics, name) for name in CLASS_NAMES)}
+SAME = ("AttributionLocalisation", "Focus")  # the relevance mass in other words
 EACH = pytest.mark.parametrize("name", METRICS)
 IMAGE = (24, 32)
 
@@ -56,6 +57,18 @@ def brightness(*, inputs: np.ndarray, targets: np.ndarray, **_: Any) -> np.ndarr
     return inputs.mean(1, keepdims=True) - 0.1 * targets[:, None, None, None].astype(np.float32)
 
 
+def made(name: str, **settings: Any) -> QuantusMetric:
+    """The class of a row, which answers with the score of each sample."""
+    cls = CLASSES[name]
+    return cls(**settings, **({"return_scores": True} if "return_scores" in cls.arguments else {}))
+
+
+def leaves(cls: type) -> set[type]:
+    """Return the classes below a class that have a row, without those that name it anew."""
+    found = {each for below in cls.__subclasses__() for each in {below, *leaves(below)}}
+    return {each for each in found if hasattr(each, "row") and each.__name__ not in SAME}
+
+
 def measured(name: str, model: nn.Module, data: dict[str, np.ndarray], **settings: Any) -> list[float]:
     """The scores of the row itself."""
     images, targets, maps, masks = (torch.tensor(array) for array in data.values())
@@ -69,13 +82,13 @@ def measured(name: str, model: nn.Module, data: dict[str, np.ndarray], **setting
 
 def test_every_metric_has_a_class():
     assert CLASSES.keys() == METRICS.keys()
-    assert set(CLASSES.values()) == set(QuantusMetric.__subclasses__())
+    assert set(CLASSES.values()) == leaves(QuantusMetric)
     assert {cls.__name__ for cls in CLASSES.values()} == set(CLASS_NAMES)
 
 
 def test_names_in_capitals_are_those_of_quantus():
-    for name in ("IROF", "MPRT", "ROAD"):
-        assert getattr(metrics, name) is getattr(metrics, name.capitalize())
+    for name, ours in {"IROF": "Irof", "MPRT": "Mprt", "ROAD": "Road", "AUC": "PixelAuc"}.items():
+        assert getattr(metrics, name) is getattr(metrics, ours)
         assert hasattr(quantus, name)
 
 
@@ -120,13 +133,15 @@ def test_a_signature_shows_the_settings(name):
     shared = {"patches": None} if METRICS[name].category == "faithfulness" else {}
     if METRICS[name].category not in ("localisation", "complexity") or METRICS[name].needs_mosaics:
         shared |= {"scores": "softmax", "seed": 0}
-    assert {key: each.default for key, each in found.items() if key != "common"} == {**shared, **METRICS[name].settings}
+    of_quantus = dict.fromkeys(CLASSES[name].arguments)
+    want = {**of_quantus, **shared, **METRICS[name].settings}
+    assert {key: each.default for key, each in found.items() if key != "common"} == want
     assert CLASSES[name]().settings == {**shared, **METRICS[name].settings}
 
 
 @EACH
 def test_a_class_gives_the_numbers_of_its_row(name, model, data):
-    got = CLASSES[name]()(model, **data, explain_func=brightness)
+    got = made(name)(model, **data, explain_func=brightness)
     assert type(got) is list
     assert {type(score) for score in got} == {float}
     np.testing.assert_array_equal(got, measured(name, model, data))
@@ -136,15 +151,15 @@ def test_a_class_gives_the_numbers_of_its_row(name, model, data):
 @EACH
 def test_no_score_depends_on_the_batch_size(name, net, data):
     """In float64: in float32 a convolution rounds by batch size, and ranks of equal answers change places."""
-    whole, pairs = (CLASSES[name]()(net, **data, explain_func=brightness, batch_size=size) for size in (5, 2))
+    whole, pairs = (made(name)(net, **data, explain_func=brightness, batch_size=size) for size in (5, 2))
     np.testing.assert_allclose(pairs, whole, rtol=1e-6)
 
 
 @EACH
 def test_maps_may_come_from_an_explain_func(name, model, data):
     data = {**data, "a_batch": brightness(inputs=data["x_batch"], targets=data["y_batch"])}
-    made = CLASSES[name]()(model, **{**data, "a_batch": None}, explain_func=brightness, batch_size=3)
-    np.testing.assert_allclose(made, CLASSES[name]()(model, **data, explain_func=brightness, batch_size=3), rtol=0)
+    explained = made(name)(model, **{**data, "a_batch": None}, explain_func=brightness, batch_size=3)
+    np.testing.assert_allclose(explained, made(name)(model, **data, explain_func=brightness, batch_size=3), rtol=0)
 
 
 def test_every_batch_is_explained_once_with_what_the_caller_gives(model, data):
@@ -186,21 +201,20 @@ def test_the_adapter_is_an_explain_func(method, model, data):
         ("top_k_intersection", {"k": 1.5}),
         ("top_k_localisation_precision", {"k": 3, "patches": 4}),
         ("insertion", {"steps": 4}),
-        ("selectivity", {"patch_size": 4}),
         ("infidelity", {"sides": [1], "scaled": False}),
         ("road", {"fractions": [0.5], "noise": 0.1}),
     ],
 )
 def test_settings_are_those_of_the_row(name, settings, model, data):
-    got = CLASSES[name](**settings)(model, **data)
+    got = made(name, **settings)(model, **data)
     np.testing.assert_array_equal(got, measured(name, model, data, **settings))
-    assert not np.array_equal(got, CLASSES[name]()(model, **data), equal_nan=True)
+    assert not np.array_equal(got, made(name)(model, **data), equal_nan=True)
 
 
 def test_patches_and_seed_are_settings_of_faithfulness(model, data):
     plain, coarse, other = (
         metrics.FaithfulnessCorrelation(runs=20, subset_size=4, **more)(model, **data)
-        for more in ({}, {"patches": 4}, {"seed": 1})
+        for more in ({"patches": 8}, {"patches": 4}, {"patches": 8, "seed": 1})
     )
     assert plain[0] != coarse[0]
     assert plain[0] != other[0]
@@ -243,14 +257,14 @@ class TestEvaluate:
     """``quantus.evaluate``, with all that a table needs."""
 
     def test_gives_the_scores(self, model, data):
-        table = {"mass": metrics.RelevanceMassAccuracy(), "road": metrics.Road()}
+        table = {"mass": metrics.RelevanceMassAccuracy(), "road": metrics.Road(), "curve": metrics.PixelFlipping()}
         maps = brightness(inputs=data["x_batch"], targets=data["y_batch"])
         results = self.ask(table, {"made": brightness, "given": maps}, model, data)
         assert results.keys() == {"made", "given"}
         for name, metric in table.items():
             want = type(metric)()(model, **{**data, "a_batch": maps}, batch_size=2)
-            np.testing.assert_array_equal(results["made"][name], want)
-            np.testing.assert_array_equal(results["given"][name], want)
+            np.testing.assert_equal(results["made"][name], want)
+            np.testing.assert_equal(results["given"][name], want)
 
     @pytest.mark.parametrize("cls", [metrics.Coherency, metrics.Adcc])
     def test_explains_other_images_with_the_function_it_was_given(self, cls, model, data, capsys):
@@ -383,7 +397,9 @@ class TestFaithfulnessEqualsQuantus:
 
     def test_region_perturbation(self, grey):
         falls = self.ask("RegionPerturbation", Grey().eval(), grey, softmax=True, patch_size=1, regions_evaluation=32)
-        np.testing.assert_allclose(metrics.RegionPerturbation()(Grey().eval(), **grey), falls.sum(1) / 33, atol=1e-6)
+        metric = metrics.RegionPerturbation()
+        np.testing.assert_allclose(metric(Grey().eval(), **grey), falls, atol=1e-6)
+        assert metric.get_auc_score == pytest.approx((falls.sum(1) / 33).mean(), abs=1e-6)
 
     @pytest.mark.parametrize(
         ("cls", "settings"), [(metrics.PixelFlipping, {"features_in_step": 1}), (metrics.Selectivity, {"patch_size": 2})]
@@ -394,7 +410,10 @@ class TestFaithfulnessEqualsQuantus:
             first = Grey()(torch.tensor(grey["x_batch"])).softmax(1)[range(3), grey["y_batch"]].numpy()
         points = np.concatenate([first[:, None], curves], 1)
         want = (points[:, 1:] + points[:, :-1]).mean(1) / 2
-        np.testing.assert_allclose(cls()(Grey().eval(), **grey), want, atol=1e-6)
+        metric = cls()
+        np.testing.assert_allclose(metric(Grey().eval(), **grey), curves, atol=1e-6)
+        assert metric.get_auc_score == pytest.approx(want.mean(), abs=1e-6)
+        np.testing.assert_allclose(cls(return_scores=True)(Grey().eval(), **grey), want, atol=1e-6)
 
 
 def test_the_script_of_the_reference_runs():
@@ -412,8 +431,8 @@ class TestOtherData:
     @EACH
     def test_maps_and_masks_without_channel(self, name, model, data):
         flat = {**data, "a_batch": data["a_batch"][:, 0], "s_batch": data["s_batch"][:, 0].astype(np.uint8)}
-        want = CLASSES[name]()(model, **data, explain_func=brightness)
-        np.testing.assert_array_equal(CLASSES[name]()(model, **flat, explain_func=brightness), want)
+        want = made(name)(model, **data, explain_func=brightness)
+        np.testing.assert_array_equal(made(name)(model, **flat, explain_func=brightness), want)
 
     @EACH
     @pytest.mark.parametrize("key", ["x_batch", "a_batch"])
@@ -421,10 +440,10 @@ class TestOtherData:
         if (name, key) == ("grid_pointing_game", "a_batch"):
             return  # the image of a broken map fills mosaics of others
         others = [0, 1, 3, 4]
-        alone = CLASSES[name]()(net, **{k: array[others] for k, array in data.items()}, explain_func=brightness)
+        alone = made(name)(net, **{k: array[others] for k, array in data.items()}, explain_func=brightness)
         broken = data[key].copy()
         broken[2, 0, 5, 5] = np.nan
-        together = CLASSES[name]()(net, **{**data, key: broken}, explain_func=brightness)
+        together = made(name)(net, **{**data, key: broken}, explain_func=brightness)
         np.testing.assert_allclose(np.array(together)[others], alone, rtol=1e-6)
         assert np.isnan(together[2])
 
@@ -436,12 +455,12 @@ class TestOtherData:
         def of_channels(**more: Any) -> np.ndarray:
             return brightness(**more) * np.array([3.0, -1.0, -1.0], np.float32)[:, None, None]
 
-        want = CLASSES[name]()(model, **{**data, "a_batch": maps.sum(1, keepdims=True)}, explain_func=brightness)
-        got = CLASSES[name]()(model, **{**data, "a_batch": maps}, explain_func=of_channels)
+        want = made(name)(model, **{**data, "a_batch": maps.sum(1, keepdims=True)}, explain_func=brightness)
+        got = made(name)(model, **{**data, "a_batch": maps}, explain_func=of_channels)
         np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-6)
-        made = CLASSES[name]()(model, **{**data, "a_batch": None}, explain_func=of_channels)
-        want = CLASSES[name]()(model, **{**data, "a_batch": None}, explain_func=brightness)
-        np.testing.assert_allclose(made, want, rtol=1e-3, atol=1e-3)
+        explained = made(name)(model, **{**data, "a_batch": None}, explain_func=of_channels)
+        want = made(name)(model, **{**data, "a_batch": None}, explain_func=brightness)
+        np.testing.assert_allclose(explained, want, rtol=1e-3, atol=1e-3)
 
     def test_tensors(self, model, data):
         tensors = {key: torch.tensor(array) for key, array in data.items()}
@@ -467,7 +486,7 @@ class TestOtherData:
             model[1].bias[1] += 100  # neither image is taken for the class of the other
         maps, images = random.normal(size=(2, 1, *size)), random.random((2, 2, *size))
         more = {"a_batch": maps, "s_batch": maps > 0, "explain_func": lambda inputs, **_: inputs[:, :1] - 0.5}
-        assert np.isfinite(CLASSES[name]()(model, images, np.array([0, 2]), **more)).all()
+        assert np.isfinite(made(name)(model, images, np.array([0, 2]), **more)).all()
 
     def test_channels_last(self, model, data):
         last = {**data, "x_batch": np.moveaxis(data["x_batch"], 1, -1)}
@@ -518,7 +537,7 @@ class TestRefused:
             metrics.PointingGame(**{name: 2})
 
     def test_settings_of_other_metrics(self):
-        with pytest.raises(ValueError, match=r"PointingGame has no setting 'seed'\. Known: 'tolerance', 'abs'"):
+        with pytest.raises(ValueError, match=r"PointingGame has no setting 'seed'\. Known: 'tolerance', 'weighted', 'abs'"):
             metrics.PointingGame(seed=2)
 
     def test_what_quantus_gets_by_place(self):

@@ -36,7 +36,7 @@ def _on_board(name: str, explanation: Explanation, attributions: Tensor, perturb
     return scores
 
 
-def _by_order(name: str, explanation: Explanation, **settings: Any) -> Tensor:
+def by_order(name: str, explanation: Explanation, **settings: Any) -> Tensor:
     return _on_board(name, explanation, explanation.patch_means, **settings)
 
 
@@ -49,7 +49,7 @@ def _by_random_sums(name: str, explanation: Explanation, **settings: Any) -> Ten
 
 
 def _curve(name: str, explanation: Explanation, *, steps: int, **baseline: str) -> Curve:
-    points = _by_order(name, explanation, steps=steps, **baseline)
+    points = by_order(name, explanation, steps=steps, **baseline)
     return Curve(points, functional.step_fractions(explanation.batch.counts, patches=None, steps=steps))
 
 
@@ -179,7 +179,7 @@ ROWS = (
         {"sides": [1, 2, 4], "scaled": True, **_BLUR},
         reads="logit",
     ),
-    _corrected("monotonicity", "Monotonicity", True, "arya2019explanation", 16, partial(_by_order, "monotonicity"), _STEPS),
+    _corrected("monotonicity", "Monotonicity", True, "arya2019explanation", 16, partial(by_order, "monotonicity"), _STEPS),
     _corrected(
         "monotonicity_correlation",
         "Monotonicity correlation",
@@ -215,7 +215,7 @@ ROWS = (
         True,
         "samek2017evaluating",
         32,
-        partial(_by_order, "region_perturbation"),
+        partial(by_order, "region_perturbation"),
         {"regions_evaluation": 32, **_BLUR},
         default=True,
     ),

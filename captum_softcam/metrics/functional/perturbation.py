@@ -21,6 +21,7 @@ __all__ = [
     "insertion_curve",
     "monotonicity",
     "region_perturbation",
+    "region_perturbation_curve",
     "step_fractions",
 ]
 
@@ -183,6 +184,51 @@ def region_perturbation(
         ValueError: if the maps are not (N, 1, ...) of the images' number and size, a side has fewer positions than patches,
             ``regions_evaluation`` is not a number of patches, or the scores are not (N, K).
     """
+    drops = region_perturbation_curve(
+        forward_func,
+        images,
+        maps,
+        targets,
+        baseline,
+        patches=patches,
+        regions_evaluation=regions_evaluation,
+        scores=scores,
+    )
+    return drops.mean(1)
+
+
+def region_perturbation_curve(
+    forward_func: Callable[[Tensor], Tensor],
+    images: Tensor,
+    maps: Tensor,
+    targets: Tensor,
+    baseline: Baseline,
+    *,
+    patches: int | Sequence[int] | None = 8,
+    regions_evaluation: int = 32,
+    scores: Scores = "softmax",
+) -> Tensor:
+    """Compute the drops of the probability while the strongest patches are removed :cite:p:`samek2017evaluating`.
+
+    Their mean is the :func:`region_perturbation`. Higher is better.
+
+    Args:
+        forward_func (callable): images (N, C, ...) -> logits (N, K).
+        images (Tensor): (N, C, ...).
+        maps (Tensor): (N, 1, ...), of the size of the images.
+        targets (Tensor): (N,), the class of each image.
+        baseline (Tensor, str or callable): replacement of the images, see :func:`as_baseline`.
+        patches (int or sequence of int): per side, or along each dimension; None for single positions. Default: 8
+        regions_evaluation (int): number of patches that are removed, one at a time, *L*. Default: 32
+        scores (str or callable): how the outputs become probabilities, see :func:`as_scores`. Default: ``"softmax"``
+
+    Returns:
+        Tensor: (N, regions_evaluation + 1), the drop of the untouched image, 0, first; NaN for maps that rank nothing.
+        Cost: ``regions_evaluation + 1`` forwards.
+
+    Raises:
+        ValueError: as :func:`region_perturbation` does.
+    """
     counts = grid(maps.shape[2:], patches)
     if not 1 <= regions_evaluation <= math.prod(counts):
         raise ValueError(
@@ -191,7 +237,7 @@ def region_perturbation(
         )
     replaced = range(regions_evaluation + 1)
     curves = _curve(forward_func, images, maps, targets, baseline, patches, replaced, inserted=False, scores=scores)
-    return (curves[:, :1] - curves).mean(1)
+    return curves[:, :1] - curves
 
 
 def step_fractions(size: Sequence[int], *, patches: int | Sequence[int] | None = 16, steps: int = 16) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ __all__ = [
     "single_deletion",
 ]
 
+Similarity: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+
 _ROUNDING = 1e-6  # of the highest logit: rounding differs between batch sizes, and must not rank patches
 
 
@@ -41,6 +44,7 @@ def faithfulness_correlation(
     runs: int = 200,
     seed: int = 0,
     scores: Scores = "softmax",
+    similarity: Similarity = pearson,
 ) -> Tensor:
     r"""Compute the correlation of the map over random subsets with the drops of the logit :cite:p:`bhatt2020evaluating`.
 
@@ -64,6 +68,7 @@ def faithfulness_correlation(
         seed (int): of the subsets. Default: 0
         scores (str or callable): as for the other metrics, see :func:`as_scores`. This one reads the outputs before they
             become scores; with ``"sigmoid"`` and a single logit, class 0 has its negative. Default: ``"softmax"``
+        similarity (callable): of the map's sums and the drops, both (N, M) -> (N,). Default: the Pearson correlation
 
     Returns:
         Tensor: (N,), in [-1, 1]; NaN for maps that rank nothing, and where the logit never moves. Cost: ``runs + 1``
@@ -76,7 +81,7 @@ def faithfulness_correlation(
     maps = usable_maps(images, maps)
     subsets = _random_subsets(grid(maps.shape[2:], patches), subset_size, runs, seed)
     sums, drops = _removals(forward_func, images, maps, targets, baseline, patches, subsets, scores)
-    return nan_if_flat(pearson(sums, drops), maps)
+    return nan_if_flat(similarity(sums, drops), maps)
 
 
 def faithfulness_estimate(
@@ -88,6 +93,7 @@ def faithfulness_estimate(
     *,
     patches: int | None = 8,
     scores: Scores = "softmax",
+    similarity: Similarity = pearson,
 ) -> Tensor:
     r"""Compute the correlation of the map over single patches with the drops of the logit :cite:p:`alvarez2018towards`.
 
@@ -106,6 +112,7 @@ def faithfulness_estimate(
         patches (int): per side; None for single positions, all channels together. Default: 8
         scores (str or callable): as for the other metrics, see :func:`as_scores`. This one reads the outputs before they
             become scores; with ``"sigmoid"`` and a single logit, class 0 has its negative. Default: ``"softmax"``
+        similarity (callable): of the map's sums and the drops, both (N, M) -> (N,). Default: the Pearson correlation
 
     Returns:
         Tensor: (N,), in [-1, 1]; NaN for maps that rank nothing, and where the logit never moves. Cost: one forward, and one
@@ -118,7 +125,7 @@ def faithfulness_estimate(
     maps = usable_maps(images, maps)
     subsets = _single_patches(grid(maps.shape[2:], patches))
     sums, drops = _removals(forward_func, images, maps, targets, baseline, patches, subsets, scores)
-    return nan_if_flat(pearson(sums, drops), maps)
+    return nan_if_flat(similarity(sums, drops), maps)
 
 
 def single_deletion(
@@ -177,6 +184,7 @@ def sensitivity_n(
     runs: int = 50,
     seed: int = 0,
     scores: Scores = "softmax",
+    similarity: Similarity = pearson,
 ) -> Tensor:
     """Average the :func:`faithfulness_correlation` over several sizes of the subsets :cite:p:`ancona2018towards`.
 
@@ -196,6 +204,7 @@ def sensitivity_n(
         seed (int): of the subsets. Default: 0
         scores (str or callable): as for the other metrics, see :func:`as_scores`. This one reads the outputs before they
             become scores; with ``"sigmoid"`` and a single logit, class 0 has its negative. Default: ``"softmax"``
+        similarity (callable): of the map's sums and the drops, both (N, M) -> (N,). Default: the Pearson correlation
 
     Returns:
         Tensor: (N,), in [-1, 1]; NaN for maps that rank nothing, and where the logit does not move at one of the sizes.
@@ -208,10 +217,8 @@ def sensitivity_n(
         raise ValueError("sizes are empty; pass at least one size of the subsets.")
     game = (forward_func, images, maps, targets, baseline)
     # The same seed for all sizes: a PatchGame remembers the scores of subsets that another metric has drawn.
-    each = [
-        faithfulness_correlation(*game, patches=patches, subset_size=n, runs=runs, seed=seed, scores=scores) for n in sizes
-    ]
-    return torch.stack(each).mean(0)
+    settings: dict[str, Any] = {"patches": patches, "runs": runs, "seed": seed, "scores": scores, "similarity": similarity}
+    return torch.stack([faithfulness_correlation(*game, subset_size=n, **settings) for n in sizes]).mean(0)
 
 
 def infidelity(
@@ -278,6 +285,7 @@ def monotonicity_correlation(
     *,
     patches: int | None = 8,
     scores: Scores = "softmax",
+    similarity: Similarity = spearman,
 ) -> Tensor:
     r"""Compute the rank correlation of magnitudes of patches and changes of the logit :cite:p:`nguyen2020quantitative`.
 
@@ -298,6 +306,8 @@ def monotonicity_correlation(
         patches (int): per side; None for single positions, all channels together. Default: 8
         scores (str or callable): as for the other metrics, see :func:`as_scores`. This one reads the outputs before they
             become scores; with ``"sigmoid"`` and a single logit, class 0 has its negative. Default: ``"softmax"``
+        similarity (callable): of the magnitudes of the map's sums and of the changes, both (N, M) -> (N,). Default: the
+            Spearman correlation
 
     Returns:
         Tensor: (N,), in [-1, 1]; NaN for maps that rank nothing or whose magnitudes are equal, and where the logit never
@@ -311,7 +321,7 @@ def monotonicity_correlation(
     subsets = _single_patches(grid(maps.shape[2:], patches))
     sums, drops = _removals(forward_func, images, maps, targets, baseline, patches, subsets, scores)
     # Magnitudes have the same ranks as the squares of the formula.
-    return nan_if_flat(spearman(sums.abs(), drops.abs()), maps)
+    return nan_if_flat(similarity(sums.abs(), drops.abs()), maps)
 
 
 @torch.no_grad()
