@@ -102,7 +102,8 @@ def one_by_one(
     for method in METHODS:
         explain = LayerExplainFunc(method, None if method == "soft_cam" else "backbone")
         for name, quantus_class in ASKED.items():
-            metric = getattr(metrics, quantus_class)()
+            kind = getattr(metrics, quantus_class)
+            metric = kind(**({"return_scores": True} if "return_scores" in kind.arguments else {}))
             scores[method, name] = metric(
                 model=model,
                 x_batch=images,

@@ -19,6 +19,7 @@ from sphinx.util.docutils import SphinxDirective
 
 import captum_softcam
 from captum_softcam.metrics import METRICS, VERDICTS
+from captum_softcam.metrics.quantus_arguments import DROP_INS
 from captum_softcam.metrics.registry import CLASS_NAMES
 
 HERE = Path(__file__).parent
@@ -159,6 +160,15 @@ class VerdictTable(SphinxDirective):
         return self.parse_text_to_nodes(list_table([("Quantus", "Verdict", "Use instead", "Reason"), *rows]))
 
 
+class DropInTable(SphinxDirective):
+    """Directive with a table of our classes that have names of Quantus, and of what differs."""
+
+    def run(self) -> list[nodes.Node]:
+        """Build the nodes."""
+        rows = [(f":class:`~captum_softcam.metrics.{name}`", each.differences) for name, each in sorted(DROP_INS.items())]
+        return self.parse_text_to_nodes(list_table([("Class", "Differs from Quantus"), *rows]))
+
+
 def links_to_classes() -> dict[str | None, str]:
     """Return the links to the classes by the names of the metrics."""
     return {name: f":class:`~captum_softcam.metrics.{each}`" for name, each in zip(METRICS, CLASS_NAMES, strict=True)}
@@ -205,5 +215,6 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", list_names)
     app.connect("autodoc-skip-member", skip_fields)
     app.add_directive("command-help", CommandHelp)
+    app.add_directive("drop-in-table", DropInTable)
     app.add_directive("metric-table", MetricTable)
     app.add_directive("verdict-table", VerdictTable)

@@ -261,7 +261,7 @@ class QuantusMetric(Base[list[float]]):
             "randomised": self._randomised,
             "mosaics": lambda: self._pool.make(batch.images, batch.targets, batch.seeds, batch.seed),
         }
-        batch = self._batch(maps, *arguments, **settings)
+        batch: Batch = self._batch(maps, *arguments, **settings)
         return self._answers(self._measured(self._explanation(batch, maps, explain)))
 
     def _batch(self, maps: Tensor, *arguments: Any, **settings: Any) -> Batch:  # noqa: ARG002 - of subclasses

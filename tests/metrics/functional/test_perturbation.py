@@ -21,6 +21,7 @@ from captum_softcam.metrics.functional import (
     mean_baseline,
     monotonicity,
     region_perturbation,
+    region_perturbation_curve,
     step_fractions,
 )
 
@@ -103,7 +104,9 @@ def test_forwards_and_gradients(model, images, maps, targets):
 @pytest.mark.parametrize(("patches", "regions"), [(3, 1), (4, 5), (None, 9)])
 def test_region_perturbation(model, images, maps, targets, patches, regions):
     maps[1] = maps[1].round()  # ties
-    got = region_perturbation(model, images, maps, targets, images * 0, patches=patches, regions_evaluation=regions)
+    settings = {"patches": patches, "regions_evaluation": regions}
+    got = region_perturbation(model, images, maps, targets, images * 0, **settings)
+    drops_of = region_perturbation_curve(model, images, maps, targets, images * 0, **settings)
     for i, target in enumerate(targets.tolist()):
         if patches:
             values, black = maps[i, 0].tolist(), images[i] * 0
@@ -111,6 +114,7 @@ def test_region_perturbation(model, images, maps, targets, patches, regions):
         else:
             curve = oracles.pixel_curve(model, images[i], maps[i, 0], target, images[i] * 0, maps[i].numel(), False)
         drops = [curve[0] - point for point in curve[1 : regions + 1]]
+        assert drops_of[i].tolist() == pytest.approx([0, *drops], abs=1e-9)
         assert got[i].item() == pytest.approx(oracles.region_perturbation(drops), abs=1e-9)
 
 
