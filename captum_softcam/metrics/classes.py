@@ -567,8 +567,8 @@ class Mprt(QuantusMetric, of="mprt"):
         stages (int): number of networks, in each of which more layers are random, from the output to the input. Default: 4
     """
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
+    def _refuse_values(self) -> None:
+        super()._refuse_values()
         if self.asked.get("return_average_correlation") and self.asked.get("return_last_correlation"):
             raise ValueError("pass return_average_correlation or return_last_correlation; got both.")
 
