@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from captum_softcam._maps import rescale
-from captum_softcam.metrics.functional._correlation import spearman
-from captum_softcam.metrics.functional._edges import nan_if_flat, refuse_other_maps, wide
+from captum_softcam.metrics.functional._correlation import mean_ranks, pearson
+from captum_softcam.metrics.functional._edges import cells, nan_if_flat, refuse_other_maps, wide
 
 __all__ = ["mprt", "mprt_ssim", "random_logit", "structural_similarity"]
 
@@ -48,7 +48,7 @@ def mprt(maps: Tensor, randomised_maps: Sequence[Tensor]) -> Tensor:
     Raises:
         ValueError: if there is no stage, or the maps are not (N, 1, ...) of one shape.
     """
-    return _mean_similarity(_rank_correlation, maps, randomised_maps)
+    return _mean_similarity(_rank_correlations, maps, randomised_maps)
 
 
 def mprt_ssim(maps: Tensor, randomised_maps: Sequence[Tensor]) -> Tensor:
@@ -68,7 +68,7 @@ def mprt_ssim(maps: Tensor, randomised_maps: Sequence[Tensor]) -> Tensor:
     Raises:
         ValueError: if there is no stage, or the maps are not (N, 1, ...) of one shape.
     """
-    return _mean_similarity(structural_similarity, maps, randomised_maps)
+    return _mean_similarity(_structural_similarities, maps, randomised_maps)
 
 
 def random_logit(maps: Tensor, other_maps: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ def random_logit(maps: Tensor, other_maps: Tensor) -> Tensor:
     Raises:
         ValueError: if the maps are not (N, 1, ...) of one shape.
     """
-    return _mean_similarity(_rank_correlation, maps, [other_maps])
+    return _mean_similarity(_rank_correlations, maps, [other_maps])
 
 
 def other_classes(targets: Tensor, classes: int, seeds: Sequence[int], *, seed: int = 0) -> Tensor:
@@ -116,11 +116,6 @@ def other_classes(targets: Tensor, classes: int, seeds: Sequence[int], *, seed: 
     return (targets + torch.tensor(steps, device=targets.device)) % classes
 
 
-def _rank_correlation(maps: Tensor, others: Tensor) -> Tensor:
-    """Compute the rank correlation of maps (N, 1, ...), (N,); equal values share the mean of their ranks."""
-    return spearman(wide(maps).flatten(1), wide(others).flatten(1))
-
-
 def structural_similarity(maps: Tensor, others: Tensor) -> Tensor:
     r"""Compute the structural similarity of maps :cite:p:`wang2004ssim`, 1 for equal ones.
 
@@ -142,23 +137,40 @@ def structural_similarity(maps: Tensor, others: Tensor) -> Tensor:
         ValueError: if the maps are not (N, 1, ...) of one shape.
     """
     _refuse_other_shapes(maps, others)
-    x, y = (rescale(wide(each)) for each in (maps, others))
-    mean_x, mean_y = _blurred(x), _blurred(y)
-    variances = _blurred(x * x) - mean_x**2 + _blurred(y * y) - mean_y**2
-    covariance = _blurred(x * y) - mean_x * mean_y
-    of_means, of_deviations = _CONSTANTS
-    luminance = (2 * mean_x * mean_y + of_means) / (mean_x**2 + mean_y**2 + of_means)
-    structure = (2 * covariance + of_deviations) / (variances + of_deviations)
-    scores = (luminance * structure).flatten(1).mean(1)
+    scores = _structural_similarities(maps, [others])[0]
     return _as_score(nan_if_flat(nan_if_flat(scores, maps), others), maps)
 
 
-def _mean_similarity(similarity: Callable[[Tensor, Tensor], Tensor], maps: Tensor, others: Sequence[Tensor]) -> Tensor:
+def _rank_correlations(maps: Tensor, others: Sequence[Tensor]) -> list[Tensor]:
+    ranks = mean_ranks(cells(maps))
+    return [pearson(ranks, mean_ranks(cells(each))) for each in others]
+
+
+def _structural_similarities(maps: Tensor, others: Sequence[Tensor]) -> list[Tensor]:
+    x = rescale(wide(maps))
+    mean_x, square_x = _blurred(x), _blurred(x * x)
+    of_means, of_deviations = _CONSTANTS
+    scores = []
+    for each in others:
+        y = rescale(wide(each))
+        mean_y = _blurred(y)
+        variances = square_x - mean_x**2 + _blurred(y * y) - mean_y**2
+        covariance = _blurred(x * y) - mean_x * mean_y
+        luminance = (2 * mean_x * mean_y + of_means) / (mean_x**2 + mean_y**2 + of_means)
+        structure = (2 * covariance + of_deviations) / (variances + of_deviations)
+        scores.append((luminance * structure).flatten(1).mean(1))
+    return scores
+
+
+def _mean_similarity(
+    similarities: Callable[[Tensor, Sequence[Tensor]], list[Tensor]], maps: Tensor, others: Sequence[Tensor]
+) -> Tensor:
     if not len(others):
         raise ValueError("there are no maps of randomised networks; expected one stage or more.")
     for each in others:
         _refuse_other_shapes(maps, each)
-    scores = torch.stack([nan_if_flat(similarity(maps, each), each) for each in others]).mean(0)
+    found = zip(similarities(maps, others), others, strict=True)
+    scores = torch.stack([nan_if_flat(values, each) for values, each in found]).mean(0)
     return _as_score(nan_if_flat(scores, maps), maps)
 
 
@@ -178,5 +190,8 @@ def _blurred(maps: Tensor) -> Tensor:
         reach = min(_REACH, (maps.shape[dim] - 1) // 2)
         bell = [math.exp(-((i / _DEVIATION) ** 2) / 2) for i in range(-reach, reach + 1)]
         side = maps.shape[dim] - 2 * reach
-        maps = torch.stack([weight / sum(bell) * maps.narrow(dim, i, side) for i, weight in enumerate(bell)]).sum(0)
+        blurred = torch.zeros_like(maps.narrow(dim, 0, side))
+        for i, weight in enumerate(bell):
+            blurred.add_(maps.narrow(dim, i, side), alpha=weight / sum(bell))
+        maps = blurred
     return maps
