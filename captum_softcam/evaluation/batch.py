@@ -194,11 +194,6 @@ class _Scoring:
         rounded = unpack_examples(pack_examples(examples))
         return {self.result.indices[i]: example for i, example in zip(kept, rounded, strict=True)}
 
-    @cached_property
-    def model(self) -> nn.Module:
-        """The model as methods explain it, with a logit for each class."""
-        return with_both_classes(self.scorer.model, self.batch.outputs, self.scorer.scores)
-
     @property
     def _kept(self) -> list[int]:
         return [i for i, index in enumerate(self.result.indices) if index in self.scorer.kept]
@@ -213,6 +208,10 @@ class _Scoring:
         samples = self.samples if rows is None else [self.samples[row] for row in rows]
         return [name_seed(sample.identifier + suffix) for sample in samples]
 
+    def _model_for(self, name: str) -> nn.Module:
+        """Return the model that a method explains: a faster copy where it only perturbs the inputs."""
+        return self.scorer.fast.exact if self.scorer.methods[name].only_perturbs else self.scorer.model
+
     def _explain_again(
         self,
         name: str,
@@ -226,14 +225,14 @@ class _Scoring:
         """Compute maps for a metric, see :class:`~captum_softcam.metrics.batch.Explain`."""
         if targets is None:
             targets = self.batch.targets if rows is None else self.batch.targets[list(rows)]
-        explained = self.model if model is None else with_both_classes(model, self.batch.outputs, self.scorer.scores)
+        run = self._model_for(name) if model is None else model
+        explained = with_both_classes(run, self.batch.outputs, self.scorer.scores)
         return self.scorer.methods[name].explain(explained, images, targets, self._seeds(draw, rows))
 
     def _explain(self, place: int, name: str) -> Tensor:
         """Compute the maps of one method and their cost; keep those of the examples."""
-        method, batch, count = self.scorer.methods[name], self.batch, len(self.samples)
-        explain, seeds = method.explain, self._seeds()
-        run = self.scorer.fast.exact if method.only_perturbs else self.scorer.model
+        explain, batch, count = self.scorer.methods[name].explain, self.batch, len(self.samples)
+        seeds, run = self._seeds(), self._model_for(name)
         model = with_both_classes(run, batch.outputs, self.scorer.scores)
         # Following memory slows the CPU down, so that only the batch of the first sample is measured.
         with CostMeter(run, memory=self.scorer.first in self.result.indices) as meter:
