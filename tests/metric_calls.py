@@ -22,12 +22,19 @@ _SMALL = {  # few enough for 2 patches per side of a signal
     "steps": 4,
     "subset_size": 1,
 }
-_SETTINGS = {"top_k_localisation_precision": {"k": 2}}
+_SETTINGS = {"top_k_localisation_precision": {"k": 2}, "insensitivity": {"tolerance": 0.9}}
 
 
 def parameters(name: str) -> set[str]:
     """Names of the parameters of a function."""
     return set(inspect.signature(getattr(functional, name)).parameters)
+
+
+def versions_of(maps: Tensor) -> Tensor:
+    """Two further maps of each sample, (N, 2, ...)."""
+    own = maps.double()
+    other = own.flatten(2).flip(2).view_as(own)
+    return torch.cat([own + 0.1 * other, other - 0.3 * own], 1)
 
 
 def call(
@@ -52,6 +59,14 @@ def call(
         "drops": lambda: call("average_drop", model, images, maps, targets),
         "gaps": lambda: call("road_curve", model, images, -maps, targets) - call("road_curve", model, images, maps, targets),
         "coherencies": lambda: call("coherency", model, images, maps, targets),
+        "noisy_maps": lambda: versions_of(maps),
+        "shifted_maps": lambda: versions_of(maps),
+        "mirrored_maps": lambda: versions_of(maps)[:, :1],
+        "offsets": lambda: [(by,) * (maps.dim() - 2) for by in (1, -1)],
+        "versions": lambda: functional.noisy_images(images, runs=2),
+        "same_predictions": lambda: torch.ones(len(maps), 2, dtype=torch.bool, device=maps.device),
+        "outputs": lambda: torch.full((len(maps),), 2.0, device=maps.device),
+        "baseline_outputs": lambda: torch.full((len(maps),), 0.5, device=maps.device),
         "complexities": lambda: functional.map_complexity(maps),
     }
     settings = {**_SMALL, **_SETTINGS.get(name, {}), **more}

@@ -691,13 +691,133 @@ def antialiased(image: Tensor, lengths: tuple[int, ...], cubic: bool) -> Tensor:
 # Robustness ---------------------------------------------------------------------------------------------------------
 
 
+def noisy(image: Tensor, draws: Tensor, radius: float) -> list[Tensor]:
+    """The versions of ``image`` (C, ...) under ``draws`` (R, C, ...) in [-1, 1], the last one the strongest."""
+    versions = []
+    for r, draw in enumerate(draws, 1):
+        version = image.clone()
+        for c, channel in enumerate(image):
+            values = channel.flatten().tolist()
+            mean = sum(values) / len(values)
+            spread = math.sqrt(sum((v - mean) ** 2 for v in values) / len(values))
+            version[c] += r / len(draws) * radius * spread * draw[c]
+        versions.append(version)
+    return versions
+
+
+def _change(values: list[float], others: list[float]) -> float:
+    distance = math.sqrt(sum((b - a) ** 2 for a, b in zip(values, others, strict=True)))
+    return distance / math.sqrt(sum(a**2 for a in values))
+
+
+def sensitivities(values: list[float], noisy_values: list[list[float]]) -> tuple[float, float]:
+    """Largest and mean relative change of a map."""
+    changes = [_change(values, others) for others in noisy_values]
+    return max(changes), sum(changes) / len(changes)
+
+
+def _contrast_change(image: Tensor, version: Tensor) -> float:
+    squares = []
+    for channel, other in zip(image, version, strict=True):
+        values, others = channel.flatten().tolist(), other.flatten().tolist()
+        mean = sum(values) / len(values)
+        variance = sum((v - mean) ** 2 for v in values) / len(values)
+        squares += [(b - a) ** 2 / variance for a, b in zip(values, others, strict=True)]
+    return math.sqrt(sum(squares) / len(squares))
+
+
+def lipschitz(values: list[float], noisy_values: list[list[float]], image: Tensor, versions: list[Tensor]) -> float:
+    """Largest ratio of the relative changes of map and image."""
+    pairs = zip(noisy_values, versions, strict=True)
+    return max(_change(values, others) / _contrast_change(image, version) for others, version in pairs)
+
+
+def input_stability(
+    values: list[float], noisy_values: list[list[float]], image: Tensor, versions: list[Tensor], same: list[bool]
+) -> float:
+    """Largest ratio of the changes of values and image, of the versions with the same prediction."""
+    floor = sum(abs(a) for a in values) / len(values)
+    ratios = []
+    for others, version, kept in zip(noisy_values, versions, same, strict=True):
+        if kept:
+            squares = [((b - a) / max(abs(a), floor)) ** 2 for a, b in zip(values, others, strict=True)]
+            ratios.append(math.sqrt(sum(squares) / len(squares)) / _contrast_change(image, version))
+    return max(ratios) if ratios else math.nan
+
+
+def translated(image: Tensor, offset: tuple[int, ...]) -> Tensor:
+    """``image`` (C, ...) moved by ``offset``, mirrored at its borders without repeating them."""
+    size, moved = list(image.shape[1:]), image.clone()
+    for place in _positions(size):
+        source = []
+        for p, by, side in zip(place, offset, size, strict=True):
+            q = p - by
+            q = -q if q < 0 else q
+            source.append(2 * (side - 1) - q if q > side - 1 else q)
+        moved[(slice(None), *place)] = image[(slice(None), *source)]
+    return moved
+
+
+def continuity(values: Tensor, shifted: list[Tensor], offsets: list[tuple[int, ...]]) -> float:
+    """Mean over the shifts of how far a map (...) has moved along."""
+    found = []
+    for moved, offset in zip(shifted, offsets, strict=True):
+        along = stayed = 0.0
+        for place in _positions(list(values.shape)):
+            source = tuple(p - by for p, by in zip(place, offset, strict=True))
+            if all(0 <= q < side for q, side in zip(source, values.shape, strict=True)):
+                along += float(moved[place] - values[source]) ** 2
+                stayed += float(moved[place] - values[place]) ** 2
+        found.append(math.sqrt(stayed) / (math.sqrt(stayed) + math.sqrt(along)))
+    return sum(found) / len(found)
+
+
 # Randomisation ------------------------------------------------------------------------------------------------------
 
 
 # Axioms -------------------------------------------------------------------------------------------------------------
 
 
+def completeness(values: list[float], output: float, empty: float, total: str) -> float:
+    """Error of the sum or the mean of a map, whichever is smaller if ``total`` is "either"."""
+    errors = {"sum": abs(sum(values) - (output - empty)), "mean": abs(sum(values) / len(values) - output)}
+    return errors[total] if total in errors else min(errors.values())
+
+
+def flip_symmetry(values: Tensor, mirrored: Tensor) -> float:
+    """How far the map of the mirrored image is the mirrored map."""
+    along = stayed = 0.0
+    for place in _positions(list(values.shape)):
+        opposite = (*place[:-1], values.shape[-1] - 1 - place[-1])
+        along += float(mirrored[place] - values[opposite]) ** 2
+        stayed += float(mirrored[place] - values[place]) ** 2
+    return math.sqrt(stayed) / (math.sqrt(stayed) + math.sqrt(along))
+
+
+def insensitivity(means: list[float], logits: list[float], without: list[list[float]], tolerance: float) -> float:
+    """Mean magnitude of the ignored patches by the mean of all; ``without`` are the logits without each patch."""
+    changes = [max(abs(b - a) for a, b in zip(logits, each, strict=True)) for each in without]
+    ignored = [abs(m) for m, change in zip(means, changes, strict=True) if change <= tolerance * max(changes)]
+    if not ignored or len(ignored) == len(means):
+        return math.nan
+    return sum(ignored) / len(ignored) / (sum(abs(m) for m in means) / len(means))
+
+
 # Complexity ---------------------------------------------------------------------------------------------------------
+
+
+def entropy(values: list[float]) -> float:
+    """Entropy of the magnitudes, in nats."""
+    total = sum(abs(v) for v in values)
+    return -sum(abs(v) / total * math.log(abs(v) / total) for v in values if v)
+
+
+def effective_complexity(curve: list[float], fractions: list[float], tolerance: float) -> float:
+    """First fraction at which an insertion curve is as high as its end."""
+    for point, fraction in zip(curve, fractions, strict=True):
+        if point >= (1 - tolerance) * curve[-1]:
+            return fraction
+    raise AssertionError("the end is as high as itself")
 
 
 # Mosaics ------------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from captum_softcam._maps import upsample
 from captum_softcam._names import as_text, named, quoted, shown
 from captum_softcam._scores import (
     Scores,
@@ -170,14 +171,15 @@ class _Scoring:
         """Score one method under all metrics; ``place`` is its position among the methods."""
         metrics = self.scorer.metrics
         step = len(self.samples) / (len(self.scorer.methods) * (1 + len(metrics)))
-        maps = self._attempt(name, "", partial(self._explain, place, name))
+        found: tuple[Tensor, Tensor] | None = self._attempt(name, "", partial(self._explain, place, name))
         self.progress(f"{name}: map", step)
-        if maps is None:
+        if found is None:
             for metric in metrics:
                 self.progress(f"{name}: {metric.name}", step)
             return
+        maps, layer_maps = found
         self.finder.add(place, maps)
-        explanation = Explanation(self.batch, maps, partial(self._explain_again, name))
+        explanation = Explanation(self.batch, maps, partial(self._explain_again, name), layer_maps)
         for k, metric in enumerate(metrics):
             scores = self._attempt(name, metric.name, partial(self._measure, metric, explanation, place, name))
             if scores is not None:
@@ -229,14 +231,15 @@ class _Scoring:
         explained = with_both_classes(run, self.batch.outputs, self.scorer.scores)
         return self.scorer.methods[name].explain(explained, images, targets, self._seeds(draw, rows))
 
-    def _explain(self, place: int, name: str) -> Tensor:
-        """Compute the maps of one method and their cost; keep those of the examples."""
+    def _explain(self, place: int, name: str) -> tuple[Tensor, Tensor]:
+        """Compute the maps of one method and their cost, and those of its layer; keep the maps of the examples."""
         explain, batch, count = self.scorer.methods[name].explain, self.batch, len(self.samples)
         seeds, run = self._seeds(), self._model_for(name)
         model = with_both_classes(run, batch.outputs, self.scorer.scores)
         # Following memory slows the CPU down, so that only the batch of the first sample is measured.
         with CostMeter(run, memory=self.scorer.first in self.result.indices) as meter:
-            maps = explain(model, batch.images, batch.targets, seeds)
+            layer_maps = explain(model, batch.images, batch.targets, seeds, upsampled=False)
+            maps = upsample(layer_maps, tuple(batch.images.shape[2:]))
         peak = np.nan if meter.peak_bytes is None else meter.peak_bytes
         self.result.costs[place] = meter.forwards / count, meter.backwards / count, meter.seconds / count, peak
         if kept := self._kept:
@@ -245,7 +248,7 @@ class _Scoring:
                 # The seeds of the explained class, so that the maps of a random method differ by the class alone.
                 runner_up_maps = explain(model, batch.images[kept], self._runner_up[kept], [seeds[i] for i in kept])
                 self.runner_up_maps[name] = runner_up_maps.float().cpu()
-        return maps
+        return maps, layer_maps
 
     def _attempt(self, method: str, metric: str, work: Callable[[], Any]) -> Any:
         """Return the result of ``work``; record its error and return None if it fails."""

@@ -18,6 +18,7 @@ from captum_softcam._scores import (
     check_kind,
     class_logits,
     kind_in_words,
+    predicted_classes,
     refuse_probabilities,
     score_table,
 )
@@ -118,6 +119,8 @@ class Batch:
         self._games: dict[str, PatchGame] = {}
         self.seed = seed
         self.scores = scores
+        self._noisy: dict[tuple[int, float], Tensor] = {}
+        self._same: dict[tuple[int, float], Tensor] = {}
         if outputs is not None:
             self.outputs = outputs  # takes precedence over the cached property
         self.randomised = RandomisedModels(model, seed) if randomised is None else randomised
@@ -166,6 +169,60 @@ class Batch:
         """
         _ = self.logits  # checked
         return fractions(of_class(as_scores(self.outputs, self.scores), self.targets), self.scores)
+
+    def noisy_images(self, runs: int, radius: float) -> Tensor:
+        """Return the images under noise, the same for all methods, see :func:`.functional.noisy_images`.
+
+        Args:
+            runs (int): number of noisy images, *R*.
+            radius (float): size of the strongest noise, in standard deviations of the image.
+
+        Returns:
+            Tensor: (N, R, C, ...), NaN where the noise is 0, because the image is constant. Cost: no forward.
+
+        Raises:
+            ValueError: as the function does.
+        """
+        key = runs, radius
+        if key not in self._noisy:
+            noisy = functional.noisy_images(self.images, runs=runs, radius=radius, seed=self.seed)
+            self._noisy[key] = other_images(self.images, noisy)
+        return self._noisy[key]
+
+    @torch.no_grad()
+    def same_predictions(self, runs: int, radius: float) -> Tensor:
+        """Return whether the predictions for the noisy images are those for the images.
+
+        Args:
+            runs (int): number of noisy images, *R*.
+            radius (float): size of the strongest noise, in standard deviations of the image.
+
+        Returns:
+            Tensor: (N, R) bool. Cost: ``runs`` forwards, once for all methods.
+
+        Raises:
+            ValueError: as :meth:`noisy_images` does, or if the outputs of the model are not (N, K) with these scores.
+        """
+        key = runs, radius
+        if key not in self._same:
+            _ = self.logits  # checked
+            found = [self._predicted(self.model(noisy)) for noisy in self.noisy_images(runs, radius).unbind(1)]
+            self._same[key] = torch.stack(found, 1) == self._predicted(self.outputs)[:, None]
+        return self._same[key]
+
+    def _predicted(self, outputs: Tensor) -> Tensor:
+        """Return the predicted class; where several can be present, whether the explained one is, (N,)."""
+        if self.scores == "sigmoid" and outputs.shape[1] > 1:
+            return of_class(outputs, self.targets) > 0
+        return predicted_classes(outputs, self.scores)
+
+    @cached_property
+    @torch.no_grad()
+    def empty_logits(self) -> Tensor:
+        """The logits of the explained classes for an image of zeros, (N,), which integrated gradients start from."""
+        _ = self.logits  # checked
+        empty = class_logits(self.model(torch.zeros_like(self.images[:1])), self.scores)
+        return of_class(empty.expand(len(self.images), -1), self.targets)
 
     @property
     def game(self) -> PatchGame:
@@ -246,16 +303,39 @@ class Explanation:
         batch (Batch): the batch.
         maps (Tensor): (N, 1, ...) at input resolution, signed; the map of an image that is not finite is replaced by NaN.
         explain (Explain): computes other maps by the same method, for metrics that need them.
+        layer_maps (Tensor): the maps as the method returns them, before they are upsampled, (N, 1, h, w). Default: the maps
 
     Raises:
         ValueError: if the maps are not (N, 1, ...) of the images' number and size.
     """
 
-    def __init__(self, batch: Batch, maps: Tensor, explain: Explain) -> None:
+    def __init__(self, batch: Batch, maps: Tensor, explain: Explain, layer_maps: Tensor | None = None) -> None:
         self.batch = batch
         self.maps = usable_maps(batch.images, maps)
         self.explain = explain
         self._maps_of: dict[nn.Module, Tensor] = {}
+        self.layer_maps = self.maps if layer_maps is None else layer_maps
+        self._noisy_maps: dict[tuple[int, float], Tensor] = {}
+
+    def noisy_maps(self, runs: int, radius: float) -> Tensor:
+        """Return maps of the noisy images, each with random numbers of its own.
+
+        Args:
+            runs (int): number of noisy images, *R*.
+            radius (float): size of the strongest noise, in standard deviations of the image.
+
+        Returns:
+            Tensor: (N, R, ...). Cost: ``runs`` attributions, once for all metrics.
+
+        Raises:
+            ValueError: as :meth:`Batch.noisy_images` does.
+        """
+        key = runs, radius
+        if key not in self._noisy_maps:
+            noisy = self.batch.noisy_images(runs, radius).unbind(1)
+            maps = [self.explain(images, draw=f"noise {run}") for run, images in enumerate(noisy)]
+            self._noisy_maps[key] = torch.cat(maps, 1)
+        return self._noisy_maps[key]
 
     @cached_property
     def patch_means(self) -> Tensor:
@@ -304,6 +384,12 @@ class Explanation:
     def masked_maps(self) -> Tensor:
         """Maps of the masked images by the same method, (N, 1, ...). Cost: one attribution."""
         return self.explain(self.masked_images, draw="masked")  # or a random method would draw the same numbers again
+
+
+def other_images(images: Tensor, versions: Tensor) -> Tensor:
+    """Replace versions (N, R, C, ...) by NaN that equal their image (N, C, ...): their maps would say nothing."""
+    same = (versions == images[:, None]).flatten(2).all(2)
+    return versions.masked_fill(same.view(*same.shape, *[1] * (images.dim() - 1)), torch.nan)
 
 
 def fractions(values: Tensor, scores: Scores) -> Tensor:

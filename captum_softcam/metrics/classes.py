@@ -32,19 +32,28 @@ __all__ = [
     "Arcc",
     "AttributionLocalisation",
     "AverageDrop",
+    "AvgSensitivity",
     "Coherency",
+    "Completeness",
+    "Complexity",
+    "Continuity",
     "Deletion",
+    "EffectiveComplexity",
     "EnergyBasedPointingGame",
     "FaithfulnessCorrelation",
     "FaithfulnessEstimate",
+    "FlipSymmetry",
     "Focus",
     "GridPointingGame",
     "IncreaseInConfidence",
     "Infidelity",
+    "Insensitivity",
     "Insertion",
     "IouAtBestThreshold",
     "Irof",
+    "LocalLipschitzEstimate",
     "MapComplexity",
+    "MaxSensitivity",
     "Monotonicity",
     "MonotonicityCorrelation",
     "Mprt",
@@ -55,6 +64,7 @@ __all__ = [
     "PointingGame",
     "RandomLogit",
     "RegionPerturbation",
+    "RelativeInputStability",
     "RelevanceMassAccuracy",
     "RelevanceRankAccuracy",
     "Road",
@@ -616,3 +626,104 @@ class RandomLogit(QuantusMetric, of="random_logit"):
 def _patches_of_side(size: Sequence[int], side: int) -> list[int]:
     """Return the number of patches along each dimension whose sides are nearest to one in positions."""
     return [max(1, round(length / side)) for length in size]
+
+
+class MaxSensitivity(QuantusMetric, of="max_sensitivity"):
+    """Largest relative change of the map under noise :cite:p:`yeh2019infidelity`.
+
+    Lower is better. Reads the map alone. Cost: 8 maps.
+
+    Args:
+        runs (int): number of noisy images. Default: 8
+        radius (float): size of the strongest noise, in standard deviations of each channel of the image. Default: 0.2
+    """
+
+
+class AvgSensitivity(QuantusMetric, of="avg_sensitivity"):
+    """Mean relative change of the map under noise :cite:p:`yeh2019infidelity`.
+
+    Lower is better. Reads the map alone. Cost: 8 maps.
+
+    Args:
+        runs (int): number of noisy images. Default: 8
+        radius (float): size of the strongest noise, in standard deviations of each channel of the image. Default: 0.2
+    """
+
+
+class LocalLipschitzEstimate(QuantusMetric, of="local_lipschitz_estimate"):
+    """Largest ratio of the changes of map and image under noise :cite:p:`alvarez2018robustness`.
+
+    Lower is better. Reads the map alone. Cost: 8 maps.
+
+    Args:
+        runs (int): number of noisy images. Default: 8
+        radius (float): size of the strongest noise, in standard deviations of each channel of the image. Default: 0.2
+    """
+
+
+class RelativeInputStability(QuantusMetric, of="relative_input_stability"):
+    """Largest ratio of relative changes while the prediction holds :cite:p:`agarwal2022rethinking`.
+
+    Lower is better. Reads the map alone. Cost: 8 forwards, 8 maps.
+
+    Args:
+        runs (int): number of noisy images. Default: 8
+        radius (float): size of the strongest noise, in standard deviations of each channel of the image. Default: 0.2
+    """
+
+
+class Continuity(QuantusMetric, of="continuity"):
+    """How far the map moves along when the image is translated :cite:p:`montavon2018methods`.
+
+    Higher is better. Reads the map alone. Cost: 4 maps.
+
+    Args:
+        shifts (sequence of float): fractions of each side. Default: [-0.125, -0.0625, 0.0625, 0.125]
+    """
+
+
+class Completeness(QuantusMetric, of="completeness"):
+    """Error of the sum or mean of the map as an account of the logit :cite:p:`sundararajan2017integrated`.
+
+    Lower is better. Reads the logit. Cost: 1 forward.
+
+    Args:
+        total (str): ``"sum"`` or ``"mean"`` for one of the identities. Default: ``"either"``
+    """
+
+
+class FlipSymmetry(QuantusMetric, of="flip_symmetry"):
+    """How far the map is mirrored when the image is :cite:p:`crabbe2023evaluating`.
+
+    Higher is better. Reads the map alone. Cost: 1 map.
+    """
+
+
+class Insensitivity(QuantusMetric, of="insensitivity"):
+    """Relevance of the patches that the model ignores, relative to the mean :cite:p:`nguyen2020quantitative`.
+
+    Lower is better. Reads the logit. Cost: 64 forwards.
+
+    Args:
+        tolerance (float): largest change of an ignored patch, as a fraction of the largest of all. Default: 0.01
+        perturb_baseline (str): what replaces removed patches, see :func:`.as_baseline`. Default: blur
+    """
+
+
+class Complexity(QuantusMetric, of="complexity"):
+    """Entropy of the map's magnitudes, in nats :cite:p:`bhatt2020evaluating`.
+
+    Lower is better. Reads the map alone. Cost: no forward.
+    """
+
+
+class EffectiveComplexity(QuantusMetric, of="effective_complexity"):
+    """Smallest fraction of the image that the model needs :cite:p:`nguyen2020quantitative`.
+
+    Lower is better. Reads the probability. Cost: 16 forwards.
+
+    Args:
+        steps (int): number of steps from none of the image to all of it. Default: 16
+        tolerance (float): fraction of the probability that may be lost. Default: 0.1
+        perturb_baseline (str): what replaces hidden patches, see :func:`.as_baseline`. Default: blur
+    """

@@ -33,9 +33,9 @@ _DROP_INS = {name.lower(): each for name, each in DROP_INS.items()}  # Irof is I
 
 def _of_the_batch(metric: Metric) -> dict[str, Any]:
     """Return the settings of the batch that a metric reads, besides its own, with their defaults."""
-    shared: dict[str, Any] = {"patches": None} if metric.category == "faithfulness" else {}
-    maps_alone = metric.category in ("localisation", "complexity") and not metric.needs_mosaics
-    return shared if maps_alone else {**shared, "seed": 0, "scores": "softmax"}
+    plays = metric.category == "faithfulness" or (metric.forwards and metric.category in ("axiomatic", "complexity"))
+    shared: dict[str, Any] = {"patches": None} if plays else {}
+    return {**shared, "seed": 0, "scores": "softmax"} if metric.forwards or metric.attributions else shared
 
 
 class QuantusMetric(Base[list[float]]):
@@ -48,8 +48,8 @@ class QuantusMetric(Base[list[float]]):
 
     Metrics that run the model have two settings besides their own: the ``seed`` (0) of random subsets, noise and weights,
     the same for every sample, and ``scores``, what the outputs of the model mean (``"softmax"``, see
-    :func:`~captum_softcam.metrics.functional.as_scores`). Faithfulness metrics also have the ``patches`` per side that are
-    perturbed (None for 64 in all, 8 per side of an image; smaller images have fewer, and default settings that count patches
+    :func:`~captum_softcam.metrics.functional.as_scores`). Metrics that perturb patches also have the ``patches`` per side
+    (None for 64 in all, 8 per side of an image; smaller images have fewer, and default settings that count patches
     shrink with them). Some metrics ignore them: :class:`Road`, :class:`Irof`, :class:`AverageDrop`,
     :class:`IncreaseInConfidence`, :class:`Coherency` and :class:`Adcc` perturb no patches, of the faithfulness metrics only
     :class:`FaithfulnessCorrelation`, :class:`SensitivityN` and :class:`Road` are random, and :class:`Coherency` reads

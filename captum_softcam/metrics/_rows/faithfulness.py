@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from captum_softcam.metrics.batch import Explanation
 
-__all__ = ["ROWS"]
+__all__ = ["ROWS", "by_order"]
 
 
 def _on_board(name: str, explanation: Explanation, attributions: Tensor, perturb_baseline: str, **settings: Any) -> Tensor:
@@ -37,6 +37,7 @@ def _on_board(name: str, explanation: Explanation, attributions: Tensor, perturb
 
 
 def by_order(name: str, explanation: Explanation, **settings: Any) -> Tensor:
+    """Call a function of images and maps with the board and the mean of the map over each of its patches."""
     return _on_board(name, explanation, explanation.patch_means, **settings)
 
 

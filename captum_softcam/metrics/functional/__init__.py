@@ -32,15 +32,17 @@ BASELINES = ("blur", "mean", "black", "zero", "uniform", "linear")
 """Names of what replaces the removed parts of an image, see :func:`as_baseline`."""
 
 _MODULES = (
+    "axioms",
     "baselines",
     "coherence",
-    "complexity",
+    "extent",
     "imputation",
     "localisation",
     "masks",
     "mosaics",
     "perturbation",
     "randomisation",
+    "robustness",
     "segmentation",
     "subsets",
 )

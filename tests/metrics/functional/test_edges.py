@@ -25,10 +25,13 @@ HELPERS = {  # no scores of maps: what makes their input, and what is made of th
     "linear_imputation",
     "mean_baseline",
     "mosaics",
+    "noisy_images",
     "noisy_linear_imputation",
+    "shift_offsets",
     "step_fractions",
     "superpixels",
     "uniform_baseline",
+    "translated_images",
 }
 
 
@@ -44,6 +47,8 @@ VALUED = {
 SHAPED = {  # maps are mirrored, squares and windows cut and holes filled along sides
     "adcc",
     "coherency",
+    "continuity",
+    "flip_symmetry",
     "grid_pointing_game",
     "infidelity",
     "mprt",

@@ -70,6 +70,16 @@ def test_sparseness_equals_quantus_on_magnitudes(maps):
     torch.testing.assert_close(ours.sparseness(maps), want, atol=1e-6, rtol=0)  # it adds 1e-7 to every value
 
 
+def test_complexity_equals_quantus_on_magnitudes(maps):
+    torch.testing.assert_close(ours.complexity(maps), quantus("Complexity", maps.abs()))
+    assert quantus("Complexity", maps).isnan().all(), "with abs=False"
+
+
+def test_quantus_effective_complexity_is_a_matter_of_units(maps):
+    assert (quantus("EffectiveComplexity", maps.abs()) == 63).all(), "all positions"
+    assert (quantus("EffectiveComplexity", 1e-6 * maps.abs()) < 63).all()
+
+
 def test_quantus_mass_of_a_signed_map_is_no_share():
     maps, masks = torch.tensor([3.0, 1.0, -3.0, 0.0]).view(1, 1, 2, 2), torch.tensor([True, False, False, False])
     assert quantus("RelevanceMassAccuracy", maps, masks.view(1, 1, 2, 2)).item() == 3
