@@ -252,7 +252,8 @@ def _write(options: argparse.Namespace, comparison: ModelComparison, adjust: Adj
             gallery = min(options.gallery or len(each.examples), len(each.examples))
             write_report(each, path, each.manifest.get("classes"), gallery=gallery, adjust=adjust)
         print(f"Report: {shown(path, LINE)}")
-    page = f'<!DOCTYPE html><meta charset="utf-8"><title>Several models</title>{comparison.to_html(adjust=adjust)}\n'
+    head = '<!DOCTYPE html><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Models</title>'
+    page = f"{head}{comparison.to_html(adjust=adjust)}\n"
     tables = {"html": page, "md": comparison.to_markdown(adjust=adjust), "csv": comparison.to_csv(adjust=adjust)}
     for ending, text in tables.items():
         write_text(options.out / f"table.{ending}", text)
