@@ -1,9 +1,11 @@
-"""Verdicts on the faithfulness and localisation metrics of Quantus 0.6, each read and run on RGB images."""
+"""Verdicts on the metrics of Quantus 0.6, each read and run on RGB images."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+
+from captum_softcam.metrics.metric import Category
 
 __all__ = ["VERDICTS", "Verdict"]
 
@@ -14,17 +16,17 @@ class Verdict:
 
     Args:
         name (str): name of its class in Quantus.
-        category (str): ``"faithfulness"`` or ``"localisation"``.
+        category (str): the family, as in :data:`Category`.
         verdict (str): ``"runs"`` if its numbers are right with suitable settings; ``"corrected"`` if they are wrong, and a
             metric of this package computes them rightly; ``"refused"`` if the idea cannot be corrected.
         reason (str): the settings, the fault, or the reason of the refusal.
-        instead (str): the metric of ``METRICS`` to use; None where it is refused.
+        instead (str): the metric of ``METRICS`` to use; None where there is none, as for those that are refused.
         column (bool): whether it can be a column, because it gives a score of one sample under any method. Default: True
         higher_is_better (bool): the direction, where the one that Quantus declares is wrong. Default: None, it is right
     """
 
     name: str
-    category: Literal["faithfulness", "localisation"]
+    category: Category
     verdict: Literal["runs", "corrected", "refused"]
     reason: str
     instead: str | None = None
@@ -157,5 +159,126 @@ _LOCALISATION = (
     ),
 )
 
-VERDICTS: dict[str, Verdict] = {verdict.name: verdict for verdict in (*_FAITHFULNESS, *_LOCALISATION)}
-"""Verdicts on the faithfulness and localisation metrics of Quantus 0.6, by class name."""
+_NOISE = "Draws other noise for each sample of a batch, in units of the input whatever the images are scaled to."
+_ONE_SIGN = (
+    "Its noise only brightens; where a map is 0, it divides by 1e-6; and a single noisy version with another prediction "
+    "makes the score NaN."
+)
+
+_ROBUSTNESS = (
+    Verdict("MaxSensitivity", "robustness", "corrected", _NOISE, "max_sensitivity"),
+    Verdict("AvgSensitivity", "robustness", "corrected", _NOISE, "avg_sensitivity"),
+    Verdict(
+        "LocalLipschitzEstimate",
+        "robustness",
+        "corrected",
+        f"{_NOISE} Maps are scaled to a maximum of 1, images are not, so that the ratio has the unit of the input.",
+        "local_lipschitz_estimate",
+    ),
+    Verdict(
+        "Continuity",
+        "robustness",
+        "corrected",
+        "Compares the map of a shifted image with the map at its old place: a map that ignores the image has the best "
+        "score, one that follows it has not. The first of its steps shift the image out of sight, and perturb_func is ignored.",
+        "continuity",
+    ),
+    Verdict(
+        "Consistency",
+        "robustness",
+        "refused",
+        "The score of a sample depends on which other samples of its batch have similar maps, and is 0 without others. "
+        "Higher is better, but it declares lower.",
+        column=False,
+        higher_is_better=True,
+    ),
+    Verdict("RelativeInputStability", "robustness", "corrected", _ONE_SIGN, "relative_input_stability"),
+    Verdict("RelativeOutputStability", "robustness", "refused", _ONE_SIGN),
+    Verdict(
+        "RelativeRepresentationStability",
+        "robustness",
+        "refused",
+        f"{_ONE_SIGN} So does a unit that is 0 before the noise, as half of those behind a ReLU are.",
+    ),
+)
+
+_RANDOMISATION = (
+    Verdict(
+        "MPRT",
+        "randomisation",
+        "corrected",
+        "Its average counts the network that is not randomised; parameters of modules without reset_parameters stay as "
+        "trained, and layers are initialised as before a training, at which the maps of deep networks become flat.",
+        "mprt",
+    ),
+    Verdict(
+        "SmoothMPRT",
+        "randomisation",
+        "refused",
+        "It never calls the explain_func: whatever the method is, it measures the gradients that quantus.explain computes.",
+        column=False,
+    ),
+    Verdict(
+        "EfficientMPRT",
+        "randomisation",
+        "runs",
+        "Compares the histogram of a map's values before and after, not their places.",
+    ),
+    Verdict(
+        "RandomLogit",
+        "randomisation",
+        "corrected",
+        "Chooses among 1000 classes unless it is told their number; reads a map as one line, in windows that run from the "
+        "end of a row into the next; and seeds NumPy for the whole process.",
+        "random_logit",
+    ),
+)
+
+_AXIOMATIC = (
+    Verdict(
+        "Completeness",
+        "axiomatic",
+        "corrected",
+        "Asks whether two rounded sums are equal, by default of a map that is scaled to a maximum of 1: it is False of "
+        "every method.",
+        "completeness",
+    ),
+    Verdict(
+        "NonSensitivity",
+        "axiomatic",
+        "corrected",
+        "Needs a forward for each value of the image, 150,528 at 224 x 224, because features_in_step above 1 raises.",
+        "insensitivity",
+    ),
+    Verdict(
+        "InputInvariance",
+        "axiomatic",
+        "refused",
+        "Needs a network whose first module is a convolution with a bias and without padding: it raises without the bias, "
+        "and shifts by the value at the border with padding.",
+    ),
+)
+
+_COMPLEXITY = (
+    Verdict("Complexity", "complexity", "runs", "Right as it is, the entropy of the magnitudes.", "complexity"),
+    Verdict(
+        "EffectiveComplexity",
+        "complexity",
+        "corrected",
+        "Counts the values above 1e-5 of the largest, which are nearly all, and never asks the model how many it needs.",
+        "effective_complexity",
+    ),
+    Verdict(
+        "Sparseness",
+        "complexity",
+        "corrected",
+        "Adds 1e-7 to every value, which distorts the score of small ones.",
+        "sparseness",
+    ),
+)
+
+VERDICTS: dict[str, Verdict] = {
+    verdict.name: verdict
+    for verdict in (*_FAITHFULNESS, *_ROBUSTNESS, *_LOCALISATION, *_RANDOMISATION, *_AXIOMATIC, *_COMPLEXITY)
+}
+"""Verdicts on all metrics of Quantus 0.6, by class name."""
