@@ -8,11 +8,12 @@ explained by Grad-CAM. Takes a few minutes on two cores.
 
 from __future__ import annotations
 
+import itertools
+import math
 import sys
 import time
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import quantus
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 from captum_softcam import load_classifier, load_embedded
 from captum_softcam.data import RetinalLesions, Sample
 from captum_softcam.evaluation import compare_methods
-from captum_softcam.metrics import VERDICTS, quantus_column
+from captum_softcam.metrics import VERDICTS, Explanation, Metric, Verdict, quantus_column
 
 PHOTOGRAPHS = ("chelsea", "coffee")
 LESIONS = 2
@@ -32,22 +33,22 @@ SETTINGS: dict[str, dict[str, Any]] = {  # that make a metric affordable, or pos
     "AvgSensitivity": {"nr_samples": 4},
     "Continuity": {"nr_steps": 4},
     "FaithfulnessCorrelation": {"nr_runs": 20, "subset_size": 4096},
-    "FaithfulnessEstimate": {"features_in_step": 3136},
+    "FaithfulnessEstimate": {"features_in_step": 1024},
     "Infidelity": {"perturb_patch_sizes": [32], "n_perturb_samples": 1},
     "LocalLipschitzEstimate": {"nr_samples": 4},
     "MPRT": {"skip_layers": True},
     "MaxSensitivity": {"nr_samples": 4},
-    "Monotonicity": {"features_in_step": 3136},
-    "MonotonicityCorrelation": {"features_in_step": 3136, "nr_samples": 1},
-    "PixelFlipping": {"features_in_step": 3136},
+    "Monotonicity": {"features_in_step": 1024},
+    "MonotonicityCorrelation": {"features_in_step": 1024, "nr_samples": 1},
+    "PixelFlipping": {"features_in_step": 1024},
     "ROAD": {"percentages": [20, 40]},
-    "RegionPerturbation": {"patch_size": 28, "regions_evaluation": 8},
+    "RegionPerturbation": {"patch_size": 32, "regions_evaluation": 8},
     "RelativeInputStability": {"nr_samples": 4},
     "RelativeOutputStability": {"nr_samples": 4},
     "RelativeRepresentationStability": {"nr_samples": 4},
     "Selectivity": {"patch_size": 32},
 }
-TOO_MANY = {"NonSensitivity"}  # forwards: one for each value of the image
+TOO_MANY = {"NonSensitivity": "one forward for each value of the image"}
 HEADER = ("Quantus", "verdict", "lesions", "seconds", "photographs", "seconds", "settings")
 
 
@@ -62,9 +63,9 @@ class Ground:
 
 def main() -> None:
     """Print the table."""
-    grounds = [_lesions(), _photographs()]
-    rows = [_row(name, grounds) for name in VERDICTS]
-    versions = f"Quantus {quantus.__version__}, torch {torch.__version__}"
+    measured = [_measured(ground) for ground in (_lesions(), _photographs())]
+    rows = [_row(verdict, *(found.get(name, ("", "")) for found in measured)) for name, verdict in VERDICTS.items()]
+    versions = f"Quantus {quantus.__version__}, torch {torch.__version__}, one thread of a CPU"
     print(f"Measured with {versions}.\n\n{table(HEADER, rows, 'llrrrrl')}")
 
 
@@ -92,34 +93,45 @@ def _box(image: Tensor) -> Tensor:
     return mask
 
 
-def _row(name: str, grounds: list[Ground]) -> tuple[str, ...]:
-    verdict = VERDICTS[name]
+def _row(verdict: Verdict, *cells: tuple[str, str]) -> tuple[str, ...]:
     words = {"runs": "runs", "corrected": f"corrected here as `{verdict.instead}`", "refused": "refused"}[verdict.verdict]
-    settings = SETTINGS.get(name, {})
-    cells = [cell for ground in grounds for cell in _measured(name, settings, ground)]
-    print(name, *cells, file=sys.stderr)
-    return name, words, *cells, ", ".join(f"`{key}={value}`" for key, value in settings.items())
+    settings = ", ".join(f"`{key}={value}`" for key, value in SETTINGS.get(verdict.name, {}).items())
+    why = settings if verdict.column and verdict.name not in TOO_MANY else TOO_MANY.get(verdict.name, "is no column")
+    return verdict.name, words, *itertools.chain(*cells), why
 
 
-def _measured(name: str, settings: dict[str, Any], ground: Ground) -> tuple[str, str]:
-    """Return the mean score and the seconds of a sample, or why there is none."""
-    if not VERDICTS[name].column:
-        return "no column", ""
-    if name in TOO_MANY:
-        return f"{ground.samples[0].image.numel():,} forwards", ""
-    column = quantus_column(getattr(quantus, name)(disable_warnings=True, **settings))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        chosen = {"explain": "predicted", "normalize": ground.normalize, "examples": 0}
-        empty = time.perf_counter()
-        compare_methods(ground.model, ground.samples, ["grad_cam"], ["sparseness"], **chosen)
-        start = time.perf_counter()
-        found = compare_methods(ground.model, ground.samples, ["grad_cam"], {name: column}, **chosen)
-    seconds = max(0.0, time.perf_counter() - start - (start - empty)) / len(ground.samples)
-    scores = found.scores["score"].dropna()
-    if len(scores):
-        return f"{scores.mean():.3g}", f"{seconds:.1f}"
-    return (found.failures["error"].iloc[0].partition(":")[0] if len(found.failures) else "undefined"), f"{seconds:.1f}"
+def _measured(ground: Ground) -> dict[str, tuple[str, str]]:
+    """Return the mean score of each metric and the seconds of a sample, or the error in place of the score."""
+    seconds: dict[str, float] = {}
+
+    def timed(name: str, metric: Metric) -> Metric:
+        def measure(explanation: Explanation, **settings: Any) -> Any:
+            start = time.perf_counter()
+            scores = metric.function(explanation, **settings)
+            seconds[name] = (time.perf_counter() - start) / len(ground.samples)
+            print(f"{name}: {seconds[name]:.2f} s", file=sys.stderr)
+            return scores
+
+        return replace(metric, function=measure)
+
+    names = [name for name, verdict in VERDICTS.items() if verdict.column and name not in TOO_MANY]
+    metrics = {name: getattr(quantus, name)(disable_warnings=True, **SETTINGS.get(name, {})) for name in names}
+    found = compare_methods(
+        ground.model,
+        ground.samples,
+        ["grad_cam"],
+        {name: timed(name, quantus_column(metric)) for name, metric in metrics.items()},
+        explain="predicted",
+        normalize=ground.normalize,
+        examples=0,
+    )
+    means = found.scores.groupby("metric")["score"].mean()
+    errors = {row.metric: row.error.partition(":")[0] for row in found.failures.itertuples()}
+    return {name: (_text(means[name], errors.get(name, "undefined")), f"{seconds[name]:.2f}") for name in names}
+
+
+def _text(mean: float, otherwise: str) -> str:
+    return otherwise if math.isnan(mean) else f"{mean:.3g}"
 
 
 if __name__ == "__main__":

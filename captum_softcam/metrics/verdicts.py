@@ -180,7 +180,7 @@ _ROBUSTNESS = (
         "robustness",
         "corrected",
         "Compares the map of a shifted image with the map at its old place: a map that ignores the image has the best "
-        "score, one that follows it has not. The first of its steps shift the image out of sight, and perturb_func is ignored.",
+        "score, one that follows it has not. Its first steps shift the image out of sight, and perturb_func is ignored.",
         "continuity",
     ),
     Verdict(

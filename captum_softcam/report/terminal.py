@@ -306,8 +306,8 @@ def make_verdict_table(*, narrow: bool = False) -> Table:
     Returns:
         rich.table.Table: one row per Quantus metric; print it with a ``rich.console.Console``.
     """
-    table = Table(title="Faithfulness and localisation in Quantus 0.6", show_lines=narrow, **_LOOK)
-    table.add_column("Quantus", overflow="fold")
+    table = Table(title="The metrics of Quantus 0.6", show_lines=narrow, **_LOOK)
+    table.add_column("Quantus", no_wrap=True)
     for name in [] if narrow else ["verdict", "use"]:
         table.add_column(name, no_wrap=True)
     table.add_column("reason", overflow="fold")

@@ -34,7 +34,7 @@ def quantus():
 def guide():
     """The names that the guide's code leaves behind."""
     blocks = re.findall(r"^```python\n(.*?)^```$", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     names: dict[str, object] = {}
     torch.manual_seed(0)  # of the guide's random model
     for block in blocks:
@@ -49,6 +49,12 @@ def test_the_guides_scores_are_finite(guide):
         for name, scores in family.items():
             assert np.shape(scores) == (4,), name
             assert np.isfinite(np.asarray(scores, float)).all(), name
+
+
+def test_the_guides_columns_have_scores(guide):
+    comparison = guide["comparison"]
+    assert comparison.metrics == ["insertion", "quantus:Sparseness", "quantus:MaxSensitivity", "quantus:RandomLogit"]
+    assert comparison.scores.groupby("metric")["score"].apply(lambda scores: scores.notna().any()).all()
 
 
 def test_the_guides_scores_mean_what_it_says(guide):

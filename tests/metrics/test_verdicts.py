@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Callable
 
@@ -18,7 +19,7 @@ with warnings.catch_warnings():
     import quantus
 
 FAMILIES = ("faithfulness", "robustness", "localisation", "randomisation", "axiomatic", "complexity")
-CATEGORIES = {name: getattr(quantus.metrics, name) for name in FAMILIES}
+CATEGORIES = {name: importlib.import_module(f"quantus.metrics.{name}") for name in FAMILIES}
 OLD = {"ModelParameterRandomisation"}  # the name of MPRT in earlier versions
 
 

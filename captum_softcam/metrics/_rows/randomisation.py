@@ -60,6 +60,7 @@ ROWS: tuple[Metric, ...] = (
         partial(_by_stage, "mprt", "cascading"),
         4,
         settings=_STAGES,
+        origin="corrected",
         note=_OF_RANDOM,
     ),
     _randomisation(
@@ -86,6 +87,7 @@ ROWS: tuple[Metric, ...] = (
         "sixt2020explanations",
         _random_logit,
         1,
+        origin="corrected",
         note="Similarity with the map of another class: a map that ignores the class scores 1.",
     ),
 )
