@@ -15,9 +15,9 @@ def add_metrics(commands: Any) -> None:
     parser = commands.add_parser(
         "metrics",
         help="list the metrics, and the verdicts on those of Quantus",
-        description="List the metrics with direction, cost, settings and source; and every metric of Quantus with "
-        "the verdict whether it runs, is corrected or is refused, and why. Most of them are columns of captum-softcam compare "
-        "by --metrics quantus:NAME.",
+        description="List the metrics with direction, cost, settings and source; and every metric of Quantus with the "
+        "verdict whether it runs, is corrected or is refused, and why. Most are columns of captum-softcam compare by "
+        "--metrics quantus:NAME.",
     )
     parser.set_defaults(run=_metrics)
     add_format_option(parser, "; csv has the metrics alone")
