@@ -3,7 +3,7 @@
     python benchmarks/quantus_table.py > docs/reference/quantus_measured.md
 
 The networks are the embedded classifier of retinal lesions and EfficientNet-Lite0 of timm with photographs of scikit-image,
-explained by Grad-CAM. Takes a few minutes on two cores.
+explained by Grad-CAM. Takes ten minutes on a busy core.
 """
 
 from __future__ import annotations
