@@ -165,7 +165,9 @@ class DropInTable(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Build the nodes."""
-        rows = [(f":class:`~captum_softcam.metrics.{name}`", each.differences) for name, each in sorted(DROP_INS.items())]
+        known = importlib.import_module("captum_softcam.metrics").__all__
+        named = [(name, each) for name, each in sorted(DROP_INS.items()) if name in known]
+        rows = [(f":class:`~captum_softcam.metrics.{name}`", each.differences) for name, each in named]
         return self.parse_text_to_nodes(list_table([("Class", "Differs from Quantus"), *rows]))
 
 

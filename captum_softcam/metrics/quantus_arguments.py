@@ -59,6 +59,24 @@ _FEATURES = "Features are 64 patches, or positions with all channels where an ar
 _BLUR = "Removed parts are blurred, not black, unless ``perturb_baseline`` says otherwise."
 _EXPECTED = "For ties, the expected value; NaN for a map that ranks nothing."
 
+_NOISE = {
+    "nr_samples": Argument("the same as ``runs``.", setting="runs"),
+    "perturb_func": Argument(
+        "Quantus' noise alone.",
+        values=("batch_uniform_noise", "uniform_noise", "batch_gaussian_noise", "gaussian_noise"),
+    ),
+    "perturb_func_kwargs": Argument("has no effect; ``radius`` is the strength of the noise."),
+    "return_nan_when_prediction_changes": Argument("has no effect."),
+}
+_UNIFORM = {
+    "lower_bound": Argument("has no effect; ``radius`` is the strength of the noise."),
+    "upper_bound": Argument("has no effect, likewise."),
+    "similarity_func": Argument("Quantus' ``difference`` alone.", values=("difference",)),
+    "norm_numerator": Argument("Quantus' ``fro_norm`` alone.", values=("fro_norm",)),
+    "norm_denominator": Argument("Quantus' ``fro_norm`` alone.", values=("fro_norm",)),
+}
+_RADIUS = "Noise is in standard deviations of the image, 8 draws by default, the same for every sample."
+
 DROP_INS: Mapping[str, DropIn] = {
     "AUC": DropIn("NaN for a map that ranks nothing, and for a full mask."),
     "AttributionLocalisation": DropIn(
@@ -70,6 +88,31 @@ DROP_INS: Mapping[str, DropIn] = {
             "max_size": Argument("has no effect; Quantus warns of larger masks."),
             "positive_attributions": Argument("has no effect, because negative relevance counts as 0."),
         },
+    ),
+    "AvgSensitivity": DropIn(_RADIUS, {**_NOISE, **_UNIFORM}),
+    "Completeness": DropIn(
+        "An error, not a bool: of the sum or the mean of the map against the logit.",
+        {
+            "output_func": Argument("has no effect: the logit is read as it is."),
+            "perturb_baseline": Argument("has no effect, because an image of zeros is the reference."),
+            "perturb_func": Argument("has no effect, likewise."),
+            "perturb_func_kwargs": Argument("has no effect, likewise."),
+        },
+    ),
+    "Complexity": DropIn("NaN for a map that is flat."),
+    "Continuity": DropIn(
+        "One score per sample: whether the map moves along with the image. Series and volumes are measured, too.",
+        {
+            "nr_steps": Argument("has no effect; ``shifts`` are the steps."),
+            "perturb_baseline": Argument("has no effect."),
+            "perturb_func": Argument("has no effect, because images are shifted along every side."),
+            "perturb_func_kwargs": Argument("has no effect."),
+            "return_nan_when_prediction_changes": Argument("has no effect."),
+        },
+    ),
+    "EffectiveComplexity": DropIn(
+        "The fraction of the image that the model needs, not the number of values above a threshold.",
+        {"eps": Argument("has no effect; ``tolerance`` is the fraction of the probability that may be lost.")},
     ),
     "FaithfulnessCorrelation": DropIn(
         f"{_FEATURES} {_BLUR} Every sample has the same subsets and a score of its own; 200 runs by default.",
@@ -102,6 +145,18 @@ DROP_INS: Mapping[str, DropIn] = {
             **_PERTURB,
         },
     ),
+    "LocalLipschitzEstimate": DropIn(
+        _RADIUS,
+        {
+            **_NOISE,
+            "perturb_mean": Argument("has no effect; noise has no mean."),
+            "perturb_std": Argument("has no effect; ``radius`` is the strength of the noise."),
+            "similarity_func": Argument("Quantus' ``lipschitz_constant`` alone.", values=("lipschitz_constant",)),
+            "norm_numerator": Argument("Quantus' ``distance_euclidean`` alone.", values=("distance_euclidean",)),
+            "norm_denominator": Argument("Quantus' ``distance_euclidean`` alone.", values=("distance_euclidean",)),
+        },
+    ),
+    "MaxSensitivity": DropIn(_RADIUS, {**_NOISE, **_UNIFORM}),
     "MPRT": DropIn(
         "One score per sample: the mean over four stages of layers, whose weights are permuted. Of the orders, top-down and "
         "independent. Reads signed maps unless ``abs=True``.",
@@ -168,6 +223,10 @@ DROP_INS: Mapping[str, DropIn] = {
             **_PERTURB,
             **_SCORES,
         },
+    ),
+    "RelativeInputStability": DropIn(
+        f"{_RADIUS} Draws that change the prediction are left out.",
+        {**_NOISE, "eps_min": Argument("has no effect.")},
     ),
     "RelevanceMassAccuracy": DropIn("Negative relevance counts as 0; NaN for a map without positive relevance."),
     "RelevanceRankAccuracy": DropIn(_EXPECTED),
