@@ -99,6 +99,7 @@ def test_a_comparison_with_two_baselines(comparison):
     note = next(note for note in comparison.view().notes() if note.startswith("ranks under"))
     assert note.startswith("ranks under deletion: blur and black agree with tau ")
     assert note in comparison.to_markdown().replace("\\", "")
+    assert note in comparison.to_html()
 
 
 def test_another_baseline_is_not_resumed(comparison, folder):
