@@ -410,6 +410,8 @@ class View:
     def _on_shift(self, shift: RankShift, pairs: int) -> str:
         name = next(name for name in self.metrics if name.partition("@")[0] == shift.metric)
         title = one_line(self.titles[name].partition(" (")[0].lower())
+        if pairs > 1 and not shift.method:  # nothing moves between those that agree least
+            return f"ranks under {title}: the same with all baselines."
         agree = "agree" if pairs == 1 else f"agree least of {pairs} pairs of baselines,"
         interval = f"{digits(shift.tau, 2)} [{digits(shift.low, 2)}, {digits(shift.high, 2)}]"
         moved = (
