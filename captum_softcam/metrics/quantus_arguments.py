@@ -111,7 +111,7 @@ DROP_INS: Mapping[str, DropIn] = {
         },
     ),
     "EffectiveComplexity": DropIn(
-        "The fraction of the image that the model needs, not the number of values above a threshold.",
+        "The fraction of the image that the model needs, not the number of values above a threshold; the model is required.",
         {"eps": Argument("has no effect; ``tolerance`` is the fraction of the probability that may be lost.")},
     ),
     "FaithfulnessCorrelation": DropIn(
