@@ -867,6 +867,54 @@ def kendall(first: list[float], second: list[float]) -> float:
 # Health of metrics --------------------------------------------------------------------------------------------------
 
 
+def kendall_tau(one: list[float], other: list[float]) -> float:
+    """Tau-b: concordant minus discordant pairs, over the geometric mean of the pairs that each ranks."""
+    both = [(x, y) for x, y in zip(one, other, strict=True) if not (math.isnan(x) or math.isnan(y))]
+    balance, ranked_one, ranked_other = 0, 0, 0
+    for i in range(len(both)):
+        for j in range(i):
+            x, y = both[i][0] - both[j][0], both[i][1] - both[j][1]
+            balance += (x * y > 0) - (x * y < 0)
+            ranked_one += x != 0
+            ranked_other += y != 0
+    return balance / math.sqrt(ranked_one * ranked_other) if ranked_one and ranked_other else math.nan
+
+
+def ordinal_alpha(scores: list[list[list[float]]]) -> float:
+    """Krippendorff's alpha of ranks within samples: 1 - observed / expected disagreement of pairs of values."""
+    units = []
+    for sample in scores:
+        raters = [[row[k] for row in sample] for k in range(len(sample[0]))]
+        raters = [column for column in raters if not any(map(math.isnan, column))]
+        for m in range(len(sample)):
+            units.append([rank(column, m, True) for column in raters])
+    units = [unit for unit in units if len(unit) > 1]
+    values = [value for unit in units for value in unit]
+    grades = sorted(set(values))
+
+    def apart(x: float, y: float) -> float:
+        low, high = min(x, y), max(x, y)
+        between = sum(values.count(grade) for grade in grades if low <= grade <= high)
+        return (between - (values.count(x) + values.count(y)) / 2) ** 2 if x != y else 0.0
+
+    observed = sum(sum(apart(x, y) for x in unit for y in unit) / (len(unit) - 1) for unit in units) / len(values)
+    expected = sum(apart(x, y) for x in values for y in values) / (len(values) * (len(values) - 1))
+    return 1 - observed / expected
+
+
+def wilcoxon_p(differences: list[float]) -> float:
+    """The exact two-sided p-value of the signed-rank test, over all signs; without ties or zeros."""
+    sizes = sorted(map(abs, differences))
+    ranks = [sizes.index(abs(each)) + 1 for each in differences]
+    positive = sum(r for r, each in zip(ranks, differences, strict=True) if each > 0)
+    middle = sum(ranks) / 2
+    sums = [
+        sum(r for r, sign in zip(ranks, signs, strict=True) if sign)
+        for signs in itertools.product([0, 1], repeat=len(ranks))
+    ]
+    return sum(abs(each - middle) >= abs(positive - middle) for each in sums) / len(sums)
+
+
 # Several models -----------------------------------------------------------------------------------------------------
 
 

@@ -100,6 +100,13 @@ def add_compare(commands: Any) -> None:
         "without it (default: holm)",
     )
     parser.add_argument("--seed", type=seed, metavar="N", default=0, help="seed of the random subsets (default: 0)")
+    parser.add_argument(
+        "--probes",
+        type=count,
+        metavar="N",
+        default=10,
+        help="samples on which the metrics themselves are probed; 0 for none (default: 10)",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="new folder for the results (default: a new one per run)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, with its settings")
     parser.add_argument("--strict", action="store_true", help=STRICT)
@@ -246,6 +253,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Compar
         examples=(options.gallery or _GALLERY) if _draws_examples(options) else _EXAMPLES,
         # Only report and sheets show the runner-up, whose maps cost one more attribution per example. A regression has none.
         runner_up=_draws_examples(options) and len(classifier.scored_classes) > 1,
+        probes=options.probes,
         folder=options.out,
         resume=options.resume,
         engine=engine_of(options),

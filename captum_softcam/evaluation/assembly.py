@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from captum_softcam.evaluation.comparison import Comparison
 from captum_softcam.evaluation.performance import PERFORMANCE, performance_table
+from captum_softcam.evaluation.probes import PROBES
 from captum_softcam.evaluation.reader import Unreadable
 from captum_softcam.evaluation.result import COSTS, BatchResult, Judged
 from captum_softcam.evaluation.same_maps import same_maps
@@ -43,6 +44,7 @@ def assemble(
             {**group._asdict(), "methods": list(group.methods)}
             for group in same_maps([result.same for result in ordered], methods)
         ],
+        "probe_errors": {probe: error for result in ordered[::-1] for probe, error in result.probe_errors.items()},
     }
     examples = {index: example for result in ordered for index, example in result.examples.items()}
     return Comparison(
@@ -52,6 +54,7 @@ def assemble(
         curves=_curves(ordered, methods, metrics),
         failures=pd.concat([_unreadable(unreadable), _in_order(_failures(ordered), ordered)], ignore_index=True),
         contents=_in_order(_contents(ordered), ordered),
+        probes=_probes(ordered, methods, metrics),
         examples=[examples[index] for index in sorted(examples)],
         # Of all images or none, because those without labels would be missing from every class.
         performance=performance_table(judged) if len(judged) == len(images) else pd.DataFrame(columns=list(PERFORMANCE)),
@@ -147,6 +150,18 @@ def _drawn(result: BatchResult, metric: str, methods: Sequence[str]) -> pd.DataF
         metric=metric,
         method=np.tile(np.array(methods, dtype=object), len(result.identifiers)),
     )
+
+
+def _probes(results: Sequence[BatchResult], methods: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+    """Return one row per sample, probe, method and metric that was measured, in the order of the samples."""
+    names = {index: name for result in results for index, name in zip(result.indices, result.identifiers, strict=True)}
+    scores = {index: table for result in results for index, table in result.probes.items()}
+    rows = [
+        (names[index], PROBES[p], methods[m], metrics[k], scores[index][p, m, k])
+        for index in sorted(scores)
+        for p, m, k in np.argwhere(~np.isnan(scores[index]))
+    ]
+    return pd.DataFrame(rows, columns=["sample", "probe", "method", "metric", "score"])
 
 
 def _failures(results: Sequence[BatchResult]) -> pd.DataFrame:

@@ -36,6 +36,7 @@ from captum_softcam.evaluation.explain_func import LayerExplainFunc
 from captum_softcam.evaluation.fast_forward import FastForward, Passes
 from captum_softcam.evaluation.one_logit import with_both_classes
 from captum_softcam.evaluation.performance import judge
+from captum_softcam.evaluation.probes import PROBES, Prober
 from captum_softcam.evaluation.reader import Unreadable
 from captum_softcam.evaluation.result import COSTS, BatchResult, Failure, fingerprint
 from captum_softcam.evaluation.same_maps import SameMapsFinder
@@ -67,6 +68,7 @@ class BatchScorer:
         first (int): index of the first sample, in whose batch memory is measured. Default: 0
         passes (str): how forwards without gradients run, see :class:`FastForward`. Default: ``"fast"``
         pool (MosaicPool): images of other classes for mosaics. Default: those of each batch
+        probed (frozenset of int): indices of the samples on which the metrics are probed. Default: none
     """
 
     model: nn.Module
@@ -82,6 +84,7 @@ class BatchScorer:
     first: int = 0
     passes: Passes = "fast"
     pool: MosaicPool | None = None
+    probed: frozenset[int] = frozenset()
 
     @cached_property
     def fast(self) -> FastForward:
@@ -91,9 +94,15 @@ class BatchScorer:
 
     @property
     def steps(self) -> dict[str, str]:
-        """The kind of each step, ``"map"`` or the metric, by the description in which progress is reported."""
+        """The kind of each step, ``"map"``, the metric or a probe, by the description in which progress is reported."""
         kinds = ("map", *(metric.name for metric in self.metrics))
-        return {f"{name}: {kind}": kind for name in self.methods for kind in kinds}
+        steps = {f"{name}: {kind}": kind for name in self.methods for kind in kinds}
+        return steps | ({_probing(probe): _probing(probe) for probe in PROBES} if self.probed else {})
+
+    @property
+    def controls(self) -> frozenset[str]:
+        """Names of the methods that ignore the model."""
+        return frozenset(name for name, method in self.methods.items() if method.description["control"])
 
     @cached_property
     def randomised(self) -> RandomisedModels:
@@ -151,6 +160,7 @@ class BatchScorer:
         scoring = _Scoring(self, samples, batch, result, SameMapsFinder(same), progress)
         for place, name in enumerate(self.methods):
             scoring.score(place, name)
+        scoring.probe()
         return replace(result, examples=scoring.examples())
 
 
@@ -166,11 +176,12 @@ class _Scoring:
     progress: Progress
     maps: dict[str, Tensor] = field(default_factory=dict)
     runner_up_maps: dict[str, Tensor] = field(default_factory=dict)
+    probed_maps: dict[str, Tensor] = field(default_factory=dict)
 
     def score(self, place: int, name: str) -> None:
         """Score one method under all metrics; ``place`` is its position among the methods."""
         metrics = self.scorer.metrics
-        step = len(self.samples) / (len(self.scorer.methods) * (1 + len(metrics)))
+        step = self._step
         found: tuple[Tensor, Tensor] | None = self._attempt(name, "", partial(self._explain, place, name))
         self.progress(f"{name}: map", step)
         if found is None:
@@ -179,12 +190,45 @@ class _Scoring:
             return
         maps, layer_maps = found
         self.finder.add(place, maps)
+        if self._probed:
+            self.probed_maps[name] = maps[self._probed]
         explanation = Explanation(self.batch, maps, partial(self._explain_again, name), layer_maps)
         for k, metric in enumerate(metrics):
             scores = self._attempt(name, metric.name, partial(self._measure, metric, explanation, place, name))
             if scores is not None:
                 self.result.scores[:, place, k] = scores
             self.progress(f"{name}: {metric.name}", step)
+
+    def probe(self) -> None:
+        """Measure the probes of the samples that are probed, each in a batch of its own."""
+        probers = [self._prober(row, place) for row, place in enumerate(self._probed)]
+        names = [list(self.scorer.methods), [metric.name for metric in self.scorer.metrics]]
+        for prober in probers:
+            self.result.probes[self.result.indices[prober.place]] = np.full((len(PROBES), *map(len, names)), np.nan)
+        for p, probe in enumerate(PROBES if self.scorer.probed else ()):
+            for prober in probers:
+                table = self.result.probes[self.result.indices[prober.place]][p]
+                for method, metric, score in prober.measure(probe):
+                    table[names[0].index(method), names[1].index(metric)] = score
+            # Reported without work, too: the time of a step is its mean over all samples.
+            self.progress(_probing(probe), self._step)
+        for prober in probers:
+            for probe, error in prober.errors.items():
+                self.result.probe_errors.setdefault(probe, error)
+
+    def _prober(self, row: int, place: int) -> Prober:
+        record = self.result.same
+        # Methods with the same map have the same scores, but for rounding.
+        first = {name for i, name in enumerate(self.scorer.methods) if record is None or record[place, i, 0] in (i, -1)}
+        return Prober(
+            self.batch,
+            place,
+            self.samples[place].identifier,
+            self.scorer.metrics,
+            {name: maps[row : row + 1] for name, maps in self.probed_maps.items() if name in first},
+            self.scorer.controls,
+            self._explain_again,
+        )
 
     def examples(self) -> dict[int, Example]:
         """Return the kept maps by the index of their sample."""
@@ -195,6 +239,15 @@ class _Scoring:
         # Rounded as in a file, so that a run returns the same examples whether it was cut off or not.
         rounded = unpack_examples(pack_examples(examples))
         return {self.result.indices[i]: example for i, example in zip(kept, rounded, strict=True)}
+
+    @property
+    def _step(self) -> float:
+        """The work of one step, in samples."""
+        return len(self.samples) / len(self.scorer.steps)
+
+    @property
+    def _probed(self) -> list[int]:
+        return [i for i, index in enumerate(self.result.indices) if index in self.scorer.probed]
 
     @property
     def _kept(self) -> list[int]:
@@ -277,6 +330,11 @@ class _Scoring:
                 f"{named(metric.name)} gives {tuple(scores.shape)} for {len(self.samples)} samples; expected one score each."
             )
         return scores.double().cpu().numpy()
+
+
+def _probing(probe: str) -> str:
+    """Return the description of a probe in which progress is reported."""
+    return f"health of the metrics: {probe.replace('_', ' ')}"
 
 
 @torch.no_grad()

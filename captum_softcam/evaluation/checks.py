@@ -302,10 +302,11 @@ def check_explain(explain: str) -> None:
         )
 
 
-def check_choices(explain: str, batch_size: int, examples: int, seed: int) -> None:
+def check_choices(explain: str, batch_size: int, examples: int, seed: int, probes: int = 0) -> None:
     """Raise ValueError if ``explain`` is unknown or a number is out of range."""
     check_explain(explain)
-    for name, value, least in (("batch_size", batch_size, 1), ("examples", examples, 0), ("seed", seed, 0)):
+    from_zero = {"examples": examples, "seed": seed, "probes": probes}
+    for name, value, least in (("batch_size", batch_size, 1), *((name, value, 0) for name, value in from_zero.items())):
         # Integral includes NumPy's integers, but also bool, whose True would pass as 1.
         if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
             raise ValueError(f"{named(name)} is {quoted(value)}; expected a whole number from {least} up.")

@@ -18,6 +18,7 @@ from captum_softcam._scores import PROBABILITIES
 from captum_softcam.evaluation.controls import CONTROLS
 from captum_softcam.evaluation.curves import MeanCurves, mean_curves
 from captum_softcam.evaluation.example import Example
+from captum_softcam.evaluation.health import HealthInputs, MetricHealth, measure_health
 from captum_softcam.evaluation.performance import PERFORMANCE
 from captum_softcam.evaluation.rank_shifts import RankShift, rank_shifts
 from captum_softcam.evaluation.same_maps import SameMaps
@@ -77,6 +78,8 @@ class Comparison:
         performance (DataFrame): how well the model tells the classes of multi-label images, or those of a single logit: one
             row per class and last their means, as :func:`class_performance` returns it, with numbers as names. Default:
             empty
+        probes (DataFrame): further measurements on a few samples, which :meth:`health` reads: one row per sample, probe,
+            method and metric, with the columns ``sample, probe, method, metric, score``. Default: empty
 
     Raises:
         ValueError: on first access to the scores, if a sample has two for the same method and metric, or if a metric is not
@@ -97,6 +100,9 @@ class Comparison:
     examples: list[Example] = field(default_factory=list)
     contents: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["sample", "sha256", "group"]))
     performance: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(PERFORMANCE)))
+    probes: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=["sample", "probe", "method", "metric", "score"])
+    )
 
     @cached_property
     def methods(self) -> list[str]:
@@ -208,10 +214,37 @@ class Comparison:
 
         Returns:
             DataFrame: methods x metrics, 1 for the best, NaN where undefined; ties share their mean rank. The column
-            ``mean_rank`` is the mean over all metrics with a rank.
+            ``mean_rank`` is the mean over all metrics with a rank that do not fail, see :meth:`health`.
         """
         ranks = pd.DataFrame(mean_ranks(shown(self._means), self._signs), self.methods, self.metrics)
-        return ranks.assign(mean_rank=ranks.mean(axis=1))
+        trusted = [name for name in self.metrics if not self._health[name].fails]
+        return ranks.assign(mean_rank=ranks[trusted].mean(axis=1))
+
+    def health(self) -> pd.DataFrame:
+        r"""Return which metrics can be trusted on these samples and this model, with what speaks for and against each.
+
+        Differences have the direction applied, so that above 0 is as it should be. Methods with the same map count once.
+        The page on trusting metrics has the formulas.
+
+        Returns:
+            DataFrame: indexed by metric, with the columns
+
+            - ``verdict``: ``"works"``, ``"fails"``, ``"cannot be told"``, or ``"describes"`` for complexity, robustness and
+              axioms, which describe a map and do not judge it; ``reason`` in words; ``category``;
+            - ``random_network``: trained minus random network, the mean over methods, measured on the probed samples;
+              then, as ``over_`` and its name, for every control the mean over methods minus the control. Each with
+              ``_low, _high``, ``_fraction`` (of the samples where the difference is above 0) and ``_images``;
+            - Kendall's tau between rankings of the methods in a sample, averaged, with ``_low, _high``: ``agreement`` with
+              the other metrics, and with itself under another ``seed``, ``noise`` on the image and other ``baseline``
+              columns;
+            - ``alpha``: Krippendorff's alpha of the metric's family;
+            - ``batch``: largest change of a score in a batch of its own, in standard deviations;
+            - ``iac_nr, iec_nr, iac_ar, iec_ar``: the consistency of MetaQuantus, under noise and the random network.
+
+            NaN where the run did not measure it.
+        """
+        rows = {name: found.row() for name, found in self._health.items()}
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("metric")
 
     def array(self) -> NDArray[np.float64]:
         """Return all scores as an array.
@@ -286,6 +319,7 @@ class Comparison:
             adjust=adjust,
             scores=scores,
             predicts=scores in PROBABILITIES or self.manifest.get("outputs") != 1,
+            health=self._health,
         )
 
     def to_markdown(self, baseline: str | None = None, *, adjust: Adjust = "holm") -> str:
@@ -397,9 +431,9 @@ class Comparison:
         r"""Write the comparison to a folder; each file is complete or absent.
 
         The files are ``scores.csv`` and ``costs.csv``; ``curves.csv``, ``failures.csv``, ``samples.csv`` (digests of the
-        samples), ``performance.csv`` and ``examples.npz``, unless they would be empty; and last ``manifest.json``, with
-        digests of the other files and of itself. Numbers in tables keep every digit. Images are rounded to steps of 1/255,
-        maps to float16, relative to their largest magnitude.
+        samples), ``performance.csv``, ``probes.csv`` and ``examples.npz``, unless they would be empty; and last
+        ``manifest.json``, with digests of the other files and of itself. Numbers in tables keep every digit. Images are
+        rounded to steps of 1/255, maps to float16, relative to their largest magnitude.
 
         Names are not escaped, so that :meth:`load` returns the same ones. Spreadsheets evaluate a cell that begins with
         ``=``, ``+``, ``-`` or ``@`` as a formula, even in quotes: import the columns of names as text. Lone surrogates
@@ -415,7 +449,7 @@ class Comparison:
         tables = {"scores": self.scores, "costs": self.costs.rename_axis("method").reset_index()}
         # Named "samples" in the folder, where readers look for them; ``samples`` of this class are the identifiers.
         tables |= {"curves": self.curves, "failures": self.failures, "samples": self.contents}
-        tables |= {"performance": self.performance}
+        tables |= {"performance": self.performance, "probes": self.probes}
         write_folder(Path(folder), tables, self.manifest, self.examples)
 
     @classmethod
@@ -438,6 +472,25 @@ class Comparison:
         return cls(costs=tables.pop("costs").set_index("method"), manifest=manifest, examples=examples, **tables)
 
     @cached_property
+    def _health(self) -> dict[str, MetricHealth]:
+        """The health of each metric, computed once for tables, notes and files."""
+        entries = self._described.values()
+        found = self.probes.groupby("probe") if len(self.probes) else ()
+        given = HealthInputs(
+            scores=self._cube,
+            methods=self.methods,
+            metrics=self.metrics,
+            images=self.images,
+            directions=self._signs,
+            categories=[str(entry.get("category") or "") for entry in entries],
+            controls=self.controls,
+            same=[group.methods for group in self.same_maps],
+            probes={str(probe): self._cube_of(rows) for probe, rows in found},
+            errors=self.manifest.get("probe_errors", {}),
+        )
+        return measure_health(given)
+
+    @cached_property
     def _described(self) -> dict[str, Mapping[str, Any]]:
         """Title, category and direction of each metric, from the manifest or else from this version."""
         entries = _entries(self.manifest.get("metrics"))
@@ -446,16 +499,22 @@ class Comparison:
     @cached_property
     def _cube(self) -> NDArray[np.float64]:
         """Scores (samples, methods, metrics), NaN where missing."""
-        axes = {"sample": pd.Index(self.samples), "method": pd.Index(self.methods), "metric": pd.Index(self.metrics)}
-        doubled = self.scores.duplicated(list(axes))  # of which the cube would silently keep the last
+        doubled = self.scores.duplicated(["sample", "method", "metric"])  # of which the cube would silently keep the last
         if doubled.any():
             row = self.scores[doubled].iloc[0]
             raise ValueError(
                 f"sample {quoted(row['sample'])} has two scores for {named(row['method'])}, {named(row['metric'])}; "
                 "identifiers must be unique."
             )
+        return self._cube_of(self.scores)
+
+    def _cube_of(self, rows: pd.DataFrame) -> NDArray[np.float64]:
+        """Return rows of scores as an array (samples, methods, metrics)."""
+        axes = {"sample": pd.Index(self.samples), "method": pd.Index(self.methods), "metric": pd.Index(self.metrics)}
+        places = [axis.get_indexer(pd.Index(rows[name])) for name, axis in axes.items()]
+        known = np.all([place >= 0 for place in places], axis=0)  # probes of samples that were left out later
         cube = np.full([len(axis) for axis in axes.values()], np.nan)
-        cube[tuple(axis.get_indexer(pd.Index(self.scores[name])) for name, axis in axes.items())] = self.scores["score"]
+        cube[tuple(place[known] for place in places)] = rows["score"].to_numpy()[known]
         return cube
 
     def _cells(self, columns: Mapping[str, Any], methods: Iterable[str]) -> pd.DataFrame:

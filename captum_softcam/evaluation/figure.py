@@ -108,7 +108,7 @@ def _draw_curves(axis: Any, view: View, found: MeanCurves, styles: dict[str, dic
         axis.plot(found.fractions, curve.mean, **style)
         strength = 0.06 if method in view.controls else 0.1
         axis.fill_between(found.fractions, curve.low, curve.high, color=style["color"], alpha=strength, linewidth=0)
-    axis.set_title(textwrap.fill(named(view.titles[found.metric]), 40), fontsize=9, parse_math=False)
+    axis.set_title(textwrap.fill(named(view.head(found.metric)), 40), fontsize=9, parse_math=False)
     axis.set_ylabel(_measured(view, found.metric), fontsize=_TINY, color="#555555")
     words = "restored, higher is better" if view.higher_is_better(found.metric) else "replaced, lower is better"
     axis.set_xlabel(f"fraction of the image {words}", fontsize=_TINY, color="#555555")
@@ -152,7 +152,7 @@ def _draw_metric(axis: Any, view: View, metric: str) -> None:
         reference = view.cells[view.baseline, metric].mean
         axis.axvline(reference, color="black", linestyle=(0, (3, 3)), linewidth=0.8, zorder=1)
     higher = view.higher_is_better(metric)
-    axis.set_title(textwrap.fill(named(view.titles[metric]), 24), fontsize=9, parse_math=False)
+    axis.set_title(textwrap.fill(named(view.head(metric)), 24), fontsize=9, parse_math=False)
     axis.set_xlabel("better →" if higher else "← better", fontsize=_TINY, color="#555555", loc="right" if higher else "left")
     axis.xaxis.set_major_locator(MaxNLocator(4))
     _tidy(axis)

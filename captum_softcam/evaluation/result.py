@@ -8,7 +8,7 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from captum_softcam.evaluation.reader import Unreadable
 __all__ = ["COSTS", "BatchResult", "Failure", "Judged", "fingerprint"]
 
 Array = NDArray[Any]
+Entry = TypeVar("Entry")
 
 COSTS = ("forwards", "backwards", "seconds", "peak_bytes")
 """Measured costs of a method; per image, except for the memory."""
@@ -80,6 +81,9 @@ class BatchResult:
         curves (dict): points (N, M, S + 1) of each metric that draws a curve. Default: empty
         fractions (dict): positions of the points, (S + 1,), of each of these metrics. Default: empty
         failures (list of Failure): errors. Default: none
+        probes (dict): scores (P, M, K) under the P probes of :data:`~captum_softcam.evaluation.probes.PROBES`, by the index
+            of each probed sample. Default: none
+        probe_errors (dict): the first error of each probe that has one. Default: none
         examples (dict): examples by the index of their sample. Default: none
         unreadable (list of Unreadable): further samples of the batch, which could not be read; not saved, because a resumed
             run tries them again. Default: none
@@ -102,6 +106,8 @@ class BatchResult:
     curves: dict[str, Array] = field(default_factory=dict)
     fractions: dict[str, Array] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    probes: dict[int, Array] = field(default_factory=dict)
+    probe_errors: dict[str, str] = field(default_factory=dict)
     examples: dict[int, Example] = field(default_factory=dict)
     unreadable: list[Unreadable] = field(default_factory=list)
     run: str = ""
@@ -128,13 +134,14 @@ class BatchResult:
             scores=self.scores[places],
             same=None if self.same is None else self.same[places],
             curves={name: points[places] for name, points in self.curves.items()},
-            examples={
-                index: self.examples[self.indices[place]]
-                for place, index in indices.items()
-                if self.indices[place] in self.examples
-            },
+            probes=self._moved(self.probes, indices),
+            examples=self._moved(self.examples, indices),
             unreadable=[],
         )
+
+    def _moved(self, entries: dict[int, Entry], indices: dict[int, int]) -> dict[int, Entry]:
+        """Return the entries of some samples under their indices in the data set."""
+        return {index: entries[self.indices[place]] for place, index in indices.items() if self.indices[place] in entries}
 
     def without(self, indices: Collection[int]) -> BatchResult:
         """Return the result of the samples whose indices in the data set are not among these."""
@@ -146,6 +153,7 @@ class BatchResult:
         arrays |= {} if self.same is None else {"same": self.same}
         arrays |= {f"curve {i}": points for i, points in enumerate(self.curves.values())}
         arrays |= {f"fractions {i}": places for i, places in enumerate(self.fractions.values())}
+        arrays |= {"probes": np.stack(list(self.probes.values()))} if self.probes else {}
         content = io.BytesIO()
         np.savez_compressed(content, allow_pickle=False, **arrays, **pack_examples(list(self.examples.values())))
         with replacing(path) as file:
@@ -166,6 +174,8 @@ class BatchResult:
                 "masked": self.masked,
                 "judged": self.judged,
                 "plain_seconds": self.plain_seconds,
+                "probed": list(self.probes),
+                "probe_errors": self.probe_errors,
                 "pictured": list(self.examples),
                 "curves": list(self.curves),  # their arrays are numbered, because not every name is valid in a ZIP
                 "fractions": list(self.fractions),
@@ -212,6 +222,7 @@ def _read(arrays: dict[str, Array]) -> BatchResult:
     failures = [Failure(*failure) for failure in record.pop("failures")]
     record["judged"] = [None if each is None else Judged(*each) for each in record["judged"]]
     examples = dict(zip(record.pop("pictured"), unpack_examples(arrays), strict=True))
+    probed = record.pop("probed", [])
     named = {kind: record.pop(kind) for kind in ("curves", "fractions")}
     return BatchResult(
         **{**record, "indices": tuple(record["indices"])},
@@ -221,5 +232,6 @@ def _read(arrays: dict[str, Array]) -> BatchResult:
         curves={name: arrays[f"curve {i}"] for i, name in enumerate(named["curves"])},
         fractions={name: arrays[f"fractions {i}"] for i, name in enumerate(named["fractions"])},
         failures=failures,
+        probes=dict(zip(probed, arrays.get("probes", []), strict=True)),
         examples=examples,
     )

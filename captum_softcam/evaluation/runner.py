@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import platform
+import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -72,6 +73,8 @@ if TYPE_CHECKING:
 
 __all__ = ["accuracy", "compare_methods", "explain_sample"]
 
+_TRIES = 4  # samples of a part that are searched for a mask, because each is read from the disk
+
 
 def compare_methods(
     model: nn.Module,
@@ -89,6 +92,7 @@ def compare_methods(
     seed: int = 0,
     examples: int = 4,
     runner_up: bool = False,
+    probes: int = 10,
     folder: str | Path | None = None,
     resume: bool = False,
     engine: Engine | None = None,
@@ -115,7 +119,8 @@ def compare_methods(
     one batch as far as it holds them, and the image runs through the model once for all of them.
 
     Cost: per sample, the cost of every method and ``Metric.forwards`` for every method and metric, less the forwards that
-    all methods share; one plain forward per image; and one forward of the first sample.
+    all methods share; one plain forward per image; and one forward of the first sample. For each of the ``probes`` samples,
+    about as much again.
 
     Args:
         model (torch.nn.Module): in eval mode, images (N, C, H, W) -> outputs (N, K), which are logits unless ``scores`` says
@@ -149,6 +154,8 @@ def compare_methods(
             Default: 4
         runner_up (bool): keep maps of the runner-up class, too, at the cost of one more attribution per example.
             Default: False
+        probes (int): number of samples on which the metrics themselves are probed, see :meth:`Comparison.health`; 0 switches
+            the probes off. Default: 10
         folder (path): new folder for the results, see :meth:`Comparison.save`. Default: None, nothing is written
         resume (bool): go on with the comparison in ``folder``. Default: False
         engine (Engine): executes the batches: ``LocalEngine(workers)`` or ``RayEngine(address)``. Default: this process
@@ -185,8 +192,8 @@ def compare_methods(
     """
     # All arguments are validated before a folder is created and before the first map, so that a mistake costs no time.
     check_model(model)
-    check_choices(explain, batch_size, examples, seed)
     check_passes(passes)
+    check_choices(explain, batch_size, examples, seed, probes)
     normalize = normalize or _as_it_is
     if not count_samples(samples):
         raise ValueError("there are no samples to compare on; pass at least one.")
@@ -210,6 +217,7 @@ def compare_methods(
         scores=scores,
         first=reader.first,
         passes=passes,
+        probed=frozenset(_choose_probes(reader, probes, masked=any(metric.needs_mask for metric in measured))),
     )
     baseline = None if baseline is None else as_text(baseline)  # as the names of the methods
     _refuse_unknown_baseline(baseline, scorer)
@@ -288,7 +296,7 @@ class _Run:
 
     def examples(self, indices: Sequence[int]) -> dict[int, Example]:
         """Compute the maps of samples, without any metric."""
-        scorer = replace(self.scorer, metrics=(), kept=frozenset(indices))
+        scorer = replace(self.scorer, metrics=(), kept=frozenset(indices), probed=frozenset())
         batches = _batches(indices, self.groups, self.batch_size)
         with self._bar("maps of examples", scorer, len(indices)) as bar:
             results = list(self._score(scorer, batches, bar))
@@ -533,6 +541,23 @@ def _choose_examples(samples: SampleReader, count: int) -> list[int]:
         queue[i] for masked in (True, False) for i in range(count) for queue in by_class[masked].values() if i < len(queue)
     ]
     return turns[:count]
+
+
+def _choose_probes(samples: SampleReader, count: int, *, masked: bool) -> list[int]:
+    """Return the indices of samples spread evenly over the data set, one from each of ``count`` parts of equal length.
+
+    The place within a part is drawn, because every k-th sample may be of the same class. If metrics need masks, a sample
+    with a mask is preferred, of the first few that are drawn.
+    """
+    total, chosen = len(samples), []
+    count = min(count, total)
+    generator = random.Random(0)  # of its own: the same samples for every seed, batch size and engine
+    for part in range(count):
+        places = range(part * total // count, (part + 1) * total // count)
+        drawn = generator.sample(places, min(len(places), _TRIES if masked else 1))
+        with_mask = (i for i in drawn if isinstance(sample := samples[i], Sample) and sample.mask is not None)
+        chosen.append(next(with_mask, drawn[0]) if masked else drawn[0])
+    return chosen
 
 
 def _refuse_unknown_baseline(baseline: str | None, scorer: BatchScorer) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata
+from scipy.stats import norm, rankdata, wilcoxon
 from scipy.stats import t as student
 
 __all__ = [
@@ -23,9 +23,11 @@ __all__ = [
     "count_images",
     "decimals",
     "holm",
+    "krippendorff_alpha",
     "mean_intervals",
     "mean_ranks",
     "model_intervals",
+    "rank_agreement",
     "ranking_intervals",
     "resampled_means",
     "shown",
@@ -33,6 +35,7 @@ __all__ = [
     "significance",
     "smallest_p_value",
     "visible",
+    "wilcoxon_p_values",
     "win_rates",
 ]
 
@@ -513,6 +516,77 @@ def mean_ranks(means: Array, directions: Array) -> Array:
         ndarray: (M, K), NaN where the mean is NaN.
     """
     return np.asarray(rankdata(-means * directions, axis=0, nan_policy="omit"), dtype=np.float64)
+
+
+def rank_agreement(one: Array, other: Array) -> Array:
+    r"""Compute Kendall's tau-b :cite:`kendall1945ties` between two rankings of the methods in each sample.
+
+    .. math::
+
+        \tau = \frac{\sum_{i<j} a_{ij} b_{ij}}{\sqrt{\sum_{i<j} a_{ij}^2 \sum_{i<j} b_{ij}^2}}, \qquad
+        a_{ij} = \operatorname{sign}(x_i - x_j), \quad b_{ij} = \operatorname{sign}(y_i - y_j)
+
+    1 for equal rankings, -1 for reversed ones; without ties, (1 + tau) / 2 of the pairs have the same order.
+
+    Args:
+        one (ndarray): scores x of M methods in S samples, (S, M); NaN leaves a method out of the sample.
+        other (ndarray): scores y, (S, M).
+
+    Returns:
+        ndarray: (S,), NaN where one of them ranks nothing.
+    """
+    orders = [_orders(np.where(np.isfinite(one) & np.isfinite(other), each, np.nan)) for each in (one, other)]
+    products = np.nansum(orders[0] * orders[1], axis=1)
+    squares = [np.nansum(order**2, axis=1) for order in orders]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(products / np.sqrt(squares[0] * squares[1]))
+
+
+def _orders(scores: Array) -> Array:
+    """Return the sign of the difference of every pair of methods, (S, pairs)."""
+    first, second = np.triu_indices(scores.shape[1], 1)
+    differences = scores[:, first] - scores[:, second]
+    largest = np.abs(scores[np.isfinite(scores)]).max(initial=0)
+    return np.asarray(np.where(np.abs(differences) <= _ROUNDING * largest, 0, np.sign(differences)))
+
+
+def krippendorff_alpha(scores: Array) -> float:
+    """Compute Krippendorff's alpha :cite:`krippendorff2019content` of metrics that rank the same methods.
+
+    The metrics are the raters, each method of each sample is a unit, and its ordinal value is its rank within the sample. 1
+    means that all metrics rank alike, 0 that they agree as far as chance does.
+
+    Args:
+        scores (ndarray): (S, M, K) of S samples, M methods and K metrics, more is better; NaN where undefined.
+
+    Returns:
+        float: alpha; NaN for fewer than two metrics, or where no two of them rank the same methods.
+    """
+    import krippendorff  # only where it is used
+
+    samples, methods, metrics = scores.shape
+    whole = np.isfinite(scores).all(axis=1, keepdims=True)
+    ranks = np.where(whole, rankdata(np.where(np.isfinite(scores), -scores, 0), axis=1), np.nan)
+    units = ranks.transpose(2, 0, 1).reshape(metrics, samples * methods)
+    pairable = units[:, np.isfinite(units).sum(axis=0) > 1]
+    if len(np.unique(pairable[np.isfinite(pairable)])) < 2:
+        return math.nan
+    return float(krippendorff.alpha(reliability_data=units, level_of_measurement="ordinal"))
+
+
+def wilcoxon_p_values(differences: Array) -> Array:
+    """Test whether each column is symmetric around 0, by Wilcoxon's signed-rank test :cite:`wilcoxon1945individual`.
+
+    Args:
+        differences (ndarray): (S, C); NaN where undefined.
+
+    Returns:
+        ndarray: two-sided p-values (C,), 1 where all differences are 0, NaN where none is defined.
+    """
+    columns = [column[np.isfinite(column)] for column in differences.T]
+    return np.array(
+        [float(wilcoxon(column).pvalue) if column.any() else (1.0 if len(column) else math.nan) for column in columns]
+    )
 
 
 def best(means: Array, directions: Array) -> NDArray[np.bool_]:

@@ -27,12 +27,13 @@ __all__ = ["FORMAT", "read_folder", "write_folder"]
 FORMAT = 2
 """Version of the folder's format; since 2 the manifest contains a digest of itself."""
 
-_TABLES = ("scores", "costs", "curves", "failures", "samples", "performance")
+_TABLES = ("scores", "costs", "curves", "failures", "samples", "performance", "probes")
 _ANEW = "Copy the folder again, or make the comparison anew"
 _REQUIRED = ("scores.csv", "costs.csv")
 _FILES = frozenset((*(f"{name}.csv" for name in _TABLES), "examples.npz"))
 _TEXT = (
     "sample",
+    "probe",
     "method",
     "metric",
     "error",

@@ -51,7 +51,7 @@ def to_latex(view: View) -> str:
 def to_html(view: View) -> str:
     """Format a table in HTML for a notebook: metrics by category, the best mean of each in bold, notes in small print."""
     higher = {name: "↑ higher" if view.higher_is_better(name) else "↓ lower" for name in view.metrics}
-    columns = [Markup("{} <small>{}</small>").format(one_line(view.titles[name]), higher[name]) for name in view.grouped]
+    columns = [Markup("{} <small>{}</small>").format(view.head(name), higher[name]) for name in view.grouped]
     small = Markup("{} <small>{}</small>").format
     head = ["method", *columns, small("mean rank", "1 is best"), small("cost", "in forwards")]
     members = itertools.groupby(view.grouped, view.categories.__getitem__)
@@ -69,7 +69,7 @@ def _grid(
     view: View, show: Callable[[Cell], str], escape: Callable[[str], str], arrows: Sequence[str]
 ) -> Iterator[list[str]]:
     """Yield the header, then a row for each method; ``arrows`` are for metrics where lower and where higher is better."""
-    columns = [f"{escape(one_line(title))} {arrows[view.higher_is_better(name)]}" for name, title in view.titles.items()]
+    columns = [f"{escape(view.head(name))} {arrows[view.higher_is_better(name)]}" for name in view.metrics]
     yield ["method", *columns, "mean rank", "cost", "passes"]
     for method in view.methods:
         kinds, rank = view.kinds(method), view.mean_rank(method)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import pandas as pd
 
 from captum_softcam._names import named, quoted, shown
 from captum_softcam.data.samples import UNKNOWN
+from captum_softcam.evaluation.health import MetricHealth
 from captum_softcam.evaluation.rank_shifts import RankShift
 from captum_softcam.evaluation.reader import unreadable_in_words
 from captum_softcam.evaluation.same_maps import SameMaps
@@ -119,6 +120,7 @@ class View:
         adjust (str): how the marks are adjusted for the number of comparisons, ``"holm"`` or ``"none"``. Default: ``"holm"``
         scores (str): how the outputs of the model became scores. Default: ``"softmax"``
         predicts (bool): whether the model predicts a class, which the single value of a regression does not. Default: True
+        health (mapping): the health of each metric by name. Default: not known
     """
 
     methods: Sequence[str]
@@ -143,6 +145,7 @@ class View:
     adjust: Adjust = "holm"
     scores: str = "softmax"
     predicts: bool = True
+    health: Mapping[str, MetricHealth] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"View({len(self.methods)} methods, {len(self.metrics)} metrics, baseline={quoted(self.baseline)})"
@@ -173,6 +176,16 @@ class View:
         """Names of the metrics, grouped by category."""
         order = list(dict.fromkeys(self.categories.values()))
         return sorted(self.metrics, key=lambda name: order.index(self.categories[name]))  # stable sort
+
+    @cached_property
+    def failing(self) -> list[str]:
+        """Names of the metrics that fail, grouped by category; they are left out of the mean rank."""
+        return [name for name in self.grouped if name in self.health and self.health[name].fails]
+
+    @cached_property
+    def trusted(self) -> list[str]:
+        """Names of the metrics that do not fail, grouped by category."""
+        return [name for name in self.grouped if name not in self.failing]
 
     @cached_property
     def attributions(self) -> list[str]:
@@ -239,6 +252,17 @@ class View:
         # The two classes of a single logit have the same AUC.
         shown = names if self.multilabel else {"auc": "AUC"}
         return {title: _with_interval(mean, name) for name, title in shown.items() if math.isfinite(mean[name])}
+
+    def head(self, metric: str) -> str:
+        """Return the title of a metric for the head of a table, marked if the metric fails.
+
+        Args:
+            metric (str): its name.
+
+        Returns:
+            str: the title in one line.
+        """
+        return one_line(self.titles[metric]) + " (fails)" * (metric in self.failing)
 
     def kinds(self, method: str) -> list[str]:
         """Return the roles of a method: ``control``, ``baseline``, both or neither.
@@ -322,6 +346,7 @@ class View:
         return [
             *self._on_samples(),
             *self._on_marks(marks),
+            *self.on_failing(),
             *self.on_same_maps(),
             *self.on_metrics(),
             *self.on_rank_shifts(),
@@ -377,6 +402,19 @@ class View:
             yield "cost: run time relative to a plain forward pass on the same images."
         if any(map(self.passes, self.methods)):
             yield "passes: forwards + backwards per image."
+
+    def on_failing(self) -> list[str]:
+        """Return a sentence for each metric that fails, and on what they are left out of.
+
+        Returns:
+            list of str: the sentences; or nothing.
+        """
+        reasons = [
+            f"{one_line(self.titles[name])} fails as a metric here: {self.health[name].reason}." for name in self.failing
+        ]
+        if not self.trusted and reasons:
+            return [*reasons, "no metric is left for a mean rank."]
+        return reasons + ["metrics that fail are left out of the mean rank."] * bool(reasons)
 
     def on_same_maps(self) -> list[str]:
         """Return a sentence for each group of methods that give the same map.

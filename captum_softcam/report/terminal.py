@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # so that `captum-softcam metrics` loads neither torch nor pa
 
 __all__ = [
     "FORMATS",
+    "make_health_table",
     "make_layer_table",
     "make_metric_table",
     "make_table",
@@ -56,6 +57,8 @@ _LOOK: dict[str, Any] = {
     "padding": (0, 1, 0, 0),
     "title_justify": "left",
 }
+_HEALTH = "health of the metrics, with 95 % intervals; agreement: Kendall's tau with the other metrics"
+_VERDICT_STYLES = {"works": "green", "fails": "bold red", "cannot be told": "yellow", "describes": "default"}
 _ROWS = 4  # samples in the panel
 _LEGEND = "* default in a comparison; ↑ higher is better, ↓ lower; cost per image and method"
 _WIDE = 165  # characters that the widest row needs
@@ -112,7 +115,7 @@ class _Column:
 
 def _metric_column(view: View, metric: str) -> _Column:
     # Wrapped here, because Rich would put the arrow alone on the last line.
-    title = "\n".join(textwrap.wrap(named(view.titles[metric]), _WIDTH - 2))
+    title = "\n".join(textwrap.wrap(named(view.head(metric)), _WIDTH - 2))
     head = f"{title} {'↑' if view.higher_is_better(metric) else '↓'}"
     return _Column(head, [_cell(view.cells[method, metric]) for method in view.methods])
 
@@ -196,6 +199,28 @@ def print_table(
         for part in _parts(view, columns, console):
             console.print(part, "")
         _print_notes(console, view.notes())
+        console.print("", make_health_table(view))
+
+
+def make_health_table(view: View) -> Table:
+    """Build a table for the terminal that says which metrics can be trusted, and why.
+
+    Args:
+        view (View): of a comparison.
+
+    Returns:
+        rich.table.Table: one row per metric; print it with a ``rich.console.Console``.
+    """
+    table = Table(**_LOOK, title=_HEALTH)
+    for name, width in (("metric", _WIDTH), ("verdict", None), ("trained -\nrandom network", _WIDTH), ("agreement", _WIDTH)):
+        table.add_column(name, max_width=width, overflow="fold")
+    for name in view.grouped:
+        found = view.health[name]
+        verdict = Text(found.verdict, _VERDICT_STYLES[found.verdict]).append(f": {found.reason}", style="not bold default")
+        measures = (found.random_network, view.decimals[name]), (found.agreement, 2)
+        cells = [Text(each.text(places).replace(" [", "\n[")) for each, places in measures]
+        table.add_row(Text(named(view.titles[name])), verdict, *cells)
+    return table
 
 
 def _console() -> Console:

@@ -91,9 +91,8 @@ def test_every_forward_is_made_once(model, samples, monkeypatch):
     monkeypatch.setattr(LayerExplainFunc, "explain", count)
     forwards = _count_forwards(model)
     methods = ["soft_cam", "random", "edge_map"]  # with maps of their own, so that no board comes twice by chance
-    compare_methods(
-        model, samples, methods, ["pixel_auc", "deletion", "insertion", "faithfulness_correlation", "average_drop"]
-    )
+    metrics = ["pixel_auc", "deletion", "insertion", "faithfulness_correlation", "average_drop"]
+    compare_methods(model, samples, methods, metrics, probes=0)
     assert attributions == {"soft_cam": 1, "random": 1, "edge_map": 1}
     steps = METRICS["deletion"].settings["steps"]
     once = {
@@ -261,7 +260,7 @@ def test_samples_without_a_class_are_explained_by_the_predicted_one(model, sampl
 
 
 def test_progress_names_method_and_metric(model, samples, capsys):
-    compare_methods(model, samples, ["random"], ["pixel_auc"], show_progress=True)
+    compare_methods(model, samples, ["random"], ["pixel_auc"], probes=0, show_progress=True)
     error = capsys.readouterr().err
     assert "random: pixel_auc: 100%" in error
     assert "left" in error
@@ -298,7 +297,7 @@ def test_a_resumed_run_asks_for_nothing_that_is_done(model, samples, tmp_path):
                 raise OSError("the disk is gone")
             return super().__getitem__(index)
 
-    options = {"batch_size": 1, "folder": tmp_path / "run", "examples": 0}
+    options = {"batch_size": 1, "folder": tmp_path / "run", "examples": 0, "probes": 0}
     with pytest.raises(OSError, match="the disk is gone"):
         compare_methods(model, Cut(samples), [spy], ["deletion"], **options, strict=True)
     assert sum(seen) == 3

@@ -20,13 +20,24 @@ from captum_softcam._names import shown
 from captum_softcam.evaluation import Comparison
 from captum_softcam.evaluation.view import Adjust
 from captum_softcam.report.html.data import page_data
-from captum_softcam.report.html.sections import VERDICTS, amount, failures, number, performance, scores, settings, summary
+from captum_softcam.report.html.sections import (
+    VERDICTS,
+    amount,
+    failures,
+    health,
+    number,
+    performance,
+    scores,
+    settings,
+    summary,
+)
 
 __all__ = ["environment", "make_page", "part", "write_report"]
 
 _SECTIONS = {
     "summary": "Summary",
     "scores": "Table",
+    "health": "Health of the metrics",
     "curves": "Curves",
     "gallery": "Gallery",
     "costs": "Cost against quality",
@@ -90,6 +101,7 @@ def make_page(comparison: Comparison, classes: Sequence[str] | None = None, *, a
     values = {
         "summary": summary(comparison, view),
         "scores": scores(comparison, view),
+        "health": health(view),
         "performance": performance(view, names),
         "failures": failures(comparison, view),
         "settings": settings(comparison, view),

@@ -12,11 +12,12 @@ from typing import Any
 
 from captum_softcam._names import listed
 from captum_softcam.evaluation import Comparison, View
+from captum_softcam.evaluation.health import Measure, MetricHealth
 from captum_softcam.evaluation.statistics import LEVEL
 from captum_softcam.evaluation.text import to_csv
 from captum_softcam.evaluation.view import Cell, digits
 
-__all__ = ["VERDICTS", "amount", "failures", "number", "performance", "scores", "settings", "summary"]
+__all__ = ["VERDICTS", "amount", "failures", "health", "number", "performance", "scores", "settings", "summary"]
 
 VERDICTS = {1: ("▲", "better", "△"), 0: ("○", "inconclusive", "○"), -1: ("▼", "worse", "▽")}
 """Symbol, word and symbol without the adjustment of each verdict; symbols differ in shape, not only in colour."""
@@ -84,7 +85,7 @@ def summary(comparison: Comparison, view: View) -> dict[str, Any]:
     unadjusted = [verdict for name in others for verdict in _verdicts(raw, name)]
     return {
         "numbers": _key_numbers(view),
-        "lead": _lead(view, others) if others else None,
+        "lead": _lead(view, others) if others and view.trusted else None,
         "first": _first(view),
         "twins": _twins(view),
         "pairs": len(verdicts),
@@ -133,8 +134,8 @@ def _groups(view: View) -> list[tuple[str, int]]:
     return [(category, len(list(members))) for category, members in groups]
 
 
-def _verdicts(view: View, method: str) -> list[int]:
-    found = (view.cells[method, metric].difference for metric in view.grouped)
+def _verdicts(view: View, method: str, metrics: Sequence[str] = ()) -> list[int]:
+    found = (view.cells[method, metric].difference for metric in metrics or view.grouped)
     return [difference.better if difference else 0 for difference in found]
 
 
@@ -152,7 +153,7 @@ def _distinct(view: View) -> list[str]:
 
 def _lead(view: View, others: Sequence[str]) -> dict[str, Any]:
     """Return the methods with the best record against the baseline, with their counts of verdicts."""
-    tallies = {name: tuple(map(_verdicts(view, name).count, (1, 0, -1))) for name in others}
+    tallies = {name: tuple(map(_verdicts(view, name, view.trusted).count, (1, 0, -1))) for name in others}
     # By the balance of better and worse, so that a method with many of both does not lead.
     best = max(tallies.values(), key=lambda tally: (tally[0] - tally[2], tally[0]))
     methods = [name for name in others if tallies[name] == best]
@@ -167,7 +168,7 @@ def _lead(view: View, others: Sequence[str]) -> dict[str, Any]:
 
 def _sizes(view: View, method: str) -> list[str]:
     """Format the differences on the metrics where a method is better than the baseline, in the digits of the table."""
-    ahead = {metric: view.cells[method, metric] for metric in view.grouped if view.cells[method, metric].better == 1}
+    ahead = {metric: view.cells[method, metric] for metric in view.trusted if view.cells[method, metric].better == 1}
     return [
         f"{view.titles[metric]} {number(cell.difference.mean, cell.decimals, signed=True)}"
         for metric, cell in ahead.items()
@@ -186,7 +187,7 @@ def _first(view: View) -> tuple[list[str], list[str]]:
     """Return the methods with the best mean rank, if there are ranks to compare, and others that give the same maps."""
     ranks = {name: rank for name in view.attributions if not math.isnan(rank := view.mean_rank(name))}
     maps = {name for name in ranks if name == view.baseline or name in _distinct(view)}
-    if len(maps) < 2 or len(view.metrics) < 2:
+    if len(maps) < 2 or len(view.trusted) < 2:
         return [], []
     first = [name for name, rank in ranks.items() if rank == min(ranks.values())]
     groups = [group for group in view.same if not set(first).isdisjoint(group)]
@@ -204,7 +205,9 @@ def _against_controls(comparison: Comparison, view: View) -> dict[str, list[str]
     beats = {key for key in itertools.product(methods, asked) if all(table.get(key) == 1 for table in tables)}
     return {
         "asked": asked,
-        "everywhere": [name for name in methods if all((name, metric) in beats for metric in asked)],
+        "everywhere": [
+            name for name in methods if all((name, metric) in beats for metric in asked if metric in view.trusted)
+        ],
         "nowhere": [view.titles[metric] for metric in asked if not any((name, metric) in beats for name in methods)],
     }
 
@@ -301,6 +304,32 @@ def _costs(view: View, method: str) -> list[str]:
     """Format the known costs: forwards, backwards, time and memory."""
     costs = ((view.cost(method, name) * scale, words) for name, scale, words in _COSTS)
     return [f"{cost:.4g} {words}" for cost, words in costs if math.isfinite(cost)]
+
+
+def health(view: View) -> list[dict[str, Any]]:
+    """Return the rows of the panel on the metrics: verdict, reason, and the checks as text."""
+    return [_health_row(view, name, found) for name in view.grouped if (found := view.health.get(name))]
+
+
+def _health_row(view: View, name: str, found: MetricHealth) -> dict[str, Any]:
+    orders = {"another seed": found.seed, "noise on the image": found.noise, "another baseline": found.baseline}
+    return {
+        "title": view.titles[name],
+        "verdict": found.verdict,
+        "reason": found.reason,
+        "controls": [(control, _measure(measure, signed=True)) for control, measure in found.controls.items()],
+        "network": _measure(found.random_network, signed=True),
+        "orders": [(words, _measure(order)) for words, order in orders.items() if order.known],
+        "batch": "" if math.isnan(found.batch) else f"{100 * found.batch:.1f} %",
+        "agreement": _measure(found.agreement),
+    }
+
+
+def _measure(found: Measure, *, signed: bool = False) -> str:
+    if not found.known:
+        return _DASH
+    value, low, high = (number(each, 2, signed=signed) for each in (found.value, found.low, found.high))
+    return f"{value} [{low}, {high}]"
 
 
 def performance(view: View, classes: Sequence[str]) -> dict[str, Any] | None:
