@@ -228,7 +228,12 @@ class _Scoring:
             {name: maps[row : row + 1] for name, maps in self.probed_maps.items() if name in first},
             self.scorer.controls,
             self._explain_again,
+            self._black,
         )
+
+    def _black(self) -> Tensor:
+        images = torch.zeros_like(self.samples[0].image)[None].to(self.batch.images.device)
+        return self.scorer.normalize(images)
 
     def examples(self) -> dict[int, Example]:
         """Return the kept maps by the index of their sample."""

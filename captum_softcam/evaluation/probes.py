@@ -20,10 +20,11 @@ from captum_softcam._scores import predicted_classes
 from captum_softcam.evaluation.controls import name_seed
 from captum_softcam.evaluation.health import DESCRIBING
 from captum_softcam.metrics import Batch, Curve, Explanation, Metric, Scored
+from captum_softcam.metrics.mosaics import Mosaics
 
 __all__ = ["NOISE", "PROBES", "Prober"]
 
-PROBES = ("random_network", "alone", "seed", "noise")
+PROBES = ("alone", "random_network", "seed", "noise")
 """The probes in the order in which they are measured."""
 
 NOISE = 0.01
@@ -45,6 +46,13 @@ class _WatchedBatch(Batch):
     def seed(self, value: int) -> None:
         self._seed = value
 
+    def replacement(self, baseline: str) -> Tensor | Callable[[Tensor, Tensor], Tensor]:
+        """Return what replaces removed parts; the seed that it reads is used by one baseline alone, and by no metric."""
+        seeded = self.seeded
+        found = super().replacement(baseline)
+        self.seeded = seeded
+        return found
+
 
 @dataclass
 class Prober:
@@ -58,6 +66,7 @@ class Prober:
         maps (dict): the map (1, 1, ...) of the sample by method, those that are the same map only once.
         controls (collection of str): names of the methods that ignore the model.
         explain (callable): method name, images and keywords -> maps, as :class:`~captum_softcam.metrics.batch.Explain`.
+        black (callable): returns a black image, (1, C, ...), as the model expects it.
     """
 
     batch: Batch
@@ -67,6 +76,7 @@ class Prober:
     maps: dict[str, Tensor]
     controls: frozenset[str]
     explain: Callable[..., Tensor]
+    black: Callable[[], Tensor]
     errors: dict[str, str] = field(default_factory=dict)
     _seeded: set[str] = field(default_factory=set)
 
@@ -112,7 +122,7 @@ class Prober:
             for metric in self.judging:
                 self._single.seeded = False
                 yield from self._scores("alone", name, explanation, [metric])
-                if self._single.seeded:
+                if self._single.seeded or metric.settings.get("perturb_baseline") == "uniform":
                     self._seeded.add(metric.name)
 
     def _seed(self) -> Iterator[tuple[str, str, float]]:
@@ -181,8 +191,14 @@ class Prober:
     def _made(self, images: Tensor, outputs: Tensor, seed: int) -> _WatchedBatch:
         targets, masks = self.batch.targets[self._row], self.batch.masks[self._row]
         more: dict[str, Any] = {"outputs": outputs, "seed": seed, "scores": self.batch.scores}
-        more["randomised"] = self.batch.randomised  # made once
-        return _WatchedBatch(self.batch.model, images, targets, masks, **more)
+        more |= {"randomised": self.batch.randomised, "black": self.black, "seeds": self.batch.seeds[self._row]}
+        made = _WatchedBatch(self.batch.model, images, targets, masks, mosaics=self._mosaics, **more)
+        made.forward = self.batch.forward
+        return made
+
+    def _mosaics(self) -> Mosaics:
+        found = self.batch.mosaics
+        return Mosaics(found.images[self._row], found.cells[self._row])
 
 
 def _first(found: Tensor | Curve | Scored) -> float:
