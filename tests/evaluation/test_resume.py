@@ -292,7 +292,7 @@ def test_no_flipped_bit_gives_another_score(tmp_path):
     results = [(result.indices, result.scores.tolist()) for result in _results(tmp_path / "run")]
     running = Checkpoint.read(tmp_path / "run")
     files = [*(tmp_path / "run").rglob("*.*"), *(tmp_path / "whole").rglob("*.*")]
-    assert len(files) == 1 + 2 + 6
+    assert len(files) == 1 + 2 + 7
     generator, words = random.Random(0), 0
     for path in files:
         data = path.read_bytes()
