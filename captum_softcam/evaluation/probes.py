@@ -152,7 +152,12 @@ class Prober:
     ) -> Iterator[tuple[str, str, float]]:
         for metric in metrics:
             try:
-                yield name, metric.name, _first(metric.measure(explanation))
+                found = metric.measure(explanation)
+                if isinstance(found, Scored):
+                    for reason in found.errors.values():
+                        self.errors.setdefault(probe, as_text(reason))
+                    found = found.scores
+                yield name, metric.name, float((found.area if isinstance(found, Curve) else found)[0])
             except Exception as error:  # as above
                 self._note(probe, error)
 
@@ -199,12 +204,3 @@ class Prober:
     def _mosaics(self) -> Mosaics:
         found = self.batch.mosaics
         return Mosaics(found.images[self._row], found.cells[self._row])
-
-
-def _first(found: Tensor | Curve | Scored) -> float:
-    """Return the score of the only sample; the error of one that has none."""
-    if isinstance(found, Scored):
-        for error in found.errors.values():
-            raise ValueError(error)
-        found = found.scores
-    return float((found.area if isinstance(found, Curve) else found)[0])
