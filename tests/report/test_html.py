@@ -105,11 +105,14 @@ def _sentences(comparison: Comparison, folder: Path) -> list[str]:
 # What it says ------------------------------------------------------------------------------------------------------
 
 
+SECTIONS = ("summary", "scores", "health", "curves", "gallery", "costs", "failures", "settings")
+
+
 def test_all_parts_are_there(tmp_path):
     page = Page(_write(make_comparison(), tmp_path))
     assert {"summary", "scores", "curves", "gallery", "costs", "failures", "settings", "data", "tip"} <= page.ids()
     links = [attributes["href"] for tag, attributes in page.elements if tag == "a"]
-    assert links[1:8] == ["#summary", "#scores", "#curves", "#gallery", "#costs", "#failures", "#settings"]
+    assert links[1:9] == [f"#{name}" for name in SECTIONS]
 
 
 def test_the_summary_says_what_the_intervals_allow(tmp_path):
