@@ -206,6 +206,7 @@ def _run(
         seed=options.seed,
         examples=options.gallery or examples,
         runner_up=options.report is not None and len(classifier.scored_classes) > 1,
+        probes=options.probes,
         folder=options.out,
         resume=options.resume,
         engine=engine_of(options),

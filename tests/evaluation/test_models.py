@@ -294,7 +294,7 @@ class TestRun:
                 raise KeyboardInterrupt
             return images.mean(1, keepdim=True)
 
-        arguments: dict[str, Any] = {"metrics": METRICS, "folder": tmp_path / "run", "batch_size": 3}
+        arguments: dict[str, Any] = {"metrics": METRICS, "folder": tmp_path / "run", "batch_size": 3, "probes": 0}
         two = {name: networks[name] for name in ("softcam", "black box")}
         with pytest.raises(KeyboardInterrupt):
             compare_models(two, make_samples(6), {"mean": stops}, **arguments)
