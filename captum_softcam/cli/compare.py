@@ -104,8 +104,8 @@ def add_compare(commands: Any) -> None:
         "--probes",
         type=count,
         metavar="N",
-        default=10,
-        help="samples on which the metrics themselves are probed; 0 for none (default: 10)",
+        default=8,
+        help="samples on which the metrics themselves are probed; 0 for none (default: 8)",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="new folder for the results (default: a new one per run)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, with its settings")

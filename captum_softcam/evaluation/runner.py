@@ -92,7 +92,7 @@ def compare_methods(
     seed: int = 0,
     examples: int = 4,
     runner_up: bool = False,
-    probes: int = 10,
+    probes: int = 8,
     folder: str | Path | None = None,
     resume: bool = False,
     engine: Engine | None = None,
@@ -120,7 +120,7 @@ def compare_methods(
 
     Cost: per sample, the cost of every method and ``Metric.forwards`` for every method and metric, less the forwards that
     all methods share; one plain forward per image; and one forward of the first sample. For each of the ``probes`` samples,
-    about as much again.
+    about 1.5 times as much again.
 
     Args:
         model (torch.nn.Module): in eval mode, images (N, C, H, W) -> outputs (N, K), which are logits unless ``scores`` says
@@ -155,7 +155,7 @@ def compare_methods(
         runner_up (bool): keep maps of the runner-up class, too, at the cost of one more attribution per example.
             Default: False
         probes (int): number of samples on which the metrics themselves are probed, see :meth:`Comparison.health`; 0 switches
-            the probes off. Default: 10
+            the probes off. Default: 8
         folder (path): new folder for the results, see :meth:`Comparison.save`. Default: None, nothing is written
         resume (bool): go on with the comparison in ``folder``. Default: False
         engine (Engine): executes the batches: ``LocalEngine(workers)`` or ``RayEngine(address)``. Default: this process

@@ -160,7 +160,7 @@ def run(methods=("grad_cam", "integrated_gradients", "random"), **more) -> Compa
 def test_a_run_is_probed_on_some_samples(probed):
     comparison, folder = probed
     probes = comparison.probes
-    assert len(probes["sample"].unique()) == 9
+    assert len(probes["sample"].unique()) == 8
     assert set(probes["probe"]) == set(PROBES)
     assert set(probes.query("probe == 'seed'")["metric"]) == {"faithfulness_correlation"}
     assert "sparseness" not in set(probes["metric"])
