@@ -93,7 +93,9 @@ def _leave_localisation_out(options: argparse.Namespace, inventory: Inventory) -
         )
     if asked:
         raise ValueError(f"{', '.join(asked)} cannot be measured without masks; pass --masks or leave it out.")
-    if options.metrics == ["all"]:
+    if options.metrics and options.metrics != ["all"]:
+        return  # all that were named are measured
+    if options.metrics:
         options.metrics = [name for name in METRICS if name not in localisation]
     print(f"{'No sample has a region' if black else 'No masks'}: the localisation metrics are left out.")
 

@@ -373,7 +373,9 @@ class View:
         yield from self.on_unreadable()
         if self.shared:
             yield "95 % intervals: over resampled images, because the classes of one image are not independent."
-        if "localisation" in self.categories.values() and self.masked is not None and self.masked < total:
+        # Comparisons of earlier versions had no localisation metric without masks, and did not record it.
+        located = [entry.get("needs_mask", entry.get("category") == "localisation") for entry in self.metrics.values()]
+        if any(located) and self.masked is not None and self.masked < total:
             yield f"localisation: over the {self.masked} samples with a mask."
 
     def on_unreadable(self) -> list[str]:

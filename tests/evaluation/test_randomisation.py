@@ -76,6 +76,11 @@ def test_the_other_images_are_chosen_once_and_named(whole):
     np.testing.assert_allclose(later.scores["score"], wide, atol=1e-5)
 
 
+def test_tables_say_nothing_of_masks_where_none_is_needed(whole):
+    assert "with a mask" not in whole.to_markdown()
+    assert "On mosaics with images of other classes" in whole.to_markdown()
+
+
 def test_classes_that_nobody_knows_are_predicted(whole):
     found = run(make_samples(6, known=False), ["grid_pointing_game"], explain="predicted")
     wide = whole.scores.query("metric == 'grid_pointing_game'")["score"]
