@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +17,9 @@ from scipy.stats import binomtest
 from captum_softcam._files import read_json, write_json
 from captum_softcam._names import NAME, closest, listed, named, quoted
 from captum_softcam.attr import METHODS
+from captum_softcam.evaluation.alignment import align
 from captum_softcam.evaluation.comparison import Comparison
+from captum_softcam.evaluation.model_view import JOIN, ModelView, Row, by_label, label, told
 from captum_softcam.evaluation.statistics import (
     LEVEL,
     best,
@@ -35,15 +35,12 @@ from captum_softcam.evaluation.statistics import (
     win_rates,
 )
 from captum_softcam.evaluation.text import to_csv, to_html, to_latex, to_markdown
-from captum_softcam.evaluation.view import MARKS, Adjust, View, one_line
+from captum_softcam.evaluation.view import Adjust, View
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["MODELS_FILE", "ModelComparison", "Row", "check_groups", "folders_of", "models_record"]
-
-Row = tuple[str, str]
-"""A group of models and a method."""
+__all__ = ["MODELS_FILE", "ModelComparison", "check_groups", "folders_of", "models_record"]
 
 Array = NDArray[np.float64]
 
@@ -51,8 +48,6 @@ MODELS_FILE = "models.json"
 """File with the names, groups and folders of the models."""
 
 _CURE = "Copy it again, or compare the models anew"
-_SHARED = ("image_size", "explained_class", "patches", "seed")
-_JOIN = ": "
 
 
 class ModelComparison:
@@ -88,7 +83,7 @@ class ModelComparison:
 
     def __init__(self, comparisons: Mapping[str, Comparison], groups: Mapping[str, str] | None = None) -> None:
         self.groups = check_groups(comparisons, groups)
-        self.comparisons, self.remarks = _alike(comparisons)
+        self.comparisons, self.remarks = align(comparisons)
 
     @property
     def models(self) -> list[str]:
@@ -213,16 +208,16 @@ class ModelComparison:
         chosen = self._resolved(baseline)
         pairs = self._pairs(chosen)
         views, first = self._views(adjust), self._first.view(adjust=adjust)
-        costs = pd.DataFrame({_label(row): self._cost(row) for row in self.rows}).T.rename_axis("method")
-        return _ModelView(
-            methods=[_label(row) for row in self.rows],
-            controls=[_label(row) for row in self.rows if self._is_control(row)],
-            baseline=f"the same method of {chosen}" if isinstance(chosen, str) else _label(chosen),
+        costs = pd.DataFrame({label(row): self._cost(row) for row in self.rows}).T.rename_axis("method")
+        return ModelView(
+            methods=[label(row) for row in self.rows],
+            controls=[label(row) for row in self.rows if self._is_control(row)],
+            baseline=f"the same method of {chosen}" if isinstance(chosen, str) else label(chosen),
             metrics=first.metrics,
             decimals=self._decimals,
-            summary=_by_label(self._summary.drop(columns="models")),
-            differences=_by_label(self.differences(chosen, adjust=adjust)),
-            ranks=_by_label(self.ranks()),
+            summary=by_label(self._summary.drop(columns="models")),
+            differences=by_label(self.differences(chosen, adjust=adjust)),
+            ranks=by_label(self.ranks()),
             costs=costs,
             samples=first.samples,
             masked=first.masked,
@@ -238,8 +233,8 @@ class ModelComparison:
             rows=self.rows,
             views=views,
             members=self.members,
-            remarks=[*self.remarks, *_told({model: self._missing(model) for model in self.models})],
-            baselines=[_label(row) for row in dict.fromkeys(pairs.values())],
+            remarks=[*self.remarks, *told({model: self._missing(model) for model in self.models})],
+            baselines=[label(row) for row in dict.fromkeys(pairs.values())],
         )
 
     def to_markdown(self, baseline: str | Row | None = None, *, adjust: Adjust = "holm") -> str:
@@ -433,14 +428,14 @@ class ModelComparison:
 
     def _resolved(self, baseline: str | Row | None) -> str | Row:
         """Return the row or group that is meant."""
-        labels = {_label(row): row for row in self.rows}
+        labels = {label(row): row for row in self.rows}
         if baseline is None:
             return self.baseline
         if isinstance(baseline, tuple) and baseline in self.rows:
             return baseline
         if isinstance(baseline, str) and (baseline in self.members or baseline in labels):
             return labels.get(baseline, baseline)
-        wanted = baseline if isinstance(baseline, str) else _JOIN.join(map(str, baseline))
+        wanted = baseline if isinstance(baseline, str) else JOIN.join(map(str, baseline))
         raise ValueError(
             f"the baseline {quoted(wanted)} is neither a row, (group, method), nor a group. "
             f"{closest(wanted, [*self.members, *labels])}"
@@ -504,79 +499,6 @@ class ModelComparison:
             yield f"without {listed(others)}, which did not run on it."
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class _ModelView(View):
-    """The table of several models; its methods are rows, its notes those of all models.
-
-    Args:
-        rows (sequence of Row): group and method of each row. Default: none
-        views (mapping): the view of each model. Default: none
-        members (mapping): the models of each group. Default: none
-        remarks (sequence of str): what the models do not share. Default: none
-        baselines (sequence of str): rows that others are compared with. Default: none
-    """
-
-    rows: Sequence[Row] = ()
-    views: Mapping[str, View] = field(default_factory=dict)
-    members: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    remarks: Sequence[str] = ()
-    baselines: Sequence[str] = ()
-
-    def columns(self, method: str) -> dict[str, str]:
-        """Return group and method of a row, each for a column of its own."""
-        return dict(zip(("group", "method"), self.rows[list(self.methods).index(method)], strict=True))
-
-    def kinds(self, method: str) -> list[str]:
-        """Return the roles of a row; with a group as the baseline, all its rows are baselines."""
-        return ["control"] * (method in self.controls) + ["baseline"] * (method in self.baselines)
-
-    def notes(self, marks: Mapping[int, str] = MARKS) -> list[str]:
-        """Return the notes below the table: what the intervals cover, then those on every model, and on the marks."""
-        return [
-            *self._on_intervals(),
-            *self._of_models(lambda view: list(view._on_samples())[:1], "each model: "),
-            *self._of_models(lambda view: list(view._on_samples())[1:]),
-            *self.remarks,
-            *self._on_marks(marks),
-            *self._on_networks(),
-            *self._of_models(View.on_same_maps),
-            *self._on_undefined(),
-            *self._of_models(View._on_failures),
-        ]
-
-    def _on_intervals(self) -> Iterator[str]:
-        several = [f"{one_line(group)} ({len(models)} models)" for group, models in self.members.items() if len(models) > 1]
-        single = [one_line(group) for group, models in self.members.items() if len(models) == 1]
-        if several:
-            yield f"95 % intervals of {', '.join(several)}: over models and images, so that they cover another training."
-        if single:
-            one = "one model" if len(single) == 1 else "one model each"
-            yield f"95 % intervals of {', '.join(single)} ({one}): over images; they do not cover another training."
-        if len(self.members) > 1:
-            yield "mean rank and best means: among the methods of the same model."
-
-    def _on_networks(self) -> Iterator[str]:
-        read = [one_line(self.titles[name]) for name, entry in self.metrics.items() if entry.get("forwards")]
-        if read and len(self.members) > 1:
-            yield (
-                f"scores of the network as well as of the map, because the network runs for them: {', '.join(read)}; "
-                "compare these between the methods of one model."
-            )
-
-    def _of_models(self, sentences: Callable[[View], Iterable[str]], every: str = "") -> Iterator[str]:
-        return _told({model: sentences(view) for model, view in self.views.items()}, every)
-
-
-def _told(sentences: Mapping[str, Iterable[str]], every: str = "") -> Iterator[str]:
-    """Yield each sentence after the names of the models that it is about; after ``every`` if these are all of them."""
-    found: dict[str, list[str]] = {}
-    for model, told in sentences.items():
-        for sentence in told:
-            found.setdefault(sentence, []).append(one_line(model))
-    for sentence, models in found.items():
-        yield f"{every if len(models) == len(sentences) else ', '.join(models) + _JOIN}{sentence}"
-
-
 def check_groups(models: Iterable[str], groups: Mapping[str, str] | None) -> dict[str, str]:
     """Return the group of each model, its own where none is named.
 
@@ -592,7 +514,7 @@ def check_groups(models: Iterable[str], groups: Mapping[str, str] | None) -> dic
             raise ValueError(f"groups names the model {quoted(name)}, which is not there. {closest(name, names)}")
     found = {name: (groups or {}).get(name, name) for name in names}
     for group in found.values():
-        if _JOIN in group:
+        if JOIN in group:
             raise ValueError(f"the name {quoted(group)} has a colon and a space, which part models from methods; rename it.")
     return found
 
@@ -606,18 +528,6 @@ def models_record(groups: Mapping[str, str]) -> dict[str, Any]:
     """Return what ``models.json`` holds of the models."""
     places = folders_of(groups)
     return {"models": [{"name": name, "group": group, "folder": places[name]} for name, group in groups.items()]}
-
-
-def _label(row: Row) -> str:
-    return _JOIN.join(row)
-
-
-def _by_label(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table whose index begins with group and method with one that begins with the name of their row."""
-    keys = [(_label((key[0], key[1])), *key[2:]) for key in table.index]
-    names = ["method", *table.index.names[2:]]
-    single = pd.Index([key[0] for key in keys], name="method")
-    return table.set_axis(pd.MultiIndex.from_tuples(keys, names=names) if len(names) > 1 else single)
 
 
 def _average(differences: Array) -> Array:
@@ -636,109 +546,3 @@ def _intervals(rows: Sequence[Array], images: Sequence[str]) -> Array:
         ends = model_intervals(np.concatenate([rows[i] for i in places], axis=-1), images)
         found[:, places] = np.reshape(ends, (3, len(places), -1))
     return found
-
-
-def _alike(comparisons: Mapping[str, Comparison]) -> tuple[dict[str, Comparison], list[str]]:
-    """Return the comparisons on the samples and metrics that all have, and in words what differs.
-
-    Raises:
-        ValueError: if they differ in what their scores depend on, or have nothing in common.
-    """
-    first, model = next(iter(comparisons.values())), next(iter(comparisons))
-    for other, comparison in comparisons.items():
-        for name in _SHARED:
-            _refuse_other(model, other, name.replace("_", " "), first.manifest.get(name), comparison.manifest.get(name))
-        _refuse_other_metrics(model, other, first, comparison)
-        _refuse_other_samples(model, other, first, comparison)
-    every = {name: (set(each.samples), set(each.metrics)) for name, each in comparisons.items()}
-    samples = [name for name in first.samples if all(name in found for found, _ in every.values())]
-    metrics = [name for name in first.metrics if all(name in found for _, found in every.values())]
-    if not samples or not metrics:
-        raise ValueError(
-            f"the models have no {'metric' if samples else 'sample'} in common; compare them on the same samples under the "
-            "same metrics, by compare_models."
-        )
-    remarks = [*_on_left_out(comparisons, samples, metrics), *_on_differences(comparisons)]
-    return {name: _restricted(each, samples, metrics) for name, each in comparisons.items()}, remarks
-
-
-def _refuse_other(model: str, other: str, what: str, one: Any, two: Any) -> None:
-    if one is not None and two is not None and one != two:
-        raise ValueError(
-            f"models {quoted(model)} and {quoted(other)} were compared with different settings, {what} {named(one)} and "
-            f"{named(two)}; compare both with the same."
-        )
-
-
-def _refuse_other_metrics(model: str, other: str, first: Comparison, comparison: Comparison) -> None:
-    if first.manifest.get("metrics") is None or comparison.manifest.get("metrics") is None:
-        return
-    mine, theirs = first.view(adjust="none").metrics, comparison.view(adjust="none").metrics
-    for name in mine.keys() & theirs.keys():
-        for key in ("settings", "higher_is_better"):
-            _refuse_other(model, other, f"{key.replace('_', ' ')} of {name}", mine[name].get(key), theirs[name].get(key))
-
-
-def _refuse_other_samples(model: str, other: str, first: Comparison, comparison: Comparison) -> None:
-    mine, theirs = (dict(zip(each.contents["sample"], each.contents["sha256"], strict=True)) for each in (first, comparison))
-    changed = [name for name in mine if name in theirs and mine[name] != theirs[name]]
-    if changed:
-        raise ValueError(
-            f"models {quoted(model)} and {quoted(other)} were compared on different images of the same names, "
-            f"{listed(changed)}; compare both on the same files, of the same size."
-        )
-
-
-def _on_left_out(comparisons: Mapping[str, Comparison], samples: Sequence[str], metrics: Sequence[str]) -> Iterator[str]:
-    for what, common, lists in (
-        ("samples", samples, [each.samples for each in comparisons.values()]),
-        ("metrics", metrics, [each.metrics for each in comparisons.values()]),
-    ):
-        missing = [name for name in dict.fromkeys(itertools.chain(*lists)) if name not in set(common)]
-        if missing:
-            yield f"{len(missing)} {what} that not all models have are left out: {listed(missing)}."
-
-
-def _on_differences(comparisons: Mapping[str, Comparison]) -> Iterator[str]:
-    kinds = {model: str(each.manifest.get("scores", "softmax")) for model, each in comparisons.items()}
-    if len(set(kinds.values())) > 1:
-        yield f"outputs are read in different ways: {', '.join(f'{one_line(m)} as {kind}' for m, kind in kinds.items())}."
-    for name in ("captum-softcam", "torch"):
-        versions = dict.fromkeys(each.manifest.get("versions", {}).get(name) for each in comparisons.values())
-        if len(versions) > 1:
-            yield f"the models were compared with different versions of {name}: {listed(versions)}."
-    targets = [_targets(each) for each in comparisons.values()]
-    moved = sum(any(other.get(name, target) != target for other in targets) for name, target in targets[0].items())
-    if moved:
-        yield f"the explained class of {moved} samples differs between models, because it is the predicted one."
-
-
-def _targets(comparison: Comparison) -> dict[str, int]:
-    rows = comparison.scores.drop_duplicates("sample")
-    return dict(zip(rows["sample"], rows["target"], strict=True))
-
-
-def _restricted(comparison: Comparison, samples: Sequence[str], metrics: Sequence[str]) -> Comparison:
-    """Return a comparison on some of its samples and metrics, in this order."""
-    if comparison.samples == list(samples) and comparison.metrics == list(metrics):
-        return comparison
-    kept, order = set(samples), {name: place for place, name in enumerate(samples)}
-    scores = comparison.scores[comparison.scores["sample"].isin(kept) & comparison.scores["metric"].isin(metrics)]
-    scores = scores.sort_values("sample", key=lambda names: names.map(order), kind="stable", ignore_index=True)
-    entries = comparison.view(adjust="none").metrics
-    located = [name for name in metrics if entries[name].get("needs_mask", entries[name].get("category") == "localisation")]
-    defined = scores[scores["metric"].isin(located) & np.isfinite(scores["score"])]
-    failures = comparison.failures
-    manifest = {**comparison.manifest, "metrics": {name: dict(entries[name]) for name in metrics}}
-    if "samples_with_mask" in manifest and len(samples) < len(comparison.samples):
-        # Which samples have a mask is not recorded, but any score of localisation says so.
-        manifest["samples_with_mask"] = defined["sample"].nunique()
-    return replace(
-        comparison,
-        scores=scores,
-        manifest=manifest,
-        failures=failures[failures["sample"].isin(kept) & failures["metric"].isin(["", np.nan, *metrics])],
-        contents=comparison.contents[comparison.contents["sample"].isin(kept)],
-        curves=comparison.curves[comparison.curves["sample"].isin(kept) & comparison.curves["metric"].isin(metrics)],
-        examples=[each for each in comparison.examples if each.sample.identifier in kept],
-    )
