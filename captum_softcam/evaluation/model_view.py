@@ -84,8 +84,8 @@ class ModelView(View):
 def told(sentences: Mapping[str, Iterable[str]], every: str = "") -> Iterator[str]:
     """Yield each sentence after the names of the models that it is about; after ``every`` if these are all of them."""
     found: dict[str, list[str]] = {}
-    for model, told in sentences.items():
-        for sentence in told:
+    for model, notes in sentences.items():
+        for sentence in notes:
             found.setdefault(sentence, []).append(one_line(model))
     for sentence, models in found.items():
         yield f"{every if len(models) == len(sentences) else ', '.join(models) + JOIN}{sentence}"

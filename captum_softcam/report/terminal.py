@@ -199,7 +199,8 @@ def print_table(
         for part in _parts(view, columns, console):
             console.print(part, "")
         _print_notes(console, view.notes())
-        console.print("", make_health_table(view))
+        if view.health:  # a table of several models has none: the metrics of each model have a health of their own
+            console.print("", make_health_table(view))
 
 
 def make_health_table(view: View) -> Table:
