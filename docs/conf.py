@@ -19,7 +19,7 @@ from sphinx.util.docutils import SphinxDirective
 
 import captum_softcam
 from captum_softcam.metrics import METRICS, VERDICTS
-from captum_softcam.metrics.quantus_arguments import DROP_INS
+from captum_softcam.metrics._quantus.arguments import DROP_INS
 from captum_softcam.metrics.registry import CLASS_NAMES
 
 HERE = Path(__file__).parent

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from captum_softcam._names import quoted
 from captum_softcam.metrics import functional
+from captum_softcam.metrics._quantus.batches import OrderedExplanation, PerturbedBatch
+from captum_softcam.metrics._quantus.metric import QuantusMetric
+from captum_softcam.metrics._quantus.perturbing import CurveMetric, PerturbingMetric
 from captum_softcam.metrics._rows.faithfulness import by_order
 from captum_softcam.metrics.batch import Batch, Explain, Explanation
 from captum_softcam.metrics.metric import Curve
-from captum_softcam.metrics.perturbed import OrderedExplanation, PerturbedBatch
-from captum_softcam.metrics.perturbing_metric import CurveMetric, PerturbingMetric
-from captum_softcam.metrics.quantus_metric import QuantusMetric
 from captum_softcam.metrics.registry import METRICS
 
 __all__ = [

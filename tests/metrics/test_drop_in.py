@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_softcam import metrics
-from captum_softcam.metrics.quantus_arguments import DROP_INS
+from captum_softcam.metrics._quantus.arguments import DROP_INS
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what other packages say while Quantus imports them

@@ -16,7 +16,7 @@ from torch import nn
 from captum_softcam.data import Sample
 from captum_softcam.evaluation import Comparison, compare_methods
 from captum_softcam.metrics import METRICS, quantus_column
-from captum_softcam.metrics.quantus import _as_json
+from captum_softcam.metrics._quantus.columns import _as_json
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what other packages say while Quantus imports them

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from captum_softcam._intervention.forward import refuse_train_mode
 from captum_softcam._names import closest, named, quoted
 from captum_softcam._scores import check_kind
+from captum_softcam.metrics._quantus.arguments import DROP_INS, Argument
 from captum_softcam.metrics.batch import Batch, Explain, Explanation
 from captum_softcam.metrics.metric import Curve, Metric
 from captum_softcam.metrics.mosaics import Candidate, MosaicPool
-from captum_softcam.metrics.quantus_arguments import DROP_INS, Argument
 from captum_softcam.metrics.randomised import RandomisedModels
 from captum_softcam.metrics.registry import METRICS
 

@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from captum_softcam.metrics.batch import Batch, Explain, Explanation
-from captum_softcam.metrics.metric import Curve
-from captum_softcam.metrics.perturbed import (
+from captum_softcam.metrics._quantus.batches import (
     OrderedBatch,
     OrderedExplanation,
     PerturbedBatch,
     by_perturb_func,
     groups_in_order,
 )
-from captum_softcam.metrics.quantus_metric import QuantusMetric
+from captum_softcam.metrics._quantus.metric import QuantusMetric
+from captum_softcam.metrics.batch import Batch, Explain, Explanation
+from captum_softcam.metrics.metric import Curve
 
 __all__ = ["CurveMetric", "PerturbingMetric"]
 
