@@ -186,11 +186,28 @@ class ModelComparison:
 
         Returns:
             DataFrame: indexed by group and method, a column per metric, 1 for the best, NaN where undefined; ties share
-            their mean rank. The column ``mean_rank`` is the mean over all metrics with a rank.
+            their mean rank. The column ``mean_rank`` is the mean over all metrics with a rank that fail on no model, see
+            :meth:`health`.
         """
         ranks = np.concatenate([mean_ranks(self._shown[places], self._signs) for places in self._places.values()])
         table = pd.DataFrame(ranks, pd.MultiIndex.from_tuples(self.rows, names=["group", "method"]), self.metrics)
-        return table.assign(mean_rank=table.mean(axis=1))
+        trusted = [name for name in self.metrics if name not in self._failing]
+        return table.assign(mean_rank=table[trusted].mean(axis=1))
+
+    def health(self) -> pd.DataFrame:
+        """Return which metrics can be trusted on each model, with what speaks for and against each.
+
+        Returns:
+            DataFrame: indexed by model and metric, with the columns of :meth:`Comparison.health`.
+        """
+        return pd.concat({model: each.health() for model, each in self.comparisons.items()}, names=["model"])
+
+    @cached_property
+    def _failing(self) -> dict[str, list[str]]:
+        """Names of the models on which a metric fails, by metric; without metrics that fail on none."""
+        fails = self.health()["verdict"].eq("fails")
+        found = {name: [model for model in self.models if fails[model, name]] for name in self.metrics}
+        return {name: models for name, models in found.items() if models}
 
     def view(self, baseline: str | Row | None = None, *, adjust: Adjust = "holm") -> View:
         """Return the table as a reader sees it, with a row for each group and method, and notes on every model.
@@ -235,6 +252,7 @@ class ModelComparison:
             members=self.members,
             remarks=[*self.remarks, *told({model: self._missing(model) for model in self.models})],
             baselines=[label(row) for row in dict.fromkeys(pairs.values())],
+            failing_on=self._failing,
         )
 
     def to_markdown(self, baseline: str | Row | None = None, *, adjust: Adjust = "holm") -> str:

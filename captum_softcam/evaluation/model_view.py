@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import pandas as pd
 
+from captum_softcam._names import NAME, listed
 from captum_softcam.evaluation.view import MARKS, View, one_line
 
 __all__ = ["JOIN", "ModelView", "Row", "by_label", "label", "told"]
@@ -28,6 +30,7 @@ class ModelView(View):
         members (mapping): the models of each group. Default: none
         remarks (sequence of str): what the models do not share. Default: none
         baselines (sequence of str): rows that others are compared with. Default: none
+        failing_on (mapping): the models on which a metric fails, by metric. Default: none
     """
 
     rows: Sequence[Row] = ()
@@ -35,6 +38,30 @@ class ModelView(View):
     members: Mapping[str, Sequence[str]] = field(default_factory=dict)
     remarks: Sequence[str] = ()
     baselines: Sequence[str] = ()
+    failing_on: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @cached_property
+    def failing(self) -> list[str]:
+        """Names of the metrics that fail on a model, grouped by category; they are left out of the mean rank."""
+        # On any of them: a mean rank over other metrics in each row would not compare.
+        return [name for name in self.grouped if name in self.failing_on]
+
+    def head(self, metric: str) -> str:
+        """Return the title of a metric for the head of a table, marked if the metric fails on a model."""
+        count, total = len(self.failing_on.get(metric, ())), len(self.views)
+        mark = " (fails)" if count == total else f" (fails on {count} of {total})" if count else ""
+        return one_line(self.titles[metric]) + mark
+
+    def on_failing(self) -> list[str]:
+        """Return a sentence for each metric that fails on a model, and on what they are left out of."""
+        named_on = {one_line(self.titles[name]): listed(self.failing_on[name], NAME) for name in self.failing}
+        found = [f"{title} fails as a metric on {models}." for title, models in named_on.items()]
+        rank = (
+            "metrics that fail on a model are left out of the mean rank"
+            if self.trusted
+            else "no metric is left for a mean rank"
+        )
+        return found + [f"{rank}; the table of each model says why they fail."] * bool(found)
 
     def columns(self, method: str) -> dict[str, str]:
         """Return group and method of a row, each for a column of its own."""
@@ -52,6 +79,7 @@ class ModelView(View):
             *self._of_models(lambda view: list(view._on_samples())[1:]),
             *self.remarks,
             *self._on_marks(marks),
+            *self.on_failing(),
             *self._on_networks(),
             *self._of_models(View.on_same_maps),
             *self._on_undefined(),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,11 @@ import pytest
 import torch
 from comparisons import make_samples
 from networks import PooledNet
+from rich.console import Console
 
 from captum_softcam.evaluation import Comparison, ModelComparison, compare_models
 from captum_softcam.evaluation.statistics import model_intervals
+from captum_softcam.report import print_table
 from captum_softcam.softcam import Classifier, convert_to_softcam
 
 SAMPLES = 16
@@ -335,3 +339,22 @@ def test_undefined_scores_of_all_models_are_counted():
     one.scores.loc[0, "score"] = math.nan
     table = ModelComparison({"a": one, "b": other}, {"a": "g", "b": "g"}).summary()
     assert table.loc[("g", "cam", "pointing_game"), ["count", "undefined"]].tolist() == [31, 1]
+
+
+def test_a_metric_that_fails_on_a_model_is_marked_and_left_out_of_the_mean_rank():
+    whole, other = made({"cam": 0.3, "random": 0.0}, draw=1), made({"cam": 0.3, "random": 0.0}, draw=2)
+    scores = whole.scores.copy()
+    scores.loc[scores["metric"] == "deletion", "score"] = 0.5  # the same for all maps
+    blind = replace(whole, scores=scores)
+    found = ModelComparison({"a": blind, "b": other})
+    assert found.health()["verdict"]["a", "deletion"] == "fails"
+    assert found.ranks()["mean_rank"].equals(found.ranks()["pointing_game"].rename("mean_rank"))
+    for text in (found.to_markdown(), found.to_latex(), found.to_html()):
+        assert "Deletion (fails on 1 of 2)" in text
+        assert "Deletion fails as a metric on a." in text
+    printed = io.StringIO()
+    print_table(found, Console(file=printed, width=200))
+    assert "(fails on 1 of" in printed.getvalue()
+    both = ModelComparison({"a": blind, "b": replace(blind)})
+    assert "Deletion (fails)" in both.to_markdown()
+    assert "(fails" not in ModelComparison({"a": whole, "b": other}).to_markdown()
