@@ -96,7 +96,7 @@ def _box(image: Tensor) -> Tensor:
 def _row(verdict: Verdict, *cells: tuple[str, str]) -> tuple[str, ...]:
     words = {"runs": "runs", "corrected": f"corrected here as `{verdict.instead}`", "refused": "refused"}[verdict.verdict]
     settings = ", ".join(f"`{key}={value}`" for key, value in SETTINGS.get(verdict.name, {}).items())
-    why = settings if verdict.column and verdict.name not in TOO_MANY else TOO_MANY.get(verdict.name, "is no column")
+    why = settings if verdict.column and verdict.name not in TOO_MANY else TOO_MANY.get(verdict.name, "cannot be a column")
     return verdict.name, words, *itertools.chain(*cells), why
 
 

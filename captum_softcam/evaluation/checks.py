@@ -234,7 +234,7 @@ def _with_baselines(metrics: Sequence[Metric], baselines: str | Sequence[str]) -
         for baseline in baselines:
             check_baseline(baseline)
         raise ValueError(
-            f"perturb_baseline is {quoted(baselines[0])}, and it is no choice in any of the metrics; leave it out, or "
+            f"perturb_baseline is {quoted(baselines[0])}, but no metric has a choice of it; leave it out, or "
             "measure one that replaces parts of the image, such as 'deletion'."
         )
     columns = [

@@ -329,7 +329,7 @@ class ModelComparison:
             matplotlib.figure.Figure: the figure; ``savefig`` saves it.
 
         Raises:
-            ValueError: if there is no such row or no such adjustment, or a group is named, which is no line to draw.
+            ValueError: if there is no such row or no such adjustment, or ``baseline`` is a group, which is not a single row.
         """
         from captum_softcam.evaluation.figure import plot_comparison  # which loads matplotlib
 
@@ -490,7 +490,7 @@ class ModelComparison:
         with np.errstate(invalid="ignore"):  # the difference of two infinite scores is NaN
             if row[0] == other[0]:
                 both = [model for model in self._having(row) if model in self._having(other)]
-                # None where no model has both methods, which gives an undefined difference.
+                # Where no model has both methods, the difference is undefined.
                 return self._values(row, both) - self._values(other, both) if both else self._values(row) * np.nan
             return np.asarray(self._values(row)[:, None] - self._values(other)[None])
 

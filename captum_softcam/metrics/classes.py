@@ -623,11 +623,6 @@ class RandomLogit(QuantusMetric, of="random_logit"):
     """
 
 
-def _patches_of_side(size: Sequence[int], side: int) -> list[int]:
-    """Return the number of patches along each dimension whose sides are nearest to one in positions."""
-    return [max(1, round(length / side)) for length in size]
-
-
 class MaxSensitivity(QuantusMetric, of="max_sensitivity"):
     """Largest relative change of the map under noise :cite:p:`yeh2019infidelity`.
 
@@ -727,3 +722,8 @@ class EffectiveComplexity(QuantusMetric, of="effective_complexity"):
         tolerance (float): fraction of the probability that may be lost. Default: 0.1
         perturb_baseline (str): what replaces hidden patches, see :func:`.as_baseline`. Default: blur
     """
+
+
+def _patches_of_side(size: Sequence[int], side: int) -> list[int]:
+    """Return the number of patches along each dimension whose sides are nearest to one in positions."""
+    return [max(1, round(length / side)) for length in size]

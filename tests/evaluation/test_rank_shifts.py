@@ -119,7 +119,7 @@ def test_find_metrics():
     assert names == ["deletion@mean", "deletion", "sparseness", "irof", "irof@blur", "insertion@black"]
     assert [metric.name for metric in find_metrics(["deletion", "deletion@mean"], ["blur", "mean"])] == names[1::-1]
     for metrics, baseline, message in (
-        (["sparseness"], "mean", "perturb_baseline is 'mean', and it is no choice in any of the metrics"),
+        (["sparseness"], "mean", "perturb_baseline is 'mean', but no metric has a choice of it"),
         (["sparseness"], "maen", "baseline 'maen' is unknown"),
         (["deletion"], [], "perturb_baseline is empty"),
     ):

@@ -39,7 +39,7 @@ class PerturbedBatch(Batch):
         super().__init__(*arguments, **settings)
         self._perturb_baseline, self._of_positions = perturb_baseline, of_positions
 
-    def replacement(self, baseline: str) -> Replacement:  # noqa: ARG002 - the one that is given
+    def replacement(self, baseline: str) -> Replacement:  # noqa: ARG002 - the batch has its own
         """Return what replaces the removed parts of the images; ValueError if it is unknown or does not fit them."""
         value, images = self._perturb_baseline, self.images
         if isinstance(value, str) and value in ("black", "white"):

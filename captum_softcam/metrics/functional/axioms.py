@@ -37,7 +37,7 @@ def completeness(maps: Tensor, outputs: Tensor, baseline_outputs: Tensor, *, tot
     error as large as the logit says that the map accounts for nothing.
 
     Pass maps at the resolution of the method's layer, because upsampling by a factor that is not whole changes their mean.
-    (Quantus tests a sum for equality of floating-point numbers, which no method passes, and knows no mean.)
+    (Quantus tests the sum alone, for equality of floating-point numbers, which no method passes.)
 
     Args:
         maps (Tensor): (N, 1, ...), of any size.
@@ -115,7 +115,7 @@ def insensitivity(
     Departures from the paper, which counts the features that have relevance or influence, but not both: here strong
     relevance weighs more than weak, and patches with influence but without relevance are not counted, because faithfulness
     metrics do so. (Quantus compares relevance and influence with one threshold of 1e-5, although they have different units,
-    and takes negative relevance for none.)
+    and counts negative relevance as none.)
 
     Args:
         forward_func (callable): images (N, C, ...) -> logits (N, K).

@@ -65,7 +65,7 @@ def effective_complexity(
     .. math:: \min \left\{ \frac{k}{n} :\; p(x_k) \ge (1 - \tau)\, p(x) \right\}
 
     with the probability :math:`p` of the class, the image :math:`x_k` that shows the *k* strongest of *n* patches upon the
-    baseline, and the tolerance :math:`\tau`. Lower is better; 0 where the baseline alone suffices, as for every map then.
+    baseline, and the tolerance :math:`\tau`. Lower is better; 0 where the baseline alone suffices, whatever the map.
     It is the first point of the :func:`insertion_curve` that is as high as the end.
 
     Departures from the paper, which averages over several contents of what is not shown, here the baseline, and ranks by

@@ -181,7 +181,7 @@ def _as_score(values: Tensor, maps: Tensor) -> Tensor:
 def _refuse_other_shapes(maps: Tensor, others: Tensor) -> None:
     refuse_other_maps(maps)
     if maps.shape != others.shape:
-        raise ValueError(f"maps are {tuple(maps.shape)} and {tuple(others.shape)}; similar ones have one shape.")
+        raise ValueError(f"maps are {tuple(maps.shape)} and {tuple(others.shape)}; expected one shape.")
 
 
 def _blurred(maps: Tensor) -> Tensor:

@@ -231,8 +231,8 @@ def continuity(maps: Tensor, shifted_maps: Tensor, offsets: Sequence[Sequence[in
     a map that moves with the image, 0 for one that stays in place whatever the image shows, 1/2 for one that does neither.
 
     The paper asks for small changes under small translations, and Quantus divides the change of the map, which it does not
-    shift back, by that of the image: its best map does not move when the object does. It translates the image, with black
-    entering, until nothing of it is left, and the score is the maximum in the units of the method.
+    shift back, by that of the image, so that its best map does not move when the object does. Quantus also translates the
+    image, with black entering, until nothing of it is left, and returns the maximum in the units of the method.
 
     Args:
         maps (Tensor): (N, 1, ...).

@@ -82,7 +82,7 @@ def test_other_classes_are_drawn_alike_by_each_sample_for_itself():
 def test_what_does_not_fit_is_refused(maps):
     with pytest.raises(ValueError, match="there are no maps of randomised networks; expected one stage or more"):
         mprt(maps, [])
-    with pytest.raises(ValueError, match=r"maps are \(4, 1, 7, 9\) and \(4, 1, 9, 7\); similar ones have one shape"):
+    with pytest.raises(ValueError, match=r"maps are \(4, 1, 7, 9\) and \(4, 1, 9, 7\); expected one shape"):
         mprt(maps, [maps.mT])
     with pytest.raises(ValueError, match="there is no other class among 1"):
         other_classes(torch.tensor([0]), 1, [0])
