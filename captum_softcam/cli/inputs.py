@@ -1,4 +1,4 @@
-"""What a comparison on the command line is made of: classifier, samples, metrics, engine, and the notes on all of it."""
+"""Inputs of a comparison on the command line: classifier, samples, metrics, engine, and the notes on them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def metrics_of(options: argparse.Namespace, inventory: Inventory | None) -> list
     if options.metrics == ["all"]:
         return list(METRICS)
     if options.metrics is None and inventory is not None and inventory.regions:
-        # because the comparison looks for a mask among the first samples alone, and the inventory has looked at all
+        # Because the comparison looks for a mask among the first samples alone, and the inventory has looked at all.
         from captum_softcam.evaluation.checks import BY_QUANTUS
 
         return [*(name for name, metric in METRICS.items() if metric.default), BY_QUANTUS]
@@ -108,7 +108,7 @@ def engine_of(options: argparse.Namespace) -> Engine:
 
     if options.engine == "ray":
         gpus = int(device(options.device or "cpu").type == "cuda")  # whatever its number: Ray chooses the GPU of a worker
-        # --workers 0, the default, stands for as many workers of Ray as the cluster has room for.
+        # --workers 0, the default, means as many workers of Ray as the cluster has room for.
         return RayEngine(options.address, options.workers or None, gpus=gpus)
     if options.address is not None:
         raise ValueError("--address is for --engine ray; leave it out.")

@@ -255,7 +255,7 @@ class Comparison:
         return self._cube.copy()
 
     def rank_shifts(self) -> pd.DataFrame:
-        """Say how far the ranks of the methods move between baselines, under each metric that was measured with several.
+        """Return how far the ranks of the methods move between baselines, under each metric that was measured with several.
 
         Returns:
             DataFrame: one row per metric and pair of baselines, with ``metric, baseline, other``; ``tau, low, high``,

@@ -26,7 +26,7 @@ PASSES = ("fast", "plain", "bfloat16")
 _TOLERANCE = 1e-5
 """Largest difference of an output from that of the model, relative to the largest output or to 1."""
 _COARSE = 0.1
-"""The same in bfloat16, which has three digits. It tells a copy that fails from one that rounds."""
+"""The same in bfloat16, which has three digits. It distinguishes a copy that fails from one that rounds."""
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -133,7 +133,7 @@ def check_passes(passes: object) -> None:
 
 
 def _obstacle(model: nn.Module) -> str | None:
-    """Return why a copy cannot stand for the model, None if it can."""
+    """Return why a copy cannot replace the model, None if it can."""
     for name, module in model.named_modules():
         if any(getattr(module, kind) for kind in _HOOKS):
             return f"module '{name}' has hooks, which only the model itself runs"
@@ -192,8 +192,8 @@ def _faster_copy(model: nn.Module, image: Tensor, kept: Collection[str]) -> nn.M
 def _followers(model: nn.Module, image: Tensor) -> dict[str, str]:
     """Return, by the name of each module, the module that its very output enters, if both run once and it is the only one.
 
-    Only convolutions, normalisations and activations are observed. A use of the output in the code of a module is not seen:
-    the outputs of the folded model tell it.
+    Only convolutions, normalisations and activations are observed. A use of the output in the code of a module is not seen;
+    the check of the outputs finds it.
     """
     runs: Counter[str] = Counter()
     made: dict[int, tuple[str, int, Tensor]] = {}  # the tensor keeps its id from being used again

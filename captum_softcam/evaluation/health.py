@@ -1,8 +1,8 @@
-"""Health of metrics: what speaks for a metric and against it, on the samples and the model of a comparison.
+"""Health of metrics: which of them can be trusted on the samples and the model of a comparison.
 
-A metric is trusted if it does two things that its name promises: rank methods above controls, which ignore the model, and
-notice that the network was replaced by one with random weights. It fails if it does the opposite, or if its scores follow
-something else: the seed, a little noise, the other samples of the batch.
+A metric works if it ranks methods above controls, which ignore the model, and maps of the trained network above those of a
+network with random weights. It fails if it does the opposite, or if its scores depend on something else: the seed, a little
+noise, the other samples of the batch.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class HealthInputs:
-    """What the health of metrics is computed from.
+    """Scores and probes from which the health of metrics is computed.
 
     Args:
         scores (ndarray): (S, M, K) of S samples, M methods and K metrics; NaN where undefined.

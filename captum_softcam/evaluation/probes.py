@@ -1,4 +1,4 @@
-"""Probes: further measurements on a few samples, which tell whether a metric measures what it says.
+"""Probes: further measurements on a few samples, from which the health of the metrics is computed.
 
 A probe repeats the metrics on one sample alone with one thing changed: the maps of a network with random weights, another
 seed of the random subsets, or a little noise on the image; or with nothing changed but the batch. :mod:`health` compares its
@@ -56,7 +56,7 @@ class _WatchedBatch(Batch):
 
 @dataclass
 class Prober:
-    """Measures the probes of one sample of a batch.
+    """Measurement of the probes of one sample of a batch.
 
     Args:
         batch (Batch): the batch of the run.
@@ -82,11 +82,11 @@ class Prober:
 
     @property
     def judging(self) -> list[Metric]:
-        """The metrics that judge methods; a probe of the others would tell nothing."""
+        """The metrics that judge methods; the others are not probed."""
         return [metric for metric in self.metrics if metric.category not in DESCRIBING]
 
     def measure(self, probe: str) -> Iterator[tuple[str, str, float]]:
-        """Yield method, metric and score of a probe; an error is noted in ``errors`` and ends no run.
+        """Yield method, metric and score of a probe; an error is noted in ``errors`` and does not end the run.
 
         Args:
             probe (str): one of :data:`PROBES`.

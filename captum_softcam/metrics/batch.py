@@ -35,7 +35,7 @@ __all__ = ["Batch", "Explain", "Explanation"]
 
 
 class Explain(Protocol):
-    """Computes maps of other images, for other classes or of another model, by the method of an :class:`Explanation`."""
+    """Function that computes maps of other images, classes or models by the method of an :class:`Explanation`."""
 
     def __call__(
         self,
@@ -206,7 +206,7 @@ class Batch:
         key = runs, radius
         if key not in self._same:
             _ = self.logits  # checked
-            found = [self._predicted(self.model(noisy)) for noisy in self.noisy_images(runs, radius).unbind(1)]
+            found = [self._predicted(self.forward(noisy)) for noisy in self.noisy_images(runs, radius).unbind(1)]
             self._same[key] = torch.stack(found, 1) == self._predicted(self.outputs)[:, None]
         return self._same[key]
 
@@ -387,7 +387,7 @@ class Explanation:
 
 
 def other_images(images: Tensor, versions: Tensor) -> Tensor:
-    """Replace versions (N, R, C, ...) by NaN that equal their image (N, C, ...): their maps would say nothing."""
+    """Replace versions (N, R, C, ...) by NaN that equal their image (N, C, ...), and so would their maps."""
     same = (versions == images[:, None]).flatten(2).all(2)
     return versions.masked_fill(same.view(*same.shape, *[1] * (images.dim() - 1)), torch.nan)
 

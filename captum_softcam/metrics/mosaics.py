@@ -1,4 +1,4 @@
-"""Mosaics of a user's own images, on which all methods are asked where the evidence for a class is."""
+"""Mosaics of a user's own images for the grid pointing game, the same for all methods."""
 
 from __future__ import annotations
 

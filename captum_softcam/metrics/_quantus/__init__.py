@@ -1,1 +1,1 @@
-"""The border with Quantus: its metrics as columns of a comparison, and the interface of its classes around ours."""
+"""Interface to Quantus: its metrics as columns of a comparison, and base classes of our metrics as its classes."""

@@ -187,7 +187,7 @@ def _called(made: QuantusBase[Any], model: _Seen | None, explanation: Explanatio
         metric.num_classes = min(metric.num_classes, batch.logits.shape[1])
     known = inspect.signature(type(metric).__call__).parameters
     if model is not None:
-        # The model gives probabilities itself where the metric asks for them, because Quantus knows no other than softmax.
+        # The model gives probabilities itself where the metric asks for them, because Quantus has no other than softmax.
         model.asked = bool("softmax" in known and known["softmax"].default is True)
     arguments: dict[str, Any] = {
         "model": model,
@@ -215,7 +215,7 @@ def _called(made: QuantusBase[Any], model: _Seen | None, explanation: Explanatio
 
 
 def _signed(metric: QuantusBase[Any], maps: NDArray[Any]) -> NDArray[Any]:
-    """Return the maps, or their magnitudes if the metric takes these: before it does, Quantus refuses maps below 0."""
+    """Return the maps, or their magnitudes if the metric reads these, because Quantus first refuses negative maps."""
     scaled = getattr(metric, "normalise_func", None) in (normalise_by_max, normalise_by_average_second_moment_estimate)
     return np.abs(maps) if getattr(metric, "abs", False) and (scaled or not metric.normalise) else maps
 
@@ -288,7 +288,7 @@ def _model_of(batch: Batch) -> _Seen:
 
 
 def _array(values: Tensor) -> NDArray[Any]:
-    """Copy values to an array; Quantus and NumPy know no half precision of neural networks."""
+    """Copy values to an array; NumPy does not have bfloat16, and Quantus does not expect half precision."""
     values = values.detach().cpu()
     return (values if values.dtype is torch.float64 else values.float()).numpy().copy()
 
@@ -369,7 +369,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _named(function: Callable[..., Any]) -> str:
-    """Name a function; one that cannot be told by its name, such as a lambda, with a digest of its code."""
+    """Name a function; one whose name is not unique, such as a lambda, with a digest of its code."""
     name = f"{function.__module__}.{function.__qualname__}"
     code = getattr(function, "__code__", None)
     if "<" not in name or code is None:

@@ -127,7 +127,7 @@ def _arcc(explanation: Explanation, *, fractions: Sequence[float], noise: float)
     batch = explanation.batch
     options: dict[str, Any] = {"fractions": fractions, "noise": noise, "seed": batch.seed, "scores": batch.scores}
     strongest, weakest = (
-        functional.road_curve(batch.model, batch.images, maps, batch.targets, accuracy=False, **options).mean(1)
+        functional.road_curve(batch.forward, batch.images, maps, batch.targets, accuracy=False, **options).mean(1)
         for maps in (explanation.maps, -explanation.maps)
     )
     return functional.arcc(weakest - strongest, _coherency(explanation), functional.map_complexity(explanation.maps))

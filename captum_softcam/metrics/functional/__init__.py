@@ -35,7 +35,7 @@ _MODULES = (
     "axioms",
     "baselines",
     "coherence",
-    "extent",
+    "extent",  # of complexity, which is the name of one of its functions
     "imputation",
     "localisation",
     "masks",
