@@ -45,6 +45,8 @@ _UNDEFINED: dict[str, Any] = {
 }
 _SMALL, _TINY = 8, 7  # points
 _LONGEST = 40  # characters of a method's name
+_USUAL = 20  # characters of a name that half a panel has room for
+_WIDER = 0.07  # of a panel's width, for each character more
 
 
 def plot_comparison(view: View, curves: Sequence[MeanCurves] = (), figsize: tuple[float, float] | None = None) -> Figure:
@@ -53,14 +55,18 @@ def plot_comparison(view: View, curves: Sequence[MeanCurves] = (), figsize: tupl
     rows = math.ceil((len(metrics) + 1) / _COLUMNS)
     columns = math.ceil((len(metrics) + 1) / rows)
     height = rows * (0.75 + 0.24 * max(len(view.methods), 4))
+    beyond = max((len(_title(name)) for name in view.methods), default=0) - _USUAL
+    # Names in the panel of the cost begin or end at its middle, so that long ones need a wider one.
+    widths = [1.0] * columns
+    widths[len(metrics) % columns] += _WIDER * max(beyond, 0)
     below = _CURVES * math.ceil(len(curves) / _ACROSS)
     # Not by pyplot, which keeps every figure in memory until it is closed.
     figure = Drawing(
-        figsize=figsize or (max(1.8 + 2.1 * columns, 6 * bool(curves)), 0.4 + height + below), layout="constrained"
+        figsize=figsize or (max(1.8 + 2.1 * sum(widths), 6 * bool(curves)), 0.4 + height + below), layout="constrained"
     )
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr, call-arg]
     parts = figure.add_gridspec(1 + bool(curves), 1, height_ratios=[height, below][: 1 + bool(curves)])
-    grid = parts[0].subgridspec(rows, columns)
+    grid = parts[0].subgridspec(rows, columns, width_ratios=widths)
     for place, metric in enumerate(metrics):
         axis = figure.add_subplot(grid[divmod(place, columns)])
         _draw_metric(axis, view, metric)

@@ -7,6 +7,7 @@ noise, the other samples of the batch.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from captum_softcam.evaluation.statistics import (
     mean_intervals,
     rank_agreement,
     sign_flip_p_values,
+    smallest_p_value,
     wilcoxon_p_values,
     win_rates,
 )
@@ -34,6 +36,12 @@ __all__ = ["DESCRIBING", "HealthInputs", "Measure", "MetricHealth", "measure_hea
 
 DESCRIBING = frozenset({"complexity", "robustness", "axiomatic"})
 """Families that describe maps and do not judge them: a map that ignores the model can be sparse, robust and symmetric."""
+
+_SUBJECTS = {
+    "complexity": "complexity describes",
+    "robustness": "robustness describes",
+    "axiomatic": "axioms describe",
+}
 
 Verdict = Literal["works", "fails", "cannot be told", "describes"]
 
@@ -332,7 +340,7 @@ def _judge(given: HealthInputs, k: int, measured: Mapping[str, Any], ahead: Mapp
     if not np.isfinite(given.scores[:, :, k]).any():
         return "cannot be told", "it has no scores"
     if given.categories[k] in DESCRIBING:
-        return "describes", f"{given.categories[k]} describes a map: one that ignores the model can be the best"
+        return "describes", f"{_SUBJECTS[given.categories[k]]} a map: one that ignores the model can be the best"
     if found := _flaws(given, k, measured, ahead):
         return "fails", "; ".join(found)
     if found := _doubts(given, k, measured, ahead):
@@ -368,7 +376,7 @@ def _doubts(given: HealthInputs, k: int, measured: Mapping[str, Any], ahead: Map
     """Return what is missing for the verdict that a metric works."""
     unclear = [name for name, clear in ahead.items() if not clear]
     network: Measure = measured["random_network"]
-    doubts = [f"no method is clearly better than {_named(unclear)}"] if unclear else []
+    doubts = [_controls_in_words(given, k, unclear)] if unclear else []
     if not given.controls:
         doubts.append("no control takes part")
     if not given.real:
@@ -378,10 +386,25 @@ def _doubts(given: HealthInputs, k: int, measured: Mapping[str, Any], ahead: Map
     return doubts
 
 
+def _controls_in_words(given: HealthInputs, k: int, unclear: Sequence[str]) -> str:
+    scored = np.asarray(np.isfinite(given.scores[:, given.real, k]).any(axis=1, keepdims=True))
+    images, needed = int(count_images(scored, given.images)[0]), _fewest_images(len(given.real))
+    if images < needed:
+        return f"{images} images are too few to tell a method from a control, of {needed} at least"
+    return f"no method is clearly better than {_named(unclear)}"
+
+
+def _fewest_images(tests: int) -> int:
+    """Return with how many images the smallest of so many p-values can be clear: all signs are equal in one test."""
+    return next(count for count in itertools.count(MIN_PAIRS) if tests * smallest_p_value(np.array(count)) <= LEVEL)
+
+
 def _network_in_words(given: HealthInputs, network: Measure) -> str:
     if not network.known:
         error = given.errors.get("random_network")
         return f"a network with random weights could not be compared: {error}" if error else "it was not probed"
+    if network.count < MIN_PAIRS:
+        return f"{network.count} probed images are too few to tell the trained network from a random one"
     return f"on {network.count} images, the trained network is not clearly better than a random one"
 
 

@@ -124,6 +124,8 @@ def test_what_fails_and_why():
 
 def test_what_cannot_be_told():
     assert verdict("truth", 4, 0)[0] == "cannot be told"
+    assert verdict("truth", 6, 0)[1] == "6 images are too few to tell a method from a control, of 7 at least"
+    assert "4 probed images are too few" in verdict("truth", 24, 0, probed=4)[1]
     assert "it was not probed" in verdict("truth", 24, 0, probes={})[1]
     error = {"random_network": "ValueError: no weights"}
     assert "no weights" in verdict("truth", 24, 0, probes={}, errors=error)[1]
@@ -131,8 +133,20 @@ def test_what_cannot_be_told():
     assert verdict("truth", 24, 0, scores=np.full((24, 5, 1), np.nan))[1] == "it has no scores"
 
 
+def test_six_images_suffice_for_one_method_alone():
+    """With as many methods as have the best p-value of Holm's procedure at 5 %: 2 / 64 for one, 3 x 2 / 128 for three."""
+    one = [0, 3, 4]
+    given = inputs("truth", 6, 0)
+    probes = {name: scores[:, one] for name, scores in given.probes.items()}
+    alone = dataclasses.replace(given, scores=given.scores[:, one], methods=["good", *CONTROLS], probes=probes)
+    assert measure_health(alone)["m"].verdict == "works"
+    assert verdict("truth", 6, 0)[0] == "cannot be told"
+    assert verdict("truth", 7, 0)[0] == "works"
+
+
 def test_complexity_describes():
     assert verdict("edges", 24, 0, category="complexity")[0] == "describes"
+    assert verdict("edges", 24, 0, category="axiomatic")[1].startswith("axioms describe a map")
 
 
 @pytest.mark.parametrize("count", [12, 48])

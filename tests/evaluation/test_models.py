@@ -358,3 +358,14 @@ def test_a_metric_that_fails_on_a_model_is_marked_and_left_out_of_the_mean_rank(
     both = ModelComparison({"a": blind, "b": replace(blind)})
     assert "Deletion (fails)" in both.to_markdown()
     assert "(fails" not in ModelComparison({"a": whole, "b": other}).to_markdown()
+
+
+def test_long_names_stay_in_the_panel_of_the_cost():
+    models = ("a_long_name_of_a_model", "another_long_name")
+    found = ModelComparison({name: made({"cam": 0.3, "random": 0.0}, draw=i) for i, name in enumerate(models)})
+    figure = found.plot()
+    figure.canvas.draw()
+    panel = figure.axes[-1].get_window_extent()
+    assert len(figure.axes[-1].texts) == 4
+    assert all(panel.x0 <= text.get_window_extent().x0 for text in figure.axes[-1].texts)
+    assert all(text.get_window_extent().x1 <= panel.x1 for text in figure.axes[-1].texts)
