@@ -200,32 +200,34 @@ class _Scoring:
             self.progress(f"{name}: {metric.name}", step)
 
     def probe(self) -> None:
-        """Measure the probes of the samples that are probed, each in a batch of its own."""
-        probers = [self._prober(row, place) for row, place in enumerate(self._probed)]
+        """Measure the probes of the samples that are probed."""
+        prober = self._prober()
         names = [list(self.scorer.methods), [metric.name for metric in self.scorer.metrics]]
-        for prober in probers:
-            self.result.probes[self.result.indices[prober.place]] = np.full((len(PROBES), *map(len, names)), np.nan)
+        for place in prober.places:
+            self.result.probes[self.result.indices[place]] = np.full((len(PROBES), *map(len, names)), np.nan)
         for p, probe in enumerate(PROBES if self.scorer.probed else ()):
-            for prober in probers:
-                table = self.result.probes[self.result.indices[prober.place]][p]
-                for method, metric, score in prober.measure(probe):
-                    table[names[0].index(method), names[1].index(metric)] = score
+            for place, method, metric, score in prober.measure(probe) if prober.places else ():
+                table = self.result.probes[self.result.indices[place]]
+                table[p, names[0].index(method), names[1].index(metric)] = score
             # Reported without work, too: the time of a step is its mean over all samples.
             self.progress(_probing(probe), self._step)
-        for prober in probers:
-            for probe, error in prober.errors.items():
-                self.result.probe_errors.setdefault(probe, error)
+        self.result.probe_errors.update(prober.errors)
 
-    def _prober(self, row: int, place: int) -> Prober:
-        record = self.result.same
+    def _prober(self) -> Prober:
+        record, places = self.result.same, self._probed
         # Methods with the same map have the same scores, but for rounding.
-        first = {name for i, name in enumerate(self.scorer.methods) if record is None or record[place, i, 0] in (i, -1)}
+        distinct = {
+            name: [row for row, place in enumerate(places) if record is None or record[place, i, 0] in (i, -1)]
+            for i, name in enumerate(self.scorer.methods)
+            if name in self.probed_maps
+        }
         return Prober(
             self.batch,
-            place,
-            self.samples[place].identifier,
+            places,
+            [self.samples[place].identifier for place in places],
             self.scorer.metrics,
-            {name: maps[row : row + 1] for name, maps in self.probed_maps.items() if name in first},
+            self.probed_maps,
+            distinct,
             self.scorer.controls,
             self._explain_again,
             self._black,

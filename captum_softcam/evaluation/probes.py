@@ -1,15 +1,14 @@
 """Probes: further measurements on a few samples, from which the health of the metrics is computed.
 
-A probe repeats the metrics on one sample alone with one thing changed: the maps of a network with random weights, another
-seed of the random subsets, or a little noise on the image; or with nothing changed but the batch. :mod:`health` compares its
-scores with those of the run.
+A probe repeats the metrics with one thing changed: the maps of a network with random weights, another seed of the random
+subsets, a little noise on the image, or a batch of one sample. :mod:`health` compares its scores with those of the run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -56,24 +55,26 @@ class _WatchedBatch(Batch):
 
 @dataclass
 class Prober:
-    """Measurement of the probes of one sample of a batch.
+    """Measurement of the probes of some samples of a batch, together except in the probe that has them alone.
 
     Args:
         batch (Batch): the batch of the run.
-        place (int): position of the sample in it.
-        identifier (str): its name, from which the noise is drawn.
+        places (sequence of int): positions of the samples in it.
+        identifiers (sequence of str): their names, from which the noise is drawn.
         metrics (sequence of Metric): the metrics of the run; those that judge no method are left out.
-        maps (dict): the map (1, 1, ...) of the sample by method, those that are the same map only once.
+        maps (dict): the maps (P, 1, ...) of the samples by method.
+        distinct (dict): by method, the rows of ``maps`` that no other method repeats, or that are the first of the same.
         controls (collection of str): names of the methods that ignore the model.
         explain (callable): method name, images and keywords -> maps, as :class:`~captum_softcam.metrics.batch.Explain`.
         black (callable): returns a black image, (1, C, ...), as the model expects it.
     """
 
     batch: Batch
-    place: int
-    identifier: str
+    places: Sequence[int]
+    identifiers: Sequence[str]
     metrics: Sequence[Metric]
     maps: dict[str, Tensor]
+    distinct: dict[str, list[int]]
     controls: frozenset[str]
     explain: Callable[..., Tensor]
     black: Callable[[], Tensor]
@@ -85,13 +86,13 @@ class Prober:
         """The metrics that judge methods; the others are not probed."""
         return [metric for metric in self.metrics if metric.category not in DESCRIBING]
 
-    def measure(self, probe: str) -> Iterator[tuple[str, str, float]]:
-        """Yield method, metric and score of a probe; an error is noted in ``errors`` and does not end the run.
+    def measure(self, probe: str) -> Iterator[tuple[int, str, str, float]]:
+        """Yield place in the batch, method, metric and score; an error is noted in ``errors`` and does not end the run.
 
         Args:
             probe (str): one of :data:`PROBES`.
         """
-        measured: dict[str, Callable[[], Iterator[tuple[str, str, float]]]] = {
+        measured: dict[str, Callable[[], Iterator[tuple[int, str, str, float]]]] = {
             "random_network": self._random_network,
             "alone": self._alone,
             "seed": self._seed,
@@ -102,54 +103,59 @@ class Prober:
         except Exception as error:  # of any kind: methods and metrics can be functions of the user
             self._note(probe, error)
 
-    def _random_network(self) -> Iterator[tuple[str, str, float]]:
+    def _random_network(self) -> Iterator[tuple[int, str, str, float]]:
         network = self.batch.randomised.full()
-        for name in self.maps:
-            if name in self.controls:
+        views = _Views(self, self._images, self.batch.outputs[self.places], self.batch.seed)
+        for name, rows in self.distinct.items():
+            if name in self.controls or not rows:
                 continue
+            view = views.of(rows)
             try:
-                maps = self.explain(name, self._images, model=network, rows=[self.place])
+                maps = self.explain(name, view.batch.images, model=network, rows=view.places)
             except Exception as error:  # one method may fail where the others do not
                 self._note("random_network", error)
                 continue
             # Metrics that need more maps have to get those of the random network, too.
-            explanation = self._explanation(self._single, name, maps, network)
-            yield from self._scores("random_network", name, explanation, self.judging)
+            yield from self._scores("random_network", name, view, maps, self.judging, network)
 
-    def _alone(self) -> Iterator[tuple[str, str, float]]:
-        for name in [name for name in self.maps if name not in self.controls][:1] or list(self.maps)[:1]:
-            explanation = self._explanation(self._single, name, self.maps[name])
-            for metric in self.judging:
-                self._single.seeded = False
-                yield from self._scores("alone", name, explanation, [metric])
-                if self._single.seeded or metric.settings.get("perturb_baseline") == "uniform":
-                    self._seeded.add(metric.name)
+    def _alone(self) -> Iterator[tuple[int, str, str, float]]:
+        views = _Views(self, self._images, self.batch.outputs[self.places], self.batch.seed)
+        for row in range(len(self.places)):
+            present = [name for name, rows in self.distinct.items() if row in rows]
+            for name in [name for name in present if name not in self.controls][:1] or present[:1]:
+                view = views.of([row])
+                for metric in self.judging:
+                    view.batch.seeded = False
+                    yield from self._scores("alone", name, view, self.maps[name][[row]], [metric])
+                    if view.batch.seeded or metric.settings.get("perturb_baseline") == "uniform":
+                        self._seeded.add(metric.name)
 
-    def _seed(self) -> Iterator[tuple[str, str, float]]:
-        batch = self._made(self._images, self.batch.outputs[self._row], self.batch.seed + 1)
-        yield from self._of_all("seed", batch, [metric for metric in self.judging if metric.name in self._seeded])
+    def _seed(self) -> Iterator[tuple[int, str, str, float]]:
+        views = _Views(self, self._images, self.batch.outputs[self.places], self.batch.seed + 1)
+        metrics = [metric for metric in self.judging if metric.name in self._seeded]
+        yield from self._of_all("seed", views, range(len(self.places)), metrics)
 
-    def _noise(self) -> Iterator[tuple[str, str, float]]:
-        images = self._images
-        generator = torch.Generator().manual_seed(name_seed(f"{self.identifier}, noise"))
-        drawn = 2 * torch.rand(images.shape, generator=generator, dtype=torch.float64) - 1
-        low, high = images.min(), images.max()
-        noisy = (images + NOISE * (high - low) * drawn.to(images)).clamp(low, high)
+    def _noise(self) -> Iterator[tuple[int, str, str, float]]:
+        noisy = torch.cat([_with_noise(*each) for each in zip(self._images.split(1), self.identifiers, strict=True)])
         with torch.no_grad():
             outputs = self.batch.model(noisy)
-        before, after = (predicted_classes(each, self.batch.scores) for each in (self.batch.outputs[self._row], outputs))
+        before, after = (predicted_classes(each, self.batch.scores) for each in (self.batch.outputs[self.places], outputs))
         # Noise that changes the prediction is not minor, and a metric may then well change.
-        if torch.equal(before, after):
-            metrics = [metric for metric in self.judging if metric.forwards or metric.attributions]
-            yield from self._of_all("noise", self._made(noisy, outputs, self.batch.seed), metrics)
+        unchanged = (before == after).nonzero().flatten().tolist()
+        metrics = [metric for metric in self.judging if metric.forwards or metric.attributions]
+        yield from self._of_all("noise", _Views(self, noisy, outputs, self.batch.seed), unchanged, metrics)
 
-    def _of_all(self, probe: str, batch: Batch, metrics: Sequence[Metric]) -> Iterator[tuple[str, str, float]]:
-        for name, maps in self.maps.items() if metrics else ():
-            yield from self._scores(probe, name, self._explanation(batch, name, maps), metrics)
+    def _of_all(
+        self, probe: str, views: _Views, among: Sequence[int], metrics: Sequence[Metric]
+    ) -> Iterator[tuple[int, str, str, float]]:
+        for name, distinct in self.distinct.items() if metrics else ():
+            if rows := [row for row in distinct if row in among]:
+                yield from self._scores(probe, name, views.of(rows), self.maps[name][rows], metrics)
 
     def _scores(
-        self, probe: str, name: str, explanation: Explanation, metrics: Sequence[Metric]
-    ) -> Iterator[tuple[str, str, float]]:
+        self, probe: str, name: str, view: _View, maps: Tensor, metrics: Sequence[Metric], network: nn.Module | None = None
+    ) -> Iterator[tuple[int, str, str, float]]:
+        explanation = Explanation(view.batch, maps, partial(self._explain_again, name, view.places, network))
         for metric in metrics:
             try:
                 found = metric.measure(explanation)
@@ -157,19 +163,19 @@ class Prober:
                     for reason in found.errors.values():
                         self.errors.setdefault(probe, as_text(reason))
                     found = found.scores
-                yield name, metric.name, float((found.area if isinstance(found, Curve) else found)[0])
+                scores = (found.area if isinstance(found, Curve) else found).tolist()
+                for place, score in zip(view.places, scores, strict=True):
+                    yield place, name, metric.name, score
             except Exception as error:  # as above
                 self._note(probe, error)
 
     def _note(self, probe: str, error: Exception) -> None:
         self.errors.setdefault(probe, as_text(f"{type(error).__name__}: {error}"))
 
-    def _explanation(self, batch: Batch, name: str, maps: Tensor, network: nn.Module | None = None) -> Explanation:
-        return Explanation(batch, maps, partial(self._explain_again, name, network))
-
     def _explain_again(
         self,
         name: str,
+        places: Sequence[int],
         network: nn.Module | None,
         images: Tensor,
         *,
@@ -177,30 +183,63 @@ class Prober:
         rows: Sequence[int] | None = None,
         **more: Any,
     ) -> Tensor:
-        rows = [self.place] * (len(images) if rows is None else len(rows))
+        rows = places if rows is None else [places[row] for row in rows]
         return self.explain(name, images, model=network if model is None else model, rows=rows, **more)
 
     @property
-    def _row(self) -> slice:
-        return slice(self.place, self.place + 1)
-
-    @property
     def _images(self) -> Tensor:
-        return self.batch.images[self._row]
+        return self.batch.images[self.places]
 
-    @cached_property
-    def _single(self) -> _WatchedBatch:
-        """The sample in a batch of its own."""
-        return self._made(self._images, self.batch.outputs[self._row], self.batch.seed)
 
-    def _made(self, images: Tensor, outputs: Tensor, seed: int) -> _WatchedBatch:
-        targets, masks = self.batch.targets[self._row], self.batch.masks[self._row]
-        more: dict[str, Any] = {"outputs": outputs, "seed": seed, "scores": self.batch.scores}
-        more |= {"randomised": self.batch.randomised, "black": self.black, "seeds": self.batch.seeds[self._row]}
-        made = _WatchedBatch(self.batch.model, images, targets, masks, mosaics=self._mosaics, **more)
-        made.forward = self.batch.forward
-        return made
+@dataclass
+class _View:
+    """Some of the probed samples in a batch of their own, and their places in that of the run."""
 
-    def _mosaics(self) -> Mosaics:
-        found = self.batch.mosaics
-        return Mosaics(found.images[self._row], found.cells[self._row])
+    places: list[int]
+    batch: _WatchedBatch
+
+
+@dataclass
+class _Views:
+    """Batches of some of the probed samples under one probe, each made once and shared by the methods.
+
+    Args:
+        prober (Prober): the samples.
+        images (Tensor): their images under the probe, (P, C, ...).
+        outputs (Tensor): of the model for these, (P, K).
+        seed (int): of the random subsets.
+    """
+
+    prober: Prober
+    images: Tensor
+    outputs: Tensor
+    seed: int
+    _made: dict[tuple[int, ...], _View] = field(default_factory=dict)
+
+    def of(self, rows: list[int]) -> _View:
+        """Return the view of some rows of the images."""
+        key = tuple(rows)
+        if key not in self._made:
+            self._made[key] = self._make(rows)
+        return self._made[key]
+
+    def _make(self, rows: list[int]) -> _View:
+        run, places = self.prober.batch, [self.prober.places[row] for row in rows]
+        more: dict[str, Any] = {"outputs": self.outputs[rows], "seed": self.seed, "scores": run.scores}
+        more |= {"randomised": run.randomised, "black": self.prober.black, "seeds": [run.seeds[place] for place in places]}
+
+        def mosaics() -> Mosaics:
+            return Mosaics(run.mosaics.images[places], run.mosaics.cells[places])
+
+        shown = self.images[rows], run.targets[places], run.masks[places]
+        made = _WatchedBatch(run.model, *shown, mosaics=mosaics, **more)
+        made.forward = run.forward
+        return _View(places, made)
+
+
+def _with_noise(image: Tensor, identifier: str) -> Tensor:
+    """Return an image (1, C, ...) with a little noise, which depends on its name alone."""
+    generator = torch.Generator().manual_seed(name_seed(f"{identifier}, noise"))
+    drawn = 2 * torch.rand(image.shape, generator=generator, dtype=torch.float64) - 1
+    low, high = image.min(), image.max()
+    return (image + NOISE * (high - low) * drawn.to(image)).clamp(low, high)
