@@ -80,13 +80,15 @@ copybutton_line_continuation_character = "\\"
 nitpick_ignore_regex = [
     (r"py:.*", r"(captum|lightning|matplotlib|numpy|pandas|pathlib|PIL|quantus|rich|torch|torchvision)\..*"),
     (r"py:.*", r"(argparse|collections|os|typing)\..*"),
-    # Arguments and results of an engine, which users do not construct, and a base without use of its own.
+    # Arguments and results of an engine, which users do not construct, and bases without use of their own.
     (r"py:class", r"captum_softcam\.evaluation\.(result\.BatchResult|batch\.BatchScorer|reader\.SampleReader)"),
     (r"py:class", r"captum_softcam\.data\.samples\.NamedSamples"),
+    (r"py:class", r"captum_softcam\.metrics\.(mosaics\.Candidate|_quantus\.perturbing\.(CurveMetric|PerturbingMetric))"),
     # Unqualified names from annotations and from docstrings that follow Captum's "name (type): text".
     (
         r"py:class",
-        r"(Any|Attribution|BatchResult|BatchScorer|Callable|Iterable|Iterator|Mapping|Path|PathLike|SampleReader|Sequence)",
+        r"(Any|Attribution|BatchResult|BatchScorer|Callable|Candidate|Iterable|Iterator|Mapping|Path|PathLike|RankShift|Row"
+        r"|SampleReader|Sequence)",
     ),
     (r"py:class", r"(Adjust|Console|DataFrame|Dataset|Figure|Module|NDArray|Series|Table|Tensor)"),
     (r"py:class", r"(np|nn|pd|plt|v2)\..*"),
@@ -156,7 +158,7 @@ class VerdictTable(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Build the nodes."""
         classes = {**links_to_classes(), None: ""}
-        rows = [(each.name, each.verdict, classes[each.instead], each.reason) for each in VERDICTS.values()]
+        rows = [(each.name, each.verdict, classes[each.instead], each.text) for each in VERDICTS.values()]
         return self.parse_text_to_nodes(list_table([("Quantus", "Verdict", "Use instead", "Reason"), *rows]))
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -246,7 +247,12 @@ def _identities(
 ) -> tuple[dict[str, tuple[int, str]], list[Unreadable]]:
     """Return index and digest of every sample by its identifier, and the samples that cannot be read."""
     # ``batch_size=None`` yields the pairs one by one; a batch would hold a tuple of names and one of digests.
-    loader: Any = DataLoader(_Identities(samples), batch_size=None, num_workers=workers)  # type: ignore[arg-type]  # has a length
+    loader: Any = DataLoader(
+        _Identities(samples),  # type: ignore[arg-type]  # has a length
+        batch_size=None,
+        num_workers=workers,
+        generator=torch.Generator(),  # else it draws from the user's own
+    )
     bar = tqdm(loader, "comparing the samples with those that were scored", disable=not show_progress, dynamic_ncols=True)
     indices: dict[str, int] = {}
     identities, unreadable = {}, []

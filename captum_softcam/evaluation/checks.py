@@ -188,7 +188,8 @@ def find_metrics(
     """Resolve names and metrics of Quantus to metrics, each once; the keys of a mapping name them.
 
     Args:
-        metrics (sequence or mapping): names such as ``deletion`` or ``deletion@mean``, or metrics, also of Quantus.
+        metrics (sequence or mapping): names such as ``deletion`` or ``deletion@mean``, or metrics, also of Quantus; also
+            mappings of names to these among them.
         perturb_baseline (str or sequence of str): baselines of the metrics that replace parts of the image, unless their
             name has one already: a column for each. Default: that of each metric
 
@@ -199,13 +200,10 @@ def find_metrics(
     """
     if not metrics:
         raise ValueError("there are no metrics to compare by; pass at least one.")
-    if isinstance(metrics, Mapping):
-        named_ones = [(as_text(name), _metric(metric)) for name, metric in metrics.items()]
-        resolved = [replace(metric, name=name, title=name) for name, metric in named_ones]
-    else:
-        # A metric listed twice counts once; by identity, because instances of Quantus may compare in any way.
-        once = {metric if isinstance(metric, str) else id(metric): metric for metric in metrics}
-        resolved = [_metric(metric) for metric in once.values()]
+    # A metric listed twice counts once; by identity, because instances of Quantus may compare in any way.
+    entries = [metrics] if isinstance(metrics, Mapping) else metrics
+    once = {entry if isinstance(entry, str) else id(entry): entry for entry in entries}
+    resolved = [metric for entry in once.values() for metric in _metrics(entry)]
     found: dict[str, Metric] = {}
     for metric in resolved if perturb_baseline is None else _with_baselines(resolved, perturb_baseline):
         if found.setdefault(metric.name, metric) != metric:
@@ -213,6 +211,13 @@ def find_metrics(
                 f"two metrics are called '{named(metric.name)}'; give them names: {{'one': ..., 'other': ...}}."
             )
     return list(found.values())
+
+
+def _metrics(entry: Any) -> list[Metric]:
+    if not isinstance(entry, Mapping):
+        return [_metric(entry)]
+    found = [(as_text(name), _metric(metric)) for name, metric in entry.items()]
+    return [replace(metric, name=name, title=name) for name, metric in found]
 
 
 def _metric(metric: Any) -> Metric:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import torch
 from torch.utils.data import DataLoader
 
 from captum_softcam._names import reason
@@ -70,6 +71,7 @@ class LocalEngine:
             # PyTorch's default raises TypeError for a dataclass.
             collate_fn=list,
             num_workers=self.workers,
+            generator=torch.Generator(),  # else it draws from the user's own
         )
         for indices, batch in zip(batches, loader, strict=True):
             yield scorer.score(indices, batch, progress)

@@ -115,7 +115,7 @@ class ModelComparison:
 
     @property
     def baseline(self) -> Row:
-        """The row that the others are compared with by default: the first group, and the baseline of its first model."""
+        """Row that the others are compared with by default, of the first group and the baseline of its first model."""
         group = next(iter(self.members))
         return group, self.comparisons[self.members[group][0]].baseline
 

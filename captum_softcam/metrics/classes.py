@@ -18,7 +18,7 @@ from captum_softcam.metrics._quantus.metric import QuantusMetric
 from captum_softcam.metrics._quantus.perturbing import CurveMetric, PerturbingMetric
 from captum_softcam.metrics._rows.faithfulness import by_order
 from captum_softcam.metrics.batch import Batch, Explain, Explanation
-from captum_softcam.metrics.metric import Curve
+from captum_softcam.metrics.metric import Curve, Metric
 from captum_softcam.metrics.registry import METRICS
 
 __all__ = [
@@ -144,6 +144,17 @@ class Focus(RelevanceMassAccuracy, of="relevance_mass_accuracy"):
         quarters = torch.tensor(np.asarray(custom_batch), dtype=torch.float32).view(-1, 1, 2, 2)
         masks = torch.nn.functional.interpolate(quarters, size=images.shape[2:])
         return super().__call__(*arguments, **{**call, "s_batch": masks.numpy()})
+
+    def column(self) -> Metric:
+        """Refuse to be a column, because a comparison has no ``custom_batch``.
+
+        Returns:
+            Metric: none.
+
+        Raises:
+            ValueError: always; ``grid_pointing_game`` is the column.
+        """
+        raise ValueError("Focus cannot be a column, because it needs custom_batch. Use 'grid_pointing_game'.")
 
 
 class RelevanceRankAccuracy(QuantusMetric, of="relevance_rank_accuracy"):

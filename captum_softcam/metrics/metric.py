@@ -109,7 +109,7 @@ class Metric:
 
     @property
     def perturbs(self) -> bool:
-        """Whether the metric replaces parts of the image, and by what is a choice: :meth:`with_baseline`."""
+        """Whether the metric replaces parts of the image by what :meth:`with_baseline` chooses."""
         return _BASELINE in self.settings
 
     def with_baseline(self, baseline: str) -> Metric:

@@ -19,10 +19,12 @@ class Verdict:
         category (str): the family, as in :data:`Category`.
         verdict (str): ``"runs"`` if its numbers are right with suitable settings; ``"corrected"`` if they are wrong, and a
             metric of this package computes them rightly; ``"refused"`` if the idea cannot be corrected.
-        reason (str): the settings, the fault, or the reason of the refusal.
+        reason (str): the settings, the fault, or the reason of the refusal; empty if there is nothing besides ``spared``.
         instead (str): the metric of ``METRICS`` to use; None where there is none, as for those that are refused.
         column (bool): whether it can be a column, because it gives a score of one sample under any method. Default: True
         higher_is_better (bool): the direction, where the one that Quantus declares is wrong. Default: None, it is right
+        spared (str): faults that a column is spared, because it measures each sample by itself, with the same random
+            numbers and with the arguments that fit the model. Default: none
     """
 
     name: str
@@ -32,6 +34,12 @@ class Verdict:
     instead: str | None = None
     column: bool = True
     higher_is_better: bool | None = None
+    spared: str = ""
+
+    @property
+    def text(self) -> str:
+        """All that is known of the metric in a script of Quantus."""
+        return " ".join(filter(None, (self.spared, self.reason)))
 
 
 _APART = "Perturbs the channels of a pixel separately. On a board of patches, its numbers equal ours."
@@ -42,9 +50,10 @@ _FAITHFULNESS = (
         "FaithfulnessCorrelation",
         "faithfulness",
         "corrected",
-        "Draws other subsets for each sample of a batch, so that a score depends on the place in the batch. By default it "
-        "perturbs 224 values of single channels, which yields noise, and returns one number for all samples.",
+        "By default it perturbs 224 values of single channels, which yields noise.",
         "faithfulness_correlation",
+        spared="Draws other subsets for each sample of a batch, so that a score depends on the place in the batch, and by "
+        "default returns one number for all samples.",
     ),
     Verdict("FaithfulnessEstimate", "faithfulness", "runs", _APART, "faithfulness_estimate"),
     Verdict(
@@ -55,7 +64,7 @@ _FAITHFULNESS = (
         "every one of its n_perturb_samples rounds is the same.",
         "infidelity",
     ),
-    Verdict("IROF", "faithfulness", "corrected", f"Raises on RGB images. {_TRAPEZOID}", "irof"),
+    Verdict("IROF", "faithfulness", "corrected", "Raises on RGB images.", "irof", spared=_TRAPEZOID),
     Verdict(
         "Monotonicity",
         "faithfulness",
@@ -67,8 +76,9 @@ _FAITHFULNESS = (
         "MonotonicityCorrelation",
         "faithfulness",
         "corrected",
-        "Raises when one probability of a batch is below 1e-5 and another is not.",
+        "",
         "monotonicity_correlation",
+        spared="Raises when one probability of a batch is below 1e-5 and another is not.",
     ),
     Verdict("PixelFlipping", "faithfulness", "runs", f"{_APART} Returns a curve. {_TRAPEZOID}", "pixel_flipping"),
     Verdict(
@@ -83,8 +93,9 @@ _FAITHFULNESS = (
         "ROAD",
         "faithfulness",
         "corrected",
-        "Raises on RGB images, reads only the first batch, and returns accuracies, not a score of each sample.",
+        "Raises on RGB images.",
         "road",
+        spared="Reads only the first batch, and returns accuracies, not a score of each sample.",
     ),
     Verdict("Selectivity", "faithfulness", "runs", f"Returns a curve. {_TRAPEZOID}", "selectivity"),
     Verdict(
@@ -116,9 +127,9 @@ _LOCALISATION = (
         "AttributionLocalisation",
         "localisation",
         "corrected",
-        "Reads magnitudes by default, so that negative relevance counts as positive; weighted=True depends on the batch "
-        "size. It is the relevance mass.",
+        "Reads magnitudes by default, so that negative relevance counts as positive. It is the relevance mass.",
         "relevance_mass_accuracy",
+        spared="weighted=True depends on the batch size.",
     ),
     Verdict("AUC", "localisation", "runs", "Right as it is, for signed maps too.", "pixel_auc"),
     Verdict(
@@ -133,8 +144,9 @@ _LOCALISATION = (
         "PointingGame",
         "localisation",
         "corrected",
-        "An empty mask is a hit; of equal peaks any may hit, on a plateau all of them; weighted=True raises.",
+        "Of equal peaks any may hit, on a plateau all of them; weighted=True raises.",
         "pointing_game",
+        spared="An empty mask is a hit.",
     ),
     Verdict(
         "RelevanceMassAccuracy",
@@ -159,21 +171,23 @@ _LOCALISATION = (
     ),
 )
 
-_NOISE = "Draws other noise for each sample of a batch, in units of the input whatever the images are scaled to."
+_DRAWS = "Draws other noise for each sample of a batch."
+_NOISE = "Its noise is in units of the input, whatever the images are scaled to."
 _ONE_SIGN = (
     "Its noise only brightens; where a map is 0, it divides by 1e-6; and a single noisy version with another prediction "
     "makes the score NaN."
 )
 
 _ROBUSTNESS = (
-    Verdict("MaxSensitivity", "robustness", "corrected", _NOISE, "max_sensitivity"),
-    Verdict("AvgSensitivity", "robustness", "corrected", _NOISE, "avg_sensitivity"),
+    Verdict("MaxSensitivity", "robustness", "corrected", _NOISE, "max_sensitivity", spared=_DRAWS),
+    Verdict("AvgSensitivity", "robustness", "corrected", _NOISE, "avg_sensitivity", spared=_DRAWS),
     Verdict(
         "LocalLipschitzEstimate",
         "robustness",
         "corrected",
         f"{_NOISE} Maps are scaled to a maximum of 1, images are not, so that the ratio has the unit of the input.",
         "local_lipschitz_estimate",
+        spared=_DRAWS,
     ),
     Verdict(
         "Continuity",
@@ -207,9 +221,10 @@ _RANDOMISATION = (
         "MPRT",
         "randomisation",
         "corrected",
-        "Its average counts the network that is not randomised; parameters of modules without reset_parameters stay as "
-        "trained, and layers are initialised as before a training, at which the maps of deep networks become flat.",
+        "Parameters of modules without reset_parameters stay as trained, and layers are initialised as before a training, "
+        "at which the maps of deep networks become flat.",
         "mprt",
+        spared="Its average counts the network that is not randomised.",
     ),
     Verdict(
         "SmoothMPRT",
@@ -228,9 +243,9 @@ _RANDOMISATION = (
         "RandomLogit",
         "randomisation",
         "corrected",
-        "Chooses among 1000 classes unless it is told their number; reads a map as one line, in windows that run from the "
-        "end of a row into the next; and seeds NumPy for the whole process.",
+        "Reads a map as one line, in windows that run from the end of a row into the next.",
         "random_logit",
+        spared="Chooses among 1000 classes unless it is told their number, and seeds NumPy for the whole process.",
     ),
 )
 

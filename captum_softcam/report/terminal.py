@@ -339,7 +339,7 @@ def make_verdict_table(*, narrow: bool = False) -> Table:
     table.add_column("reason", overflow="fold")
     for verdict in VERDICTS.values():
         words = _words(verdict)
-        table.add_row(*([Text("\n").join(filter(None, words))] if narrow else words), Text(verdict.reason))
+        table.add_row(*([Text("\n").join(filter(None, words))] if narrow else words), Text(verdict.text))
     return table
 
 
@@ -384,7 +384,7 @@ def _metrics_as_markdown() -> str:
     )
     verdicts = markdown_table(
         ("Quantus", "verdict", "use", "reason"),
-        ([escape_markdown(str(cell)) for cell in (*_words(each), each.reason)] for each in VERDICTS.values()),
+        ([escape_markdown(str(cell)) for cell in (*_words(each), each.text)] for each in VERDICTS.values()),
     )
     notes = "".join(f"- {escape_markdown(note)}\n" for note in (_LEGEND, *_NOTES))
     return f"{metrics}\n{verdicts}\n{notes}"

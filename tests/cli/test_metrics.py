@@ -49,7 +49,7 @@ def test_everything_is_in_markdown():
     assert rows["deletion"][:5] == [r"deletion\*", "faithfulness", "↓", "probability", "16 forwards"]
     for verdict in VERDICTS.values():
         found = [re.sub(r"\\(.)", r"\1", cell) for cell in rows[verdict.name]]
-        assert found == [verdict.name, verdict.verdict, verdict.instead or "", " ".join(verdict.reason.split())]
+        assert found == [verdict.name, verdict.verdict, verdict.instead or "", " ".join(verdict.text.split())]
     assert "- reads: of the model," in done.out
 
 
@@ -68,7 +68,7 @@ def test_nothing_is_cut_off_on_a_terminal(width):
     assert words >= {*METRICS, *VERDICTS}
     settings = {f"{key}={value}" for metric in METRICS.values() for key, value in metric.settings.items()}
     assert words >= {setting for setting in settings if " " not in setting}
-    assert sum(" ".join(verdict.reason.split()[:3]) in text for verdict in VERDICTS.values()) == len(VERDICTS)
+    assert sum(" ".join(verdict.text.split()[:3]) in text for verdict in VERDICTS.values()) == len(VERDICTS)
 
 
 def test_colours_tell_verdicts_apart():

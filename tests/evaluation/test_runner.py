@@ -53,6 +53,19 @@ def test_one_row_per_sample_method_and_metric(model, samples):
     assert comparison.failures.empty
 
 
+def test_the_generators_of_the_user_are_left_alone(model, samples, tmp_path):
+    def states():
+        return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()
+
+    before = states()
+    metrics = ["deletion", "mprt", "quantus:RandomLogit"]
+    for resume in (False, True):  # the second reads again what was scored
+        compare_methods(
+            model, samples[:2], ["grad_cam", "random"], metrics, folder=tmp_path / "run", resume=resume, examples=1
+        )
+    assert states() == before
+
+
 def test_the_same_run_twice_gives_the_same_scores(model, samples):
     first, second = (sorted_scores(compare_methods(model, samples, FAST)) for _ in range(2))
     pd.testing.assert_series_equal(first, second)

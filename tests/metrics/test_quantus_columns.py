@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import pickle
 import random
+import re
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from captum_softcam import metrics as ours
 from captum_softcam.data import Sample
 from captum_softcam.evaluation import Comparison, compare_methods
-from captum_softcam.metrics import METRICS, quantus_column
-from captum_softcam.metrics._quantus.columns import _as_json
+from captum_softcam.metrics import METRICS, VERDICTS, find_metric, quantus_column
+from captum_softcam.metrics._quantus.columns import _as_json, _value
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what other packages say while Quantus imports them
@@ -115,6 +118,77 @@ def test_names_classes_instances_and_a_mapping_are_accepted(net, samples):
     assert coarse < fine
 
 
+def test_names_may_stand_within_a_list(net, samples):
+    metrics = ["complexity", {"fine": quantus.EffectiveComplexity(eps=1e-5), "coarse": quantus.EffectiveComplexity(eps=0.5)}]
+    comparison = compare_methods(net, samples[:1], ["random"], metrics, examples=0)
+    assert comparison.metrics == ["complexity", "fine", "coarse"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "name", "settings"),
+    [
+        (ours.Irof, "irof", {}),
+        (ours.PointingGame(tolerance=2), "pointing_game", {"tolerance": 2}),
+        (ours.Deletion(perturb_baseline="mean", steps=4, patches=None), "deletion@mean", {"steps": 4}),
+        (ours.PixelFlipping(return_auc_per_sample=True, disable_warnings=True), "pixel_flipping", {}),
+        (ours.AvgSensitivity(nr_samples=3), "avg_sensitivity", {"runs": 3}),
+        (ours.ROAD(fractions=np.array([0.25, 0.5])), "road", {"fractions": [0.25, 0.5]}),
+        (ours.TopKIntersection(k=0.25), "top_k_intersection", {"k": 0.25}),
+    ],
+)
+def test_our_classes_are_our_rows(metric, name, settings):
+    column = quantus_column(metric)
+    row = find_metric(name)
+    assert column == replace(row, settings={**row.settings, **settings})
+    assert quantus_column(metric, "mine") == replace(column, name="mine", title="mine")
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        (ours.Deletion(abs=True, patches=4), "Deletion cannot be a column with abs and patches"),
+        (ours.Deletion(perturb_baseline=0.5), "with perturb_baseline"),
+        (ours.PixelFlipping(features_in_step=4), "with features_in_step"),
+        (ours.TopKIntersection(k=5), "with k"),
+        (ours.MPRT(layer_order="independent"), "with layer_order"),
+        (ours.Focus(), "Focus cannot be a column, because it needs custom_batch"),
+    ],
+)
+def test_our_classes_with_other_arguments_are_refused(metric, message):
+    with pytest.raises(ValueError, match=message):
+        quantus_column(metric)
+
+
+def test_a_subclass_inherits_what_is_known_of_its_base():
+    class Mine(quantus.RegionPerturbation):
+        """Measures as its base does, so that its declared direction is as wrong."""
+
+    class Turned(Mine):
+        score_direction = ScoreDirection.LOWER
+
+    class Grouped(quantus.Sufficiency):
+        """As dependent on the batch."""
+
+    class Alone(quantus.Sufficiency):
+        def evaluate_batch(self, a_batch, **_):
+            return [1.0] * len(a_batch)
+
+    assert quantus_column(Mine).higher_is_better
+    assert quantus_column(Mine).title == "Mine"
+    assert not quantus_column(Turned).higher_is_better
+    with pytest.raises(ValueError, match="cannot be a column"):
+        quantus_column(Grouped)
+    assert quantus_column(Alone).note == ""
+
+
+def test_a_note_says_nothing_that_a_column_is_spared():
+    notes = {name: quantus_column(name).note for name, each in VERDICTS.items() if each.column and each.spared}
+    assert len(notes) > 8
+    assert not [name for name, note in notes.items() if VERDICTS[name].spared in note]
+    assert notes["MonotonicityCorrelation"] == ""
+    assert not [name for name, note in notes.items() if re.search(r"\bbatch|1000 classes|for all samples", note)]
+
+
 @pytest.mark.parametrize(
     ("metrics", "message"),
     [
@@ -189,11 +263,19 @@ def test_the_maps_of_other_images_and_models_are_those_of_the_method(net, sample
         ([[0.0, 1.0, 1.0]], 0.75),
         (np.array([[0.0, 1.0, 1.0]]), 0.75),
         ([np.nan], np.nan),
+        ([{"a": 1.0, "b": 3.0}], 2.0),
+        (torch.tensor([2.0], requires_grad=True), 2.0),
     ],
 )
 def test_curves_and_truth_values_become_a_number(net, samples, answer, expected):
     found = scores(net, samples[:1], made(lambda *_, **__: answer), ["random"])["random"]
     np.testing.assert_allclose(found, [expected])
+
+
+@pytest.mark.parametrize("result", [[None], ["high"], ["1"], None])
+def test_what_is_no_number_is_said(result):
+    with pytest.raises(TypeError, match=r"it returns .* of one sample; expected one value, or one curve"):
+        _value(result)
 
 
 def test_one_sample_that_fails_costs_the_others_nothing(net, samples):
@@ -357,6 +439,21 @@ def test_settings_are_json_that_tells_values_apart():
     assert value(np.float32(0.5)) == "0.5"
     assert value({1: (True, None)}) == '{"1": [true, null]}'
     assert value(np.mean) == '"numpy.mean"'
+    assert value(lambda x: x.max()) != value(lambda x: x.min()), "which differ in a name alone"
+    weighted = [lambda x, w=weight: x * w for weight in (1, 2, 1)]
+    assert value(weighted[0]) != value(weighted[1])
+    assert value(weighted[0]) == value(weighted[2])
+
+    def closed(weight):
+        return lambda x: sorted(x, key=lambda each: each * weight)
+
+    assert value(closed(1)) != value(closed(2))
+    assert value(closed(1)) == value(closed(1))
+    again = [eval("lambda a: [x for x in a if (lambda y: y in {'a', 'b'})(x)]") for _ in range(2)]
+    assert value(again[0]) == value(again[1]), "wherever its code is in memory"
+    assert value({"b", "a"}) == value({"a", "b"}) != value({"a"})
+    assert value(Path("a")) != value(Path("b"))
+    assert value(b"a") != value(b"b")
 
 
 def test_a_column_is_pickled_for_the_workers_of_a_cluster():

@@ -89,7 +89,7 @@ def test_every_metric_of_quantus_has_a_row(category):
 
 @pytest.mark.parametrize("verdict", VERDICTS.values(), ids=list(VERDICTS))
 def test_a_row_names_a_metric_unless_it_is_refused(verdict):
-    assert verdict.reason.endswith(".")
+    assert verdict.text.endswith(".")
     if verdict.verdict == "refused":
         assert verdict.instead is None
     if verdict.instead is None:

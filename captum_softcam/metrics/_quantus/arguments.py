@@ -18,12 +18,21 @@ class Argument:
         setting (str): the setting of ours that it is another name of. Default: none
         counts (bool): whether it counts features, which are then single positions. Default: False
         values (tuple): the values that it takes, functions by their name. Default: any
+        returns_scores (bool): whether it asks for the score of a comparison. Default: False
+        typed (bool): whether a float is the setting of that name, and an int something else. Default: False
     """
 
     text: str
     setting: str = ""
     counts: bool = False
     values: tuple[Any, ...] = ()
+    returns_scores: bool = False
+    typed: bool = False
+
+    def alters(self, value: Any) -> bool:
+        """Whether a value changes the score of a comparison other than as a setting does."""
+        without = value is False or len(self.values) == 1 or self.returns_scores or self.text.startswith("has no effect")
+        return not (without or self.setting or (self.typed and isinstance(value, float)))
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,9 @@ _STEP = {
         "number of positions that are replaced together, in the order of the map, all channels at once.", counts=True
     )
 }
-_SCORES = {"return_scores": Argument("True for one number per sample, the score of a comparison.")}
+_SCORES = {"return_scores": Argument("True for one number per sample, the score of a comparison.", returns_scores=True)}
+_AREA = {"return_auc_per_sample": Argument("the same as ``return_scores``.", returns_scores=True)}
+_FRACTION = {"return_scores": Argument("True for the fraction of steps, the score of a comparison.", returns_scores=True)}
 _SIDE = "side of the patches in positions, in place of ``patches``."
 _FEATURES = "Features are 64 patches, or positions with all channels where an argument of Quantus counts features."
 _BLUR = "Removed parts are blurred, not black, unless ``perturb_baseline`` says otherwise."
@@ -174,7 +185,11 @@ DROP_INS: Mapping[str, DropIn] = {
     "Monotonicity": DropIn(
         f"{_FEATURES} {_BLUR} Positions are inserted, so that the answer is not always True; NaN for a map that ranks "
         "nothing. Reads signed maps unless ``abs=True``.",
-        {**_STEP, **_PERTURB, "return_scores": Argument("True for the fraction of steps, the score of a comparison.")},
+        {
+            **_STEP,
+            **_PERTURB,
+            "return_scores": Argument("True for the fraction of steps, the score of a comparison.", returns_scores=True),
+        },
     ),
     "MonotonicityCorrelation": DropIn(
         f"{_FEATURES} {_BLUR} One replacement, not the mean of several draws. A similarity of your own receives magnitudes.",
@@ -189,7 +204,12 @@ DROP_INS: Mapping[str, DropIn] = {
     "PixelFlipping": DropIn(
         f"{_FEATURES} {_BLUR} ``get_auc_score`` and ``return_auc_per_sample`` are the area over the fraction removed, from "
         "the untouched image on, not over the number of steps.",
-        {**_STEP, **_PERTURB, "return_auc_per_sample": Argument("the same as ``return_scores``."), **_SCORES},
+        {
+            **_STEP,
+            **_PERTURB,
+            "return_auc_per_sample": Argument("the same as ``return_scores``.", returns_scores=True),
+            **_SCORES,
+        },
     ),
     "PointingGame": DropIn(
         f"A float. {_EXPECTED} Quantus counts a hit if any of several peaks is on the mask.",
@@ -247,7 +267,9 @@ DROP_INS: Mapping[str, DropIn] = {
     "TopKIntersection": DropIn(
         f"{_EXPECTED} By default, half as many positions as the mask has.",
         {
-            "k": Argument("an int is a number of positions, as in Quantus; a float is a multiple of those of the mask."),
+            "k": Argument(
+                "an int is a number of positions, as in Quantus; a float is a multiple of those of the mask.", typed=True
+            ),
             "concept_influence": Argument("True to divide the score by the fraction of the image that is the mask."),
         },
     ),

@@ -9,12 +9,16 @@ from __future__ import annotations
 import copy
 import hashlib
 import inspect
+import json
 import math
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
+from pathlib import PurePath
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -31,6 +35,7 @@ from captum_softcam._intervention.view import duplicate
 from captum_softcam._names import closest, quoted, reason
 from captum_softcam._random import random_numbers
 from captum_softcam._scores import Scores, as_scores, class_logits
+from captum_softcam.metrics._quantus.metric import QuantusMetric
 from captum_softcam.metrics.batch import Batch, Explanation
 from captum_softcam.metrics.metric import Metric, Scored
 from captum_softcam.metrics.verdicts import VERDICTS, Verdict
@@ -90,15 +95,17 @@ def quantus_column(metric: str | type[Any] | Any, name: str | None = None) -> Me
     """
     made = _instance(metric)
     cls = type(made)
-    verdict = VERDICTS.get(cls.__name__) if cls.__module__.startswith("quantus.") else None
+    if isinstance(made, QuantusMetric) and "row" in vars(cls):
+        return made.column() if name is None else replace(made.column(), name=name, title=name)
+    theirs, verdict = cls.__module__.startswith("quantus."), _verdict(cls)
     if verdict is not None and not verdict.column:
         raise ValueError(f"{cls.__name__} of Quantus cannot be a column: {_advice(verdict)}")
     category = getattr(cls, "evaluation_category", EvaluationCategory.NONE)
     masks = category is EvaluationCategory.LOCALISATION
-    reads_maps = verdict is not None and (masks or category is EvaluationCategory.COMPLEXITY)
+    reads_maps = theirs and verdict is not None and (masks or category is EvaluationCategory.COMPLEXITY)
     return Metric(
         name or f"{PREFIX}{cls.__name__}",
-        name or f"{getattr(cls, 'name', cls.__name__)} (Quantus)",
+        name or (f"{getattr(cls, 'name', cls.__name__)} (Quantus)" if theirs else vars(cls).get("name", cls.__name__)),
         _category(made),
         _direction(made, verdict),
         "hedstrom2023quantus",
@@ -108,8 +115,21 @@ def quantus_column(metric: str | type[Any] | Any, name: str | None = None) -> Me
         origin="quantus",
         reads="map" if reads_maps else "",
         needs_mask=masks,
-        note="" if verdict is None or verdict.verdict == "runs" else _advice(verdict),
+        note=_advice(verdict) if verdict and verdict.reason and verdict.verdict != "runs" else "",
     )
+
+
+def _verdict(cls: type[Any]) -> Verdict | None:
+    """Return the verdict on a class of Quantus, and of it what holds of a subclass."""
+    base = next((each for each in cls.__mro__ if each.__module__.startswith("quantus.") and each.__name__ in VERDICTS), None)
+    if base is None:
+        return None
+    verdict = VERDICTS[base.__name__]
+    own = {name for each in cls.__mro__[: cls.__mro__.index(base)] for name in vars(each)}
+    if "score_direction" in own:
+        verdict = replace(verdict, higher_is_better=None)
+    # What is measured otherwise need not have the fault.
+    return replace(verdict, verdict="runs", column=True) if own & {"evaluate_batch", "__call__"} else verdict
 
 
 def _instance(metric: Any) -> QuantusBase[Any]:
@@ -316,9 +336,16 @@ def _old_names() -> Iterator[None]:
 
 def _value(result: Any) -> float:
     """Reduce what a metric returns of one sample to a number."""
+    if isinstance(result, (list, tuple)) and len(result) == 1 and isinstance(result[0], Mapping):
+        result = result[0]
     if isinstance(result, Mapping):
         return _of_mapping({key: _value(value) for key, value in result.items() if key not in _UNTOUCHED})
-    values = np.asarray(result, dtype=np.float64)
+    if isinstance(result, list):
+        result = [each.detach().cpu().numpy() if isinstance(each, Tensor) else each for each in result]
+    values = np.asarray(result)
+    if values.dtype.kind not in "biuf":  # NumPy would read None as NaN, and text as the number in it
+        raise TypeError(f"it returns {quoted(result)} of one sample; expected one value, or one curve.")
+    values = values.astype(np.float64)
     if values.ndim > 0 and len(values) == 1:
         values = values[0]
     elif values.ndim > 0:
@@ -353,6 +380,12 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, (float, np.generic)):
         number = float(value) if isinstance(value, float) else value.item()
         return number if not isinstance(number, float) or math.isfinite(number) else str(number)
+    if isinstance(value, (bytes, complex, PurePath)):
+        return f"{value!r}"
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(json.dumps, map(_as_json, value)))
+    if isinstance(value, CodeType):  # whose text has the address and the line
+        return [value.co_code.hex(), value.co_names, _as_json(value.co_consts)]
     if isinstance(value, Mapping):
         return {str(key): _as_json(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
@@ -365,13 +398,19 @@ def _as_json(value: Any) -> Any:
         return {"function": _as_json(value.func), "arguments": _as_json(value.args), **_as_json(value.keywords)}
     if callable(value) and hasattr(value, "__qualname__"):
         return _named(value)
+    if not hasattr(value, "__dict__") and "__repr__" in vars(type(value)):  # such as a slice
+        return {"class": _named(type(value)), "value": repr(value)}
     return {"class": _named(type(value)), **_as_json(getattr(value, "__dict__", {}))}
 
 
 def _named(function: Callable[..., Any]) -> str:
-    """Name a function; one whose name is not unique, such as a lambda, with a digest of its code."""
+    """Name a function; one whose name is not unique, such as a lambda, with a digest of its code and values."""
     name = f"{function.__module__}.{function.__qualname__}"
     code = getattr(function, "__code__", None)
     if "<" not in name or code is None:
         return name
-    return f"{name} {hashlib.sha256(code.co_code + repr(code.co_consts).encode()).hexdigest()[:16]}"
+    # A function among the values may refer to this one.
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    cells = [each.__qualname__ if isinstance(each, FunctionType) else each for each in cells]
+    values = [code, function.__defaults__, function.__kwdefaults__, cells]
+    return f"{name} {hashlib.sha256(json.dumps(_as_json(values)).encode()).hexdigest()[:16]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -20,7 +21,7 @@ from captum_softcam._names import closest, named, quoted
 from captum_softcam._scores import check_kind
 from captum_softcam.metrics._quantus.arguments import DROP_INS, Argument
 from captum_softcam.metrics.batch import Batch, Explain, Explanation
-from captum_softcam.metrics.metric import Curve, Metric
+from captum_softcam.metrics.metric import BASELINES, Curve, Metric
 from captum_softcam.metrics.mosaics import Candidate, MosaicPool
 from captum_softcam.metrics.randomised import RandomisedModels
 from captum_softcam.metrics.registry import METRICS
@@ -264,6 +265,33 @@ class QuantusMetric(Base[list[float]]):
         batch: Batch = self._batch(maps, *arguments, **settings)
         return self._answers(self._measured(self._explanation(batch, maps, explain)))
 
+    def column(self) -> Metric:
+        """Return the metric as a column of a comparison.
+
+        Returns:
+            Metric: the row of :data:`METRICS`, with the settings of the instance.
+
+        Raises:
+            ValueError: if the instance has an argument that a comparison does not have, such as ``abs``, or has itself,
+                such as ``patches``.
+        """
+        metric = METRICS[self.row]
+        given = {name: _as_numbers(value) for name, value in self._given.items()}
+        own = {name: value for name, value in given.items() if value != _as_numbers(self._defaults[name])}
+        baseline = own.pop("perturb_baseline", None)
+        other = [name for name, value in (("abs", self.abs), ("normalise", self.normalise)) if value]
+        other += ["explain_func"] * (self._explained_by is not None)
+        other += [name for name, value in self.asked.items() if self.arguments[name].alters(value)]
+        other += [name for name in own if name not in metric.settings]
+        other += ["perturb_baseline"] * (baseline not in (None, *BASELINES))
+        if other:
+            raise ValueError(
+                f"{type(self).__name__} cannot be a column with {' and '.join(other)}: a comparison has signed maps, and "
+                "patches, seed and scores of its own. Leave that out, or pass the class of Quantus for arguments of Quantus."
+            )
+        metric = metric if baseline is None else metric.with_baseline(baseline)
+        return replace(metric, settings={**metric.settings, **own})
+
     def _batch(self, maps: Tensor, *arguments: Any, **settings: Any) -> Batch:  # noqa: ARG002 - of subclasses
         """Make the batch whose maps are measured."""
         return Batch(*arguments, **settings)
@@ -371,6 +399,11 @@ def _shared(settings: Mapping[str, Any], arguments: Mapping[str, Argument]) -> s
 def _module(model: ModelInterface[nn.Module] | None) -> nn.Module:
     """Unwrap the model; return one that is never called if there is none."""
     return nn.Identity() if model is None else model.model
+
+
+def _as_numbers(value: Any) -> Any:
+    """Return a setting as JSON holds it."""
+    return value if isinstance(value, str) else np.asarray(value).tolist()
 
 
 def _with_arguments(module: nn.Module, model: ModelInterface[nn.Module] | None) -> nn.Module:

@@ -29,7 +29,7 @@ Only functions with a ``forward_func`` run the model. Their cost is stated in fo
 from importlib import import_module
 
 BASELINES = ("blur", "mean", "black", "zero", "uniform", "linear")
-"""Names of what replaces the removed parts of an image, see :func:`as_baseline`."""
+"""Names of what replaces the removed parts of an image, see :func:`~captum_softcam.metrics.functional.as_baseline`."""
 
 _MODULES = (
     "axioms",
