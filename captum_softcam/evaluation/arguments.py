@@ -26,6 +26,8 @@ from captum_softcam._names import closest, quoted
 __all__ = ["check_arguments", "check_class", "default_arguments", "parameters_of"]
 
 _IMAGES = 64  # images per forward of methods that run many for each image
+_FEW = 16  # the same on a CPU whose caches they would overflow
+_VALUES = _FEW * 3 * 160 * 160  # about as many as the caches hold; measured on MobileNetV2
 _PATCHES = 8  # features per side, because Captum would remove every number of the image by itself
 _SAMPLES = 512  # sets of patches for Lime and Kernel SHAP: eight per patch; Captum's 25 to 50 are for a few features
 _STEPS = 32  # of a path integral
@@ -96,11 +98,18 @@ def default_arguments(explainer: Attribution, images: Tensor) -> dict[str, Any]:
         found["feature_mask"] = _numbered(images, _PATCHES)
     if "n_steps" in known:
         # Below twice the number of images, Captum's LayerConductance warns and raises the batch size by itself.
-        found |= {"n_steps": _STEPS, "internal_batch_size": max(_IMAGES, 2 * len(images))}
+        found |= {"n_steps": _STEPS, "internal_batch_size": max(_per_forward(images), 2 * len(images))}
     # Methods of this package have the default None and choose their own number.
     if "perturbations_per_eval" in known and known["perturbations_per_eval"].default == 1:
-        found["perturbations_per_eval"] = max(1, _IMAGES // len(images))
+        found["perturbations_per_eval"] = max(1, _per_forward(images) // len(images))
     return found
+
+
+def _per_forward(images: Tensor) -> int:
+    """Return how many images one forward takes; large ones run up to twice as fast in small batches on a CPU."""
+    if images.device.type != "cpu":
+        return _IMAGES
+    return min(max(_VALUES // max(images[:1].numel(), 1), _FEW), _IMAGES)
 
 
 def _windows(images: Tensor) -> dict[str, Any]:

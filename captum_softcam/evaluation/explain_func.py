@@ -68,7 +68,7 @@ class LayerExplainFunc:
     Arguments that Captum requires have defaults for images. Occlusion slides a window of an eighth of the image by half its
     side. Methods that remove features remove patches of the input, 8 per side with all channels, or positions of the layer;
     Lime and Kernel SHAP remove 512 random sets of them. Path integrals have 32 steps, ``Saliency`` keeps the sign, and
-    forwards contain about 64 images.
+    forwards contain about 64 images, 16 large ones on a CPU.
 
     Args:
         method (str, type, object or callable): a name in ``METHODS`` or ``CONTROLS``, a Captum attribution class or

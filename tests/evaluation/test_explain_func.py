@@ -518,3 +518,17 @@ def test_a_layer_without_a_map_is_refused(plain, images, layer, shape):
     )
     with pytest.raises(ValueError, match=message):
         LayerExplainFunc(LayerIntegratedGradients, layer).explain(plain, images, TARGETS)
+
+
+@pytest.mark.parametrize(("side", "largest"), [(16, 64), (160, 16)])
+def test_forwards_of_large_images_take_fewer_of_them(side, largest):
+    sizes = []
+
+    class Means(torch.nn.Module):
+        def forward(self, images):
+            sizes.append(len(images))
+            return images.mean((2, 3))
+
+    images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    LayerExplainFunc("occlusion").explain(Means(), images, torch.tensor([0, 1]))
+    assert max(sizes) == largest
