@@ -82,8 +82,7 @@ class Batch:
             Default: 0, which is grey where inputs are normalised
         seeds (sequence of int): one per sample, for draws that must not depend on the batch. Default: derived from the
             images, averaged over 64 patches
-        mosaics (callable): makes the :attr:`~captum_softcam.metrics.Batch.mosaics` when needed. Default: of the images of
-            the batch
+        mosaics (callable): makes the ``mosaics`` when needed. Default: of the images of the batch
 
     Attributes:
         forward (callable): runs the model on perturbed images; a comparison sets a faster function with the same outputs.
