@@ -421,7 +421,8 @@ def _ignores_the_map(given: HealthInputs, k: int) -> bool:
 def _alike(given: HealthInputs, k: int, difference: Measure) -> bool:
     """Return whether a difference is negligible beside those between two methods of one sample."""
     scores = given.scores[:, given.distinct, k]
-    gaps = np.abs(scores[:, :, None] - scores[:, None, :])
+    with np.errstate(invalid="ignore"):  # the difference of two infinite scores is NaN
+        gaps = np.abs(scores[:, :, None] - scores[:, None, :])
     usual = _finite_mean(gaps) * len(given.distinct) / max(1, len(given.distinct) - 1)  # without each method and itself
     within = max(abs(difference.low), abs(difference.high)) <= _ALIKE * usual
     return bool(difference.known and difference.count >= MIN_PAIRS and within)
