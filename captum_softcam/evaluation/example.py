@@ -134,7 +134,8 @@ def _arrays(example: Example) -> Arrays:
     if example.sample.mask is not None:
         arrays["mask"] = example.sample.mask.cpu().numpy().astype(bool)
     if example.probabilities is not None:
-        arrays["probabilities"] = example.probabilities.detach().cpu().numpy()
+        # NumPy has no bfloat16.
+        arrays["probabilities"] = example.probabilities.detach().float().cpu().numpy()
     for kind, maps in (("maps", example.maps), ("rival_maps", example.runner_up_maps)):
         for i, attribution in enumerate(maps.values()):
             arrays[f"{kind}/{i}"], arrays[f"{kind}/{i}/peak"] = _halved(attribution)

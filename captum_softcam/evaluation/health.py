@@ -402,7 +402,9 @@ def _fewest_images(tests: int) -> int:
 def _network_in_words(given: HealthInputs, network: Measure) -> str:
     if not network.known:
         error = given.errors.get("random_network")
-        return f"a network with random weights could not be compared: {error}" if error else "it was not probed"
+        if error:
+            return f"a network with random weights could not be compared: {error}"
+        return "it has no score of a network with random weights" if given.probes else "it was not probed"
     if network.count < MIN_PAIRS:
         return f"{network.count} probed images are too few to tell the trained network from a random one"
     return f"on {network.count} images, the trained network is not clearly better than a random one"

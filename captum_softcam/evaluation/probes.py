@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_softcam._names import as_text
+from captum_softcam._maps import is_flat
+from captum_softcam._names import as_text, named
 from captum_softcam._scores import predicted_classes
 from captum_softcam.evaluation.controls import name_seed
 from captum_softcam.evaluation.health import DESCRIBING
@@ -114,6 +115,9 @@ class Prober:
                 maps = self.explain(name, view.batch.images, model=network, rows=view.places)
             except Exception as error:  # one method may fail where the others do not
                 self._note("random_network", error)
+                continue
+            if is_flat(maps).any():
+                self.errors.setdefault("random_network", f"its map by {named(name)} is flat or not finite")
                 continue
             # Metrics that need more maps have to get those of the random network, too.
             yield from self._scores("random_network", name, view, maps, self.judging, network)

@@ -711,7 +711,7 @@ class Insensitivity(QuantusMetric, of="insensitivity"):
     Lower is better. Reads the logit. Cost: 64 forwards.
 
     Args:
-        tolerance (float): largest change of an ignored patch, as a fraction of the largest of all. Default: 0.01
+        tolerance (float): largest change of an ignored patch, as a fraction of the largest of all. Default: 0.1
         perturb_baseline (str): what replaces removed patches, see :func:`.as_baseline`. Default: blur
     """
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import oracles
 import pytest
+import torch
 from comparisons import make_model, make_samples
 from scipy import stats
 
@@ -127,6 +128,10 @@ def test_what_cannot_be_told():
     assert verdict("truth", 6, 0)[1] == "6 images are too few to tell a method from a control, of 7 at least"
     assert "4 probed images are too few" in verdict("truth", 24, 0, probed=4)[1]
     assert "it was not probed" in verdict("truth", 24, 0, probes={})[1]
+    assert (
+        "no score of a network with random weights"
+        in verdict("truth", 24, 0, probes={"noise": np.full((24, 5, 1), np.nan)})[1]
+    )
     error = {"random_network": "ValueError: no weights"}
     assert "no weights" in verdict("truth", 24, 0, probes={}, errors=error)[1]
     assert "no control" in verdict("truth", 24, 0, controls=[])[1]
@@ -213,6 +218,17 @@ def test_an_error_of_a_probe_is_no_error_of_the_run():
     assert not len(comparison.failures)
     assert "three samples are too few" in comparison.manifest["probe_errors"]["random_network"]
     assert "three samples are too few" in comparison.health()["reason"]["mean"]
+
+
+def test_flat_maps_of_the_random_network_are_the_reason():
+    model = make_model()
+
+    def flat_when_random(network, images, _targets):
+        trained = all(map(torch.equal, network.parameters(), model.parameters()))
+        return images.mean(1, keepdim=True) * trained
+
+    comparison = compare_methods(model, make_samples(2), {"mean": flat_when_random, "random": "random"}, ["pixel_auc"])
+    assert "its map by mean is flat or not finite" in comparison.health()["reason"]["pixel_auc"]
 
 
 def test_a_failing_metric_is_marked_and_left_out_of_the_mean_rank(probed):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from captum_softcam.attr import METHODS
 from captum_softcam.data import Sample
-from captum_softcam.evaluation import LayerExplainFunc, compare_methods, explain_sample
+from captum_softcam.evaluation import Comparison, LayerExplainFunc, compare_methods, explain_sample
 from captum_softcam.evaluation.runner import _settings
 from captum_softcam.metrics import METRICS, Irof, functional
 from captum_softcam.softcam import convert_to_softcam
@@ -294,3 +294,15 @@ def test_a_class_of_quantus(method, one, images):
     torch.testing.assert_close(torch.tensor(scores), expected, equal_nan=True)
     with pytest.raises(ValueError, match="scores is 'sigmod'; expected"):
         Irof(scores="sigmod")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_networks_of_half_precision(dtype, samples):
+    def run(kind: torch.dtype) -> Comparison:
+        methods, metrics = ["grad_cam", "edge_map"], ["pixel_auc", "deletion", "random_logit"]
+        return compare_methods(network(3).to(kind), samples, methods, metrics, layer=LAYER, normalize=lambda x: x.to(kind))
+
+    wide, half = run(torch.float32), run(dtype)
+    assert half.failures.empty
+    assert half.array() == pytest.approx(wide.array(), abs=0.05, nan_ok=True)
+    assert half.examples[0].probabilities == pytest.approx(wide.examples[0].probabilities, abs=0.01)

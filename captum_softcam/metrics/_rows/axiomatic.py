@@ -63,7 +63,7 @@ ROWS = (
         "nguyen2020quantitative",
         64,
         partial(by_order, "insensitivity"),  # the boards of the faithfulness estimate
-        {"tolerance": 0.01, "perturb_baseline": "blur"},
+        {"tolerance": 0.1, "perturb_baseline": "blur"},
         "corrected",
         reads="logit",
     ),

@@ -99,7 +99,7 @@ def insensitivity(
     baseline: Tensor,
     *,
     patches: int | Sequence[int] | None = 8,
-    tolerance: float = 0.01,
+    tolerance: float = 0.1,
     scores: Scores = "softmax",
 ) -> Tensor:
     r"""Compute the relevance of the patches that the model ignores, relative to the mean :cite:p:`nguyen2020quantitative`.
@@ -114,8 +114,9 @@ def insensitivity(
 
     Departures from the paper, which counts the features that have relevance or influence, but not both: here strong
     relevance weighs more than weak, and patches with influence but without relevance are not counted, because faithfulness
-    metrics do so. (Quantus compares relevance and influence with one threshold of 1e-5, although they have different units,
-    and counts negative relevance as none.)
+    metrics do so. The tolerance is a tenth, because networks react to nearly every patch: at 0.01, four of six photographs
+    have no ignored patch (EfficientNet-Lite0). (Quantus compares relevance and influence with one threshold of 1e-5,
+    although they have different units, and counts negative relevance as none.)
 
     Args:
         forward_func (callable): images (N, C, ...) -> logits (N, K).
@@ -125,7 +126,7 @@ def insensitivity(
         baseline (Tensor): replacement of the images, (N, C, ...) or broadcastable to it.
         patches (int or sequence of int): per side, or along each dimension; None for single positions. Default: 8
         tolerance (float): largest change of an ignored patch, as a fraction of that of the most influential patch.
-            Default: 0.01
+            Default: 0.1
         scores (str or callable): as for the other metrics, see :func:`as_scores`. This one reads the outputs before they
             become scores. Default: ``"softmax"``
 
