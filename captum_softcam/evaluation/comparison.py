@@ -18,7 +18,7 @@ from captum_softcam._scores import PROBABILITIES
 from captum_softcam.evaluation.controls import CONTROLS
 from captum_softcam.evaluation.curves import MeanCurves, mean_curves
 from captum_softcam.evaluation.example import Example
-from captum_softcam.evaluation.health import HealthInputs, MetricHealth, measure_health
+from captum_softcam.evaluation.health import HealthInputs, MetricHealth, counted, measure_health
 from captum_softcam.evaluation.performance import PERFORMANCE
 from captum_softcam.evaluation.rank_shifts import RankShift, rank_shifts
 from captum_softcam.evaluation.same_maps import SameMaps
@@ -150,6 +150,11 @@ class Comparison:
         return {name: str(entry.get("title", name)) for name, entry in self._described.items()}
 
     @property
+    def categories(self) -> dict[str, str]:
+        """The category of each metric; empty where it is not known."""
+        return {name: str(entry.get("category") or "") for name, entry in self._described.items()}
+
+    @property
     def directions(self) -> dict[str, int]:
         """Direction of each metric, 1 if higher is better and -1 if lower is."""
         return {name: 1 if entry["higher_is_better"] else -1 for name, entry in self._described.items()}
@@ -214,11 +219,11 @@ class Comparison:
 
         Returns:
             DataFrame: methods x metrics, 1 for the best, NaN where undefined; ties share their mean rank. The column
-            ``mean_rank`` is the mean over all metrics with a rank that do not fail, see :meth:`health`.
+            ``mean_rank`` is the mean over all metrics with a rank that judge methods and do not fail, see :meth:`health`.
         """
         ranks = pd.DataFrame(mean_ranks(shown(self._means), self._signs), self.methods, self.metrics)
-        trusted = [name for name in self.metrics if not self._health[name].fails]
-        return ranks.assign(mean_rank=ranks[trusted].mean(axis=1))
+        failing = [name for name in self.metrics if self._health[name].fails]
+        return ranks.assign(mean_rank=ranks[counted(self.categories, failing)].mean(axis=1))
 
     def health(self) -> pd.DataFrame:
         r"""Return which metrics can be trusted on these samples and this model, with what speaks for and against each.

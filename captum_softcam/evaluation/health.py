@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -32,7 +32,7 @@ from captum_softcam.evaluation.statistics import (
     win_rates,
 )
 
-__all__ = ["DESCRIBING", "HealthInputs", "Measure", "MetricHealth", "measure_health"]
+__all__ = ["DESCRIBING", "HealthInputs", "Measure", "MetricHealth", "counted", "measure_health"]
 
 DESCRIBING = frozenset({"complexity", "robustness", "axiomatic"})
 """Families that describe maps and do not judge them: a map that ignores the model can be sparse, robust and symmetric."""
@@ -52,6 +52,23 @@ _FLIPS = 4000  # enough for a level of 5 % and a handful of tests per metric
 _EQUAL = 1e-6  # of the largest magnitude; scores that differ by less are equal
 
 Array = NDArray[np.float64]
+
+
+def counted(categories: Mapping[str, str], failing: Collection[str]) -> list[str]:
+    """Return the metrics that count in the mean rank and the summary: those that judge methods and do not fail.
+
+    A map may well be long, rough or complex and right, so that metrics that only describe maps count where no other metric
+    was asked for.
+
+    Args:
+        categories (mapping): the category of each metric.
+        failing (collection of str): names of the metrics that fail.
+
+    Returns:
+        list of str: their names, in order.
+    """
+    judging = [name for name, category in categories.items() if category not in DESCRIBING]
+    return [name for name in judging or categories if name not in failing]
 
 
 @dataclass(frozen=True)

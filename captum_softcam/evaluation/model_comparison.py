@@ -19,6 +19,7 @@ from captum_softcam._names import NAME, closest, listed, named, quoted
 from captum_softcam.attr import METHODS
 from captum_softcam.evaluation.alignment import align
 from captum_softcam.evaluation.comparison import Comparison
+from captum_softcam.evaluation.health import counted
 from captum_softcam.evaluation.model_view import JOIN, ModelView, Row, by_label, label, told
 from captum_softcam.evaluation.statistics import (
     LEVEL,
@@ -186,13 +187,14 @@ class ModelComparison:
 
         Returns:
             DataFrame: indexed by group and method, a column per metric, 1 for the best, NaN where undefined; ties share
-            their mean rank. The column ``mean_rank`` is the mean over all metrics with a rank that fail on no model, see
-            :meth:`health`.
+            their mean rank. The column ``mean_rank`` is the mean over all metrics with a rank that judge methods and fail
+            on no model, see :meth:`health`.
         """
         ranks = np.concatenate([mean_ranks(self._shown[places], self._signs) for places in self._places.values()])
         table = pd.DataFrame(ranks, pd.MultiIndex.from_tuples(self.rows, names=["group", "method"]), self.metrics)
-        trusted = [name for name in self.metrics if name not in self._failing]
-        return table.assign(mean_rank=table[trusted].mean(axis=1))
+        categories = next(iter(self.comparisons.values())).categories
+        counting = counted({name: categories[name] for name in self.metrics}, self._failing)
+        return table.assign(mean_rank=table[counting].mean(axis=1))
 
     def health(self) -> pd.DataFrame:
         """Return which metrics can be trusted on each model, with what speaks for and against each.

@@ -80,6 +80,7 @@ class ModelView(View):
             *self.remarks,
             *self._on_marks(marks),
             *self.on_failing(),
+            *self.on_describing(),
             *self._on_networks(),
             *self._of_models(View.on_same_maps),
             *self._on_undefined(),

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from captum_softcam._names import named, quoted, shown
+from captum_softcam._names import NAME, listed, named, quoted, shown
 from captum_softcam.data.samples import UNKNOWN
-from captum_softcam.evaluation.health import MetricHealth
+from captum_softcam.evaluation.health import DESCRIBING, MetricHealth, counted
 from captum_softcam.evaluation.rank_shifts import RankShift
 from captum_softcam.evaluation.reader import unreadable_in_words
 from captum_softcam.evaluation.same_maps import SameMaps
@@ -184,8 +184,8 @@ class View:
 
     @cached_property
     def trusted(self) -> list[str]:
-        """Names of the metrics that do not fail, grouped by category."""
-        return [name for name in self.grouped if name not in self.failing]
+        """Names of the metrics that judge methods and do not fail, grouped by category; only they count in the mean rank."""
+        return counted({name: self.categories[name] for name in self.grouped}, self.failing)
 
     @cached_property
     def attributions(self) -> list[str]:
@@ -347,6 +347,7 @@ class View:
             *self._on_samples(),
             *self._on_marks(marks),
             *self.on_failing(),
+            *self.on_describing(),
             *self.on_same_maps(),
             *self.on_metrics(),
             *self.on_rank_shifts(),
@@ -417,6 +418,20 @@ class View:
         if not self.trusted and reasons:
             return [*reasons, "no metric is left for a mean rank."]
         return reasons + ["metrics that fail are left out of the mean rank."] * bool(reasons)
+
+    def on_describing(self) -> list[str]:
+        """Return a sentence on the metrics that describe maps and do not count in the mean rank, if there are any.
+
+        Returns:
+            list of str: the sentence; or nothing.
+        """
+        found = [name for name in self.grouped if self.categories[name] in DESCRIBING]
+        if not found or len(found) == len(self.grouped):
+            return []
+        titles = listed([one_line(self.titles[name]) for name in found], NAME)
+        if len(found) == 1:
+            return [f"{titles} describes a map and does not count in the mean rank."]
+        return [f"{titles} describe a map and do not count in the mean rank."]
 
     def on_same_maps(self) -> list[str]:
         """Return a sentence for each group of methods that give the same map.

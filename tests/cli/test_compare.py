@@ -178,7 +178,16 @@ def test_what_ctrl_c_says_is_true_and_the_report_is_not_lost(where, said, monkey
         done = run(*said.split()[-4:])
         assert done.code == 0, done.err
         assert sorted(path.name for path in Path("run").iterdir()) == sorted(
-            ["costs.csv", "examples.npz", "manifest.json", "panel.png", "samples.csv", "scores.csv", "table.txt"]
+            [
+                "costs.csv",
+                "examples.npz",
+                "manifest.json",
+                "panel.png",
+                "probes.csv",
+                "samples.csv",
+                "scores.csv",
+                "table.txt",
+            ]
         )
         assert len(Comparison.load(Path("run")).examples) == 2
         assert Path("deep/report.html").exists()

@@ -24,7 +24,7 @@ METHODS = ("soft_cam", "grad_cam", "occlusion", "random")
 METRICS = {
     "pixel_auc": {"title": "Pixel AUC", "category": "localisation", "higher_is_better": True},
     "deletion": {"title": "Deletion", "category": "faithfulness", "higher_is_better": False},
-    "new_metric": {"title": "Of a later version", "category": "complexity", "higher_is_better": True},
+    "new_metric": {"title": "Of a later version", "category": "randomisation", "higher_is_better": True},
 }
 
 

@@ -13,7 +13,7 @@ from comparisons import make_model, make_samples
 from scipy import stats
 
 from captum_softcam.evaluation import Comparison, compare_methods
-from captum_softcam.evaluation.health import HealthInputs, measure_health
+from captum_softcam.evaluation.health import DESCRIBING, HealthInputs, counted, measure_health
 from captum_softcam.evaluation.probes import PROBES
 from captum_softcam.evaluation.statistics import krippendorff_alpha, rank_agreement, wilcoxon_p_values
 from captum_softcam.metrics import METRICS, Metric
@@ -238,9 +238,19 @@ def test_a_failing_metric_is_marked_and_left_out_of_the_mean_rank(probed):
     blind = dataclasses.replace(comparison, scores=scores, probes=comparison.probes.iloc[:0])
     assert blind.health()["verdict"]["deletion"] == "fails"
     ranks = blind.ranks()
-    np.testing.assert_allclose(ranks["mean_rank"], ranks.drop(columns=["deletion", "mean_rank"]).mean(axis=1))
+    describing = [name for name, category in blind.categories.items() if category in DESCRIBING]
+    assert describing  # they do not count, either
+    counting = ranks.drop(columns=["deletion", "mean_rank", *describing])
+    np.testing.assert_allclose(ranks["mean_rank"], counting.mean(axis=1))
+    assert any("not count in the mean rank" in note for note in blind.view().notes())
     for text in (blind.to_markdown(), blind.to_latex(), blind.to_html()):
         assert "Deletion (fails)" in text
         assert "left out of the mean rank" in text
     assert "(fails)" not in comparison.to_markdown()
     assert METRICS["deletion"].title == "Deletion"
+
+
+def test_metrics_that_describe_count_where_no_other_was_asked_for():
+    assert counted({"a": "faithfulness", "b": "complexity", "c": "localisation"}, ["a"]) == ["c"]
+    assert counted({"b": "complexity", "c": "robustness"}, []) == ["b", "c"]
+    assert counted({"a": "faithfulness", "b": "complexity"}, ["a"]) == []

@@ -96,7 +96,7 @@ def test_all_names_are_typed():
     """The stub that type checkers read has the names of the package, the classes by the list of their module."""
     stub = (Path(metrics.__file__).parent / "__init__.pyi").read_text()
     typed = set(re.findall(r"import (\w+) as \1", stub))
-    for module in re.findall(r"^from \.(\w+) import \*$", stub, re.MULTILINE):
+    for module in re.findall(r"^from \.([\w.]+) import \*$", stub, re.MULTILINE):
         typed |= set(importlib.import_module(f"captum_softcam.metrics.{module}").__all__)
     assert typed == set(metrics.__all__)
 

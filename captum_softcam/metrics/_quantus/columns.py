@@ -32,6 +32,7 @@ from quantus.metrics.base import Metric as QuantusBase
 from torch import Tensor, nn
 
 from captum_softcam._intervention.view import duplicate
+from captum_softcam._maps import is_flat
 from captum_softcam._names import closest, quoted, reason
 from captum_softcam._random import random_numbers
 from captum_softcam._scores import Scores, as_scores, class_logits
@@ -186,7 +187,7 @@ def _measure(made: QuantusBase[Any], masks: bool, reads_maps: bool, explanation:
     batch, maps = explanation.batch, explanation.maps
     scores, errors = torch.full((len(maps),), torch.nan, dtype=torch.float64), {}
     model = None if reads_maps else _model_of(batch)
-    wanted = maps.flatten(1).isfinite().all(1)
+    wanted = ~is_flat(maps)  # nor finite: undefined by every metric of a comparison
     if masks:
         wanted &= batch.masks.flatten(1).any(1)
     for i in torch.nonzero(wanted).flatten().tolist():
