@@ -549,7 +549,8 @@ def _choose_probes(samples: SampleReader, count: int, *, masked: bool) -> list[i
     The place within a part is drawn, because every k-th sample may be of the same class. If metrics need masks, a sample
     with a mask is preferred, of the first few that are drawn.
     """
-    total, chosen = len(samples), []
+    # A sample far ahead that cannot be read ends a strict run when it is scored, not before the first batch.
+    samples, total, chosen = replace(samples, strict=False), len(samples), []
     count = min(count, total)
     generator = random.Random(0)  # of its own: the same samples for every seed, batch size and engine
     for part in range(count):

@@ -254,3 +254,26 @@ def test_metrics_that_describe_count_where_no_other_was_asked_for():
     assert counted({"a": "faithfulness", "b": "complexity", "c": "localisation"}, ["a"]) == ["c"]
     assert counted({"b": "complexity", "c": "robustness"}, []) == ["b", "c"]
     assert counted({"a": "faithfulness", "b": "complexity"}, ["a"]) == []
+
+
+def test_a_sample_that_cannot_be_read_ends_a_strict_run_at_its_own_batch(tmp_path):
+    samples = make_samples()
+
+    class Lost(list):
+        def __getitem__(self, index):
+            if index >= 4:
+                raise OSError("the disk is gone")
+            return super().__getitem__(index)
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        compare_methods(
+            make_model(),
+            Lost(samples),
+            ["random"],
+            ["pixel_auc"],
+            batch_size=2,
+            examples=0,
+            strict=True,
+            folder=tmp_path / "run",
+        )
+    assert len(list((tmp_path / "run" / "parts").iterdir())) == 2
