@@ -93,6 +93,7 @@ def usual_names(owner: str) -> dict[str, Any]:
     names = {**public_names(), "Path": Path, "torch": torch, "torchvision": importlib.import_module("torchvision")}
     names["v2"] = importlib.import_module("torchvision.transforms.v2")
     names["cross_entropy"] = nn.functional.cross_entropy
+    names["METRICS"] = captum_softcam.metrics.METRICS
     model: nn.Module = Net()
     if owner == "FeatureLayout":
         model = Transformer()
@@ -161,6 +162,15 @@ def prepare_training(names: dict[str, Any]) -> None:
     names["task"] = names["SoftCamTask"](PooledNet(classes=5))
 
 
+def prepare_models(_names: dict[str, Any]) -> None:
+    """Save comparisons of two models; Grad-CAM has more mass on the mask under the other one."""
+    one = make_results()
+    one.save("one")
+    scores = one.scores.copy()
+    scores.loc[scores["method"] == "grad_cam", "score"] += 0.1
+    replace(one, scores=scores).save("other")
+
+
 PREPARE = {
     "Comparison": prepare_comparison,
     "write_report": prepare_comparison,
@@ -168,6 +178,8 @@ PREPARE = {
     "write_sheets": prepare_sheets,
     "ImageNetSamples": prepare_imagenet,
     "LayerExplainFunc": prepare_quantus,
+    "ModelComparison": prepare_models,
+    "quantus_column": prepare_quantus,
     "split_samples": prepare_table,
     "MaskedImages": prepare_file,
     "SoftCamTask": prepare_training,
