@@ -140,13 +140,15 @@ class Prober:
         yield from self._of_all("seed", views, range(len(self.places)), metrics)
 
     def _noise(self) -> Iterator[tuple[int, str, str, float]]:
+        metrics = [metric for metric in self.judging if metric.forwards or metric.attributions]
+        if not metrics:
+            return
         noisy = torch.cat([_with_noise(*each) for each in zip(self._images.split(1), self.identifiers, strict=True)])
         with torch.no_grad():
             outputs = self.batch.model(noisy)
         before, after = (predicted_classes(each, self.batch.scores) for each in (self.batch.outputs[self.places], outputs))
         # Noise that changes the prediction is not minor, and a metric may then well change.
         unchanged = (before == after).nonzero().flatten().tolist()
-        metrics = [metric for metric in self.judging if metric.forwards or metric.attributions]
         yield from self._of_all("noise", _Views(self, noisy, outputs, self.batch.seed), unchanged, metrics)
 
     def _of_all(
