@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from shared import table
-
-from captum_softcam.evaluation.statistics import model_intervals
-
-Array = NDArray[np.float64]
+from study import KINDS, Array, Interval, Work, interval
+from study_page import table
 
 TITLES = {
     "precision": "precision ↑",
@@ -34,46 +29,22 @@ METHODS = {
 }
 MARKERS = "osD^"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # distinguishable with colour-vision deficiency
-KINDS = ("better", "worse", "inconclusive", "the same")
-
-
-class Interval(NamedTuple):
-    """A mean over seeds and samples, with the 95 % interval of both."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-
-def interval(values: Array) -> Interval:
-    """Average values (seeds, samples), with the interval over both; a single value of a seed is that of one sample."""
-    mean, low, high = (float(end[0]) for end in model_intervals(values[:, :, None]))
-    return Interval(mean, low, high)
+FIGURE = Path("images/softcam_study.png")
 
 
 class Results:
     """The files of a work folder as arrays (seeds, samples)."""
 
-    def __init__(self, work: Path, seeds: Sequence[int]) -> None:
+    def __init__(self, work: Work, seeds: Sequence[int]) -> None:
         self.work, self.seeds = work, seeds
 
     def of(self, step: str, name: str) -> Array:
         """Return one value per seed and sample."""
-        return np.array([np.atleast_1d(self._read(f"{step}-{seed}")[name]) for seed in self.seeds], dtype=float)
+        return self.work.values([f"{step}-{seed}" for seed in self.seeds], name)
 
-    def validation(self, model: str) -> dict[str, Any]:
-        """Return the scores of the first seed on validation data."""
-        return self._read(f"validation-{model}-{self.seeds[0]}")
-
-    def hours(self) -> float:
-        """Add up the duration of all steps."""
-        return sum(json.loads(path.read_text())["seconds"] for path in self.work.glob("*.json")) / 3600
-
-    def _read(self, step: str) -> dict[str, Any]:
-        return json.loads((self.work / f"{step}.json").read_text())
+    def validation(self, model: str, score: str) -> float:
+        """Return a score of the first seed on validation data."""
+        return float(self.work.values([f"validation-{model}-{self.seeds[0]}"], score)[0, 0])
 
 
 class Plan(NamedTuple):
@@ -107,9 +78,9 @@ def write_page(results: Results, plan: Plan, page: Path, figure: Path) -> None:
     name = plan.names[plan.chosen]
     parts = [
         "# A study of what SoftCAM improves",
-        "% written by benchmarks/softcam_study.py; edit it there",
+        "% written by benchmarks/studies/lesions.py; edit it there",
         _about(plan),
-        f"All steps together took {results.hours():.1f} hours on two CPU cores, which were shared with other work.",
+        f"All steps together took {results.work.hours:.1f} hours on two CPU cores, which were shared with other work.",
         "## Accuracy and native maps",
         _models(results, plan),
         _accuracy_sentence(results, name, plan.chosen),
@@ -153,7 +124,7 @@ The class activation maps of the black box have its coarser cells. The row *10×
 to the finer grid alone.
 
 ```bash
-python benchmarks/softcam_study.py --publish
+python benchmarks/studies/lesions.py --publish
 ```"""
 
 
@@ -235,7 +206,7 @@ def _compared(results: Results, name: str) -> dict[tuple[str, str, str], Interva
 def _differences(results: Results, name: str) -> str:
     compared = _compared(results, name)
     rows = [
-        [f"{method}, {model}", *(_signed(compared[model, method, score]) for score in TITLES)]
+        [f"{method}, {model}", *(compared[model, method, score].signed() for score in TITLES)]
         for model, method in dict.fromkeys((model, method) for model, method, _ in compared)
     ]
     note = (
@@ -245,24 +216,12 @@ def _differences(results: Results, name: str) -> str:
     return note + "\n\n" + table(["native map minus", *(title[:-2] for title in TITLES.values())], rows)
 
 
-def _signed(found: Interval) -> str:
-    text = f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
-    return text if _kind(found) in KINDS[2:] else f"**{text}**"
-
-
-def _kind(found: Interval) -> str:
-    """Classify a difference; 0 to three digits is rounding, or algebra."""
-    if max(map(abs, found)) < 5e-4:
-        return "the same"
-    return "better" if found.low > 0 else "worse" if found.high < 0 else "inconclusive"
-
-
 def _verdict(results: Results, plan: Plan) -> str:
     """List the scores in which the native map is better, worse, inconclusive or the same, by post-hoc map."""
     compared = _compared(results, plan.names[plan.chosen])
     lines = []
     for model, method in dict.fromkeys((model, method) for model, method, _ in compared):
-        scores = {kind: [s for s in TITLES if _kind(compared[model, method, s]) == kind] for kind in KINDS}
+        scores = {kind: [s for s in TITLES if compared[model, method, s].kind == kind] for kind in KINDS}
         told = [f"{kind} in {', '.join(names)}" for kind, names in scores.items() if names]
         lines.append(f"- {method}, {model}: {'; '.join(told)}.")
     plain, chosen = (
@@ -283,12 +242,12 @@ def _verdict(results: Results, plan: Plan) -> str:
 
 
 def _choice(results: Results, plan: Plan) -> str:
-    rows = [["black box", "", "", f"{results.validation('black_box')['accuracy']:.3f}", ""]]
+    rows = [["black box", "", "", f"{results.validation('black_box', 'accuracy'):.3f}", ""]]
     for penalty, grid in plan.grid.items():
         for weights in grid:
-            scores = results.validation("softcam_{:g}_{:g}".format(*weights))
+            model = "softcam_{:g}_{:g}".format(*weights)
             mark = " (chosen)" if weights == plan.settings["chosen"] else ""
-            figures = [f"{scores[score]:.3f}" for score in ("accuracy", "precision")]
+            figures = [f"{results.validation(model, score):.3f}" for score in ("accuracy", "precision")]
             rows.append([penalty + mark, *(f"{weight:g}" for weight in weights), *figures])
     rule = (
         "Settings were compared on the validation data of the first seed. Among those whose accuracy is within "
@@ -316,7 +275,7 @@ def _figure(results: Results, names: dict[str, str]) -> Figure:
         for marker, colour, (penalty, model) in zip(MARKERS, COLOURS, names.items(), strict=False):
             across = interval(results.of(step.format(model), name))
             up = interval(100 * results.of(f"test-{model}", "correct"))
-            errors = [[[mid - low], [high - mid]] for mid, low, high in (across, up)]
+            errors = [[[mid - low], [high - mid]] for mid, low, high, _ in (across, up)]
             panel.errorbar(across.mean, up.mean, errors[1], errors[0], fmt=marker, color=colour, capsize=3, label=penalty)
         panel.set_xlabel(label)
     panels[0].set_ylabel("accuracy in %")

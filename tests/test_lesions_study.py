@@ -7,7 +7,8 @@ import json
 
 import numpy as np
 import pytest
-from softcam_study_page import METHODS, TITLES, Plan, Results, interval, write_page
+from lesions_page import METHODS, TITLES, Plan, Results, write_page
+from study import Work, interval
 
 from captum_softcam.evaluation.statistics import mean_intervals
 
@@ -46,7 +47,7 @@ def test_the_page_is_written(work, tmp_path):
     options = argparse.Namespace(seeds=SEEDS, **dict.fromkeys(numbers, SAMPLES))
     grid = {penalty: [weights] for penalty, weights in SETTINGS.items()}
     plan = Plan(options, grid, {**SETTINGS, "chosen": SETTINGS["lasso"]}, NAMES, 0.01, 8)
-    write_page(Results(work, SEEDS), plan, tmp_path / "page.md", tmp_path / "figure.png")
+    write_page(Results(Work(work), SEEDS), plan, tmp_path / "page.md", tmp_path / "figure.png")
     page = (tmp_path / "page.md").read_text(encoding="utf-8")
     assert "- Grad-CAM, black box: better in precision, sensitivity, pointing, insertion; worse in deletion." in page
     assert "| black box: Occlusion | 57 of 60 |" in page
@@ -56,7 +57,7 @@ def test_the_page_is_written(work, tmp_path):
 
 def test_samples_are_those_of_every_seed(work):
     """What is hard is hard for each seed, so that three seeds do not narrow the interval of the samples."""
-    values = Results(work, SEEDS).of("maps-black_box-grad_cam", "insertion")
+    values = Results(Work(work), SEEDS).of("maps-black_box-grad_cam", "insertion")
     found = interval(values)
     assert found.mean == pytest.approx(values.mean(), abs=1e-12)
     _, low, high = (float(end[0]) for end in mean_intervals(values.mean(0)[:, None]))

@@ -1,6 +1,6 @@
 """Measure accuracy, sparsity and localisation of SoftCAM on the embedded lesions, with intervals.
 
-    python benchmarks/softcam_study.py
+    python benchmarks/studies/lesions.py
 
 Per seed: a classifier is trained from scratch; from it, fine-tuned for the same time, come the black box and, converted
 with a grid twice as fine, SoftCAM models without penalty, with lasso, ridge and elastic net. The weights of each penalty are
@@ -17,16 +17,14 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import math
-import time
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from softcam_study_page import Plan, Results, write_page
+from lesions_page import FIGURE, Plan, Results, write_page
+from study import Scores, Work
 from torch import Tensor, nn
 from torchvision.models import get_model
 from torchvision.transforms.v2.functional import gaussian_blur
@@ -61,18 +59,15 @@ GRID = {
 }
 POST_HOC = ("grad_cam", "recipro_cam", "score_cam", "occlusion")
 MAP_SCORES = ("precision", "sensitivity", "pointing", "deletion", "insertion")
-PAGE, FIGURE = Path("explanation/softcam_study.md"), Path("images/softcam_study.png")
+PAGE = Path("explanation/softcam_study.md")
 WEIGHTS = Path("captum_softcam/softcam/weights")
 MARGIN = 0.01  # of accuracy that a setting may lose on the validation data
-
-Scores = dict[str, Any]
 
 
 def main() -> None:
     """Run what is missing, then write the page."""
     options = _options()
     torch.set_num_threads(options.threads)
-    options.work.mkdir(parents=True, exist_ok=True)
     study = Study(options)
     chosen = study.choose()
     for seed in options.seeds:
@@ -81,7 +76,7 @@ def main() -> None:
     if options.publish:
         names = {penalty: model_name(chosen[penalty]) for penalty in GRID}
         plan = Plan(options, GRID, chosen, names, MARGIN, OUTPUT_STRIDE)
-        write_page(Results(options.work, options.seeds), plan, options.docs / PAGE, options.docs / FIGURE)
+        write_page(Results(study, options.seeds), plan, options.docs / PAGE, options.docs / FIGURE)
         study.ship(chosen["chosen"])
 
 
@@ -99,17 +94,16 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="where page and figure belong")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--work", type=Path, default=Path("build/softcam_study"), help="where finished steps are kept")
+    parser.add_argument("--work", type=Path, default=Path("build/studies/lesions"), help="where finished steps are kept")
     return parser.parse_args()
 
 
-class Study:
-    """The steps of the study; the result of each is a file of the work folder, and none runs twice."""
+class Study(Work):
+    """The steps of the study."""
 
     def __init__(self, options: argparse.Namespace) -> None:
+        super().__init__(options.work)
         self.options = options
-        self.work: Path = options.work
-        self.fitting = 0.0  # seconds, which the steps that asked for a model leave out of theirs
 
     def choose(self) -> dict[str, tuple[float, float]]:
         """Choose, per penalty and of all, the weights with the best validation precision that keep the accuracy."""
@@ -146,16 +140,6 @@ class Study:
             model = self.softcam(seed, chosen)
             self.step(f"maps-chosen-{method}-{seed}", lambda method=method, model=model: self.maps(model, method))
 
-    def step(self, name: str, compute: Callable[[], Scores]) -> Scores:
-        """Return the result of a step, from its file if there is one."""
-        path = self.work / f"{name}.json"
-        if not path.exists():
-            start = time.perf_counter() - self.fitting
-            result = compute()
-            _write(path, json.dumps({**result, "seconds": time.perf_counter() - self.fitting - start}).encode())
-            print(f"{name}: {_line(result)}", flush=True)
-        return json.loads(path.read_text())
-
     def base(self, seed: int) -> nn.Module:
         """Train the pooled classifier from scratch that all models of a seed start from."""
         torch.manual_seed(seed)
@@ -179,19 +163,14 @@ class Study:
 
     def _fitted(self, name: str, model: Any, samples: int, epochs: int, rate: float, penalty: nn.Module | None) -> Any:
         """Load the weights of a model from its file, after training if there is none."""
-        path = self.work / f"{name}.pt"
         model.to(self.options.device)
-        if not path.exists():
+
+        def fit() -> None:
             torch.manual_seed(int(name.rpartition("-")[2]))
-            start = time.perf_counter()
             images, targets = _tensors("train", self.options.samples, self.options.device)
             _fit(model, (images[:samples], targets[:samples]), self._validation(), epochs, rate, penalty)
-            torch.save(model.state_dict(), path.with_suffix(".part"))
-            path.with_suffix(".part").rename(path)
-            self.fitting += time.perf_counter() - start
-            _write(path.with_suffix(".fit.json"), json.dumps({"seconds": time.perf_counter() - start}).encode())
-        model.load_state_dict(torch.load(path, weights_only=True, map_location=self.options.device))
-        return model.eval()
+
+        return self.fitted(name, model, fit)
 
     def _validation(self) -> tuple[Tensor, Tensor]:
         return _tensors("val", 800, self.options.device)
@@ -268,18 +247,6 @@ def model_name(weights: tuple[float, float]) -> str:
 
 def _mean(values: list[float]) -> float:
     return float(np.nanmean(values))
-
-
-def _line(result: Scores) -> str:
-    numbers = {name: _mean(value) if isinstance(value, list) else value for name, value in result.items()}
-    return ", ".join(f"{name} {value:.3f}" for name, value in numbers.items() if not math.isnan(value))
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file that is complete or absent, even if the process is killed."""
-    part = path.with_suffix(path.suffix + ".part")
-    part.write_bytes(content)
-    part.rename(path)
 
 
 # Data and training ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,119 @@
+"""The page of a study: the same sections for all of them, with nothing typed by hand but words."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from claims import CLAIMS
+from study import Finding, Interval, Results, by_verdict
+
+sys.path.append(str(Path(__file__).parents[1]))  # the scripts next door, which this folder does not see when run by path
+
+from shared import table
+
+
+class Page(NamedTuple):
+    """The parts of the page of a study, in Markdown.
+
+    Args:
+        title (str): of the page.
+        script (str): name of the script in this folder.
+        against (str): the first paragraph: what was found, and first what speaks against our own methods.
+        question (str): what the study asks.
+        setup (str): data, models, methods, metrics, and how the intervals were computed.
+        results (str): the tables.
+        figure (str): name of the picture in ``docs/images``.
+        alt (str): what the picture shows.
+        findings (sequence of Finding): the claims that the study decides.
+        limits (str): what the study cannot tell.
+        hours (float): duration on two cores.
+        options (str): further options of the command. Default: none
+    """
+
+    title: str
+    script: str
+    against: str
+    question: str
+    setup: str
+    results: str
+    figure: str
+    alt: str
+    findings: Sequence[Finding]
+    limits: str
+    hours: float
+    options: str = ""
+
+
+def write_page(page: Page, results: Results, docs: Path) -> Path:
+    """Write the page to ``docs/explanation/STUDY.md`` and return its path."""
+    parts = [
+        f"# {page.title}",
+        f"% written by benchmarks/studies/{page.script} from results/{results.name}.json beside it; edit them there",
+        page.against,
+        "## Question",
+        page.question,
+        "## Set-up",
+        page.setup,
+        "## Results",
+        page.results,
+        f"```{{image}} ../images/{page.figure}\n:alt: {page.alt}\n```",
+        "## What holds, and what does not",
+        findings_table(page.findings, results),
+        page.limits,
+        "## Cost",
+        f"All steps took {page.hours:.1f} hours on two CPU cores that were shared with other work. An interrupted run goes "
+        "on from its last step.",
+        f"```bash\npython benchmarks/studies/{page.script}{page.options} --data DIR\n```",
+    ]
+    path = docs / "explanation" / f"{results.name}_study.md"
+    path.write_text("\n\n".join(part.strip("\n") for part in parts if part) + "\n", encoding="utf-8")
+    return path
+
+
+def findings_table(findings: Iterable[Finding], results: Results) -> str:
+    """Write the claims of a study with their verdicts; those that do not hold come first."""
+    rows = [
+        [CLAIMS[each.claim].text, f"**{verdict}**", each.shown(results)]
+        for verdict, found in by_verdict(findings, results).items()
+        for each in found
+    ]
+    note = (
+        "The difference that decides each claim, with its 95 % interval; above 0 agrees with the claim. A claim holds if "
+        "the whole interval agrees with it, and cannot be told if the interval is on both sides. "
+        "[The ledger](claims.md) has the claims of all studies."
+    )
+    return note + "\n\n" + table(["claim", "verdict", "difference"], rows, "lll")
+
+
+def cells_table(results: Results, name: str, head: str, columns: dict[str, str], rows: dict[str, str] | None = None) -> str:
+    """Write a table of intervals.
+
+    Args:
+        results (Results): of the study.
+        name (str): of the table.
+        head (str): title of the first column.
+        columns (dict): titles of the columns by their names.
+        rows (dict): titles of the rows by their names. Default: all rows, by their names
+    """
+    cells = results.tables[name]
+    rows = rows or {row: row for row in cells}
+    empty = Interval(float("nan"), float("nan"), float("nan"))
+    lines = [[title, *(cells[row].get(column, empty) for column in columns)] for row, title in rows.items() if row in cells]
+    return table([head, *columns.values()], lines)
+
+
+def differences_table(
+    results: Results, name: str, head: str, columns: dict[str, str], rows: dict[str, str] | None = None
+) -> str:
+    """Write a table of differences with signs, in bold where the interval excludes 0; arguments as for :func:`cells_table`."""
+    cells = results.tables[name]
+    rows = rows or {row: row for row in cells}
+    lines = [
+        [title, *(cells[row][column].signed() if column in cells[row] else "" for column in columns)]
+        for row, title in rows.items()
+        if row in cells
+    ]
+    return table([head, *columns.values()], lines)
