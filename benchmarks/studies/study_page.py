@@ -108,7 +108,7 @@ def cells_table(results: Results, name: str, head: str, columns: dict[str, str],
 def differences_table(
     results: Results, name: str, head: str, columns: dict[str, str], rows: dict[str, str] | None = None
 ) -> str:
-    """Write a table of differences with signs, in bold where the interval excludes 0; arguments as for :func:`cells_table`."""
+    """Write a table of differences with signs, in bold where the interval excludes 0, as :func:`cells_table` does."""
     cells = results.tables[name]
     rows = rows or {row: row for row in cells}
     lines = [

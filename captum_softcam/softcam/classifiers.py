@@ -441,8 +441,8 @@ def _classifier(name: str, network: Network, changes: _Changes) -> Classifier:
 def load_embedded(name: str = "lesions_softcam") -> Classifier:
     """Load one of the two classifiers of retinal lesions that the package carries, in eval mode, on the CPU.
 
-    They were trained on :class:`captum_softcam.data.RetinalLesions` by ``benchmarks/studies/lesions.py``, with its first seed
-    and the penalty that it selected. They are for demonstration only: their training data are lesions painted into one
+    They were trained on :class:`captum_softcam.data.RetinalLesions` by ``benchmarks/studies/lesions.py``, with its first
+    seed and the penalty that it selected. They are for demonstration only: their training data are lesions painted into one
     photograph, which says nothing about patients.
 
     Args:
