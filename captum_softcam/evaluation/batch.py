@@ -139,7 +139,7 @@ class BatchScorer:
             randomised=self.randomised,
             pool=self.pool,
         )
-        self.fast.check(batch.images, batch.outputs)
+        self.fast.expect(batch.images, batch.outputs)
         batch.forward = self.fast
         same = np.empty((len(samples), len(self.methods), 2), dtype=np.int16)
         result = BatchResult(
@@ -230,12 +230,7 @@ class _Scoring:
             distinct,
             self.scorer.controls,
             self._explain_again,
-            self._black,
         )
-
-    def _black(self) -> Tensor:
-        images = torch.zeros_like(self.samples[0].image)[None].to(self.batch.images.device)
-        return self.scorer.normalize(images)
 
     def examples(self) -> dict[int, Example]:
         """Return the kept maps by the index of their sample."""

@@ -41,9 +41,10 @@ class FastForward:
     kernel, and tensors are stored channels last. The copy keeps the modules' names and the Python code of the model, so that
     a forward may depend on the data and batches may have any size.
 
-    The copy is made for the first images that are checked, and compared with the model on them and on altered ones, and
-    again on the images of every :meth:`check`. Where it gives anything else, fails, or cannot be made, the model itself
-    runs, as it does where gradients are enabled, and always if it has hooks, which belong to the user.
+    The copy is made when it runs for the first time, and compared with the model on the images that :meth:`expect` received
+    last and on altered ones. It is compared again on the images of every later :meth:`expect`, before it runs on them. Where
+    it gives anything else, fails, or cannot be made, the model itself runs, as it does where gradients are enabled, and
+    always if it has hooks, which belong to the user.
 
     Args:
         model (torch.nn.Module): in eval mode, (N, C, ...) -> (N, K). It is not changed.
@@ -52,7 +53,7 @@ class FastForward:
         kept (collection of str): names of layers whose inputs and outputs the copy has, too. Default: none
 
     Attributes:
-        why_plain: the reason why the model itself runs; None if the copy does, or none was needed so far.
+        why_plain: the reason why the model itself runs; None if the copy does, or nothing was run so far.
     """
 
     def __init__(self, model: nn.Module, passes: Passes = "fast", kept: Collection[str] = ()) -> None:
@@ -61,18 +62,20 @@ class FastForward:
         self._copy: nn.Module | None = None
         self._coarse: nn.Module | None = None
         self._prepared = False
+        self._expected: tuple[Tensor, Tensor] | None = None
         self._tell()
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker makes its own copy, for its own device.
-        return {**vars(self), "_copy": None, "_coarse": None, "_prepared": False}
+        return {**vars(self), "_copy": None, "_coarse": None, "_prepared": False, "_expected": None}
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the outputs of the model for images (N, C, ...), (N, K)."""
-        fast = self._copy if self._coarse is None else self._coarse
-        if fast is None or torch.is_grad_enabled():
+        if torch.is_grad_enabled():
             return cast(Tensor, self.model(images))
-        return _run(fast, images)
+        self._verify()
+        fast = self._copy if self._coarse is None else self._coarse
+        return cast(Tensor, self.model(images)) if fast is None else _run(fast, images)
 
     @property
     def exact(self) -> nn.Module:
@@ -80,22 +83,28 @@ class FastForward:
 
         It is the model itself where no copy runs.
         """
+        self._verify()
         return self.model if self._copy is None else self._copy
 
-    @torch.no_grad()
-    def check(self, images: Tensor, outputs: Any) -> None:
-        """Compare the copy with outputs of the model that are known; make the copy if there is none yet.
+    def expect(self, images: Tensor, outputs: Tensor) -> None:
+        """Set outputs of the model that are known, with which the copy is compared before it runs again.
 
         Args:
             images (Tensor): (N, C, ...).
             outputs (Tensor): of the model for these images, (N, K).
 
-        Cost: one forward of the copy; the first time also one of the model.
+        Cost: nothing by itself. The next run costs one more forward of the copy; the first also one of the model.
         """
-        if self.why_plain is not None:
+        self._expected = images, outputs
+
+    @torch.no_grad()
+    def _verify(self) -> None:
+        """Compare the copy with the outputs that are expected; make the copy if there is none yet."""
+        expected, self._expected = self._expected, None
+        if self.why_plain is not None or expected is None:
             return
         try:
-            known = [(images, outputs)]
+            images, known = expected[0], [expected]
             if not self._prepared:
                 self._prepare(images[:1])
                 altered = 0.5 * images.flip(-1)

@@ -67,7 +67,6 @@ class Prober:
         distinct (dict): by method, the rows of ``maps`` that no other method repeats, or that are the first of the same.
         controls (collection of str): names of the methods that ignore the model.
         explain (callable): method name, images and keywords -> maps, as :class:`~captum_softcam.metrics.batch.Explain`.
-        black (callable): returns a black image, (1, C, ...), as the model expects it.
     """
 
     batch: Batch
@@ -78,7 +77,6 @@ class Prober:
     distinct: dict[str, list[int]]
     controls: frozenset[str]
     explain: Callable[..., Tensor]
-    black: Callable[[], Tensor]
     errors: dict[str, str] = field(default_factory=dict)
     _seeded: set[str] = field(default_factory=set)
 
@@ -232,7 +230,7 @@ class _Views:
     def _make(self, rows: list[int]) -> _View:
         run, places = self.prober.batch, [self.prober.places[row] for row in rows]
         more: dict[str, Any] = {"outputs": self.outputs[rows], "seed": self.seed, "scores": run.scores}
-        more |= {"randomised": run.randomised, "black": self.prober.black, "seeds": [run.seeds[place] for place in places]}
+        more |= {"randomised": run.randomised, "black": run.black, "seeds": [run.seeds[place] for place in places]}
 
         def mosaics() -> Mosaics:
             return Mosaics(run.mosaics.images[places], run.mosaics.cells[places])

@@ -115,7 +115,7 @@ class Batch:
         self.targets = targets
         self.masks = images.new_zeros(len(images), 1, *images.shape[2:], dtype=torch.bool) if masks is None else masks
         self._patches = patches
-        self._black = black
+        self.black = black
         self._games: dict[str, PatchGame] = {}
         self.seed = seed
         self.scores = scores
@@ -260,7 +260,7 @@ class Batch:
         Raises:
             ValueError: if the baseline is unknown, or black is not a finite input of the model.
         """
-        black = self._black() if baseline == "black" and self._black is not None else 0.0
+        black = self.black() if baseline == "black" and self.black is not None else 0.0
         if isinstance(black, Tensor) and not black.isfinite().all():
             raise ValueError(
                 "the baseline 'black' is not defined, because normalize gives no finite values for a black image; choose "

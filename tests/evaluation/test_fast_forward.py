@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from captum_softcam.data import Sample
 from captum_softcam.evaluation import compare_methods
@@ -108,7 +109,8 @@ def _case(name):
 def _checked(model, images, *arguments):
     fast = FastForward(model, *arguments)
     with torch.no_grad():
-        fast.check(images, model(images))
+        fast.expect(images, model(images))
+        fast(images)
     return fast
 
 
@@ -174,7 +176,7 @@ def test_what_the_copy_cannot_do_runs_in_the_model():
     assert fast.why_plain is None
     bright = 1000 * images.sign() * branching.conv.weight.sum((0, 2, 3)).sign().view(3, 1, 1)
     with torch.no_grad():
-        fast.check(bright, branching(bright))
+        fast.expect(bright, branching(bright))
         assert torch.equal(fast(bright), branching(bright))
 
     hooked = _varied(PooledNet())
@@ -184,6 +186,28 @@ def test_what_the_copy_cannot_do_runs_in_the_model():
     unlike = _varied(PooledNet())
     unlike.__deepcopy__ = lambda _: 1 / 0
     assert "division" in _checked(unlike, images).why_plain
+
+
+def test_the_copy_is_made_and_compared_when_it_runs():
+    model, images = _case("pooled")
+    runs: list[nn.Module] = []
+    handle = register_module_forward_hook(lambda module, *_: runs.append(module) if type(module) is PooledNet else None)
+    try:
+        with torch.no_grad():
+            outputs = model(images)
+            fast = FastForward(model)
+            for _ in range(2):
+                fast.expect(images, outputs)
+            assert runs == [model], "nothing asked for the copy"
+            first = fast(images[:1])
+            count = len(runs)
+            assert torch.equal(fast(images[:1]), first)
+            assert len(runs) == count + 1, "what was expected is compared once"
+            fast.expect(images, outputs + 1)
+            assert torch.equal(fast(images), outputs)
+    finally:
+        handle.remove()
+    assert "other outputs" in fast.why_plain
 
 
 def test_gradients_flow_through_the_model_itself():
@@ -212,7 +236,7 @@ def test_a_worker_makes_its_own_copy():
     model, images = _case("pooled")
     sent = pickle.loads(pickle.dumps(_checked(model, images)))
     assert sent.exact is sent.model
-    sent.check(images, model(images))
+    sent.expect(images, model(images))
     assert sent.exact is not sent.model
 
 
