@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from captum.attr import GradientAttribution
 from pictures import Row, grid, prediction, written
-from shared import same_picture, table
+from shared import fill, same_picture, table
 
 from captum_softcam import cli, load_embedded
 from captum_softcam.attr import METHODS
@@ -95,14 +95,6 @@ def metric_table(comparison: Comparison, metrics: list[str]) -> str:
             row.append(f"{mean} {cell.mark}".strip() + f"<br>{interval}")
         rows.append(row)
     return table(["", *titles], rows, "l" + "c" * len(metrics))
-
-
-def fill(text: str, name: str, body: str) -> str:
-    """Replace the text between two markers."""
-    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-    if not pattern.search(text):
-        raise SystemExit(f"{PAGE.name} has no markers <!-- {name} --> and <!-- /{name} -->")
-    return pattern.sub(lambda found: f"{found[1]}\n{body}\n\n{found[2]}", text)
 
 
 def fill_page(text: str, comparison: Comparison, costs: pd.DataFrame) -> str:

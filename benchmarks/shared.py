@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,43 @@ def table(head: Sequence[object], rows: Iterable[Sequence[object]], align: str |
     rule = [rules[letter] for letter in align or "l" + "r" * (len(head) - 1)]
     first, *others = (f"| {' | '.join(map(str, line))} |" for line in [head, *rows])
     return "\n".join([first, f"|{'|'.join(rule)}|", *others])
+
+
+def read_tables(text: str) -> dict[str, list[list[str]]]:
+    """Read the tables of a page in Markdown.
+
+    Args:
+        text (str): the page.
+
+    Returns:
+        dict: the rows of all tables below a heading, by the heading; without titles and rules.
+    """
+    found: dict[str, list[list[str]]] = {}
+    heading, titles = "", True
+    for line in text.splitlines():
+        if line.startswith("#"):
+            heading = line.lstrip("# ")
+        if not line.startswith("|"):
+            titles = True
+        elif set(line) <= set("|-: "):
+            titles = False
+        elif not titles:
+            found.setdefault(heading, []).append([cell.strip() for cell in line.strip("|").split("|")])
+    return found
+
+
+def fill(text: str, name: str, body: str) -> str:
+    """Replace the text between two markers of a page.
+
+    Args:
+        text (str): the page, with lines ``<!-- name -->`` and ``<!-- /name -->``.
+        name (str): of the markers.
+        body (str): what belongs between them.
+    """
+    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+    if not pattern.search(text):
+        raise SystemExit(f"the page has no markers <!-- {name} --> and <!-- /{name} -->")
+    return pattern.sub(lambda found: f"{found[1]}\n{body}\n\n{found[2]}", text)
 
 
 def timing_options(description: str | None, rounds: int) -> argparse.ArgumentParser:

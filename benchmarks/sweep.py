@@ -1,11 +1,12 @@
 """Try every method on a network of every family, compare with brute force, and write the table of what is right.
 
-    python benchmarks/sweep.py --out docs/reference/sweep_measured.md
+    python benchmarks/sweep.py
     python benchmarks/sweep.py --library timm --networks "vit*" --log vit.jsonl
 
 Every network has random weights and runs in a process of its own, for at most ``--seconds``. Results are kept in a file,
 one line per network, so that an interrupted sweep goes on; delete it to start again. Takes about half an hour on one core,
-and needs timm, transformers, monai with einops, and segmentation-models-pytorch.
+and needs timm, transformers, monai with einops, and segmentation-models-pytorch. ``studies/reach.py`` runs the whole sweep,
+keeps its results in the project, and writes this table and a page that sums it up.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatch
@@ -30,7 +31,7 @@ from typing import Any
 
 import torch
 from shared import table
-from sweep_networks import blobs, build, networks
+from sweep_networks import blobs, build, design, networks
 from torch import Tensor, nn
 
 from captum_softcam import LayerClassActivationMap, LayerReciproCam, convert_to_softcam, suggest_layers
@@ -72,6 +73,7 @@ class Result:
     library: str
     name: str
     versions: str
+    design: str = ""
     images: list[int] = field(default_factory=list)
     dtype: str = ""
     layer: str = ""
@@ -88,43 +90,55 @@ class Result:
 
 
 def main() -> None:
-    """Run the sweep and print or write its page."""
+    """Run the sweep and print or write its table."""
     options = _options()
-    known = {(result.library, result.name): result for result in _kept(options.log)}
     chosen = [
         (library, name)
         for library, name in networks()
         if options.library in (None, library) and fnmatch(name, options.networks)
     ]
+    text = page(try_all(chosen, options.log, options.jobs, options.seconds))
+    print(text) if options.out is None else options.out.write_text(text, encoding="utf-8")
+
+
+def try_all(chosen: Sequence[tuple[str, str]], log: Path, jobs: int = 1, seconds: float = 600) -> list[Result]:
+    """Return the results of networks, and try those that are not in a file of results, which then has them.
+
+    Args:
+        chosen (sequence): library and name of each network.
+        log (Path): the file; results of other versions of the libraries do not count.
+        jobs (int): networks at a time. Default: 1
+        seconds (float): limit for one network. Default: 600
+    """
+    kept = [result for result in read(log) if result.versions == _versions(result.library)]
+    known = {(result.library, result.name): result for result in kept}
     missing = [each for each in chosen if each not in known]
-    with ThreadPoolExecutor(options.jobs) as pool:
-        for result in pool.map(lambda each: _in_a_process(*each, options.seconds), missing):
+    with ThreadPoolExecutor(jobs) as pool:
+        for result in pool.map(lambda each: _in_a_process(*each, seconds), missing):
             known[result.library, result.name] = result
-            with options.log.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(result)) + "\n")
+            with log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
             print(_line(result), file=sys.stderr, flush=True)
-    page = _page([known[each] for each in chosen])
-    print(page) if options.out is None else options.out.write_text(page, encoding="utf-8")
+    return [known[each] for each in chosen]
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--library", choices=PACKAGES, help="default: all")
     parser.add_argument("--networks", default="*", metavar="PATTERN", help="names, such as 'vit*' (default: all)")
-    parser.add_argument("--out", type=Path, help="write the page to this file instead of printing it")
+    parser.add_argument("--out", type=Path, help="write the table to this file instead of printing it")
     parser.add_argument("--log", type=Path, default=Path("sweep.jsonl"), help="results so far (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="networks at a time (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=600, help="limit for one network (default: %(default)s)")
     return parser.parse_args()
 
 
-def _kept(log: Path) -> list[Result]:
-    """Return the results of an interrupted sweep that the same versions of the libraries gave."""
+def read(log: Path) -> list[Result]:
+    """Return the results in a file that :func:`try_all` has written."""
     if not log.exists():
         return []
     rows = (json.loads(line) for line in log.read_text(encoding="utf-8").splitlines())
-    results = [Result(**{**row, "steps": {name: Outcome(**each) for name, each in row["steps"].items()}}) for row in rows]
-    return [result for result in results if result.versions == _versions(result.library)]
+    return [Result(**{**row, "steps": {name: Outcome(**each) for name, each in row["steps"].items()}}) for row in rows]
 
 
 def _versions(library: str) -> str:
@@ -169,7 +183,8 @@ def examine(library: str, name: str) -> Result:
             model, images = build(library, name)
         except Exception as error:  # of any library, and of any kind
             return _failed(library, name, f"not built: {_said(error)}")
-        result = Result(library, name, _versions(library), list(images.shape[1:]), str(images.dtype).removeprefix("torch."))
+        shape, dtype = list(images.shape[1:]), str(images.dtype).removeprefix("torch.")
+        result = Result(library, name, _versions(library), design(model, images), shape, dtype)
         result.steps.update(examine_model(model, images, result))
     return result
 
@@ -334,7 +349,7 @@ def _line(result: Result) -> str:
     return f"{result.kind:7} {result.library}:{result.name} ({result.seconds:.0f} s) {result.images} {where} | {steps}"
 
 
-def _page(results: list[Result]) -> str:
+def page(results: list[Result]) -> str:
     """Return counts and table in Markdown."""
     versions = ", ".join(dict.fromkeys(part for result in results for part in result.versions.split(", ")))
     return (
@@ -365,11 +380,12 @@ def _row(result: Result) -> tuple[str, ...]:
 def _cell(outcome: Outcome) -> str:
     figure = "" if outcome.figure is None else f" {outcome.figure:.0e}"
     if outcome.kind == "refused":
-        return f"no: {_obstacle(outcome.words)}".replace("|", "\\|")
+        return f"no: {obstacle(outcome.words)}".replace("|", "\\|")
     return f"{outcome.words or outcome.kind}{figure}".replace("|", "\\|")
 
 
-def _obstacle(words: str) -> str:
+def obstacle(words: str) -> str:
+    """Return the message of a refusal in fewer words."""
     found = ((re.search(pattern, words), short) for pattern, short in OBSTACLES.items())
     return next((match.expand(short) for match, short in found if match), words)
 

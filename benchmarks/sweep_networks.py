@@ -1,4 +1,7 @@
-"""The networks of the sweep: how each is built, as small as its family allows, with weights that make its maps differ."""
+"""The networks of the sweep: how each is built, as small as its family allows, with weights that make its maps differ.
+
+Also of what kind each is, which is read off the operations of a forward, not its name.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 CLASSES = 10
 SIDES = ((64, 96), (96, 96), (128, 128), (224, 224), (256, 256), (384, 384))
@@ -418,3 +422,50 @@ def _draw(name: str, weight: Tensor, generator: torch.Generator) -> None:
     start = 0.3 if scales and float(weight.abs().mean()) < 0.1 else weight
     spread = 0.5 * inputs**-0.5 if weight.dim() > 1 and inputs > 1 and weight.shape[0] > 1 else 0.1
     weight.copy_(start + spread * noise)
+
+
+# Of what kind a network is ----------------------------------------------------------------------------------------------
+
+DESIGNS = {
+    "CNN": "convolutions whose windows overlap, and no attention",
+    "hybrid": "such convolutions, and attention",
+    "transformer": "attention, and no convolutions but those that cut the image into patches",
+    "mixer": "neither: MLP-mixers and recurrent networks on patches",
+    "volume": "convolutions of three dimensions",
+}
+"""Kinds of networks. Attention is any product of two matrices that are both computed from the image."""
+
+
+@torch.no_grad()
+def design(model: nn.Module, images: Tensor) -> str:
+    """Return of which of the ``DESIGNS`` a network is."""
+    with _Operations(model) as seen:
+        model(images)
+    if seen.volumes:
+        return "volume"
+    return {(True, False): "CNN", (True, True): "hybrid", (False, True): "transformer"}.get(
+        (seen.convolutions, seen.attention), "mixer"
+    )
+
+
+class _Operations(TorchDispatchMode):
+    """Notes which operations that tell kinds of networks apart are run."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.convolutions = self.attention = self.volumes = False
+        self._weights = {value.untyped_storage().data_ptr() for value in model.state_dict().values()}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation, and note it."""
+        name = func.overloadpacket.__name__
+        if name == "convolution":
+            sides, steps = args[1].shape[2:], args[3]
+            self.convolutions |= any(side > step for side, step in zip(sides, steps, strict=True))
+            self.volumes |= len(sides) == 3
+        elif name in ("mm", "bmm"):
+            # A linear layer is such a product as well, but one of its factors lies in the memory of a weight.
+            self.attention |= not any(value.untyped_storage().data_ptr() in self._weights for value in args[:2])
+        elif "attention" in name or "encoder_layer" in name:
+            self.attention = True
+        return func(*args, **(kwargs or {}))

@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from study import Finding, Interval, Results, Work, by_verdict, interval
+from study import Count, Finding, Interval, Ratio, Results, Work, by_verdict, interval
 from study_page import differences_table, findings_table
 from torch import nn
 
@@ -125,3 +125,26 @@ def test_only_differences_that_are_told_are_bold():
     )
     assert "**+0.200 [+0.100, +0.300]**" in table
     assert "| +0.100 [-0.100, +0.300] |" in table
+
+
+def test_counts_hold_if_they_hold_for_all():
+    found = results(all=(1, 1, 1, 20), most=(0.95, 0.95, 0.95, 20))
+    verdicts = {}
+    for name in ("all", "most"):
+        count = Count("recipro-exact", "differences", "ours - theirs", name, "networks")
+        verdicts[count.shown(found)] = count.verdict(found)
+    assert verdicts == {"networks: 20 of 20": "holds", "networks: 19 of 20": "does not hold"}
+
+
+@pytest.mark.parametrize(
+    ("cell", "most", "verdict"),
+    [
+        ((1.03, 1.02, 1.05), True, "holds"),
+        ((1.08, 1.05, 1.15), True, "cannot be told"),
+        ((22.0, 21.0, 23.0), True, "does not hold"),
+        ((1200.0, 1100.0, 1300.0), False, "holds"),
+        ((1.03, 1.02, 1.05), False, "does not hold"),
+    ],
+)
+def test_ratios_are_compared_with_their_limit(cell, most, verdict):
+    assert Ratio("one-forward", "differences", "ours - theirs", "x", 1.1, most).verdict(results(x=cell)) == verdict

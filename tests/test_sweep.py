@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import sweep
-from sweep_networks import networks
+from sweep_networks import build, design, networks
 
 PACKAGES = {"timm": "timm", "transformers": "transformers", "monai": "monai", "smp": "segmentation_models_pytorch"}
 NETWORKS = {  # the recommended layer, and the words of each method that is refused
@@ -25,6 +25,14 @@ NETWORKS = {  # the recommended layer, and the words of each method that is refu
     ("monai", "Discriminator"): ("net", {"cam": "more than pool", "softcam": "is in the way"}),
     ("smp", "Unet resnet18"): ("model.encoder.layer4", {}),
 }
+DESIGNS = {
+    ("timm", "test_resnet"): "CNN",
+    ("timm", "test_vit"): "transformer",
+    ("timm", "levit_128s"): "hybrid",
+    ("timm", "sequencer2d_s"): "mixer",
+    ("transformers", "Swin"): "transformer",
+    ("monai", "ViT 3-D"): "volume",
+}
 
 
 @pytest.mark.parametrize(("library", "name"), NETWORKS)
@@ -38,6 +46,12 @@ def test_networks_of_every_library(library, name):
         assert outcome.kind == ("refused" if step in refused else "right"), (step, outcome)
         if step in refused:
             assert re.search(refused[step], outcome.words), outcome.words
+
+
+@pytest.mark.parametrize(("library", "name"), DESIGNS)
+def test_kinds_of_networks(library, name):
+    pytest.importorskip(PACKAGES[library])
+    assert design(*build(library, name)) == DESIGNS[library, name]
 
 
 def test_the_page_shows_every_network_and_nothing_wrong():

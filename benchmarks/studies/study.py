@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -277,7 +277,85 @@ class Finding(NamedTuple):
         return f"{self.words or self.column}: {found.signed().replace('*', '')}"
 
 
-def by_verdict(findings: Iterable[Finding], results: Results) -> dict[Verdict, list[Finding]]:
+class Count(NamedTuple):
+    """A cell that decides a claim about all of something: it holds if the fraction is 1.
+
+    Args:
+        claim (str): key of the claim.
+        table (str): where the fraction lies; its ``n`` is the number of what was counted.
+        row (str): of the table.
+        column (str): of the table.
+        words (str): what was counted, such as ``"networks without pooling"``.
+    """
+
+    claim: str
+    table: str
+    row: str
+    column: str
+    words: str
+
+    def verdict(self, results: Results) -> Verdict:
+        """Return whether the claim holds in these results."""
+        return "holds" if results.cell(self.table, self.row, self.column).mean == 1 else "does not hold"
+
+    def shown(self, results: Results) -> str:
+        """Write what was counted, and how many."""
+        found = results.cell(self.table, self.row, self.column)
+        return f"{self.words}: {round(found.mean * found.n):,} of {found.n:,}"
+
+
+class Ratio(NamedTuple):
+    """A cell with a ratio that decides a claim about costs.
+
+    Args:
+        claim (str): key of the claim.
+        table (str): where the ratio lies, with the middle half of its measurements.
+        row (str): of the table.
+        column (str): of the table.
+        limit (float): what the ratio has to reach.
+        most (bool): whether it may be at most the limit, not at least. Default: True
+        words (str): what was measured. Default: the row
+    """
+
+    claim: str
+    table: str
+    row: str
+    column: str
+    limit: float
+    most: bool = True
+    words: str = ""
+
+    def verdict(self, results: Results) -> Verdict:
+        """Return whether the claim holds in these results."""
+        found = results.cell(self.table, self.row, self.column)
+        if self.most:
+            holds, fails = found.high <= self.limit, found.low > self.limit
+        else:
+            holds, fails = found.low >= self.limit, found.high < self.limit
+        return "holds" if holds else "does not hold" if fails else "cannot be told"
+
+    def shown(self, results: Results) -> str:
+        """Write what was measured, and the ratio with the middle half of its measurements."""
+        found = results.cell(self.table, self.row, self.column)
+        mean, low, high = (f"{value:,.0f}" if value >= 100 else f"{value:.2f}" for value in found[:3])
+        return f"{self.words or self.row}: {mean}" + (f" [{low}, {high}]" if low != high else "")
+
+
+class Decides(Protocol):
+    """What a claim is decided by: :class:`Finding`, :class:`Count` or :class:`Ratio`."""
+
+    @property
+    def claim(self) -> str:
+        """The key of the claim."""
+
+    def verdict(self, results: Results) -> Verdict:
+        """Return whether the claim holds in these results."""
+
+    def shown(self, results: Results) -> str:
+        """Write the figure that decides."""
+
+
+def by_verdict(findings: Iterable[Decides], results: Results) -> dict[Verdict, list[Decides]]:
     """Sort findings by their verdict; those that speak against a claim come first."""
     order: tuple[Verdict, ...] = ("does not hold", "cannot be told", "holds")
     sorted_ = {verdict: [each for each in findings if each.verdict(results) == verdict] for verdict in order}

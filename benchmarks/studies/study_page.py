@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from claims import CLAIMS
-from study import Finding, Interval, Results, by_verdict
+from study import Decides, Interval, Results, by_verdict
 
 sys.path.append(str(Path(__file__).parents[1]))  # the scripts next door, which this folder does not see when run by path
 
@@ -27,7 +27,7 @@ class Page(NamedTuple):
         results (str): the tables.
         figure (str): name of the picture in ``docs/images``.
         alt (str): what the picture shows.
-        findings (sequence of Finding): the claims that the study decides.
+        findings (sequence): the claims that the study decides.
         limits (str): what the study cannot tell.
         hours (float): duration on two cores.
         options (str): further options of the command. Default: none
@@ -41,7 +41,7 @@ class Page(NamedTuple):
     results: str
     figure: str
     alt: str
-    findings: Sequence[Finding]
+    findings: Sequence[Decides]
     limits: str
     hours: float
     options: str = ""
@@ -73,7 +73,7 @@ def write_page(page: Page, results: Results, docs: Path) -> Path:
     return path
 
 
-def findings_table(findings: Iterable[Finding], results: Results) -> str:
+def findings_table(findings: Iterable[Decides], results: Results) -> str:
     """Write the claims of a study with their verdicts; those that do not hold come first."""
     rows = [
         [CLAIMS[each.claim].text, f"**{verdict}**", each.shown(results)]
