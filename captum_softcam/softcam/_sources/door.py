@@ -13,7 +13,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from captum_softcam._names import closest, quoted
-from captum_softcam.softcam._sources import factory, hugging_face, lite0, timm_models, torchvision_models
+from captum_softcam.softcam._sources import factory, hugging_face, lite, timm_models, torchvision_models
 from captum_softcam.softcam._sources.networks import EMBEDDED_NAMES
 from captum_softcam.softcam.architectures import WithoutMemory, classifier_names
 
@@ -44,9 +44,9 @@ def load_network(
     if door == "code":
         _refuse_weights(name, weights)
         return factory.run_factory(name)
-    if name == lite0.LITE0:
+    if name in lite.LITE:
         _refuse_choice(name, checkpoint, weights)
-        return lite0.load()
+        return lite.load(name)
     return torchvision_models.load(_known(name), checkpoint, weights)
 
 
@@ -67,9 +67,9 @@ def new_network(
     if door == "code":
         _refuse_weights(name, weights)
         return factory.run_factory(name)
-    if name == lite0.LITE0:
+    if name in lite.LITE:
         _refuse_choice(name, checkpoint, weights)
-        return lite0.load(num_classes)
+        return lite.load(name, num_classes)
     return torchvision_models.new(_known(name), num_classes, checkpoint, weights)
 
 
@@ -149,4 +149,4 @@ def _known(name: str) -> str:
         raise ValueError(f"{words} The folder seems to be of Hugging Face: hf:{name}.")
     if name.endswith(".py"):
         raise ValueError(f"{words} Name a function or class in the file: {name}:factory.")
-    raise ValueError(f"{words} {closest(name, [*EMBEDDED_NAMES, lite0.LITE0, *names])} Other doors: {_DOORS}.")
+    raise ValueError(f"{words} {closest(name, [*EMBEDDED_NAMES, *lite.LITE, *names])} Other doors: {_DOORS}.")
