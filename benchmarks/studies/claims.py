@@ -20,9 +20,9 @@ class Claim(NamedTuple):
 
 
 SOURCES = {  # by key of the paper in docs/references.bib, the title of its claims
-    "djoumessi2026softcam": "SoftCAM {cite:p}`djoumessi2026softcam`",
-    "djoumessi2026ttecam": "Conversion without training {cite:p}`djoumessi2026ttecam`",
-    "byun2024reciprocam": "Recipro-CAM {cite:p}`byun2024reciprocam`",
+    "djoumessi2026softcam": "SoftCAM",
+    "djoumessi2026ttecam": "Conversion without training",
+    "byun2024reciprocam": "Recipro-CAM",
     "README": "This package",
 }
 

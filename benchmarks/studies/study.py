@@ -272,9 +272,12 @@ class Finding(NamedTuple):
         return "holds" if holds else "does not hold" if fails else "cannot be told"
 
     def shown(self, results: Results) -> str:
-        """Write what was compared, and the difference with its interval."""
+        """Write what was compared, and the difference with its interval, or its size if it is that of rounding."""
         found = results.cell(self.table, self.row, self.column)
-        return f"{self.words or self.column}: {found.signed().replace('*', '')}"
+        largest = max(map(abs, found[:3]))
+        rounding = self.test == "same" and found.kind == "the same" and largest > 0
+        shown = f"at most {largest:.0e}" if rounding else found.signed().replace("*", "")
+        return f"{self.words or self.column}: {shown}"
 
 
 class Count(NamedTuple):

@@ -12,7 +12,9 @@ from study import Decides, Interval, Results, by_verdict
 
 sys.path.append(str(Path(__file__).parents[1]))  # the scripts next door, which this folder does not see when run by path
 
-from shared import table
+from shared import fill, read_tables, table
+
+__all__ = ["Page", "cells_table", "differences_table", "fill", "findings_table", "read_tables", "table", "write_page"]
 
 
 class Page(NamedTuple):
@@ -30,7 +32,7 @@ class Page(NamedTuple):
         findings (sequence): the claims that the study decides.
         limits (str): what the study cannot tell.
         hours (float): duration on two cores.
-        options (str): further options of the command. Default: none
+        options (str): options of the command. Default: where the data are
     """
 
     title: str
@@ -44,7 +46,7 @@ class Page(NamedTuple):
     findings: Sequence[Decides]
     limits: str
     hours: float
-    options: str = ""
+    options: str = " --data DIR"
 
 
 def write_page(page: Page, results: Results, docs: Path) -> Path:
@@ -66,7 +68,7 @@ def write_page(page: Page, results: Results, docs: Path) -> Path:
         "## Cost",
         f"All steps took {page.hours:.1f} hours on two CPU cores that were shared with other work. An interrupted run goes "
         "on from its last step.",
-        f"```bash\npython benchmarks/studies/{page.script}{page.options} --data DIR\n```",
+        f"```bash\npython benchmarks/studies/{page.script}{page.options}\n```",
     ]
     path = docs / "explanation" / f"{results.name}_study.md"
     path.write_text("\n\n".join(part.strip("\n") for part in parts if part) + "\n", encoding="utf-8")
@@ -76,16 +78,16 @@ def write_page(page: Page, results: Results, docs: Path) -> Path:
 def findings_table(findings: Iterable[Decides], results: Results) -> str:
     """Write the claims of a study with their verdicts; those that do not hold come first."""
     rows = [
-        [CLAIMS[each.claim].text, f"**{verdict}**", each.shown(results)]
+        [CLAIMS[claim].text, f"**{verdict}**", "<br>".join(each.shown(results) for each in found if each.claim == claim)]
         for verdict, found in by_verdict(findings, results).items()
-        for each in found
+        for claim in dict.fromkeys(each.claim for each in found)
     ]
     note = (
-        "The difference that decides each claim, with its 95 % interval; above 0 agrees with the claim. A claim holds if "
-        "the whole interval agrees with it, and cannot be told if the interval is on both sides. "
+        "The differences that decide each claim, with 95 % intervals; above 0 agrees with the claim. A claim holds if the "
+        "whole interval agrees with it, and cannot be told if the interval is on both sides. "
         "[The ledger](claims.md) has the claims of all studies."
     )
-    return note + "\n\n" + table(["claim", "verdict", "difference"], rows, "lll")
+    return note + "\n\n" + table(["claim", "verdict", "decided by"], rows, "lll")
 
 
 def cells_table(results: Results, name: str, head: str, columns: dict[str, str], rows: dict[str, str] | None = None) -> str:

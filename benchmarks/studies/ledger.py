@@ -1,0 +1,282 @@
+"""Write the ledger of claims, ``docs/explanation/claims.md``, and its short form in the README, from the kept results.
+
+    python benchmarks/studies/ledger.py
+    python benchmarks/studies/ledger.py --check
+
+Measures nothing. A study whose results are not kept counts as not measured. ``--check`` only says what is out of date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+from claims import CLAIMS, SOURCES
+from study import DOCS, RESULTS, Decides, Results, by_verdict
+from study_page import fill, table
+
+PAGE = "explanation/claims.md"
+README = DOCS.parent / "README.md"
+WORDS = {"does not hold": "no", "in part": "in part", "cannot be told": "?", "holds": "yes", "": ""}
+"""The verdicts, those against a claim first, and how tables write them; no word if nothing was measured."""
+
+
+AGAINST = ("does not hold", "in part")
+
+
+class Ground(NamedTuple):
+    """What claims are tested on.
+
+    Args:
+        name (str): of the study.
+        title (str): for the reader.
+        module (str): the script with its findings.
+        page (str): where its results are shown, seen from the page of the ledger.
+    """
+
+    name: str
+    title: str
+    module: str
+    page: str
+
+
+GROUNDS = (
+    Ground("lesions", "painted lesions", "painted", "softcam_study.md"),
+    Ground("imagenet", "ImageNet", "imagenet", "imagenet_study.md"),
+    Ground("voc", "VOC 2007", "voc", "voc_study.md"),
+    Ground("busi", "BUSI", "busi", "busi_study.md"),
+    Ground("reach", "222 networks", "reach", "reach_study.md"),
+    Ground("costs", "costs", "costs", "../reference/costs.md"),
+)
+
+
+class Evidence(NamedTuple):
+    """What a ground says of a claim.
+
+    Args:
+        claim (str): key of the claim.
+        ground (Ground): where it was tested.
+        shown (dict): by verdict the figures that decide.
+    """
+
+    claim: str
+    ground: Ground
+    shown: dict[str, list[str]]
+
+    @property
+    def verdict(self) -> str:
+        """One verdict of all figures."""
+        return summed(self.shown)
+
+
+def summed(verdicts: Iterable[str]) -> str:
+    """Sum up verdicts: a claim that holds in some figures and not in others, or untold, holds in part."""
+    found = set(verdicts)
+    if len(found) <= 1:
+        return next(iter(found), "")
+    return "in part" if found & {"holds", "in part"} else "does not hold"
+
+
+class Ledger:
+    """The claims, and what each ground says of them.
+
+    Args:
+        results (dict): results of the studies that were made, by the name of the ground.
+        findings (callable): returns the findings of a ground. Default: those of its script
+    """
+
+    def __init__(
+        self, results: dict[str, Results], findings: Callable[[Ground, Results], Sequence[Decides]] | None = None
+    ) -> None:
+        self.results = results
+        self.evidence: dict[str, list[Evidence]] = {claim: [] for claim in CLAIMS}
+        for ground in GROUNDS:
+            if ground.name in results:
+                found = (findings or _findings)(ground, results[ground.name])
+                for claim in dict.fromkeys(each.claim for each in found):
+                    self.evidence[claim].append(_evidence(claim, ground, found, results[ground.name]))
+
+    @classmethod
+    def load(cls, folder: Path = RESULTS) -> Ledger:
+        """Read the results of all studies that were made."""
+        results = {}
+        for ground in GROUNDS:
+            try:
+                read = getattr(import_module(ground.module), "load", None)
+                results[ground.name] = read(folder) if read else Results.load(ground.name, folder)
+            except (ImportError, FileNotFoundError):
+                continue
+        return cls(results)
+
+    def verdict(self, claim: str, ground: Ground | None = None) -> str:
+        """Return the verdict of a ground, or that of all grounds together."""
+        return summed(each.verdict for each in self.evidence[claim] if ground in (None, each.ground))
+
+    def claims(self, source: str | None = None) -> list[str]:
+        """Return the claims of a source that were tested, those that do not hold first."""
+        chosen = [key for key, claim in CLAIMS.items() if source in (None, claim.source) and self.evidence[key]]
+        return sorted(chosen, key=lambda key: [*WORDS].index(self.verdict(key)))
+
+    def grounds(self, claims: Iterable[str]) -> list[Ground]:
+        """Return the grounds on which at least one of some claims was tested."""
+        tested = {each.ground for claim in claims for each in self.evidence[claim]}
+        return [ground for ground in GROUNDS if ground in tested]
+
+
+def _findings(ground: Ground, results: Results) -> Sequence[Decides]:
+    module = import_module(ground.module)
+    return list(module.findings(results)) if hasattr(module, "findings") else module.FINDINGS
+
+
+def _evidence(claim: str, ground: Ground, findings: Sequence[Decides], results: Results) -> Evidence:
+    sorted_ = by_verdict([each for each in findings if each.claim == claim], results)
+    return Evidence(claim, ground, {verdict: [each.shown(results) for each in found] for verdict, found in sorted_.items()})
+
+
+# The page -------------------------------------------------------------------------------------------------------------
+
+_HOW = """\
+The tables say where a claim holds: *yes* if all figures agree with it, *no* if none does and at least one speaks against it,
+*in part* if some agree and others do not, *?* if it cannot be told. Nothing is written where it was not tested. The figures
+are below each table: differences on the same images, with 95 % intervals, above 0 if they agree with the claim. A claim
+holds in a figure if the whole interval agrees with it, and cannot be told if the interval lies on both sides; figures are
+not adjusted for their number. Costs are ratios with the middle half of their measurements.
+
+```bash
+python benchmarks/studies/ledger.py
+```"""
+
+
+def page(ledger: Ledger) -> str:
+    """Write the page."""
+    parts = [
+        "# Which claims hold",
+        "% written by benchmarks/studies/ledger.py from the results of the studies; edit it there",
+        against(ledger),
+        "## How to read this page",
+        _HOW,
+        *(_section(ledger, source, title) for source, title in SOURCES.items()),
+        _trust(ledger),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def against(ledger: Ledger) -> str:
+    """Say first which claims do not hold, and where."""
+    bad = [claim for claim in ledger.claims() if ledger.verdict(claim) in AGAINST]
+    lines = [f"- {CLAIMS[claim].text} {_where(ledger, claim)}" for claim in bad]
+    return "\n\n".join([counted(ledger), "\n".join(lines)] if bad else [counted(ledger)])
+
+
+def counted(ledger: Ledger) -> str:
+    """Say how many claims hold, and how many do not."""
+    verdicts = Counter(ledger.verdict(claim) for claim in ledger.claims())
+    told = {
+        "does not hold": "do not hold",
+        "in part": "hold in part",
+        "cannot be told": "cannot be told",
+        "holds": "hold wherever they were tested",
+    }
+    parts = [f"{verdicts[verdict]} {words}" for verdict, words in told.items() if verdicts[verdict]]
+    return f"**Of {verdicts.total()} claims that were tested, {', '.join(parts)}.**"
+
+
+def _where(ledger: Ledger, claim: str) -> str:
+    """Say on which grounds a claim does not hold, and on which it does."""
+    told = []
+    for verdict in WORDS:
+        grounds = [_link(each.ground) for each in ledger.evidence[claim] if each.verdict == verdict]
+        if grounds:
+            told.append(f"{verdict[0].upper()}{verdict[1:]}: {', '.join(grounds)}.")
+    return " ".join(told)
+
+
+def _link(ground: Ground, docs: str = "") -> str:
+    return f"[{ground.title}]({docs}{ground.page})"
+
+
+def _section(ledger: Ledger, source: str, title: str) -> str:
+    claims = ledger.claims(source)
+    if not claims:
+        return ""
+    said = "our README and documentation" if source == "README" else f"{{cite:t}}`{source}`"
+    figures = [_figures(ledger, claim) for claim in claims]
+    return "\n\n".join([f"## {title}", f"Claims of {said}:", matrix(ledger, claims), *figures])
+
+
+def matrix(ledger: Ledger, claims: Sequence[str], docs: str = "") -> str:
+    """Write a table of claims and grounds."""
+    grounds = ledger.grounds(claims)
+    rows = [[CLAIMS[claim].text, *(WORDS[ledger.verdict(claim, ground)] for ground in grounds)] for claim in claims]
+    return table(["claim", *(_link(ground, docs) for ground in grounds)], rows, "l" + "c" * len(grounds))
+
+
+def _figures(ledger: Ledger, claim: str) -> str:
+    """Write the figures that decide a claim, by ground and verdict."""
+    theirs = f" *In the paper: {CLAIMS[claim].theirs}.*" if CLAIMS[claim].theirs else ""
+    lines = [
+        f"- {_link(each.ground)}, {verdict}: {'; '.join(shown)}."
+        for each in ledger.evidence[claim]
+        for verdict, shown in each.shown.items()
+    ]
+    return f"**{CLAIMS[claim].text}**{theirs}\n\n" + "\n".join(lines)
+
+
+_TRUST = """\
+## Which metrics can be trusted
+
+A metric *fails* on a ground if a control that ignores the model beats the methods, or maps of a network with random weights
+are as good; [the conditions](../how-to/trust_metrics.md) are the same everywhere. Claims above that rest on a metric that
+fails are weaker than their intervals."""
+
+
+def _trust(ledger: Ledger) -> str:
+    """Write what the studies found out about their metrics."""
+    health = {name: results.settings["health"] for name, results in ledger.results.items() if "health" in results.settings}
+    if not health:
+        return ""
+    grounds = [ground for ground in GROUNDS if ground.name in health]
+    metrics = dict.fromkeys(metric for verdicts in health.values() for metric in verdicts)
+    rows = [[metric, *(health[ground.name].get(metric, "") for ground in grounds)] for metric in metrics]
+    return "\n\n".join([_TRUST, table(["metric", *map(_link, grounds)], rows, "l" + "c" * len(grounds))])
+
+
+# The README -----------------------------------------------------------------------------------------------------------
+
+
+def short(ledger: Ledger) -> str:
+    """Write the section of the README."""
+    docs = "docs/explanation/"
+    return "\n\n".join(
+        [
+            counted(ledger),
+            matrix(ledger, ledger.claims(), docs),
+            "*yes*: all figures agree with the claim, *no*: at least one speaks against it and none agrees, *in part*: some "
+            f"agree, *?*: cannot be told. [The ledger]({docs}claims.md) has the figures, what the papers found, and which "
+            "metrics can be trusted.",
+        ]
+    )
+
+
+def main() -> None:
+    """Write the page and the README, or check them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="only say what is out of date")
+    options = parser.parse_args()
+    ledger = Ledger.load()
+    wanted = {DOCS / PAGE: page(ledger), README: fill(README.read_text(encoding="utf-8"), "results", short(ledger))}
+    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    for path in stale:
+        print(f"{path.name} {'is out of date' if options.check else 'written'}")
+        if not options.check:
+            path.write_text(wanted[path], encoding="utf-8")
+    sys.exit(bool(stale) and options.check)
+
+
+if __name__ == "__main__":
+    main()
