@@ -99,7 +99,8 @@ def metric_table(comparison: Comparison, metrics: list[str]) -> str:
 
 def fill_page(text: str, comparison: Comparison, costs: pd.DataFrame) -> str:
     """Return the text of the page with current tables."""
-    return fill(fill(text, "methods", method_table(costs)), "comparison", comparison_tables(comparison))
+    text = fill(PAGE, text, "methods", method_table(costs))
+    return fill(PAGE, text, "comparison", comparison_tables(comparison))
 
 
 def kept() -> tuple[Comparison, pd.DataFrame]:

@@ -52,17 +52,18 @@ def read_tables(text: str) -> dict[str, list[list[str]]]:
     return found
 
 
-def fill(text: str, name: str, body: str) -> str:
+def fill(page: Path, text: str, name: str, body: str) -> str:
     """Replace the text between two markers of a page.
 
     Args:
-        text (str): the page, with lines ``<!-- name -->`` and ``<!-- /name -->``.
+        page (Path): named in the error.
+        text (str): of the page, with lines ``<!-- name -->`` and ``<!-- /name -->``.
         name (str): of the markers.
         body (str): what belongs between them.
     """
     pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
     if not pattern.search(text):
-        raise SystemExit(f"the page has no markers <!-- {name} --> and <!-- /{name} -->")
+        raise SystemExit(f"{page.name} has no markers <!-- {name} --> and <!-- /{name} -->")
     return pattern.sub(lambda found: f"{found[1]}\n{body}\n\n{found[2]}", text)
 
 

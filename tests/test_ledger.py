@@ -9,7 +9,7 @@ import painted
 import pytest
 import reach
 from ledger import Ledger, against, page, short, summed
-from shared import fill, read_tables
+from shared import read_tables
 from study import DOCS, Finding, Interval, Results
 from sweep import Outcome, Result
 
@@ -66,7 +66,7 @@ def test_the_page_has_a_word_per_ground_and_the_figures():
     tables = read_tables(text)
     assert ["Recipro-CAM has a higher ADCC than Grad-CAM.", "yes", "no"] in tables["Recipro-CAM"]
     assert ["A SoftCAM model is as accurate as the black box (within one point).", "?"] in tables["SoftCAM"]
-    assert "- [ImageNet](imagenet_study.md), holds: adcc: +0.200 [+0.100, +0.300]." in text
+    assert "- [ImageNet](imagenet_study.md), holds: adcc: +0.200\u00a0[+0.100,\u00a0+0.300]." in text
     assert "*In the paper: 80.84 and 75.27 (ResNet-50, ImageNet).*" in text
     assert tables["Which metrics can be trusted"] == [["Pointing game", "fails", "fails"]]
     assert "[ImageNet](docs/explanation/imagenet_study.md)" in short(ledger({"adcc": HOLDS}, {}))
@@ -82,13 +82,6 @@ def test_tables_of_pages_are_read():
         "# One\n\n| a | b |\n|---|---:|\n| x | 0.1 |\n\nwords\n\n## Two\n\n| c |\n|---|\n| **y** |\n\n| d |\n|---|\n| z |\n"
     )
     assert read_tables(text) == {"One": [["x", "0.1"]], "Two": [["**y**"], ["z"]]}
-
-
-def test_text_between_markers_is_replaced():
-    text = "a\n<!-- results -->\nold\n<!-- /results -->\nb"
-    assert fill(text, "results", "new") == "a\n<!-- results -->\n\nnew\n\n<!-- /results -->\nb"
-    with pytest.raises(SystemExit, match="no markers <!-- other -->"):
-        fill(text, "other", "new")
 
 
 # Painted lesions -----------------------------------------------------------------------------------------------------

@@ -205,10 +205,10 @@ def test_all_that_is_stale_is_told(kept, tmp_path, monkeypatch):
 
 def test_a_place_that_is_missing_is_told():
     with pytest.raises(SystemExit, match=r"comparison\.md has no markers <!-- methods -->"):
-        script.fill("nothing", "methods", "| a |")
+        script.fill(script.PAGE, "nothing", "methods", "| a |")
 
 
 def test_the_markers_stay():
-    once = script.fill("a\n<!-- x -->\nold\n<!-- /x -->\nb", "x", r"new \1")
+    once = script.fill(script.PAGE, "a\n<!-- x -->\nold\n<!-- /x -->\nb", "x", r"new \1")
     assert once == "a\n<!-- x -->\n\nnew \\1\n\n<!-- /x -->\nb"
-    assert script.fill(once, "x", r"new \1") == once
+    assert script.fill(script.PAGE, once, "x", r"new \1") == once

@@ -9,6 +9,7 @@ Measures nothing. A study whose results are not kept counts as not measured. ``-
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -135,7 +136,13 @@ def _findings(ground: Ground, results: Results) -> Sequence[Decides]:
 
 def _evidence(claim: str, ground: Ground, findings: Sequence[Decides], results: Results) -> Evidence:
     sorted_ = by_verdict([each for each in findings if each.claim == claim], results)
-    return Evidence(claim, ground, {verdict: [each.shown(results) for each in found] for verdict, found in sorted_.items()})
+    shown = {verdict: [_unbroken(each.shown(results)) for each in found] for verdict, found in sorted_.items()}
+    return Evidence(claim, ground, shown)
+
+
+def _unbroken(figure: str) -> str:
+    """Keep an interval and its mean on one line."""
+    return re.sub(r" \[.*?\]", lambda found: found[0].replace(" ", "\u00a0"), figure)
 
 
 # The page -------------------------------------------------------------------------------------------------------------
@@ -269,7 +276,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="only say what is out of date")
     options = parser.parse_args()
     ledger = Ledger.load()
-    wanted = {DOCS / PAGE: page(ledger), README: fill(README.read_text(encoding="utf-8"), "results", short(ledger))}
+    wanted = {DOCS / PAGE: page(ledger), README: fill(README, README.read_text(encoding="utf-8"), "results", short(ledger))}
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     for path in stale:
         print(f"{path.name} {'is out of date' if options.check else 'written'}")
