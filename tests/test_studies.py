@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from study import Count, Finding, Interval, Ratio, Results, Work, by_verdict, interval
@@ -148,3 +149,10 @@ def test_counts_hold_if_they_hold_for_all():
 )
 def test_ratios_are_compared_with_their_limit(cell, most, verdict):
     assert Ratio("one-forward", "differences", "ours - theirs", "x", 1.1, most).verdict(results(x=cell)) == verdict
+
+
+def test_a_difference_that_is_detectable_is_found_in_80_percent_of_studies():
+    random = np.random.default_rng(0)
+    size = Interval(0.0, -1.96, 1.96).detectable
+    found = [Interval(mean, mean - 1.96, mean + 1.96).kind for mean in random.normal(size, 1.0, 4000)]
+    assert found.count("better") / 4000 == pytest.approx(0.8, abs=0.02)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -153,6 +154,15 @@ class Interval(NamedTuple):
         if max(map(abs, self[:3])) < 5e-4:
             return "the same"
         return "better" if self.low > 0 else "worse" if self.high < 0 else "inconclusive"
+
+    @property
+    def detectable(self) -> float:
+        """The smallest true difference that 80 % of studies with such an interval find.
+
+        :math:`(z_{0.975} + z_{0.8})` standard errors :cite:p:`lachin1981introduction`, of which the interval has
+        :math:`2 z_{0.975}`.
+        """
+        return (self.high - self.low) / 2 * (1 + NormalDist().inv_cdf(0.8) / NormalDist().inv_cdf(0.975))
 
     def signed(self, scale: float = 1, digits: int = 3) -> str:
         """Write a difference with its signs, in bold if its interval excludes 0."""
