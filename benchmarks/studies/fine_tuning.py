@@ -6,6 +6,7 @@ and its mirror image, which saves half of the time of a training.
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Sequence
 from functools import cache
@@ -118,6 +119,7 @@ def fine_tuned(
     output_stride: int | None = None,
     penalty: ElasticNetEvidenceLoss | None = None,
     class_weights: Tensor | None = None,
+    start: nn.Module | None = None,
 ) -> Any:
     """Fine-tune a black box or a SoftCAM model, or load it if that was done before.
 
@@ -134,14 +136,16 @@ def fine_tuned(
         output_stride (int): of a SoftCAM model. Default: None, for the black box
         penalty (ElasticNetEvidenceLoss): on the evidence of a SoftCAM model. Default: None
         class_weights (Tensor): as for ``SoftCamTask``. Default: None
+        start (torch.nn.Module): black box to start from. Default: a new one
 
     Returns:
         torch.nn.Module: the whole network on normalized images, in eval mode and channels last.
     """
-    model = new_network(classes, seed, output_stride)
+    start = new_network(classes, seed) if start is None else start
+    model = _in_form(copy.deepcopy(start), None, output_stride)
 
     def fit() -> None:
-        tail = _in_form(_Tail(new_network(classes, seed)).eval(), train.features[:2, 0], output_stride, _FROZEN_STRIDE)
+        tail = _in_form(_Tail(copy.deepcopy(start)).eval(), train.features[:2, 0], output_stride, _FROZEN_STRIDE)
         task = SoftCamTask(
             tail.to(memory_format=torch.channels_last),
             penalty,
