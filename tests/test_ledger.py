@@ -18,7 +18,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def made_up(**cells):
-    results = Results("made_up", {"health": {"Pointing game": "fails"}})
+    results = Results("made_up", {"health": {"pointing_game": "fails"}})
     for name, cell in cells.items():
         results.add("differences", "ours", name, Interval(*cell))
     return results
@@ -70,6 +70,12 @@ def test_the_page_has_a_word_per_ground_and_the_figures():
     assert "*In the paper: 80.84 and 75.27 (ResNet-50, ImageNet).*" in text
     assert tables["Which metrics can be trusted"] == [["Pointing game", "fails", "fails"]]
     assert "[ImageNet](docs/explanation/imagenet_study.md)" in short(ledger({"adcc": HOLDS}, {}))
+
+
+def test_verdicts_on_metrics_may_be_those_of_several_networks():
+    networks = {"Lite0": {"health": {"deletion": ["works", "because"]}}, "Lite2": {"health": {"deletion": ["fails", "why"]}}}
+    found = Ledger({"imagenet": Results("made_up", {"networks": networks})}, lambda _ground, _results: [])
+    assert read_tables(page(found))["Which metrics can be trusted"] == [["Deletion", "works", "fails"]]
 
 
 def test_studies_that_were_not_made_are_left_out(tmp_path):

@@ -21,6 +21,8 @@ from claims import CLAIMS, SOURCES
 from study import DOCS, RESULTS, Decides, Results, by_verdict
 from study_page import fill, table
 
+from captum_softcam.metrics import METRICS
+
 PAGE = "explanation/claims.md"
 README = DOCS.parent / "README.md"
 WORDS = {"does not hold": "no", "in part": "in part", "cannot be told": "?", "holds": "yes", "": ""}
@@ -131,7 +133,7 @@ class Ledger:
 
 def _findings(ground: Ground, results: Results) -> Sequence[Decides]:
     module = import_module(ground.module)
-    return list(module.findings(results)) if hasattr(module, "findings") else module.FINDINGS
+    return module.FINDINGS if hasattr(module, "FINDINGS") else list(module.findings(results))
 
 
 def _evidence(claim: str, ground: Ground, findings: Sequence[Decides], results: Results) -> Evidence:
@@ -244,13 +246,33 @@ fails are weaker than their intervals."""
 
 def _trust(ledger: Ledger) -> str:
     """Write what the studies found out about their metrics."""
-    health = {name: results.settings["health"] for name, results in ledger.results.items() if "health" in results.settings}
-    if not health:
+    columns = {
+        f"{_link(ground)}{f', {title}' if title else ''}": verdicts
+        for ground in GROUNDS
+        if ground.name in ledger.results
+        for title, verdicts in health(ledger.results[ground.name]).items()
+    }
+    if not columns:
         return ""
-    grounds = [ground for ground in GROUNDS if ground.name in health]
-    metrics = dict.fromkeys(metric for verdicts in health.values() for metric in verdicts)
-    rows = [[metric, *(health[ground.name].get(metric, "") for ground in grounds)] for metric in metrics]
-    return "\n\n".join([_TRUST, table(["metric", *map(_link, grounds)], rows, "l" + "c" * len(grounds))])
+    metrics = dict.fromkeys(metric for verdicts in columns.values() for metric in verdicts)
+    rows = [[_title(metric), *(verdicts.get(metric, "") for verdicts in columns.values())] for metric in metrics]
+    return "\n\n".join([_TRUST, table(["metric", *columns], rows, "l" + "c" * len(columns))])
+
+
+def health(results: Results) -> dict[str, dict[str, str]]:
+    """Return the verdicts on metrics that a study keeps in its settings, by network if it has several."""
+    settings = results.settings.get("networks") or {"": results.settings}
+    found = {network: entry["health"] for network, entry in settings.items() if "health" in entry}
+    return {
+        network: {metric: told if isinstance(told, str) else told[0] for metric, told in verdicts.items()}
+        for network, verdicts in found.items()
+    }
+
+
+def _title(metric: str) -> str:
+    if metric.startswith("quantus:"):
+        return f"{metric.removeprefix('quantus:')} (Quantus)"
+    return METRICS[metric].title if metric in METRICS else metric.replace("_", " ").capitalize()
 
 
 # The README -----------------------------------------------------------------------------------------------------------

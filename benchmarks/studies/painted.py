@@ -156,7 +156,7 @@ def add_comparison(results: Results, comparison: Comparison) -> None:
         for metric in comparison.metrics:
             results.add(table, method if other == "grad_cam" else other, metric, _paired(comparison, method, other, metric))
     health = comparison.health()
-    results.settings["health"] = {comparison.titles[name]: health.loc[name, "verdict"] for name in comparison.metrics}
+    results.settings["health"] = {name: health.loc[name, "verdict"] for name in comparison.metrics}
     costs = pd.read_csv(KEPT / "method_costs.csv", index_col="method")["forwards"]
     ratio = costs["score_cam"] / costs["recipro_cam"]
     results.add("passes", "score_cam", "recipro_cam", Interval(ratio, ratio, ratio, 1))

@@ -89,7 +89,8 @@ def outcome(result: Result, step: str) -> str:
 
 def summed(tried: Sequence[Result]) -> Results:
     """Return fractions of the networks, by kind and library."""
-    results = Results(NAME, {"networks": len(tried), "hours": sum(each.seconds for each in tried) / 3600})
+    seconds = [each.seconds for each in tried]
+    results = Results(NAME, {"networks": len(tried), "hours": sum(seconds) / 3600 if all(seconds) else None})
     for name, key in (("designs", "design"), ("libraries", "library")):
         for row in dict.fromkeys(getattr(each, key) for each in tried):
             group = [each for each in tried if getattr(each, key) == row]

@@ -31,7 +31,7 @@ class Page(NamedTuple):
         alt (str): what the picture shows.
         findings (sequence): the claims that the study decides.
         limits (str): what the study cannot tell.
-        hours (float): duration on two cores.
+        hours (float): duration on two cores, or None if it was not kept.
         options (str): options of the command. Default: where the data are
     """
 
@@ -45,7 +45,7 @@ class Page(NamedTuple):
     alt: str
     findings: Sequence[Decides]
     limits: str
-    hours: float
+    hours: float | None
     options: str = " --data DIR"
 
 
@@ -66,13 +66,17 @@ def write_page(page: Page, results: Results, docs: Path) -> Path:
         findings_table(page.findings, results),
         page.limits,
         "## Cost",
-        f"All steps took {page.hours:.1f} hours on two CPU cores that were shared with other work. An interrupted run goes "
-        "on from its last step.",
+        _duration(page.hours),
         f"```bash\npython benchmarks/studies/{page.script}{page.options}\n```",
     ]
     path = docs / "explanation" / f"{results.name}_study.md"
     path.write_text("\n\n".join(part.strip("\n") for part in parts if part) + "\n", encoding="utf-8")
     return path
+
+
+def _duration(hours: float | None) -> str:
+    took = "" if hours is None else f"All steps took {hours:.1f} hours on two CPU cores that were shared with other work. "
+    return f"{took}An interrupted run goes on from its last step."
 
 
 def findings_table(findings: Iterable[Decides], results: Results) -> str:
