@@ -209,10 +209,12 @@ class TestLeavesNothingBehind:
         task = make_task()
         before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
         level = logging.getLogger("lightning.pytorch").level
+        cudnn = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
         train(tmp_path, task, epochs=1)
         assert torch.equal(torch.get_rng_state(), before[0])
         assert (np.random.get_state()[1].tolist(), random.getstate()) == before[1:]
         assert not torch.are_deterministic_algorithms_enabled()
+        assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic) == cudnn
         assert logging.getLogger("lightning.pytorch").level == level
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
