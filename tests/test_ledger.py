@@ -8,10 +8,11 @@ import costs
 import painted
 import pytest
 import reach
-from ledger import Ledger, against, page, short, summed
+from ledger import Ledger, against, page, short, stale, summed
 from shared import read_tables
-from study import DOCS, Finding, Interval, Results
-from sweep import Outcome, Result
+from study import DOCS, RESULTS, Finding, Interval, Results
+from sweep import Outcome, Result, read
+from sweep import page as long_table
 
 HOLDS, FAILS, OPEN = (0.2, 0.1, 0.3, 50), (-0.2, -0.3, -0.1, 50), (0.0, -0.1, 0.1, 50)
 README = Path(__file__).parents[1] / "README.md"
@@ -90,6 +91,10 @@ def test_tables_of_pages_are_read():
     assert read_tables(text) == {"One": [["x", "0.1"]], "Two": [["**y**"], ["z"]]}
 
 
+def test_page_and_readme_are_what_the_kept_results_give():
+    assert not [path.name for path in stale(Ledger.load())], "run python benchmarks/studies/ledger.py"
+
+
 # Painted lesions -----------------------------------------------------------------------------------------------------
 
 
@@ -157,6 +162,16 @@ def test_the_page_of_the_networks_says_first_what_is_refused(tried, tmp_path):
     assert "1 of 2 transformers" in text
     assert "All steps took 0.4 hours" in text
     assert (tmp_path / "images/reach_study.png").stat().st_size > 10_000
+
+
+def test_the_pages_of_the_networks_are_what_the_kept_results_give(tmp_path):
+    tried = read(RESULTS / reach.LOG)
+    for folder in ("images", "explanation"):
+        (tmp_path / folder).mkdir()
+    reach.write(tried, tmp_path)
+    study = "explanation/reach_study.md"
+    assert (tmp_path / study).read_text(encoding="utf-8") == (DOCS / study).read_text(encoding="utf-8")
+    assert long_table(tried) == (DOCS / reach.LONG_TABLE).read_text(encoding="utf-8")
 
 
 def test_wrong_results_are_said_first(tried):

@@ -53,7 +53,7 @@ GROUNDS = (
     Ground("imagenet", "ImageNet", "imagenet", "imagenet_study.md"),
     Ground("voc", "VOC 2007", "voc", "voc_study.md"),
     Ground("busi", "BUSI", "busi", "busi_study.md"),
-    Ground("reach", "222 networks", "reach", "reach_study.md"),
+    Ground("reach", "networks", "reach", "reach_study.md"),
     Ground("costs", "costs", "costs", "../reference/costs.md"),
 )
 
@@ -297,14 +297,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="only say what is out of date")
     options = parser.parse_args()
-    ledger = Ledger.load()
-    wanted = {DOCS / PAGE: page(ledger), README: fill(README, README.read_text(encoding="utf-8"), "results", short(ledger))}
-    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
-    for path in stale:
+    found = stale(Ledger.load())
+    for path, text in found.items():
         print(f"{path.name} {'is out of date' if options.check else 'written'}")
         if not options.check:
-            path.write_text(wanted[path], encoding="utf-8")
-    sys.exit(bool(stale) and options.check)
+            path.write_text(text, encoding="utf-8")
+    sys.exit(bool(found) and options.check)
+
+
+def stale(ledger: Ledger) -> dict[Path, str]:
+    """Return the files that are not what a ledger gives, and what they should be."""
+    readme = README.read_text(encoding="utf-8")
+    wanted = {DOCS / PAGE: page(ledger), README: fill(README, readme, "results", short(ledger))}
+    return {path: text for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text}
 
 
 if __name__ == "__main__":

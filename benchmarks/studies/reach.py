@@ -90,7 +90,7 @@ def outcome(result: Result, step: str) -> str:
 def summed(tried: Sequence[Result]) -> Results:
     """Return fractions of the networks, by kind and library."""
     seconds = [each.seconds for each in tried]
-    results = Results(NAME, {"networks": len(tried), "hours": sum(seconds) / 3600 if all(seconds) else None})
+    results = Results(NAME, {"tried": len(tried), "hours": sum(seconds) / 3600 if all(seconds) else None})
     for name, key in (("designs", "design"), ("libraries", "library")):
         for row in dict.fromkeys(getattr(each, key) for each in tried):
             group = [each for each in tried if getattr(each, key) == row]
@@ -131,7 +131,7 @@ wrong in silence?"""
 
 _SETUP = """\
 Every family of timm, the image classifiers of Hugging Face's transformers, classifiers of MONAI, and segmentation networks
-with a classifier: {networks} networks, each built small, with random weights, in double precision where it has that. One
+with a classifier: {tried} networks, each built small, with random weights, in double precision where it has that. One
 process per network chooses the recommended layer, tries each method there, and compares it with a slow, literal version:
 
 - **Recipro-CAM** with brute force, in which a hook keeps one position and the whole network runs.
@@ -230,9 +230,9 @@ def _one(results: Results) -> str:
         if row in results.tables["designs"]
     ]
     return (
-        "At the recommended layer, Recipro-CAM is known from a single forward, because only a pooling and a head follow, in "
-        f"{', '.join(parts)}. Elsewhere the rest of the network runs for masked copies; behind the last attention of a "
-        "transformer [that is cheap as well](../reference/costs.md)."
+        f"At the recommended layer, one forward is enough for Recipro-CAM in {', '.join(parts)}: what follows pools, or is "
+        "the last attention before a class token. Elsewhere the rest of the network [runs once per "
+        "position](../reference/costs.md)."
     )
 
 
