@@ -9,6 +9,7 @@ Measures nothing. A study whose results are not kept counts as not measured. ``-
 from __future__ import annotations
 
 import argparse
+import posixpath
 import re
 import sys
 from collections import Counter
@@ -56,6 +57,7 @@ GROUNDS = (
     Ground("reach", "networks", "reach", "reach_study.md"),
     Ground("costs", "costs", "costs", "../reference/costs.md"),
 )
+REAL = tuple(ground for ground in GROUNDS if ground.name in ("imagenet", "voc", "busi"))
 
 
 class Evidence(NamedTuple):
@@ -116,14 +118,15 @@ class Ledger:
                 continue
         return cls(results)
 
-    def verdict(self, claim: str, ground: Ground | None = None) -> str:
-        """Return the verdict of a ground, or that of all grounds together."""
-        return summed(each.verdict for each in self.evidence[claim] if ground in (None, each.ground))
+    def verdict(self, claim: str, grounds: Sequence[Ground] = GROUNDS) -> str:
+        """Return the verdict of some grounds together."""
+        return summed(each.verdict for each in self.evidence[claim] if each.ground in grounds)
 
     def claims(self, source: str | None = None) -> list[str]:
-        """Return the claims of a source that were tested, those that do not hold first."""
+        """Return the claims of a source that were tested, those that do not hold on real images first."""
         chosen = [key for key, claim in CLAIMS.items() if source in (None, claim.source) and self.evidence[key]]
-        return sorted(chosen, key=lambda key: [*WORDS].index(self.verdict(key)))
+        order = [*WORDS]
+        return sorted(chosen, key=lambda key: (order.index(self.verdict(key, REAL) or self.verdict(key)), chosen.index(key)))
 
     def grounds(self, claims: Iterable[str]) -> list[Ground]:
         """Return the grounds on which at least one of some claims was tested."""
@@ -151,7 +154,8 @@ def _unbroken(figure: str) -> str:
 
 _HOW = """\
 The tables say where a claim holds: *yes* if all figures agree with it, *no* if none does and at least one speaks against it,
-*in part* if some agree and others do not, *?* if it cannot be told. Nothing is written where it was not tested. The figures
+*in part* if some agree and others do not, *?* if it cannot be told. Nothing is written where it was not tested. A claim
+that holds on one ground and not on another holds in part. The figures
 are below each table: differences on the same images, with 95 % intervals, above 0 if they agree with the claim. A claim
 holds in a figure if the whole interval agrees with it, and cannot be told if the interval lies on both sides; figures are
 not adjusted for their number. Costs are ratios with the middle half of their measurements.
@@ -183,16 +187,24 @@ def against(ledger: Ledger) -> str:
 
 
 def counted(ledger: Ledger) -> str:
-    """Say how many claims hold, and how many do not."""
-    verdicts = Counter(ledger.verdict(claim) for claim in ledger.claims())
-    told = {
-        "does not hold": "do not hold",
-        "in part": "hold in part",
-        "cannot be told": "cannot be told",
-        "holds": "hold wherever they were tested",
+    """Say how many claims hold and how many do not, on real images and on everything."""
+    real = [verdict for claim in ledger.claims() if (verdict := ledger.verdict(claim, REAL))]
+    names = ", ".join(ground.title for ground in REAL if ground.name in ledger.results)
+    told = [f"**Of {len(real)} claims that were tested on real images ({names}), {_told(real)}.**"] if real else []
+    verdicts = [ledger.verdict(claim) for claim in ledger.claims()]
+    return " ".join([*told, f"On all grounds together, of {len(verdicts)} claims {_told(verdicts)}."])
+
+
+def _told(verdicts: Sequence[str]) -> str:
+    """Write the numbers of verdicts in words."""
+    words = {
+        "does not hold": ("does not hold", "do not hold"),
+        "in part": ("holds in part", "hold in part"),
+        "cannot be told": ("cannot be told", "cannot be told"),
+        "holds": ("holds throughout", "hold throughout"),
     }
-    parts = [f"{verdicts[verdict]} {words}" for verdict, words in told.items() if verdicts[verdict]]
-    return f"**Of {verdicts.total()} claims that were tested, {', '.join(parts)}.**"
+    counts = Counter(verdicts)
+    return ", ".join(f"{counts[each]} {told[counts[each] > 1]}" for each, told in words.items() if counts[each])
 
 
 def _where(ledger: Ledger, claim: str) -> str:
@@ -206,7 +218,7 @@ def _where(ledger: Ledger, claim: str) -> str:
 
 
 def _link(ground: Ground, docs: str = "") -> str:
-    return f"[{ground.title}]({docs}{ground.page})"
+    return f"[{ground.title}]({posixpath.normpath(docs + ground.page)})"
 
 
 def _section(ledger: Ledger, source: str, title: str) -> str:
@@ -221,7 +233,7 @@ def _section(ledger: Ledger, source: str, title: str) -> str:
 def matrix(ledger: Ledger, claims: Sequence[str], docs: str = "") -> str:
     """Write a table of claims and grounds."""
     grounds = ledger.grounds(claims)
-    rows = [[CLAIMS[claim].text, *(WORDS[ledger.verdict(claim, ground)] for ground in grounds)] for claim in claims]
+    rows = [[CLAIMS[claim].text, *(WORDS[ledger.verdict(claim, [ground])] for ground in grounds)] for claim in claims]
     return table(["claim", *(_link(ground, docs) for ground in grounds)], rows, "l" + "c" * len(grounds))
 
 
