@@ -8,7 +8,7 @@ import torch
 from busi import auc_per_image, folds_of, read_ultrasounds, same_views
 from busi_page import MAP_SCORES, MAPS, PAIRS, TITLES, against, findings, write
 from PIL import Image
-from study import Interval, Results
+from study import DOCS, RESULTS, Interval, Results
 from torch.nn.functional import interpolate
 
 from captum_softcam.softcam.scores import one_vs_rest_auc
@@ -87,6 +87,8 @@ def made_up(bell=0.0, lasso=0.1, models=tuple(TITLES)):
             lead = bell if "centred" in second else lasso
             for score in MAP_SCORES:
                 results.add("differences", f"{first} - {second}", score, Interval(lead, lead - 0.05, lead + 0.05, 3))
+    for score in ("deletion", "insertion"):
+        results.add("differences", "gains", score, Interval(-0.03, -0.05, -0.01, 3))
     results.add("algebra", "converted - black_box", "logits", Interval(1e-7, 1e-7, 1e-7, 3))
     results.add("chance", "pointing", "pointing", Interval(0.1, 0.08, 0.12, 3))
     return results
@@ -117,6 +119,12 @@ def test_what_speaks_against_softcam_comes_first(bell, lasso, start, later):
     assert later in text
 
 
+def test_a_lead_that_is_due_to_the_network_is_named():
+    assert "deletion is worse (-0.030 [-0.050, -0.010])" in against(made_up(lasso=0.1))
+    verdicts = {each.row: each.verdict(made_up()) for each in findings(made_up()) if each.claim == "softcam-faithful"}
+    assert sorted(verdicts.values()) == ["does not hold", "holds"]
+
+
 def test_the_page_says_what_can_be_found(tmp_path):
     page = page_of(made_up(), tmp_path)
     assert "| accuracy, lasso | +0.000 [-0.060, +0.060] | 0.086 | cannot be told |" in page
@@ -129,6 +137,11 @@ def test_models_that_were_not_measured_are_left_out(tmp_path):
     results = made_up(models=("black_box", "lasso"))
     assert not any("fine" in each.row for each in findings(results))
     assert "| SoftCAM, no penalty" not in page_of(results, tmp_path)
+
+
+def test_the_page_is_what_the_kept_results_give(tmp_path):
+    kept = (DOCS / "explanation" / "busi_study.md").read_text(encoding="utf-8")
+    assert page_of(Results.load("busi", RESULTS), tmp_path) == kept
 
 
 def test_images_with_a_mask_of_another_size_are_left_out_and_named(tmp_path):

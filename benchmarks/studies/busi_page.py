@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from study import KINDS, Finding, Interval, Results
+from study import KINDS, Finding, Interval, Results, Scores
 from study_page import Page, cells_table, differences_table, table, write_page
 
 NAME = "busi"
@@ -82,10 +82,20 @@ def findings(results: Results) -> tuple[Finding, ...]:
         *_of_maps("softcam-penalty", _LASSO, "black_box/soft_cam", "lasso minus no penalty"),
         *_of_maps("softcam-penalty", _FINE_LASSO, "fine/soft_cam", "lasso minus no penalty, 14×14 cells"),
         *_of_maps("softcam-faithful", _LASSO, _GRAD_CAM, "lasso minus Grad-CAM", ("deletion", "insertion")),
+        *(
+            Finding(
+                "softcam-faithful",
+                "differences",
+                "gains",
+                score,
+                words=f"gain on a random map in {score}, lasso minus Grad-CAM",
+            )
+            for score in ("deletion", "insertion")
+        ),
         *_of_maps("finer-grid", "fine/soft_cam", "black_box/soft_cam", "14×14 minus 7×7 cells, no penalty"),
         *_of_maps("finer-grid", _FINE_LASSO, _LASSO, "14×14 minus 7×7 cells, lasso"),
-        *_of_maps("beats-controls", _GRAD_CAM, _BELL, "Grad-CAM minus bell", ("pointing",)),
-        *_of_maps("beats-controls", _LASSO, _BELL, "lasso minus bell", ("pointing",)),
+        *_of_maps("beats-controls", _GRAD_CAM, _BELL, "Grad-CAM minus bell", ("precision", "pointing")),
+        *_of_maps("beats-controls", _LASSO, _BELL, "lasso minus bell", ("precision", "pointing")),
         Finding("same-logits", "algebra", "converted - black_box", "logits", "same", 1e-4, "largest change, of the largest"),
         Finding(
             "conversion-competitive",
@@ -162,11 +172,22 @@ def _post_hoc(results: Results) -> tuple[str, str]:
     kinds = {kind: [name for name in found if found[name].kind == kind] for kind in KINDS}
     worst = "worse" if kinds["worse"] else "inconclusive" if kinds["inconclusive"] or kinds["the same"] else "better"
     told = [
-        f"{_WORDS[kind]} in {_listed(kinds[kind])}"
+        f"{_WORDS[kind]} in {_listed([_name(score) for score in kinds[kind]])}"
         for kind in ("worse", "inconclusive", "the same", "better")
         if kinds[kind]
     ]
-    return worst, f"Compared with Grad-CAM of the black box, the evidence maps of SoftCAM with lasso are {'; '.join(told)}."
+    text = f"Compared with Grad-CAM of the black box, the evidence maps of SoftCAM with lasso are {'; '.join(told)}."
+    return worst, f"{text} {_gains(results)}"
+
+
+def _gains(results: Results) -> str:
+    """Write what is left of deletion and insertion when each map is compared with a random one on its own network."""
+    told = []
+    for score in ("deletion", "insertion"):
+        found = results.cell("differences", "gains", score)
+        told.append(f"{score} is {_WORDS[found.kind]} ({found.signed().replace('*', '')})")
+    gain = "as a gain on a random map of the same network"
+    return f"Deletion and insertion depend on the network, too: {gain}, {' and '.join(told)}."
 
 
 def _accuracy(results: Results) -> tuple[str, str]:
@@ -230,7 +251,7 @@ group is in one fold, and counts as one image in all intervals: {views} views, {
 classifier, the order of the images and their mirroring, alike for all models. EfficientNet-Lite0 starts from the weights of
 ImageNet; its last two stages are trained for {epochs} epochs with the optimizer of
 {{class}}`~captum_softcam.softcam.SoftCamTask`, and the stages before them are kept. The models with 14×14 cells
-(`output_stride=16`) {fine_words}.
+(`output_stride=16`) {fine_words}.{no_plain}
 
 **Lasso.** The weight was chosen before any test, on the training images of the first fold: of the weights that lose at most
 one of {choice_images} validation images, that with the best precision: {lasso:g} for 7×7 cells, a quarter of it for 14×14.
@@ -239,8 +260,7 @@ The images on which it was chosen are test images of other folds; a single numbe
 {choice}
 
 **Maps** explain the true class of the {lesions} images with a lesion, whether it was recognised or not; post-hoc maps are
-those of layer `{layer}`. Occlusion, with hundreds of forwards per map, is measured on the first {occlusion_images} of them.
-{score_cam}Deletion and insertion are areas under the curve of the probability
+those of layer `{layer}`. {slow}Deletion and insertion are areas under the curve of the probability
 while 16×16 patches are blurred or restored in {steps} steps. The other scores are defined
 [in the study of painted lesions](softcam_study.md) and in {{mod}}`captum_softcam.metrics.functional`.
 
@@ -249,8 +269,8 @@ Differences are paired. All figures are measured on images that the model has no
 
 
 _FEWER = """\
-are trained with {fine_seeds} of the seeds, because they take four times as long, and are compared with the other models of
-the same seeds; intervals of one seed cover other images, and not another training"""
+are trained with {fine_seeds} of the {seeds} seeds, because they take four times as long, and are compared with the other
+models of the same seeds; intervals of one seed cover other images, and not another training"""
 
 
 def _setup(results: Results) -> str:
@@ -260,13 +280,23 @@ def _setup(results: Results) -> str:
         "of_class": _listed([f"{count} {name}" for name, count in found["of_class"].items()]),
         "Refused": "One image" if found["refused"] == 1 else f"{found['refused']} images",
         "fine_words": "are trained alike" if found["fine_seeds"] == found["seeds"] else _FEWER.format(**found),
+        "no_plain": "" if "fine" in results.tables["models"] else " One without penalty was left out to save time.",
         "choice": _choice(results),
         "choice_images": found["choice"]["0"]["images"],
-        "score_cam": f"Score-CAM is measured on the first {found['score_cam_images']}. "
-        if found["score_cam_images"]
-        else "Score-CAM, with 1,280 forwards per map, is left out. ",
+        "slow": _slow(found),
     }
     return _SETUP.format(**words)
+
+
+def _slow(found: Scores) -> str:
+    """Say on how many images the methods with hundreds of forwards per map were measured."""
+    counts = {"Occlusion": found["occlusion_images"], "Score-CAM": found["score_cam_images"]}
+    measured = [
+        f"{name}, with hundreds of forwards per map, is measured on the first {n}. " for name, n in counts.items() if n
+    ]
+    absent = [name for name, n in counts.items() if not n]
+    left_out = f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} left out to save time. "
+    return "".join([*measured, left_out if absent else ""])
 
 
 def _choice(results: Results) -> str:
@@ -348,7 +378,8 @@ def _algebra(results: Results) -> str:
         f"{found['converted']:.1e} (the largest is {found['largest']:.1f}). A SoftCAM model without penalty that is trained "
         f"from the same start with the same images gives the same class to {100 * found['same']:.0f} % of all images, and "
         f"its logits differ by at most {found['trained']:.1e}, to which rounding grows in training. It was trained once, "
-        "and is the black box in all tables."
+        "and is the black box in all tables. Its evidence differs from Grad-CAM by the bias of the classifier alone, which "
+        "Grad-CAM leaves out."
     )
 
 
@@ -408,6 +439,10 @@ measuring crosses and dotted lines across the lesion, set by the physician who h
 at half the resolution. Pictures with two lesions may have one of them marked, and masks of malignant lesions often include
 the shadow below. A mask is where a physician drew the lesion, and not where the evidence for its class has to be: what is
 around a lesion says something about it, too.
+
+One network was fine-tuned with few images of 224 pixels, with one weight of lasso that was chosen on few of them. The paper
+has other networks, 512 pixels, more images and other weights, and no intervals; a stronger penalty or a longer training may
+give other maps.
 
 This is research software, and not a medical device."""
 
