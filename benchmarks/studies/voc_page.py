@@ -10,7 +10,7 @@ from claims import CLAIMS
 from matplotlib.figure import Figure
 from study import Decides, Interval, Results, by_verdict
 from study_page import Page, cells_table, differences_table, table, write_page
-from voc import FAITHFULNESS, FINDINGS, GRID, KEPT, KINDS, LOCALISATION, LOWER, NATIVE, PAIRS, POINTING
+from voc import FAITHFULNESS, FINDINGS, GRID, KEPT, KINDS, LOCALISATION, LOWER, NATIVE, PAIRS, POINTING, SLOW
 
 FIGURE = "voc_study.png"
 METHODS = {
@@ -139,9 +139,10 @@ def _penalty(lasso: float, ridge: float) -> str:
 
 _LIMITS = """\
 *{seeds} seeds and {images} photographs* tell large differences from none. One network, a short fine-tuning on {train}
-photographs and one data set stand behind every figure; weights of penalties were chosen with one seed. Deletion, insertion,
-ROAD and ADCC of two models differ by the networks as well as by their maps: a more confident network has a larger insertion
-whatever the map. On the {faithful} pairs on which they are measured, only large differences show."""
+photographs and one data set stand behind every figure; weights of penalties were chosen with one seed. Deletion, insertion
+and ADCC of two models differ by the networks as well as by their maps: a more confident network has a larger insertion
+whatever the map. On the {faithful} pairs on which they are measured, only large differences show. ROAD is not measured: its
+imputation takes longer than all other metrics together."""
 
 
 def _results(results: Results) -> str:
@@ -155,9 +156,9 @@ def _results(results: Results) -> str:
         "Differences of the mean average precision to the black box:",
         differences_table(results, "accuracy_differences", "model", {"map": "difference"}, gains),
         "### Localisation",
-        cells_table(results, "localisation", "maps", localisation, MAPS),
+        cells_table(results, "localisation", "maps", localisation, _titles(results)),
         "### Faithfulness",
-        cells_table(results, "faithfulness", "maps", FAITHFULNESS, MAPS),
+        cells_table(results, "faithfulness", "maps", FAITHFULNESS, _titles(results)),
         "### Differences",
         f"Of the same pairs; above 0 is better, also in {lower}, whose sign is turned. Bold: the interval excludes 0. "
         "*SoftCAM* is the model with the chosen penalty.",
@@ -167,6 +168,12 @@ def _results(results: Results) -> str:
         _classes(results),
     ]
     return "\n\n".join(parts)
+
+
+def _titles(results: Results) -> dict[str, str]:
+    """Return the titles of maps, with the number of pairs where it is small."""
+    few = f" (first {results.settings['slow']} pairs)"
+    return {row: title + few * row.endswith(SLOW) for row, title in MAPS.items()}
 
 
 def _differences(results: Results, columns: dict[str, str]) -> str:
@@ -180,12 +187,16 @@ _OF_CLASSES = ("ap", "ap_gain", "pointing", "pointing_gain")
 
 def _classes(results: Results) -> str:
     rows = [
-        [name, cells["pointing"].n, *(cells[what].signed() if "gain" in what else cells[what] for what in _OF_CLASSES)]
+        [name, cells["pointing"].n, *(_of_class(cells[what], what) for what in _OF_CLASSES)]
         for name, cells in results.tables["classes"].items()
     ]
     heads = ["class", "photographs", "average precision, black box", "SoftCAM 16", "pointing, Grad-CAM", "SoftCAM 16"]
     note = "Average precision and the pointing game (15 px) of each class, and the differences of SoftCAM at stride 16."
     return note + "\n\n" + table(heads, rows)
+
+
+def _of_class(cell: Interval, what: str) -> str:
+    return cell.signed() if what.endswith("gain") else f"{cell.mean:.3f}"
 
 
 # The figure -----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -108,8 +109,8 @@ class Measured:
         self.classes = [samples.classes.index(samples.identifier(i).split("/")[1]) for i in places]
         self.difficult = np.array([study.is_difficult(i) for i in places])
         self.compared: Scores = {}
-        for name in ("post-hoc", "native", "slow"):
-            self.compared |= study.step(f"compare-{name}", dict)
+        for name in ("post-hoc", "native", "penalised", "slow"):
+            self.compared |= kept(study, f"compare-{name}")
 
     def of(self, row: str, column: str) -> Array | None:
         """Return values (seeds, samples), or None if the column was not measured for these maps."""
@@ -183,6 +184,11 @@ def gather(study: Study, weights: Mapping[str, tuple[float, float]]) -> Results:
     return results
 
 
+def kept(study: Study, step: str) -> Scores:
+    """Read the result of a finished step."""
+    return dict(json.loads((study.folder / f"{step}.json").read_text()))
+
+
 def _rows() -> list[str]:
     black_box = [f"black_box: {method}" for method in (*CHEAP, *SLOW)]
     return [*black_box, *(f"{kind}: {NATIVE}" for kind in KINDS if kind != "black_box"), *CONTROLS]
@@ -218,7 +224,7 @@ def _tests(study: Study, kind: str) -> list[str]:
 def _precisions(study: Study, kind: str) -> Array:
     """Return the influences (seeds, images, K + 1) on the average precision of a model."""
     shown, known = study.test.shown.numpy(), ~study.test.undecided.numpy()
-    logits = [np.array(study.step(step, dict)["logits"]) for step in _tests(study, kind)]
+    logits = [np.array(kept(study, step)["logits"]) for step in _tests(study, kind)]
     return np.stack([influences(each, shown, known) for each in logits])
 
 
@@ -242,9 +248,8 @@ def _settings(study: Study, measured: Measured, weights: Mapping[str, Any], chos
         "chosen": chosen,
         "weights": weights,
         "trials": [
-            [*each, study.step(f"validation-{name}-{options.seeds[0]}", dict)]
-            for each, name in zip(trials, names, strict=True)
+            [*each, kept(study, f"validation-{name}-{options.seeds[0]}")] for each, name in zip(trials, names, strict=True)
         ],
-        "same": study.step("same", dict),
+        "same": kept(study, "same"),
         "hours": study.hours,
     }

@@ -254,13 +254,15 @@ class Study(Work):
         """Yield name, number of samples, models and methods of every comparison."""
         options = self.options
         chosen = next(penalty for penalty in GRID if weights[penalty] == weights["chosen"])
-        names = [(kind, seed) for kind in ("black_box", coarse(chosen), "none_16", "chosen_16") for seed in options.seeds]
-        every = {f"{kind}-{seed}": self.model(kind, seed, weights) for kind, seed in names}
-        black_boxes = {name: model for name, model in every.items() if name.startswith("black_box")}
-        native = {name: convert_to_softcam(model) if name in black_boxes else model for name, model in every.items()}
+        black_boxes = self._models(("black_box",), weights)
+        free = {name: convert_to_softcam(model) for name, model in black_boxes.items()}
         yield "post-hoc", options.faithful_samples, black_boxes, ("grad_cam", "recipro_cam", "centred_gaussian", "random")
-        yield "native", options.faithful_samples, native, (NATIVE,)
+        yield "native", options.faithful_samples, {**free, **self._models(("none_16",), weights)}, (NATIVE,)
+        yield "penalised", options.faithful_samples, self._models((coarse(chosen), "chosen_16"), weights), (NATIVE,)
         yield "slow", options.slow_samples, black_boxes, SLOW
+
+    def _models(self, kinds: Sequence[str], weights: Mapping[str, Any]) -> dict[str, Any]:
+        return {f"{kind}-{seed}": self.model(kind, seed, weights) for kind in kinds for seed in self.options.seeds}
 
     def compared(self, name: str, samples: int, models: Mapping[str, nn.Module], methods: Sequence[str]) -> Scores:
         """Compare methods on the first samples with metrics that run the model."""
@@ -276,6 +278,7 @@ class Study(Work):
             folder=folder,
             resume=folder.exists(),
             examples=0,
+            probes=0,
         )
         scores = {}
         for model, comparison in found.comparisons.items():
