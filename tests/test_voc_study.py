@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from study import Interval, Results
+from study import DOCS, Interval, Results
 from voc import CHEAP, FAITHFULNESS, FINDINGS, KINDS, LOCALISATION, PAIRS, POINTING, SLOW
 from voc_page import MAPS, write
 from voc_results import Measured, influences, points
@@ -96,7 +96,7 @@ def test_the_page_begins_with_what_speaks_against_softcam(results, tmp_path):
     for folder in ("explanation", "images"):
         (tmp_path / folder).mkdir()
     page = write(results, tmp_path).read_text(encoding="utf-8")
-    assert "**Does not hold here.** A SoftCAM model is as accurate" in page.split("##")[0]
+    assert "**These claims do not hold here:**\n\n- A SoftCAM model is as accurate" in page.split("##")[0]
     assert "mean average precision, stride 32: -0.050 [-0.060, -0.040]" in page.split("##")[0]
     assert "| lasso | 0.0001 | 0 | 0.800 |" in page
     assert "| SoftCAM 32 against Grad-CAM | **+0.100 [+0.050, +0.150]** |" in page
@@ -106,3 +106,10 @@ def test_the_page_begins_with_what_speaks_against_softcam(results, tmp_path):
 def test_every_finding_has_its_cell(results):
     assert {each.verdict(results) for each in FINDINGS} == {"holds", "does not hold"}
     assert {f"black_box: {method}" for method in (*CHEAP, *SLOW)} <= set(MAPS)
+
+
+def test_the_page_is_what_the_kept_results_give(tmp_path):
+    for folder in ("explanation", "images"):
+        (tmp_path / folder).mkdir()
+    page = write(Results.load("voc"), tmp_path)
+    assert page.read_text(encoding="utf-8") == (DOCS / "explanation" / page.name).read_text(encoding="utf-8")

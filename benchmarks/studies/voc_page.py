@@ -55,21 +55,21 @@ def write(results: Results, docs: Path) -> Path:
     return write_page(page, results, docs)
 
 
+_HEADS = {"does not hold": "**These claims do not hold here:**", "cannot be told": "**These cannot be told:**"}
+
+
 def _against(findings: Iterable[Decides], results: Results) -> str:
-    """Sum up the verdicts, and first those against our own methods."""
-    heads = {
-        "does not hold": "**Does not hold here.**",
-        "cannot be told": "**Cannot be told here.**",
-        "holds": "**Holds here.**",
-    }
+    """List the claims that do not hold, and those that cannot be told."""
+    verdicts = by_verdict(findings, results)
     parts = []
-    for verdict, found in by_verdict(findings, results).items():
+    for verdict, head in _HEADS.items():
         claims: dict[str, list[str]] = {}
-        for each in found:
+        for each in verdicts.get(verdict, ()):
             claims.setdefault(each.claim, []).append(each.shown(results))
-        sentences = [f"{CLAIMS[claim].text.rstrip('.')} ({'; '.join(shown)})." for claim, shown in claims.items()]
-        parts.append(" ".join([heads[verdict], *sentences]))
-    return "\n\n".join(parts)
+        lines = [f"- {CLAIMS[claim].text.rstrip('.')}: {'; '.join(shown)}." for claim, shown in claims.items()]
+        parts += ["\n".join([head, "", *lines])] if lines else []
+    count = len(verdicts.get("holds", ()))
+    return "\n\n".join([*parts, f"The other {count} differences [agree with their claims](#what-holds-and-what-does-not)."])
 
 
 _QUESTION = """\
@@ -140,9 +140,10 @@ def _penalty(lasso: float, ridge: float) -> str:
 _LIMITS = """\
 *{seeds} seeds and {images} photographs* tell large differences from none. One network, a short fine-tuning on {train}
 photographs and one data set stand behind every figure; weights of penalties were chosen with one seed. Deletion, insertion
-and ADCC of two models differ by the networks as well as by their maps: a more confident network has a larger insertion
-whatever the map. On the {faithful} pairs on which they are measured, only large differences show. ROAD is not measured: its
-imputation takes longer than all other metrics together."""
+and ADCC of two models differ by the networks as well as by their maps: a network with higher probabilities has a larger
+insertion, which is better, and a larger deletion, which is worse, whatever the map. Where one is better and the other worse
+by as much, they say little about the maps. On the {faithful} pairs on which they are measured, only large differences show.
+ROAD is not measured, because of the time that its imputation takes."""
 
 
 def _results(results: Results) -> str:
