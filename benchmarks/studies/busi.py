@@ -73,7 +73,7 @@ def main() -> None:
         "--fine-seeds", type=int, nargs="*", default=[0], help="of them, for the finer grid, which takes four times as long"
     )
     parser.add_argument("--models", nargs="+", choices=[*STRIDES], default=["black_box", "lasso", "fine_lasso"])
-    parser.add_argument("--occlusion-images", type=int, default=0, help="with a lesion, for Occlusion")
+    parser.add_argument("--occlusion-images", type=int, default=16, help="with a lesion, for Occlusion")
     parser.add_argument("--score-cam-images", type=int, default=0, help="of them, for Score-CAM: 1,280 forwards each")
     options = parser.parse_args()
     if not options.page:

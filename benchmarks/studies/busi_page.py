@@ -48,7 +48,8 @@ PAIRS = (
     (_FINE_LASSO, _LASSO),
     ("black_box/soft_cam", _GRAD_CAM),
     *((maps, _BELL) for maps in (_GRAD_CAM, _LASSO, _FINE_LASSO)),
-    *((_LASSO, f"black_box/{control}") for control in ("edge_map", "random")),
+    (_LASSO, "black_box/edge_map"),
+    *((maps, f"{maps.partition('/')[0]}/random") for maps in (_GRAD_CAM, _LASSO)),  # each on its own network
 )
 _COLUMNS = {
     "precision": "precision ↑",
@@ -337,7 +338,7 @@ def _results(results: Results) -> str:
             "differences",
             "difference",
             {name: _name(name) for name in MAP_SCORES[5:]},
-            {row: title for row, title in _pairs().items() if "deletion" in results.tables["differences"].get(row, {})},
+            _pairs_with_curves(results),
         ),
         _CAVEAT,
     ]
@@ -358,12 +359,17 @@ _CAVEAT = (
 
 def _pairs() -> dict[str, str]:
     """Return titles of the differences between maps."""
-    titles = {f"{first} - {second}": f"{MAPS[first]} − {_short(second)}" for first, second in PAIRS}
-    return {**titles, "gains": "SoftCAM, lasso − Grad-CAM, gain on a random map"}
+    return {f"{first} - {second}": f"{MAPS[first]} − {_short(second)}" for first, second in PAIRS}
+
+
+def _pairs_with_curves(results: Results) -> dict[str, str]:
+    titles = {**_pairs(), "gains": "SoftCAM, lasso − Grad-CAM, gain on a random map"}
+    return {row: title for row, title in titles.items() if "deletion" in results.tables["differences"].get(row, {})}
 
 
 def _short(maps: str) -> str:
-    return MAPS[maps].removeprefix("black box: ").removeprefix("control: ")
+    title = MAPS["black_box/random" if maps.endswith("/random") else maps]
+    return title.removeprefix("black box: ").removeprefix("control: ")
 
 
 def _with_curves(results: Results) -> dict[str, str]:
