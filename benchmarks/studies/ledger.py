@@ -26,7 +26,7 @@ from captum_softcam.metrics import METRICS
 
 PAGE = "explanation/claims.md"
 README = DOCS.parent / "README.md"
-WORDS = {"does not hold": "no", "in part": "in part", "cannot be told": "?", "holds": "yes", "": ""}
+WORDS = {"does not hold": "no", "in part": "in\u00a0part", "cannot be told": "?", "holds": "yes", "": ""}
 """The verdicts, those against a claim first, and how tables write them; no word if nothing was measured."""
 
 
