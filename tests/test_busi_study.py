@@ -47,12 +47,19 @@ def test_folds_keep_views_together_and_classes_apart():
     assert folds != folds_of(targets.tolist(), views, seed=1)
 
 
-def test_the_mean_of_what_images_add_is_the_auc():
-    logits = torch.randn(30, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    targets = torch.arange(30) % 3
-    logits[range(30), targets] += 1
-    auc = one_vs_rest_auc(logits, targets, "multiclass").mean().item()
-    assert auc_per_image(logits, targets).mean() == pytest.approx(auc, abs=1e-6)
+def test_what_images_add_has_the_mean_and_the_spread_of_the_auc():
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn(60, 3, generator=random, dtype=torch.float64)
+    targets = torch.arange(60) % 3
+    logits[range(60), targets] += 1
+
+    def auc(places):
+        return one_vs_rest_auc(logits[places], targets[places], "multiclass").mean().item()
+
+    added = auc_per_image(logits, targets)
+    assert added.mean() == pytest.approx(auc(torch.arange(60)), abs=1e-6)
+    resampled = [auc(torch.randint(60, (60,), generator=random)) for _ in range(400)]
+    assert added.std(ddof=1) / 60**0.5 == pytest.approx(np.std(resampled), rel=0.15)
 
 
 def made_up(bell=0.0, lasso=0.1, models=tuple(TITLES)):
