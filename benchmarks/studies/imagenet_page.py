@@ -101,7 +101,9 @@ _FIRST = (
     ("grad_cam", BELL, OF_MEANS, "ADCC of means"),
     (PAPER, BELL, OF_MEANS, "ADCC of means"),
     (PAPER, "grad_cam", OF_MEANS, "ADCC of means"),
-    (PAPER, "grad_cam", WITHOUT_COMPLEXITY, "the same without complexity"),
+    (PAPER, "grad_cam", "average_drop", "average drop"),
+    (PAPER, "grad_cam", "map_complexity", "complexity"),
+    (PAPER, "grad_cam", WITHOUT_COMPLEXITY, "ADCC without complexity"),
     (PAPER, "score_cam", OF_MEANS, "ADCC of means"),
 )
 _WORDS = {
@@ -192,12 +194,21 @@ def _results(results: Results) -> str:
     parts = [_beside_the_paper(results)]
     for network in _networks(results):
         parts.append(f"### {SHORT[network]}")
-        for title, columns in (("Localisation", LOCALISATION), ("ADCC and its parts", ADCC), ("Faithfulness", FAITHFULNESS)):
-            parts += [f"{title}:", _means(results, network, columns)]
-        parts += ["ADCC, on the photographs whose class is predicted:", _means(results, f"{network}: right class", ADCC)]
+        for title, columns in _TABLES.items():
+            rows = _means(results, network, columns)
+            parts += [f"{title}:", rows] if rows else []
+        right = _means(results, network_table(network, "right class"), ADCC)
+        parts += ["ADCC, on the photographs whose class is predicted:", right]
     for network in _networks(results):
-        parts += [f"### Differences, {SHORT[network]}", _differences(results, network)]
+        parts += [f"### Differences, {SHORT[network]}", _NOTE]
+        for title, columns in _TABLES.items():
+            rows = _differences(results, network, columns)
+            parts += [f"{title}:", rows] if rows else []
     return "\n\n".join([*parts, "### Health of the metrics", _health(results)])
+
+
+_TABLES = {"Localisation": LOCALISATION, "ADCC and its parts": ADCC, "Faithfulness": FAITHFULNESS}
+_NOTE = "Above 0 the first is better, whatever the direction of the metric; **bold** where the interval excludes 0."
 
 
 def _beside_the_paper(results: Results) -> str:
@@ -229,13 +240,25 @@ def _percent(results: Results, network: str, method: str, metric: str) -> str:
 
 
 def _means(results: Results, network: str, columns: dict[str, str]) -> str:
+    """Write a table with a row per map; empty if no method has any of the columns."""
     cells, rows = results.tables[network_table(network, "means")], []
     shown = [name for name in columns if any(name in found for found in cells.values())]
-    for method, title in TITLES.items():
+    for method, title in _distinct(results, network.partition(":")[0]).items():
         found = cells.get(method, {})
         if any(name in found for name in shown):
             rows.append([title, _number(found, shown), *(found.get(name, "") for name in shown)])
-    return table(["map", "n", *(columns[name] for name in shown)], rows)
+    return table(["map", "n", *(columns[name] for name in shown)], rows) if rows else ""
+
+
+def _distinct(results: Results, network: str) -> dict[str, str]:
+    """Return the titles of all methods, those with the same maps as one."""
+    titles = dict(TITLES)
+    for group in results.settings["networks"][network]["same_maps"]:
+        first, *others = (name for name in TITLES if name in group)
+        titles[first] = " = ".join(TITLES[name] for name in (first, *others))
+        for name in others:
+            del titles[name]
+    return titles
 
 
 def _number(found: dict[str, Interval], columns: Sequence[str]) -> str:
@@ -244,13 +267,16 @@ def _number(found: dict[str, Interval], columns: Sequence[str]) -> str:
     return f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
-def _differences(results: Results, network: str) -> str:
-    name = network_table(network, "differences")
-    rows = {row: " − ".join(TITLES[each].strip("*") for each in row.split(" - ")) for row in results.tables[name]}
-    columns = {**LOCALISATION, **{key: title.removesuffix(" ↓") for key, title in {**ADCC, **FAITHFULNESS}.items()}}
-    shown = {key: title for key, title in columns.items() if any(key in cells for cells in results.tables[name].values())}
-    note = "Above 0 the first is better, whatever the direction of the metric; **bold** where the interval excludes 0."
-    return note + "\n\n" + differences_table(results, name, "first − second", shown, rows)
+def _differences(results: Results, network: str, columns: dict[str, str]) -> str:
+    """Write a table with a row per pair of different maps; empty if no pair has any of the columns."""
+    name, distinct = network_table(network, "differences"), _distinct(results, network)
+    cells = results.tables[name]
+    shown = {key: title.removesuffix(" ↓") for key, title in columns.items() if any(key in each for each in cells.values())}
+    pairs = {row: row.split(" - ") for row, each in cells.items() if any(key in each for key in shown)}
+    rows = {
+        row: " − ".join(TITLES[name].strip("*") for name in pair) for row, pair in pairs.items() if {*pair} <= {*distinct}
+    }
+    return differences_table(results, name, "first − second", shown, rows) if rows else ""
 
 
 def _health(results: Results) -> str:
@@ -277,8 +303,9 @@ def _figure(results: Results) -> Figure:
     """Plot pointing game, ADCC and ADCC without complexity, with a row per method."""
     figure = Figure(figsize=(10, 7), layout="constrained")
     panels = figure.subplots(1, 3, sharey=True)
-    methods = [name for name in TITLES if any(name in _table(results, each) for each in _networks(results))]
-    columns = {"pointing_game": "pointing game", OF_MEANS: "ADCC of means", WITHOUT_COMPLEXITY: "ADCC without complexity"}
+    distinct = _distinct(results, _networks(results)[0])
+    methods = [name for name in distinct if any(name in _table(results, each) for each in _networks(results))]
+    columns = {"pointing_game": "pointing game", OF_MEANS: "ADCC of means", WITHOUT_COMPLEXITY: "ADCC,\nwithout complexity"}
     for panel, (column, title) in zip(panels, columns.items(), strict=True):
         for network in _networks(results):
             _draw(panel, results, network, column, methods)

@@ -65,6 +65,8 @@ PAIRS = (
     (f"{PAPER}_earlier", "recipro_one_hot_softmax_earlier"),
     ("recipro_gaussian_softmax_earlier", "recipro_one_hot_softmax_earlier"),
     ("grad_cam", "grad_cam_earlier"),
+    ("grad_cam", "occlusion"),
+    ("grad_cam", "integrated_gradients"),
     ("soft_cam", "occlusion"),
     ("soft_cam", "integrated_gradients"),
     *((method, BELL) for method in ("grad_cam", PAPER, "recipro_one_hot_softmax", "recipro_gaussian", "grad_cam_earlier")),
