@@ -86,7 +86,8 @@ CLAIMS = {
         '"approximately 148 times" (abstract)',
     ),
     "recipro-is-cam": Claim(
-        "Behind global average pooling and a linear classifier, Recipro-CAM of the logits ranks methods like CAM.", "README"
+        "Behind global average pooling and a linear classifier, Recipro-CAM of the logits is CAM, under every metric.",
+        "README",
     ),
     "beats-controls": Claim("Maps of the network localise better than a bell in the middle of the picture.", "README"),
     "evidence-is-logit": Claim("Each logit of a converted model is the mean of its evidence map.", "README"),
