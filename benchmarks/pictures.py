@@ -1,10 +1,10 @@
-"""Draw the photographs of the README and the pictures of docs/gallery.md.
+"""Draw the photographs of the README, the pictures of docs/gallery.md and those of the entrances of docs/index.md.
 
 The photographs are those in the wheel of scikit-image. They pass through EfficientNet-Lite0 with its weights for ImageNet
 (extra ``imagenet``), which was converted into a SoftCAM model, so that every method explains the same logits. The pictures
 of transformers, volumes and signals show the networks that tutorial 4 trains. Classes and probabilities are read from the
-networks. This takes about three minutes on two cores. ``--check`` changes nothing: it lists what differs from a new drawing.
-Names draw or check these pictures alone.
+networks, scores from the comparison that ``benchmarks/readme.py`` keeps. This takes about three minutes on two cores.
+``--check`` changes nothing: it lists what differs from a new drawing. Names draw or check these pictures alone.
 
     python benchmarks/pictures.py
     python benchmarks/pictures.py --check photographs.jpg
@@ -36,7 +36,8 @@ from shared import same_picture
 from captum_softcam import LayerReciproCam, convert_to_softcam, load_classifier, load_embedded
 from captum_softcam.attr import METHODS
 from captum_softcam.data import RetinalLesions, Sample
-from captum_softcam.evaluation import Example, explain_sample
+from captum_softcam.evaluation import Comparison, Example, explain_sample
+from captum_softcam.evaluation.controls import method_title
 from captum_softcam.report import plot_overlay
 from captum_softcam.softcam import Classifier
 
@@ -48,12 +49,16 @@ HERO = ("soft_cam", "occlusion", "integrated_gradients")
 STRIP = ("coffee", "astronaut")
 LESIONS = (1, 2, 3)  # of the test split, one of each kind
 TUTORIAL = ROOT / "tutorials" / "4_transformers_volumes_signals.ipynb"
+KEPT = ROOT / "benchmarks" / "readme"  # the comparison of docs/reference/comparison.md
+SCORED = ("soft_cam", "occlusion", "integrated_gradients", "edge_map", "random")
+MEASURED = ("pointing_game", "insertion")
 
 WIDTH = 1280  # pixels; a telephone shows them at 390
 DPI = 100
 TEXT = 21  # points: 29 pixels, of which a telephone shows 8
 GAP = 8  # pixels between pictures
 QUALITY = 88  # of JPEG
+ENTRANCE = 640, 320  # pixels of the picture of an entrance
 
 
 @functools.cache
@@ -246,6 +251,57 @@ def signal() -> Figure:
     return sheet.figure
 
 
+def captum_entrance() -> Figure:
+    """Draw a photograph and, beside it, the map that the code of the entrance computes."""
+    net, cup = load_classifier(NETWORK), photograph("coffee")
+    maps = LayerReciproCam(net.model, net.model.bn2).attribute(net.prepare(cup), target=967)
+    left, right = halves()
+    left.imshow(cup)
+    plot_overlay(cup, maps, fit=net.fit, size=net.image_size, ax=right)
+    margin = (cup.shape[1] - cup.shape[0]) / 2
+    for axis in (left, right):
+        axis.set(xlim=(margin, cup.shape[1] - margin), ylim=(cup.shape[0], 0))  # the square in the middle
+    return cast(Figure, left.figure)
+
+
+def medical_entrance() -> Figure:
+    """Draw a retina with its lesions and, beside it, the evidence of the embedded model."""
+    left, right = halves()
+    classes, example = draw_lesion(right, "soft_cam")
+    assert example.sample.mask is not None, "the sample shows a lesion"
+    left.imshow(example.sample.image.permute(1, 2, 0))
+    left.contour(example.sample.mask[0], levels=[0.5], colors="#00e5ff", linewidths=1.5)
+    label(left, prediction(classes, example))
+    return cast(Figure, left.figure)
+
+
+def halves() -> list[Axes]:
+    """Return two axes that fill the picture of an entrance."""
+    width, height = ENTRANCE
+    return row([(width - GAP) / 2] * 2, height)
+
+
+def quantus_entrance() -> Figure:
+    """Draw means and intervals of a few methods and controls under two metrics, from the kept comparison."""
+    view = Comparison.load(KEPT).view()
+    sheet = Sheet(*ENTRANCE)
+    for number, metric in enumerate(MEASURED):
+        axis = sheet.axes(250 + 200 * number, 50, 170, 230)
+        sheet.title(250 + 200 * number, 170, view.titles[metric])
+        for line, method in enumerate(SCORED):
+            cell, colour = view.cells[method, metric], "#888888" if method in view.controls else "#d9660f"
+            axis.plot([cell.low, cell.high], [line, line], color=colour, linewidth=5, solid_capstyle="butt", alpha=0.45)
+            axis.plot(cell.mean, line, "o", color=colour, markersize=13)
+        axis.set(xlim=(-0.05, 1.05), ylim=(len(SCORED) - 0.5, -0.5))
+        for end in (0, 1):
+            axis.axvline(end, color="#bbbbbb", linewidth=1)
+            axis.text(end, len(SCORED) - 0.4, str(end), ha="center", va="top", fontsize=TEXT - 5, color="#666666")
+    for line, method in enumerate(SCORED):
+        place = {"ha": "right", "va": "center", "fontsize": TEXT - 5}
+        sheet.figure.text(240 / ENTRANCE[0], 1 - (50 + 46 * (line + 0.5)) / ENTRANCE[1], method_title(method), **place)
+    return sheet.figure
+
+
 def pictures() -> Iterator[tuple[str, Callable[[], Figure]]]:
     """Name all pictures, each with what draws it."""
     yield "photographs.jpg", photographs
@@ -253,6 +309,8 @@ def pictures() -> Iterator[tuple[str, Callable[[], Figure]]]:
         yield f"gallery/{method}.jpg", functools.partial(strip, method)
     for draw in (fine, transformer, volume, signal):
         yield f"gallery/{draw.__name__}.jpg", draw
+    for draw in (captum_entrance, quantus_entrance, medical_entrance):
+        yield f"entrances/{draw.__name__.removesuffix('_entrance')}.jpg", draw
 
 
 def written(figure: Figure) -> bytes:

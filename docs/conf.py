@@ -1,4 +1,4 @@
-"""Sphinx configuration. Builds without a network; DOCS_INTERSPHINX=1 adds links into other projects' documentation."""
+"""Sphinx configuration. Builds without a network; DOCS_INTERSPHINX=1 reads other projects' inventories from their pages."""
 
 import importlib
 import os
@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from types import ModuleType
 
@@ -24,6 +25,7 @@ from captum_softcam.metrics.registry import CLASS_NAMES
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))  # the extensions of these pages
+import neighbours  # noqa: E402  # one of them
 
 project = "captum_softcam"
 author = "The captum_softcam founders"
@@ -35,11 +37,13 @@ extensions = [
     "site_checks",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "sphinxcontrib.bibtex",
     "error_messages",
+    "neighbours",
     "package_parts",
 ]
 exclude_patterns = ["_build", "jupyter_execute", "reference/*_measured.md"]  # the last are included by pages
@@ -76,38 +80,26 @@ copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 copybutton_line_continuation_character = "\\"
 
-# Without intersphinx nothing outside this package can be resolved, hence only its own names are checked.
+# Formulas are drawn by a copy of MathJax that travels with the pages: the one file that contains all of TeX and draws SVG,
+# because Firefox refuses to load fonts for pages that are opened as files. Its menu would load further files.
+mathjax_path = "tex-svg-full.js"
+mathjax3_config = {"options": {"enableMenu": False}}
+html_static_path.append(str(resources.files("sphinx-mathjax-offline") / "static" / "mathjax" / mathjax_path))
+
+intersphinx_refresh = bool(os.environ.get("DOCS_INTERSPHINX"))
+intersphinx_mapping = neighbours.mapping(HERE / "_inventories", network=intersphinx_refresh)
+
 nitpick_ignore_regex = [
-    (r"py:.*", r"(captum|lightning|matplotlib|numpy|pandas|pathlib|PIL|quantus|rich|torch|torchvision)\..*"),
-    (r"py:.*", r"(argparse|collections|os|typing)\..*"),
     # Arguments and results of an engine, which users do not construct, and bases without use of their own.
-    (r"py:class", r"captum_softcam\.evaluation\.(result\.BatchResult|batch\.BatchScorer|reader\.SampleReader)"),
+    (r"py:class", r"(captum_softcam\.evaluation\.(result|batch|reader)\.)?(BatchResult|BatchScorer|SampleReader)"),
+    (r"py:class", r"captum_softcam\.evaluation\.(health\.MetricHealth|rank_shifts\.RankShift)"),
     (r"py:class", r"captum_softcam\.data\.samples\.NamedSamples"),
     (r"py:class", r"captum_softcam\.metrics\.(mosaics\.Candidate|_quantus\.perturbing\.(CurveMetric|PerturbingMetric))"),
-    # Unqualified names from annotations and from docstrings that follow Captum's "name (type): text".
-    (
-        r"py:class",
-        r"(Any|Attribution|BatchResult|BatchScorer|Callable|Candidate|Iterable|Iterator|Mapping|Path|PathLike|RankShift|Row"
-        r"|SampleReader|Sequence)",
-    ),
-    (r"py:class", r"(Adjust|Console|DataFrame|Dataset|Figure|Module|NDArray|Series|Table|Tensor)"),
-    (r"py:class", r"(np|nn|pd|plt|v2)\..*"),
-    (r"py:class", r"[a-z][a-z ]*"),  # prose: "tensor", "optional", "callable"
-    (r"py:class", r"PIL image"),
-    (r"py:class", r"[CHKNW]"),  # shapes: "Tensor (N,)"
+    (r"py:class", r"(Adjust|Candidate|RankShift|Row)"),  # names of types in annotations
+    # Prose in docstrings that follow Captum's "name (type): text", and shapes: "Tensor (N,)".
+    (r"py:class", r"(PIL image|any|callable|iterable|iterator|mapping|path|sequence|them)"),
+    (r"py:class", r"[CHKNW]"),
 ]
-
-if os.environ.get("DOCS_INTERSPHINX"):
-    extensions.append("sphinx.ext.intersphinx")
-    intersphinx_mapping = {
-        "captum": ("https://captum.ai/api", None),
-        "matplotlib": ("https://matplotlib.org/stable", None),
-        "numpy": ("https://numpy.org/doc/stable", None),
-        "pandas": ("https://pandas.pydata.org/docs", None),
-        "python": ("https://docs.python.org/3", None),
-        "quantus": ("https://quantus.readthedocs.io/en/latest", None),
-        "torch": ("https://docs.pytorch.org/docs/stable", None),
-    }
 
 
 def copy_tutorials(_app: Sphinx) -> None:
@@ -190,6 +182,13 @@ def skip_fields(_app: Sphinx, what: str, _name: str, member: object, _skip: bool
     return True if what == "class" and not origin.startswith("captum_softcam") else None
 
 
+def shorten_factories(
+    _app: Sphinx, _what: str, _name: str, _obj: object, _options: object, signature: str | None, result: str | None
+) -> tuple[str | None, str | None]:
+    """Write the default of a field that a function makes as Python, or Sphinx shows the types of all fields as raw text."""
+    return signature and signature.replace("<factory>", "..."), result
+
+
 def adopt_constants(_app: Sphinx) -> None:
     """Let autodoc find the text below a constant that a package imports from its modules, and hide the value."""
     for package in pkgutil.iter_modules(captum_softcam.__path__, "captum_softcam."):
@@ -217,6 +216,7 @@ def setup(app: Sphinx) -> None:
     app.connect("builder-inited", copy_tutorials, priority=1)
     app.connect("builder-inited", adopt_constants)
     app.connect("autodoc-process-docstring", list_names)
+    app.connect("autodoc-process-signature", shorten_factories)
     app.connect("autodoc-skip-member", skip_fields)
     app.add_directive("command-help", CommandHelp)
     app.add_directive("drop-in-table", DropInTable)

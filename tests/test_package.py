@@ -121,6 +121,13 @@ def test_version_is_the_installed_one():
     assert captum_softcam.__version__ == metadata.version("captum-softcam")
 
 
+def test_citation_and_changelog_have_the_version():
+    root, version = README.parent, re.escape(captum_softcam.__version__)
+    assert re.search(rf"^version: {version}$", (root / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
+    sections = re.findall(r"^## \[(.+?)\]", (root / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sections[:2] == ["Unreleased", captum_softcam.__version__]
+
+
 @pytest.mark.parametrize("file", ["py.typed", *(f"softcam/weights/{name}.safetensors" for name in EMBEDDED)])
 def test_files_of_the_package(file):
     assert resources.files("captum_softcam").joinpath(file).is_file()

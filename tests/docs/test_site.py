@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import http.server
 import importlib
+import inspect
 import os
+import pkgutil
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import neighbours
+import pictures
 import pytest
 import site_checks as checks
 import torch
@@ -16,7 +24,7 @@ import torch
 import captum_softcam
 
 DOCS = Path(__file__).parents[2] / "docs"
-OUTSIDE = ("captum", "matplotlib", "quantus", "torch")
+INVENTORIES = DOCS / "_inventories"
 
 
 def site(folder, **pages):
@@ -79,9 +87,9 @@ def test_the_parts_of_the_package_are_listed_with_their_purposes():
 CONF = "import sys\nsys.path.insert(0, {docs!r})\nextensions = ['site_checks']\nexclude_patterns = []\n"
 
 
-def build(source, target):
+def build(source, target, *options):
     """What ``sphinx-build`` says of a site of these pages, and its exit status."""
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", str(source), str(target)]
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", *options, "-b", "html", str(source), str(target)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -97,20 +105,131 @@ def test_a_broken_link_and_a_missing_name_fail_the_build(tmp_path):
     assert "captum_softcam.LayerReciproCam is public and not in the reference" in done.stderr
 
 
-@pytest.mark.parametrize("wanted", [True, False], ids=["with intersphinx", "offline"])
-def test_links_to_other_projects_are_asked_for(wanted):
+LOCAL = """<a href="https://x.org">x</a><link rel="canonical" href="https://x.org/"><link rel="stylesheet" href="a.css">
+<script>let a = "https://x.org/a.js"</script><img src="data:image/png;base64,AA"><style>p {background: url(a.png)}</style>"""
+
+
+def test_pages_that_load_nothing_from_other_hosts(tmp_path):
+    (tmp_path / "a.css").write_text("@font-face {src: url(data:font/woff;base64,AA)} p {background: url('b.svg')}")
+    assert checks.foreign_files(site(tmp_path, a=LOCAL)) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '<script defer src="{}"></script>',
+        '<link href="{}" rel="stylesheet">',
+        '<link rel="preload icon" href="{}">',
+        '<img src="a.png" srcset="a.png 1x, {} 2x">',
+        '<style>@font-face {{src: url("{}")}}</style>',
+        "<p style=\"background: url('{}')\">text</p>",
+        '<iframe src="{}"></iframe>',
+        '<object data="{}"></object>',
+    ],
+)
+@pytest.mark.parametrize("far", ["https://x.org/mathjax.js", "//x.org/a"])
+def test_pages_that_load_files_of_other_hosts(tmp_path, body, far):
+    assert checks.foreign_files(site(tmp_path, a=body.format(far))) == [f"a.html: {far}"]
+
+
+@pytest.mark.parametrize("rule", ["@import 'https://x.org/a.css';", "p {background: url(https://x.org/a.css)}"])
+def test_styles_that_load_files_of_other_hosts(tmp_path, rule):
+    (tmp_path / "a.css").write_text(rule)
+    assert checks.foreign_files(tmp_path) == ["a.css: https://x.org/a.css"]
+
+
+@pytest.mark.parametrize("project", neighbours.PROJECTS)
+def test_names_of_other_projects_that_are_linked_are_real(project):
+    found = [*neighbours.entries(INVENTORIES / f"{project}.inv")]
+    assert [each.name for each in found] == sorted({each.name for each in found})
+    for name, kind, page in found:
+        assert inspect.isclass(pkgutil.resolve_name(name)) or kind == "data", name
+        assert page.endswith(".html")
+
+
+def test_short_names_lead_to_names_of_the_snapshot():
+    known = {each.name for project in neighbours.PROJECTS for each in neighbours.entries(INVENTORIES / f"{project}.inv")}
+    assert known >= set(neighbours.FULL_NAMES.values())
+    assert known.isdisjoint(neighbours.FULL_NAMES)
+
+
+def test_the_snapshot_is_corrected_from_the_inventories_of_the_projects(tmp_path):
+    file = tmp_path / "torch.inv"
+    file.write_text("# head\ntorch.Tensor class old.html\ntorch.Tensr class lost.html\ntorch.dtype data page.html\n")
+    there = {"py:class": {"torch.Tensor": "tensors.html#torch.Tensor", "torch.dtype": "x.html#torch.dtype"}}
+    text, lost = neighbours.refreshed(file, there)
+    assert text == "# head\ntorch.Tensor class tensors.html\ntorch.Tensr class lost.html\ntorch.dtype data page.html\n"
+    assert lost == ["torch.Tensr", "torch.dtype"]
+
+
+NEIGHBOURS = """import pathlib
+import sys
+sys.path.insert(0, {ext!r})
+import neighbours
+neighbours.PROJECTS = dict(torch={url!r})
+extensions, exclude_patterns = ["sphinx.ext.intersphinx", "neighbours"], []
+intersphinx_refresh = {network}
+intersphinx_mapping = neighbours.mapping(pathlib.Path("_inventories"), network=intersphinx_refresh)
+"""
+
+
+def linking_site(folder, role, url="https://docs.pytorch.org", network=False):
+    """Write the source of a site with one reference to torch, and a snapshot that knows one name."""
+    (folder / "_inventories").mkdir(parents=True)
+    head = "# Sphinx inventory version 1\n# Project: torch\n# Version: snapshot\n"
+    (folder / "_inventories" / "torch.inv").write_text(f"{head}torch.Tensor class old.html\n")
+    (folder / "conf.py").write_text(NEIGHBOURS.format(ext=str(DOCS / "_ext"), url=url, network=network), encoding="utf-8")
+    (folder / "index.rst").write_text(f"Title\n=====\n\n{role}\n", encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["torch.Tensor", "Tensor"])
+def test_names_of_other_projects_are_linked_without_a_network(tmp_path, name):
+    pytest.importorskip("sphinx")
+    done = build(linking_site(tmp_path / "source", f":class:`{name}`"), tmp_path / "html", "-n")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "html" / "index.html").read_text(encoding="utf-8")
+    assert 'href="https://docs.pytorch.org/old.html#torch.Tensor"' in page
+
+
+def test_a_misspelt_name_of_another_project_fails_the_build(tmp_path):
+    pytest.importorskip("sphinx")
+    done = build(linking_site(tmp_path / "source", ":class:`torch.Tensr`"), tmp_path / "html", "-n")
+    assert done.returncode == 1
+    assert "reference target not found: torch.Tensr" in done.stderr
+
+
+def test_a_build_with_a_network_corrects_the_snapshot(tmp_path):
+    pytest.importorskip("sphinx")
+    theirs = linking_site(tmp_path / "theirs", "text")
+    (theirs / "tensors.rst").write_text(":orphan:\n\nT\n=\n\n.. py:class:: torch.Tensor\n")
+    build(theirs, tmp_path / "served")
+    with served(tmp_path / "served") as url:
+        done = build(linking_site(tmp_path / "ours", ":class:`Tensor`", url, network=True), tmp_path / "html", "-n")
+    assert done.returncode == 0, done.stderr
+    assert [*neighbours.entries(tmp_path / "ours" / "_inventories" / "torch.inv")] == [
+        ("torch.Tensor", "class", "tensors.html")
+    ]
+
+
+@contextlib.contextmanager
+def served(folder):
+    """Serve a folder on this machine."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("network", [True, False], ids=["with a network", "offline"])
+def test_the_pages_read_the_snapshot_unless_asked_for_the_network(network):
     pytest.importorskip("myst_nb")
-    code = (
-        f"import runpy; found = runpy.run_path({str(DOCS / 'conf.py')!r}); "
-        "print('sphinx.ext.intersphinx' in found['extensions'], *found.get('intersphinx_mapping', ()))"
-    )
+    code = f"import runpy; print(runpy.run_path({str(DOCS / 'conf.py')!r})['intersphinx_mapping']['torch'][1])"
     environment = {key: value for key, value in os.environ.items() if key != "DOCS_INTERSPHINX"}
-    if wanted:
-        environment["DOCS_INTERSPHINX"] = "1"
+    environment |= {"DOCS_INTERSPHINX": "1"} if network else {}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    enabled, *projects = done.stdout.split()
-    assert enabled == str(wanted)
-    assert set(projects) >= set(OUTSIDE) if wanted else not projects
+    assert done.stdout.strip() == ("None" if network else str(INVENTORIES / "torch.inv"))
 
 
 def blocks(page, fence):
@@ -131,14 +250,24 @@ def test_snippet_of_an_entrance(block, capsys, tmp_path, monkeypatch):
     assert ("print" in block) == ("| method |" in capsys.readouterr().out)
 
 
-def test_there_are_three_entrances():
+def test_every_entrance_has_a_picture_five_lines_and_links():
     page = (DOCS / "index.md").read_text(encoding="utf-8")
-    assert re.findall(r"^## (I .*)$", page, re.MULTILINE) == [
-        "I use Captum",
-        "I evaluate with Quantus",
-        "I work with medical images",
-    ]
-    assert len(blocks("index.md", "python")) == 3
+    sections = {part.partition("\n")[0]: part for part in page.split("\n## ") if part.startswith("I ")}
+    assert [*sections] == ["I use Captum", "I evaluate with Quantus", "I work with medical images", "I have ten minutes"]
+    assert re.findall(r"^::::\{figure\} images/\S+\n:alt: \w", page, re.MULTILINE)[3:]
+    for title, text in sections.items():
+        anchor = "#" + title.lower().replace(" ", "-")
+        assert f':target: "{anchor}"\n\n[**{title}**]({anchor})' in page
+        assert text.count("```python") == 1
+        assert len(re.findall(r"\]\([\w/-]+(\.md)?\)", text.partition("\nNext: ")[2])) > 1
+
+
+def test_the_first_picture_is_what_its_code_draws():
+    """The picture of the first entrance is drawn by ``benchmarks/pictures.py``, with the layer and the class of the code."""
+    code, drawn = blocks("index.md", "python")[0], inspect.getsource(pictures.captum_entrance)
+    attributed = "LayerReciproCam(net.model, net.model.bn2).attribute(net.prepare(cup), target=967)"
+    assert attributed in code
+    assert attributed in drawn
 
 
 def test_getting_started_begins_with_five_lines():
