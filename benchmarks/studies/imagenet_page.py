@@ -52,6 +52,7 @@ def write_results_page(results: Results, docs: Path) -> Path:
         findings=findings(results),
         limits=_LIMITS,
         hours=results.settings["hours"],
+        options=_counts_as_options(results),
     )
     return write_page(page, results, docs)
 
@@ -180,6 +181,14 @@ def _counts(results: Results, network: str) -> list[object]:
     numbers = told["photographs"]
     parts = [numbers.get(part, 0) for part in ("fast", "faithful", "slow", "score_cam", "road")]
     return [SHORT[network], told["right class"], *parts]
+
+
+def _counts_as_options(results: Results) -> str:
+    """Return the options of the command that measures as many photographs as these results have."""
+    told = [results.settings["networks"][network]["photographs"] for network in _networks(results)]
+    parts = ("fast", "probability", "faithful", "slow", "score_cam", "road")
+    numbers = {part: " ".join(str(each.get(part, 0)) for each in told) for part in parts}
+    return "".join(f" --{part.replace('_', '-')} {each}" for part, each in numbers.items())
 
 
 def _equal_maps(results: Results) -> Iterator[str]:
