@@ -188,7 +188,7 @@ def _counts_as_options(results: Results) -> str:
     told = [results.settings["networks"][network]["photographs"] for network in _networks(results)]
     parts = ("fast", "probability", "faithful", "slow", "score_cam", "road")
     numbers = {part: " ".join(str(each.get(part, 0)) for each in told) for part in parts}
-    return "".join(f" --{part.replace('_', '-')} {each}" for part, each in numbers.items())
+    return " --data DIR" + "".join(f" --{part.replace('_', '-')} {each}" for part, each in numbers.items())
 
 
 def _equal_maps(results: Results) -> Iterator[str]:
