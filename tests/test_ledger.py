@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import costs
@@ -10,8 +12,8 @@ import pytest
 import reach
 from ledger import Ledger, against, page, short, stale, summed
 from shared import read_tables
-from study import DOCS, RESULTS, Finding, Interval, Results
-from sweep import Outcome, Result, read
+from study import DOCS, Finding, Interval, Results
+from sweep import Outcome, Result
 from sweep import page as long_table
 
 HOLDS, FAILS, OPEN = (0.2, 0.1, 0.3, 50), (-0.2, -0.3, -0.1, 50), (0.0, -0.1, 0.1, 50)
@@ -178,13 +180,22 @@ def test_the_page_of_the_networks_says_first_what_is_refused(tried, tmp_path):
 
 
 def test_the_pages_of_the_networks_are_what_the_kept_results_give(tmp_path):
-    tried = read(RESULTS / reach.LOG)
+    tried = reach.kept()
     for folder in ("images", "explanation"):
         (tmp_path / folder).mkdir()
     reach.write(tried, tmp_path)
     study = "explanation/reach_study.md"
     assert (tmp_path / study).read_text(encoding="utf-8") == (DOCS / study).read_text(encoding="utf-8")
     assert long_table(tried) == (DOCS / reach.LONG_TABLE).read_text(encoding="utf-8")
+
+
+def test_results_are_in_the_order_of_the_networks_and_the_newest_count(tmp_path):
+    old, new = reach.kept()[:2], reach.kept()[0]
+    new.layer = "newer"
+    lines = [json.dumps(asdict(each)) for each in (old[1], old[0], new)]
+    (tmp_path / reach.LOG).write_text("\n".join(lines), encoding="utf-8")
+    assert [each.name for each in reach.kept(tmp_path)] == [each.name for each in old]
+    assert reach.kept(tmp_path)[0].layer == "newer"
 
 
 def test_wrong_results_are_said_first(tried):

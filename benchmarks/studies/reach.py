@@ -64,7 +64,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.page:
         try_all([*networks()], options.results / LOG, options.jobs)
-    tried = read(options.results / LOG)
+    tried = kept(options.results)
     (options.docs / LONG_TABLE).write_text(page(tried), encoding="utf-8")
     write(tried, options.docs)
 
@@ -73,7 +73,13 @@ def load(folder: Path = RESULTS) -> Results:
     """Read what the ledger decides with."""
     if not (folder / LOG).exists():
         raise FileNotFoundError(folder / LOG)
-    return summed(read(folder / LOG))
+    return summed(kept(folder))
+
+
+def kept(folder: Path = RESULTS) -> list[Result]:
+    """Return the results that are kept, the newest of each network, in the order of the networks."""
+    known = {(result.library, result.name): result for result in read(folder / LOG)}
+    return [known[each] for each in networks() if each in known]
 
 
 # Counts ---------------------------------------------------------------------------------------------------------------
