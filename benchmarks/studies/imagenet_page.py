@@ -286,9 +286,11 @@ def _differences(results: Results, network: str, columns: dict[str, str]) -> str
     cells = results.tables[name]
     shown = {key: title.removesuffix(" ↓") for key, title in columns.items() if any(key in each for each in cells.values())}
     pairs = {row: row.split(" - ") for row, each in cells.items() if any(key in each for key in shown)}
-    rows = {
-        row: " − ".join(TITLES[name].strip("*") for name in pair) for row, pair in pairs.items() if {*pair} <= {*distinct}
-    }
+    rows: dict[str, str] = {}
+    for row, pair in pairs.items():
+        mirrored = " - ".join(reversed(pair)) in rows  # kept for a claim of the opposite direction
+        if {*pair} <= {*distinct} and not mirrored:
+            rows[row] = " − ".join(TITLES[each].strip("*") for each in pair)
     return differences_table(results, name, "first − second", shown, rows) if rows else ""
 
 
@@ -324,10 +326,17 @@ def _figure(results: Results) -> Figure:
             _draw(panel, results, network, column, methods)
         panel.set_title(title)
         panel.grid(axis="y", linewidth=0.4, color="0.85")
-    panels[0].set_yticks(range(len(methods)), [TITLES[name].strip("*") for name in methods])
+    panels[0].set_yticks(range(len(methods)), [_label(results, name) for name in methods])
     panels[0].invert_yaxis()
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     return figure
+
+
+def _label(results: Results, method: str) -> str:
+    """Return the title of a method, with the number of photographs if it ran on a part of them."""
+    counts = [cells[method]["pointing_game"].n for each in _networks(results) if method in (cells := _table(results, each))]
+    every = _table(results, _networks(results)[0])[BELL]["pointing_game"].n
+    return TITLES[method].strip("*") + ("" if min(counts) == every else f" (n = {min(counts)})")
 
 
 def _table(results: Results, network: str) -> dict[str, dict[str, Interval]]:
