@@ -96,7 +96,7 @@ of claims."""
 def _against(results: Results) -> str:
     """Write what was found: first what speaks against maps of the network, then what speaks against the paper's order."""
     told = (_compared(results, *each) for each in _FIRST)
-    return " ".join(sentence for sentence in told if sentence)
+    return "\n".join(f"- {sentence}" for sentence in told if sentence)
 
 
 _FIRST = (
