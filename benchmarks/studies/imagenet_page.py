@@ -74,8 +74,8 @@ _METRICS = """The pointing game counts whether the highest point of the map is i
 is within {tolerance} pixels of one, as TorchRay does, on a photograph of {side} pixels a side. ADCC is the harmonic
 mean of coherency, 1 − complexity and 1 − drop: *of means*, as in papers, and the mean of the photographs' own. *Without
 complexity* is the harmonic mean of the two others. All metrics of this family set negative values of a map to 0 and
-scale it to [0, 1]. Recipro-CAM of probabilities is not relative to the score of no position, so that they see the map
-of the paper.
+scale it to [0, 1]. Recipro-CAM of probabilities is not relative to the score of no position, as in
+its paper.
 
 Intervals are 95 % intervals of the bootstrap over photographs."""
 
