@@ -1,57 +1,92 @@
-"""Measure the cost of attribution methods as ratios to a plain forward of the same images in the same run.
+"""Measure what attribution methods cost beside a plain forward of the same photographs: ours and those of other packages.
 
-Every candidate of a table runs once per round, in random order, so that other work of the machine slows all of them alike;
-the medians are compared. Nothing is asserted. Peers take part if they are installed (``pip install torchcam grad-cam``).
+Every method of a table runs once per round, in random order, so that other work of the machine slows all of them alike;
+the medians are compared. FLOPs and memory are those of one run in a process of its own. Nothing is asserted.
 
-    python benchmarks/attribution.py --out attribution.md
+    python benchmarks/attribution.py --threads 1   # measure, keep studies/results/attribution.json, write the page
+    python benchmarks/attribution.py --page        # write the page from what is kept
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import copy
-import importlib.util
-import os
+import json
+import multiprocessing
 import random
 import statistics
-import subprocess
-import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Collection, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
-import torchvision
-from captum.attr import LayerGradCam
-from shared import publish, table, timing_options
-from torch import Tensor, nn
+from contenders import AGAIN, CONTENDERS, FORWARD, NETWORKS, Contender, Run, photographs
+from shared import table, timing_options
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
-from captum_softcam import (
-    LayerClassActivationMap,
-    LayerReciproCam,
-    LayerScoreCam,
-    LayerSoftCam,
-    convert_to_softcam,
+ROOT = Path(__file__).parents[1]
+KEPT = ROOT / "benchmarks" / "studies" / "results" / "attribution.json"
+PAGE = ROOT / "docs" / "reference" / "costs_measured.md"
+PACKAGES = ("torch", "captum", "torchcam", "grad-cam")
+PRELOADED = (
+    "captum_softcam.softcam",
+    "captum.attr",
+    "pytorch_grad_cam",
+    "skimage.data",
+    "timm",
+    "torchcam.methods",
+    "torchvision",
 )
+SLOWER = 1.02  # a ratio above which a peer is named as faster: within the noise, rather one too many than one left out
+Row = dict[str, Any]
 
-Candidates = dict[str, Callable[[], object]]
-TARGET = 3
+
+class FlopCounter(TorchDispatchMode):
+    """Counts the floating-point operations of matrix products and convolutions by the formulas of PyTorch.
+
+    Not PyTorch's FlopCounterMode: it fails where gradients of an input are asked for, and counts the backward pass of a
+    grouped convolution as if it had one group.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # PyTorch's own
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.convolution_backward.default:
+            self.total += _convolution_backward(*args)
+        elif func.overloadpacket in flop_registry:
+            self.total += flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=result)
+        return result
 
 
-def measure(candidates: Candidates, rounds: int, device: str) -> dict[str, list[float]]:
-    """Time each candidate in each round, after one run to warm up."""
-    seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    for run in candidates.values():
-        run()
-    for _ in range(rounds):
-        for name in random.sample(list(candidates), len(candidates)):
+def _convolution_backward(gradient: Tensor, _images: Tensor, weight: Tensor, *others: Any) -> int:
+    """Return the operations of the gradients that are asked for; each takes as many as the convolution itself."""
+    of_input, of_weight, _of_bias = others[-1]
+    return 2 * gradient.numel() * weight[0].numel() * (of_input + of_weight)
+
+
+def timed(runs: Mapping[str, Run], rounds: int, device: str, rare: Collection[str] = ()) -> dict[str, list[float]]:
+    """Time each run in each round, in random order, and those that are rare in the first round alone.
+
+    On a CPU the time is that of the processor, in which the work of other processes does not count.
+    """
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for number in range(rounds):
+        chosen = [name for name in runs if number == 0 or name not in rare]
+        for name in random.sample(chosen, len(chosen)):
             _synchronise(device)
-            start = time.perf_counter()
-            candidates[name]()
+            start = clock()
+            runs[name]()
             _synchronise(device)
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(clock() - start)
     return seconds
 
 
@@ -60,229 +95,85 @@ def _synchronise(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def ratios(title: str, seconds: dict[str, list[float]], base: str) -> str:
-    """Write a table of medians and of their ratios to the median of ``base``."""
-    unit, rows = statistics.median(seconds[base]), []
-    for name, values in seconds.items():
-        low, _, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else (values[0],) * 3
-        median = statistics.median(values)
-        rows.append([name, f"{median:.4f}", f"{median / unit:.3f}", f"{low / unit:.2f} to {high / unit:.2f}"])
-    head = ["candidate", "median, s", f"ratio to {base}", "middle half of the ratios"]
-    return f"\n## {title}\n\n{table(head, rows)}"
+def alone(network: str, contender: int, options: argparse.Namespace) -> Row:
+    """Run one contender once in this process; return its FLOPs and peak memory, or the error by which it refuses."""
+    _settle(options)
+    torch.backends.mha.set_fastpath_enabled(False)  # one operation without a formula; a forward takes as many without it
+    try:
+        run = _built(CONTENDERS[contender], network, options)
+        with FlopCounter() as counter:
+            run()
+    except Exception as error:  # of any kind: what a package raises for a model that it cannot explain
+        return {"refused": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
+    return {"flops": counter.total, "peak": _peak(options.device)}
 
 
-def forward(model: nn.Module, images: Tensor) -> Callable[[], object]:
-    """Return a plain forward without gradients, as a candidate."""
-    return lambda: _forward(model, images)
+def _settle(options: argparse.Namespace) -> None:
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    warnings.simplefilter("ignore")
 
 
-@torch.no_grad()
-def _forward(model: nn.Module, images: Tensor) -> object:
-    return model(images)
+def _built(contender: Contender, network: str, options: argparse.Namespace) -> Run:
+    images, _ = photographs(options.data, options.photographs)
+    return contender.build(NETWORKS[network]().copied(options.device), images.to(options.device))
 
 
-def resnet50(device: str) -> nn.Module:
-    """Return the model with random weights, on which the cost does not depend."""
-    return torchvision.models.resnet50(weights=None).eval().to(device)
-
-
-def last_layer(batch: int, options: argparse.Namespace) -> str:
-    """Measure all methods at the end of ResNet-50."""
-    model, images = resnet50(options.device), torch.rand(batch, 3, 224, 224, device=options.device)
-    soft = convert_to_softcam(model)
-    recipro, cam = LayerReciproCam(model, model.layer4), LayerClassActivationMap(model, model.layer4)
-    soft_cam, grad_cam = LayerSoftCam(soft, soft.evidence), LayerGradCam(model, model.layer4)
-    candidates: Candidates = {
-        "forward": forward(model, images),
-        "forward, once more": forward(model, images),
-        "LayerReciproCam, one class": lambda: recipro.attribute(images, target=TARGET),
-        "LayerReciproCam, 1,000 classes": lambda: recipro.attribute_all(images),
-        "LayerClassActivationMap, one class": lambda: cam.attribute(images, target=TARGET),
-        "forward of the SoftCAM model": forward(soft, images),
-        "LayerSoftCam, one class": lambda: soft_cam.attribute(images, target=TARGET),
-        "Captum's LayerGradCam, one class": lambda: grad_cam.attribute(images, target=TARGET),
-        **_peers_at_the_end(model, images),
-    }
-    name = f"ResNet-50, layer4 (7 x 7 positions), 224 x 224, batch of {batch}"
-    return ratios(name, measure(candidates, options.rounds, options.device), "forward")
-
-
-def _peers_at_the_end(model: nn.Module, images: Tensor) -> Candidates:
-    """Return the peers that are installed, each with a model of its own, because they leave hooks on it."""
-    found: Candidates = {}
-    if _installed("torchcam"):
-        from torchcam.methods import CAM
-
-        peer = copy.deepcopy(model)
-        extractor = CAM(peer, peer.layer4, fc_layer=peer.fc)
-
-        def torchcam() -> object:
-            with torch.no_grad():
-                return extractor([TARGET] * len(images), peer(images))
-
-        found["torchcam's CAM, one class"] = torchcam
-    if _installed("pytorch_grad_cam"):
-        from pytorch_grad_cam import GradCAM
-        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-
-        other = copy.deepcopy(model)
-        grad_cam = GradCAM(other, [other.layer4])
-        targets = [ClassifierOutputTarget(TARGET)] * len(images)
-        found["grad-cam's GradCAM, one class (backward through all parameters)"] = lambda: grad_cam(images, targets)
-    return found
-
-
-def earlier_layer(options: argparse.Namespace) -> str:
-    """Measure Recipro-CAM where the tail is convolutional, against the forwards that it cannot do without."""
-    model, image = resnet50(options.device), torch.rand(1, 3, 224, 224, device=options.device)
-    recipro = LayerReciproCam(model, model.layer3)
-    tail = nn.Sequential(model.layer4, model.avgpool, nn.Flatten(), model.fc)
-    prefix = nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool, model.layer1, model.layer2, model.layer3)
-    chunk = 2**25 // (1024 * 14 * 14 * 4)
-
-    copies = torch.rand(chunk, 1024, 14, 14, device=options.device)
-
-    @torch.no_grad()
-    def dense() -> None:
-        prefix(image)
-        for start in range(0, 196, chunk):
-            tail(copies[: 196 - start])
-
-    candidates: Candidates = {
-        f"prefix and 196 tails, {chunk} at a time": dense,
-        "LayerReciproCam, one class": lambda: recipro.attribute(image, target=TARGET),
-        "LayerReciproCam, 1,000 classes": lambda: recipro.attribute_all(image),
-        "forward": forward(model, image),
-    }
-    seconds = measure(candidates, max(3, options.rounds // 3), options.device)
-    return ratios("ResNet-50, layer3 (14 x 14 positions), one image", seconds, next(iter(candidates)))
-
-
-def score_cam(options: argparse.Namespace) -> str:
-    """Measure Score-CAM against the forwards of its masked inputs alone."""
-    model = torchvision.models.resnet18(weights=None).eval().to(options.device)
-    image, size = torch.rand(1, 3, 224, 224, device=options.device), 32
-    with torch.no_grad():
-        features = nn.Sequential(*list(model.children())[:-2])(image)[0].flatten(1)
-    alive = int((features.amax(1) > features.amin(1)).sum())
-    masked = torch.rand(size, 3, 224, 224, device=options.device)
-
-    @torch.no_grad()
-    def model_alone() -> None:
-        for start in range(0, alive, size):
-            model(masked[: min(size, alive - start)])
-
-    ours = LayerScoreCam(model, model.layer4)
-    candidates: Candidates = {
-        f"{alive} masked forwards, {size} at a time": model_alone,
-        "LayerScoreCam": lambda: ours.attribute(image, target=TARGET, perturbations_per_eval=size),
-        **_score_cam_peers(model, image, size),
-    }
-    seconds = measure(candidates, max(3, options.rounds // 3), options.device)
-    return ratios("Score-CAM, ResNet-18, layer4 (512 channels), one image", seconds, next(iter(candidates)))
-
-
-def _score_cam_peers(model: nn.Module, image: Tensor, size: int) -> Candidates:
-    found: Candidates = {}
-    if _installed("torchcam"):
-        from torchcam.methods import ScoreCAM
-
-        peer = copy.deepcopy(model)
-        extractor = ScoreCAM(peer, peer.layer4, batch_size=size)
-
-        def torchcam() -> object:
-            with torch.no_grad():
-                return extractor(TARGET, peer(image))
-
-        found["torchcam's ScoreCAM"] = torchcam
-    if _installed("pytorch_grad_cam"):
-        from pytorch_grad_cam import ScoreCAM as GradCamsScoreCam
-        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-
-        other = copy.deepcopy(model)
-        score = GradCamsScoreCam(other, [other.layer4])
-        score.batch_size = size
-
-        def grad_cam() -> object:
-            with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # its progress bar
-                return score(image, [ClassifierOutputTarget(TARGET)])
-
-        found["grad-cam's ScoreCAM"] = grad_cam
-    return found
-
-
-def transformer(options: argparse.Namespace) -> str:
-    """Measure Recipro-CAM in the last blocks of ViT-B/16."""
-    model = torchvision.models.vit_b_16(weights=None).eval().to(options.device)
-    image = torch.rand(1, 3, 224, 224, device=options.device)
-    last, second = (LayerReciproCam(model, model.encoder.layers[i].ln_1) for i in (-1, -2))
-    candidates: Candidates = {
-        "forward": forward(model, image),
-        "LayerReciproCam, last block": lambda: last.attribute(image, target=TARGET),
-        "LayerReciproCam, last block, 1,000 classes": lambda: last.attribute_all(image),
-    }
-    text = ratios("ViT-B/16 (14 x 14 tokens), one image", measure(candidates, options.rounds, options.device), "forward")
-    slow: Candidates = {
-        "forward": forward(model, image),
-        "LayerReciproCam, last block but one": lambda: second.attribute(image, target=TARGET),
-    }
-    seconds = measure(slow, 2, options.device)
-    return text + "\n" + ratios("The same, one block earlier: 196 tails of two blocks", seconds, "forward")
-
-
-# Each entry runs in a fresh process: the peak of a process never falls. Architecture, layer, images, perturbations_per_eval.
-MEMORY = {
-    "ResNet-50, forward": ("resnet50", None, 1, None),
-    "ResNet-50, layer4": ("resnet50", "layer4", 1, None),
-    "ResNet-50, layer3, 8 at a time": ("resnet50", "layer3", 1, 8),
-    "ResNet-50, layer3, 64 at a time": ("resnet50", "layer3", 1, 64),
-    "ResNet-50, layer3, default": ("resnet50", "layer3", 1, None),
-    "Swin-T, forward": ("swin_t", None, 1, None),
-    "Swin-T, features.1 (3,136 positions), default": ("swin_t", "features.1", 1, None),
-}
-
-
-def memory(options: argparse.Namespace) -> str:
-    """Measure the peak resident memory of a fresh process, with and without an explanation."""
-    rows = []
-    for name in MEMORY:
-        command = [sys.executable, __file__, "--peak", name, "--threads", str(options.threads)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        rows.append([name, f"{int(done.stdout):,}"])
-    return "\n## Peak memory of a process (CPU)\n\n" + table(["process", "peak, MiB"], rows)
-
-
-def print_peak(name: str) -> None:
-    """Run one entry of ``MEMORY`` and print the peak of this process in MiB, as Linux reports it."""
-    architecture, layer, count, chunk = MEMORY[name]
-    model = torchvision.models.get_model(architecture, weights=None).eval()
-    images = torch.rand(count, 3, 224, 224)
-    _forward(model, images)
-    if layer is not None:
-        explain = LayerReciproCam(model, model.get_submodule(layer))
-        explain.attribute(images, target=TARGET, perturbations_per_eval=chunk)
+def _peak(device: str) -> int:
+    """Return the peak memory in MiB: that which torch allocated on a GPU, or that of the process as Linux reports it."""
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated() // 2**20
     # Not getrusage: after a fork its peak is that of the parent.
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    print(int(peak.split()[1]) // 1024)
+    return int(peak.split()[1]) // 1024
 
 
-def throughput(options: argparse.Namespace) -> str:
-    """Measure images per second at batch 64 on an accelerator."""
-    model, images = resnet50(options.device), torch.rand(64, 3, 224, 224, device=options.device)
-    recipro, grad_cam = LayerReciproCam(model, model.layer4), LayerGradCam(model, model.layer4)
-    candidates: Candidates = {
-        "forward": forward(model, images),
-        "LayerReciproCam, one class": lambda: recipro.attribute(images, target=TARGET),
-        "LayerReciproCam, 1,000 classes": lambda: recipro.attribute_all(images),
-        "Captum's LayerGradCam, one class": lambda: grad_cam.attribute(images, target=TARGET),
-    }
-    seconds = measure(candidates, options.rounds, options.device)
-    rates = ", ".join(f"{name} {64 / statistics.median(values):.0f}" for name, values in seconds.items())
-    return ratios("ResNet-50, layer4, batch of 64", seconds, "forward") + f"\n\nImages per second: {rates}."
+def measured(network: str, options: argparse.Namespace) -> Row:
+    """Measure all contenders on one network."""
+    rows: dict[str, Row] = {}
+    refused: dict[str, str] = {}
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    with context.Pool(1, maxtasksperchild=1) as pool:
+        for number, contender in enumerate(CONTENDERS):
+            if contender.slow and network not in options.slow:
+                continue
+            found = pool.apply(alone, (network, number, options))
+            if "refused" in found:
+                refused[contender.name] = found["refused"]
+            else:
+                rows[contender.name] = {**found, "name": contender.name, "job": contender.job, "package": contender.package}
+            print(f"{network}, {contender.name}: {found}", flush=True)
+    runs = {each.name: _built(each, network, options) for each in CONTENDERS if each.name in rows}
+    slow = {each.name for each in CONTENDERS if each.slow}
+    timed({name: run for name, run in runs.items() if name not in slow}, 1, options.device)  # to warm up
+    for name, seconds in timed(runs, options.rounds, options.device, slow).items():
+        rows[name]["seconds"] = seconds
+    made = NETWORKS[network]()
+    layers = {name: getattr(made, name) for name in ("layer", "earlier", "narrow")}
+    return {"title": made.title, **layers, "slow": network in options.slow, "rows": list(rows.values()), "refused": refused}
 
 
-def _installed(name: str) -> bool:
-    return importlib.util.find_spec(name) is not None
+def measure_all(options: argparse.Namespace) -> None:
+    """Measure on each network, and keep it beside those that were kept before."""
+    _settle(options)
+    random.seed(0)
+    for name in options.only:
+        found = measured(name, options) | _circumstances(options)
+        kept = json.loads(options.kept.read_text(encoding="utf-8")) if options.kept.exists() else {}
+        kept = {each: (kept | {name: found})[each] for each in NETWORKS if each in kept or each == name}
+        options.kept.parent.mkdir(parents=True, exist_ok=True)
+        options.kept.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+def _circumstances(options: argparse.Namespace) -> Row:
+    _, source = photographs(options.data, options.photographs)
+    settings = {"threads": options.threads, "rounds": options.rounds, "photographs": options.photographs, "source": source}
+    versions = {}
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return {"processor": _processor(options.device), "device": options.device, **settings, "versions": versions}
 
 
 def _processor(device: str) -> str:
@@ -293,32 +184,113 @@ def _processor(device: str) -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "CPU")
 
 
+# The page -------------------------------------------------------------------------------------------------------------
+
+
+def page(kept: Mapping[str, Row]) -> str:
+    """Write the page: first where a peer is faster, then a table per network."""
+    return "\n\n".join([slower(kept), noise(kept), *(section(each) for each in kept.values())]) + "\n"
+
+
+def noise(kept: Mapping[str, Row]) -> str:
+    """Say how far two measurements of the same forward are apart."""
+    ratios = [
+        statistics.median(row["seconds"]) / statistics.median(_forward(network)["seconds"])
+        for network in kept.values()
+        for row in network["rows"]
+        if row["name"] == AGAIN.name
+    ]
+    apart = max(abs(ratio - 1) for ratio in ratios)
+    return (
+        f"*{AGAIN.name.capitalize()}* is the first row again: it differs by up to {apart:.0%}, as other ratios do by chance."
+    )
+
+
+def _forward(network: Row) -> Row:
+    return next(row for row in network["rows"] if row["name"] == FORWARD.name)
+
+
+def slower(kept: Mapping[str, Row]) -> str:
+    """Say where a method of ours takes longer than that of a peer for the same job, and where not."""
+    longer, other = [], []
+    for network in kept.values():
+        for ours, peer, ratio in pairs(network["rows"]):
+            (longer if ratio > SLOWER else other).append((ratio, f"{ours} beside {peer} on {_short(network)}"))
+    told = [f"- **{ratio:.2f} times the time**: {words}." for ratio, words in sorted(longer, reverse=True)]
+    first = "A peer is faster here:\n\n" + "\n".join(told) if told else "No peer is faster in these tables."
+    ratios = [ratio for ratio, _ in other]
+    rest = (
+        f"In the other pairs ({len(ratios)}) ours takes {min(ratios):.2f} to {max(ratios):.2f} times the time of the peer."
+    )
+    return f"{first}\n\n{rest}" if told and ratios else f"{first} {rest}" if ratios else first
+
+
+def pairs(rows: Sequence[Row]) -> list[tuple[str, str, float]]:
+    """Return our method, that of a peer with the same job, and the ratio of their median times."""
+    return [
+        (one["name"], other["name"], statistics.median(one["seconds"]) / statistics.median(other["seconds"]))
+        for one in rows
+        for other in rows
+        if one["job"] and one["job"] == other["job"] and one["package"] == "ours" != other["package"]
+    ]
+
+
+def _short(network: Row) -> str:
+    return str(network["title"].partition(",")[0])
+
+
+def section(network: Row) -> str:
+    """Write the table of a network, and what refuses it."""
+    many = network["photographs"] > 1
+    versions = ", ".join(f"{name} {number}" for name, number in network["versions"].items())
+    narrow = f", Score-CAM at `{network['narrow']}`" if network["narrow"] else ""
+    slow = f", the earlier layer `{network['earlier']}`{narrow}" if network["slow"] else ", without methods of many forwards"
+    words = (
+        f"Layer `{network['layer']}`{slow}. {network['photographs']} "
+        f"photograph{'s' * many} of {network['source']}, {network['rounds']} rounds. {network['processor']}, "
+        f"{network['threads']} thread{'s' * (network['threads'] > 1)} of a machine that did other work as well, {versions}."
+    )
+    parts = [f"## {network['title']}", words, _table(network)]
+    if network["refused"]:
+        names: dict[str, list[str]] = {}
+        for name, why in network["refused"].items():
+            names.setdefault(why.partition(". ")[0].rstrip("."), []).append(name)
+        reasons = [f"- {' and '.join(found)}: {why}." for why, found in names.items()]
+        parts.append("\n".join(["Not here:\n", *reasons]))
+    return "\n\n".join(parts)
+
+
+def _table(network: Row) -> str:
+    rows, count = network["rows"], network["photographs"]
+    base = _forward(network)
+    head = ["method", "median, s", "ratio to forward", "middle half", "FLOPs, in forwards", "peak, MiB", "photographs/s"]
+    return table(head, [_cells(row, base, count) for row in rows])
+
+
+def _cells(row: Row, base: Row, count: int) -> list[str]:
+    seconds, unit = row["seconds"], statistics.median(base["seconds"])
+    median = statistics.median(seconds)
+    between = "one round"
+    if len(seconds) > 1:
+        low, _, high = statistics.quantiles(seconds, n=4, method="inclusive")
+        between = f"{low / unit:.2f} to {high / unit:.2f}"
+    ratios = f"{median / unit:.2f}", between, f"{row['flops'] / base['flops']:,.2f}"
+    return [row["name"], f"{median:.3f}", *ratios, f"{row['peak']:,}", f"{count / median:.3g}"]
+
+
 def main() -> None:
-    """Measure the tables on the command line and print them."""
-    tables: dict[str, Callable[[argparse.Namespace], str]] = {
-        "last": lambda options: "\n".join(last_layer(batch, options) for batch in options.batch),
-        "layer3": earlier_layer,
-        "score": score_cam,
-        "vit": transformer,
-        "memory": memory,
-    }
-    parser = timing_options(__doc__, rounds=15)
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16])
-    parser.add_argument("--only", nargs="+", choices=tables, default=list(tables))
-    parser.add_argument("--peak", help=argparse.SUPPRESS)
+    """Measure the tables on the command line, keep what was measured and write the page."""
+    parser = timing_options(__doc__, rounds=5)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="with ILSVRC (default: %(default)s)")
+    parser.add_argument("--photographs", type=int, default=1, help="that run together (default: %(default)s)")
+    parser.add_argument("--only", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--slow", nargs="*", choices=NETWORKS, default=list(NETWORKS), help="with methods of many forwards")
+    parser.add_argument("--kept", type=Path, default=KEPT, help="where the measurements are kept (default: %(default)s)")
+    parser.add_argument("--page", action="store_true", help="write the page from what is kept; measure nothing")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    random.seed(0)
-    warnings.simplefilter("ignore")
-    if options.peak:
-        print_peak(options.peak)
-        return
-    head = f"{_processor(options.device)}, {options.threads} threads, torch {torch.__version__}, {options.rounds} rounds."
-    parts = [head, *(tables[name](options) for name in options.only)]
-    if options.device != "cpu":
-        parts.append(throughput(options))
-    publish(parts, options.out)
+    if not options.page:
+        measure_all(options)
+    (options.out or PAGE).write_text(page(json.loads(options.kept.read_text(encoding="utf-8"))), encoding="utf-8")
 
 
 if __name__ == "__main__":

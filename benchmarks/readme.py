@@ -124,7 +124,7 @@ def measure_costs() -> pd.DataFrame:
 
 def measured_times() -> dict[str, str]:
     """Read the time of a map of ResNet-50, in units of a forward, from the page that ``benchmarks/attribution.py`` wrote."""
-    section = TIMES.read_text(encoding="utf-8").partition("batch of 1\n")[2].partition("\n## ")[0]
+    section = TIMES.read_text(encoding="utf-8").partition("## ResNet-50")[2].partition("\n## ")[0]
     ratios = {
         row[1].strip(): float(row[3])
         for row in (line.split("|") for line in section.splitlines())
