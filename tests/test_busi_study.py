@@ -69,7 +69,7 @@ def made_up(bell=0.0, lasso=0.1, models=tuple(TITLES)):
     results = Results(
         "busi",
         {
-            **dict.fromkeys((*numbers, "fine_seeds", "epochs", "steps", "occlusion_images"), 3),
+            **dict.fromkeys((*numbers, "fine_seeds", "epochs", "validation", "steps", "occlusion_images"), 3),
             "of_class": {"benign": 1, "normal": 2},
             "refused": 1,
             "alike": 0.89,

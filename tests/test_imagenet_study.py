@@ -111,7 +111,10 @@ def test_what_speaks_against_the_maps_comes_first(bell, words, tmp_path):
         (tmp_path / folder).mkdir()
     page = write_results_page(results_of(made_up(bell)), tmp_path).read_text(encoding="utf-8")
     start = "- In the pointing game, Grad-CAM, compared with a bell in the middle of the picture, is "
-    assert page.split("\n\n")[2].startswith(start + words)
+    first = page.split("\n\n")[2]
+    assert start + words in first
+    assert first.startswith(start) == (bell > 0)
+    assert "clearly behind" in first.partition("\n")[0]
     assert "| Score-CAM | 12 |" in page
     assert (tmp_path / "images/imagenet_study.png").stat().st_size > 10_000
 

@@ -484,6 +484,7 @@ def settings_of(study: Study) -> Scores:
         "seeds": len(study.seeds),
         "fine_seeds": len(options.fine_seeds),
         "epochs": RECIPE.epochs,
+        "validation": RECIPE.batch_size,
         "steps": STEPS,
         "layer": LAYER,
         **{key: getattr(options, key) for key in SUBSET.values()},

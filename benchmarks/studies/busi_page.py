@@ -47,6 +47,7 @@ PAIRS = (
     ("fine/soft_cam", "black_box/soft_cam"),
     (_FINE_LASSO, _LASSO),
     ("black_box/soft_cam", _GRAD_CAM),
+    ("black_box/soft_cam", "black_box/occlusion"),
     *((maps, _BELL) for maps in (_GRAD_CAM, _LASSO, _FINE_LASSO)),
     (_LASSO, "black_box/edge_map"),
     *((maps, f"{maps.partition('/')[0]}/random") for maps in (_GRAD_CAM, _LASSO)),  # each on its own network
@@ -105,7 +106,19 @@ def findings(results: Results) -> tuple[Finding, ...]:
             "precision",
             "kept",
             0.02,
-            "precision, converted black box minus its Grad-CAM",
+            "precision, converted black box minus its Grad-CAM (the same map but for the bias)",
+        ),
+        *(
+            Finding(
+                "conversion-competitive",
+                "differences",
+                "black_box/soft_cam - black_box/occlusion",
+                score,
+                "kept",
+                0.02,
+                f"{score}, converted black box minus its Occlusion, few images",
+            )
+            for score in ("precision", "pointing")
         ),
     )
     return tuple(each for each in found if each.column in results.tables.get(each.table, {}).get(each.row, {}))
@@ -251,7 +264,9 @@ group is in one fold, and counts as one image in all intervals: {views} views, {
 **Models.** {folds}-fold cross-validation, stratified by class, with {seeds} seeds; each seed draws folds, the new
 classifier, the order of the images and their mirroring, alike for all models. EfficientNet-Lite0 starts from the weights of
 ImageNet; its last two stages are trained for {epochs} epochs with the optimizer of
-{{class}}`~captum_softcam.softcam.SoftCamTask`, and the stages before them are kept. The models with 14×14 cells
+{{class}}`~captum_softcam.softcam.SoftCamTask`, and the stages before them are kept. The epoch with the smallest loss on the
+first {validation} training images is used, because no others are left over: they were trained on, so that this
+chooses one of the last epochs, and cannot tell which generalises best. The models with 14×14 cells
 (`output_stride=16`) {fine_words}.{no_plain}
 
 **Lasso.** The weight was chosen before any test, on the training images of the first fold: of the weights that lose at most
@@ -266,7 +281,9 @@ while 16×16 patches are blurred or restored in {steps} steps. The other scores 
 [in the study of painted lesions](softcam_study.md) and in {{mod}}`captum_softcam.metrics.functional`.
 
 **Intervals** are 95 % intervals over seeds and views; those of the AUC come from jackknife pseudo-values of the images.
-Differences are paired. All figures are measured on images that the model has not seen."""
+The models of the folds share most of their training images, which no interval of a cross-validation covers, and the AUC
+compares logits of different folds' models. Differences are paired. All figures are measured on images that
+the model has not seen."""
 
 
 _FEWER = """\
@@ -347,7 +364,7 @@ def _results(results: Results) -> str:
 
 _DIFFERENCES = (
     "Each row is the first map minus the second on the same images, with signs such that above 0 the first is better; "
-    "**bold** where the interval excludes 0."
+    "**bold** where the interval excludes 0 to three digits."
 )
 _CAVEAT = (
     "Deletion and insertion depend on the network as well as on the map: a penalty lowers the confidence in partly blurred "

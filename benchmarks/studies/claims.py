@@ -78,10 +78,12 @@ CLAIMS = {
     ),
     "recipro-gaussian": Claim("The Gaussian mask improves ADCC over keeping a single position.", "byun2024reciprocam"),
     "recipro-speed-grad": Claim(
-        "Recipro-CAM is as fast as Grad-CAM.", "byun2024reciprocam", '"at a similar rate" (abstract)'
+        "At the last layer, Recipro-CAM is as fast as Grad-CAM (at most 1.1 times its time).",
+        "byun2024reciprocam",
+        '"at a similar rate" (abstract)',
     ),
     "recipro-speed-score": Claim(
-        "Recipro-CAM is at least 148 times as fast as Score-CAM.",
+        "At the last layer, Recipro-CAM is at least 148 times as fast as Score-CAM, counted in forwards.",
         "byun2024reciprocam",
         '"approximately 148 times" (abstract)',
     ),

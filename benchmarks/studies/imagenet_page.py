@@ -94,9 +94,15 @@ of claims."""
 
 
 def _against(results: Results) -> str:
-    """Write what was found: first what speaks against maps of the network, then what speaks against the paper's order."""
-    told = (_compared(results, *each) for each in _FIRST)
+    """Write what was found: first where a method is behind another or a control, last where it is clearly ahead."""
+    told = [_compared(results, *each) for each in sorted(_FIRST, key=lambda each: _worst(results, *each[:3]))]
     return "\n".join(f"- {sentence}" for sentence in told if sentence)
+
+
+def _worst(results: Results, one: str, other: str, metric: str) -> int:
+    """Return the place in ``_WORDS`` of what is the worst of all networks."""
+    found = [_difference(results, name, one, other, metric) for name in _networks(results)]
+    return min((list(_WORDS).index(cell.kind) for cell in found if cell is not None), default=len(_WORDS))
 
 
 _FIRST = (
@@ -221,7 +227,10 @@ def _results(results: Results) -> str:
 
 
 _TABLES = {"Localisation": LOCALISATION, "ADCC and its parts": ADCC, "Faithfulness": FAITHFULNESS}
-_NOTE = "Above 0 the first is better, whatever the direction of the metric; **bold** where the interval excludes 0."
+_NOTE = (
+    "Above 0 the first is better, whatever the direction of the metric; "
+    "**bold** where the interval excludes 0 to three digits."
+)
 
 
 def _beside_the_paper(results: Results) -> str:

@@ -32,6 +32,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 DOCS = HERE.parents[1] / "docs"
 KINDS = ("better", "worse", "inconclusive", "the same")
+ROUNDING = 5e-4  # tables have three digits
 
 
 # Options --------------------------------------------------------------------------------------------------------------
@@ -151,9 +152,10 @@ class Interval(NamedTuple):
         """What a difference says, one of ``KINDS``; 0 to three digits is rounding, or algebra."""
         if not math.isfinite(self.mean):
             return "inconclusive"
-        if max(map(abs, self[:3])) < 5e-4:
+        if max(map(abs, self[:3])) < ROUNDING:
             return "the same"
-        return "better" if self.low > 0 else "worse" if self.high < 0 else "inconclusive"
+        # An end that is printed as 0.000 depends on the resamples that were drawn.
+        return "better" if self.low >= ROUNDING else "worse" if self.high <= -ROUNDING else "inconclusive"
 
     @property
     def detectable(self) -> float:
@@ -165,7 +167,7 @@ class Interval(NamedTuple):
         return (self.high - self.low) / 2 * (1 + NormalDist().inv_cdf(0.8) / NormalDist().inv_cdf(0.975))
 
     def signed(self, scale: float = 1, digits: int = 3) -> str:
-        """Write a difference with its signs, in bold if its interval excludes 0."""
+        """Write a difference with its signs, in bold if its interval excludes 0 to three digits."""
         if not math.isfinite(self.mean):
             return ""
         mean, low, high = (f"{scale * value:+.{digits}f}" for value in self[:3])

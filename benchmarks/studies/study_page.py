@@ -88,7 +88,8 @@ def findings_table(findings: Iterable[Decides], results: Results) -> str:
     ]
     note = (
         "The differences that decide each claim, with 95 % intervals; above 0 agrees with the claim. A claim holds if the "
-        "whole interval agrees with it, and cannot be told if the interval is on both sides. "
+        "whole interval agrees with it, and cannot be told if the interval is on both sides or ends at 0.000. "
+        "Verdicts are not adjusted for their number. "
         "[The ledger](claims.md) has the claims of all studies."
     )
     return note + "\n\n" + table(["claim", "verdict", "decided by"], rows, "lll")
@@ -114,7 +115,7 @@ def cells_table(results: Results, name: str, head: str, columns: dict[str, str],
 def differences_table(
     results: Results, name: str, head: str, columns: dict[str, str], rows: dict[str, str] | None = None
 ) -> str:
-    """Write a table of differences with signs, in bold where the interval excludes 0, as :func:`cells_table` does."""
+    """Write a table of differences with signs, in bold as :meth:`Interval.signed` has it, as :func:`cells_table` does."""
     cells = results.tables[name]
     rows = rows or {row: row for row in cells}
     lines = [

@@ -91,6 +91,8 @@ PAIRS = {
     "16 against 32, no penalty": ("none_16: soft_cam", "black_box: soft_cam"),
     "16 against 32, chosen penalty": ("chosen_16: soft_cam", "chosen_32: soft_cam"),
     "CAM against Grad-CAM": ("black_box: soft_cam", GRAD_CAM),
+    "CAM against Occlusion": ("black_box: soft_cam", "black_box: occlusion"),
+    "CAM against Integrated Gradients": ("black_box: soft_cam", "black_box: integrated_gradients"),
     "Recipro-CAM against CAM": ("black_box: recipro_cam", "black_box: soft_cam"),
     "Grad-CAM against the bell": (GRAD_CAM, BELL),
     "Recipro-CAM against the bell": ("black_box: recipro_cam", BELL),
@@ -115,8 +117,14 @@ def _findings() -> Iterator[Finding]:
     for penalty in ("no penalty", "chosen penalty"):
         yield _finding("finer-grid", f"16 against 32, {penalty}", "activation_precision", penalty)
     for column in ("pointing_15", "activation_precision"):
-        found = _finding("conversion-competitive", "CAM against Grad-CAM", column, "CAM, Grad-CAM")
+        words = "CAM, Grad-CAM (the same map but for the bias)"
+        found = _finding("conversion-competitive", "CAM against Grad-CAM", column, words)
         yield found._replace(test="kept", margin=COMPETITIVE)
+    for method in ("Occlusion", "Integrated Gradients"):
+        for column in ("pointing_game", "activation_precision"):
+            words = f"CAM, {method}, few pairs"
+            found = _finding("conversion-competitive", f"CAM against {method}", column, words)
+            yield found._replace(test="kept", margin=COMPETITIVE)
     found = _finding("recipro-is-cam", "Recipro-CAM against CAM", "pointing_15", "Recipro-CAM, CAM")
     yield found._replace(test="same", margin=SAME)
     for method in ("Grad-CAM", "Recipro-CAM", "SoftCAM 16"):

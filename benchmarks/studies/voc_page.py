@@ -142,7 +142,9 @@ _LIMITS = """\
 photographs and one data set stand behind every figure; weights of penalties were chosen with one seed. Deletion, insertion
 and ADCC of two models differ by the networks as well as by their maps: a network with higher probabilities has a larger
 insertion, which is better, and a larger deletion, which is worse, whatever the map. Where one is better and the other worse
-by as much, they say little about the maps. On the {faithful} pairs on which they are measured, only large differences show.
+by as much, they say little about the maps. On the {faithful} pairs on which they are measured, only large differences show,
+and intervals from so few photographs are [too narrow](intervals.md#how-they-are-computed). The tables have hundreds of
+intervals, of which one in twenty would exclude 0 by chance even if no difference were real.
 ROAD is not measured, because of the time that its imputation takes."""
 
 
@@ -161,7 +163,8 @@ def _results(results: Results) -> str:
         "### Faithfulness",
         cells_table(results, "faithfulness", "maps", FAITHFULNESS, _titles(results)),
         "### Differences",
-        f"Of the same pairs; above 0 is better, also in {lower}, whose sign is turned. Bold: the interval excludes 0. "
+        f"Of the same pairs; above 0 is better, also in {lower}, whose sign is turned. "
+        "Bold: the interval excludes 0 to three digits. "
         "*SoftCAM* is the model with the chosen penalty.",
         _differences(results, {**POINTING, **LOCALISATION}),
         _differences(results, FAITHFULNESS),
