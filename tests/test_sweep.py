@@ -31,7 +31,7 @@ DESIGNS = {
     ("timm", "levit_128s"): "hybrid",
     ("timm", "sequencer2d_s"): "mixer",
     ("transformers", "Swin"): "transformer",
-    ("monai", "ViT 3-D"): "volume",
+    ("monai", "DenseNet 3-D"): "volume",
 }
 
 
