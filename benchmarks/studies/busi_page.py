@@ -199,7 +199,7 @@ def _gains(results: Results) -> str:
     told = []
     for score in ("deletion", "insertion"):
         found = results.cell("differences", "gains", score)
-        told.append(f"{score} is {_WORDS[found.kind]} ({found.signed().replace('*', '')})")
+        told.append(f"{score} is {_WORDS[found.kind]} ({found.signed()})")
     gain = "as a gain on a random map of the same network"
     return f"Deletion and insertion depend on the network, too: {gain}, {' and '.join(told)}."
 
@@ -213,7 +213,7 @@ def _accuracy(results: Results) -> tuple[str, str]:
         "does not hold": "The accuracy is lower by more than one point",
     }[kept]
     kind = {"holds": "better", "cannot be told": "inconclusive", "does not hold": "worse"}[kept]
-    return kind, f"{said}: {found.signed(100, 1).replace('*', '')} points with lasso."
+    return kind, f"{said}: {found.signed(100, 1)} points with lasso."
 
 
 def _penalty(results: Results) -> tuple[str, str]:
@@ -230,7 +230,7 @@ def _one(results: Results, first: str, second: str, sentence: str) -> tuple[str,
     found = results.cell("differences", f"{first} - {second}", "precision")
     more = {"better": "more", "worse": "less", "inconclusive": "neither more nor less", "the same": "neither more nor less"}
     shown = " as far as this study can tell" if found.kind == "inconclusive" else ""
-    return found.kind, f"{sentence.format(more[found.kind])}{shown} ({found.signed().replace('*', '')})."
+    return found.kind, f"{sentence.format(more[found.kind])}{shown} ({found.signed()})."
 
 
 def _name(score: str) -> str:
@@ -425,7 +425,7 @@ def _power(results: Results) -> str:
     for each in findings(results):
         found = results.cell(each.table, each.row, each.column)
         if each.table == "differences" and found.kind != "the same":
-            measured = found.signed().replace("*", "")
+            measured = found.signed()
             rows.append([each.words, measured, f"{found.detectable:.3f}", each.verdict(results)])
     accuracy = results.cell("differences", "lasso - black_box", "accuracy")
     needed = results.settings["images"] * (accuracy.detectable / 0.01) ** 2

@@ -137,16 +137,12 @@ def _compared(results: Results, one: str, other: str, metric: str, words: str) -
     found = {SHORT[name]: _difference(results, name, one, other, metric) for name in _networks(results)}
     cells = {name: cell for name, cell in found.items() if cell is not None}
     phrases = [
-        f"{phrase} with " + " and ".join(f"{name} ({_signed(cell)})" for name, cell in cells.items() if cell.kind == kind)
+        f"{phrase} with " + " and ".join(f"{name} ({cell.signed()})" for name, cell in cells.items() if cell.kind == kind)
         for kind, phrase in _WORDS.items()
         if kind in {cell.kind for cell in cells.values()}
     ]
     told = f"In {words}, {_SUBJECTS[one]}, compared with {_SUBJECTS[other]}, is {', and '.join(phrases)}."
     return told if cells else ""
-
-
-def _signed(cell: Interval) -> str:
-    return cell.signed().replace("*", "")
 
 
 def _networks(results: Results) -> list[str]:

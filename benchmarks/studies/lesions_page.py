@@ -206,7 +206,7 @@ def _compared(results: Results, name: str) -> dict[tuple[str, str, str], Interva
 def _differences(results: Results, name: str) -> str:
     compared = _compared(results, name)
     rows = [
-        [f"{method}, {model}", *(compared[model, method, score].signed() for score in TITLES)]
+        [f"{method}, {model}", *(compared[model, method, score].marked() for score in TITLES)]
         for model, method in dict.fromkeys((model, method) for model, method, _ in compared)
     ]
     note = (

@@ -167,12 +167,16 @@ class Interval(NamedTuple):
         return (self.high - self.low) / 2 * (1 + NormalDist().inv_cdf(0.8) / NormalDist().inv_cdf(0.975))
 
     def signed(self, scale: float = 1, digits: int = 3) -> str:
-        """Write a difference with its signs, in bold if its interval excludes 0 to three digits."""
+        """Write a difference with its signs."""
         if not math.isfinite(self.mean):
             return ""
         mean, low, high = (f"{scale * value:+.{digits}f}" for value in self[:3])
-        text = f"{mean} [{low}, {high}]"
-        return text if self.kind in KINDS[2:] else f"**{text}**"
+        return f"{mean} [{low}, {high}]"
+
+    def marked(self, scale: float = 1, digits: int = 3) -> str:
+        """Write a difference with its signs, in bold if its interval excludes 0 to three digits."""
+        text = self.signed(scale, digits)
+        return f"**{text}**" if self.kind in KINDS[:2] else text
 
 
 def interval(values: Any, images: Sequence[Hashable] | None = None) -> Interval:
@@ -288,7 +292,7 @@ class Finding(NamedTuple):
         found = results.cell(self.table, self.row, self.column)
         largest = max(map(abs, found[:3]))
         rounding = self.test == "same" and found.kind == "the same" and largest > 0
-        shown = f"at most {largest:.0e}" if rounding else found.signed().replace("*", "")
+        shown = f"at most {largest:.0e}" if rounding else found.signed()
         return f"{self.words or self.column}: {shown}"
 
 

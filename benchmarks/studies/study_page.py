@@ -119,7 +119,7 @@ def differences_table(
     cells = results.tables[name]
     rows = rows or {row: row for row in cells}
     lines = [
-        [title, *(cells[row][column].signed() if column in cells[row] else "" for column in columns)]
+        [title, *(cells[row][column].marked() if column in cells[row] else "" for column in columns)]
         for row, title in rows.items()
         if row in cells
     ]

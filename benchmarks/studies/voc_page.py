@@ -200,7 +200,7 @@ def _classes(results: Results) -> str:
 
 
 def _of_class(cell: Interval, what: str) -> str:
-    return cell.signed() if what.endswith("gain") else f"{cell.mean:.3f}"
+    return cell.marked() if what.endswith("gain") else f"{cell.mean:.3f}"
 
 
 # The figure -----------------------------------------------------------------------------------------------------------
